@@ -1,0 +1,1 @@
+"""RLVR in JAX: reinforcement learning with verifiable rewards. The rooms are described in docs/architecture.md."""

@@ -1,0 +1,23 @@
+"""The record that every verifier returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verifier says of one completion.
+
+    Attributes:
+      score: in [0, 1]; 1 is right.
+      parts: named partial results that reward design and reports may use, e.g. `{"format": 1.0}`.
+      answer: the answer that was found in the completion, or None.
+      reason: one short sentence for a human reader.
+      error: None, or why no judgement was possible (the verifier raised, hung or died); then the score is 0.
+    """
+
+    score: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    answer: str | None = None
+    reason: str = ""
+    error: str | None = None

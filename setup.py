@@ -1,0 +1,39 @@
+"""Packaging for rlvr_jax. The top-level folder `kernels/` is installed as `rlvr_jax.kernels`."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="rlvr_jax",
+    version="0.1.0",
+    description="Reinforcement learning with verifiable rewards, native to JAX",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["rlvr_jax", "rlvr_jax.*"]), "rlvr_jax.kernels"],
+    package_dir={"rlvr_jax.kernels": "kernels"},
+    package_data={"rlvr_jax.reporting": ["*.html"], "rlvr_jax.tasks": ["*.json"]},
+    install_requires=[
+        "jax>=0.10,<0.12",
+        "flax>=0.12",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "transformers>=5",
+        "tokenizers>=0.22",
+        "tensorflow-datasets>=4.9.10",
+        "array_record>=0.8",
+        "importlib_resources>=6",  # tensorflow-datasets needs it for `as_data_source` and does not declare it
+        "ml-collections>=1.1",
+        "jaxtyping>=0.3",
+        "numpy>=2",
+        "tqdm>=4.66",
+        "tensorboardX>=2.6",
+        "matplotlib>=3.9",
+        "jinja2>=3.1",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]>=0.10,<0.12"],
+        "cuda": ["jax[cuda12]>=0.10,<0.12"],
+        "test": ["beartype>=0.20", "hypothesis>=6", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14"],
+    },
+)
