@@ -1,0 +1,149 @@
+"""The sampler: a group of responses to each of a batch of prompts, in one compiled function.
+
+Every prompt runs through the policy once and its keys and values are shared by the samples of its group. Decoding is
+one loop that ends when every sequence has ended. A sample's randomness is `fold_in(fold_in(key, sample id), t)` for its
+t-th token, so its tokens do not depend on who else is in the batch.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from rlvr_jax import policy
+from rlvr_jax.policy import Cache, Params, PolicyConfig
+from rlvr_jax.rollout.sampling import draw_token
+
+FINISH_REASONS = {1: "stop", 2: "length"}
+_STOP, _LENGTH = FINISH_REASONS
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """What is fixed when the sampler is compiled.
+
+    Attributes:
+      group_size: samples for each prompt.
+      max_response_length: tokens a response may have, its stop token included.
+      stop_tokens: ids that end a response.
+      pad_token: id that fills the places after a response.
+      top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
+      policy_temperature: temperature of the distribution whose log-probs are reported as the policy's.
+    """
+
+    group_size: int
+    max_response_length: int
+    stop_tokens: tuple[int, ...]
+    pad_token: int = 0
+    top_k: int = 0
+    top_p: float = 1.0
+    policy_temperature: float = 1.0
+
+
+@struct.dataclass
+class Samples:
+    """Responses; sample `i` answers prompt `i // group_size`.
+
+    Attributes:
+      tokens: the response with its stop token, padded on the right.
+      sampling_logprobs: of each token under the distribution it was drawn from (temperature and filters applied).
+      policy_logprobs: of each token under the policy.
+      lengths: number of tokens, the stop token included.
+      finish: a key of `FINISH_REASONS`.
+    """
+
+    tokens: Int[Array, "samples length"]
+    sampling_logprobs: Float[Array, "samples length"]
+    policy_logprobs: Float[Array, "samples length"]
+    lengths: Int[Array, "samples"]
+    finish: Int[Array, "samples"]
+
+
+def prompt_positions(mask: Bool[Array, "batch length"]) -> tuple[Int[Array, "batch length"], Int[Array, "batch length"]]:
+    """Positions and segment ids of left-padded prompts, whose real tokens `mask` marks."""
+    return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask.astype(jnp.int32)
+
+
+def sample(
+    config: PolicyConfig,
+    sampling: SamplingConfig,
+    params: Params,
+    prompts: Int[Array, "prompts length"],
+    prompt_mask: Bool[Array, "prompts length"],
+    sample_ids: Int[Array, "samples"],
+    key: Key[Array, ""],
+    temperature: Float[Array, ""],
+) -> Samples:
+    """Samples `group_size` responses to each prompt; meant to be jitted with the first two arguments static.
+
+    Args:
+      config: the policy's shape.
+      sampling: see `SamplingConfig`.
+      params: the policy's parameters.
+      prompts: token ids, padded on the left.
+      prompt_mask: True on real tokens.
+      sample_ids: a number for each sample, which names its random stream; sample `i` belongs to prompt
+        `i // group_size`.
+      key: the root of the random streams.
+      temperature: of the sampling distribution; 0 is greedy.
+    """
+    params = policy.unstack(params)
+    (num_prompts, prompt_length), group, length = prompts.shape, sampling.group_size, sampling.max_response_length
+    num_samples = num_prompts * group
+    sample_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_ids)
+
+    def draw(t, logits):
+        keys = jax.vmap(jax.random.fold_in, (0, None))(sample_keys, t)
+        return draw_token(keys, logits, temperature, sampling.top_k, sampling.top_p, sampling.policy_temperature)
+
+    def is_stop(tokens):
+        return jnp.isin(tokens, jnp.asarray(sampling.stop_tokens, jnp.int32))
+
+    # Prefill: each prompt once.
+    positions, segment_ids = prompt_positions(prompt_mask)
+    prefix = policy.empty_key_values(config, params, num_prompts, prompt_length)
+    hidden, filled = policy.forward(config, params, prompts, positions, segment_ids, Cache(prefix))
+    logits = jnp.repeat(policy.head_logits(config, params, hidden[:, -1]), group, axis=0)
+    prompt_lengths = jnp.repeat(jnp.sum(prompt_mask, axis=1), group)
+
+    first, first_sampling_logprob, first_policy_logprob = draw(0, logits)
+    column = lambda x: jnp.zeros((num_samples, length), x.dtype).at[:, 0].set(x)  # noqa: E731
+    samples = Samples(
+        tokens=jnp.full((num_samples, length), sampling.pad_token, jnp.int32).at[:, 0].set(first),
+        sampling_logprobs=column(first_sampling_logprob),
+        policy_logprobs=column(first_policy_logprob),
+        lengths=jnp.ones(num_samples, jnp.int32),
+        finish=jnp.where(is_stop(first), _STOP, 0).astype(jnp.int32),
+    )
+    own = policy.empty_key_values(config, params, num_samples, max(length - 1, 1))
+
+    def unfinished(state):
+        t, _, _, samples = state
+        return (t < length) & jnp.any(samples.finish == 0)
+
+    def decode(state):
+        t, last, own, samples = state
+        active = samples.finish == 0
+        positions = (prompt_lengths + t - 1)[:, None]
+        cache = Cache(own, filled.own)
+        hidden, cache = policy.forward(config, params, last[:, None], positions, jnp.ones_like(positions), cache)
+        logits = policy.head_logits(config, params, hidden[:, 0])
+        token, sampling_logprob, policy_logprob = draw(t, logits)
+        token = jnp.where(active, token, sampling.pad_token)
+
+        def write(x, new):
+            return jax.lax.dynamic_update_slice_in_dim(x, jnp.where(active, new, 0)[:, None], t, axis=1)
+
+        samples = Samples(
+            tokens=jax.lax.dynamic_update_slice_in_dim(samples.tokens, token[:, None], t, axis=1),
+            sampling_logprobs=write(samples.sampling_logprobs, sampling_logprob),
+            policy_logprobs=write(samples.policy_logprobs, policy_logprob),
+            lengths=samples.lengths + active,
+            finish=jnp.where(active & is_stop(token), _STOP, samples.finish),
+        )
+        return t + 1, token, cache.own, samples
+
+    *_, samples = jax.lax.while_loop(unfinished, decode, (jnp.int32(1), first, own, samples))
+    return samples.replace(finish=jnp.where(samples.finish == 0, _LENGTH, samples.finish))

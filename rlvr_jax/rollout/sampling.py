@@ -1,0 +1,81 @@
+"""Drawing one token from logits: filters, log-probabilities, and an exact draw from one uniform number."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+MASKED = -1e30
+
+
+def filter_logits(logits: Float[Array, "batch vocab"], top_k: int, top_p: float) -> Float[Array, "batch vocab"]:
+    """Masks all but the `top_k` likeliest tokens, then all but the smallest set of mass at least `top_p` of those.
+
+    `top_k` 0 and `top_p` 1 switch the filters off; tokens that tie with the last one kept are kept. Nucleus
+    sampling: Holtzman et al. 2020 (arXiv:1904.09751), eq. 2.
+    """
+    vocab = logits.shape[-1]
+    if 0 < top_k < vocab:
+        threshold = jax.lax.top_k(logits, top_k)[0][:, -1:]
+        logits = jnp.where(logits >= threshold, logits, MASKED)
+    if top_p < 1:
+        descending = jnp.sort(logits, axis=-1, descending=True)
+        mass = jax.nn.softmax(descending, axis=-1)
+        mass_before = jnp.cumsum(mass, axis=-1) - mass
+        last = jnp.maximum(jnp.sum(mass_before < top_p, axis=-1, keepdims=True), 1) - 1
+        threshold = jnp.take_along_axis(descending, last, axis=-1)
+        logits = jnp.where(logits >= threshold, logits, MASKED)
+    return logits
+
+
+def inverse_cdf(weights: Float[Array, "batch vocab"], uniform: Float[Array, "batch"]) -> Int[Array, "batch"]:
+    """The first token whose cumulative weight exceeds `uniform` times the total: one random number for each draw.
+
+    The search runs over about sqrt(vocab) blocks and then inside one, so only that many sums are kept. A token of
+    weight 0 is never drawn.
+    """
+    batch, vocab = weights.shape
+    size = max(1, round(vocab**0.5))
+    count = -(-vocab // size)
+    blocks = jnp.pad(weights, ((0, 0), (0, count * size - vocab))).reshape(batch, count, size)
+    ends = jnp.cumsum(jnp.sum(blocks, axis=-1), axis=-1)
+    target = uniform * ends[:, -1]
+    block = jnp.sum(ends <= target[:, None], axis=-1)
+    start = jnp.take_along_axis(jnp.pad(ends, ((0, 0), (1, 0))), block[:, None], axis=-1)
+    inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+    place = jnp.sum(jnp.cumsum(inside, axis=-1) <= target[:, None] - start, axis=-1)
+    # The two sums of a block round differently, so the search may run past its last token of positive weight.
+    last = size - 1 - jnp.argmax(jnp.flip(inside, axis=-1) > 0, axis=-1)
+    return (block * size + jnp.minimum(place, last)).astype(jnp.int32)
+
+
+def draw_token(
+    keys: Key[Array, "batch"],
+    logits: Float[Array, "batch vocab"],
+    temperature: Float[Array, ""],
+    top_k: int,
+    top_p: float,
+    policy_temperature: float,
+) -> tuple[Int[Array, "batch"], Float[Array, "batch"], Float[Array, "batch"]]:
+    """Draws one token for each row.
+
+    Args:
+      keys: one for each row; used for this draw only.
+      logits: of the next token.
+      temperature: of the draw; 0 is greedy.
+      top_k, top_p: see `filter_logits`.
+      policy_temperature: the policy's own distribution is softmax(logits / policy_temperature).
+
+    Returns:
+      The tokens, their log-probabilities under the distribution drawn from, and those under the policy (nats).
+    """
+    greedy = temperature == 0
+    scaled = filter_logits(logits / jnp.where(greedy, 1.0, temperature), top_k, top_p)
+    weights = jnp.exp(scaled - jnp.max(scaled, axis=-1, keepdims=True))
+    uniform = jax.vmap(jax.random.uniform)(keys)
+    tokens = jnp.where(greedy, jnp.argmax(logits, axis=-1).astype(jnp.int32), inverse_cdf(weights, uniform))
+
+    def logprob(x):
+        chosen = jnp.take_along_axis(x, tokens[:, None], axis=-1)[:, 0]
+        return chosen - jax.nn.logsumexp(x, axis=-1)
+
+    return tokens, jnp.where(greedy, 0.0, logprob(scaled)), logprob(logits / policy_temperature)
