@@ -41,6 +41,8 @@ class Task:
         index >= 0 is valid.
       demonstration: (example, index) -> a completion to imitate in a supervised warm start; not always a right one.
         None for tasks without demonstrations.
+      alphabet: the characters that prompts and demonstrations are made of, for `character_tokenizer`; None for tasks
+        whose text may hold any character, which need the byte tokenizer or that of a pretrained model.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Task:
     example: Callable[[Split, int], Example]
     num_examples: Callable[[Split], int | None]
     demonstration: Callable[[Example, int], str] | None = None
+    alphabet: str | None = None
 
 
 def draw(*path: str | int) -> int:
@@ -57,6 +60,17 @@ def draw(*path: str | int) -> int:
     Take small integers from it with `divmod`: the bias is below 2**-400.
     """
     return int.from_bytes(hashlib.blake2b("/".join(map(str, path)).encode(), digest_size=64).digest())
+
+
+def uniform(*path: str | int) -> float:
+    """A number drawn uniformly from [0, 1), a pure function of `path`: the first 53 bits of `draw`."""
+    return (draw(*path) >> 459) / 2**53
+
+
+def place_of(example: Example) -> tuple[Split, int]:
+    """The (split, index) that an example was made from, read from its id `name/split/index`."""
+    _, split, index = example.id.split("/")
+    return split, int(index)
 
 
 def split_of(problem: str, heldout_share: float = 0.1) -> Split:
