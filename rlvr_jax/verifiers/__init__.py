@@ -1,0 +1,95 @@
+"""Verifiers: functions (completion, reference) -> `Verdict` that judge what a policy wrote.
+
+| kind        | the task                                         | reference                             | module      |
+|-------------|--------------------------------------------------|---------------------------------------|-------------|
+| `modsum`    | sum of the digits modulo 10, answered with `#d`  | the digit, e.g. `"1"`                 | `modsum`    |
+| `countdown` | reach a target with the given numbers, once each | `{"numbers": [44, 19], "target": 63}` | `countdown` |
+| `gsm8k`     | word problems, answered with `#### number`       | the number as text, e.g. `"1,080"`    | `number`    |
+
+`verify` judges in this process. `rlvr_jax.verifiers.pool.Pool` judges in processes of its own, with a limit of time
+and memory for each completion. Neither ever raises because of what a completion says or a verifier does: where no
+judgement was possible, the verdict has score 0 and says why in `error`.
+
+Worker processes import this package, so nothing here imports JAX.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rlvr_jax.verifiers import countdown, modsum, number
+from rlvr_jax.verifiers.verdict import Verdict
+
+VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
+    "modsum": modsum.verify,
+    "countdown": countdown.verify,
+    "gsm8k": number.verify,
+}
+
+_MAX_ERROR = 500  # characters of `Verdict.error`
+
+
+def verifier_of(kind: str) -> Callable[..., Verdict]:
+    """`VERIFIERS[kind]`; raises ValueError, which lists the kinds, if there is none."""
+    if kind not in VERIFIERS:
+        raise ValueError(f"there is no verifier {kind!r}; the kinds are {', '.join(VERIFIERS)}")
+    return VERIFIERS[kind]
+
+
+def failure(error: str | BaseException) -> Verdict:
+    """The verdict for a completion that could not be judged: score 0, and why."""
+    if isinstance(error, BaseException):
+        try:
+            error = ": ".join(filter(None, [type(error).__name__, str(error)]))
+        except Exception:  # its own __str__ fails
+            error = type(error).__name__
+    return Verdict(0.0, error=error[:_MAX_ERROR])
+
+
+def _checked(verdict: Any) -> Verdict:
+    """The verdict in plain types. Raises TypeError or ValueError if a verifier filled it with something else."""
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"the verifier returned {type(verdict).__name__}, not Verdict")
+    score, parts = float(verdict.score), {name: float(value) for name, value in verdict.parts.items()}
+    if not 0.0 <= score <= 1.0:
+        raise ValueError(f"the verifier gave score {score}, which is not in [0, 1]")
+    for name, value in parts.items():
+        if not (isinstance(name, str) and math.isfinite(value)):
+            raise ValueError(f"the verifier gave part {name!r} = {value}; parts are finite numbers with names")
+    for field in ("answer", "reason", "error"):
+        text = getattr(verdict, field)
+        if not (isinstance(text, str) or (text is None and field != "reason")):
+            raise TypeError(f"the verifier gave {field} of type {type(text).__name__}, not str")
+    if verdict.error is not None:
+        score = 0.0
+    return Verdict(score, parts, verdict.answer, verdict.reason, verdict.error)
+
+
+def guarded(verifier: Callable[..., Verdict], completion: Any, reference: Any, options: Mapping[str, Any]) -> Verdict:
+    """`verifier(completion, reference, **options)`; what it raises or wrongly returns becomes `Verdict.error`.
+
+    A completion of bytes is decoded as UTF-8, with the replacement character in place of what is not UTF-8.
+    """
+    if isinstance(completion, bytes | bytearray):
+        completion = completion.decode("utf-8", errors="replace")
+    if not isinstance(completion, str):
+        return failure(f"TypeError: the completion is {type(completion).__name__}, not str")
+    try:
+        return _checked(verifier(completion, reference, **options))
+    except (Exception, SystemExit) as error:
+        return failure(error)
+
+
+def verify(kind: str, completion: Any, reference: Any, /, **options: Any) -> Verdict:
+    """Judges one completion in this process, without a limit of time or memory.
+
+    Args:
+      kind: a key of `VERIFIERS`.
+      completion: text, or bytes.
+      reference: what the kind takes, see the table above.
+      **options: further keyword arguments of the verifier.
+
+    Raises:
+      ValueError: there is no such kind. Everything else that goes wrong is told in `Verdict.error`.
+    """
+    return guarded(verifier_of(kind), completion, reference, options)

@@ -1,0 +1,106 @@
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlvr_jax.verifiers import VERIFIERS, guarded, verify
+from rlvr_jax.verifiers.verdict import Verdict
+from tests.verifiers import misbehaving
+from tests.verifiers.hostile import HOSTILE
+
+RIGHT = {
+    "modsum": ("44261#1", "1"),
+    "countdown": ("44+19", {"numbers": [19, 44], "target": 63}),
+    "gsm8k": ("so\n#### 1,080", "1080"),
+}
+
+
+def test_every_kind_is_listed_and_judges_a_right_completion():
+    assert set(VERIFIERS) == set(RIGHT)
+    for kind, (completion, reference) in RIGHT.items():
+        assert verify(kind, completion, reference).score == 1.0
+        assert verify(kind, completion.encode(), reference) == verify(kind, completion, reference)
+        assert verify(kind, "no", reference).score == 0.0
+
+
+def test_an_unknown_kind_is_refused_with_the_list_of_kinds():
+    with pytest.raises(ValueError, match="no verifier 'maths'; the kinds are modsum, countdown, gsm8k"):
+        verify("maths", "1", "1")
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_completions_score_zero_without_an_error(kind, name):
+    verdict = verify(kind, HOSTILE[name], RIGHT[kind][1])
+    assert (verdict.score, verdict.error) == (0.0, None)
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+@given(completion=st.one_of(st.text(), st.binary(), st.text(st.characters(categories=["Cs", "Nd", "Po"]))))
+def test_random_completions_never_fail_and_never_score(kind, completion):
+    verdict = verify(kind, completion, RIGHT[kind][1])
+    assert (verdict.score, verdict.error) == (0.0, None)
+
+
+@pytest.mark.parametrize("completion", [None, 1, ["#1"], {}])
+def test_a_completion_that_is_not_text_gets_an_error_verdict(completion):
+    verdict = verify("modsum", completion, "1")
+    assert verdict == Verdict(0.0, error=f"TypeError: the completion is {type(completion).__name__}, not str")
+
+
+def test_a_bad_reference_or_option_gets_an_error_verdict():
+    assert "ValueError: the reference of a modsum example" in verify("modsum", "#1", 1).error
+    assert "ValueError: the reference of a countdown example" in verify("countdown", "1", "1").error
+    assert "ValueError: the reference of a gsm8k example" in verify("gsm8k", "#### 1", "one").error
+    assert "TypeError" in verify("modsum", "#1", "1", tolerance=3).error
+
+
+@pytest.mark.parametrize(
+    ("verifier", "error"),
+    [
+        (misbehaving.raises, "KeyError: 'what a pity'"),
+        (misbehaving.raises_unprintable, "Unprintable"),
+        (misbehaving.exits, "SystemExit: good bye"),
+    ],
+)
+def test_what_a_verifier_raises_is_the_error_of_the_verdict(verifier, error):
+    assert guarded(verifier, "x", None, {}) == Verdict(0.0, error=error)
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("none", "TypeError: the verifier returned NoneType, not Verdict"),
+        ("number", "TypeError: the verifier returned float, not Verdict"),
+        ("nan", "ValueError: the verifier gave score nan"),
+        ("above", "ValueError: the verifier gave score 1.5"),
+        ("below", "ValueError: the verifier gave score -0.1"),
+        ("text", "ValueError: could not convert"),
+        ("no parts", "AttributeError"),
+        ("nan part", "ValueError: the verifier gave part 'a' = inf"),
+        ("nameless part", "ValueError: the verifier gave part 1 = 1.0"),
+        ("answer", "TypeError: the verifier gave answer of type object"),
+        ("reason", "TypeError: the verifier gave reason of type NoneType"),
+        ("no such case", "KeyError"),
+    ],
+)
+def test_what_a_verifier_wrongly_returns_is_the_error_of_the_verdict(what, error):
+    verdict = guarded(misbehaving.returns_what_it_is_told, what, None, {})
+    assert verdict.score == 0.0
+    assert verdict.error.startswith(error)
+
+
+def test_a_verdict_with_an_error_never_scores():
+    verdict = guarded(lambda *_: Verdict(1.0, error="not sure"), "x", None, {})
+    assert (verdict.score, verdict.error) == (0.0, "not sure")
+
+
+def test_the_package_imports_without_jax():
+    code = (
+        "import sys, rlvr_jax.verifiers.worker, rlvr_jax.verifiers.pool\n"
+        "print(*{'jax', 'jaxlib', 'flax', 'numpy', 'transformers'} & {name.split('.')[0] for name in sys.modules})"
+    )
+    imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert imported.strip() == ""
