@@ -17,7 +17,9 @@ Part = tuple[
 ]
 
 
-def attention(query: Float[Array, "batch time heads dim"], parts: tuple[Part, ...]) -> Float[Array, "batch time heads dim"]:
+def attention(
+    query: Float[Array, "batch time heads dim"], parts: tuple[Part, ...]
+) -> Float[Array, "batch time heads dim"]:
     """Softmax attention of each query over the keys of all parts together.
 
     Grouped-query: `heads` is a multiple of `kv`, and head h reads key/value head h // (heads // kv). A part's batch
@@ -53,9 +55,7 @@ def attention(query: Float[Array, "batch time heads dim"], parts: tuple[Part, ..
 
     scores = []
     for keys, _, mask in parts:
-        products = jnp.einsum(
-            "bkrd,bkds->bkrs", share(rows, keys.shape[0]), keys, preferred_element_type=jnp.float32
-        )
+        products = jnp.einsum("bkrd,bkds->bkrs", share(rows, keys.shape[0]), keys, preferred_element_type=jnp.float32)
         products = unshare(products).reshape(batch, kv, time, repeat, keys.shape[-1])
         scores.append(jnp.where(mask[:, None, :, None, :], products, MASKED))
     weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(query.dtype)

@@ -1,0 +1,15 @@
+"""From rewards and log-probabilities to advantages and losses."""
+
+from rlvr_jax.algorithms.advantages import group_advantages, zero_signal_groups
+from rlvr_jax.algorithms.config import AlgorithmConfig
+from rlvr_jax.algorithms.losses import TokenSums, clipped_policy_loss, imitation_loss, kl_divergence
+
+__all__ = [
+    "AlgorithmConfig",
+    "TokenSums",
+    "clipped_policy_loss",
+    "group_advantages",
+    "imitation_loss",
+    "kl_divergence",
+    "zero_signal_groups",
+]

@@ -5,6 +5,7 @@ cache. Whether a token may read another follows from positions and segment ids a
 need no modes. `forward` with a tuple of layers instead of stacked ones (`unstack`) computes the same, unrolled.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -53,7 +54,9 @@ class Cache:
     prefix: KeyValues | None = None
 
 
-def _param(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str, ...], init: nn.initializers.Initializer):
+def _param(
+    module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str, ...], init: nn.initializers.Initializer
+):
     config: PolicyConfig = module.config
     init = nn.with_logical_partitioning(init, axes)
     return module.param(name, init, shape, config.param_dtype).astype(config.dtype)
@@ -61,6 +64,17 @@ def _param(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str
 
 def _weight_init(config: PolicyConfig, fan_in: int):
     return nn.initializers.normal(config.init_scale * (config.width / fan_in) ** 0.5)
+
+
+def _product(x: Array, weight: Array, contract: int = 1) -> Array:
+    """Contracts the last `contract` axes of x with the first of weight, as one product of two matrices.
+
+    Written with more axes, the weight's gradient makes XLA's CPU back end transpose all activations (tiny model on
+    2 cores: 6.3 s for a training step instead of 2.5).
+    """
+    kept, inner = x.shape[: x.ndim - contract], weight.shape[:contract]
+    y = x.reshape(-1, math.prod(inner)) @ weight.reshape(math.prod(inner), -1)
+    return y.reshape(*kept, *weight.shape[contract:])
 
 
 def _rms_norm(x: Float[Array, "... dim"], scale: Float[Array, "dim"], eps: float) -> Float[Array, "... dim"]:
@@ -93,16 +107,22 @@ class Attention(nn.Module):
         """Returns the output, and this layer's (keys, values) with the new tokens in them."""
         c = self.config
         projections = []
-        for name, heads, axis in [("q", c.num_heads, "heads"), ("k", c.num_kv_heads, "kv"), ("v", c.num_kv_heads, "kv")]:
+        for name, heads, axis in [
+            ("q", c.num_heads, "heads"),
+            ("k", c.num_kv_heads, "kv"),
+            ("v", c.num_kv_heads, "kv"),
+        ]:
             shape, axes = (c.width, heads, c.head_dim), ("embed", axis, "head_dim")
             weight = _param(self, name, shape, axes, _weight_init(c, c.width))
-            y = jnp.einsum("btw,whd->bthd", x, weight)
+            y = _product(x, weight)
             if c.qkv_bias:
                 y = y + _param(self, f"{name}_bias", shape[1:], axes[1:], nn.initializers.zeros)
             projections.append(y)
         query, key, value = projections
         if c.qk_norm:
-            query = _rms_norm(query, _param(self, "q_norm", (c.head_dim,), ("head_dim",), nn.initializers.ones), c.norm_eps)
+            query = _rms_norm(
+                query, _param(self, "q_norm", (c.head_dim,), ("head_dim",), nn.initializers.ones), c.norm_eps
+            )
             key = _rms_norm(key, _param(self, "k_norm", (c.head_dim,), ("head_dim",), nn.initializers.ones), c.norm_eps)
         query, key = _rotate(query, *rotary) * c.head_dim**-0.5, _rotate(key, *rotary)
         keys, values = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
@@ -115,7 +135,7 @@ class Attention(nn.Module):
         y = attention(query, parts)
         axes = ("heads", "head_dim", "embed")
         out = _param(self, "out", (c.num_heads, c.head_dim, c.width), axes, _weight_init(c, c.num_heads * c.head_dim))
-        return jnp.einsum("bthd,hdw->btw", y, out), (keys, values)
+        return _product(y, out, contract=2), (keys, values)
 
 
 class Mlp(nn.Module):
@@ -129,7 +149,7 @@ class Mlp(nn.Module):
         gate = _param(self, "gate", (c.width, c.mlp_width), ("embed", "mlp"), _weight_init(c, c.width))
         up = _param(self, "up", (c.width, c.mlp_width), ("embed", "mlp"), _weight_init(c, c.width))
         down = _param(self, "down", (c.mlp_width, c.width), ("mlp", "embed"), _weight_init(c, c.mlp_width))
-        return (nn.silu(x @ gate) * (x @ up)) @ down
+        return _product(nn.silu(_product(x, gate)) * _product(x, up), down)
 
 
 class Layer(nn.Module):
@@ -141,7 +161,9 @@ class Layer(nn.Module):
     def __call__(self, x, *attention_inputs):
         c = self.config
         norm = partial(_param, self, shape=(c.width,), axes=("embed",), init=nn.initializers.ones)
-        y, key_values = Attention(c, name="attention")(_rms_norm(x, norm("attention_norm"), c.norm_eps), *attention_inputs)
+        y, key_values = Attention(c, name="attention")(
+            _rms_norm(x, norm("attention_norm"), c.norm_eps), *attention_inputs
+        )
         x = x + y
         x = x + Mlp(c, name="mlp")(_rms_norm(x, norm("mlp_norm"), c.norm_eps))
         return nn.with_logical_constraint(x, ("batch", "length", None)), key_values

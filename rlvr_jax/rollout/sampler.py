@@ -61,7 +61,9 @@ class Samples:
     finish: Int[Array, "samples"]
 
 
-def prompt_positions(mask: Bool[Array, "batch length"]) -> tuple[Int[Array, "batch length"], Int[Array, "batch length"]]:
+def prompt_positions(
+    mask: Bool[Array, "batch length"],
+) -> tuple[Int[Array, "batch length"], Int[Array, "batch length"]]:
     """Positions and segment ids of left-padded prompts, whose real tokens `mask` marks."""
     return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask.astype(jnp.int32)
 

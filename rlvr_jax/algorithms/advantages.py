@@ -1,0 +1,25 @@
+"""From the rewards of a group to the advantages of its samples."""
+
+import numpy as np
+from jaxtyping import Float
+
+EPSILON = 1e-6
+
+
+def group_advantages(
+    rewards: Float[np.ndarray, "prompts group"], scale: str = "group_std"
+) -> Float[np.ndarray, "prompts group"]:
+    """Each reward minus its group's mean, divided by the group's standard deviation if `scale` is "group_std".
+
+    Source: Shao et al. 2024 (arXiv:2402.03300), section 4.1.2; the deviation is the population's (divisor: group).
+    """
+    rewards = rewards.astype(np.float32)
+    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    if scale == "none":
+        return centred
+    return centred / (rewards.std(axis=1, keepdims=True) + EPSILON)
+
+
+def zero_signal_groups(rewards: Float[np.ndarray, "prompts group"]) -> float:
+    """Share of groups whose rewards are all equal: their advantages are zero and they teach nothing."""
+    return float(np.mean(np.ptp(rewards, axis=1) == 0))

@@ -1,0 +1,83 @@
+"""Losses as sums over tokens.
+
+Sums, not means: a batch may be split into microbatches, and only the training step knows by how many tokens of the
+whole batch to divide.
+"""
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from rlvr_jax.algorithms.config import AlgorithmConfig
+
+Tokens = Float[Array, "batch time"]
+
+
+@struct.dataclass
+class TokenSums:
+    """What a loss says of a (micro)batch.
+
+    Attributes:
+      loss: sum over tokens; its gradient is what the step follows.
+      means: name -> sum over tokens of a quantity that is reported as a mean over tokens.
+      largest: name -> a quantity that is reported as a maximum.
+    """
+
+    loss: Float[Array, ""]
+    means: dict[str, Float[Array, ""]]
+    largest: dict[str, Float[Array, ""]]
+
+
+def kl_divergence(logprobs: Tokens, reference: Tokens) -> Tokens:
+    """Estimate of KL(policy || reference) from one sampled token: unbiased, never negative.
+
+    Source: Schulman 2020, "Approximating KL divergence" (k3), http://joschu.net/blog/kl-approx.html; GRPO eq. 4.
+    """
+    difference = reference - logprobs
+    return jnp.exp(difference) - difference - 1
+
+
+def clipped_policy_loss(
+    config: AlgorithmConfig,
+    logprobs: Tokens,
+    entropy: Tokens,
+    mask: Tokens,
+    advantages: Tokens,
+    old_logprobs: Tokens,
+    reference_logprobs: Tokens | None,
+) -> TokenSums:
+    """The clipped surrogate of PPO with GRPO's KL term.
+
+    Args:
+      config: clip range and KL coefficient.
+      logprobs: of the taken actions under the policy being trained (nats).
+      entropy: of the policy at each action (nats).
+      mask: 1 on actions, 0 elsewhere.
+      advantages: of each action.
+      old_logprobs: under the policy that sampled, as the sampler reported them.
+      reference_logprobs: under the frozen reference policy, or None.
+
+    Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7; Shao et al. 2024 (arXiv:2402.03300), eq. 3. Summed over all
+    tokens of the batch, so that every token weighs the same (Yu et al. 2025, arXiv:2503.14476, eq. 12).
+    """
+    # Masked places may hold anything, and exp of it may overflow: 0 * inf would poison the sum.
+    gap = jnp.where(mask > 0, logprobs - old_logprobs, 0.0)
+    ratio = jnp.exp(gap)
+    clipped = jnp.clip(ratio, 1 - config.clip_low, 1 + config.clip_high)
+    loss = -jnp.minimum(ratio * advantages, clipped * advantages)
+    means = {
+        "train/entropy": jnp.sum(entropy * mask),
+        "train/clip_fraction": jnp.sum((clipped * advantages < ratio * advantages) * mask),
+    }
+    if reference_logprobs is not None:
+        kl = kl_divergence(jnp.where(mask > 0, logprobs, 0.0), jnp.where(mask > 0, reference_logprobs, 0.0))
+        loss = loss + config.kl_coef * kl
+        means["train/kl"] = jnp.sum(kl * mask)
+    loss = jnp.sum(loss * mask)
+    return TokenSums(loss, means | {"train/loss": loss}, {"train/logprob_gap": jnp.max(jnp.abs(gap))})
+
+
+def imitation_loss(logprobs: Tokens, mask: Tokens) -> TokenSums:
+    """Negative log-likelihood of demonstrated tokens (nats)."""
+    loss = -jnp.sum(logprobs * mask)
+    return TokenSums(loss, {"sft/loss": loss}, {})

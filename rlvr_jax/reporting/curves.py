@@ -1,0 +1,393 @@
+"""Learning curves: which metrics are drawn together, and how.
+
+A `Panel` is one picture with its caption; `panels` gives those for which a run has data. `curves_png` draws them all on
+one page, `panel_svg` draws one. Figures are matplotlib objects of their own, so nothing global changes; matplotlib is
+imported late because it takes half a second.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rlvr_jax.reporting import files
+
+Row = Mapping[str, Any]
+
+# Colours of Okabe and Ito (2008), told apart by colour-blind readers. A thing keeps its colour in every panel.
+_TRAIN, _HELD_OUT, _ACCURACY, _NEUTRAL = "#0072B2", "#D55E00", "#56B4E9", "#8a8f98"
+_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8f98", "#7a5195")
+_PASS = ("#f0a878", "#e07f45", "#b85a1e", "#8a3f10", "#5e2a0a", "#3b1a05")
+_INK, _FAINT = "#1f2328", "#6b7280"
+_MAX_POINTS = 600  # longer runs are drawn as means over equal spans of steps
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a panel; `metric` with the suffixes `_low` and `_high`, where they exist, is drawn as a band."""
+
+    metric: str
+    label: str
+    colour: str
+    width: float = 1.6
+    reduce: Literal["mean", "max"] = "mean"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture: its lines, the unit of its vertical axis, and a caption that says how to read it."""
+
+    title: str
+    unit: str
+    series: tuple[Series, ...]
+    caption: str
+    kind: Literal["lines", "stack"] = "lines"
+    scale: Literal["linear", "log", "share"] = "linear"
+    wide: bool = False
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """Names of all metrics that the panel shows."""
+        return frozenset(name + end for name in (line.metric for line in self.series) for end in ("", "_low", "_high"))
+
+
+def panels(rows: Sequence[Row]) -> list[Panel]:
+    """The panels for which the rows have data, the most telling first; series without data are left out."""
+    names = {name for row in rows for name in row}
+    passes = sorted((int(k), name) for name in names for k in [name.removeprefix("eval/pass@")] if k.isdecimal())
+    terms = sorted(name for name in names if name.startswith("train/reward_"))
+    rewards = [Series("train/reward", "train reward", _TRAIN, 1.8)]
+    if any(row.get("train/accuracy") != row.get("train/reward") for row in rows):
+        rewards.append(Series("train/accuracy", "train accuracy (sampled)", _ACCURACY, 1.2))
+    candidates = [
+        Panel(
+            "Reward and held-out accuracy",
+            "mean reward · share right",
+            (*rewards, Series("eval/greedy_accuracy", "held-out accuracy (greedy)", _HELD_OUT, 2.2)),
+            "Mean reward of the sampled training completions, and the share of held-out problems that the greedy "
+            "completion solves, with its 95 % interval. Both should rise together; reward that rises alone points to "
+            "memorisation or a hacked reward.",
+            wide=True,
+        ),
+        Panel(
+            "Held-out pass@k",
+            "share solved",
+            tuple(Series(name, f"pass@{k}", _PASS[min(i, len(_PASS) - 1)]) for i, (k, name) in enumerate(passes)),
+            "Chance that at least one of k samples solves a held-out problem, with its 95 % interval. pass@1 nearing "
+            "pass@k means that the policy has become sure; a falling pass@k means that it has lost diversity.",
+            scale="share",
+        ),
+        Panel(
+            "Reward terms",
+            "mean reward",
+            tuple(
+                Series(name, name.removeprefix("train/reward_"), _CYCLE[i % len(_CYCLE)]) for i, name in enumerate(terms)
+            ),
+            "Each named term of the reward. They show which part of the reward is being learned.",
+        ),
+        Panel(
+            "Supervised loss",
+            "nats per token",
+            (Series("sft/loss", "loss", _TRAIN),),
+            "Cross-entropy of the demonstrations' tokens. It should fall and flatten out.",
+        ),
+        Panel(
+            "Response length",
+            "tokens",
+            (
+                Series("train/response_length", "train", _TRAIN),
+                Series("eval/response_length", "held-out (greedy)", _HELD_OUT),
+            ),
+            "Mean length of a completion. A rise along with accuracy is thinking aloud; a rise without it is rambling.",
+        ),
+        Panel(
+            "Cut off and clipped",
+            "share",
+            (
+                Series("train/truncated", "ended by the length budget", _TRAIN),
+                Series("train/clip_fraction", "tokens with clipped ratio", "#009E73"),
+            ),
+            "Share of completions that ran out of tokens (they rarely earn a reward), and share of tokens whose "
+            "gradient the clipped ratio removed.",
+            scale="share",
+        ),
+        Panel(
+            "Entropy",
+            "nats per token",
+            (Series("train/entropy", "entropy", _TRAIN),),
+            "Mean entropy of the policy's next-token distribution. Falling to 0 means that exploration has ended.",
+        ),
+        Panel(
+            "KL to the reference policy",
+            "nats per token",
+            (Series("train/kl", "KL", _TRAIN),),
+            "How far the policy has moved from where it started. A sudden rise often comes with a broken policy.",
+        ),
+        Panel(
+            "Gradient norm",
+            "global norm",
+            (Series("train/grad_norm", "before clipping", _TRAIN),),
+            "Global norm of the gradient before clipping. Spikes are single updates that pull hard; gaps with red "
+            "marks were not finite.",
+        ),
+        Panel(
+            "Groups without signal",
+            "share of groups",
+            (Series("train/zero_signal_groups", "share", _TRAIN),),
+            "Groups whose samples all earned the same reward, so that their advantages are 0. Near 1, a step teaches "
+            "nothing: the problems are too easy or too hard.",
+            scale="share",
+        ),
+        Panel(
+            "Time of a step",
+            "seconds",
+            (
+                Series("time/rollout", "sampling", "#56B4E9"),
+                Series("time/verify", "verification", "#E69F00"),
+                Series("time/train", "training", "#0072B2"),
+                Series("time/evaluate", "evaluation", "#c3c7ce"),
+            ),
+            "Where the seconds of each step went, stacked. Compilation falls into the first steps.",
+            kind="stack",
+        ),
+        Panel(
+            "Tokens per second",
+            "tokens/s",
+            (
+                Series("rollout/tokens_per_second", "sampling", "#56B4E9"),
+                Series("train/tokens_per_second", "training", "#0072B2"),
+                Series("sft/tokens_per_second", "supervised training", "#009E73"),
+            ),
+            "Throughput of sampling and of training, each over its own seconds.",
+        ),
+        Panel(
+            "Sampler against trainer",
+            "nats",
+            (Series("train/logprob_gap", "largest difference", _TRAIN, reduce="max"),),
+            "Largest absolute difference between the log-probability of a token in the sampler and in the trainer. It "
+            "should stay at rounding error: about 1e-5 in float32.",
+            scale="log",
+        ),
+    ]
+    kept = []
+    for panel in candidates:
+        series = tuple(line for line in panel.series if line.metric in names)
+        if series:
+            kept.append(Panel(**{**vars(panel), "series": series}))
+    return kept
+
+
+def curves_png(rows: Sequence[Row], path: Path | str, title: str) -> None:
+    """Draws all panels on one page and writes it atomically as a PNG, 1540 pixels wide.
+
+    Args:
+      rows: of `metrics.jsonl`; may be none.
+      path: of the picture.
+      title: the headline of the page.
+
+    Raises:
+      OSError: the file cannot be written; the message names it.
+    """
+    from matplotlib.figure import Figure
+
+    shown = panels(rows)
+    first_row = 1 if not shown else 3 if not shown[0].wide else 2 if len(shown) > 1 else 1
+    lines = 1 + math.ceil(max(0, len(shown) - first_row) / 3)
+    heights = [3.7 if shown and shown[0].wide else 2.3, *[2.3] * (lines - 1)]
+    height = sum(heights) + 0.75 * (lines - 1) + 1.55
+    figure = Figure(figsize=(14, height), facecolor="white")
+    figure.text(0.045, 1 - 0.32 / height, title, fontsize=15, fontweight="bold", color=_INK, va="center")
+    if not shown:
+        figure.text(0.5, 0.4, "No metrics yet", fontsize=13, color=_FAINT, ha="center")
+    grid = figure.add_gridspec(
+        lines,
+        3,
+        height_ratios=heights,
+        left=0.055,
+        right=0.985,
+        top=1 - 1.0 / height,
+        bottom=0.55 / height,
+        wspace=0.22,
+        hspace=0.8 * lines / sum(heights),
+    )
+    wide = 0 if not shown or not shown[0].wide else 2 if len(shown) > 1 else 3
+    for index, panel in enumerate(shown):
+        if wide:
+            place = grid[0, :wide] if index == 0 else grid[0, 2] if index == 1 else grid[1 + (index - 2) // 3, (index - 2) % 3]
+        else:
+            place = grid[index // 3, index % 3]
+        _draw(figure.add_subplot(place), rows, panel)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    files.replace(Path(path), buffer.getvalue())
+
+
+def panel_svg(rows: Sequence[Row], panel: Panel) -> bytes:
+    """One panel as an SVG picture."""
+    from matplotlib.figure import Figure
+
+    width, height = (9.6, 3.5) if panel.wide else (4.7, 2.9)
+    figure = Figure(figsize=(width, height), facecolor="white")
+    axes = figure.add_axes((0.68 / width, 0.5 / height, 1 - 0.8 / width, 1 - 1.2 / height))
+    _draw(axes, rows, panel)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def values(rows: Sequence[Row], metric: str) -> list[tuple[int, float]]:
+    """(step, value) of every row that has a number for the metric, finite or not."""
+    return [(row["step"], float(row[metric])) for row in rows if isinstance(row.get(metric), int | float)]
+
+
+def _points(rows: Sequence[Row], metric: str, reduce: str = "mean") -> tuple[list[float], list[float], list[float]]:
+    """Steps and values to draw, NaN where not finite, and the steps of the values that are not finite."""
+    pairs = values(rows, metric)
+    lost = [step for step, value in pairs if not math.isfinite(value)]
+    span = math.ceil(len(pairs) / _MAX_POINTS)
+    if span <= 1:
+        return [step for step, _ in pairs], [value if math.isfinite(value) else math.nan for _, value in pairs], lost
+    steps, reduced = [], []
+    for start in range(0, len(pairs), span):
+        chunk = pairs[start : start + span]
+        finite = [value for _, value in chunk if math.isfinite(value)]
+        steps.append(sum(step for step, _ in chunk) / len(chunk))
+        reduced.append(math.nan if not finite else max(finite) if reduce == "max" else sum(finite) / len(finite))
+    return steps, reduced, lost
+
+
+def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    steps = [row["step"] for row in rows]
+    low, high = min(steps, default=0), max(steps, default=1)
+    margin = max(0.5, 0.015 * (high - low))
+    axes.set_xlim(low - margin, high + margin)
+    drawn = _stack(axes, rows, panel) if panel.kind == "stack" else _lines(axes, rows, panel)
+    if panel.kind != "stack":
+        _set_limits(axes, panel, drawn)
+    span = max((math.ceil(len(values(rows, line.metric)) / _MAX_POINTS) for line in panel.series), default=1)
+    axes.set_xlabel("step" if span <= 1 else f"step (each point: {span} steps)", fontsize=9, color=_FAINT)
+    axes.set_ylabel(panel.unit, fontsize=9, color=_FAINT)
+    axes.set_title(panel.title, loc="left", fontsize=12 if panel.wide else 11, fontweight="bold", color=_INK, pad=22)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.008, 0.985),
+        ncols=5,
+        frameon=False,
+        fontsize=9,
+        handlelength=1.0,
+        handletextpad=0.4,
+        columnspacing=1.1,
+        borderaxespad=0.1,
+        labelcolor=_INK,
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, min_n_ticks=1))
+    axes.grid(axis="y", color="#e6e8eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8.5, colors=_FAINT, length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#c3c7ce")
+    if axes.get_yscale() == "linear" and axes.get_ylim()[1] >= 1000:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,g}k" if value else "0"))
+
+
+def _lines(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
+    """Draws the lines, their bands and marks for values that are not finite; returns all finite values."""
+    finite, lost_steps = [], set()
+    for line in panel.series:
+        steps, heights, lost = _points(rows, line.metric, line.reduce)
+        drawn = [value for value in heights if math.isfinite(value)]
+        lost_steps.update(lost)
+        label = line.label if len(panel.series) > 1 else ""
+        label = f"{label} {short(drawn[-1])}".strip() if drawn else f"{label} (no finite value)".strip()
+        evaluated = line.metric.startswith("eval/")
+        marker = "o" if len(heights) <= (60 if evaluated else 1) else None
+        axes.plot(
+            steps, heights, color=line.colour, linewidth=line.width, marker=marker, markersize=3.5, label=label,
+            solid_joinstyle="round", zorder=3 if evaluated else 2.5,
+        )  # fmt: skip
+        finite += drawn
+        bounds = [_points(rows, line.metric + end)[:2] for end in ("_low", "_high")]
+        if bounds[0][0] and bounds[0][0] == bounds[1][0]:
+            (where, floor), (_, ceiling) = bounds
+            if len(where) == 1:  # an area of no width would not show
+                axes.vlines(where, floor, ceiling, color=line.colour, linewidth=5, alpha=0.25)
+            else:
+                axes.fill_between(where, floor, ceiling, color=line.colour, alpha=0.13, linewidth=0)
+            finite += [value for value in floor + ceiling if math.isfinite(value)]
+    if lost_steps:
+        axes.plot(
+            sorted(lost_steps), [0.02] * len(lost_steps), transform=axes.get_xaxis_transform(), linestyle="", marker="|",
+            markersize=9, markeredgewidth=1.6, color="#c1121f", label=f"not finite ({len(lost_steps)})",
+        )  # fmt: skip
+    return finite
+
+
+def _set_limits(axes: Any, panel: Panel, drawn: list[float]) -> None:
+    if not drawn:
+        axes.set_ylim(0, 1)
+        axes.set_yticks([])
+        return
+    low, high = min(drawn), max(drawn)
+    if panel.scale == "log" and high > 0 and low >= 0:
+        if low == 0:  # equal to the bit is a result, and must show on the axis
+            axes.set_yscale("symlog", linthresh=min(value for value in drawn if value > 0))
+            axes.set_ylim(0, high * 3)
+        else:
+            axes.set_yscale("log")
+            axes.set_ylim(low / 2, high * 2)
+    elif low >= 0 and high <= 1 and (panel.scale == "share" or panel.wide):
+        axes.set_ylim(-0.03, 1.04)
+    elif low >= 0:
+        axes.set_ylim(0, high * 1.12 or 1)
+    else:
+        room = 0.08 * (high - low) or abs(high)
+        axes.set_ylim(low - room, high + room)
+
+
+def _stack(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
+    """Stacked bars without gaps, one per step; a few extreme steps (compilation) run off the axis, with a note."""
+    timed = [row for row in rows if any(isinstance(row.get(line.metric), int | float) for line in panel.series)]
+    span = math.ceil(len(timed) / _MAX_POINTS)
+    groups = [timed[start : start + span] for start in range(0, len(timed), span)]
+    edges = [
+        edge for group in groups for edge in (group[0]["step"] - 0.5, max(group[-1]["step"], group[0]["step"]) + 0.5)
+    ]
+    floor = [0.0] * len(groups)
+    for line in panel.series:
+        ceiling = []
+        for base, group in zip(floor, groups, strict=True):
+            seconds = [value for _, value in values(group, line.metric) if math.isfinite(value)]
+            ceiling.append(base + sum(seconds) / len(group))
+        bottom, top = ([value for value in side for _ in range(2)] for side in (floor, ceiling))
+        axes.fill_between(edges, bottom, top, color=line.colour, linewidth=0, label=line.label)
+        floor = ceiling
+    highest = max(floor, default=0.0)
+    usual = sorted(floor)[int(0.9 * (len(floor) - 1))] if floor else 0.0
+    if highest > 4 * usual > 0:
+        axes.set_ylim(0, 2 * usual)
+        step = groups[floor.index(highest)][0]["step"]
+        axes.text(
+            0.99, 0.96, f"off the axis: up to {short(highest)} s, at step {step}", transform=axes.transAxes,
+            ha="right", va="top", fontsize=8.5, color=_FAINT,
+        )  # fmt: skip
+    else:
+        axes.set_ylim(0, highest * 1.12 or 1)
+    return floor
+
+
+def short(value: float) -> str:
+    """A number in about three significant digits: 0.0312, 12.5, 12,345, 1.2e-06."""
+    if not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.4g}"

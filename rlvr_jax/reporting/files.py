@@ -1,0 +1,45 @@
+"""Writing files of a workdir so that a crash leaves the old file or the new one, and a full disk says what to do."""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def unwritable(error: OSError, path: Path) -> OSError:
+    """The same error, saying which file could not be written and what to do about it."""
+    return OSError(
+        error.errno,
+        f"cannot write {path.name}: {error.strerror or error}. Free space on the disk or make the folder writable, then "
+        "run the same command again: it continues from the last checkpoint",
+        str(path),
+    )
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` atomically: whoever reads sees all of the old content or all of the new.
+
+    A symbolic link is followed, not replaced.
+
+    Raises:
+      OSError: the disk is full or the folder not writable; the old content is untouched. The message names the file.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f"{target.name}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the rename itself survives a power cut only once the folder is on disk
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise unwritable(error, path) from error

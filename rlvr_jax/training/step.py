@@ -1,0 +1,151 @@
+"""One update of the policy: a jitted, donated, sharded function of (state, batch).
+
+The same function trains on demonstrations and on rewards; only the loss differs. It divides sums over tokens by the
+number of actions in the whole batch, so microbatches and device meshes change nothing but rounding.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key
+
+from rlvr_jax import parallel, policy
+from rlvr_jax.algorithms import AlgorithmConfig, TokenSums, clipped_policy_loss, imitation_loss
+from rlvr_jax.policy import Params, PolicyConfig
+from rlvr_jax.training.batch import Batch
+
+Loss = Callable[[Array, Array, Batch], TokenSums]  # (logprobs, entropy, batch) -> sums
+
+
+@struct.dataclass
+class TrainState:
+    """Everything on the device that the next update depends on.
+
+    Attributes:
+      step: steps of the training loop that are done.
+      params: the policy's parameters.
+      opt_state: the optimizer's.
+      skipped: updates skipped so far because their gradient was not finite.
+      skipped_in_a_row: how many of those came last, without a good one after them.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    opt_state: Any
+    skipped: Int[Array, ""]
+    skipped_in_a_row: Int[Array, ""]
+
+
+def init_state(config: PolicyConfig, optimizer: optax.GradientTransformation, key: Key[Array, ""]) -> TrainState:
+    """A state with random parameters."""
+    params = policy.init(config, key)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, params, optimizer.init(params), zero, zero)
+
+
+def state_shardings(config: PolicyConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """A `TrainState` of shardings: the optimizer's moments lie like the parameters, the rest is on every device."""
+    shapes = jax.eval_shape(partial(init_state, config, optimizer), jax.random.key(0))
+    everywhere = parallel.replicated(mesh)
+    params = parallel.param_shardings(mesh, policy.logical_axes(config), shapes.params)
+    opt_state = optax.tree_map_params(
+        optimizer, lambda _, sharding: sharding, shapes.opt_state, params, transform_non_params=lambda _: everywhere
+    )
+    return TrainState(everywhere, params, opt_state, everywhere, everywhere)
+
+
+def score(
+    config: PolicyConfig, params: Params, batch: Batch, temperature: float
+) -> tuple[Float[Array, "batch response"], Float[Array, "batch response"]]:
+    """Log-probability of each action and entropy of its distribution, at the policy's temperature (nats)."""
+    hidden, _ = policy.forward(config, params, batch.tokens, batch.positions, batch.segment_ids)
+    first = batch.tokens.shape[1] - batch.action_mask.shape[1]
+    actions = batch.tokens[:, first:]
+    return policy.logprobs_and_entropy(config, params, hidden[:, first - 1 : -1], actions, temperature)
+
+
+def policy_gradient(config: AlgorithmConfig) -> Loss:
+    """The loss of reinforcement learning."""
+
+    def loss(logprobs, entropy, batch):
+        return clipped_policy_loss(
+            config, logprobs, entropy, batch.action_mask, batch.advantages, batch.old_logprobs, batch.reference_logprobs
+        )
+
+    return loss
+
+
+def imitation(logprobs: Array, _: Array, batch: Batch) -> TokenSums:
+    """The loss of supervised learning on demonstrations."""
+    return imitation_loss(logprobs, batch.action_mask)
+
+
+def train_step(
+    config: PolicyConfig,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    microbatches: int,
+    temperature: float,
+    state: TrainState,
+    batch: Batch,
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """One update. A gradient that is not finite changes nothing but the counts of skipped updates.
+
+    Args:
+      config: the policy's shape.
+      loss: `policy_gradient(...)` or `imitation`.
+      optimizer: its updates are added to the parameters.
+      microbatches: parts to compute the gradient in; divides the batch.
+      temperature: the policy is softmax(logits / temperature).
+      state: is not changed; jitted with donation, its memory is reused.
+      batch: fixed shapes.
+
+    Returns:
+      The next state (its `step` is left to the loop), and metrics by their public names.
+    """
+    count = jnp.maximum(jnp.sum(batch.action_mask), 1.0)
+
+    def sums(params, part):
+        result = loss(*score(config, params, part, temperature), part)
+        return result.loss / count, result
+
+    gradient_of = jax.grad(sums, has_aux=True)
+    if microbatches == 1:
+        gradient, result = gradient_of(state.params, batch)
+    else:
+        # Rows a, a + n, a + 2n, ... form a part, so that each part lies on all devices.
+        parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+
+        def add(total, part):
+            gradient, result = total
+            part_gradient, part_result = gradient_of(state.params, part)
+            gradient = jax.tree.map(lambda a, b: a + b.astype(a.dtype), gradient, part_gradient)
+            largest = jax.tree.map(jnp.maximum, result.largest, part_result.largest)
+            result = jax.tree.map(jnp.add, result, part_result).replace(largest=largest)
+            return (gradient, result), None
+
+        shapes = jax.eval_shape(gradient_of, state.params, jax.tree.map(lambda x: x[0], parts))[1]
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (state.params, shapes))
+        (gradient, result), _ = jax.lax.scan(add, zeros, parts)
+
+    norm = optax.global_norm(gradient)
+    finite = jnp.isfinite(norm)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+    )
+    state = state.replace(
+        params=params,
+        opt_state=opt_state,
+        skipped=state.skipped + ~finite,
+        skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
+    )
+    metrics = {name: total / count for name, total in result.means.items()} | result.largest
+    return state, metrics | {"train/grad_norm": norm}
