@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rlvr_jax.algorithms.config import AlgorithmConfig
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel.mesh import MeshConfig, mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.training.optimizer import OptimizerConfig
@@ -166,10 +167,6 @@ class Config:
     sft: SftConfig = field(default_factory=SftConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-
-
-class ConfigError(ValueError):
-    """A config that can't run; the message is one line for the user."""
 
 
 def from_dict(data: Mapping[str, Any]) -> Config:

@@ -83,7 +83,8 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "Reward terms",
             "mean reward",
             tuple(
-                Series(name, name.removeprefix("train/reward_"), _CYCLE[i % len(_CYCLE)]) for i, name in enumerate(terms)
+                Series(name, name.removeprefix("train/reward_"), _CYCLE[i % len(_CYCLE)])
+                for i, name in enumerate(terms)
             ),
             "Each named term of the reward. They show which part of the reward is being learned.",
         ),
@@ -215,7 +216,13 @@ def curves_png(rows: Sequence[Row], path: Path | str, title: str) -> None:
     wide = 0 if not shown or not shown[0].wide else 2 if len(shown) > 1 else 3
     for index, panel in enumerate(shown):
         if wide:
-            place = grid[0, :wide] if index == 0 else grid[0, 2] if index == 1 else grid[1 + (index - 2) // 3, (index - 2) % 3]
+            place = (
+                grid[0, :wide]
+                if index == 0
+                else grid[0, 2]
+                if index == 1
+                else grid[1 + (index - 2) // 3, (index - 2) % 3]
+            )
         else:
             place = grid[index // 3, index % 3]
         _draw(figure.add_subplot(place), rows, panel)

@@ -113,7 +113,9 @@ def _parse(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
         try:
             parsed.append((line, _decode(line)))
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: not a JSON object ({error}); repair or remove the line") from error
+            raise ValueError(
+                f"{path}, line {number}: not a JSON object ({error}); repair or remove the line"
+            ) from error
     if last.strip():
         with contextlib.suppress(ValueError):
             parsed.append((last, _decode(last)))

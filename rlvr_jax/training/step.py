@@ -5,17 +5,16 @@ number of actions in the whole batch, so microbatches and device meshes change n
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Float, Int
 
-from rlvr_jax import parallel, policy
+from rlvr_jax import policy
 from rlvr_jax.algorithms import AlgorithmConfig, TokenSums, clipped_policy_loss, imitation_loss
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.training.batch import Batch
@@ -28,36 +27,34 @@ class TrainState:
     """Everything on the device that the next update depends on.
 
     Attributes:
-      step: steps of the training loop that are done.
+      updates: updates so far, skipped ones included.
       params: the policy's parameters.
       opt_state: the optimizer's.
       skipped: updates skipped so far because their gradient was not finite.
       skipped_in_a_row: how many of those came last, without a good one after them.
     """
 
-    step: Int[Array, ""]
+    updates: Int[Array, ""]
     params: Params
     opt_state: Any
     skipped: Int[Array, ""]
     skipped_in_a_row: Int[Array, ""]
 
 
-def init_state(config: PolicyConfig, optimizer: optax.GradientTransformation, key: Key[Array, ""]) -> TrainState:
-    """A state with random parameters."""
-    params = policy.init(config, key)
+def new_state(optimizer: optax.GradientTransformation, params: Params) -> TrainState:
+    """The state before the first update."""
     zero = jnp.zeros((), jnp.int32)
     return TrainState(zero, params, optimizer.init(params), zero, zero)
 
 
-def state_shardings(config: PolicyConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """A `TrainState` of shardings: the optimizer's moments lie like the parameters, the rest is on every device."""
-    shapes = jax.eval_shape(partial(init_state, config, optimizer), jax.random.key(0))
-    everywhere = parallel.replicated(mesh)
-    params = parallel.param_shardings(mesh, policy.logical_axes(config), shapes.params)
+def state_shardings(
+    shapes: TrainState, optimizer: optax.GradientTransformation, params: Params, other: NamedSharding
+) -> TrainState:
+    """A `TrainState` of shardings: the optimizer's moments lie like the parameters, the rest like `other`."""
     opt_state = optax.tree_map_params(
-        optimizer, lambda _, sharding: sharding, shapes.opt_state, params, transform_non_params=lambda _: everywhere
+        optimizer, lambda _, sharding: sharding, shapes.opt_state, params, transform_non_params=lambda _: other
     )
-    return TrainState(everywhere, params, opt_state, everywhere, everywhere)
+    return TrainState(other, params, opt_state, other, other)
 
 
 def score(
@@ -107,7 +104,7 @@ def train_step(
       batch: fixed shapes.
 
     Returns:
-      The next state (its `step` is left to the loop), and metrics by their public names.
+      The next state, and metrics by their public names.
     """
     count = jnp.maximum(jnp.sum(batch.action_mask), 1.0)
 
@@ -142,6 +139,7 @@ def train_step(
         lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
     )
     state = state.replace(
+        updates=state.updates + 1,
         params=params,
         opt_state=opt_state,
         skipped=state.skipped + ~finite,

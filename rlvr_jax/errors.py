@@ -1,0 +1,33 @@
+"""Ways in which a run ends early. Each message is for the user: what is wrong, where, and what to do."""
+
+import signal
+
+
+class RunError(Exception):
+    """The run can't go on. `status` is the exit status of a command that it ends."""
+
+    status = 1
+
+
+class ConfigError(RunError, ValueError):
+    """A config that can't run; one line that names the key."""
+
+    status = 2
+
+
+class CheckpointError(RunError):
+    """A checkpoint that can't be written or read."""
+
+
+class DivergedError(RunError):
+    """Several updates in a row had no finite gradient."""
+
+
+class Preempted(RunError):
+    """A signal asked the run to stop, and its state is saved. The status is the shell's: 143 for SIGTERM."""
+
+    def __init__(self, number: signal.Signals, step: int):
+        super().__init__(
+            f"{number.name}: saved the state of step {step} and stopped; run the same command again to continue"
+        )
+        self.status = 128 + number

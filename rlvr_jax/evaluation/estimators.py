@@ -1,0 +1,33 @@
+"""Estimates from finite samples, with their uncertainty."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def pass_at_k(num_samples: int, num_right: int, k: int) -> float:
+    """Unbiased estimate of the probability that one of k samples is right, from `num_samples` of one problem.
+
+    Source: Chen et al. 2021 (arXiv:2107.03374), eq. 1, in the exact form 1 - C(n - c, k) / C(n, k).
+
+    Raises:
+      ValueError: k is not between 1 and `num_samples`.
+    """
+    if not 1 <= k <= num_samples:
+        raise ValueError(f"pass@{k} needs 1 <= k <= the number of samples, {num_samples}")
+    return 1 - math.comb(num_samples - num_right, k) / math.comb(num_samples, k)
+
+
+def mean_and_interval(values: Sequence[float], z: float = 1.959964) -> tuple[float, float, float]:
+    """Mean of values in [0, 1] over independent problems, and the ends of its 95 % Wilson interval.
+
+    For values other than 0 and 1 the interval is wider than it had to be: nothing in [0, 1] with this mean has a
+    larger variance. Unlike the normal interval it does not shrink to a point when all values are 0 or all are 1.
+
+    Source: Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
+    """
+    mean, count = float(np.mean(values)), len(values)
+    centre = (mean + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(mean * (1 - mean) / count + z * z / (4 * count * count))
+    return mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))

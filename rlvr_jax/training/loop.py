@@ -1,0 +1,133 @@
+"""The training loop: sample, verify, reward, advantage, update, log, evaluate, save.
+
+Everything that a step computes is a function of the config and of the state that checkpoints hold, so a run that is
+killed and continued ends with the same bits as one that was not.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from rlvr_jax import parallel, tasks
+from rlvr_jax.algorithms import group_advantages, zero_signal_groups
+from rlvr_jax.config import Config
+from rlvr_jax.errors import DivergedError, Preempted
+from rlvr_jax.reporting.report import write_report
+from rlvr_jax.rewards import reward
+from rlvr_jax.training import checkpoints, preemption
+from rlvr_jax.training.batch import make_batch, split
+from rlvr_jax.training.optimizer import make_optimizer, make_schedule
+from rlvr_jax.training.record import Clock, describe, open_record, sample_rows
+from rlvr_jax.training.setup import make_evaluation, make_rollout, make_score, make_setup, make_update, start
+from rlvr_jax.training.step import policy_gradient
+from rlvr_jax.training.workdir import open_workdir
+from rlvr_jax.verifiers.judge import judge
+from rlvr_jax.verifiers.pool import Pool
+
+# The integers that name a run's random streams: fold_in(key(seed), one of these).
+INIT, SAMPLE, EVALUATE = range(3)
+_LOGGED_GROUPS = 2  # of a training step, in samples.jsonl
+
+
+def train(config: Config, workdir: Path, pool: Pool) -> Path:
+    """Runs reinforcement learning, or continues it, and returns the path of its report.
+
+    Args:
+      config: of the run.
+      workdir: for checkpoints, metrics, samples and the report.
+      pool: the verifier processes.
+
+    Raises:
+      ConfigError: the config can't run, or the workdir belongs to another one.
+      CheckpointError: a checkpoint can't be written or read.
+      DivergedError: too many gradients in a row were not finite; the checkpoints are good.
+      OSError: the disk is full, or the workdir is not writable.
+      Preempted: SIGTERM or SIGINT has arrived, and the state is saved.
+    """
+    setup = make_setup(config)
+    open_workdir(workdir, config, "rl")
+    num_steps, prompts, minibatches = config.training.num_steps, config.rollout.prompts, config.algorithm.minibatches
+    optimizer = make_optimizer(config.optimizer, num_steps * minibatches)
+    learning_rate = make_schedule(config.optimizer, num_steps * minibatches)
+    root = jax.random.key(config.seed)
+    key_of = lambda stream, step: jax.random.fold_in(jax.random.fold_in(root, stream), step)  # noqa: E731
+
+    with (
+        parallel.use_mesh(setup.mesh),
+        checkpoints.open_manager(workdir, config.training.keep_checkpoints) as manager,
+        preemption.watch() as signal_arrived,
+    ):
+        state, reference = start(setup, optimizer, manager, key_of(INIT, 0))
+        rollout = make_rollout(setup, config.rollout.group_size, prompts)
+        update = make_update(setup, optimizer, policy_gradient(config.algorithm), config.optimizer.microbatches)
+        reference_logprobs = make_score(setup)
+        evaluate = make_evaluation(setup, rollout, partial(judge, pool, setup.task))
+
+        done = int(state.updates) // minibatches
+        with open_record(workdir, num_steps, done, "training") as record:
+            if done == 0:
+                metrics, samples = evaluate(state.params, 0, key_of(EVALUATE, 0))
+                record.write({"step": 0} | metrics, samples)
+
+            for step in range(done + 1, num_steps + 1):
+                clock = Clock()
+                examples = tasks.batch(setup.task, "train", config.seed, step - 1, prompts)
+                trajectories = rollout(state.params, examples, key_of(SAMPLE, step), config.rollout.temperature)
+                clock.lap("time/rollout")
+
+                verdicts = judge(pool, setup.task, trajectories)
+                clock.lap("time/verify")
+
+                rewards, terms = reward(config.reward, verdicts, trajectories)
+                groups = rewards.reshape(prompts, -1)
+                advantages = group_advantages(groups, config.algorithm.scale).reshape(-1)
+                batch = make_batch(
+                    trajectories, advantages, config.rollout.max_prompt_length, config.rollout.max_response_length
+                )
+                if reference is not None:
+                    batch = batch.replace(reference_logprobs=reference_logprobs(reference, batch))
+                updates = []
+                for minibatch in split(batch, minibatches):
+                    state, metrics = update(state, minibatch)
+                    updates.append(metrics)
+                updates = jax.device_get(updates)
+                clock.lap("time/train")
+
+                row = {"step": step, "train/reward": float(np.mean(rewards))}
+                row |= {f"train/reward_{name}": float(np.mean(term)) for name, term in terms.items()}
+                row |= describe(trajectories, verdicts)
+                row |= {name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]}
+                row["train/logprob_gap"] = float(updates[0]["train/logprob_gap"])  # later ones follow an update
+                row["train/zero_signal_groups"] = zero_signal_groups(groups)
+                row["train/learning_rate"] = float(learning_rate((step - 1) * minibatches))
+                row["train/skipped_steps"] = int(state.skipped)
+                tokens = sum(len(trajectory.tokens) for trajectory in trajectories)
+                row["rollout/tokens_per_second"] = tokens / clock.laps["time/rollout"]
+                row["train/tokens_per_second"] = tokens / clock.laps["time/train"]
+                samples = []
+                evaluated = step % config.evaluation.every == 0 or step == num_steps
+                if evaluated or step == 1:
+                    samples = sample_rows(step, "train", trajectories, verdicts, rewards)
+                    samples = samples[: _LOGGED_GROUPS * config.rollout.group_size]
+                if evaluated:
+                    metrics, heldout = evaluate(state.params, step, key_of(EVALUATE, step))
+                    row, samples = row | metrics, samples + heldout
+                    clock.lap("time/evaluate")
+                record.write(row | clock.laps | {"time/step": clock.total()}, samples)
+
+                if state.skipped_in_a_row >= config.training.max_skipped_in_a_row:
+                    raise DivergedError(
+                        f"step {step}: the gradients of {state.skipped_in_a_row} updates in a row were not finite. "
+                        f"The parameters from before them are safe in {manager.directory}. Lower the learning rate, "
+                        "or look for the samples that do it"
+                    )
+                signal = signal_arrived()
+                if signal or step % config.training.save_every == 0 or step == num_steps:
+                    checkpoints.save(manager, state, step)
+                if signal:
+                    checkpoints.wait(manager)
+                    raise Preempted(signal, step)
+            checkpoints.wait(manager)
+    return write_report(workdir)

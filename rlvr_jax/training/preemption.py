@@ -1,0 +1,26 @@
+"""Stopping at the end of a step when the machine is about to be taken away."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def watch() -> Iterator[Callable[[], signal.Signals | None]]:
+    """Inside this context SIGTERM and SIGINT don't kill; the function it gives says which has arrived, or None.
+
+    A second SIGINT (Ctrl-C) interrupts at once.
+    """
+    arrived: list[signal.Signals] = []
+
+    def note(number: int, _: object) -> None:
+        if number == signal.SIGINT and signal.SIGINT in arrived:
+            raise KeyboardInterrupt
+        arrived.append(signal.Signals(number))
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: arrived[0] if arrived else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

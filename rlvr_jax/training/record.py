@@ -1,0 +1,106 @@
+"""What a run writes down: rows of metrics and samples, the progress bar, TensorBoard."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rlvr_jax.reporting import jsonl, progress, tensorboard
+from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.verifiers.verdict import Verdict
+
+METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+
+
+@dataclass(frozen=True)
+class Record:
+    """The open files of a run."""
+
+    workdir: Path
+    events: tensorboard.Writer
+    bar: tqdm
+
+    def write(self, row: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Writes one step. Raises OSError, which names the file, if the disk is full."""
+        jsonl.append(self.workdir / METRICS, [row])
+        jsonl.append(self.workdir / SAMPLES, samples)
+        tensorboard.write(self.events, row)
+        progress.show(self.bar, row)
+
+
+@contextlib.contextmanager
+def open_record(workdir: Path, num_steps: int, done: int, description: str) -> Iterator[Record]:
+    """Opens the files to go on after step `done`; what they hold of later steps is dropped, they are made again.
+
+    Step 0 is the evaluation before the first update; a run that has no checkpoint after it makes it again, too.
+    """
+    last = done if done > 0 else -1
+    jsonl.truncate_after(workdir / METRICS, last)
+    jsonl.truncate_after(workdir / SAMPLES, last)
+    events = tensorboard.open_writer(workdir, purge_step=last + 1)
+    try:
+        with progress.bar(num_steps, done, description) as bar:
+            yield Record(workdir, events, bar)
+    finally:
+        tensorboard.close(events)
+
+
+class Clock:
+    """Seconds since it was made, split into laps."""
+
+    def __init__(self):
+        self.start = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Ends a lap."""
+        now = time.perf_counter()
+        self.laps[name], self.last = now - self.last, now
+
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.start
+
+
+def describe(trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Metrics of the samples themselves."""
+    return {
+        "train/accuracy": float(np.mean([verdict.score == 1 for verdict in verdicts])),
+        "train/response_length": float(np.mean([len(trajectory.tokens) for trajectory in trajectories])),
+        "train/truncated": float(np.mean([trajectory.finish_reason == "length" for trajectory in trajectories])),
+        "verify/errors": sum(verdict.error is not None for verdict in verdicts),
+    }
+
+
+def sample_rows(
+    step: int,
+    split: str,
+    trajectories: Sequence[Trajectory],
+    verdicts: Sequence[Verdict],
+    rewards: Sequence[float] | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of samples.jsonl; its fields are described in docs/metrics.md."""
+    return [
+        {
+            "step": step,
+            "split": split,
+            "example": trajectory.example.id,
+            "task": trajectory.example.task,
+            "prompt": trajectory.example.prompt,
+            "completion": trajectory.text,
+            "reference": trajectory.example.reference,
+            "score": verdict.score,
+            "reward": None if rewards is None else float(rewards[i]),
+            "answer": verdict.answer,
+            "reason": verdict.reason,
+            "error": verdict.error,
+            "finish_reason": trajectory.finish_reason,
+            "length": len(trajectory.tokens),
+        }
+        for i, (trajectory, verdict) in enumerate(zip(trajectories, verdicts, strict=True))
+    ]

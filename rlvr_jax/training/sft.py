@@ -1,0 +1,80 @@
+"""The supervised warm start: imitate a task's demonstrations."""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from rlvr_jax import parallel, tasks
+from rlvr_jax.config import Config
+from rlvr_jax.errors import ConfigError, Preempted
+from rlvr_jax.training import checkpoints, preemption
+from rlvr_jax.training.batch import Batch, layout
+from rlvr_jax.training.optimizer import make_optimizer, make_schedule
+from rlvr_jax.training.record import Clock, open_record
+from rlvr_jax.training.setup import Setup, make_setup, start
+from rlvr_jax.training.step import imitation, train_step
+from rlvr_jax.training.workdir import open_workdir
+
+
+def sft(config: Config, workdir: Path) -> None:
+    """Trains on demonstrations, or continues; `rlvr_jax.training.loop.train` documents the errors.
+
+    Several updates are one compiled call, because a small policy's update takes less time than the host needs to ask
+    for it.
+    """
+    setup, options = make_setup(config), config.sft
+    if setup.task.demonstration is None:
+        raise ConfigError(f"config.task: {setup.task.name} has no demonstrations to imitate")
+    open_workdir(workdir, config, "sft")
+    optimizer = make_optimizer(options.optimizer, options.num_steps)
+    learning_rate = make_schedule(options.optimizer, options.num_steps)
+    with (
+        parallel.use_mesh(setup.mesh),
+        checkpoints.open_manager(workdir) as manager,
+        preemption.watch() as signal_arrived,
+    ):
+        state, _ = start(setup, optimizer, manager, jax.random.key(config.seed))
+        step = partial(train_step, setup.policy, imitation, optimizer, options.optimizer.microbatches, 1.0)
+        update = jax.jit(partial(jax.lax.scan, step), donate_argnums=0)
+        done = int(state.updates)
+        batches = _batches(setup, done) if done < options.num_steps else None
+        with open_record(workdir, options.num_steps, done, "warm start") as record:
+            for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
+                clock = Clock()
+                state, metrics = update(state, batches)
+                tokens = int(np.sum(batches.segment_ids))
+                if last < options.num_steps:
+                    batches = _batches(setup, last)  # while the device works
+                metrics = jax.device_get(metrics)
+                row = {"step": last} | {name: float(np.mean(values)) for name, values in metrics.items()}
+                row["train/learning_rate"] = float(learning_rate(last - 1))
+                row["train/skipped_steps"] = int(state.skipped)
+                row["time/step"] = clock.total()
+                record.write(row | {"sft/tokens_per_second": tokens / clock.total()})
+                signal = signal_arrived()
+                if signal or last % options.save_every == 0 or last == options.num_steps:
+                    checkpoints.save(manager, state, last)
+                if signal:
+                    checkpoints.wait(manager)
+                    raise Preempted(signal, last)
+            checkpoints.wait(manager)
+
+
+def _batches(setup: Setup, first: int) -> Batch:
+    """The batches of updates `first`, `first` + 1, ... of one call, stacked."""
+    config, stop_token = setup.config, setup.tokenizer.eos_token_id
+    count, size = config.sft.updates_per_call, config.sft.batch_size
+    examples = [
+        example
+        for step in range(first, first + count)
+        for example in tasks.batch(setup.task, "train", config.seed, step, size)
+    ]
+    demonstrations = [setup.task.demonstration(example, i) for i, example in enumerate(examples)]
+    prompts = tasks.encode_batch(setup.tokenizer, [example.prompt for example in examples])
+    responses = [[*ids, stop_token] for ids in tasks.encode_batch(setup.tokenizer, demonstrations)]
+    rows = layout(prompts, responses, config.rollout.max_prompt_length, config.rollout.max_response_length)
+    rows = jax.tree.map(lambda x: x.reshape(count, size, *x.shape[1:]), rows)
+    sharding = jax.sharding.NamedSharding(setup.mesh, jax.sharding.PartitionSpec(None, ("data", "fsdp")))
+    return jax.device_put(rows, sharding)
