@@ -10,10 +10,11 @@ from jaxtyping import Array, Bool, Float
 # Finite, so that a row with no visible key (padding) gives a finite, unused output instead of NaN.
 MASKED = -1e30
 
+# Parts differ in batch and length, which `_` leaves unchecked: jaxtyping binds a name once for all parts.
 Part = tuple[
-    Float[Array, "part_batch kv dim length"],  # keys, transposed: see `attention`
-    Float[Array, "part_batch kv length dim"],  # values
-    Bool[Array, "batch time length"],  # True where a query may read a key
+    Float[Array, "_part_batch kv dim _length"],  # keys, transposed: see `attention`
+    Float[Array, "_part_batch kv _length dim"],  # values
+    Bool[Array, "batch time _length"],  # True where a query may read a key
 ]
 
 

@@ -296,14 +296,16 @@ def _problems(c: Config, num_devices: int):
     yield (
         r.prompts % c.algorithm.minibatches != 0,
         (
-            f"config.algorithm.minibatches = {c.algorithm.minibatches} does not divide config.rollout.prompts = {r.prompts}"
+            f"config.algorithm.minibatches = {c.algorithm.minibatches} does not divide config.rollout.prompts = "
+            f"{r.prompts}"
         ),
     )
     for k in e.ks:
         yield (
             not 1 <= k <= e.pass_samples,
             (
-                f"config.evaluation.ks holds {k}, which is not between 1 and config.evaluation.pass_samples = {e.pass_samples}"
+                f"config.evaluation.ks holds {k}, which is not between 1 and config.evaluation.pass_samples = "
+                f"{e.pass_samples}"
             ),
         )
     yield (
@@ -328,8 +330,8 @@ def _problems(c: Config, num_devices: int):
     yield (
         per_update % (rows * o.microbatches) != 0,
         (
-            f"an update has {per_update} samples (config.rollout.prompts * group_size / config.algorithm.minibatches), which "
-            f"can't be divided into config.optimizer.microbatches = {o.microbatches} parts among {split}"
+            f"an update has {per_update} samples (config.rollout.prompts * group_size / config.algorithm.minibatches), "
+            f"which can't be divided into config.optimizer.microbatches = {o.microbatches} parts among {split}"
         ),
     )
     yield (

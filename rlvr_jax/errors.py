@@ -23,7 +23,7 @@ class DivergedError(RunError):
     """Several updates in a row had no finite gradient."""
 
 
-class Preempted(RunError):
+class PreemptedError(RunError):
     """A signal asked the run to stop, and its state is saved. The status is the shell's: 143 for SIGTERM."""
 
     def __init__(self, number: signal.Signals, step: int):

@@ -4,6 +4,8 @@ Sums, not means: a batch may be split into microbatches, and only the training s
 whole batch to divide.
 """
 
+from typing import no_type_check
+
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
@@ -13,6 +15,7 @@ from rlvr_jax.algorithms.config import AlgorithmConfig
 Tokens = Float[Array, "batch time"]
 
 
+@no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class TokenSums:
     """What a loss says of a (micro)batch.

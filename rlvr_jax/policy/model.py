@@ -7,7 +7,7 @@ need no modes. `forward` with a tuple of layers instead of stacked ones (`unstac
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, no_type_check
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ Params = Any  # {"embed", "layers", "norm", optionally "head"}
 _REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
 
 
+@no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class KeyValues:
     """Keys and values of every layer for some stretch of tokens.
@@ -41,6 +42,7 @@ class KeyValues:
     size: Int[Array, ""]
 
 
+@no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class Cache:
     """What earlier calls left for later tokens.

@@ -81,7 +81,9 @@ def _trajectories(
 ) -> list[Trajectory]:
     responses = [tokens[:length] for tokens, length in zip(samples.tokens, samples.lengths, strict=True)]
     reasons = [FINISH_REASONS[int(finish)] for finish in samples.finish]
-    spoken = [tokens[:-1] if reason == "stop" else tokens for tokens, reason in zip(responses, reasons, strict=True)]
+    spoken = [  # without the stop token
+        tokens[: len(tokens) - (reason == "stop")].tolist() for tokens, reason in zip(responses, reasons, strict=True)
+    ]
     prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
     return [
         Trajectory(

@@ -6,6 +6,7 @@ t-th token, so its tokens do not depend on who else is in the batch.
 """
 
 from dataclasses import dataclass
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,7 @@ class SamplingConfig:
     policy_temperature: float = 1.0
 
 
+@no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class Samples:
     """Responses; sample `i` answers prompt `i // group_size`.

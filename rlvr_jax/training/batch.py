@@ -1,6 +1,7 @@
 """The record that the training step takes: arrays of fixed shape."""
 
 from collections.abc import Sequence
+from typing import no_type_check
 
 import jax
 import numpy as np
@@ -9,7 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from rlvr_jax.rollout.trajectory import Trajectory
 
+TokenIds = Sequence[int] | Int[np.ndarray, "_"]
 
+
+@no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class Batch:
     """One sequence a row: a left-padded prompt, then a right-padded response.
@@ -35,7 +39,7 @@ class Batch:
 
 
 def layout(
-    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], prompt_length: int, response_length: int
+    prompts: Sequence[TokenIds], responses: Sequence[TokenIds], prompt_length: int, response_length: int
 ) -> Batch:
     """Lays sequences out as rows; the actions are all tokens of the responses.
 

@@ -13,7 +13,7 @@ import numpy as np
 from rlvr_jax import parallel, tasks
 from rlvr_jax.algorithms import group_advantages, zero_signal_groups
 from rlvr_jax.config import Config
-from rlvr_jax.errors import DivergedError, Preempted
+from rlvr_jax.errors import DivergedError, PreemptedError
 from rlvr_jax.reporting.report import write_report
 from rlvr_jax.rewards import reward
 from rlvr_jax.training import checkpoints, preemption
@@ -44,7 +44,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
       CheckpointError: a checkpoint can't be written or read.
       DivergedError: too many gradients in a row were not finite; the checkpoints are good.
       OSError: the disk is full, or the workdir is not writable.
-      Preempted: SIGTERM or SIGINT has arrived, and the state is saved.
+      PreemptedError: SIGTERM or SIGINT has arrived, and the state is saved.
     """
     setup = make_setup(config)
     open_workdir(workdir, config, "rl")
@@ -128,6 +128,6 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                     checkpoints.save(manager, state, step)
                 if signal:
                     checkpoints.wait(manager)
-                    raise Preempted(signal, step)
+                    raise PreemptedError(signal, step)
             checkpoints.wait(manager)
     return write_report(workdir)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from rlvr_jax.reporting import jsonl, progress, tensorboard
@@ -82,7 +83,7 @@ def sample_rows(
     split: str,
     trajectories: Sequence[Trajectory],
     verdicts: Sequence[Verdict],
-    rewards: Sequence[float] | None = None,
+    rewards: Float[np.ndarray, "_"] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of samples.jsonl; its fields are described in docs/metrics.md."""
     return [

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config
-from rlvr_jax.errors import ConfigError, Preempted
+from rlvr_jax.errors import ConfigError, PreemptedError
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.batch import Batch, layout
 from rlvr_jax.training.optimizer import make_optimizer, make_schedule
@@ -58,7 +58,7 @@ def sft(config: Config, workdir: Path) -> None:
                     checkpoints.save(manager, state, last)
                 if signal:
                     checkpoints.wait(manager)
-                    raise Preempted(signal, last)
+                    raise PreemptedError(signal, last)
             checkpoints.wait(manager)
 
 

@@ -5,7 +5,7 @@ number of actions in the whole batch, so microbatches and device meshes change n
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from rlvr_jax.training.batch import Batch
 Loss = Callable[[Array, Array, Batch], TokenSums]  # (logprobs, entropy, batch) -> sums
 
 
+@no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class TrainState:
     """Everything on the device that the next update depends on.
@@ -131,7 +132,7 @@ def train_step(
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (state.params, shapes))
         (gradient, result), _ = jax.lax.scan(add, zeros, parts)
 
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from rlvr_jax.verifiers import failure, guarded, verifier_of
 from rlvr_jax.verifiers.verdict import Verdict
@@ -177,7 +177,7 @@ class Pool:
             self.close()
             raise
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Pool":
         return self
 
     def __exit__(self, *_: object) -> None:
