@@ -5,7 +5,8 @@ Files in `configs/` start from these defaults and state what differs; see `confi
 
 import dataclasses
 import difflib
-import types
+import math
+import operator
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ class Config:
     """A whole run.
 
     Attributes:
-      seed: of everything random.
+      seed: of everything random, in [0, 2**32).
       init_from: workdir of an earlier run (SFT or RL) whose newest parameters this run starts from; empty for random.
       reward: (name, weight) terms whose weighted sum is the reward, see `rlvr_jax.rewards`.
     """
@@ -170,12 +171,12 @@ class Config:
 
 
 def from_dict(data: Mapping[str, Any]) -> Config:
-    """The record of nested dictionaries, as they come from a config file or config.json.
+    """The record of nested dictionaries, as they come from a config file or config.json; absent keys take defaults.
 
     Raises:
       ConfigError: an unknown key or a wrong type, by its full name.
     """
-    return _record(Config, data, "")
+    return _record(Config(), data, "")
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -202,23 +203,25 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _record(kind: type, data: Any, name: str) -> Any:
+def _record(default: Any, data: Any, name: str) -> Any:
+    """The record `default` with the values of `data`."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"config.{name.rstrip('.')} must be a group of keys, not {data!r}")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(type(default))
     for key in data:
         if key not in hints:
             close = difflib.get_close_matches(key, hints, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(hints)}"
             raise ConfigError(f"config.{name}{key}: there is no such key; {hint}")
-    return kind(**{key: _value(hints[key], value, name + key) for key, value in data.items()})
+    values = {key: _value(hints[key], value, name + key, getattr(default, key)) for key, value in data.items()}
+    return dataclasses.replace(default, **values)
 
 
-def _value(hint: Any, value: Any, name: str) -> Any:
+def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
     """`value` as the annotated type `hint`; tuples may come as lists, floats as integers."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return _record(hint, value, name + ".")
+        return _record(default, value, name + ".")
     if origin is Literal:
         if value not in args:
             raise ConfigError(f"config.{name} must be one of {', '.join(map(repr, args))}, not {value!r}")
@@ -227,9 +230,8 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
         if len(kinds) == len(value):
             return tuple(_value(kind, x, f"{name}[{i}]") for i, (kind, x) in enumerate(zip(kinds, value, strict=True)))
-    elif origin is not None and not isinstance(origin, types.UnionType):
-        if isinstance(value, Mapping):  # a task's options, checked by the task
-            return dict(value)
+    elif origin is Mapping and isinstance(value, Mapping):  # a task's options, checked by the task
+        return dict(value)
     elif hint is float and type(value) is int:
         return float(value)
     elif type(value) is hint:
@@ -252,20 +254,36 @@ def check(config: Config, num_devices: int) -> None:
 def _problems(c: Config, num_devices: int):
     """(is it wrong, message) of every rule, in an order in which each may rely on the ones before."""
     p, r, o, e = c.policy, c.rollout, c.optimizer, c.evaluation
+    sizes = ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width", "max_length")
+    optimizer = ("learning_rate", "eps", "clip_norm", "microbatches")
     positive = {
-        "policy": ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width", "max_length"),
-        "rollout": ("prompts", "max_prompt_length", "max_response_length"),
+        "policy": (*sizes, "rope_theta", "norm_eps", "init_scale"),
+        "rollout": ("prompts", "max_prompt_length", "max_response_length", "temperature"),
         "algorithm": ("minibatches",),
-        "optimizer": ("learning_rate", "clip_norm", "microbatches"),
+        "optimizer": optimizer,
         "training": ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row"),
         "sft": ("num_steps", "batch_size", "updates_per_call", "save_every"),
-        "evaluation": ("every", "problems", "batch_size"),
+        "sft.optimizer": optimizer,
+        "evaluation": ("every", "problems", "batch_size", "pass_samples"),
         "verifier": ("timeout", "memory_mib"),
     }
-    for group, keys in positive.items():
-        for key in keys:
-            value = getattr(getattr(c, group), key)
-            yield value <= 0, f"config.{group}.{key} must be above 0, not {value}"
+    not_negative = {
+        "policy": ("vocab_size", "head_chunk"),
+        "rollout": ("top_k",),
+        "algorithm": ("clip_low", "clip_high", "kl_coef"),
+        "optimizer": ("warmup_steps", "weight_decay"),
+        "sft.optimizer": ("warmup_steps", "weight_decay"),
+        "evaluation": ("pass_problems", "shown"),
+        "verifier": ("workers",),
+    }
+    value_of = lambda name: operator.attrgetter(name)(c)  # noqa: E731
+    for name in (f"{group}.{key}" for group, keys in positive.items() for key in keys):
+        yield not value_of(name) > 0, f"config.{name} must be above 0, not {value_of(name)}"  # catches nan, too
+    for name in (f"{group}.{key}" for group, keys in not_negative.items() for key in keys):
+        yield not value_of(name) >= 0, f"config.{name} must be 0 or more, not {value_of(name)}"
+    for name in ("optimizer.b1", "optimizer.b2", "sft.optimizer.b1", "sft.optimizer.b2"):
+        yield not 0 <= value_of(name) < 1, f"config.{name} must be in [0, 1), not {value_of(name)}"
+    yield not 0 <= c.seed < 2**32, f"config.seed must be in [0, 2**32), not {c.seed}: more bits would be cut off"
     yield (
         r.group_size < 2,
         (
@@ -273,8 +291,6 @@ def _problems(c: Config, num_devices: int):
             "so a group needs at least 2"
         ),
     )
-    yield r.temperature <= 0, f"config.rollout.temperature must be above 0 in training, not {r.temperature}"
-    yield r.top_k < 0, f"config.rollout.top_k must be 0 (off) or more, not {r.top_k}"
     yield not 0 < r.top_p <= 1, f"config.rollout.top_p must be in (0, 1], not {r.top_p}"
     yield (
         r.max_prompt_length + r.max_response_length > p.max_length,
@@ -289,6 +305,10 @@ def _problems(c: Config, num_devices: int):
     )
     yield p.head_dim % 2 != 0, f"config.policy.head_dim = {p.head_dim} must be even (rotary positions go in pairs)"
     yield not c.reward, "config.reward has no terms; the plain one is (('score', 1.0),)"
+    names = [name for name, _ in c.reward]
+    for name, weight in c.reward:
+        yield names.count(name) > 1, f"config.reward names the term {name!r} twice"
+        yield not math.isfinite(weight), f"config.reward gives {name!r} the weight {weight}, which is not finite"
     yield (
         c.algorithm.kl_coef > 0 and c.algorithm.reference == "none",
         (f"config.algorithm.kl_coef = {c.algorithm.kl_coef} needs config.algorithm.reference = 'initial'"),

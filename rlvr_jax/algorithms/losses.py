@@ -31,6 +31,11 @@ class TokenSums:
     largest: dict[str, Float[Array, ""]]
 
 
+def _actions_only(mask: Tokens, *values: Tokens) -> tuple[Tokens, ...]:
+    """Each array with 0 in the masked places, which may hold anything: 0 * inf would poison sums and gradients."""
+    return tuple(jnp.where(mask > 0, x, 0.0) for x in values)
+
+
 def kl_divergence(logprobs: Tokens, reference: Tokens) -> Tokens:
     """Estimate of KL(policy || reference) from one sampled token: unbiased, never negative.
 
@@ -63,24 +68,24 @@ def clipped_policy_loss(
     Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7; Shao et al. 2024 (arXiv:2402.03300), eq. 3. Summed over all
     tokens of the batch, so that every token weighs the same (Yu et al. 2025, arXiv:2503.14476, eq. 12).
     """
-    # Masked places may hold anything, and exp of it may overflow: 0 * inf would poison the sum.
-    gap = jnp.where(mask > 0, logprobs - old_logprobs, 0.0)
+    logprobs, entropy, advantages, old_logprobs = _actions_only(mask, logprobs, entropy, advantages, old_logprobs)
+    gap = logprobs - old_logprobs
     ratio = jnp.exp(gap)
     clipped = jnp.clip(ratio, 1 - config.clip_low, 1 + config.clip_high)
     loss = -jnp.minimum(ratio * advantages, clipped * advantages)
     means = {
-        "train/entropy": jnp.sum(entropy * mask),
-        "train/clip_fraction": jnp.sum((clipped * advantages < ratio * advantages) * mask),
+        "train/entropy": jnp.sum(entropy),
+        "train/clip_fraction": jnp.sum(clipped * advantages < ratio * advantages, dtype=jnp.float32),
     }
     if reference_logprobs is not None:
-        kl = kl_divergence(jnp.where(mask > 0, logprobs, 0.0), jnp.where(mask > 0, reference_logprobs, 0.0))
+        kl = kl_divergence(logprobs, *_actions_only(mask, reference_logprobs))
         loss = loss + config.kl_coef * kl
-        means["train/kl"] = jnp.sum(kl * mask)
-    loss = jnp.sum(loss * mask)
+        means["train/kl"] = jnp.sum(kl)
+    loss = jnp.sum(loss)
     return TokenSums(loss, means | {"train/loss": loss}, {"train/logprob_gap": jnp.max(jnp.abs(gap))})
 
 
 def imitation_loss(logprobs: Tokens, mask: Tokens) -> TokenSums:
     """Negative log-likelihood of demonstrated tokens (nats)."""
-    loss = -jnp.sum(logprobs * mask)
+    loss = -jnp.sum(*_actions_only(mask, logprobs))
     return TokenSums(loss, {"sft/loss": loss}, {})

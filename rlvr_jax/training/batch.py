@@ -44,13 +44,16 @@ def layout(
     """Lays sequences out as rows; the actions are all tokens of the responses.
 
     Raises:
-      ValueError: a prompt or response is longer than its share of the row.
+      ValueError: a prompt or response is longer than its share of the row, or a prompt is empty, which leaves nothing
+        to predict the first action from.
     """
     rows, length = len(prompts), prompt_length + response_length
     tokens, segment_ids = np.zeros((rows, length), np.int32), np.zeros((rows, length), np.int32)
     positions = np.zeros((rows, length), np.int32)
     action_mask = np.zeros((rows, response_length), np.float32)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        if len(prompt) == 0:
+            raise ValueError(f"the prompt of row {row} is empty; it needs at least one token")
         if len(prompt) > prompt_length or len(response) > response_length:
             raise ValueError(
                 f"a prompt of {len(prompt)} and a response of {len(response)} tokens do not fit into rows of "
@@ -84,6 +87,12 @@ def make_batch(
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
-    """The batch in `parts` batches of consecutive rows, whose number `parts` divides."""
-    rows = batch.tokens.shape[0] // parts
+    """The batch in `parts` batches of consecutive rows.
+
+    Raises:
+      ValueError: `parts` does not divide the number of rows.
+    """
+    rows, rest = divmod(batch.tokens.shape[0], parts)
+    if rest:
+        raise ValueError(f"a batch of {batch.tokens.shape[0]} rows can't be split into {parts} equal parts")
     return [jax.tree.map(lambda x, i=i: x[i * rows : (i + 1) * rows], batch) for i in range(parts)]

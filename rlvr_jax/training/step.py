@@ -43,9 +43,13 @@ class TrainState:
 
 
 def new_state(optimizer: optax.GradientTransformation, params: Params) -> TrainState:
-    """The state before the first update."""
+    """The state before the first update. The optimizer's moments are float32 whatever the parameters are."""
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, params, optimizer.init(params), zero, zero)
+    return TrainState(zero, params, optimizer.init(_float32(params)), zero, zero)
+
+
+def _float32(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
 
 
 def state_shardings(
@@ -116,6 +120,7 @@ def train_step(
     gradient_of = jax.grad(sums, has_aux=True)
     if microbatches == 1:
         gradient, result = gradient_of(state.params, batch)
+        gradient = _float32(gradient)
     else:
         # Rows a, a + n, a + 2n, ... form a part, so that each part lies on all devices.
         parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
