@@ -1,0 +1,32 @@
+"""GSM8K, the real problems, with a byte-level tokenizer and a small random policy: the whole path, and no learning.
+
+A policy of this size learns nothing here; the config shows real data going through the loop, each sample judged against
+its own gold answer. The data set is downloaded from its public home, or prepared from local files:
+
+    python -m experiments.train --config=configs/gsm8k.py --workdir=runs/gsm8k \\
+        --config.data.manual_dir=../shared/data/gsm8k
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    base.set_task(config, "gsm8k")
+    config.task.tokenizer = "bytes"
+    config.policy.max_length = 1280
+    config.policy.head_chunk = 1024
+    config.rollout.prompts = 8
+    config.rollout.group_size = 4
+    config.rollout.max_prompt_length = 1152
+    config.rollout.max_response_length = 64
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.microbatches = 8
+    config.training.num_steps = 10
+    config.training.save_every = 10
+    config.evaluation.problems = 64
+    config.evaluation.batch_size = 32
+    config.evaluation.pass_problems = 16
+    config.evaluation.pass_samples = 4
+    config.evaluation.ks = (1, 4)
+    return config
