@@ -1,12 +1,18 @@
-"""Checkpoints of the training state, by Orbax: written in the background, visible only once they are whole."""
+"""Checkpoints of the training state, by Orbax: written in the background, visible only once they are whole.
+
+Each holds a checksum of its arrays, because the file format does not notice a flipped bit.
+"""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from rlvr_jax.errors import CheckpointError
@@ -14,19 +20,45 @@ from rlvr_jax.policy import Params
 from rlvr_jax.training.step import TrainState
 
 _FOLDER = "checkpoints"
+_COMMITTED = "commit_success.txt"  # Orbax writes it into a checkpoint when everything else is there
 
 
-def open_manager(workdir: Path, keep: int = 1) -> ocp.CheckpointManager:
-    """The checkpoints of a run: the newest `keep`, and that of step 0, the policy that the run started from."""
+@contextlib.contextmanager
+def open_manager(workdir: Path, keep: int = 1) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of a run: the newest `keep`, and that of step 0, the policy that the run started from.
+
+    What a killed process left half-written or half-deleted is removed first. At the end everything is on disk.
+
+    Raises:
+      CheckpointError: the folder can't be read or written.
+    """
+    folder = (workdir / _FOLDER).absolute()
     options = ocp.CheckpointManagerOptions(
         preservation_policy=preservation_policy.AnyPreservationPolicy(
             [preservation_policy.LatestN(keep), preservation_policy.CustomSteps([0])]
         ),
-        cleanup_tmp_directories=True,  # what a killed process left half-written
+        cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
     handlers = {"params": ocp.StandardCheckpointHandler(), "rest": ocp.StandardCheckpointHandler()}
-    return ocp.CheckpointManager((workdir / _FOLDER).absolute(), options=options, item_handlers=handlers)
+    with _explained(folder, "opened"):
+        for unfinished in (step for step in _steps(folder) if not (folder / str(step) / _COMMITTED).exists()):
+            shutil.rmtree(folder / str(unfinished))
+        manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+    try:
+        yield manager
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to tell
+            manager.close()
+        raise
+    with _explained(folder, "written"):
+        manager.close()
+
+
+def complete_steps(workdir: Path) -> list[int]:
+    """The steps whose checkpoints are whole, in order; none if there is no such folder."""
+    folder = workdir / _FOLDER
+    return [step for step in _steps(folder) if (folder / str(step) / _COMMITTED).exists()]
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, step: int) -> None:
@@ -37,14 +69,16 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int) -> None:
     Raises:
       CheckpointError: this or an earlier checkpoint could not be written.
     """
-    items = ocp.args.Composite(params=ocp.args.StandardSave(state.params), rest=ocp.args.StandardSave(_rest(state)))
-    with _explained(manager, "written"):
-        manager.save(step, args=items)
+    items = {"params": state.params, "rest": _rest(state)}
+    checksums = {name: int(_checksum(item)) for name, item in items.items()}
+    args = ocp.args.Composite(**{name: ocp.args.StandardSave(item) for name, item in items.items()})
+    with _explained(manager.directory, "written"):
+        manager.save(step, args=args, custom_metadata={"checksums": checksums})
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
     """Returns when everything is on disk; raises CheckpointError if something could not be written."""
-    with _explained(manager, "written"):
+    with _explained(manager.directory, "written"):
         manager.wait_until_finished()
 
 
@@ -57,18 +91,25 @@ def restore(manager: ocp.CheckpointManager, shapes: TrainState, step: int) -> Tr
       step: a step that was saved.
 
     Raises:
-      CheckpointError: it can't be read, or holds other shapes.
+      CheckpointError: it can't be read, is damaged, or holds other shapes.
     """
-    params = restore_params(manager, shapes.params, step)
-    with _explained(manager, f"read at step {step}"):
-        rest = manager.restore(step, args=ocp.args.Composite(rest=ocp.args.StandardRestore(_rest(shapes))))["rest"]
-    return TrainState(params=params, **rest)
+    return TrainState(
+        params=restore_params(manager, shapes.params, step), **_restore(manager, "rest", _rest(shapes), step)
+    )
 
 
 def restore_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> Params:
     """The parameters saved at `step`; see `restore`."""
-    with _explained(manager, f"read at step {step}"):
+    check_params(manager, shapes, step)
+    return _restore(manager, "params", shapes, step)
+
+
+def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> None:
+    """Raises CheckpointError if the parameters saved at `step` don't have these shapes; reads no arrays."""
+    with _explained(manager.directory, f"read at step {step}"):
         saved = dict(_leaves(manager.item_metadata(step)["params"]))
+        if not saved:
+            raise ValueError("it does not say what it holds")
     wanted = dict(_leaves(shapes))
     wrong = [
         f"{name}: {_shape(saved.get(name))} instead of {_shape(wanted.get(name))}"
@@ -80,8 +121,6 @@ def restore_params(manager: ocp.CheckpointManager, shapes: Params, step: int) ->
             f"the checkpoint of step {step} in {manager.directory} holds another policy than this config's: "
             + "; ".join(wrong[:8] + [f"and {len(wrong) - 8} more"] * (len(wrong) > 8))
         )
-    with _explained(manager, f"read at step {step}"):
-        return manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(shapes)))["params"]
 
 
 def load_params(workdir: Path, shapes: Params) -> Params:
@@ -90,17 +129,14 @@ def load_params(workdir: Path, shapes: Params) -> Params:
     Raises:
       CheckpointError: there are none, they can't be read, or they have other shapes.
     """
-    folder = workdir / _FOLDER
-    if not folder.is_dir():
-        raise CheckpointError(f"{workdir} holds no checkpoints: it is not the workdir of a run")
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(
-        folder.absolute(), options=options, item_handlers={"params": ocp.StandardCheckpointHandler()}
-    ) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise CheckpointError(f"{folder} holds no complete checkpoint")
+    with _newest(workdir) as (manager, step):
         return restore_params(manager, shapes, step)
+
+
+def check_loadable(workdir: Path, shapes: Params) -> None:
+    """Raises CheckpointError if `load_params` would find no parameters, or other ones; reads no arrays."""
+    with _newest(workdir) as (manager, step):
+        check_params(manager, shapes, step)
 
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:
@@ -117,6 +153,49 @@ def _rest(state: TrainState) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def _newest(workdir: Path) -> Iterator[tuple[ocp.CheckpointManager, int]]:
+    """The newest whole checkpoint of a run that another process may be writing to."""
+    folder = (workdir / _FOLDER).absolute()
+    if not folder.is_dir():
+        raise CheckpointError(f"{workdir} holds no checkpoints: it is not the workdir of a run")
+    steps = complete_steps(workdir)
+    if not steps:
+        raise CheckpointError(f"{folder} holds no complete checkpoint")
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    handlers = {"params": ocp.StandardCheckpointHandler()}
+    with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
+        yield manager, steps[-1]
+
+
+def _restore(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) -> Any:
+    with _explained(manager.directory, f"read at step {step}"):
+        restored = manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(shapes)}))[item]
+        if manager.metadata(step).custom_metadata["checksums"][item] != int(_checksum(restored)):
+            raise ValueError(f"{item} is damaged: its checksum is wrong")
+    return restored
+
+
+@jax.jit
+def _checksum(tree: Any) -> UInt32[Array, ""]:
+    """A sum over all bits of the arrays, in which each counts with an odd weight of its own array and place.
+
+    Integer arithmetic is exact, so it is the same on every device mesh, and any one flipped bit changes it.
+    """
+    total = jnp.uint32(0)
+    for i, x in enumerate(jax.tree.leaves(tree)):
+        bits = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}").astype(jnp.uint32)
+        place = jnp.uint32(i)
+        for axis, size in enumerate(x.shape):
+            place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        total += jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+    return total
+
+
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
+
+
 def _leaves(tree: Any) -> list[tuple[str, Any]]:
     tree = getattr(tree, "tree", tree)  # Orbax wraps the metadata of a tree
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), x) for path, x in jax.tree.leaves_with_path(tree)]
@@ -127,14 +206,14 @@ def _shape(leaf: Any) -> str:
 
 
 @contextlib.contextmanager
-def _explained(manager: ocp.CheckpointManager, what: str) -> Iterator[None]:
+def _explained(folder: Any, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Orbax and TensorStore raise many types
         reason = " ".join(str(error).split())[:300]
-        steps = [step for step in manager.all_steps() if (Path(manager.directory) / str(step)).is_dir()]
+        steps = complete_steps(Path(folder).parent)
         raise CheckpointError(
-            f"a checkpoint in {manager.directory} could not be {what}: {type(error).__name__}: {reason}. "
-            f"Complete checkpoints: {sorted(steps) or 'none'}. If the disk is full, free space; if a checkpoint is "
+            f"a checkpoint in {folder} could not be {what}: {type(error).__name__}: {reason}. "
+            f"Complete checkpoints: {steps or 'none'}. If the disk is full, free space; if a checkpoint is "
             "damaged, delete its folder; then run the same command again to continue."
         ) from error

@@ -84,6 +84,12 @@ def _check_prompts(config: Config, task: Task, tokenizer: Any) -> None:
             raise ConfigError(f"config.evaluation.problems = {wanted}, but {task.name} holds out only {count}")
 
 
+def param_shapes(setup: Setup) -> Params:
+    """Shapes, dtypes and places of the policy's parameters, to load them into."""
+    shapes = jax.eval_shape(partial(policy.init, setup.policy), jax.random.key(0))
+    return checkpoints.with_shardings(shapes, setup.param_shardings)
+
+
 def start(
     setup: Setup, optimizer: optax.GradientTransformation, manager: ocp.CheckpointManager, key: Key[Array, ""]
 ) -> tuple[TrainState, Params | None]:
@@ -94,18 +100,15 @@ def start(
     """
     config = setup.config
     new = partial(new_state, optimizer)
-    param_shapes = checkpoints.with_shardings(
-        jax.eval_shape(partial(policy.init, setup.policy), key), setup.param_shardings
-    )
-    shapes = jax.eval_shape(new, param_shapes)
+    shapes = jax.eval_shape(new, param_shapes(setup))
     shardings = state_shardings(shapes, optimizer, setup.param_shardings, parallel.replicated(setup.mesh))
     keeps_reference = config.algorithm.reference == "initial"
     step = manager.latest_step()
     if step is not None:
         state = checkpoints.restore(manager, checkpoints.with_shardings(shapes, shardings), step)
-        return state, checkpoints.restore_params(manager, param_shapes, 0) if keeps_reference else None
+        return state, checkpoints.restore_params(manager, param_shapes(setup), 0) if keeps_reference else None
     if config.init_from:
-        params = checkpoints.load_params(Path(config.init_from), param_shapes)
+        params, _ = checkpoints.load_params(Path(config.init_from), param_shapes(setup))
     else:
         params = jax.jit(partial(policy.init, setup.policy), out_shardings=setup.param_shardings)(key)
     state = jax.jit(new, out_shardings=shardings)(params)

@@ -1,0 +1,32 @@
+# `make quickstart` and `make test` set up everything they need in .venv.
+PYTHON ?= python3
+SEED ?= 0
+WORKDIR ?= runs/quickstart
+BIN := .venv/bin
+
+.PHONY: quickstart test lint
+
+# Reinforcement learning on a small task, from nothing to a learning curve: $(WORKDIR)/report.html
+quickstart: .venv/installed
+	$(BIN)/python -m experiments.sft --config=configs/quickstart.py --workdir="$(WORKDIR)/sft" --config.seed=$(SEED)
+	$(BIN)/python -m experiments.train --config=configs/quickstart.py --workdir="$(WORKDIR)" --config.seed=$(SEED) \
+		--config.init_from="$(WORKDIR)/sft"
+
+test: .venv/installed-test lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/installed: setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit((3, 11) > v and \
+		f"error: Python 3.11 or newer is needed, this is {v[0]}.{v[1]}; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	@echo "setting up .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@

@@ -1,0 +1,63 @@
+"""Evaluates a run on held-out problems: greedy accuracy, and pass@k with 95 % intervals.
+
+    python -m experiments.evaluate --workdir=runs/quickstart [--problems=512 --samples=16 --ks=1,4,16 --seed=0]
+
+Reads config.json and the newest checkpoint of the workdir (of reinforcement learning or of a warm start), prints a table
+and writes evaluation.json there.
+"""
+
+import dataclasses
+import json
+from functools import partial
+
+from absl import flags
+from experiments import command
+
+_PROBLEMS = flags.DEFINE_integer("problems", 256, "Held-out problems, answered greedily and sampled.", lower_bound=1)
+_SAMPLES = flags.DEFINE_integer("samples", 16, "Samples of each problem, for pass@k.", lower_bound=1)
+_KS = flags.DEFINE_list("ks", ["1", "2", "4", "8", "16"], "The k of pass@k, each at most --samples.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
+
+
+def main() -> None:
+    from rlvr_jax.errors import ConfigError
+    from rlvr_jax.reporting import files
+    from rlvr_jax.training.workdir import read_config
+    from rlvr_jax.verifiers.pool import Pool
+
+    workdir = command.workdir()
+    config = read_config(workdir)
+    if not all(k.isdecimal() and 1 <= int(k) <= _SAMPLES.value for k in _KS.value):
+        raise ConfigError(f"--ks={','.join(_KS.value)}: each k must be a number from 1 to --samples={_SAMPLES.value}")
+    ks, problems = tuple(map(int, _KS.value)), _PROBLEMS.value
+    evaluation = dataclasses.replace(
+        config.evaluation, problems=problems, pass_problems=problems, pass_samples=_SAMPLES.value, ks=ks, shown=0
+    )
+    config = dataclasses.replace(config, evaluation=evaluation)
+    verifier = config.verifier
+    with Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20) as pool:
+        import jax
+
+        from rlvr_jax import parallel
+        from rlvr_jax.training import checkpoints
+        from rlvr_jax.training.setup import make_evaluation, make_rollout, make_setup, param_shapes
+        from rlvr_jax.verifiers.judge import judge
+
+        setup = make_setup(config)
+        with parallel.use_mesh(setup.mesh):
+            params, step = checkpoints.load_params(workdir, param_shapes(setup))
+            rollout = make_rollout(setup, config.rollout.group_size, config.rollout.prompts)
+            evaluate = make_evaluation(setup, rollout, partial(judge, pool, setup.task))
+            metrics, _ = evaluate(params, step, jax.random.key(_SEED.value))
+    print(f"{setup.task.name}, {problems} held-out problems, checkpoint of step {step}")
+    print(f"{'':18}{'mean':>8}   95 % interval")
+    for name in ("greedy_accuracy", *(f"pass@{k}" for k in ks)):
+        mean, low, high = (metrics[f"eval/{name}{end}"] for end in ("", "_low", "_high"))
+        print(f"{name:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
+    result = {"step": step, "problems": problems, "samples": _SAMPLES.value, "seed": _SEED.value} | metrics
+    files.replace(workdir / "evaluation.json", json.dumps(result, indent=1).encode())
+
+
+if __name__ == "__main__":
+    command.define(config=False)
+    command.run(main, required=("workdir",))
