@@ -1,0 +1,89 @@
+"""pass@k against enumeration of all draws, and Wilson's interval against his equation and against simulation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from rlvr_jax.evaluation import mean_and_interval, pass_at_k
+
+Z = 1.959964
+
+
+@pytest.mark.parametrize("num_samples", range(1, 8))
+def test_pass_at_k_is_the_share_of_draws_without_replacement_that_hold_a_right_sample(num_samples):
+    for num_right, k in itertools.product(range(num_samples + 1), range(1, num_samples + 1)):
+        samples = [True] * num_right + [False] * (num_samples - num_right)
+        draws = list(itertools.combinations(samples, k))
+        expected = sum(map(any, draws)) / len(draws)
+        assert pass_at_k(num_samples, num_right, k) == pytest.approx(expected, abs=1e-15)
+
+
+def test_pass_at_k_is_unbiased():
+    """Its mean over the binomial law of `num_right` is 1 - (1 - p)^k."""
+    n, p = 10, 0.3
+    for k in range(1, n + 1):
+        mean = sum(math.comb(n, c) * p**c * (1 - p) ** (n - c) * pass_at_k(n, c, k) for c in range(n + 1))
+        assert mean == pytest.approx(1 - (1 - p) ** k, abs=1e-12)
+
+
+def test_pass_at_k_is_exact_for_many_samples():
+    assert pass_at_k(10_000, 1, 100) == pytest.approx(0.01, abs=1e-15)
+    assert pass_at_k(10_000, 0, 100) == 0
+    assert pass_at_k(10_000, 9_901, 100) == 1
+
+
+@pytest.mark.parametrize("k", [0, -1, 9])
+def test_pass_at_k_refuses_a_k_that_the_samples_do_not_give(k):
+    with pytest.raises(ValueError, match=f"pass@{k} needs 1 <= k <= the number of samples, 8"):
+        pass_at_k(8, 3, k)
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 64, 1000])
+def test_the_ends_of_the_interval_solve_wilsons_equation(count):
+    """An end q is where the observed mean lies z standard errors of q away: (mean - q)^2 = z^2 q (1 - q) / n."""
+    for right in {0, 1, count // 3, count // 2, count}:
+        mean, low, high = mean_and_interval([1.0] * right + [0.0] * (count - right))
+        assert mean == pytest.approx(right / count)
+        ends = np.roots([1 + Z**2 / count, -2 * mean - Z**2 / count, mean**2])
+        assert (low, high) == pytest.approx(sorted(ends.real), abs=1e-7)
+
+
+@pytest.mark.parametrize("values", [[0.0] * 20, [1.0] * 20, [0.0], [1.0], [0.25, 0.5, 1.0], [0.1] * 3])
+def test_the_interval_holds_the_mean_lies_in_0_to_1_and_is_never_a_point(values):
+    mean, low, high = mean_and_interval(values)
+    assert 0 <= low <= mean <= high <= 1
+    assert low < high
+
+
+def test_the_interval_reaches_the_end_of_the_scale_when_all_values_are_the_same_end():
+    _, low, high = mean_and_interval([0.0] * 30)
+    assert low == 0
+    assert high == pytest.approx(Z**2 / (30 + Z**2))
+    _, low, high = mean_and_interval([1.0] * 30)
+    assert high == 1
+    assert low == pytest.approx(30 / (30 + Z**2))
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.5, 0.9])
+def test_the_interval_covers_the_true_rate_about_as_often_as_it_says(p):
+    """Exactly, by the binomial law: Wilson's coverage swings around 95 %."""
+    count, coverage = 100, 0.0
+    for right in range(count + 1):
+        _, low, high = mean_and_interval([1.0] * right + [0.0] * (count - right))
+        coverage += math.comb(count, right) * p**right * (1 - p) ** (count - right) * (low <= p <= high)
+    assert 0.92 < coverage < 0.98
+
+
+def test_the_interval_covers_the_mean_of_fractional_values_at_least_as_often_as_it_says():
+    """Of pass@4 from 8 samples, over problems of very different difficulty, in 500 simulated evaluations."""
+    rng = np.random.default_rng(0)
+    grid = np.linspace(0.0005, 0.9995, 1000)  # difficulties: uniform on [0, 1]
+    truth = np.mean(1 - (1 - grid) ** 4)
+    covered = 0
+    for _ in range(500):
+        right = rng.binomial(8, rng.uniform(size=64))
+        _, low, high = mean_and_interval([pass_at_k(8, int(c), 4) for c in right])
+        covered += low <= truth <= high
+    assert covered / 500 >= 0.95

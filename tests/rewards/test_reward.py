@@ -1,0 +1,87 @@
+"""Reward design as data: weighted named terms, and samples that could not be judged."""
+
+import numpy as np
+import pytest
+
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.rewards import TERMS, reward
+from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.tasks import Example
+from rlvr_jax.verifiers.verdict import Verdict
+
+
+def trajectory(length: int, finish: str = "stop") -> Trajectory:
+    return Trajectory(
+        example=Example("made-up/train/0", "?", None, "made-up"),
+        sample=0,
+        prompt=np.zeros(1, np.int32),
+        tokens=np.zeros(length, np.int32),
+        action_mask=np.ones(length, bool),
+        sampling_logprobs=np.zeros(length, np.float32),
+        policy_logprobs=np.zeros(length, np.float32),
+        finish_reason=finish,
+        text="",
+    )
+
+
+TRAJECTORIES = [trajectory(3), trajectory(8, "length"), trajectory(5), trajectory(8, "length")]
+VERDICTS = [
+    Verdict(1.0, {"format": 1.0}),
+    Verdict(0.25, {"format": 0.5, "style": 1.0}),
+    Verdict(0.0, {"format": 0.0}),
+    Verdict(0.0, error="TimeoutError: no verdict within 10 s"),
+]
+
+
+def test_the_reward_is_the_weighted_sum_of_the_terms_and_each_is_reported_weighted():
+    rewards, terms = reward((("score", 1.0), ("format", 0.5), ("truncated", -2.0)), VERDICTS, TRAJECTORIES)
+    assert list(terms) == ["score", "format", "truncated"]
+    np.testing.assert_allclose(terms["score"], [1, 0.25, 0, 0])
+    np.testing.assert_allclose(terms["format"], [0.5, 0.25, 0, 0])
+    np.testing.assert_allclose(terms["truncated"], [0, -2, 0, 0])
+    np.testing.assert_allclose(rewards, [1.5, -1.5, 0, 0])
+
+
+def test_rewards_and_terms_are_float32():
+    rewards, terms = reward((("score", 1.0), ("length", 0.1)), VERDICTS, TRAJECTORIES)
+    assert {x.dtype for x in (rewards, *terms.values())} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("term", "expected"),
+    [("score", [1, 0.25, 0, 0]), ("truncated", [0, 1, 0, 0]), ("length", [3, 8, 5, 0]), ("style", [0, 1, 0, 0])],
+)
+def test_each_term_is_what_its_name_says_and_0_for_a_verdict_without_that_part(term, expected):
+    rewards, _ = reward(((term, 1.0),), VERDICTS, TRAJECTORIES)
+    np.testing.assert_allclose(rewards, expected)
+
+
+@pytest.mark.parametrize("term", [*TERMS, "format"])
+def test_a_sample_that_could_not_be_judged_gets_0_whatever_the_terms_say(term):
+    for weight in (1.0, -1.0):
+        rewards, terms = reward(((term, weight),), VERDICTS, TRAJECTORIES)
+        assert rewards[3] == 0
+        assert terms[term][3] == 0
+
+
+def test_a_step_in_which_no_sample_could_be_judged_gives_zeros_even_for_terms_that_only_verdicts_know():
+    failed = [Verdict(0.0, error="it died")] * 4
+    rewards, terms = reward((("score", 1.0), ("format", 1.0)), failed, TRAJECTORIES)
+    assert not rewards.any()
+    assert not terms["format"].any()
+
+
+def test_an_unknown_term_is_an_error_that_lists_the_known_ones():
+    message = r"config\.reward: there is no term 'fromat'; here are: score, truncated, length, format, style"
+    with pytest.raises(ConfigError, match=message):
+        reward((("score", 1.0), ("fromat", 1.0)), VERDICTS, TRAJECTORIES)
+
+
+def test_a_term_named_twice_is_an_error():
+    with pytest.raises(ConfigError, match=r"config\.reward names the term 'score' twice"):
+        reward((("score", 1.0), ("score", 0.5)), VERDICTS, TRAJECTORIES)
+
+
+def test_verdicts_and_trajectories_that_do_not_pair_up_are_an_error():
+    with pytest.raises(ValueError, match="zip"):
+        reward((("score", 1.0),), VERDICTS[:3], TRAJECTORIES)
