@@ -11,6 +11,7 @@ import json
 from functools import partial
 
 from absl import flags
+
 from experiments import command
 
 _PROBLEMS = flags.DEFINE_integer("problems", 256, "Held-out problems, answered greedily and sampled.", lower_bound=1)

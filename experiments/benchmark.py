@@ -1,0 +1,166 @@
+"""Speed of sampling and of the training step, beside this machine's own limits and other systems' figures.
+
+    python -m experiments.benchmark rollout --size=tiny
+    python -m experiments.benchmark train --size=small --runs=5
+
+The work: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 with no filter;
+training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Compilation is reported
+apart. The shares of the machine's limits rest on figures measured in the same run: the rate of float32 products of
+2048 x 2048 matrices, and of copying 256 MiB.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlvr_jax import policy
+from rlvr_jax.algorithms import AlgorithmConfig
+from rlvr_jax.parallel.host import keep_freed_memory
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.sampler import SamplingConfig, sample
+from rlvr_jax.training.batch import layout
+from rlvr_jax.training.optimizer import OptimizerConfig, make_optimizer
+from rlvr_jax.training.step import new_state, policy_gradient, train_step
+
+PROMPTS, GROUP, PROMPT_LENGTH, RESPONSE_LENGTH, MICROBATCHES = 16, 8, 32, 128, 4
+SAMPLES, LENGTH = PROMPTS * GROUP, PROMPT_LENGTH + RESPONSE_LENGTH
+
+_TINY = PolicyConfig(
+    vocab_size=512, num_layers=4, width=256, num_heads=4, num_kv_heads=2, head_dim=64, mlp_width=1024, qkv_bias=True
+)
+SIZES = {
+    "tiny": _TINY,
+    "small": dataclasses.replace(
+        _TINY, vocab_size=4096, num_layers=12, width=512, num_heads=8, num_kv_heads=4, mlp_width=1536
+    ),
+}
+# Seconds on the same work, measured once in November 2026 on a quiet machine of 2 x86-64 cores (AMD EPYC), where the
+# matrix product ran at 185 to 226 GFLOP/s. Not measured again by this command. (system, size) -> (rollout, train)
+OTHERS = {
+    ("TRL 1.16, torch 2.13", "tiny"): (3.38, 4.27),
+    ("TRL 1.16, torch 2.13", "small"): (22.8, 30.2),
+    ("tunix 0.1.7, jax 0.10.2", "tiny"): (4.38, 8.53),
+    ("tunix 0.1.7, jax 0.10.2", "small"): (37.9, 54.8),
+}
+
+
+def forward_flops(config: PolicyConfig) -> float:
+    """Floating-point operations of one forward pass over all sequences: matrix products, causal attention, and the
+    head on responses only. Every sample counts its own prompt, whether or not it is computed once for a group."""
+    attention = config.width * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)
+    weights = config.num_layers * (attention + 3 * config.width * config.mlp_width)
+    scores = config.num_layers * config.num_heads * config.head_dim * LENGTH / 2  # each of the two products, per token
+    head = config.vocab_size * config.width
+    return 2 * SAMPLES * (LENGTH * (weights + 2 * scores) + RESPONSE_LENGTH * head)
+
+
+def decode_bytes(config: PolicyConfig) -> float:
+    """Bytes that the decoding loop must read: all weights once a token, and the keys and values so far."""
+    itemsize = jnp.dtype(config.dtype).itemsize
+    shapes = jax.eval_shape(partial(policy.init, config), jax.random.key(0))
+    weights = sum(x.size for x in jax.tree.leaves(shapes)) * itemsize
+    per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
+    steps = np.arange(1, RESPONSE_LENGTH)
+    return float(np.sum(weights + per_token * (PROMPTS * PROMPT_LENGTH + SAMPLES * steps)))
+
+
+def seconds(call: Callable[[], object], runs: int) -> list[float]:
+    """Wall time of each of `runs` calls."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def machine_limits() -> tuple[float, float]:
+    """Largest rate seen of float32 matrix products (FLOP/s) and of copying memory (bytes/s, read and written)."""
+    matrix, block = jnp.ones((2048, 2048)), jnp.ones(64 << 20)
+    product, copy = jax.jit(lambda x: x @ x), jax.jit(lambda x: x + 1)
+    jax.block_until_ready((product(matrix), copy(block)))
+    matmul = 2 * 2048**3 / min(seconds(lambda: product(matrix), 10))
+    return matmul, 2 * block.nbytes / min(seconds(lambda: copy(block), 10))
+
+
+def rollout_call(config: PolicyConfig) -> Callable[[], object]:
+    """One rollout, as a function without arguments."""
+    sampling = SamplingConfig(group_size=GROUP, max_response_length=RESPONSE_LENGTH, stop_tokens=())
+    params = jax.jit(partial(policy.init, config))(jax.random.key(0))
+    prompts = jax.random.randint(jax.random.key(1), (PROMPTS, PROMPT_LENGTH), 0, config.vocab_size)
+    mask, sample_ids = jnp.ones(prompts.shape, bool), jnp.arange(SAMPLES)
+    compiled = jax.jit(partial(sample, config, sampling))
+    return lambda: compiled(params, prompts, mask, sample_ids, jax.random.key(2), jnp.float32(1))
+
+
+def train_call(config: PolicyConfig) -> Callable[[], object]:
+    """One training step, as a function without arguments; each call goes on from the state of the one before."""
+    optimizer = make_optimizer(OptimizerConfig(), num_updates=1000)
+    init = jax.jit(lambda key: new_state(optimizer, policy.init(config, key)))
+    state = [init(jax.random.key(0))]
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(0, config.vocab_size, (SAMPLES, PROMPT_LENGTH)).tolist()
+    responses = rng.integers(0, config.vocab_size, (SAMPLES, RESPONSE_LENGTH)).tolist()
+    batch = layout(prompts, responses, PROMPT_LENGTH, RESPONSE_LENGTH)
+    batch = batch.replace(advantages=rng.normal(size=batch.advantages.shape).astype(np.float32))
+    loss = policy_gradient(AlgorithmConfig(reference="none"))
+    compiled = jax.jit(partial(train_step, config, loss, optimizer, MICROBATCHES, 1.0), donate_argnums=0)
+
+    def call() -> object:
+        state[0], metrics = compiled(state[0], batch)
+        return metrics
+
+    return call
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("rollout", "train"))
+    parser.add_argument("--size", choices=tuple(SIZES), default="tiny")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median counts (default: 5)")
+    args = parser.parse_args()
+    if args.runs < 1:
+        sys.exit("error: --runs must be at least 1")
+    keep_freed_memory()
+
+    config = SIZES[args.size]
+    if args.what == "rollout":
+        call, work, tokens = rollout_call(config), forward_flops(config), SAMPLES * RESPONSE_LENGTH
+    else:
+        call, work, tokens = train_call(config), 3 * forward_flops(config), SAMPLES * LENGTH
+    (first,) = seconds(call, 1)
+    before, times, after = machine_limits(), seconds(call, args.runs), machine_limits()
+    matmul, bandwidth = (max(pair) for pair in zip(before, after, strict=True))
+    median = statistics.median(times)
+
+    device = jax.devices()[0]
+    print(
+        f"{args.what}, size {args.size}, {work / 1e9:.0f} GFLOP, {tokens} tokens; {jax.device_count()} x {device.device_kind}"
+    )
+    print(f"first call, with compilation: {first:.1f} s; {args.runs} more: {min(times):.3f} to {max(times):.3f} s")
+    print(f"matrix product {matmul / 1e9:.0f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s: measured in this run\n")
+    print(f"{'system':26}{'seconds':>9}{'tokens/s':>10}{'time, ours = 1':>17}{'of matmul limit':>17}")
+    print(f"{'rlvr_jax':26}{median:9.3f}{tokens / median:10.0f}{1:17.2f}{work / matmul / median:17.0%}")
+    for (system, size), times in OTHERS.items():
+        if size == args.size:
+            theirs = times[("rollout", "train").index(args.what)]
+            print(f"{system:26}{theirs:9.2f}{tokens / theirs:10.0f}{theirs / median:17.2f}{'(recorded)':>17}")
+    if args.what == "rollout":
+        share = decode_bytes(config) / bandwidth / median
+        print(f"\nreading weights, keys and values takes {share:.0%} of the time at this machine's memory bandwidth")
+
+
+if __name__ == "__main__":
+    main()
