@@ -3,9 +3,9 @@
     python -m experiments.benchmark rollout --size=tiny
     python -m experiments.benchmark train --size=small --runs=5
 
-The work: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 with no filter;
-training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Compilation is reported
-apart. The shares of the machine's limits rest on figures measured in the same run: the rate of float32 products of
+The work: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 with no
+filter; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Compilation is
+reported apart. The shares of the machine's limits rest on figures measured in the same run: the rate of float32 products of
 2048 x 2048 matrices, and of copying 256 MiB.
 """
 
@@ -146,9 +146,7 @@ def main() -> None:
     median = statistics.median(times)
 
     device = jax.devices()[0]
-    print(
-        f"{args.what}, size {args.size}, {work / 1e9:.0f} GFLOP, {tokens} tokens; {jax.device_count()} x {device.device_kind}"
-    )
+    print(f"{args.what}, size {args.size}: {work / 1e9:.0f} GFLOP, {tokens} tokens; on {device.device_kind}")
     print(f"first call, with compilation: {first:.1f} s; {args.runs} more: {min(times):.3f} to {max(times):.3f} s")
     print(f"matrix product {matmul / 1e9:.0f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s: measured in this run\n")
     print(f"{'system':26}{'seconds':>9}{'tokens/s':>10}{'time, ours = 1':>17}{'of matmul limit':>17}")

@@ -2,8 +2,8 @@
 
     python -m experiments.evaluate --workdir=runs/quickstart [--problems=512 --samples=16 --ks=1,4,16 --seed=0]
 
-Reads config.json and the newest checkpoint of the workdir (of reinforcement learning or of a warm start), prints a table
-and writes evaluation.json there.
+Reads config.json and the newest checkpoint of the workdir (of reinforcement learning or of a warm start), prints a
+table and writes evaluation.json there.
 """
 
 import dataclasses
