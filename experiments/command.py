@@ -1,5 +1,6 @@
-"""What the commands of this folder share: `--config`, `--workdir`, and errors as one line."""
+"""What the commands of this folder share: their flags, `--help`, and errors as one line."""
 
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,9 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from rlvr_jax.config import Config, from_dict
-from rlvr_jax.errors import RunError
+from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.parallel.host import keep_freed_memory
+from rlvr_jax.verifiers.pool import Pool
 
 FLAGS = flags.FLAGS
 
@@ -17,21 +19,28 @@ FLAGS = flags.FLAGS
 def define(config: bool = True) -> None:
     """The flags that most commands have."""
     if config:
-        config_flags.DEFINE_config_file("config", None, "Config file; --config.key=value overrides a key of it.")
+        config_flags.DEFINE_config_file(
+            "config", None, "Config file; --config.key=value overrides a key of it, see rlvr_jax/config.py."
+        )
     flags.DEFINE_string("workdir", None, "Folder of the run. The same command in the same folder continues it.")
 
 
 def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdir")) -> None:
     """Parses the command line and calls `main`. What the user can mend is one line on stderr and no traceback."""
     program = f"python -m {main.__globals__['__spec__'].name}"
+    if {"-h", "-help", "--help"} & set(sys.argv[1:]):
+        print(_usage(main, program, required))
+        return
     try:
         rest = FLAGS(sys.argv)[1:]
         missing = [f"--{name}" for name in required if not FLAGS[name].value]
         if rest or missing:
             raise flags.Error(f"unknown argument {rest[0]!r}" if rest else f"{' and '.join(missing)} must be given")
+        if "config" in required:
+            FLAGS.config.to_dict()  # a file that could not be loaded says so only now
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        _fail(f"{_first_line(error)} (see {program} --help)", 2)
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every file that it writes
+        _fail(f"{_message(error)} (see {program} --help)", 2)
+    logging.set_verbosity(logging.FATAL)  # Orbax reports every file that it writes, and errors that it also raises
     keep_freed_memory()
     try:
         main()
@@ -39,6 +48,8 @@ def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdi
         _fail(str(error), error.status)
     except OSError as error:
         _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; run the same command again to continue from the last checkpoint", 130)
 
 
 def config() -> Config:
@@ -51,13 +62,34 @@ def workdir() -> Path:
     return Path(FLAGS.workdir).expanduser()
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    if isinstance(error, AttributeError | KeyError):  # from ml_collections: a key in quotes, perhaps with a proposal
-        return "config: unknown key " + " ".join(line.strip("\"'") for line in lines)
-    return lines[0] if lines else type(error).__name__
+def pool(config: Config) -> Pool:
+    """The verifier processes of a config. Start them before JAX touches a device."""
+    verifier = config.verifier
+    try:
+        return Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20)
+    except ValueError as error:
+        raise ConfigError(f"config.verifier: {error}") from error
+
+
+def _usage(main: Callable[[], None], program: str, required: tuple[str, ...]) -> str:
+    shared, own = FLAGS.flags_by_module_dict().get(__name__, []), FLAGS.get_flags_for_module(sys.argv[0])
+    lines = [
+        f"  --{flag.name}  {flag.help}" + (" Required." if flag.name in required else f" Default: {flag.default}.")
+        for flag in [*shared, *own]
+    ]
+    return "\n".join([f"usage: {program} [flags]\n", inspect.getdoc(inspect.getmodule(main)), "\nflags:", *lines])
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, AttributeError | KeyError):  # from ml_collections, one in the other
+        text = str(error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0])
+        name, _, proposal = text.partition("\n")
+        return f"config: there is no key {name}. {proposal}".strip(" .")
+    # A config file that can't be loaded makes several lines, of which the last one ends with the reason.
+    return (str(error).splitlines() or [type(error).__name__])[-1].rpartition("failure to load: ")[2].strip()
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    sys.unraisablehook = lambda _: None  # of readers that a damaged checkpoint has left unfinished
+    print("error:", " ".join(line.strip() for line in message.splitlines()), file=sys.stderr)
     sys.exit(status)

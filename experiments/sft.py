@@ -9,9 +9,14 @@ from experiments import command
 
 
 def main() -> None:
+    from rlvr_jax.training.checkpoints import complete_steps
     from rlvr_jax.training.sft import sft
 
-    sft(command.config(), command.workdir())
+    config, workdir = command.config(), command.workdir()
+    before = complete_steps(workdir)
+    sft(config, workdir)
+    if config.sft.num_steps in before:
+        print(f"{workdir} already holds all {config.sft.num_steps} updates of this run; nothing was trained")
 
 
 if __name__ == "__main__":

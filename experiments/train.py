@@ -10,14 +10,15 @@ from experiments import command
 
 
 def main() -> None:
-    from rlvr_jax.verifiers.pool import Pool
-
-    config = command.config()
-    verifier = config.verifier
-    with Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20) as pool:  # before JAX touches a device
+    config, workdir = command.config(), command.workdir()
+    with command.pool(config) as pool:  # before JAX touches a device
+        from rlvr_jax.training.checkpoints import complete_steps
         from rlvr_jax.training.loop import train
 
-        report = train(config, command.workdir(), pool)
+        before = complete_steps(workdir)
+        report = train(config, workdir, pool)
+    if config.training.num_steps in before:
+        print(f"{workdir} already holds all {config.training.num_steps} steps of this run; nothing was trained")
     print(f"report: {report}")
 
 

@@ -4,7 +4,9 @@ Each holds a checksum of its arrays, because the file format does not notice a f
 """
 
 import contextlib
+import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from rlvr_jax.errors import CheckpointError
+from rlvr_jax.errors import CheckpointError, DivergedError, PreemptedError
 from rlvr_jax.policy import Params
 from rlvr_jax.training.step import TrainState
 
@@ -82,6 +84,35 @@ def wait(manager: ocp.CheckpointManager) -> None:
         manager.wait_until_finished()
 
 
+def end_step(
+    manager: ocp.CheckpointManager,
+    state: TrainState,
+    step: int,
+    due: bool,
+    stop: signal.Signals | None,
+    max_skipped_in_a_row: int,
+) -> None:
+    """Saves the state of a step if that is due, and ends the run if it has to end.
+
+    Raises:
+      CheckpointError: this or an earlier checkpoint could not be written.
+      DivergedError: too many updates in a row were skipped. This state is not saved.
+      PreemptedError: `stop` has arrived; the state is on disk.
+    """
+    if state.skipped_in_a_row >= max_skipped_in_a_row:
+        wait(manager)
+        raise DivergedError(
+            f"step {step}: the gradients of {state.skipped_in_a_row} updates in a row were not finite. The parameters "
+            f"from before them are safe in {manager.directory}. Lower the learning rate, or look for the samples that "
+            "do it"
+        )
+    if due or stop:
+        save(manager, state, step)
+    if stop:
+        wait(manager)
+        raise PreemptedError(stop, step)
+
+
 def restore(manager: ocp.CheckpointManager, shapes: TrainState, step: int) -> TrainState:
     """The state saved at `step`.
 
@@ -123,14 +154,14 @@ def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> N
         )
 
 
-def load_params(workdir: Path, shapes: Params) -> Params:
-    """The newest parameters of a finished or running run, from its workdir.
+def load_params(workdir: Path, shapes: Params) -> tuple[Params, int]:
+    """The newest parameters of a finished or running run, from its workdir, and their step.
 
     Raises:
       CheckpointError: there are none, they can't be read, or they have other shapes.
     """
     with _newest(workdir) as (manager, step):
-        return restore_params(manager, shapes, step)
+        return restore_params(manager, shapes, step), step
 
 
 def check_loadable(workdir: Path, shapes: Params) -> None:
@@ -171,8 +202,9 @@ def _newest(workdir: Path) -> Iterator[tuple[ocp.CheckpointManager, int]]:
 def _restore(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) -> Any:
     with _explained(manager.directory, f"read at step {step}"):
         restored = manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(shapes)}))[item]
-        if manager.metadata(step).custom_metadata["checksums"][item] != int(_checksum(restored)):
-            raise ValueError(f"{item} is damaged: its checksum is wrong")
+        checksums = (manager.metadata(step).custom_metadata or {}).get("checksums", {})
+        if checksums.get(item) != int(_checksum(restored)):
+            raise ValueError(f"{item} is damaged: its checksum is wrong or missing")
     return restored
 
 
@@ -210,7 +242,8 @@ def _explained(folder: Any, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Orbax and TensorStore raise many types
-        reason = " ".join(str(error).split())[:300]
+        # What follows these words is a page of TensorStore's settings.
+        reason = re.split(r"\[tensorstore_spec|See full TensorStore", " ".join(str(error).split()))[0].strip()[:300]
         steps = complete_steps(Path(folder).parent)
         raise CheckpointError(
             f"a checkpoint in {folder} could not be {what}: {type(error).__name__}: {reason}. "

@@ -13,14 +13,21 @@ import numpy as np
 from rlvr_jax import parallel, tasks
 from rlvr_jax.algorithms import group_advantages, zero_signal_groups
 from rlvr_jax.config import Config
-from rlvr_jax.errors import DivergedError, PreemptedError
 from rlvr_jax.reporting.report import write_report
 from rlvr_jax.rewards import reward
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.batch import make_batch, split
 from rlvr_jax.training.optimizer import make_optimizer, make_schedule
 from rlvr_jax.training.record import Clock, describe, open_record, sample_rows
-from rlvr_jax.training.setup import make_evaluation, make_rollout, make_score, make_setup, make_update, start
+from rlvr_jax.training.setup import (
+    check_start,
+    make_evaluation,
+    make_rollout,
+    make_score,
+    make_setup,
+    make_update,
+    start,
+)
 from rlvr_jax.training.step import policy_gradient
 from rlvr_jax.training.workdir import open_workdir
 from rlvr_jax.verifiers.judge import judge
@@ -33,6 +40,8 @@ _LOGGED_GROUPS = 2  # of a training step, in samples.jsonl
 
 def train(config: Config, workdir: Path, pool: Pool) -> Path:
     """Runs reinforcement learning, or continues it, and returns the path of its report.
+
+    Of a finished run only the report is written again.
 
     Args:
       config: of the run.
@@ -47,6 +56,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
       PreemptedError: SIGTERM or SIGINT has arrived, and the state is saved.
     """
     setup = make_setup(config)
+    check_start(setup, workdir)
     open_workdir(workdir, config, "rl")
     num_steps, prompts, minibatches = config.training.num_steps, config.rollout.prompts, config.algorithm.minibatches
     optimizer = make_optimizer(config.optimizer, num_steps * minibatches)
@@ -55,17 +65,19 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
     key_of = lambda stream, step: jax.random.fold_in(jax.random.fold_in(root, stream), step)  # noqa: E731
 
     with (
+        preemption.watch() as signal_arrived,
         parallel.use_mesh(setup.mesh),
         checkpoints.open_manager(workdir, config.training.keep_checkpoints) as manager,
-        preemption.watch() as signal_arrived,
     ):
         state, reference = start(setup, optimizer, manager, key_of(INIT, 0))
+        done = int(state.updates) // minibatches
+        if done == num_steps:
+            return write_report(workdir)
         rollout = make_rollout(setup, config.rollout.group_size, prompts)
         update = make_update(setup, optimizer, policy_gradient(config.algorithm), config.optimizer.microbatches)
         reference_logprobs = make_score(setup)
         evaluate = make_evaluation(setup, rollout, partial(judge, pool, setup.task))
 
-        done = int(state.updates) // minibatches
         with open_record(workdir, num_steps, done, "training") as record:
             if done == 0:
                 metrics, samples = evaluate(state.params, 0, key_of(EVALUATE, 0))
@@ -117,17 +129,6 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                     clock.lap("time/evaluate")
                 record.write(row | clock.laps | {"time/step": clock.total()}, samples)
 
-                if state.skipped_in_a_row >= config.training.max_skipped_in_a_row:
-                    raise DivergedError(
-                        f"step {step}: the gradients of {state.skipped_in_a_row} updates in a row were not finite. "
-                        f"The parameters from before them are safe in {manager.directory}. Lower the learning rate, "
-                        "or look for the samples that do it"
-                    )
-                signal = signal_arrived()
-                if signal or step % config.training.save_every == 0 or step == num_steps:
-                    checkpoints.save(manager, state, step)
-                if signal:
-                    checkpoints.wait(manager)
-                    raise PreemptedError(signal, step)
-            checkpoints.wait(manager)
+                due = step % config.training.save_every == 0 or step == num_steps
+                checkpoints.end_step(manager, state, step, due, signal_arrived(), config.training.max_skipped_in_a_row)
     return write_report(workdir)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
+from rlvr_jax.errors import RunError
 from rlvr_jax.reporting import jsonl, progress, tensorboard
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.verifiers.verdict import Verdict
@@ -39,10 +40,17 @@ def open_record(workdir: Path, num_steps: int, done: int, description: str) -> I
     """Opens the files to go on after step `done`; what they hold of later steps is dropped, they are made again.
 
     Step 0 is the evaluation before the first update; a run that has no checkpoint after it makes it again, too.
+
+    Raises:
+      RunError: a file is damaged; the message names it and the line.
+      OSError: a file can't be written.
     """
     last = done if done > 0 else -1
-    jsonl.truncate_after(workdir / METRICS, last)
-    jsonl.truncate_after(workdir / SAMPLES, last)
+    try:
+        jsonl.truncate_after(workdir / METRICS, last)
+        jsonl.truncate_after(workdir / SAMPLES, last)
+    except ValueError as error:
+        raise RunError(str(error)) from error
     events = tensorboard.open_writer(workdir, purge_step=last + 1)
     try:
         with progress.bar(num_steps, done, description) as bar:

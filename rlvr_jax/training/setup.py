@@ -18,6 +18,7 @@ from rlvr_jax.config import Config, check
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import Judge, evaluate
 from rlvr_jax.policy import Params, PolicyConfig
+from rlvr_jax.rewards.reward import TERMS
 from rlvr_jax.rollout import engine
 from rlvr_jax.rollout.sampler import SamplingConfig
 from rlvr_jax.tasks import Task
@@ -25,6 +26,7 @@ from rlvr_jax.training import checkpoints
 from rlvr_jax.training.batch import Batch
 from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.step import Loss, TrainState, new_state, score, state_shardings, train_step
+from rlvr_jax.verifiers import verify
 
 _CHECKED_PROMPTS = 256  # of tasks without end
 
@@ -53,7 +55,7 @@ def make_setup(config: Config) -> Setup:
             config.task.name, config.task.options, data_dir=config.data.data_dir, manual_dir=config.data.manual_dir
         )
         tokenizer = tasks.make_tokenizer(config.task.tokenizer, task.alphabet)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"config.task: {error}") from error
     if config.policy.vocab_size not in (0, len(tokenizer)):
         raise ConfigError(
@@ -61,6 +63,7 @@ def make_setup(config: Config) -> Setup:
             "0 takes the tokenizer's"
         )
     _check_prompts(config, task, tokenizer)
+    _check_reward(config, task)
     shape = replace(config.policy, vocab_size=len(tokenizer))
     mesh = parallel.make_mesh(config.mesh)
     shapes = jax.eval_shape(lambda key: policy.init(shape, key), jax.random.key(0))
@@ -82,6 +85,21 @@ def _check_prompts(config: Config, task: Task, tokenizer: Any) -> None:
         if split == "heldout" and count is not None and config.evaluation.problems > count:
             wanted = config.evaluation.problems
             raise ConfigError(f"config.evaluation.problems = {wanted}, but {task.name} holds out only {count}")
+
+
+def _check_reward(config: Config, task: Task) -> None:
+    """A verifier gives all of its parts in every verdict, so the verdict on nothing tells which there are."""
+    parts = verify(task.verifier, "", task.example("train", 0).reference).parts
+    for name, _ in config.reward:
+        if name not in TERMS and name not in parts:
+            known = ", ".join([*TERMS, *sorted(parts)])
+            raise ConfigError(f"config.reward: there is no term {name!r}; for task {task.name} there are: {known}")
+
+
+def check_start(setup: Setup, workdir: Path) -> None:
+    """Raises CheckpointError if the run is to start from `config.init_from` and can't; reads no arrays."""
+    if setup.config.init_from and not checkpoints.complete_steps(workdir):
+        checkpoints.check_loadable(Path(setup.config.init_from).expanduser(), param_shapes(setup))
 
 
 def param_shapes(setup: Setup) -> Params:
@@ -108,7 +126,7 @@ def start(
         state = checkpoints.restore(manager, checkpoints.with_shardings(shapes, shardings), step)
         return state, checkpoints.restore_params(manager, param_shapes(setup), 0) if keeps_reference else None
     if config.init_from:
-        params, _ = checkpoints.load_params(Path(config.init_from), param_shapes(setup))
+        params, _ = checkpoints.load_params(Path(config.init_from).expanduser(), param_shapes(setup))
     else:
         params = jax.jit(partial(policy.init, setup.policy), out_shardings=setup.param_shardings)(key)
     state = jax.jit(new, out_shardings=shardings)(params)

@@ -8,12 +8,12 @@ import numpy as np
 
 from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config
-from rlvr_jax.errors import ConfigError, PreemptedError
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.batch import Batch, layout
 from rlvr_jax.training.optimizer import make_optimizer, make_schedule
 from rlvr_jax.training.record import Clock, open_record
-from rlvr_jax.training.setup import Setup, make_setup, start
+from rlvr_jax.training.setup import Setup, check_start, make_setup, start
 from rlvr_jax.training.step import imitation, train_step
 from rlvr_jax.training.workdir import open_workdir
 
@@ -27,19 +27,22 @@ def sft(config: Config, workdir: Path) -> None:
     setup, options = make_setup(config), config.sft
     if setup.task.demonstration is None:
         raise ConfigError(f"config.task: {setup.task.name} has no demonstrations to imitate")
+    check_start(setup, workdir)
     open_workdir(workdir, config, "sft")
     optimizer = make_optimizer(options.optimizer, options.num_steps)
     learning_rate = make_schedule(options.optimizer, options.num_steps)
     with (
+        preemption.watch() as signal_arrived,
         parallel.use_mesh(setup.mesh),
         checkpoints.open_manager(workdir) as manager,
-        preemption.watch() as signal_arrived,
     ):
         state, _ = start(setup, optimizer, manager, jax.random.key(config.seed))
+        done = int(state.updates)
+        if done == options.num_steps:
+            return
         step = partial(train_step, setup.policy, imitation, optimizer, options.optimizer.microbatches, 1.0)
         update = jax.jit(partial(jax.lax.scan, step), donate_argnums=0)
-        done = int(state.updates)
-        batches = _batches(setup, done) if done < options.num_steps else None
+        batches = _batches(setup, done)
         with open_record(workdir, options.num_steps, done, "warm start") as record:
             for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
                 clock = Clock()
@@ -53,13 +56,8 @@ def sft(config: Config, workdir: Path) -> None:
                 row["train/skipped_steps"] = int(state.skipped)
                 row["time/step"] = clock.total()
                 record.write(row | {"sft/tokens_per_second": tokens / clock.total()})
-                signal = signal_arrived()
-                if signal or last % options.save_every == 0 or last == options.num_steps:
-                    checkpoints.save(manager, state, last)
-                if signal:
-                    checkpoints.wait(manager)
-                    raise PreemptedError(signal, last)
-            checkpoints.wait(manager)
+                due = last % options.save_every == 0 or last == options.num_steps
+                checkpoints.end_step(manager, state, last, due, signal_arrived(), config.training.max_skipped_in_a_row)
 
 
 def _batches(setup: Setup, first: int) -> Batch:

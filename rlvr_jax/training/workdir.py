@@ -60,7 +60,10 @@ def read_config(workdir: Path) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError(f"it holds a {type(record).__name__}")
+        return record
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}); restore it or start in another --workdir") from error
 
