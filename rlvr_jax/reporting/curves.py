@@ -58,6 +58,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     names = {name for row in rows for name in row}
     passes = sorted((int(k), name) for name in names for k in [name.removeprefix("eval/pass@")] if k.isdecimal())
     terms = sorted(name for name in names if name.startswith("train/reward_"))
+    terms = terms if len(terms) > 1 else []  # a single one is the reward itself
     rewards = [Series("train/reward", "train reward", _TRAIN, 1.8)]
     if any(row.get("train/accuracy") != row.get("train/reward") for row in rows):
         rewards.append(Series("train/accuracy", "train accuracy (sampled)", _ACCURACY, 1.2))
@@ -107,8 +108,8 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "Cut off and clipped",
             "share",
             (
-                Series("train/truncated", "ended by the length budget", _TRAIN),
-                Series("train/clip_fraction", "tokens with clipped ratio", "#009E73"),
+                Series("train/truncated", "cut off", _TRAIN),
+                Series("train/clip_fraction", "ratio clipped", "#009E73"),
             ),
             "Share of completions that ran out of tokens (they rarely earn a reward), and share of tokens whose "
             "gradient the clipped ratio removed.",
@@ -197,7 +198,7 @@ def curves_png(rows: Sequence[Row], path: Path | str, title: str) -> None:
     first_row = 1 if not shown else 3 if not shown[0].wide else 2 if len(shown) > 1 else 1
     lines = 1 + math.ceil(max(0, len(shown) - first_row) / 3)
     heights = [3.7 if shown and shown[0].wide else 2.3, *[2.3] * (lines - 1)]
-    height = sum(heights) + 0.75 * (lines - 1) + 1.55
+    height = sum(heights) + 0.95 * (lines - 1) + 1.55
     figure = Figure(figsize=(14, height), facecolor="white")
     figure.text(0.045, 1 - 0.32 / height, title, fontsize=15, fontweight="bold", color=_INK, va="center")
     if not shown:
@@ -211,7 +212,7 @@ def curves_png(rows: Sequence[Row], path: Path | str, title: str) -> None:
         top=1 - 1.0 / height,
         bottom=0.55 / height,
         wspace=0.22,
-        hspace=0.8 * lines / sum(heights),
+        hspace=1.02 * lines / sum(heights),
     )
     wide = 0 if not shown or not shown[0].wide else 2 if len(shown) > 1 else 3
     for index, panel in enumerate(shown):
@@ -291,7 +292,7 @@ def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
         borderaxespad=0.1,
         labelcolor=_INK,
     )
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", color="#e6e8eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8.5, colors=_FAINT, length=0)
@@ -328,8 +329,8 @@ def _lines(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
             finite += [value for value in floor + ceiling if math.isfinite(value)]
     if lost_steps:
         axes.plot(
-            sorted(lost_steps), [0.02] * len(lost_steps), transform=axes.get_xaxis_transform(), linestyle="", marker="|",
-            markersize=9, markeredgewidth=1.6, color="#c1121f", label=f"not finite ({len(lost_steps)})",
+            sorted(lost_steps), [0.02] * len(lost_steps), transform=axes.get_xaxis_transform(), linestyle="",
+            marker="|", markersize=9, markeredgewidth=1.6, color="#c1121f", label=f"not finite ({len(lost_steps)})",
         )  # fmt: skip
     return finite
 

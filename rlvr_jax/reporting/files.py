@@ -9,8 +9,8 @@ def unwritable(error: OSError, path: Path) -> OSError:
     """The same error, saying which file could not be written and what to do about it."""
     return OSError(
         error.errno,
-        f"cannot write {path.name}: {error.strerror or error}. Free space on the disk or make the folder writable, then "
-        "run the same command again: it continues from the last checkpoint",
+        f"cannot write {path.name}: {error.strerror or error}. Free space on the disk or make the folder writable, "
+        "then run the same command again: it continues from the last checkpoint",
         str(path),
     )
 

@@ -1,0 +1,189 @@
+"""One self-contained HTML page about a run, made from the files of its workdir alone."""
+
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlvr_jax.reporting import curves, files, jsonl
+
+Row = Mapping[str, Any]
+
+_MAX_CHARACTERS = 2000  # of a completion or prompt that are shown
+_MAX_SAMPLES = 16  # of each table
+_PARTS = (
+    ("time/rollout", "sampling"),
+    ("time/verify", "verification"),
+    ("time/train", "training"),
+    ("time/evaluate", "evaluation"),
+)
+
+
+def write_report(workdir: Path) -> Path:
+    """Writes `curves.png` and `report.html` into a workdir, from its config.json, metrics.jsonl and samples.jsonl.
+
+    Files that are missing leave their sections out. Returns the path of the page.
+
+    Raises:
+      OSError: a file can't be written; the message names it.
+      ValueError: a file of the workdir is damaged; the message names it.
+    """
+    import jinja2
+
+    rows, samples = (_rows(workdir / name) for name in ("metrics.jsonl", "samples.jsonl"))
+    config, environment = (_json(workdir / name) for name in ("config.json", "environment.json"))
+    title = f"{config.get('task', {}).get('name', workdir.name)}, seed {config.get('seed', '?')}"
+    curves.curves_png(rows, workdir / "curves.png", title)
+    panels = curves.panels(rows)
+    template = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    ).get_template("report.html")
+    page = template.render(
+        title=title,
+        headlines=_headlines(rows),
+        panels=[(panel, _inline_svg(curves.panel_svg(rows, panel), i)) for i, panel in enumerate(panels)],
+        comparison=_comparison(samples),
+        train_samples=_train_samples(samples),
+        throughput=_throughput(rows),
+        others=_others(rows, panels),
+        config=sorted(_flat(config).items()),
+        environment=environment,
+        short=curves.short,
+        shown=_shown,
+        reference=_reference,
+    )
+    path = workdir / "report.html"
+    files.replace(path, page.encode("utf-8", errors="replace"))
+    return path
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return jsonl.read(path) if path.exists() else []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _ends(rows: Sequence[Row], metric: str) -> tuple[Row, Row] | None:
+    """The first and the last row that have a metric."""
+    having = [row for row in rows if isinstance(row.get(metric), int | float)]
+    return (having[0], having[-1]) if having else None
+
+
+def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """The numbers at the top of the page: label, value, and a note below it."""
+    found = []
+    for metric, label in (
+        ("eval/greedy_accuracy", "held-out accuracy, greedy"),
+        ("train/reward", "train reward"),
+        ("sft/loss", "supervised loss"),
+    ):
+        ends = _ends(rows, metric)
+        if ends:
+            first, last = ends
+            note = f"step {first['step']} → {last['step']}"
+            if f"{metric}_low" in last:
+                low, high = last[f"{metric}_low"], last[f"{metric}_high"]
+                note += f"; 95 % interval at the end {low:.3f} to {high:.3f}"
+            value = f"{curves.short(first[metric])} → {curves.short(last[metric])}"
+            found.append({"label": label, "value": value, "note": note})
+    seconds = [value for _, value in curves.values(rows, "time/step")]
+    if seconds:
+        note = f"median {curves.short(sorted(seconds)[len(seconds) // 2])} s a step, {len(seconds)} steps"
+        found.append({"label": "time in steps", "value": f"{curves.short(sum(seconds))} s", "note": note})
+    speeds = sorted(value for _, value in curves.values(rows, "rollout/tokens_per_second"))
+    if speeds:
+        value = f"{curves.short(speeds[len(speeds) // 2])} tok/s"
+        found.append({"label": "sampling", "value": value, "note": "median over the steps"})
+    for metric, label, note, total in (
+        ("verify/errors", "completions without a judgement", "the verifier raised, hung or died", True),
+        ("train/skipped_steps", "skipped updates", "the gradient was not finite", False),
+    ):
+        counts = [value for _, value in curves.values(rows, metric)]
+        if counts:
+            value = sum(counts) if total else counts[-1]
+            found.append({"label": label, "value": f"{value:.0f}", "note": note})
+    return found
+
+
+def _comparison(samples: Sequence[Row]) -> dict[str, Any] | None:
+    """Completions of the same held-out problems at the first and at the last evaluation."""
+    heldout = [row for row in samples if row.get("split") == "heldout"]
+    if not heldout:
+        return None
+    first, last = min(row["step"] for row in heldout), max(row["step"] for row in heldout)
+    before = {row["example"]: row for row in heldout if row["step"] == first}
+    after = {row["example"]: row for row in heldout if row["step"] == last}
+    pairs = [(before[name], after[name]) for name in before if name in after]
+    return {"first": first, "last": last, "pairs": pairs[:_MAX_SAMPLES]}
+
+
+def _train_samples(samples: Sequence[Row]) -> list[tuple[int, list[Row]]]:
+    """The training samples of the first and of the last step that logged some."""
+    train = [row for row in samples if row.get("split") == "train"]
+    steps = sorted({row["step"] for row in train})
+    return [
+        (step, [row for row in train if row["step"] == step][:_MAX_SAMPLES])
+        for step in dict.fromkeys(steps[:1] + steps[-1:])
+    ]
+
+
+def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
+    """(phase, seconds in all, share of all steps' time, median seconds a step) of each part of a step."""
+    total = sum(value for _, value in curves.values(rows, "time/step"))
+    table = []
+    for metric, label in _PARTS:
+        values = sorted(value for _, value in curves.values(rows, metric))
+        if values and total:
+            table.append((label, sum(values), sum(values) / total, values[len(values) // 2]))
+    rest = total - sum(row[1] for row in table)
+    if table:
+        table.append(("the rest (logging, saving)", rest, rest / total, 0.0))
+    return table
+
+
+def _others(rows: Sequence[Row], panels: Sequence[curves.Panel]) -> list[tuple[str, float, float]]:
+    """(name, first value, last value) of metrics that no picture shows."""
+    drawn = {"step"}.union(*(panel.metrics for panel in panels))
+    table = []
+    for name in sorted({name for row in rows for name in row} - drawn):
+        ends = _ends(rows, name)
+        if ends:
+            table.append((name, ends[0][name], ends[1][name]))
+    return table
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in data.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _shown(text: str) -> str:
+    """Model text with its control characters visible, cut to a readable length."""
+    cut = text[:_MAX_CHARACTERS]
+    visible = "".join(
+        f"\\x{ord(c):02x}" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t" else c for c in cut
+    )
+    return visible + (f"\n… {len(text) - len(cut):,} more characters" if len(cut) < len(text) else "")
+
+
+def _reference(value: Any) -> str:
+    return _shown(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _inline_svg(svg: bytes, index: int) -> str:
+    """An SVG picture to stand in the page: without its XML header, its ids made unique among all pictures."""
+    text = svg.decode()
+    text = text[text.index("<svg") :]
+    for mark in ('id="', 'href="#', "url(#"):
+        text = text.replace(mark, f"{mark}p{index}-")
+    return text
