@@ -44,8 +44,8 @@ class TrainState:
 
 def new_state(optimizer: optax.GradientTransformation, params: Params) -> TrainState:
     """The state before the first update. The optimizer's moments are float32 whatever the parameters are."""
-    zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, params, optimizer.init(_float32(params)), zero, zero)
+    updates, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))  # one array can't be donated thrice
+    return TrainState(updates, params, optimizer.init(_float32(params)), skipped, in_a_row)
 
 
 def _float32(tree: Any) -> Any:

@@ -1,0 +1,171 @@
+"""On eight devices, every mesh gives the loss and the update of one device, and nothing is whole where it may be split.
+
+Adam's first step is the sign of the gradient where that is large beside eps, and signs of tiny elements are rounding.
+So the comparison runs Adam with an eps of about the gradients' own size, which makes its step a smooth function of
+them, and tolerances are relative to the largest element of an array.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlvr_jax import policy
+from rlvr_jax.config import from_dict
+from rlvr_jax.parallel import MeshConfig, batch_sharding, make_mesh, param_shardings, replicated, use_mesh
+from rlvr_jax.training.batch import layout
+from rlvr_jax.training.optimizer import make_optimizer
+from rlvr_jax.training.setup import Setup, make_setup, make_update
+from rlvr_jax.training.step import new_state, policy_gradient, state_shardings
+
+TOLERANCE = 1e-5
+CONFIG = {
+    "task": {"options": {"digits": 2}},
+    "policy": {"num_layers": 2, "width": 16, "num_heads": 8, "num_kv_heads": 2, "head_dim": 2, "mlp_width": 24},
+    "rollout": {"prompts": 8, "group_size": 2, "max_prompt_length": 4, "max_response_length": 5},
+    "algorithm": {"kl_coef": 0.1},
+    "optimizer": {"learning_rate": 0.1, "eps": 0.01, "clip_norm": 0.1, "weight_decay": 0.1},
+}
+# The mesh axis that each axis of a parameter is split along, if that divides it: the vocabulary has 14 tokens and there
+# are 2 key/value heads, which not every `tensor` divides.
+LAYOUT = {
+    "embed": ("tensor", "fsdp"),
+    "norm": ("fsdp",),
+    "layers/attention_norm": (None, "fsdp"),
+    "layers/mlp_norm": (None, "fsdp"),
+    "layers/attention/q": (None, "fsdp", "tensor", None),
+    "layers/attention/k": (None, "fsdp", "tensor", None),
+    "layers/attention/v": (None, "fsdp", "tensor", None),
+    "layers/attention/out": (None, "tensor", None, "fsdp"),
+    "layers/mlp/gate": (None, "fsdp", "tensor"),
+    "layers/mlp/up": (None, "fsdp", "tensor"),
+    "layers/mlp/down": (None, "tensor", "fsdp"),
+}
+MESHES = [(d, f, 8 // (d * f)) for d in (8, 4, 2, 1) for f in (8, 4, 2, 1) if d * f <= 8]
+
+
+def make_batch():
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(1, 14, rng.integers(1, 5)) for _ in range(16)]
+    responses = [rng.integers(1, 14, rng.integers(0, 6)) for _ in range(16)]
+    batch = layout(prompts, responses, 4, 5)
+    noise = lambda: rng.normal(size=batch.action_mask.shape).astype(np.float32)  # noqa: E731
+    logprob = np.float32(-np.log(14))
+    return batch.replace(
+        advantages=noise() * batch.action_mask,
+        old_logprobs=logprob + np.float32(0.2) * noise(),
+        reference_logprobs=logprob + np.float32(0.2) * noise(),
+    )
+
+
+def run_update(setup: Setup, microbatches: int = 1):
+    """The state before, the state after, the metrics, and the shardings that the update was compiled for."""
+    optimizer = make_optimizer(setup.config.optimizer, 10)
+    update = make_update(setup, optimizer, policy_gradient(setup.config.algorithm), microbatches)
+    state = new_state(optimizer, init(setup.policy))
+    shardings = state_shardings(jax.eval_shape(lambda: state), optimizer, setup.param_shardings, replicated(setup.mesh))
+    before = jax.device_get(state)
+    state = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings)(state)
+    with use_mesh(setup.mesh):
+        batch = jax.device_put(make_batch(), batch_sharding(setup.mesh))
+        compiled = update.lower(state, batch).compile()
+        after, metrics = compiled(state, batch)
+    return {
+        "given": state,
+        "before": before,
+        "after": after,
+        "metrics": jax.device_get(metrics),
+        "batch": compiled.input_shardings[0][1],
+        "shardings": shardings,
+    }
+
+
+@functools.cache
+def init(shape):
+    """Parameters with norm scales that are not all 1; large enough for the layers to matter."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda x: np.float32((x.ndim < 3) * 0.5 + 0.3 * rng.normal(size=x.shape)),
+        jax.eval_shape(functools.partial(policy.init, shape), jax.random.key(0)),
+    )
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    setup = make_setup(from_dict(CONFIG))
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    shapes = jax.eval_shape(lambda: init(setup.policy))
+    shardings = param_shardings(mesh, policy.logical_axes(setup.policy), shapes)
+    return run_update(dataclasses.replace(setup, mesh=mesh, param_shardings=shardings))
+
+
+@pytest.fixture(scope="module", params=MESHES, ids=lambda shape: "x".join(map(str, shape)))
+def mesh_shape(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def on_mesh(mesh_shape):
+    data, fsdp, tensor = mesh_shape
+    return run_update(make_setup(from_dict(CONFIG | {"mesh": {"data": data, "fsdp": fsdp, "tensor": tensor}})))
+
+
+def assert_same_update(run, reference):
+    assert run["metrics"].keys() == reference["metrics"].keys()
+    for name, value in reference["metrics"].items():
+        np.testing.assert_allclose(run["metrics"][name], value, rtol=TOLERANCE, atol=1e-6, err_msg=name)
+    reference_changes, changes = (
+        jax.tree.map(lambda x, y: np.asarray(x, np.float64) - y, each["after"].params, each["before"].params)
+        for each in (reference, run)
+    )
+    moments = [each["after"].opt_state for each in (run, reference)]
+    for (path, x), y in zip(
+        jax.tree_util.tree_leaves_with_path((changes, moments[0])),
+        jax.tree.leaves((reference_changes, moments[1])),
+        strict=True,
+    ):
+        name, y = jax.tree_util.keystr(path), np.asarray(y)
+        largest = np.max(np.abs(y))
+        assert largest > 0, f"{name} did not move"
+        np.testing.assert_allclose(np.asarray(x), y, rtol=0, atol=TOLERANCE * largest, err_msg=name)
+
+
+def test_the_loss_and_the_update_are_those_of_one_device(on_mesh, one_device):
+    assert float(one_device["metrics"]["train/grad_norm"]) > 0.1, "the clip of the global norm is to be tested, too"
+    assert_same_update(on_mesh, one_device)
+
+
+def test_parameters_and_moments_are_split_over_fsdp_and_tensor_before_and_after(on_mesh, mesh_shape):
+    sizes = {"fsdp": mesh_shape[1], "tensor": mesh_shape[2], None: 1}
+    after = on_mesh["after"]
+    moments = after.opt_state[1][0]
+    for tree in (after.params, moments.mu, moments.nu):
+        leaves = {
+            jax.tree_util.keystr(path, simple=True, separator="/"): x
+            for path, x in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        assert leaves.keys() == LAYOUT.keys()
+        for name, x in leaves.items():
+            factors = [sizes[axis] for axis in LAYOUT[name]]
+            expected = tuple(n // f if n % f == 0 else n for n, f in zip(x.shape, factors, strict=True))
+            assert {shard.data.shape for shard in x.addressable_shards} == {expected}, name
+    same = jax.tree.map(lambda x, y: x.sharding.is_equivalent_to(y, x.ndim), after, on_mesh["shardings"])
+    assert all(jax.tree.leaves(same)), "the next update would be compiled anew"
+
+
+def test_the_batch_is_split_over_data_and_fsdp(on_mesh, mesh_shape):
+    rows = 16 // (mesh_shape[0] * mesh_shape[1])
+    for sharding, array in zip(jax.tree.leaves(on_mesh["batch"]), jax.tree.leaves(make_batch()), strict=True):
+        assert sharding.shard_shape(array.shape) == (rows, array.shape[1])
+
+
+def test_the_memory_of_the_given_state_is_reused(on_mesh):
+    assert all(x.is_deleted() for x in jax.tree.leaves((on_mesh["given"].params, on_mesh["given"].opt_state)))
+
+
+def test_microbatches_on_a_mesh_give_the_update_of_one_device_too(one_device):
+    setup = make_setup(from_dict(CONFIG | {"mesh": {"data": 2, "fsdp": 2, "tensor": 2}}))
+    assert_same_update(run_update(setup, microbatches=4), one_device)
