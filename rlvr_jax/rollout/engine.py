@@ -29,7 +29,9 @@ def pad_prompts(
     tokens = np.full((len(prompts), length), pad_token, np.int32)
     for row, prompt in enumerate(prompts):
         if not 0 < len(prompt) <= length:
-            raise ValueError(f"a prompt has {len(prompt)} tokens; 1 to {length} (config.rollout.max_prompt_length) fit")
+            raise ValueError(
+                f"prompt {row} has {len(prompt)} tokens; 1 to {length} (config.rollout.max_prompt_length) fit"
+            )
         tokens[row, length - len(prompt) :] = prompt
     lengths = np.array([len(prompt) for prompt in prompts])
     return tokens, np.arange(length) >= length - lengths[:, None]
@@ -57,6 +59,8 @@ def make_rollout(
     )
 
     def rollout(params: Any, examples: Sequence[Example], key: jax.Array, temperature: float = 1.0) -> list[Trajectory]:
+        if not examples:
+            return []
         prompts = encode_batch(tokenizer, [example.prompt for example in examples])
         tokens, mask = pad_prompts(prompts, prompt_length, sampling.pad_token)
         group, parts = sampling.group_size, []

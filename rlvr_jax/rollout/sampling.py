@@ -37,15 +37,27 @@ def inverse_cdf(weights: Float[Array, "batch vocab"], uniform: Float[Array, "bat
     size = max(1, round(vocab**0.5))
     count = -(-vocab // size)
     blocks = jnp.pad(weights, ((0, 0), (0, count * size - vocab))).reshape(batch, count, size)
-    ends = jnp.cumsum(jnp.sum(blocks, axis=-1), axis=-1)
+    totals = jnp.sum(blocks, axis=-1)
+    ends = jnp.cumsum(totals, axis=-1)
     target = uniform * ends[:, -1]
-    block = jnp.sum(ends <= target[:, None], axis=-1)
-    start = jnp.take_along_axis(jnp.pad(ends, ((0, 0), (1, 0))), block[:, None], axis=-1)
-    inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
-    place = jnp.sum(jnp.cumsum(inside, axis=-1) <= target[:, None] - start, axis=-1)
-    # The two sums of a block round differently, so the search may run past its last token of positive weight.
-    last = size - 1 - jnp.argmax(jnp.flip(inside, axis=-1) > 0, axis=-1)
-    return (block * size + jnp.minimum(place, last)).astype(jnp.int32)
+    block = _first_beyond(totals, ends, target)[:, None]
+    start = jnp.take_along_axis(jnp.pad(ends, ((0, 0), (1, 0))), block, axis=-1)[:, 0]
+    inside = jnp.take_along_axis(blocks, block[:, :, None], axis=1)[:, 0]
+    return block[:, 0] * size + _first_beyond(inside, jnp.cumsum(inside, axis=-1), target - start)
+
+
+def _first_beyond(
+    weights: Float[Array, "batch n"], ends: Float[Array, "batch n"], target: Float[Array, "batch"]
+) -> Int[Array, "batch"]:
+    """The first place of positive weight whose cumulative weight `ends` exceeds `target`.
+
+    Sums that round differently may move an end past a place of weight 0, which therefore never counts, and may leave
+    no end beyond the target: then it is the last place of positive weight.
+    """
+    places = jnp.arange(weights.shape[-1], dtype=jnp.int32)
+    positive = weights > 0
+    last = jnp.max(jnp.where(positive, places, 0), axis=-1, keepdims=True)
+    return jnp.min(jnp.where(positive & (ends > target[:, None]), places, last), axis=-1)
 
 
 def draw_token(
@@ -75,7 +87,8 @@ def draw_token(
     tokens = jnp.where(greedy, jnp.argmax(logits, axis=-1).astype(jnp.int32), inverse_cdf(weights, uniform))
 
     def logprob(x):
+        x -= jnp.max(x, axis=-1, keepdims=True)  # as in `policy.logprobs_and_entropy`
         chosen = jnp.take_along_axis(x, tokens[:, None], axis=-1)[:, 0]
-        return chosen - jax.nn.logsumexp(x, axis=-1)
+        return chosen - jnp.log(jnp.sum(jnp.exp(x), axis=-1))
 
     return tokens, jnp.where(greedy, 0.0, logprob(scaled)), logprob(logits / policy_temperature)

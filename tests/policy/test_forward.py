@@ -1,0 +1,221 @@
+"""The decoder against an independent one in float64, and the ways of calling it against each other."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlvr_jax import policy
+from rlvr_jax.policy import Cache
+from tests.policy import reference
+from tests.policy.reference import TINY, left_padded, random_params, random_sequences
+
+CONFIGS = {
+    "llama": TINY,
+    "qwen2": replace(TINY, qkv_bias=True, num_kv_heads=4, tie_embeddings=False, norm_eps=1e-2),
+    "qwen3": replace(TINY, qk_norm=True, num_kv_heads=1, rope_theta=1e6),
+}
+CACHED = [("llama", "stacked"), ("qwen2", "unstacked"), ("qwen3", "unstacked")]
+LENGTHS = [9, 1, 5, 12]
+WINDOW = 12
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def case(request):
+    config = CONFIGS[request.param]
+    return config, random_params(config)
+
+
+def apply(config, params, *inputs):
+    """Hidden states without a cache, compiled."""
+    return jax.jit(lambda *args: policy.forward(config, *args)[0])(params, *inputs)
+
+
+def test_forward_equals_a_decoder_in_float64_on_left_padded_sequences(case):
+    config, params = case
+    sequences = random_sequences(LENGTHS)
+    hidden = apply(config, params, *left_padded(sequences, WINDOW))
+    assert hidden.dtype == jnp.float32
+    for row, sequence in zip(hidden, sequences, strict=True):
+        expected = reference.hidden(config, params, sequence)
+        np.testing.assert_allclose(row[WINDOW - len(sequence) :], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_are_float32_and_equal_the_decoder_in_float64(case):
+    config, params = case
+    sequences = random_sequences([7, 7])
+    logits = policy.logits(config, params, jnp.asarray(np.stack(sequences)))
+    assert logits.dtype == jnp.float32
+    assert logits.shape == (2, 7, config.vocab_size)
+    for row, sequence in zip(logits, sequences, strict=True):
+        np.testing.assert_allclose(row, reference.logits(config, params, sequence), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_equal_finite_differences_of_the_decoder_in_float64(case):
+    config, params = case
+    sequence = random_sequences([6], seed=3)[0]
+    weights = np.random.default_rng(0).normal(size=(6, config.width))
+    inputs = left_padded([sequence], 6)
+    gradients = jax.grad(lambda p: jnp.sum(apply(config, p, *inputs)[0] * weights))(params)
+    exact = reference.in_float64(params)
+    paths = [path for path, _ in jax.tree.leaves_with_path(exact)]
+    for place, path in enumerate(paths):
+        leaves, tree = jax.tree.flatten(exact)
+        direction = np.random.default_rng(place).normal(size=leaves[place].shape)
+
+        def moved(step, leaves=leaves, tree=tree, place=place, direction=direction):
+            params = tree.unflatten([*leaves[:place], leaves[place] + step * direction, *leaves[place + 1 :]])
+            return np.sum(reference.hidden(config, params, sequence) * weights)
+
+        expected = (moved(1e-6) - moved(-1e-6)) / 2e-6
+        actual = np.sum(np.asarray(jax.tree.leaves(gradients)[place], np.float64) * direction)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4, err_msg=jax.tree_util.keystr(path))
+
+
+def test_packed_sequences_equal_separate_ones(case):
+    config, params = case
+    sequences = random_sequences([5, 1, 4], seed=1)
+    tokens, positions, segments = (np.zeros((2, WINDOW), np.int32) for _ in range(3))
+    start = 0
+    for number, sequence in enumerate(sequences, start=1):
+        place = slice(start, start + len(sequence))
+        tokens[0, place], positions[0, place], segments[0, place] = sequence, np.arange(len(sequence)), number
+        start += len(sequence)
+    # The same sequences in the other order, one place further right, in the second row.
+    order = np.concatenate([np.arange(6, 10), np.arange(5, 6), np.arange(5)])
+    for x in (tokens, positions, segments):
+        x[1, 1:11] = x[0, order]
+    packed = apply(config, params, *map(jnp.asarray, (tokens, positions, segments)))
+    expected = np.concatenate([reference.hidden(config, params, sequence) for sequence in sequences])
+    np.testing.assert_allclose(packed[0, :10], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(packed[1, 1:11], expected[order], rtol=1e-5, atol=1e-5)
+
+
+def test_what_stands_in_the_padding_changes_no_bit_of_real_tokens(case):
+    config, params = case
+    sequences = random_sequences(LENGTHS)
+    tokens, positions, segments = left_padded(sequences, WINDOW)
+    hidden = apply(config, params, tokens, positions, segments)
+    other = jnp.where(segments == 0, 7, tokens), jnp.where(segments == 0, 3, positions), segments
+    real = np.asarray(segments) == 1
+    np.testing.assert_array_equal(np.asarray(apply(config, params, *other))[real], np.asarray(hidden)[real])
+    assert np.isfinite(hidden).all()
+
+
+@pytest.mark.parametrize(("name", "layers"), CACHED)
+def test_prefill_and_decoding_token_by_token_equal_the_teacher_forced_forward(name, layers):
+    config = CONFIGS[name]
+    params = random_params(config)
+    sequences = random_sequences([10, 10, 10], seed=4)
+    prompt_lengths, prompt_window = [4, 1, 3], 5
+    expected = jax.nn.log_softmax(policy.logits(config, params, jnp.asarray(np.stack(sequences))))
+    run = policy.unstack(params) if layers == "unstacked" else params
+    step = jax.jit(partial(policy.forward, config))
+
+    prompts = [sequence[:length] for sequence, length in zip(sequences, prompt_lengths, strict=True)]
+    cache = Cache(policy.empty_key_values(config, run, 3, prompt_window + 6))
+    hidden, cache = step(run, *left_padded(prompts, prompt_window), cache)
+    for t in range(6):
+        if t:
+            positions = np.array(prompt_lengths)[:, None] + t - 1
+            tokens = np.stack([s[p] for s, p in zip(sequences, positions, strict=True)])
+            hidden, cache = step(
+                run, jnp.asarray(tokens), jnp.asarray(positions, jnp.int32), jnp.ones((3, 1), jnp.int32), cache
+            )
+        actual = jax.nn.log_softmax(policy.head_logits(config, run, hidden[:, -1]))
+        for row, length in enumerate(prompt_lengths):
+            np.testing.assert_allclose(actual[row], expected[row, length + t - 1], atol=2e-5, rtol=0)
+    assert int(cache.own.size) == prompt_window + 5
+
+
+@pytest.mark.parametrize(("name", "layers"), CACHED)
+def test_decoding_after_a_prefix_shared_by_a_group_equals_the_teacher_forced_forward(name, layers):
+    config = CONFIGS[name]
+    params = random_params(config)
+    group, window = 3, 6
+    prompts = random_sequences([2, 6], seed=5)
+    responses = random_sequences([4] * (len(prompts) * group), seed=6)
+    run = policy.unstack(params) if layers == "unstacked" else params
+    step = jax.jit(partial(policy.forward, config))
+
+    _, filled = step(
+        run, *left_padded(prompts, window), Cache(policy.empty_key_values(config, run, len(prompts), window))
+    )
+    own = policy.empty_key_values(config, run, len(responses), 4)
+    lengths = np.repeat([len(prompt) for prompt in prompts], group)[:, None]
+    for start, stop in [(0, 1), (1, 2), (2, 4)]:  # several tokens at once go, too
+        tokens = jnp.asarray(np.stack(responses)[:, start:stop])
+        positions = jnp.asarray(lengths + np.arange(start, stop), jnp.int32)
+        hidden, cache = step(run, tokens, positions, jnp.ones_like(tokens), Cache(own, filled.own))
+        own = cache.own
+        actual = jax.nn.log_softmax(policy.head_logits(config, run, hidden))
+        for i, response in enumerate(responses):
+            whole = np.concatenate([prompts[i // group], response])
+            expected = reference.log_softmax(reference.logits(config, params, whole))
+            first = len(prompts[i // group])
+            np.testing.assert_allclose(actual[i], expected[first + start : first + stop], atol=2e-5, rtol=0)
+
+
+def test_unstacked_layers_compute_the_same(case):
+    config, params = case
+    inputs = left_padded(random_sequences(LENGTHS), WINDOW)
+    unstacked = policy.unstack(params)
+    assert len(unstacked["layers"]) == config.num_layers
+    np.testing.assert_allclose(apply(config, unstacked, *inputs), apply(config, params, *inputs), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("unstack", [False, True])
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_rematerialisation_changes_neither_loss_nor_gradient(remat, unstack):
+    params = random_params(TINY)
+    params = policy.unstack(params) if unstack else params
+    inputs = left_padded(random_sequences(LENGTHS), WINDOW)
+
+    def loss(config):
+        return jax.jit(jax.value_and_grad(lambda p: jnp.sum(policy.forward(config, p, *inputs)[0] ** 3)))(params)
+
+    for actual, expected in zip(
+        jax.tree.leaves(loss(replace(TINY, remat=remat))), jax.tree.leaves(loss(TINY)), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("remat", "keeps_scores", "keeps_products"), [("none", True, True), ("dots", False, True), ("full", False, False)]
+)
+def test_rematerialisation_keeps_less_for_the_backward_pass(remat, keeps_scores, keeps_products):
+    config = replace(TINY, remat=remat)
+    inputs = left_padded(random_sequences([11, 11]), 11)  # 11 is no other size
+    pullback = jax.eval_shape(
+        lambda params: jax.vjp(lambda p: policy.forward(config, p, *inputs)[0], params)[1], random_params(config)
+    )
+    kept = [x.shape for x in jax.tree.leaves(pullback) if x.dtype == jnp.float32]
+    assert any(shape.count(11) == 2 or (11 in shape and 22 in shape) for shape in kept) == keeps_scores
+    assert any(config.mlp_width in shape and (11 in shape or 22 in shape) for shape in kept) == keeps_products
+
+
+def test_bfloat16_compute_gives_float32_logits_near_those_of_float32():
+    config = replace(TINY, qk_norm=True, qkv_bias=True)
+    low = replace(config, dtype="bfloat16")
+    params = random_params(config)
+    tokens = jnp.asarray(np.stack(random_sequences([WINDOW] * 4)))
+    exact, rounded = policy.logits(config, params, tokens), policy.logits(low, params, tokens)
+    assert rounded.dtype == jnp.float32
+    assert float(jnp.max(jnp.abs(rounded - exact))) > 0  # it did compute in another precision
+    np.testing.assert_allclose(rounded, exact, atol=0.05 * float(jnp.max(jnp.abs(exact))), rtol=0)
+    hidden, cache = policy.forward(
+        low, params, tokens, *left_padded(tokens, WINDOW)[1:], Cache(policy.empty_key_values(low, params, 4, WINDOW))
+    )
+    assert hidden.dtype == jnp.bfloat16
+    assert {x.dtype for x in jax.tree.leaves(cache.own.layers)} == {jnp.dtype("bfloat16")}
+
+
+def test_gradients_have_the_parameters_dtype_whatever_the_compute_dtype():
+    config = replace(TINY, dtype="bfloat16")
+    inputs = left_padded(random_sequences([5]), 5)
+    loss = lambda p: jnp.sum(policy.forward(config, p, *inputs)[0].astype(jnp.float32))  # noqa: E731
+    gradients = jax.eval_shape(jax.grad(loss), random_params(config))
+    assert {x.dtype for x in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}

@@ -1,0 +1,95 @@
+"""Log-probabilities and entropies against float64, and in chunks."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlvr_jax import policy
+from tests.policy.reference import TINY, log_softmax, random_params
+
+BATCH, TIME = 3, 7
+UNTIED = replace(TINY, tie_embeddings=False)
+
+
+def random_input(dtype=jnp.float32):
+    rng = np.random.default_rng(0)
+    hidden = jnp.asarray(2 * rng.normal(size=(BATCH, TIME, TINY.width)), dtype)
+    return hidden, jnp.asarray(rng.integers(TINY.vocab_size, size=(BATCH, TIME)), jnp.int32)
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 4, 7, 20, 21, 1000])  # 4 and 20 do not divide the 21 tokens
+@pytest.mark.parametrize("config", [TINY, UNTIED], ids=["tied", "untied"])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_logprobs_and_entropy_equal_those_in_float64_whatever_the_chunk(config, chunk, temperature):
+    params = random_params(config)
+    hidden, targets = random_input()
+    logprobs, entropy = policy.logprobs_and_entropy(
+        replace(config, head_chunk=chunk), params, hidden, targets, temperature
+    )
+    table = np.asarray(params["embed" if config.tie_embeddings else "head"], np.float64)
+    expected = log_softmax(np.asarray(hidden, np.float64) @ table.T / temperature)
+    chosen = np.take_along_axis(expected, np.asarray(targets)[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(logprobs, chosen, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(entropy, -np.sum(np.exp(expected) * expected, axis=-1), rtol=1e-5, atol=1e-5)
+
+
+def losses(config, temperature, mask):
+    """Gradient of a loss of both outputs over the tokens that `mask` marks."""
+    _, targets = random_input()
+
+    def loss(params, hidden):
+        logprobs, entropy = policy.logprobs_and_entropy(config, params, hidden, targets, temperature)
+        return jnp.sum(jnp.where(mask, logprobs**2 + 0.3 * entropy, 0))
+
+    return jax.jit(jax.grad(loss, (0, 1)))
+
+
+@pytest.mark.parametrize("chunk", [4, 7])
+def test_gradients_in_chunks_equal_those_at_once_on_a_ragged_batch(chunk):
+    params, (hidden, _) = random_params(UNTIED), random_input()
+    mask = jnp.arange(TIME) < jnp.array([7, 3, 1])[:, None]
+    at_once = losses(UNTIED, 0.8, mask)(params, hidden)
+    in_chunks = losses(replace(UNTIED, head_chunk=chunk), 0.8, mask)(params, hidden)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), in_chunks, at_once)
+    assert not np.asarray(in_chunks[1])[~np.asarray(mask)].any()
+
+
+def array_sizes(jaxpr) -> list[int]:
+    """Sizes of the float arrays that a function computes, those inside its loops included."""
+    sizes = []
+    for equation in jaxpr.eqns:
+        sizes += [v.aval.size for v in equation.outvars if jnp.issubdtype(v.aval.dtype, jnp.floating)]
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                sizes += array_sizes(inner)
+    return sizes
+
+
+@pytest.mark.parametrize(("chunk", "whole"), [(0, True), (4, False)])
+def test_no_array_holds_the_logits_of_more_tokens_than_a_chunk_in_either_pass(chunk, whole):
+    config = replace(UNTIED, vocab_size=200, head_chunk=chunk)
+    params = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
+    hidden, _ = random_input()
+    mask = jnp.ones((BATCH, TIME), bool)
+    largest = max(array_sizes(jax.make_jaxpr(losses(config, 1.0, mask))(params, hidden).jaxpr))
+    table = config.vocab_size * config.width
+    assert (largest >= BATCH * TIME * config.vocab_size) == whole
+    if not whole:
+        assert largest <= max(table, 4 * config.vocab_size)
+
+
+@pytest.mark.parametrize("chunk", [0, 4])
+def test_bfloat16_compute_gives_float32_log_probabilities_that_sum_to_one(chunk):
+    config = replace(TINY, dtype="bfloat16", head_chunk=chunk)
+    hidden, _ = random_input(jnp.bfloat16)
+    total = 0
+    for token in range(config.vocab_size):
+        targets = jnp.full((BATCH, TIME), token, jnp.int32)
+        logprobs, entropy = policy.logprobs_and_entropy(config, random_params(TINY), hidden, targets)
+        assert logprobs.dtype == entropy.dtype == jnp.float32
+        total = total + np.exp(np.asarray(logprobs, np.float64))
+    np.testing.assert_allclose(total, 1, atol=1e-5)  # with statistics in bfloat16 the sum would miss by 1e-2

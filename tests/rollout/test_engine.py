@@ -1,0 +1,148 @@
+"""From examples to trajectories, on one device and on meshes of eight."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from rlvr_jax import parallel, policy
+from rlvr_jax.parallel import MeshConfig
+from rlvr_jax.rollout.engine import make_rollout, pad_prompts
+from rlvr_jax.rollout.sampler import SamplingConfig
+from rlvr_jax.tasks.task import Example
+from rlvr_jax.tasks.tokenizers import character_tokenizer
+from tests.policy import reference
+from tests.policy.reference import TINY, random_params
+
+ALPHABET = "0123456789+="
+TOKENIZER = character_tokenizer(ALPHABET)
+CONFIG = replace(TINY, vocab_size=len(ALPHABET) + 2, width=16, mlp_width=24, qkv_bias=True)
+EQUALS = ALPHABET.index("=") + 2
+SAMPLING = SamplingConfig(group_size=2, max_response_length=6, stop_tokens=(1, EQUALS), pad_token=0)
+KEY = jax.random.key(0)
+WINDOW = 7
+
+
+def examples(count):
+    prompts = [f"{17 * i}+{i}="[-WINDOW:] for i in range(count)]
+    return [Example(f"sums/train/{i}", prompt, 18 * i, "sums") for i, prompt in enumerate(prompts)]
+
+
+def rollout_on(mesh_config, num_devices, batch_size, sampling=SAMPLING, config=CONFIG):
+    """A function examples, ... -> trajectories on a mesh."""
+    mesh = parallel.make_mesh(mesh_config, jax.devices()[:num_devices])
+    params = random_params(config)
+    shapes = jax.eval_shape(lambda: params)
+    shardings = parallel.param_shardings(mesh, policy.logical_axes(config), shapes)
+    rollout = make_rollout(config, sampling, TOKENIZER, WINDOW, batch_size, shardings, parallel.batch_sharding(mesh))
+    params = jax.device_put(params, shardings)
+
+    def run(examples, key=KEY, **kwargs):
+        with parallel.use_mesh(mesh):
+            return rollout(params, examples, key, **kwargs)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def rollout():
+    return rollout_on(MeshConfig(), 1, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def trajectories(rollout):
+    return rollout(examples(8))
+
+
+def test_prompts_are_padded_on_the_left():
+    tokens, mask = pad_prompts([[5, 6], [7, 8, 9]], 3, pad_token=2)
+    np.testing.assert_array_equal(tokens, [[2, 5, 6], [7, 8, 9]])
+    np.testing.assert_array_equal(mask, [[False, True, True], [True, True, True]])
+
+
+@pytest.mark.parametrize("prompt", [[], [1, 2, 3, 4]])
+def test_a_prompt_that_does_not_fit_is_an_error_that_says_so(prompt):
+    with pytest.raises(ValueError, match=rf"prompt 1 has {len(prompt)} tokens; 1 to 3 .*max_prompt_length"):
+        pad_prompts([[1], prompt], 3, pad_token=0)
+
+
+def test_a_rollout_of_a_prompt_that_does_not_fit_is_an_error(rollout):
+    long = Example("sums/train/0", "1" * (WINDOW + 1), 0, "sums")
+    with pytest.raises(ValueError, match=f"prompt 2 has {WINDOW + 1} tokens"):
+        rollout([*examples(2), long])
+
+
+def test_a_prompt_with_a_character_without_token_is_an_error_that_names_it(rollout):
+    with pytest.raises(ValueError, match="'x'"):
+        rollout([Example("sums/train/0", "1x", 0, "sums")])
+
+
+def test_every_trajectory_belongs_to_its_own_example(trajectories):
+    assert [t.sample for t in trajectories] == list(range(16))
+    assert [t.example for t in trajectories] == [example for example in examples(8) for _ in range(2)]
+    for t in trajectories:
+        assert "".join(ALPHABET[token - 2] for token in t.prompt) == t.example.prompt
+        # Only the policy's log-probs on this very prompt are these.
+        whole = np.concatenate([t.prompt, t.tokens])
+        logprobs = reference.log_softmax(reference.logits(CONFIG, random_params(CONFIG), whole[:-1]))
+        expected = logprobs[np.arange(len(t.prompt) - 1, len(whole) - 1), t.tokens]
+        np.testing.assert_allclose(t.policy_logprobs, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5])
+def test_the_number_of_examples_does_not_change_their_trajectories(rollout, trajectories, count):
+    fewer = rollout(examples(count))
+    assert len(fewer) == count * SAMPLING.group_size
+    for a, b in zip(fewer, trajectories, strict=False):
+        assert (a.example, a.sample, a.text, a.finish_reason) == (b.example, b.sample, b.text, b.finish_reason)
+        np.testing.assert_array_equal(a.tokens, b.tokens)
+        np.testing.assert_array_equal(a.policy_logprobs, b.policy_logprobs)
+
+
+def test_no_examples_give_no_trajectories(rollout):
+    assert rollout([]) == []
+
+
+def test_arrays_end_with_the_response_and_every_token_is_an_action(trajectories):
+    for t in trajectories:
+        assert 1 <= len(t.tokens) <= SAMPLING.max_response_length
+        shapes = {x.shape for x in (t.tokens, t.action_mask, t.sampling_logprobs, t.policy_logprobs)}
+        assert shapes == {t.tokens.shape}
+        assert t.action_mask.all()
+        assert (t.finish_reason == "stop") == (t.tokens[-1] in SAMPLING.stop_tokens)
+        assert t.finish_reason == "stop" or len(t.tokens) == SAMPLING.max_response_length
+
+
+def test_the_text_leaves_out_the_stop_token_and_nothing_else(trajectories):
+    stopped_by = set()
+    for t in trajectories:
+        spoken = t.tokens
+        if t.finish_reason == "stop":
+            stopped_by.add(int(spoken[-1]))
+            spoken = spoken[:-1]
+        assert t.text == "".join(ALPHABET[token - 2] for token in spoken if token >= 2)
+    assert EQUALS in stopped_by  # a stop token that the tokenizer would decode
+    assert any(t.finish_reason == "length" for t in trajectories)
+
+
+def test_key_and_temperature_decide_the_responses(rollout, trajectories):
+    def tokens(trajectories):
+        return [t.tokens.tolist() for t in trajectories]
+
+    assert tokens(rollout(examples(8))) == tokens(trajectories)
+    assert tokens(rollout(examples(8), jax.random.key(1))) != tokens(trajectories)
+    greedy = tokens(rollout(examples(8), temperature=0.0))
+    assert greedy == tokens(rollout(examples(8), jax.random.key(1), temperature=0.0))
+    assert greedy[::2] == greedy[1::2]
+
+
+@pytest.mark.parametrize("mesh", [MeshConfig(data=8), MeshConfig(data=2, fsdp=2, tensor=2)], ids=["data", "all"])
+def test_every_mesh_gives_the_same_tokens_as_one_device(trajectories, mesh):
+    sharded = rollout_on(mesh, 8, batch_size=8)(examples(8))
+    assert len(sharded) == len(trajectories)
+    for a, b in zip(sharded, trajectories, strict=True):
+        np.testing.assert_array_equal(a.tokens, b.tokens)
+        assert (a.text, a.finish_reason) == (b.text, b.finish_reason)
+        np.testing.assert_allclose(a.policy_logprobs, b.policy_logprobs, atol=2e-5, rtol=0)
+        np.testing.assert_allclose(a.sampling_logprobs, b.sampling_logprobs, atol=2e-5, rtol=0)

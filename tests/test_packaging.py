@@ -1,0 +1,65 @@
+"""The folder `kernels/` is installed as `rlvr_jax.kernels` and stays out of the way of the package `kernels`."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import setuptools
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code: str, directory: Path) -> str:
+    """What a fresh interpreter, started in `directory`, prints."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_transformers_is_importable_beside_the_folder_kernels():
+    # Its fast tokenizers come from modules that probe for the package `kernels`.
+    code = "from transformers import PreTrainedTokenizerFast; print(PreTrainedTokenizerFast.__module__)"
+    assert (ROOT / "kernels").is_dir()
+    assert python(code, ROOT).startswith("transformers.")
+
+
+def test_kernels_are_importable_from_any_directory(tmp_path):
+    code = "import rlvr_jax.kernels.attention as module; print(module.__name__, module.__file__)"
+    name, file = python(code, tmp_path).split(" ", 1)
+    assert name == "rlvr_jax.kernels.attention"
+    assert Path(file).samefile(ROOT / "kernels" / "attention.py")
+
+
+def test_the_bare_name_kernels_is_not_ours_outside_the_repository(tmp_path):
+    assert python("import importlib.util as u; print(u.find_spec('kernels'))", tmp_path) == "None"
+
+
+@pytest.fixture
+def arguments(monkeypatch):
+    """What setup.py passes to setuptools."""
+    passed = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **kwargs: passed.update(kwargs))
+    monkeypatch.chdir(ROOT)
+    runpy.run_path("setup.py")
+    return passed
+
+
+def test_every_folder_with_code_of_the_library_is_a_package_of_the_distribution(arguments):
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "rlvr_jax").rglob("*.py")}
+    names = {".".join(folder.parts) for folder in folders}
+    assert set(arguments["packages"]) == names | {"rlvr_jax.kernels"}
+    assert arguments["package_dir"] == {"rlvr_jax.kernels": "kernels"}
+    assert not (ROOT / "rlvr_jax" / "kernels").exists()
+
+
+def test_data_files_that_the_packages_name_exist(arguments):
+    for package, patterns in arguments["package_data"].items():
+        folder = ROOT.joinpath(*package.split("."))
+        for pattern in patterns:
+            assert list(folder.glob(pattern)), f"setup.py names {pattern} in {package}, which has none"
