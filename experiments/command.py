@@ -42,6 +42,8 @@ def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdi
         _fail(f"{_message(error)} (see {program} --help)", 2)
     logging.set_verbosity(logging.FATAL)  # Orbax reports every file that it writes, and errors that it also raises
     keep_freed_memory()
+    # Threads that still read a damaged checkpoint when its error is already known have nothing to add to it.
+    sys.unraisablehook = lambda _: None
     try:
         main()
     except RunError as error:
@@ -90,6 +92,5 @@ def _message(error: BaseException) -> str:
 
 
 def _fail(message: str, status: int) -> None:
-    sys.unraisablehook = lambda _: None  # of readers that a damaged checkpoint has left unfinished
     print("error:", " ".join(line.strip() for line in message.splitlines()), file=sys.stderr)
     sys.exit(status)

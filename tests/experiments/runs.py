@@ -1,0 +1,164 @@
+"""Real runs of the commands, in processes of their own, as small as runs can be."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+
+ROOT = Path(__file__).parents[2]
+PATIENT = 120.0  # seconds within which a process does what it should, on a machine however busy
+STEPS = 200
+# The reward is the length of the response, which a random policy can change from the first step on.
+TINY = {
+    "task.options.digits": 2,
+    "policy.num_layers": 1,
+    "policy.width": 16,
+    "policy.num_heads": 2,
+    "policy.num_kv_heads": 1,
+    "policy.head_dim": 8,
+    "policy.mlp_width": 16,
+    "policy.max_length": 12,
+    "rollout.prompts": 4,
+    "rollout.group_size": 4,
+    "rollout.max_prompt_length": 4,
+    "rollout.max_response_length": 6,
+    "reward": "(('length',1.0),('score',1.0))",
+    "algorithm.kl_coef": 0.01,
+    "optimizer.learning_rate": 3e-3,
+    "training.num_steps": STEPS,
+    "training.save_every": 20,
+    "evaluation.every": 25,
+    "evaluation.problems": 8,
+    "evaluation.batch_size": 8,
+    "evaluation.pass_problems": 4,
+    "evaluation.pass_samples": 4,
+    "evaluation.ks": "(1,4)",
+    "evaluation.shown": 2,
+    "sft.num_steps": 40,
+    "sft.batch_size": 8,
+    "sft.updates_per_call": 2,
+    "sft.save_every": 10,
+    "verifier.workers": 1,
+}
+
+
+def command(name: str, workdir: Path | None, /, **changes) -> list[str]:
+    """The command line; `__` in a keyword stands for a dot."""
+    config = TINY | {key.replace("__", "."): value for key, value in changes.items()}
+    line = [sys.executable, "-m", f"experiments.{name}", "--config=configs/quickstart.py"]
+    line += [f"--config.{key}={value}" for key, value in config.items()]
+    return line + ([] if workdir is None else [f"--workdir={workdir}"])
+
+
+def start(line: list[str], devices: int = 1, **options) -> subprocess.Popen:
+    """The command as a process, from the root of the repository."""
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of the process."""
+    stdout, stderr = process.communicate(timeout=PATIENT)
+    return process.returncode, stdout, stderr
+
+
+def run(line: list[str], devices: int = 1, **options) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of the command."""
+    return finish(start(line, devices, **options))
+
+
+def complete(line: list[str]) -> None:
+    """Runs the command, which must succeed."""
+    status, _, stderr = run(line)
+    assert status == 0, stderr
+
+
+def error_of(outcome: tuple[int, str, str], status: int) -> str:
+    """The message of a command that had to fail with this status and with nothing but one line that names an error."""
+    assert outcome[0] == status, outcome
+    assert outcome[1] == "", outcome
+    lines = outcome[2].splitlines()
+    assert len(lines) == 1, outcome[2]
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def interrupt(line: list[str], when: Callable[[], bool], number: signal.Signals) -> tuple[int, str, str]:
+    """Sends a signal to the command as soon as `when()`; afterwards none of its verifier processes is left."""
+    process = start(line)
+    wait_until(lambda: process.poll() is not None or when())
+    workers = children(process.pid)
+    process.send_signal(number)
+    outcome = finish(process)
+    wait_until(lambda: not alive(workers))
+    return outcome
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENT
+    while not condition():
+        assert time.monotonic() < deadline, "what a test waits for did not happen"
+        time.sleep(0.001)
+
+
+def children(parent: int) -> list[int]:
+    """Process ids of the children of a process."""
+    table = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return [int(pid) for pid, ppid in map(str.split, table.splitlines()) if int(ppid) == parent]
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Those that run; a dead process that nobody has waited for does not."""
+    table = subprocess.run(["ps", "-axo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
+    states = dict(line.split(None, 1) for line in table.splitlines())
+    return [pid for pid in pids if states.get(str(pid), "Z")[0] != "Z"]
+
+
+def lines_of(path: Path) -> int:
+    """Whole lines of a file that may not be there yet."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def metrics(workdir: Path) -> list[dict]:
+    """The rows of metrics.jsonl without what depends on the clock."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in row.items() if not key.startswith("time/") and "per_second" not in key}
+        for row in rows
+    ]
+
+
+def saved_steps(workdir: Path) -> list[int]:
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+def saved(workdir: Path, step: int) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """Type, shape and bits of every array of a checkpoint."""
+    arrays = {}
+    for item in ("params", "rest"):
+        with ocp.StandardCheckpointer() as reader:
+            tree = reader.restore((workdir / "checkpoints" / str(step) / item).absolute())
+        for name, array in flat(tree, item):
+            arrays[name] = (str(array.dtype), array.shape, array.tobytes())
+    return arrays
+
+
+def flat(tree, name: str) -> list[tuple[str, object]]:
+    if hasattr(tree, "dtype"):
+        import numpy as np
+
+        return [(name, np.asarray(tree))]
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree or ())
+    return [leaf for key, value in pairs for leaf in flat(value, f"{name}/{key}")]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, with what it holds."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

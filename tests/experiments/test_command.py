@@ -1,0 +1,69 @@
+"""What the commands say to bad input: one line that starts with `error:`, status 2, no traceback, no workdir."""
+
+import re
+
+import pytest
+
+from tests.experiments.runs import command, error_of, run
+
+WRONG = {
+    "an unknown key, with a proposal": ({"rollout__promts": 4}, r"no key 'promts'\. Did you mean \"prompts\""),
+    "an unknown key of the task": ({"task__options__digit": 4}, r"no key 'digit'\. Did you mean \"digits\""),
+    "a word for a number": ({"rollout__prompts": "many"}, r"config\.rollout\.prompts=many"),
+    "a fraction for a number": ({"rollout__prompts": 2.5}, r"config\.rollout\.prompts=2\.5"),
+    "an unknown choice": ({"policy__dtype": "float16"}, r"config\.policy\.dtype must be one of 'float32', 'bfloat16'"),
+    "an unknown task": ({"task__name": "sums"}, r"config\.task: unknown task 'sums'"),
+    "an unknown reward": (
+        {"reward": "(('sorce',1.0),)"},
+        r"config\.reward: there is no term 'sorce'.*: score,.*format",
+    ),
+    "a group of one": ({"rollout__group_size": 1}, r"config\.rollout\.group_size.* at least 2"),
+    "a window too short": ({"policy__max_length": 9}, r"longer than the policy's window"),
+    "a prompt too long": ({"rollout__max_prompt_length": 2}, r"the prompt of modsum/train/0 has 3 tokens"),
+    "too little memory": ({"verifier__memory_mib": 1}, r"config\.verifier: memory_bytes must be at least"),
+    "a mesh without devices": ({"mesh__data": 3}, r"config\.mesh: .*3 places.* 1 devices"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_config_that_can_not_run_is_one_line_and_makes_no_workdir(what, tmp_path):
+    changes, message = WRONG[what]
+    outcome = run(command("train", tmp_path / "run", **changes))
+    assert re.search(message, error_of(outcome, 2)), outcome[2]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_one_line_before_any_compilation(tmp_path):
+    line = command("train", tmp_path / "run", mesh__data=8, rollout__prompts=12)
+    message = error_of(run(line, devices=8), 2)
+    assert "config.rollout.prompts = 12 can't be divided among the 8 devices" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "sft"])
+def test_a_missing_workdir_flag_is_one_line(name):
+    assert "--workdir must be given" in error_of(run(command(name, None)), 2)
+
+
+def test_a_config_file_that_does_not_exist_is_one_line(tmp_path):
+    python, _, module, *_ = command("train", None)
+    line = [python, "-m", module, f"--config={tmp_path}/absent.py", f"--workdir={tmp_path}/run"]
+    message = error_of(run(line), 2)
+    assert "No such file or directory" in message
+    assert "absent.py" in message
+
+
+@pytest.mark.parametrize(("extra", "message"), [("--wrkdir=x", "Did you mean: workdir"), ("stray", "'stray'")])
+def test_an_unknown_argument_is_one_line(extra, message, tmp_path):
+    assert message in error_of(run([*command("train", tmp_path / "run"), extra]), 2)
+
+
+@pytest.mark.parametrize("name", ["train", "sft", "evaluate"])
+def test_help_is_short_and_names_every_flag(name):
+    python, *_ = command(name, None)
+    status, stdout, stderr = run([python, "-m", f"experiments.{name}", "--help"])
+    assert (status, stderr) == (0, "")
+    assert stdout.startswith(f"usage: python -m experiments.{name} [flags]\n")
+    assert "--workdir  Folder of the run." in stdout
+    assert "absl" not in stdout
+    assert len(stdout.splitlines()) < 30

@@ -1,0 +1,246 @@
+"""A run as a user meets it: real processes that are killed, pre-empted, continued, and given bad input."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.experiments.runs import (
+    STEPS,
+    command,
+    complete,
+    contents,
+    error_of,
+    finish,
+    interrupt,
+    lines_of,
+    metrics,
+    run,
+    saved,
+    saved_steps,
+    start,
+    wait_until,
+)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The workdir of a run that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    complete(command("train", workdir))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def warm_start(tmp_path_factory):
+    """The workdir of a supervised run that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("warm_start") / "sft"
+    complete(command("sft", workdir))
+    return workdir
+
+
+def assert_same_run(workdir: Path, other: Path, last: int = STEPS) -> None:
+    assert metrics(workdir) == metrics(other)
+    assert (workdir / "samples.jsonl").read_bytes() == (other / "samples.jsonl").read_bytes()
+    assert saved_steps(workdir) == saved_steps(other)
+    assert saved(workdir, last) == saved(other, last)
+    assert saved(workdir, 0) == saved(other, 0)
+
+
+def test_a_run_writes_every_step_and_learns(uninterrupted):
+    rows = metrics(uninterrupted)
+    assert [row["step"] for row in rows] == list(range(STEPS + 1))
+    assert rows[-1]["train/response_length"] > rows[1]["train/response_length"]
+    assert saved(uninterrupted, 0)["params/embed"] != saved(uninterrupted, STEPS)["params/embed"]
+    assert {row["step"] for row in rows if "eval/greedy_accuracy" in row} == set(range(0, STEPS + 1, 25))
+    steps = {json.loads(line)["step"] for line in (uninterrupted / "samples.jsonl").read_text().splitlines()}
+    assert steps == {1, *range(0, STEPS + 1, 25)}
+
+
+def test_the_same_config_gives_the_same_bits(uninterrupted, tmp_path):
+    complete(command("train", tmp_path))
+    assert_same_run(tmp_path, uninterrupted)
+
+
+def test_a_run_killed_at_several_moments_and_continued_ends_with_the_same_bits(uninterrupted, tmp_path):
+    line, rows = command("train", tmp_path), tmp_path / "metrics.jsonl"
+    moments = [
+        lambda: (tmp_path / "config.json").exists(),  # before the first checkpoint
+        lambda: lines_of(rows) >= 1,
+        lambda: lines_of(rows) >= 27,
+        lambda: lines_of(rows) >= 90,
+    ]
+    for moment in moments:
+        assert interrupt(line, moment, signal.SIGKILL)[0] == -signal.SIGKILL
+    assert lines_of(rows) < STEPS
+    complete(line)
+    assert_same_run(tmp_path, uninterrupted)
+
+
+def test_a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_bits(uninterrupted, tmp_path):
+    line, folder = command("train", tmp_path), tmp_path / "checkpoints"
+    unfinished = lambda: [path for path in folder.glob("*tmp*") if not path.name.startswith("0.")]  # noqa: E731
+    for _ in range(5):
+        if interrupt(line, lambda: bool(unfinished()), signal.SIGKILL)[0] == 0 or unfinished():
+            break
+    assert unfinished(), "no kill fell into the writing of a checkpoint"
+    complete(line)
+    assert not unfinished()
+    assert_same_run(tmp_path, uninterrupted)
+
+
+def test_sigterm_saves_exits_with_143_and_the_same_command_continues_to_the_same_bits(uninterrupted, tmp_path):
+    line = command("train", tmp_path)
+    outcome = interrupt(line, lambda: lines_of(tmp_path / "metrics.jsonl") >= 32, signal.SIGTERM)
+    message = error_of(outcome, 143)
+    step = saved_steps(tmp_path)[-1]
+    assert 31 <= step < STEPS
+    assert f"SIGTERM: saved the state of step {step} and stopped" in message
+    assert "run the same command again" in message
+    assert metrics(tmp_path)[-1]["step"] == step
+    complete(line)
+    assert metrics(tmp_path) == metrics(uninterrupted)
+    assert saved(tmp_path, STEPS) == saved(uninterrupted, STEPS)
+
+
+def test_a_warm_start_killed_and_preempted_ends_with_the_same_bits(warm_start, tmp_path):
+    line, rows = command("sft", tmp_path), tmp_path / "metrics.jsonl"
+    assert interrupt(line, lambda: lines_of(rows) >= 1, signal.SIGKILL)[0] in (0, -signal.SIGKILL)
+    assert interrupt(line, lambda: lines_of(rows) >= 2, signal.SIGTERM)[0] in (0, 143)
+    complete(line)
+    assert metrics(tmp_path) == metrics(warm_start)
+    assert saved(tmp_path, 40) == saved(warm_start, 40)
+
+
+@pytest.mark.parametrize("name", ["train", "sft"])
+def test_a_finished_run_started_again_says_so_and_changes_nothing(name, uninterrupted, warm_start):
+    workdir = uninterrupted if name == "train" else warm_start
+    before = contents(workdir)
+    status, stdout, stderr = run(command(name, workdir))
+    assert (status, stderr) == (0, "")
+    assert stdout.startswith(f"{workdir} already holds all")
+    after = contents(workdir)
+    assert before.keys() == after.keys()
+    made_again = {"environment.json", "report.html", "curves.png"}
+    assert {path for path in before if before[path] != after[path]} <= made_again
+
+
+def test_a_workdir_with_another_config_is_refused_by_the_names_of_the_keys_and_left_as_it_was(uninterrupted):
+    before = contents(uninterrupted)
+    outcome = run(command("train", uninterrupted, rollout__group_size=2, optimizer__learning_rate=0.5))
+    message = error_of(outcome, 2)
+    assert "optimizer.learning_rate: 0.003 -> 0.5" in message
+    assert "rollout.group_size: 4 -> 2" in message
+    assert "rollout.prompts" not in message
+    assert contents(uninterrupted) == before
+
+
+def test_the_workdir_of_a_warm_start_is_no_workdir_for_reinforcement_learning(warm_start):
+    before = contents(warm_start)
+    assert "run: sft -> rl" in error_of(run(command("train", warm_start)), 2)
+    assert contents(warm_start) == before
+
+
+def test_reinforcement_learning_starts_from_the_parameters_of_the_warm_start(warm_start, tmp_path):
+    complete(command("train", tmp_path, init_from=warm_start, training__num_steps=1))
+    end, begin = saved(warm_start, 40), saved(tmp_path, 0)
+    params = [name for name in end if name.startswith("params/")]
+    assert params
+    assert all(end[name] == begin[name] for name in params)
+
+
+def test_a_missing_warm_start_is_one_line_and_makes_no_workdir(tmp_path):
+    outcome = run(command("train", tmp_path / "run", init_from=tmp_path / "nowhere"))
+    assert "nowhere holds no checkpoints" in error_of(outcome, 1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_warm_start_of_another_shape_is_one_line_that_names_arrays_and_makes_no_workdir(warm_start, tmp_path):
+    outcome = run(command("train", tmp_path / "run", init_from=warm_start, policy__width=32))
+    message = error_of(outcome, 1)
+    assert "another policy" in message
+    assert "embed: (14, 16) instead of (14, 32)" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_newest_checkpoint_is_one_line_and_without_it_the_run_continues(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / str(STEPS)
+    for path in newest.glob("*/ocdbt.process_0/d/*"):
+        os.truncate(path, path.stat().st_size // 2)
+    for path in newest.glob("*/d/*"):
+        os.truncate(path, path.stat().st_size // 2)
+    line = command("train", tmp_path / "run")
+    message = error_of(run(line), 1)
+    assert f"could not be read at step {STEPS}" in message
+    assert "delete its folder" in message
+    shutil.rmtree(newest)
+    complete(line)
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+def test_a_full_disk_under_the_metrics_is_one_line_and_the_checkpoints_still_load(uninterrupted, tmp_path):
+    workdir = tmp_path / "run"
+    rows, line = workdir / "metrics.jsonl", command("train", workdir)
+    process = start(line)
+    wait_until(lambda: process.poll() is not None or lines_of(rows) >= 25)
+    (tmp_path / "full").symlink_to("/dev/full")
+    (tmp_path / "full").replace(rows)
+    message = error_of(finish(process), 1)
+    assert "No space left on device" in message or "metrics.jsonl" in message
+    rows.unlink()
+    complete(line)  # the rows before the checkpoint are gone, what came after it is the same
+    last = len(metrics(workdir))
+    assert 0 < last < STEPS
+    assert metrics(workdir) == metrics(uninterrupted)[-last:]
+    assert saved(workdir, STEPS) == saved(uninterrupted, STEPS)
+
+
+def test_a_checkpoint_that_can_not_be_written_is_one_line(uninterrupted, tmp_path):
+    largest = max(path.stat().st_size for path in (uninterrupted / "checkpoints" / "0").rglob("*") if path.is_file())
+    script = (
+        "import os, resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest - 1}, {largest - 1}))\n"
+        "os.environ['JAX_ENABLE_COMPILATION_CACHE'] = '0'\n"  # its files would hit the limit, too
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
+    )
+    python, *arguments = command("train", tmp_path, training__save_every=1)
+    message = error_of(run([python, "-c", script, *arguments]), 1)
+    assert f"a checkpoint in {tmp_path / 'checkpoints'} could not be written" in message
+    assert "Complete checkpoints: none" in message
+
+
+def test_an_unwritable_workdir_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    message = error_of(run(command("train", tmp_path / "file" / "run")), 1)
+    assert f"{tmp_path / 'file' / 'run'}" in message
+
+
+def test_a_damaged_metrics_file_is_one_line_that_names_the_place(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    rows = tmp_path / "run" / "metrics.jsonl"
+    rows.write_text(rows.read_text().replace('{"step": 3,', '{"step": 3;', 1))
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / str(STEPS))
+    assert "metrics.jsonl, line 4: not a JSON object" in error_of(run(command("train", tmp_path / "run")), 1)
+
+
+def test_the_verifier_processes_start_before_jax_touches_a_device(tmp_path):
+    script = (
+        "import runpy, sys\n"
+        "from jax._src import xla_bridge\n"
+        "from rlvr_jax.verifiers import pool\n"
+        "start = pool.Pool.__init__\n"
+        "def checked(*args, **kwargs):\n"
+        "    print('devices in use:', xla_bridge.backends_are_initialized())\n"
+        "    start(*args, **kwargs)\n"
+        "pool.Pool.__init__ = checked\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_module('experiments.train', run_name='__main__', alter_sys=True)\n"
+    )
+    python, _, _, *flags = command("train", tmp_path, training__num_steps=1)
+    status, stdout, stderr = run([python, "-c", script, "experiments.train", *flags])
+    assert status == 0, stderr
+    assert stdout.startswith("devices in use: False\n")

@@ -1,0 +1,115 @@
+import json
+
+import numpy as np
+import pytest
+from tensorboardX.proto import event_pb2
+
+from rlvr_jax.errors import RunError
+from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.tasks import Example
+from rlvr_jax.training.record import describe, open_record, sample_rows
+from rlvr_jax.verifiers.verdict import Verdict
+
+
+def write(workdir, done, last):
+    """Rows of the steps after `done` up to `last`, of step 0 too if nothing is done, as a run writes them."""
+    with open_record(workdir, 10, done, "training") as record:
+        for step in range(done + 1 if done else 0, last + 1):
+            record.write({"step": step, "train/reward": step / 10}, [{"step": step, "completion": "#1"}])
+
+
+def steps(workdir, name):
+    return [json.loads(line)["step"] for line in (workdir / name).read_text().splitlines()]
+
+
+def events(workdir):
+    """The events of all files of the run, in TensorBoard's order."""
+    found = []
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:
+            length = int.from_bytes(data[:8], "little")
+            found.append(event_pb2.Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+    return found
+
+
+def test_every_step_is_in_the_metrics_the_samples_and_tensorboard(tmp_path):
+    write(tmp_path, 0, 3)
+    assert steps(tmp_path, "metrics.jsonl") == steps(tmp_path, "samples.jsonl") == [0, 1, 2, 3]
+    scalars = [(event.step, event.summary.value[0].tag) for event in events(tmp_path) if event.HasField("summary")]
+    assert scalars == [(step, "train/reward") for step in range(4)]
+
+
+def test_resuming_drops_the_rows_of_later_steps_and_keeps_the_others_to_the_byte(tmp_path):
+    write(tmp_path, 0, 5)
+    kept = b"".join((tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:4])
+    with open_record(tmp_path, 10, 3, "training"):
+        assert (tmp_path / "metrics.jsonl").read_bytes() == kept
+        assert steps(tmp_path, "samples.jsonl") == [0, 1, 2, 3]
+    write(tmp_path, 3, 6)
+    assert steps(tmp_path, "metrics.jsonl") == steps(tmp_path, "samples.jsonl") == list(range(7))
+
+
+@pytest.mark.parametrize("last", [0, 2])
+def test_without_a_checkpoint_after_step_0_that_step_is_made_again(last, tmp_path):
+    write(tmp_path, 0, last)
+    with open_record(tmp_path, 10, 0, "training"):
+        assert (tmp_path / "metrics.jsonl").read_bytes() == b""
+        assert (tmp_path / "samples.jsonl").read_bytes() == b""
+
+
+def test_tensorboard_hides_the_steps_that_are_made_again(tmp_path):
+    write(tmp_path, 0, 5)
+    write(tmp_path, 3, 4)
+    purges = [event.step for event in events(tmp_path) if event.HasField("session_log")]
+    assert purges == [0, 4]
+
+
+def test_the_torn_line_of_a_killed_run_is_dropped(tmp_path):
+    write(tmp_path, 0, 3)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "train/rew')
+    write(tmp_path, 3, 4)
+    assert steps(tmp_path, "metrics.jsonl") == [0, 1, 2, 3, 4]
+
+
+def test_a_damaged_row_is_an_error_that_names_file_and_line_and_the_file_stays(tmp_path):
+    write(tmp_path, 0, 3)
+    damaged = (tmp_path / "metrics.jsonl").read_text().replace('{"step": 2', '{"step" 2')
+    (tmp_path / "metrics.jsonl").write_text(damaged)
+    with pytest.raises(RunError, match=r"metrics\.jsonl, line 3"), open_record(tmp_path, 10, 2, "training"):
+        pytest.fail("it was opened")
+    assert (tmp_path / "metrics.jsonl").read_text() == damaged
+
+
+def trajectory(text, finish_reason):
+    tokens = np.arange(len(text), dtype=np.int32)
+    zeros = np.zeros(len(text), np.float32)
+    example = Example("modsum/train/1", "12=", "3", "modsum")
+    return Trajectory(
+        example=example,
+        sample=0,
+        prompt=tokens,
+        tokens=tokens,
+        action_mask=np.ones(len(text), bool),
+        sampling_logprobs=zeros,
+        policy_logprobs=zeros,
+        finish_reason=finish_reason,
+        text=text,
+    )
+
+
+def test_samples_are_described_and_kept_with_their_verdicts():
+    trajectories = [trajectory("#3", "stop"), trajectory("#312", "length"), trajectory("", "stop")]
+    verdicts = [Verdict(1.0, answer="3", reason="right"), Verdict(0.5), Verdict(0.0, error="it died")]
+    metrics = describe(trajectories, verdicts)
+    assert metrics["train/accuracy"] == pytest.approx(1 / 3)
+    assert metrics["train/response_length"] == pytest.approx(2)
+    assert metrics["train/truncated"] == pytest.approx(1 / 3)
+    assert metrics["verify/errors"] == 1
+    rows = sample_rows(7, "train", trajectories, verdicts, np.array([1.0, 0.25, 0.0], np.float32))
+    assert [row["reward"] for row in rows] == [1.0, 0.25, 0.0]
+    assert [row["error"] for row in rows] == [None, None, "it died"]
+    assert rows[0] | {"step": 7, "split": "train", "completion": "#3", "reference": "3", "answer": "3"} == rows[0]
+    assert sample_rows(7, "heldout", trajectories, verdicts)[0]["reward"] is None
