@@ -1,0 +1,256 @@
+"""The configuration: dictionaries in and out, what is refused and how it is said, and differences."""
+
+import dataclasses
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+
+from rlvr_jax.config import Config, check, differences, flatten, from_dict, to_dict
+from rlvr_jax.errors import ConfigError
+
+
+def changed(**values: Any) -> Config:
+    """The defaults with values by full name, dots written as double underscores."""
+    data: dict[str, Any] = {}
+    for name, value in values.items():
+        *groups, key = name.split("__")
+        inner = data
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[key] = value
+    return from_dict(data)
+
+
+OTHER = {
+    "seed": 7,
+    "init_from": "runs/sft",
+    "task": {"name": "countdown", "options": {"numbers": 3, "operators": "+-"}},
+    "reward": [["score", 1.0], ["format", 0.5]],
+    "rollout": {"prompts": 32, "top_p": 0.9},
+    "evaluation": {"ks": [1, 2, 4]},
+    "sft": {"optimizer": {"weight_decay": 0.1}},
+}
+
+
+@pytest.mark.parametrize("data", [{}, OTHER], ids=["defaults", "others"])
+def test_a_config_comes_back_from_its_dictionary_and_from_json(data):
+    config = from_dict(data)
+    assert from_dict(to_dict(config)) == config
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_absent_keys_take_the_defaults_of_their_place():
+    assert from_dict({}) == Config()
+    config = from_dict(OTHER)
+    assert config.rollout == dataclasses.replace(Config().rollout, prompts=32, top_p=0.9)
+    # The optimizer of the warm start has other defaults than that of reinforcement learning.
+    assert config.sft.optimizer == dataclasses.replace(Config().sft.optimizer, weight_decay=0.1)
+    assert config.sft.optimizer.learning_rate != config.optimizer.learning_rate
+
+
+def test_lists_become_tuples_and_integers_floats_where_the_type_says_so():
+    config = from_dict({"reward": [["score", 1]], "evaluation": {"ks": [1, 2]}, "optimizer": {"learning_rate": 1}})
+    assert config.reward == (("score", 1.0),)
+    assert config.evaluation.ks == (1, 2)
+    assert isinstance(config.reward[0][1], float)
+    assert isinstance(config.optimizer.learning_rate, float)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"rolout": {}}, "config.rolout: there is no such key; did you mean 'rollout'?"),
+        ({"rollout": {"promts": 4}}, "config.rollout.promts: there is no such key; did you mean 'prompts'?"),
+        ({"sft": {"optimizer": {"learning_rat": 1.0}}}, "config.sft.optimizer.learning_rat: there is no such key; did"),
+        ({"mesh": {"zzz": 1}}, "config.mesh.zzz: there is no such key; known keys: data, fsdp, tensor"),
+    ],
+)
+def test_an_unknown_key_is_named_in_full_with_a_proposal_or_all_that_there_are(data, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"seed": "1"}, "config.seed must be of type int, not '1'"),
+        ({"seed": 1.0}, "config.seed must be of type int, not 1.0"),
+        ({"seed": True}, "config.seed must be of type int, not True"),
+        ({"seed": None}, "config.seed must be of type int, not None"),
+        ({"init_from": 3}, "config.init_from must be of type str, not 3"),
+        ({"rollout": {"top_p": "0.9"}}, "config.rollout.top_p must be of type float, not '0.9'"),
+        ({"rollout": {"top_p": True}}, "config.rollout.top_p must be of type float, not True"),
+        ({"rollout": {"prompts": 16.0}}, "config.rollout.prompts must be of type int, not 16.0"),
+        ({"policy": {"qk_norm": 1}}, "config.policy.qk_norm must be of type bool, not 1"),
+        ({"rollout": 3}, "config.rollout must be a group of keys, not 3"),
+        ({"sft": {"optimizer": []}}, "config.sft.optimizer must be a group of keys, not []"),
+        ({"policy": {"dtype": "float16"}}, "config.policy.dtype must be one of 'float32', 'bfloat16', not 'float16'"),
+        ({"policy": {"dtype": ["float32"]}}, "config.policy.dtype must be one of 'float32', 'bfloat16', not"),
+        ({"evaluation": {"ks": 8}}, "config.evaluation.ks must be of type tuple[int, ...], not 8"),
+        ({"evaluation": {"ks": [1, "8"]}}, "config.evaluation.ks[1] must be of type int, not '8'"),
+        ({"reward": {"score": 1.0}}, "config.reward must be of type tuple[tuple[str, float], ...], not {'score': 1.0}"),
+        ({"reward": "score"}, "config.reward must be of type tuple[tuple[str, float], ...], not 'score'"),
+        ({"reward": [["score"]]}, "config.reward[0] must be of type tuple[str, float], not ['score']"),
+        ({"reward": [["score", 1.0], ["length", "x"]]}, "config.reward[1][1] must be of type float, not 'x'"),
+        ({"task": {"options": 3}}, "config.task.options must be of type"),
+    ],
+)
+def test_a_wrong_type_is_one_line_with_the_full_name(data, message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        from_dict(data)
+    assert "\n" not in str(caught.value)
+
+
+POSITIVE = [
+    *(f"policy__{x}" for x in ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width")),
+    *(f"policy__{x}" for x in ("max_length", "rope_theta", "norm_eps", "init_scale")),
+    *(f"rollout__{x}" for x in ("prompts", "max_prompt_length", "max_response_length", "temperature")),
+    "algorithm__minibatches",
+    *(f"optimizer__{x}" for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
+    *(f"sft__optimizer__{x}" for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
+    *(f"training__{x}" for x in ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row")),
+    *(f"sft__{x}" for x in ("num_steps", "batch_size", "updates_per_call", "save_every")),
+    *(f"evaluation__{x}" for x in ("every", "problems", "batch_size", "pass_samples")),
+    "verifier__timeout",
+    "verifier__memory_mib",
+]
+NOT_NEGATIVE = [
+    "policy__vocab_size",
+    "policy__head_chunk",
+    "rollout__top_k",
+    *(f"algorithm__{x}" for x in ("clip_low", "clip_high", "kl_coef")),
+    *(f"{group}__{x}" for group in ("optimizer", "sft__optimizer") for x in ("warmup_steps", "weight_decay")),
+    "evaluation__pass_problems",
+    "evaluation__shown",
+    "verifier__workers",
+]
+BETAS = [f"{group}__{beta}" for group in ("optimizer", "sft__optimizer") for beta in ("b1", "b2")]
+NAN = math.nan
+
+# (the values changed, devices, how the message begins)
+REFUSED = [
+    *(({name: 0}, 1, f"config.{name.replace('__', '.')} must be above 0, not 0") for name in POSITIVE),
+    *(({name: -1}, 1, f"config.{name.replace('__', '.')} must be 0 or more, not -1") for name in NOT_NEGATIVE),
+    *(({name: 1.0}, 1, f"config.{name.replace('__', '.')} must be in [0, 1), not 1.0") for name in BETAS),
+    *(({name: -0.1}, 1, f"config.{name.replace('__', '.')} must be in [0, 1), not -0.1") for name in BETAS),
+    ({"optimizer__learning_rate": NAN}, 1, "config.optimizer.learning_rate must be above 0, not nan"),
+    ({"algorithm__kl_coef": NAN}, 1, "config.algorithm.kl_coef must be 0 or more, not nan"),
+    ({"optimizer__b2": NAN}, 1, "config.optimizer.b2 must be in [0, 1), not nan"),
+    ({"seed": -1}, 1, "config.seed must be in [0, 2**32), not -1"),
+    ({"seed": 2**32}, 1, "config.seed must be in [0, 2**32), not 4294967296"),
+    ({"rollout__group_size": 1}, 1, "config.rollout.group_size is 1: an advantage is relative to the other samples"),
+    ({"rollout__top_p": 0.0}, 1, "config.rollout.top_p must be in (0, 1], not 0.0"),
+    ({"rollout__top_p": 1.5}, 1, "config.rollout.top_p must be in (0, 1], not 1.5"),
+    (
+        {"policy__max_length": 127},
+        1,
+        "config.rollout.max_prompt_length + max_response_length = 64 + 64 is longer than the policy's window, "
+        "config.policy.max_length = 127",
+    ),
+    ({"policy__num_kv_heads": 3}, 1, "config.policy.num_kv_heads = 3 does not divide config.policy.num_heads = 4"),
+    ({"policy__head_dim": 15}, 1, "config.policy.head_dim = 15 must be even"),
+    ({"reward": []}, 1, "config.reward has no terms"),
+    ({"reward": [["score", 1.0], ["score", 2.0]]}, 1, "config.reward names the term 'score' twice"),
+    ({"reward": [["score", math.inf]]}, 1, "config.reward gives 'score' the weight inf, which is not finite"),
+    (
+        {"algorithm__kl_coef": 0.1, "algorithm__reference": "none"},
+        1,
+        "config.algorithm.kl_coef = 0.1 needs config.algorithm.reference = 'initial'",
+    ),
+    ({"algorithm__minibatches": 3}, 1, "config.algorithm.minibatches = 3 does not divide config.rollout.prompts = 16"),
+    ({"evaluation__ks": [1, 9]}, 1, "config.evaluation.ks holds 9, which is not between 1 and config.evaluation.pass_"),
+    ({"evaluation__ks": [0]}, 1, "config.evaluation.ks holds 0, which is not between 1 and config.evaluation.pass_sa"),
+    (
+        {"evaluation__problems": 63},
+        1,
+        "config.evaluation.pass_problems = 64 is more than config.evaluation.problems = 63",
+    ),
+    ({"sft__save_every": 750}, 1, "config.sft.updates_per_call = 100 must divide config.sft.save_every = 750 and"),
+    ({"sft__num_steps": 1450}, 1, "config.sft.updates_per_call = 100 must divide config.sft.save_every = 700 and"),
+    ({"mesh__data": 3}, 8, "config.mesh: mesh (data=3, fsdp=1, tensor=1) has 3 places, but 8 devices are here"),
+    ({"rollout__prompts": 12}, 8, "config.rollout.prompts = 12 can't be divided among the 8 devices of the mesh axes"),
+    ({"optimizer__microbatches": 32}, 8, "an update has 128 samples (config.rollout.prompts * group_size / config.al"),
+    ({"algorithm__minibatches": 16}, 8, "an update has 8 samples", {"optimizer__microbatches": 2}),
+    ({"sft__batch_size": 60}, 8, "config.sft.batch_size = 60 can't be divided into config.sft.optimizer.microbatches"),
+    ({"sft__optimizer__microbatches": 16}, 8, "config.sft.batch_size = 64 can't be divided into config.sft.optimize"),
+    ({"evaluation__batch_size": 100}, 8, "config.evaluation.batch_size = 100 can't be divided among the 8 devices"),
+    (
+        {"mesh__tensor": 8, "policy__mlp_width": 64},
+        8,
+        "config.policy.num_heads = 4 can't be divided among config.mesh.tensor = 8 devices",
+    ),
+    (
+        {"mesh__tensor": 4, "policy__mlp_width": 66},
+        8,
+        "config.policy.mlp_width = 66 can't be divided among config.mesh.tensor = 4 devices",
+    ),
+    (
+        {"mesh__fsdp": 8, "policy__width": 68},
+        8,
+        "config.policy.width = 68 can't be divided among config.mesh.fsdp = 8 devices",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("values", "num_devices", "message"),
+    [(case[0] | (case[3] if len(case) > 3 else {}), case[1], case[2]) for case in REFUSED],
+    ids=lambda x: "-".join(x) if isinstance(x, dict) else "",
+)
+def test_what_cannot_run_is_refused_in_one_line_that_names_the_key(values, num_devices, message):
+    with pytest.raises(ConfigError) as caught:
+        check(changed(**values), num_devices)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_number_of_the_config_has_a_rule_or_may_be_anything():
+    """So that a new key is not forgotten."""
+    numbers = {name for name, value in flatten(to_dict(Config())).items() if type(value) in (int, float)}
+    ruled = {name.replace("__", ".") for case in REFUSED for name in case[0]}
+    assert numbers - ruled == set()
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+def test_the_defaults_run_on_several_numbers_of_devices(num_devices):
+    check(Config(), num_devices)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"algorithm__clip_high": math.inf, "optimizer__clip_norm": math.inf},
+        {"algorithm__reference": "none"},
+        {"verifier__workers": 0},
+        {"evaluation__pass_problems": 0},
+        {"mesh__data": 2, "mesh__fsdp": 2, "mesh__tensor": 2},
+        {"mesh__data": 1, "mesh__fsdp": -1},
+        {"policy__max_length": 128},
+    ],
+    ids=lambda values: "-".join(values),
+)
+def test_what_can_run_is_not_refused(values):
+    check(changed(**values), 8)
+
+
+def test_flatten_names_values_by_their_path():
+    assert flatten({"a": {"b": 1, "c": {"d": (1, 2)}}, "e": "x"}) == {"a.b": 1, "a.c.d": (1, 2), "e": "x"}
+
+
+def test_differences_names_each_value_that_differs_old_and_new_in_order():
+    old = to_dict(from_dict({"seed": 1, "task": {"options": {"digits": 4}}}))
+    new = to_dict(from_dict({"seed": 2, "task": {"options": {"share": 0.5}}, "evaluation": {"ks": [1, 4]}}))
+    assert differences(old, new) == [
+        "evaluation.ks: (1, 8) -> (1, 4)",
+        "seed: 1 -> 2",
+        "task.options.digits: 4 -> (absent)",
+        "task.options.share: (absent) -> 0.5",
+    ]
+
+
+def test_there_is_no_difference_between_a_config_and_what_json_makes_of_it():
+    record = to_dict(from_dict(OTHER))
+    assert differences(json.loads(json.dumps(record)), record) == []

@@ -1,0 +1,66 @@
+"""Every config file, read as the command line reads it, runs on one device and on eight."""
+
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from configs import base
+from rlvr_jax.config import Config, check, differences, from_dict, to_dict
+
+FOLDER = Path(base.__file__).parent
+FILES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "base"))
+
+
+def load(name: str, *overrides: str) -> Config:
+    values, argv = flags.FlagValues(), ["a command", f"--config={FOLDER / name}.py", *overrides]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    values(argv)
+    return from_dict(values.config.to_dict())
+
+
+def test_the_base_holds_every_default_and_nothing_else():
+    assert base.get_config().to_dict() == to_dict(Config())
+    assert load("base") == Config()
+
+
+def test_there_are_the_documented_configs():
+    assert {"quickstart", "countdown", "gsm8k"} <= set(FILES)
+
+
+@pytest.mark.parametrize("num_devices", [1, 8])
+@pytest.mark.parametrize("name", FILES)
+def test_a_config_file_builds_and_runs_on_one_and_on_eight_devices(name, num_devices):
+    check(load(name), num_devices)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_config_file_differs_from_the_defaults_and_gives_the_same_config_every_time(name):
+    assert differences(to_dict(Config()), to_dict(load(name)))
+    assert load(name) == load(name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_values_are_overridden_on_the_command_line(name):
+    config = load(name, "--config.seed=3", "--config.optimizer.learning_rate=0.5", "--config.policy.dtype=bfloat16")
+    assert differences(to_dict(load(name)), to_dict(config)) == [
+        f"optimizer.learning_rate: {load(name).optimizer.learning_rate} -> 0.5",
+        "policy.dtype: float32 -> bfloat16",
+        "seed: 0 -> 3",
+    ]
+
+
+def test_options_of_a_task_are_keys_that_can_be_overridden():
+    assert load("quickstart", "--config.task.options.digits=5").task.options["digits"] == 5
+
+
+def test_a_tuple_is_overridden_as_a_whole():
+    config = load("quickstart", "--config.reward=(('score', 1.0), ('format', 0.1))", "--config.evaluation.ks=(1, 2)")
+    assert config.reward == (("score", 1.0), ("format", 0.1))
+    assert config.evaluation.ks == (1, 2)
+
+
+def test_an_unknown_key_on_the_command_line_is_an_error_that_names_it():
+    with pytest.raises((AttributeError, KeyError), match="promts"):
+        load("quickstart", "--config.rollout.promts=16")

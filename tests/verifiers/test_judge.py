@@ -1,0 +1,32 @@
+"""Judging trajectories: each with the task's verifier, on its own text and its own reference."""
+
+import numpy as np
+
+from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.tasks import Example, modsum
+from rlvr_jax.verifiers.judge import judge
+from rlvr_jax.verifiers.pool import Pool
+
+
+def trajectory(reference: str, text: str) -> Trajectory:
+    return Trajectory(
+        example=Example("modsum/train/0", "?", reference, "modsum"),
+        sample=0,
+        prompt=np.zeros(1, np.int32),
+        tokens=np.zeros(2, np.int32),
+        action_mask=np.ones(2, bool),
+        sampling_logprobs=np.zeros(2, np.float32),
+        policy_logprobs=np.zeros(2, np.float32),
+        finish_reason="stop",
+        text=text,
+    )
+
+
+def test_each_trajectory_is_judged_on_its_own_text_against_its_own_reference_in_order():
+    texts, references = ["#1", "#1", "#2", "44#2", ""], ["1", "2", "2", "2", "2"]
+    trajectories = [trajectory(reference, text) for reference, text in zip(references, texts, strict=True)]
+    with Pool(0, 10.0, 1 << 30) as pool:
+        verdicts = judge(pool, modsum(digits=4), trajectories)
+        assert judge(pool, modsum(digits=4), []) == []
+    assert [verdict.score for verdict in verdicts] == [1, 0, 1, 1, 0]
+    assert [verdict.answer for verdict in verdicts] == ["1", "1", "2", "2", None]
