@@ -250,7 +250,7 @@ def values(rows: Sequence[Row], metric: str) -> list[tuple[int, float]]:
     return [(row["step"], float(row[metric])) for row in rows if isinstance(row.get(metric), int | float)]
 
 
-def _points(rows: Sequence[Row], metric: str, reduce: str = "mean") -> tuple[list[float], list[float], list[float]]:
+def _points(rows: Sequence[Row], metric: str, reduce: str = "mean") -> tuple[list[float | int], list[float], list[int]]:
     """Steps and values to draw, NaN where not finite, and the steps of the values that are not finite."""
     pairs = values(rows, metric)
     lost = [step for step, value in pairs if not math.isfinite(value)]
@@ -388,7 +388,7 @@ def _stack(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
     return floor
 
 
-def short(value: float) -> str:
+def short(value: float | int) -> str:
     """A number in about three significant digits: 0.0312, 12.5, 12,345, 1.2e-06."""
     if not math.isfinite(value):
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")

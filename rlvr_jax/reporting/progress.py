@@ -1,7 +1,8 @@
 """The progress bar of a run: reward, held-out accuracy, tokens per second and time left, in 100 columns."""
 
 from collections.abc import Mapping
-from typing import IO, Any
+from io import TextIOBase
+from typing import Any
 
 from tqdm import tqdm
 
@@ -15,7 +16,7 @@ _SHOWN = {
 }
 
 
-def bar(total: int, initial: int, description: str, unit: str = "step", file: IO[str] | None = None) -> tqdm:
+def bar(total: int, initial: int, description: str, unit: str = "step", file: TextIOBase | None = None) -> tqdm:
     """A progress bar over `total` steps of which `initial` are done; silent where stderr (or `file`) is no terminal.
 
     Use it as a context manager, or close it.

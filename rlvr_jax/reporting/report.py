@@ -33,7 +33,7 @@ def write_report(workdir: Path) -> Path:
 
     rows, samples = (_rows(workdir / name) for name in ("metrics.jsonl", "samples.jsonl"))
     config, environment = (_json(workdir / name) for name in ("config.json", "environment.json"))
-    title = f"{config.get('task', {}).get('name', workdir.name)}, seed {config.get('seed', '?')}"
+    title = f"{_shown(str(config.get('task', {}).get('name', workdir.name)))}, seed {config.get('seed', '?')}"
     curves.curves_png(rows, workdir / "curves.png", title)
     panels = curves.panels(rows)
     template = jinja2.Environment(
@@ -149,7 +149,7 @@ def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
     return table
 
 
-def _others(rows: Sequence[Row], panels: Sequence[curves.Panel]) -> list[tuple[str, float, float]]:
+def _others(rows: Sequence[Row], panels: Sequence[curves.Panel]) -> list[tuple[str, float | int, float | int]]:
     """(name, first value, last value) of metrics that no picture shows."""
     drawn = {"step"}.union(*(panel.metrics for panel in panels))
     table = []

@@ -1,0 +1,148 @@
+"""The report holds what a run's files say, is self-contained, and survives what models write."""
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from rlvr_jax.reporting import jsonl
+from rlvr_jax.reporting.report import write_report
+
+HOSTILE = "</pre></script><script>alert(1)</script><img src=http://x.example/y onerror=z>\x00\x1b[2J\u202e\ud800 & end"
+
+
+class Page(HTMLParser):
+    """Tags, attributes and visible text of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.references, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.references += [value for name, value in attrs if name in ("src", "href", "xlink:href") and value]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def sample(step, split="heldout", **changes):
+    row = {
+        "step": step, "split": split, "example": "modsum/heldout/3", "task": "modsum", "prompt": "123456=",
+        "completion": f"#{step}", "reference": "1", "score": float(step == 1), "reward": None, "answer": str(step),
+        "reason": "because", "error": None, "finish_reason": "stop", "length": 3,
+    }  # fmt: skip
+    return row | changes
+
+
+def run_of(folder, rows, samples=(), config=None):
+    """A workdir with these files; returns the parsed page."""
+    (folder / "config.json").write_text(json.dumps(config or {"seed": 5, "task": {"name": "modsum"}}))
+    jsonl.append(folder / "metrics.jsonl", rows)
+    jsonl.append(folder / "samples.jsonl", samples)
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def typical_rows(steps=60):
+    rows = [
+        {"step": 0, "eval/greedy_accuracy": 0.125, "eval/greedy_accuracy_low": 0.09, "eval/greedy_accuracy_high": 0.2}
+    ]
+    for step in range(1, steps + 1):
+        row = {
+            "step": step, "train/reward": 1 - math.exp(-step / 9), "train/entropy": 1 / step, "train/kl": step / 99,
+            "train/grad_norm": 1.5, "train/zero_signal_groups": 0.25, "train/logprob_gap": 1e-6, "time/rollout": 0.25,
+            "time/verify": 0.25, "time/train": 0.5, "time/step": 1.25, "rollout/tokens_per_second": 1000.0,
+            "verify/errors": 2, "train/skipped_steps": 3, "custom/thing": step / 2,
+        }  # fmt: skip
+        if step % 10 == 0:
+            row |= {"eval/greedy_accuracy": step / 60, "eval/pass@8": 1.0}
+            row |= {"eval/greedy_accuracy_low": step / 70, "eval/greedy_accuracy_high": min(1.0, step / 55)}
+        rows.append(row)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def typical(tmp_path_factory):
+    samples = [sample(0), sample(1), sample(1, "train", reward=0.5, completion="thinking #7")]
+    return run_of(tmp_path_factory.mktemp("run"), typical_rows(), samples)
+
+
+def test_headlines_are_first_and_last_values(typical):
+    assert "0.125 → 1" in typical.text
+    assert "step 0 → 60; 95 % interval at the end 0.857 to 1.000" in typical.text
+    assert "modsum, seed 5" in typical.text
+
+
+def test_counts_are_summed_where_they_are_of_one_step_and_last_where_cumulative(typical):
+    assert re.search(r"completions without a judgement\s*120", typical.text)
+    assert re.search(r"skipped updates\s*3", typical.text)
+
+
+def test_time_is_split_into_phases_with_their_shares(typical):
+    assert re.search(r"sampling\s*15\.00\s*20\.0 %\s*250\.0 ms", typical.text)
+    assert re.search(r"training\s*30\.00\s*40\.0 %\s*500\.0 ms", typical.text)
+    assert re.search(r"the rest[^0-9]*15\.00\s*20\.0 %", typical.text)
+
+
+def test_every_curve_has_a_picture_and_a_caption(typical):
+    assert typical.tags.count("svg") == typical.tags.count("figcaption") >= 8
+
+
+def test_the_same_problem_stands_side_by_side_at_first_and_last_evaluation(typical):
+    assert re.search(r"123456=\s*1\s*#0\s*wrong\s*because\s*#1\s*right", typical.text)
+
+
+def test_metrics_without_a_picture_are_listed(typical):
+    assert re.search(r"custom/thing\s*0\.5\s*30", typical.text)
+
+
+def test_the_page_loads_nothing_from_elsewhere(typical):
+    assert all(reference.startswith(("#", "data:")) for reference in typical.references)
+    assert not {"script", "link", "iframe", "img"} & set(typical.tags)
+
+
+def test_a_run_without_metrics_has_a_page(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"seed": 1, "task": {"name": "modsum"}}))
+    assert "No metrics yet" in Page(write_report(tmp_path).read_text()).text
+
+
+def test_numbers_that_are_not_finite_are_shown(tmp_path):
+    rows = [
+        {"step": 1, "train/grad_norm": math.nan, "train/reward": 0.5, "x": math.inf},
+        {"step": 2, "train/reward": 0.5},
+    ]
+    page = run_of(tmp_path, rows)
+    assert re.search(r"x\s*Infinity\s*Infinity", page.text)
+
+
+def test_hostile_text_is_shown_and_harmless(tmp_path):
+    row = sample(1, "train", completion=HOSTILE, prompt=HOSTILE, reason=HOSTILE, reward=0.0, reference={"x": HOSTILE})
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], [row], config={"task": {"name": HOSTILE}})
+    assert not {"script", "img"} & set(page.tags)
+    assert "<script>alert(1)</script>" in page.text
+    assert "\\x00\\x1b[2J\\x202e\\xd800 & end" in page.text
+
+
+def test_long_completions_are_cut_and_say_so(tmp_path):
+    row = sample(1, "train", completion="a" * 1_002_000, reward=0.0)
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], [row])
+    assert "1,000,000 more characters" in page.text
+    assert len(page.text) < 200_000
+
+
+def test_a_completion_without_judgement_says_why(tmp_path):
+    row = sample(1, "train", error="timed out after 5 s", reward=0.0, finish_reason="length", length=77)
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], [row])
+    assert re.search(r"no judgement\s*timed out after 5 s · cut off after 77 tokens", page.text)
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        write_report(tmp_path)
