@@ -21,7 +21,7 @@ def get_config():
     config.rollout.max_prompt_length = 1152
     config.rollout.max_response_length = 64
     config.optimizer.learning_rate = 1e-4
-    config.optimizer.microbatches = 8
+    config.optimizer.microbatches = 4
     config.training.num_steps = 10
     config.training.save_every = 10
     config.evaluation.problems = 64

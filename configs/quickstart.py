@@ -19,6 +19,7 @@ def get_config():
     config.rollout.max_prompt_length = 7
     config.rollout.max_response_length = 10
     config.optimizer.learning_rate = 3e-4
+    config.sft.num_steps = 700
     config.training.num_steps = 40
     config.training.save_every = 20
     config.evaluation.every = 5
