@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rlvr_jax.rollout.sampling import MASKED, draw_token, filter_logits, inverse_cdf
+from rlvr_jax.rollout.sampling import MASKED, _first_beyond, draw_token, filter_logits, inverse_cdf
 from tests.policy.reference import log_softmax
 
 BATCH, VOCAB = 40, 13
@@ -102,6 +102,13 @@ def test_a_token_of_weight_zero_is_never_drawn_though_sums_round(vocab):
     starts = np.where(tokens > 0, ends[rows, tokens - 1], 0) / ends[:, -1]
     miss = np.maximum(starts - uniform, uniform - ends[rows, tokens] / ends[:, -1])
     assert miss.max() < 1e-6  # and the token is the one at the border
+
+
+def test_ends_and_targets_that_rounded_past_a_weight_of_zero_do_not_choose_it():
+    weights = jnp.asarray([[0.0, 1, 0, 2, 0]] * 4)
+    ends = jnp.asarray([[0.0, 1, 1.0000001, 3, 3.0000002]] * 4)  # as if sums of other orders had grown over the zeros
+    places = _first_beyond(weights, ends, jnp.asarray([-1e-7, 0.5, 1.0, 3.0]))
+    np.testing.assert_array_equal(places, [1, 1, 3, 3])
 
 
 def test_the_only_token_with_weight_is_drawn_whatever_the_uniform_number():
