@@ -243,7 +243,7 @@ def _explained(folder: Any, what: str) -> Iterator[None]:
         yield
     except Exception as error:  # Orbax and TensorStore raise many types
         # What follows these words is a page of TensorStore's settings.
-        reason = re.split(r"\[tensorstore_spec|See full TensorStore", " ".join(str(error).split()))[0].strip()[:300]
+        reason = re.split(r"\[tensorstore_spec|See full TensorStore", " ".join(str(error).split()))[0].strip()[:800]
         steps = complete_steps(Path(folder).parent)
         raise CheckpointError(
             f"a checkpoint in {folder} could not be {what}: {type(error).__name__}: {reason}. "

@@ -99,7 +99,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                     trajectories, advantages, config.rollout.max_prompt_length, config.rollout.max_response_length
                 )
                 if reference is not None:
-                    batch = batch.replace(reference_logprobs=reference_logprobs(reference, batch))
+                    batch = batch.replace(reference_logprobs=np.asarray(reference_logprobs(reference, batch)))
                 updates = []
                 for minibatch in split(batch, minibatches):
                     state, metrics = update(state, minibatch)

@@ -1,0 +1,297 @@
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rlvr_jax.errors import CheckpointError, DivergedError, PreemptedError
+from rlvr_jax.training import checkpoints
+from rlvr_jax.training.checkpoints import complete_steps, load_params, open_manager, restore, save
+from rlvr_jax.training.step import new_state
+
+OPTIMIZER = optax.adam(0.1)
+
+
+def mesh(*shape):
+    return Mesh(np.array(jax.devices()).reshape(shape), ("data", "fsdp"))
+
+
+def sharding_of(array, on):
+    return NamedSharding(on, PartitionSpec("data", "fsdp") if array.ndim == 2 else PartitionSpec())
+
+
+def state_of(seed, on=None):
+    """A state whose every array has bits of its own, on a mesh."""
+    wide, narrow = jax.random.normal(jax.random.key(seed), (64, 32)), jax.random.normal(jax.random.key(seed + 1), (5,))
+    state = new_state(OPTIMIZER, {"embed": wide, "layers": {"scale": narrow.astype(jnp.bfloat16)}})
+    state = jax.tree.map(lambda x: (x + seed + 1).astype(x.dtype), state)
+    on = mesh(4, 2) if on is None else on
+    return jax.tree.map(lambda x: jax.device_put(x, sharding_of(x, on)), state)
+
+
+def shapes_of(state, on=None):
+    on = mesh(4, 2) if on is None else on
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding_of(x, on)), state)
+
+
+def bits(tree):
+    return [(x.dtype, x.shape, np.asarray(x).tobytes()) for x in jax.tree.leaves(tree)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A workdir with the checkpoints of the steps 0, 3 and 5."""
+    workdir = tmp_path_factory.mktemp("run")
+    with open_manager(workdir, keep=2) as manager:
+        for step in (0, 2, 3, 5):
+            save(manager, state_of(step), step)
+    return workdir
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def newest(workdir):
+    with open_manager(workdir, keep=2) as manager:
+        step = manager.latest_step()
+        return step, restore(manager, shapes_of(state_of(0)), step)
+
+
+def test_the_newest_checkpoints_and_that_of_step_0_are_kept(run):
+    assert complete_steps(run) == [0, 3, 5]
+
+
+def test_a_state_comes_back_to_the_bit(run):
+    step, state = newest(run)
+    assert step == 5
+    assert bits(state) == bits(state_of(5))
+
+
+def test_a_state_comes_back_to_the_bit_on_another_mesh(run):
+    with open_manager(run, keep=2) as manager:
+        state = restore(manager, shapes_of(state_of(0), mesh(2, 4)), 3)
+    assert bits(state) == bits(state_of(3))
+    assert state.params["embed"].sharding.mesh.devices.shape == (2, 4)
+
+
+def test_the_newest_parameters_are_loaded_with_their_step(run):
+    params, step = load_params(run, shapes_of(state_of(0)).params)
+    assert step == 5
+    assert bits(params) == bits(state_of(5).params)
+
+
+def test_updates_after_a_save_do_not_reach_it(tmp_path):
+    update = jax.jit(lambda state: jax.tree.map(lambda x: x * 0, state), donate_argnums=0)
+    with open_manager(tmp_path) as manager:
+        state = state_of(1)
+        save(manager, state, 0)
+        update(state)  # its memory is reused while the checkpoint is being written
+    assert bits(newest(tmp_path)[1]) == bits(state_of(1))
+
+
+def leave_a_temporary_folder(folder: Path):
+    shutil.copytree(folder / "5", folder / "7.orbax-checkpoint-tmp")
+
+
+def leave_out_the_marker(folder: Path):
+    shutil.copytree(folder / "5", folder / "7")
+    (folder / "7" / "commit_success.txt").unlink()
+
+
+def leave_an_empty_folder(folder: Path):
+    (folder / "7").mkdir()
+
+
+@pytest.mark.parametrize("leave", [leave_a_temporary_folder, leave_out_the_marker, leave_an_empty_folder])
+def test_a_half_written_checkpoint_is_never_loaded_and_does_not_hinder_the_next(leave, copy):
+    leave(copy / "checkpoints")
+    assert complete_steps(copy) == [0, 3, 5]
+    assert load_params(copy, shapes_of(state_of(0)).params)[1] == 5
+    step, state = newest(copy)
+    assert step == 5
+    assert bits(state) == bits(state_of(5))
+    with open_manager(copy, keep=2) as manager:
+        save(manager, state_of(6), 6)
+        save(manager, state_of(7), 7)
+    assert complete_steps(copy) == [0, 6, 7]
+    assert {path.name for path in (copy / "checkpoints").iterdir()} == {"0", "6", "7"}
+    assert bits(newest(copy)[1]) == bits(state_of(7))
+
+
+def flip(path: Path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+def cut(path: Path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.fixture
+def unfinished_readers_are_silent(monkeypatch):
+    """Orbax leaves readers of a damaged checkpoint unfinished, which Python reports when it collects them."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    yield
+    gc.collect()
+
+
+@pytest.mark.usefixtures("unfinished_readers_are_silent")
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+def test_a_damaged_checkpoint_is_an_error_or_harmless_and_never_other_bits(damage, run, tmp_path):
+    right, errors = bits(state_of(5)), []
+    files = sorted(path.relative_to(run) for path in (run / "checkpoints" / "5").rglob("*") if path.is_file())
+    for i, file in enumerate(files):
+        workdir = tmp_path / str(i)
+        shutil.copytree(run, workdir)
+        damage(workdir / file)
+        with open_manager(workdir, keep=2) as manager:
+            if manager.latest_step() != 5:
+                assert file.name == "commit_success.txt"
+                continue
+            try:
+                assert bits(restore(manager, shapes_of(state_of(0)), 5)) == right
+            except CheckpointError as error:
+                errors.append(str(error))
+            assert bits(restore(manager, shapes_of(state_of(0)), 3)) == bits(state_of(3))
+    assert len(errors) >= 6
+    assert all("could not be read at step 5" in error and "\n" not in error for error in errors)
+
+
+def test_a_flipped_bit_of_any_array_changes_its_checksum():
+    state = state_of(1)
+    leaves, tree = jax.tree.flatten(state)
+    checksum = int(checkpoints._checksum(state))
+    for i, leaf in enumerate(leaves):
+        array = np.array(leaf)
+        array.reshape(-1).view(np.uint8)[-1] ^= 0x40
+        assert int(checkpoints._checksum(tree.unflatten([*leaves[:i], array, *leaves[i + 1 :]]))) != checksum
+
+
+def test_the_checksum_tells_swapped_rows_and_is_the_same_on_every_mesh():
+    state = state_of(1)
+    swapped = state.replace(params=state.params | {"embed": state.params["embed"][::-1]})
+    assert int(checkpoints._checksum(state)) != int(checkpoints._checksum(swapped))
+    assert int(checkpoints._checksum(state)) == int(checkpoints._checksum(state_of(1, mesh(1, 8))))
+
+
+def test_parameters_of_another_shape_are_refused_by_their_names(run):
+    shapes = shapes_of(state_of(0)).params
+    other = {"embed": jax.ShapeDtypeStruct((64, 16), jnp.float32, sharding=shapes["embed"].sharding), "head": shapes}
+    with pytest.raises(CheckpointError) as error:
+        load_params(run, other)
+    assert "embed: (64, 32) instead of (64, 16)" in str(error.value)
+    assert "head/layers/scale: absent instead of (5,)" in str(error.value)
+    assert "layers/scale: (5,) instead of absent" in str(error.value)
+    with pytest.raises(CheckpointError, match="another policy"):
+        checkpoints.check_loadable(run, other)
+
+
+def test_a_folder_without_checkpoints_is_named(tmp_path):
+    shapes = shapes_of(state_of(0)).params
+    with pytest.raises(CheckpointError, match="it is not the workdir of a run"):
+        load_params(tmp_path / "nowhere", shapes)
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="holds no complete checkpoint"):
+        load_params(tmp_path, shapes)
+
+
+def test_a_file_in_place_of_the_folder_is_one_clear_error(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(CheckpointError) as error, open_manager(tmp_path) as manager:
+        save(manager, state_of(0), 0)
+    assert str(tmp_path / "checkpoints") in str(error.value)
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from absl import logging
+from rlvr_jax.errors import CheckpointError
+from rlvr_jax.training.checkpoints import complete_steps, open_manager, save, wait
+from tests.training.test_checkpoints import bits, newest, state_of
+
+logging.set_verbosity(logging.FATAL)
+sys.unraisablehook = lambda _: None
+workdir, when = Path(sys.argv[1]), sys.argv[2]
+with open_manager(workdir) as manager:
+    save(manager, state_of(0), 0)
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+try:
+    with open_manager(workdir) as manager:
+        save(manager, state_of(1), 1)
+        if when == "wait":
+            wait(manager)
+        elif when == "save":
+            save(manager, state_of(2), 2)
+except CheckpointError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+assert complete_steps(workdir) == [0], complete_steps(workdir)
+step, state = newest(workdir)
+assert step == 0 and bits(state) == bits(state_of(0))
+"""
+
+
+@pytest.mark.parametrize("when", ["save", "wait", "close"])
+def test_a_checkpoint_that_can_not_be_written_is_an_error_and_the_one_before_it_loads(when, tmp_path):
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "0"}  # its files would hit the limit, too
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path, when],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1, done.stdout
+    assert "could not be written" in done.stdout
+    assert "File too large" in done.stdout
+    assert "Complete checkpoints: [0]" in done.stdout
+
+
+def test_the_error_of_a_run_is_not_hidden_by_that_of_its_checkpoint(tmp_path, monkeypatch):
+    with pytest.raises(KeyError, match="the first"), open_manager(tmp_path) as manager:  # noqa: PT012
+        monkeypatch.setattr(manager, "wait_until_finished", lambda: 1 / 0)
+        raise KeyError("the first")
+
+
+def test_a_step_is_saved_if_that_is_due(tmp_path):
+    with open_manager(tmp_path, keep=9) as manager:
+        for step in range(4):
+            checkpoints.end_step(
+                manager, state_of(step).replace(skipped_in_a_row=jnp.int32(2)), step, step % 2 == 0, None, 3
+            )
+    assert complete_steps(tmp_path) == [0, 2]
+
+
+def test_a_signal_saves_and_ends_the_run(tmp_path):
+    state = state_of(4).replace(skipped_in_a_row=jnp.int32(0))
+    with pytest.raises(PreemptedError, match="state of step 4"), open_manager(tmp_path) as manager:
+        checkpoints.end_step(manager, state, 4, False, signal.SIGTERM, 3)
+    assert complete_steps(tmp_path) == [4]
+
+
+def test_too_many_skipped_updates_in_a_row_end_the_run_without_saving(copy):
+    state = state_of(8).replace(skipped_in_a_row=jnp.int32(3))
+    with (
+        pytest.raises(DivergedError, match="step 8: the gradients of 3 updates in a row"),
+        open_manager(copy, 2) as manager,
+    ):
+        checkpoints.end_step(manager, state, 8, True, None, 3)
+    assert complete_steps(copy) == [0, 3, 5]
+    assert bits(newest(copy)[1]) == bits(state_of(5))

@@ -1,0 +1,244 @@
+import dataclasses
+import itertools
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from rlvr_jax.algorithms import AlgorithmConfig
+from rlvr_jax.config import Config, EvaluationConfig, RolloutConfig, SftConfig, TaskConfig, TrainingConfig
+from rlvr_jax.errors import ConfigError, DivergedError
+from rlvr_jax.parallel import MeshConfig
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.training import checkpoints, loop, setup
+from rlvr_jax.training.loop import train
+from rlvr_jax.training.optimizer import OptimizerConfig
+from rlvr_jax.training.setup import make_setup, param_shapes
+from rlvr_jax.training.sft import sft
+from rlvr_jax.verifiers.pool import Job, Pool
+from tests.training.verifiers_that_fail import right_or_failing
+
+POLICY = PolicyConfig(num_layers=1, width=16, num_heads=2, num_kv_heads=2, head_dim=8, mlp_width=16, max_length=10)
+TINY = Config(
+    task=TaskConfig(options={"digits": 2}),
+    policy=POLICY,
+    rollout=RolloutConfig(prompts=8, group_size=4, max_prompt_length=4, max_response_length=6),
+    reward=(("length", 1.0), ("score", 1.0)),
+    algorithm=AlgorithmConfig(kl_coef=0.01),
+    optimizer=OptimizerConfig(learning_rate=3e-3),
+    training=TrainingConfig(num_steps=2, save_every=1, keep_checkpoints=9, max_skipped_in_a_row=3),
+    evaluation=EvaluationConfig(every=2, problems=8, batch_size=8, pass_problems=8, pass_samples=4, ks=(1, 4), shown=2),
+    sft=SftConfig(
+        num_steps=12,
+        batch_size=8,
+        updates_per_call=2,
+        save_every=12,
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+    ),
+)
+METRICS = {
+    "step",
+    "train/reward",
+    "train/reward_length",
+    "train/reward_score",
+    "train/response_length",
+    "train/entropy",
+    "train/kl",
+    "train/grad_norm",
+    "train/zero_signal_groups",
+    "train/logprob_gap",
+    "train/skipped_steps",
+    "train/learning_rate",
+    "verify/errors",
+    "rollout/tokens_per_second",
+    "train/tokens_per_second",
+    "time/rollout",
+    "time/verify",
+    "time/train",
+    "time/step",
+}
+
+
+def changed(config, **changes):
+    """The config with the fields of its groups replaced."""
+    groups = {
+        name: dataclasses.replace(getattr(config, name), **value) if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    return dataclasses.replace(config, **groups)
+
+
+def rows_of(workdir, name="metrics.jsonl"):
+    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
+
+
+def params_of(config, workdir, step):
+    """The parameters saved at a step, as NumPy arrays."""
+    ready = make_setup(config)
+    with checkpoints.open_manager(workdir, keep=9) as manager:
+        return jax.tree.map(np.asarray, checkpoints.restore_params(manager, param_shapes(ready), step))
+
+
+def equal(tree, other):
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, tree, other)))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Pool(1, timeout=60.0) as pool:
+        yield pool
+
+
+@pytest.fixture
+def judged_here():
+    """No processes: the pool judges in this one."""
+    with Pool(0) as pool:
+        yield pool
+
+
+CHOICES = {
+    "plain": {},
+    "several minibatches": {"algorithm": {"minibatches": 2}},
+    "microbatches": {"optimizer": {"microbatches": 2}},
+    "no reference policy": {"algorithm": {"reference": "none", "kl_coef": 0.0}},
+    "bfloat16": {"policy": {"dtype": "bfloat16"}},
+    "a mesh of all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2)},
+    "rewards not scaled": {"algorithm": {"scale": "none"}},
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_runs_and_gives_finite_metrics_and_moves_the_parameters(choice, pool, tmp_path):
+    config = changed(TINY, **CHOICES[choice])
+    report = train(config, tmp_path, pool)
+    assert report.parent == tmp_path
+    assert report.exists()
+    rows = rows_of(tmp_path)
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert {"eval/greedy_accuracy", "eval/pass@1", "eval/pass@4"} <= rows[0].keys() & rows[2].keys()
+    for row in rows[1:]:
+        expected = METRICS - ({"train/kl"} if choice == "no reference policy" else set())
+        assert expected <= row.keys()
+        assert {name: value for name, value in row.items() if not math.isfinite(value)} == {}
+        assert row["train/skipped_steps"] == row["verify/errors"] == 0
+        assert row["train/logprob_gap"] <= (0.1 if choice == "bfloat16" else 2e-5)
+    assert checkpoints.complete_steps(tmp_path) == [0, 1, 2]
+    assert not equal(params_of(config, tmp_path, 0), params_of(config, tmp_path, 2))
+
+
+def test_minibatches_are_updates_of_their_own(pool, tmp_path):
+    config = changed(TINY, algorithm={"minibatches": 4}, training={"num_steps": 1})
+    train(config, tmp_path, pool)
+    ready = make_setup(config)
+    with checkpoints.open_manager(tmp_path, keep=9) as manager:
+        rest = manager.restore(1)["rest"]
+    assert int(rest["updates"]) == 4
+    assert ready.config.algorithm.minibatches == 4
+
+
+def test_a_verifier_that_raises_hangs_or_dies_costs_its_sample_the_reward_and_nothing_else(tmp_path, monkeypatch):
+    failures = {
+        "raise": "KeyError: 'what a pity'",
+        "hang": "timed out after 2 s",
+        "die": "verifier process died (signal 9)",
+    }
+
+    def judge(pool, _, trajectories):
+        kinds = [*failures, *[""] * (len(trajectories) - len(failures))]
+        return pool.judge(
+            [
+                Job(right_or_failing, trajectory.text, trajectory.example.reference, {"failure": kind})
+                for trajectory, kind in zip(trajectories, kinds, strict=True)
+            ]
+        )
+
+    monkeypatch.setattr(loop, "judge", judge)
+    with Pool(2, timeout=2.0) as pool:
+        train(changed(TINY, reward=(("score", 1.0),), training={"num_steps": 1}), tmp_path, pool)
+    before, row = rows_of(tmp_path)
+    count, samples = len(failures), TINY.rollout.prompts * TINY.rollout.group_size
+    assert row["verify/errors"] == count
+    assert row["train/reward"] == pytest.approx((samples - count) / samples)
+    assert before["eval/errors"] == 2 * count  # of the greedy answers and of the samples for pass@k
+    assert before["eval/greedy_accuracy"] == pytest.approx(1 - count / 8)
+    kept = [sample for sample in rows_of(tmp_path, "samples.jsonl") if sample["split"] == "train"]
+    assert [sample["error"] is not None for sample in kept] == [i < count for i in range(len(kept))]
+    assert [sample["reward"] for sample in kept] == [float(i >= count) for i in range(len(kept))]
+    assert [sample["error"] for sample in kept[:count]] == list(failures.values())
+
+
+def with_rewards(monkeypatch, broken):
+    """Rewards are not a number in the calls that `broken` counts (from 1), one for each step."""
+    calls, reward = [], loop.reward
+
+    def sometimes(*arguments):
+        calls.append(1)
+        rewards, terms = reward(*arguments)
+        return (rewards * np.float32(np.nan) if len(calls) in broken else rewards), terms
+
+    monkeypatch.setattr(loop, "reward", sometimes)
+
+
+def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(judged_here, tmp_path, monkeypatch):
+    with_rewards(monkeypatch, {2, 3})
+    config = changed(TINY, training={"num_steps": 4})
+    train(config, tmp_path, judged_here)
+    assert [row["train/skipped_steps"] for row in rows_of(tmp_path)[1:]] == [0, 1, 2, 2]
+    assert rows_of(tmp_path)[2]["train/grad_norm"] == "NaN"
+    saved = [params_of(config, tmp_path, step) for step in range(5)]
+    assert [equal(a, b) for a, b in itertools.pairwise(saved)] == [False, True, True, False]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
+
+
+def test_after_several_in_a_row_the_run_stops_and_the_last_good_checkpoint_loads(judged_here, tmp_path, monkeypatch):
+    with_rewards(monkeypatch, {1, 3, 4, 5})
+    config = changed(TINY, training={"num_steps": 9})
+    with pytest.raises(DivergedError, match="step 5: the gradients of 3 updates in a row were not finite"):
+        train(config, tmp_path, judged_here)
+    assert [row["step"] for row in rows_of(tmp_path)] == [0, 1, 2, 3, 4, 5]
+    assert checkpoints.complete_steps(tmp_path) == [0, 1, 2, 3, 4]
+    assert equal(params_of(config, tmp_path, 4), params_of(config, tmp_path, 2))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params_of(config, tmp_path, 4)))
+
+
+def test_a_reward_too_large_for_float32_ends_the_run_and_not_the_policy(judged_here, tmp_path):
+    config = changed(TINY, reward=(("length", 3e38),), training={"num_steps": 9})
+    with pytest.raises(DivergedError), np.errstate(over="ignore", invalid="ignore"):
+        train(config, tmp_path, judged_here)
+    assert equal(params_of(config, tmp_path, 2), params_of(config, tmp_path, 0))
+
+
+def test_a_warm_start_that_diverges_stops_and_keeps_the_checkpoint_from_before(tmp_path):
+    config = changed(TINY, sft={"optimizer": OptimizerConfig(learning_rate=1e38)})
+    with pytest.raises(DivergedError, match="not finite"):
+        sft(config, tmp_path)
+    assert checkpoints.complete_steps(tmp_path) == [0]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params_of(config, tmp_path, 0)))
+
+
+def test_a_warm_start_lowers_the_loss_on_any_mesh(tmp_path):
+    sft(changed(TINY, mesh=MeshConfig(data=2, fsdp=2, tensor=2)), tmp_path)
+    rows = rows_of(tmp_path)
+    assert [row["step"] for row in rows] == list(range(2, 13, 2))
+    assert rows[-1]["sft/loss"] < rows[0]["sft/loss"]
+
+
+def test_a_task_without_demonstrations_has_no_warm_start(tmp_path, monkeypatch):
+    make = setup.tasks.make_task
+    silent = lambda *args, **kwargs: dataclasses.replace(make(*args, **kwargs), demonstration=None)  # noqa: E731
+    monkeypatch.setattr(setup.tasks, "make_task", silent)
+    with pytest.raises(ConfigError, match="modsum has no demonstrations to imitate"):
+        sft(TINY, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_problems_are_those_of_the_seed(pool, tmp_path):
+    prompts = {}
+    for seed in (0, 1):
+        train(changed(TINY, seed=seed, training={"num_steps": 1}), tmp_path / str(seed), pool)
+        samples = rows_of(tmp_path / str(seed), "samples.jsonl")
+        prompts[seed] = {split: [s["prompt"] for s in samples if s["split"] == split] for split in ("train", "heldout")}
+    assert prompts[0]["train"] != prompts[1]["train"]
+    assert prompts[0]["heldout"] == prompts[1]["heldout"]
