@@ -56,11 +56,16 @@ def command(name: str, workdir: Path | None, /, **changes) -> list[str]:
     return line + ([] if workdir is None else [f"--workdir={workdir}"])
 
 
-def start(line: list[str], devices: int = 1, **options) -> subprocess.Popen:
-    """The command as a process, from the root of the repository."""
+def start(line: list[str], devices: int = 1, doomed: bool = False) -> subprocess.Popen:
+    """The command as a process, from the root of the repository.
+
+    One that is `doomed` only reads the compilation cache: JAX would leave the entry that it is writing torn.
+    """
     environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    if doomed:
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
     pipe = subprocess.PIPE
-    return subprocess.Popen(line, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
+    return subprocess.Popen(line, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -69,9 +74,9 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, stdout, stderr
 
 
-def run(line: list[str], devices: int = 1, **options) -> tuple[int, str, str]:
+def run(line: list[str], devices: int = 1, doomed: bool = False) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of the command."""
-    return finish(start(line, devices, **options))
+    return finish(start(line, devices, doomed))
 
 
 def complete(line: list[str]) -> None:
@@ -92,7 +97,7 @@ def error_of(outcome: tuple[int, str, str], status: int) -> str:
 
 def interrupt(line: list[str], when: Callable[[], bool], number: signal.Signals) -> tuple[int, str, str]:
     """Sends a signal to the command as soon as `when()`; afterwards none of its verifier processes is left."""
-    process = start(line)
+    process = start(line, doomed=True)
     wait_until(lambda: process.poll() is not None or when())
     workers = children(process.pid)
     process.send_signal(number)
