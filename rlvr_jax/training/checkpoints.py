@@ -72,7 +72,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int) -> None:
       CheckpointError: this or an earlier checkpoint could not be written.
     """
     items = {"params": state.params, "rest": _rest(state)}
-    checksums = {name: int(_checksum(item)) for name, item in items.items()}
+    checksums = {name: _checksum(item) for name, item in items.items()}
     args = ocp.args.Composite(**{name: ocp.args.StandardSave(item) for name, item in items.items()})
     with _explained(manager.directory, "written"):
         manager.save(step, args=args, custom_metadata={"checksums": checksums})
@@ -203,25 +203,28 @@ def _restore(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) 
     with _explained(manager.directory, f"read at step {step}"):
         restored = manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(shapes)}))[item]
         checksums = (manager.metadata(step).custom_metadata or {}).get("checksums", {})
-        if checksums.get(item) != int(_checksum(restored)):
+        if checksums.get(item) != _checksum(restored):
             raise ValueError(f"{item} is damaged: its checksum is wrong or missing")
     return restored
 
 
-@jax.jit
-def _checksum(tree: Any) -> UInt32[Array, ""]:
-    """A sum over all bits of the arrays, in which each counts with an odd weight of its own array and place.
+def _checksum(tree: Any) -> int:
+    """32 bits that any one flipped bit of the arrays changes."""
+    sums = jax.device_get([_array_checksum(x) for x in jax.tree.leaves(tree)])
+    return sum((2 * i + 1) * int(x) for i, x in enumerate(sums)) % 2**32
 
-    Integer arithmetic is exact, so it is the same on every device mesh, and any one flipped bit changes it.
+
+@jax.jit  # compiled once for each shape, which parameters and the optimizer's moments share
+def _array_checksum(x: Array) -> UInt32[Array, ""]:
+    """A sum over the words of an array, each with an odd weight of its own.
+
+    Integer arithmetic is exact, so it is the same on every device mesh.
     """
-    total = jnp.uint32(0)
-    for i, x in enumerate(jax.tree.leaves(tree)):
-        bits = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}").astype(jnp.uint32)
-        place = jnp.uint32(i)
-        for axis, size in enumerate(x.shape):
-            place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-        total += jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
-    return total
+    words = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}").astype(jnp.uint32)
+    place = jnp.uint32(0)
+    for axis, size in enumerate(x.shape):
+        place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+    return jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
 
 
 def _steps(folder: Path) -> list[int]:
