@@ -17,7 +17,7 @@ setup(
         "jax>=0.10,<0.12",
         "flax>=0.12",
         "optax>=0.2.8",
-        "orbax-checkpoint>=0.12,<0.13",  # training/checkpoints.py relies on the mark it leaves in whole checkpoints
+        "orbax-checkpoint>=0.12.8,<0.13",  # training/checkpoints.py relies on the mark it leaves in whole checkpoints
         "transformers>=5",
         "tokenizers>=0.22",
         "tensorflow-datasets>=4.9.10",

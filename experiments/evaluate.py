@@ -24,7 +24,6 @@ def main() -> None:
     from rlvr_jax.errors import ConfigError
     from rlvr_jax.reporting import files
     from rlvr_jax.training.workdir import read_config
-    from rlvr_jax.verifiers.pool import Pool
 
     workdir = command.workdir()
     config = read_config(workdir)
@@ -35,8 +34,7 @@ def main() -> None:
         config.evaluation, problems=problems, pass_problems=problems, pass_samples=_SAMPLES.value, ks=ks, shown=0
     )
     config = dataclasses.replace(config, evaluation=evaluation)
-    verifier = config.verifier
-    with Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20) as pool:
+    with command.pool(config) as pool:
         import jax
 
         from rlvr_jax import parallel

@@ -12,6 +12,7 @@ from experiments import command
 def main() -> None:
     config, workdir = command.config(), command.workdir()
     with command.pool(config) as pool:  # before JAX touches a device
+        from rlvr_jax.reporting import jsonl
         from rlvr_jax.training.checkpoints import complete_steps
         from rlvr_jax.training.loop import train
 
@@ -19,6 +20,9 @@ def main() -> None:
         report = train(config, workdir, pool)
     if config.training.num_steps in before:
         print(f"{workdir} already holds all {config.training.num_steps} steps of this run; nothing was trained")
+    measured = [row for row in jsonl.read(workdir / "metrics.jsonl") if "eval/greedy_accuracy" in row]
+    first, last = (f"{row['eval/greedy_accuracy']:.3f} at step {row['step']}" for row in (measured[0], measured[-1]))
+    print(f"greedy accuracy on held-out problems: {first}, {last}")
     print(f"report: {report}")
 
 

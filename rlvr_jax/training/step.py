@@ -138,8 +138,8 @@ def train_step(
         (gradient, result), _ = jax.lax.scan(add, zeros, parts)
 
     norm = optax.tree.norm(gradient)
-    finite = jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    finite = jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(updates))
     params = optax.apply_updates(state.params, updates)
     params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
