@@ -1,12 +1,14 @@
 """Packaging for rlvr_jax. The top-level folder `kernels/` is installed as `rlvr_jax.kernels`."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 setup(
     name="rlvr_jax",
     version="0.1.0",
     description="Reinforcement learning with verifiable rewards, native to JAX",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

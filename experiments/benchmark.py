@@ -5,8 +5,8 @@
 
 The work: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 with no
 filter; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Compilation is
-reported apart. The shares of the machine's limits rest on figures measured in the same run: the rate of float32 products of
-2048 x 2048 matrices, and of copying 256 MiB.
+reported apart. The shares of the machine's limits rest on figures measured in the same run: the rate of float32
+products of 2048 x 2048 matrices, and of copying 256 MiB.
 """
 
 import argparse
