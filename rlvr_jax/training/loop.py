@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from rlvr_jax import parallel, tasks
-from rlvr_jax.algorithms import group_advantages, zero_signal_groups
+from rlvr_jax.algorithms import group_advantages
 from rlvr_jax.config import Config
 from rlvr_jax.reporting.report import write_report
 from rlvr_jax.rewards import reward
@@ -107,17 +107,9 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                 updates = jax.device_get(updates)
                 clock.lap("time/train")
 
-                row = {"step": step, "train/reward": float(np.mean(rewards))}
-                row |= {f"train/reward_{name}": float(np.mean(term)) for name, term in terms.items()}
-                row |= describe(trajectories, verdicts)
-                row |= {name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]}
-                row["train/logprob_gap"] = float(updates[0]["train/logprob_gap"])  # later ones follow an update
-                row["train/zero_signal_groups"] = zero_signal_groups(groups)
+                row = {"step": step} | describe(trajectories, verdicts, groups, terms, updates, clock.laps)
                 row["train/learning_rate"] = float(learning_rate((step - 1) * minibatches))
                 row["train/skipped_steps"] = int(state.skipped)
-                tokens = sum(len(trajectory.tokens) for trajectory in trajectories)
-                row["rollout/tokens_per_second"] = tokens / clock.laps["time/rollout"]
-                row["train/tokens_per_second"] = tokens / clock.laps["time/train"]
                 samples = []
                 evaluated = step % config.evaluation.every == 0 or step == num_steps
                 if evaluated or step == 1:

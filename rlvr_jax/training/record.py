@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
+from rlvr_jax.algorithms import zero_signal_groups
 from rlvr_jax.errors import RunError
 from rlvr_jax.reporting import jsonl, progress, tensorboard
 from rlvr_jax.rollout.trajectory import Trajectory
@@ -76,13 +77,35 @@ class Clock:
         return time.perf_counter() - self.start
 
 
-def describe(trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Metrics of the samples themselves."""
+def describe(
+    trajectories: Sequence[Trajectory],
+    verdicts: Sequence[Verdict],
+    rewards: Float[np.ndarray, "prompts group"],
+    terms: Mapping[str, Float[np.ndarray, "_"]],
+    updates: Sequence[Mapping[str, Any]],
+    laps: Mapping[str, float],
+) -> dict[str, float | int]:
+    """The metrics of a training step, but for its evaluation.
+
+    Args:
+      trajectories, verdicts, rewards: of the step's samples.
+      terms: the weighted terms of the reward.
+      updates: what each update said of itself.
+      laps: seconds of each phase.
+    """
+    tokens = sum(len(trajectory.tokens) for trajectory in trajectories)
     return {
+        "train/reward": float(np.mean(rewards)),
+        **{f"train/reward_{name}": float(np.mean(term)) for name, term in terms.items()},
         "train/accuracy": float(np.mean([verdict.score == 1 for verdict in verdicts])),
-        "train/response_length": float(np.mean([len(trajectory.tokens) for trajectory in trajectories])),
+        "train/response_length": tokens / len(trajectories),
         "train/truncated": float(np.mean([trajectory.finish_reason == "length" for trajectory in trajectories])),
+        "train/zero_signal_groups": zero_signal_groups(rewards),
         "verify/errors": sum(verdict.error is not None for verdict in verdicts),
+        **{name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]},
+        "train/logprob_gap": float(updates[0]["train/logprob_gap"]),  # the later ones follow an update
+        "rollout/tokens_per_second": tokens / laps["time/rollout"],
+        "train/tokens_per_second": tokens / laps["time/train"],
     }
 
 

@@ -103,7 +103,14 @@ def trajectory(text, finish_reason):
 def test_samples_are_described_and_kept_with_their_verdicts():
     trajectories = [trajectory("#3", "stop"), trajectory("#312", "length"), trajectory("", "stop")]
     verdicts = [Verdict(1.0, answer="3", reason="right"), Verdict(0.5), Verdict(0.0, error="it died")]
-    metrics = describe(trajectories, verdicts)
+    updates = [{"train/entropy": 0.5, "train/logprob_gap": 1e-6}, {"train/entropy": 1.0, "train/logprob_gap": 0.5}]
+    rewards, laps = np.array([[1.0, 0.5, 0.0]], np.float32), {"time/rollout": 2.0, "time/train": 4.0}
+    metrics = describe(trajectories, verdicts, rewards, {"score": rewards[0]}, updates, laps)
+    assert metrics["train/reward"] == metrics["train/reward_score"] == pytest.approx(0.5)
+    assert metrics["train/zero_signal_groups"] == 0
+    assert metrics["train/entropy"] == pytest.approx(0.75)
+    assert metrics["train/logprob_gap"] == pytest.approx(1e-6)
+    assert (metrics["rollout/tokens_per_second"], metrics["train/tokens_per_second"]) == (3.0, 1.5)
     assert metrics["train/accuracy"] == pytest.approx(1 / 3)
     assert metrics["train/response_length"] == pytest.approx(2)
     assert metrics["train/truncated"] == pytest.approx(1 / 3)
