@@ -2,7 +2,7 @@
 
 import ctypes
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # parameters of glibc's mallopt(3)
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of glibc's mallopt(3)
 
 
 def keep_freed_memory() -> None:
@@ -15,6 +15,5 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_MAX, 0)
-        mallopt(_ARENA_MAX, 1)  # large blocks of other arenas are returned all the same
         mallopt(_TRIM_THRESHOLD, -1)  # never
         mallopt(_TOP_PAD, 64 << 20)
