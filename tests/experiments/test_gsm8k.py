@@ -1,0 +1,60 @@
+"""The real GSM8K problems go through the whole loop."""
+
+import gzip
+import html
+import json
+
+import pytest
+
+from configs import gsm8k
+from rlvr_jax.config import from_dict
+from rlvr_jax.training.loop import train
+from rlvr_jax.verifiers.pool import Pool
+
+
+@pytest.fixture(scope="module")
+def workdir(shared_data, tmp_path_factory):
+    """A run of ten steps with a policy that is smaller still than the config's."""
+    folder = tmp_path_factory.mktemp("gsm8k")
+    config = gsm8k.get_config()
+    config.data.manual_dir = str(shared_data / "gsm8k")
+    config.data.data_dir = str(folder / "data")
+    config.policy.num_layers, config.policy.width, config.policy.mlp_width = 1, 16, 16
+    config.policy.num_heads, config.policy.num_kv_heads, config.policy.head_dim = 1, 1, 8
+    config.rollout.group_size, config.rollout.max_response_length = 2, 8
+    config.optimizer.microbatches = 1
+    config.evaluation.problems = config.evaluation.batch_size = 8
+    config.evaluation.pass_problems = 0
+    assert config.training.num_steps == 10
+    with Pool(2) as pool:
+        train(from_dict(config.to_dict()), folder / "run", pool)
+    return folder / "run"
+
+
+def test_ten_steps_run_end_to_end(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(11))
+    assert all(row["verify/errors"] == 0 for row in rows[1:])
+    assert all(row["train/logprob_gap"] <= 2e-5 for row in rows[1:])
+
+
+def test_each_sample_is_judged_against_its_own_gold_answer(workdir, shared_data):
+    gold = {}
+    for split, name in (("train", "train"), ("heldout", "test")):
+        with gzip.open(shared_data / "gsm8k" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            for i, line in enumerate(lines):
+                record = json.loads(line)
+                gold[f"gsm8k/{split}/{i}"] = record["question"], record["answer"].rpartition("####")[2].strip()
+    samples = [json.loads(line) for line in (workdir / "samples.jsonl").read_text().splitlines()]
+    assert {sample["split"] for sample in samples} == {"train", "heldout"}
+    for sample in samples:
+        question, answer = gold[sample["example"]]
+        assert sample["prompt"].startswith(question)
+        assert sample["reference"] == answer
+
+
+def test_the_report_shows_real_problems(workdir):
+    samples = [json.loads(line) for line in (workdir / "samples.jsonl").read_text().splitlines()]
+    page = html.unescape((workdir / "report.html").read_text(encoding="utf-8"))
+    for sample in samples[:8]:
+        assert sample["prompt"] in page
