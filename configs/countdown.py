@@ -1,11 +1,15 @@
 """Countdown: reach a target with three numbers from 1 to 9, each used once, by + and -.
 
-The warm start imitates random expressions, of which 10 % are right; reinforcement learning has to find the others.
-Noisier and harder than the quickstart, so differences between methods show. A few minutes on 2 CPU cores:
+The warm start imitates random expressions, of which half are right; reinforcement learning has to find the others.
+Noisier and harder than the quickstart, so differences between methods show. Seed 0, on 2 CPU cores: held-out greedy
+accuracy from 0.44 to 0.63 in 150 steps, in about a minute for both commands:
 
     python -m experiments.sft --config=configs/countdown.py --workdir=runs/countdown/sft
     python -m experiments.train --config=configs/countdown.py --workdir=runs/countdown \\
         --config.init_from=runs/countdown/sft
+
+With fewer right demonstrations (`--config.task.options.right_share=0.1`) the policy settles on adding all numbers up,
+which is right for 0.375 of the problems, and stays there.
 """
 
 from configs import base
@@ -13,11 +17,13 @@ from configs import base
 
 def get_config():
     config = base.get_config()
-    base.set_task(config, "countdown", numbers=3, largest=9, operators="+-", right_share=0.1)
+    base.set_task(config, "countdown", numbers=3, largest=9, operators="+-", right_share=0.5)
     config.policy.init_scale = 0.125
     config.policy.max_length = 32
+    config.rollout.prompts = 32
     config.rollout.max_prompt_length = 9
     config.rollout.max_response_length = 8
+    config.algorithm.kl_coef = 0.02
     config.algorithm.minibatches = 4
     config.optimizer.learning_rate = 3e-4
     config.training.num_steps = 150
