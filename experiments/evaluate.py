@@ -16,12 +16,13 @@ from experiments import command
 
 _PROBLEMS = flags.DEFINE_integer("problems", 256, "Held-out problems, answered greedily and sampled.", lower_bound=1)
 _SAMPLES = flags.DEFINE_integer("samples", 16, "Samples of each problem, for pass@k.", lower_bound=1)
-_KS = flags.DEFINE_list("ks", ["1", "2", "4", "8", "16"], "The k of pass@k, each at most --samples.")
+_KS = flags.DEFINE_list("ks", [], "The k of pass@k, each at most --samples; the powers of two if none is given.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
 
 
 def main() -> None:
     from rlvr_jax.errors import ConfigError
+    from rlvr_jax.parallel import MeshConfig
     from rlvr_jax.reporting import files
     from rlvr_jax.training.workdir import read_config
 
@@ -30,10 +31,11 @@ def main() -> None:
     if not all(k.isdecimal() and 1 <= int(k) <= _SAMPLES.value for k in _KS.value):
         raise ConfigError(f"--ks={','.join(_KS.value)}: each k must be a number from 1 to --samples={_SAMPLES.value}")
     ks, problems = tuple(map(int, _KS.value)), _PROBLEMS.value
+    ks = ks or tuple(2**i for i in range(_SAMPLES.value.bit_length()))
     evaluation = dataclasses.replace(
         config.evaluation, problems=problems, pass_problems=problems, pass_samples=_SAMPLES.value, ks=ks, shown=0
     )
-    config = dataclasses.replace(config, evaluation=evaluation)
+    config = dataclasses.replace(config, evaluation=evaluation, mesh=MeshConfig())  # whatever devices are here
     with command.pool(config) as pool:
         import jax
 

@@ -21,8 +21,8 @@ def main() -> None:
     if config.training.num_steps in before:
         print(f"{workdir} already holds all {config.training.num_steps} steps of this run; nothing was trained")
     measured = [row for row in jsonl.read(workdir / "metrics.jsonl") if "eval/greedy_accuracy" in row]
-    first, last = (f"{row['eval/greedy_accuracy']:.3f} at step {row['step']}" for row in (measured[0], measured[-1]))
-    print(f"greedy accuracy on held-out problems: {first}, {last}")
+    ends = [f"{row['eval/greedy_accuracy']:.3f} at step {row['step']}" for row in measured[:1] + measured[-1:]]
+    print(f"greedy accuracy on held-out problems: {', '.join(ends)}")
     print(f"report: {report}")
 
 

@@ -91,7 +91,8 @@ class EvaluationConfig:
       every: steps between evaluations; the first and the last step are evaluated too.
       problems: held-out problems answered greedily, for the accuracy.
       batch_size: problems that are answered at one time.
-      pass_problems: the first so many of them are also answered `pass_samples` times at temperature 1, for pass@k.
+      pass_problems: the first so many of them are also answered `pass_samples` times, at temperature 1 with
+        `rollout.top_k` and `rollout.top_p`, for pass@k.
       pass_samples: samples for pass@k.
       ks: the k of pass@k, each at most `pass_samples`.
       shown: problems whose completions are kept in samples.jsonl.
@@ -283,7 +284,7 @@ def _problems(c: Config, num_devices: int):
         yield not value_of(name) >= 0, f"config.{name} must be 0 or more, not {value_of(name)}"
     for name in ("optimizer.b1", "optimizer.b2", "sft.optimizer.b1", "sft.optimizer.b2"):
         yield not 0 <= value_of(name) < 1, f"config.{name} must be in [0, 1), not {value_of(name)}"
-    yield not 0 <= c.seed < 2**32, f"config.seed must be in [0, 2**32), not {c.seed}: more bits would be cut off"
+    yield not 0 <= c.seed < 2**32, f"config.seed must be in [0, 2**32), not {c.seed}"
     yield (
         r.group_size < 2,
         (
@@ -291,6 +292,8 @@ def _problems(c: Config, num_devices: int):
             "so a group needs at least 2"
         ),
     )
+    for name, value in (("optimizer.learning_rate", o.learning_rate), ("rollout.temperature", r.temperature)):
+        yield not math.isfinite(value), f"config.{name} must be finite, not {value}"
     yield not 0 < r.top_p <= 1, f"config.rollout.top_p must be in (0, 1], not {r.top_p}"
     yield (
         r.max_prompt_length + r.max_response_length > p.max_length,

@@ -37,12 +37,12 @@ def _actions_only(mask: Tokens, *values: Tokens) -> tuple[Tokens, ...]:
 
 
 def kl_divergence(logprobs: Tokens, reference: Tokens) -> Tokens:
-    """Estimate of KL(policy || reference) from one sampled token: unbiased, never negative.
+    """Estimate of KL(policy || reference) from one sampled token: unbiased, and never negative but for rounding.
 
     Source: Schulman 2020, "Approximating KL divergence" (k3), http://joschu.net/blog/kl-approx.html; GRPO eq. 4.
     """
     difference = reference - logprobs
-    return jnp.exp(difference) - difference - 1
+    return jnp.expm1(difference) - difference
 
 
 def clipped_policy_loss(

@@ -19,7 +19,7 @@ class PolicyConfig:
       max_length: the window: longest prompt plus response, in tokens.
       init_scale: standard deviation of the initial embeddings, and of every weight matrix times sqrt(width / fan-in).
       dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are float32 always.
-      param_dtype: storage dtype of the parameters.
+      param_dtype: storage dtype of the parameters. Updates are added to them in it: in bfloat16, small ones round away.
       remat: what the backward pass computes again: "none", "dots" (all but products with weights) or "full"
         (whole layers).
       head_chunk: tokens whose logits exist at one time in training; 0 for all of them at once.

@@ -145,7 +145,7 @@ def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
             table.append((label, sum(values), sum(values) / total, values[len(values) // 2]))
     rest = total - sum(row[1] for row in table)
     if table:
-        table.append(("the rest (logging, saving)", rest, rest / total, 0.0))
+        table.append(("the rest (bookkeeping)", rest, rest / total, 0.0))
     return table
 
 

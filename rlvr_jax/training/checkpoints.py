@@ -157,11 +157,19 @@ def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> N
 def load_params(workdir: Path, shapes: Params) -> tuple[Params, int]:
     """The newest parameters of a finished or running run, from its workdir, and their step.
 
+    They may have been saved in another dtype; then they are converted.
+
     Raises:
       CheckpointError: there are none, they can't be read, or they have other shapes.
     """
     with _newest(workdir) as (manager, step):
-        return restore_params(manager, shapes, step), step
+        check_params(manager, shapes, step)
+        saved = dict(_leaves(manager.item_metadata(step)["params"]))
+        as_saved = jax.tree_util.tree_map_with_path(
+            lambda path, x: jax.ShapeDtypeStruct(x.shape, saved[_name(path)].dtype, sharding=x.sharding), shapes
+        )
+        params = _restore(manager, "params", as_saved, step)
+        return jax.tree.map(lambda x, wanted: x.astype(wanted.dtype), params, shapes), step
 
 
 def check_loadable(workdir: Path, shapes: Params) -> None:
@@ -233,7 +241,11 @@ def _steps(folder: Path) -> list[int]:
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:
     tree = getattr(tree, "tree", tree)  # Orbax wraps the metadata of a tree
-    return [(jax.tree_util.keystr(path, simple=True, separator="/"), x) for path, x in jax.tree.leaves_with_path(tree)]
+    return [(_name(path), x) for path, x in jax.tree.leaves_with_path(tree)]
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _shape(leaf: Any) -> str:

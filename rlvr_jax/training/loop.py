@@ -13,12 +13,11 @@ import numpy as np
 from rlvr_jax import parallel, tasks
 from rlvr_jax.algorithms import group_advantages
 from rlvr_jax.config import Config
-from rlvr_jax.reporting.report import write_report
 from rlvr_jax.rewards import reward
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.batch import make_batch, split
 from rlvr_jax.training.optimizer import make_optimizer, make_schedule
-from rlvr_jax.training.record import Clock, describe, open_record, sample_rows
+from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows
 from rlvr_jax.training.setup import (
     check_start,
     make_evaluation,
@@ -72,7 +71,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         state, reference = start(setup, optimizer, manager, key_of(INIT, 0))
         done = int(state.updates) // minibatches
         if done == num_steps:
-            return write_report(workdir)
+            return report(workdir)
         rollout = make_rollout(setup, config.rollout.group_size, prompts)
         update = make_update(setup, optimizer, policy_gradient(config.algorithm), config.optimizer.microbatches)
         reference_logprobs = make_score(setup)
@@ -123,4 +122,4 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
 
                 due = step % config.training.save_every == 0 or step == num_steps
                 checkpoints.end_step(manager, state, step, due, signal_arrived(), config.training.max_skipped_in_a_row)
-    return write_report(workdir)
+    return report(workdir)

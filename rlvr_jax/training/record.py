@@ -14,6 +14,7 @@ from tqdm import tqdm
 from rlvr_jax.algorithms import zero_signal_groups
 from rlvr_jax.errors import RunError
 from rlvr_jax.reporting import jsonl, progress, tensorboard
+from rlvr_jax.reporting.report import write_report
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.verifiers.verdict import Verdict
 
@@ -136,3 +137,11 @@ def sample_rows(
         }
         for i, (trajectory, verdict) in enumerate(zip(trajectories, verdicts, strict=True))
     ]
+
+
+def report(workdir: Path) -> Path:
+    """Writes the run's report; raises RunError, which names it, if a file that it is made from is damaged."""
+    try:
+        return write_report(workdir)
+    except ValueError as error:
+        raise RunError(str(error)) from error

@@ -29,6 +29,7 @@ from rlvr_jax.training.step import Loss, TrainState, new_state, score, state_sha
 from rlvr_jax.verifiers import verify
 
 _CHECKED_PROMPTS = 256  # of tasks without end
+_DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,17 @@ def make_rollout(setup: Setup, group_size: int, batch_size: int) -> engine.Rollo
     return engine.make_rollout(setup.policy, sampling, setup.tokenizer, length, batch_size, params, batch)
 
 
+def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:
+    """The first `count` held-out problems of which no two have the same prompt; the same for every seed."""
+    found: dict[str, tasks.Example] = {}
+    for position in range(_DRAWS_PER_PROBLEM * count):
+        (example,) = tasks.batch(task, "heldout", seed=0, step=position, size=1)
+        found.setdefault(example.prompt, example)
+        if len(found) == count:
+            return list(found.values())
+    raise ConfigError(f"config.evaluation.problems = {count}, but {task.name} holds out only about {len(found)}")
+
+
 def make_evaluation(setup: Setup, rollout: engine.Rollout, judge: Judge) -> Callable:
     """A function (params, step, key) -> (metrics, rows of samples) over the held-out problems.
 
@@ -175,7 +187,7 @@ def make_evaluation(setup: Setup, rollout: engine.Rollout, judge: Judge) -> Call
     for pass@k if its groups have the right size: that saves a compilation.
     """
     config = setup.config.evaluation
-    examples = tasks.batch(setup.task, "heldout", seed=0, step=0, size=config.problems)
+    examples = _heldout_examples(setup.task, config.problems)
     greedy = make_rollout(setup, 1, config.batch_size)
     if config.pass_samples != setup.config.rollout.group_size:
         rollout = make_rollout(setup, config.pass_samples, setup.config.rollout.prompts)

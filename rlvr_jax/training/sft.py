@@ -28,6 +28,7 @@ def sft(config: Config, workdir: Path) -> None:
     if setup.task.demonstration is None:
         raise ConfigError(f"config.task: {setup.task.name} has no demonstrations to imitate")
     check_start(setup, workdir)
+    first = _batches(setup, 0)  # before anything is written: a demonstration may be too long
     open_workdir(workdir, config, "sft")
     optimizer = make_optimizer(options.optimizer, options.num_steps)
     learning_rate = make_schedule(options.optimizer, options.num_steps)
@@ -42,7 +43,7 @@ def sft(config: Config, workdir: Path) -> None:
             return
         step = partial(train_step, setup.policy, imitation, optimizer, options.optimizer.microbatches, 1.0)
         update = jax.jit(partial(jax.lax.scan, step), donate_argnums=0)
-        batches = _batches(setup, done)
+        batches = _batches(setup, done) if done else first
         with open_record(workdir, options.num_steps, done, "warm start") as record:
             for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
                 clock = Clock()
@@ -72,7 +73,10 @@ def _batches(setup: Setup, first: int) -> Batch:
     demonstrations = [setup.task.demonstration(example, i) for i, example in enumerate(examples)]
     prompts = tasks.encode_batch(setup.tokenizer, [example.prompt for example in examples])
     responses = [[*ids, stop_token] for ids in tasks.encode_batch(setup.tokenizer, demonstrations)]
-    rows = layout(prompts, responses, config.rollout.max_prompt_length, config.rollout.max_response_length)
+    try:
+        rows = layout(prompts, responses, config.rollout.max_prompt_length, config.rollout.max_response_length)
+    except ValueError as error:
+        raise ConfigError(f"config.rollout: {error}") from error
     rows = jax.tree.map(lambda x: x.reshape(count, size, *x.shape[1:]), rows)
     sharding = jax.sharding.NamedSharding(setup.mesh, jax.sharding.PartitionSpec(None, ("data", "fsdp")))
     return jax.device_put(rows, sharding)
