@@ -5,8 +5,8 @@ behind the names live in `rlvr_jax.verifiers`.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Split = Literal["train", "heldout"]
@@ -43,6 +43,7 @@ class Task:
         None for tasks without demonstrations.
       alphabet: the characters that prompts and demonstrations are made of, for `character_tokenizer`; None for tasks
         whose text may hold any character, which need the byte tokenizer or that of a pretrained model.
+      verifier_options: keyword arguments of the verifier, the same for every example.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Task:
     num_examples: Callable[[Split], int | None]
     demonstration: Callable[[Example, int], str] | None = None
     alphabet: str | None = None
+    verifier_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def draw(*path: str | int) -> int:

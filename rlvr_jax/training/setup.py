@@ -90,7 +90,7 @@ def _check_prompts(config: Config, task: Task, tokenizer: Any) -> None:
 
 def _check_reward(config: Config, task: Task) -> None:
     """A verifier gives all of its parts in every verdict, so the verdict on nothing tells which there are."""
-    parts = verify(task.verifier, "", task.example("train", 0).reference).parts
+    parts = verify(task.verifier, "", task.example("train", 0).reference, **task.verifier_options).parts
     for name, _ in config.reward:
         if name not in TERMS and name not in parts:
             known = ", ".join([*TERMS, *sorted(parts)])

@@ -10,4 +10,4 @@ from rlvr_jax.verifiers.verdict import Verdict
 
 def judge(pool: Pool, task: Task, trajectories: Sequence[Trajectory]) -> list[Verdict]:
     """The verdict on each trajectory's text, against the reference of its own example."""
-    return pool.judge([Job(task.verifier, t.text, t.example.reference) for t in trajectories])
+    return pool.judge([Job(task.verifier, t.text, t.example.reference, task.verifier_options) for t in trajectories])
