@@ -1,0 +1,172 @@
+"""Judges completions from JSON Lines with a verifier: one output line for each input line, in order.
+
+    python -m experiments.verify --kind=gsm8k --input=pairs.jsonl --output=verdicts.jsonl
+    cat pairs.jsonl | python -m experiments.verify --kind=gsm8k --input=- --output=- > verdicts.jsonl
+
+Input  {"id"?, "completion": text, "reference": what the kind takes}
+Output {"id", "score": 0 to 1, "parts": {name: number}, "answer", "reason", "error"}
+A line that is no record gets an error with its number, the rest is judged. docs/verifiers.md describes both records.
+The output appears when it is whole; until then, and after a failure, OUTPUT.partial holds the verdicts so far.
+"""
+
+import contextlib
+import inspect
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from experiments import command
+from rlvr_jax.config import VerifierConfig
+from rlvr_jax.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from rlvr_jax.verifiers.pool import Pool
+
+_DEFAULTS = VerifierConfig()
+_KIND = flags.DEFINE_string("kind", None, "Which verifier, see docs/verifiers.md.")
+_INPUT = flags.DEFINE_string("input", None, "JSON Lines to judge; - reads from stdin.")
+_OUTPUT = flags.DEFINE_string("output", None, "File of the verdicts, replaced if it exists; - writes to stdout.")
+_OPTIONS = flags.DEFINE_string("options", "{}", "Keyword arguments of the verifier, a JSON object.")
+_WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "Processes that judge; 0 judges here, without limits.")
+_TIMEOUT = flags.DEFINE_float("timeout", _DEFAULTS.timeout, "Seconds that one completion may take.")
+_MEMORY = flags.DEFINE_integer("memory_mib", _DEFAULTS.memory_mib, "Address space of one process.")
+
+
+def main() -> None:
+    from rlvr_jax.reporting.progress import bar
+    from rlvr_jax.verifiers.records import encode, judge_lines, line_batches
+
+    kind, options = _kind_and_options()
+    done = errors = 0
+    score = 0.0
+    try:
+        with (
+            _input(_INPUT.value) as file,
+            _pool() as pool,
+            _output(_OUTPUT.value) as write,
+            bar(_count_lines(file), 0, f"verify {kind}", "line") as progress,
+        ):
+            for lines in line_batches(file):
+                records = judge_lines(pool, kind, lines, options, done + 1)
+                write(b"".join(map(encode, records)))
+                done += len(records)
+                errors += sum(record["error"] is not None for record in records)
+                score += sum(record["score"] for record in records)
+                progress.update(len(records))
+    except KeyboardInterrupt:
+        stopped = RunError(f"interrupted after {done} lines" + _whereabouts())
+        stopped.status = 130
+        raise stopped from None
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"after {done} lines: {error}" + _whereabouts()) from error
+    mean = f", mean score {score / done:.4f}" if done else ""
+    print(f"{done} lines, {errors} of them with an error{mean}", file=sys.stderr)
+
+
+def _kind_and_options() -> tuple[str, dict[str, Any]]:
+    from rlvr_jax.verifiers import verifier_of
+
+    try:
+        verifier = verifier_of(_KIND.value)
+    except ValueError as error:
+        raise ConfigError(f"--kind: {error}") from None
+    try:
+        options = json.loads(_OPTIONS.value)
+    except ValueError as error:
+        raise ConfigError(f"--options={_OPTIONS.value}: no JSON: {error}") from None
+    if not isinstance(options, dict):
+        raise ConfigError(f"--options={_OPTIONS.value}: not a JSON object such as {{}}")
+    signature = inspect.signature(verifier)
+    try:
+        signature.bind("completion", "reference", **options)
+    except TypeError as error:
+        _, _, *known = signature.parameters
+        raise ConfigError(f"--options: {error}; {_KIND.value} takes {', '.join(known) or 'none'}") from None
+    return _KIND.value, options
+
+
+def _pool() -> "Pool":
+    from rlvr_jax.verifiers.pool import Pool
+
+    try:
+        return Pool(_WORKERS.value, _TIMEOUT.value, _MEMORY.value << 20)
+    except ValueError as error:
+        raise ConfigError(f"--workers, --timeout or --memory_mib: {error}") from error
+
+
+@contextlib.contextmanager
+def _input(name: str) -> Iterator[io.BufferedIOBase]:
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    path = Path(name).expanduser()
+    if _OUTPUT.value != "-" and path.resolve() == Path(_OUTPUT.value).expanduser().resolve():
+        raise ConfigError(f"--input and --output are both {name}; give the verdicts a file of their own")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ConfigError(f"--input={name}: {error.strerror}") from error
+    with file:
+        yield file
+
+
+def _count_lines(file: io.BufferedIOBase) -> int | None:
+    """How many lines lie ahead, for the progress bar; None where that isn't known or nobody sees the bar."""
+    if not (sys.stderr.isatty() and file.seekable()):
+        return None
+    count, last = 0, b"\n"
+    while block := file.read(1 << 20):
+        count, last = count + block.count(b"\n"), block[-1:]
+    file.seek(0)
+    return count + (last != b"\n")
+
+
+@contextlib.contextmanager
+def _output(name: str) -> Iterator[Callable[[bytes], None]]:
+    """A function that writes. A file gets its name only when all is written: until then it is called `*.partial`."""
+    if name == "-":
+        yield _write_to_stdout
+        return
+    path, partial = Path(name).expanduser(), Path(_partial(name))
+    if path.is_dir():
+        raise ConfigError(f"--output={name} is a folder")
+    try:
+        file = partial.open("wb")
+    except OSError as error:
+        raise ConfigError(f"--output={name}: can't write {partial}: {error.strerror}") from error
+    with file:
+
+        def write(data: bytes) -> None:
+            file.write(data)
+            file.flush()  # whoever looks at the file sees whole lines
+
+        yield write
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _write_to_stdout(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
+        raise OSError("nobody reads the output any more") from None
+
+
+def _partial(name: str) -> str:
+    return str(Path(name).expanduser()) + ".partial"
+
+
+def _whereabouts() -> str:
+    return "" if _OUTPUT.value == "-" else f"; their verdicts are in {_partial(_OUTPUT.value)}"
+
+
+if __name__ == "__main__":
+    command.run(main, required=("kind", "input", "output"))
