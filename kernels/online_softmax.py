@@ -1,0 +1,114 @@
+"""One step of the online softmax: attention to one block of keys, merged into what earlier blocks gave.
+
+Every attention kernel, of training and of decoding, on every back end, is a loop over this function in a fixed order of
+blocks. So a query that meets the same blocks in the same order gets the same result, whatever else its tile holds.
+
+Scores are in base 2: exp(x) is 2 ** (x * log2(e)), and the hardware has 2 ** x. Callers fold log2(e) and the softmax
+scale into the query once (or give both as `scale`).
+
+Source: Milakov and Gimelshein 2018 (arXiv:1805.02867), algorithm 3; blocks: Dao 2023 (arXiv:2307.08691), algorithm 1.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+LOG2_E = math.log2(math.e)
+# A masked score, and where the running maximum starts. The second is above the first, so a masked score has the weight
+# 2 ** -huge = 0 even in a row that has seen no key yet, and a block without visible keys changes no bit.
+MASKED_SCORE, NO_SCORE = -1e30, -5e29
+
+
+class Carry(NamedTuple):
+    """State of a tile of rows, in float32.
+
+    `maximum` and `total` are columns, or a column repeated to the width of a vector register: there, broadcasting a
+    column costs a permutation each time.
+    """
+
+    maximum: jax.Array  # [rows, width]: highest score so far
+    total: jax.Array  # [rows, width]: sum of 2 ** (score - maximum)
+    weighted: jax.Array  # [rows, dim]: the same weights times the values
+
+
+def start(rows: int, dim: int, width: int = 1) -> Carry:
+    """The state before any key."""
+    column = (rows, width)
+    return Carry(jnp.full(column, NO_SCORE), jnp.zeros(column), jnp.zeros((rows, dim)))
+
+
+def dot(x: jax.Array, y: jax.Array, contract: tuple[int, int]) -> jax.Array:
+    """Matrix product over one axis of each; float32 operands in full precision, float32 result."""
+    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+    dimensions = (((contract[0],), (contract[1],)), ((), ()))
+    return jax.lax.dot_general(x, y, dimensions, precision=precision, preferred_element_type=jnp.float32)
+
+
+def spread(column: jax.Array, width: int) -> jax.Array:
+    """A column, repeated to some width already or not, for arithmetic with `width` columns."""
+    have = column.shape[1]
+    if have == 1 or have == width:
+        return column
+    return column[:, :width] if width < have else jnp.tile(column, (1, width // have))
+
+
+def cap(scores: jax.Array, soft_cap: float | None) -> jax.Array:
+    """Scores in base 2, smoothly held inside +-soft_cap (of natural units) as Gemma 2 does (arXiv:2408.00118)."""
+    return scores if soft_cap is None else soft_cap * LOG2_E * jnp.tanh(scores / (soft_cap * LOG2_E))
+
+
+def step(
+    carry: Carry,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    scale: float = 1.0,
+    soft_cap: float | None = None,
+) -> Carry:
+    """Attends to one more block.
+
+    Args:
+      carry: from `start` or the step before.
+      query: [rows, dim].
+      key, value: [keys, dim].
+      mask: [rows, keys], True where a row reads a key; None when all do.
+      scale: from products of query and key to scores in base 2.
+      soft_cap: see `cap`.
+    """
+    scores = dot(query, key, (1, 1))
+    if scale != 1.0:
+        scores = scores * scale
+    scores = cap(scores, soft_cap)
+    if mask is not None:
+        scores = jnp.where(mask, scores, MASKED_SCORE)
+    maximum = jnp.maximum(carry.maximum, scores.max(axis=1, keepdims=True))
+    weights = jnp.exp2(scores - spread(maximum, scores.shape[1]))
+    shrink = jnp.exp2(carry.maximum - maximum)
+    total = carry.total * shrink + weights.sum(axis=1, keepdims=True)
+    products = dot(weights.astype(value.dtype), value, (1, 0))
+    return Carry(maximum, total, carry.weighted * spread(shrink, value.shape[1]) + products)
+
+
+def merge(first: Carry, second: Carry) -> Carry:
+    """The state after the keys of both; for keys that were read apart, such as a shared prefix."""
+    maximum = jnp.maximum(first.maximum, second.maximum)
+    shrinks = [jnp.exp2(x.maximum - maximum) for x in (first, second)]
+    total = first.total * shrinks[0] + second.total * shrinks[1]
+    dim = first.weighted.shape[1]
+    weighted = first.weighted * spread(shrinks[0], dim) + second.weighted * spread(shrinks[1], dim)
+    return Carry(maximum, total, weighted)
+
+
+def finish(carry: Carry) -> tuple[jax.Array, jax.Array]:
+    """The output [rows, dim], and log2 of the sum of 2 ** score [rows, width].
+
+    A row that read no key gets 0 and a huge sum, so that its weights come out as 0 in the gradients.
+    """
+    empty = carry.total == 0
+    total = jnp.where(empty, 1.0, carry.total)
+    log_sum = jnp.where(empty, -NO_SCORE, carry.maximum + jnp.log2(total))
+    return carry.weighted * spread(1.0 / total, carry.weighted.shape[1]), log_sum

@@ -1,0 +1,206 @@
+"""Which keys a query may read, and which blocks of them a kernel must visit.
+
+One rule serves causal, packed, windowed and shared-prefix (tree) attention. Every token of a row has a position, a
+segment id and the id of a parent segment; a query reads the keys at or before its own place in the row that belong to
+its segment or to its parent, and that lie inside the window. With no parents this is packed causal attention. With the
+prompt as parent of the G responses behind it, the prompt is stored and computed once, and a response sees the prompt
+and itself.
+
+A schedule lists, for each block of queries, the blocks of keys in which any query reads any key, and marks those that
+are read by every query in full and so need no mask. The transposed list, by blocks of keys, serves the gradients of
+keys and values. It depends on ids only: build it once per batch, inside jit and outside the loop over layers.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+# A step's flags: it is a real one, the first or last of its outer block, needs the mask.
+LIVE, FIRST, LAST, MASKED = 1, 2, 4, 8
+# Rows of `Schedule.ids`, in the order in which the kernels read them. There are eight, as a TPU register has.
+KEY_SEGMENT, KEY_POSITION, QUERY_SEGMENT, QUERY_PARENT, QUERY_OLDEST = range(5)
+ID_ROWS = 8
+NOBODY = -1  # segment of a query that reads nothing, and parent of one that has none: no key has it
+
+
+def visible(query_ids, key_ids, query_index, key_index, *, tree: bool, window: bool):
+    """The rule, for anything that broadcasts: True where a query reads a key.
+
+    Args:
+      query_ids: (segment, parent, oldest position) as in rows `QUERY_*` of `Schedule.ids`.
+      key_ids: (segment, position) as in rows `KEY_*`.
+      query_index, key_index: places in the row.
+      tree, window: False saves the comparison with the parent, with the oldest position.
+    """
+    segment, parent, oldest = query_ids
+    key_segment, key_position = key_ids
+    reads = segment == key_segment
+    if tree:
+        reads |= parent == key_segment
+    reads &= key_index <= query_index
+    if window:
+        reads &= key_position >= oldest
+    return reads
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["outer", "inner", "flags", "starts"], meta_fields=[])
+@dataclass(frozen=True)
+class Steps:
+    """The pairs of blocks that a kernel visits, in order; all pairs of one outer block are neighbours.
+
+    Attributes:
+      outer, inner: block numbers. After a row's last real step they repeat it, so that nothing is fetched for them.
+      flags: sum of `LIVE`, `FIRST`, `LAST`, `MASKED`; 0 after the last real step.
+      starts: the step at which each outer block begins; the last entry is the number of real steps.
+    """
+
+    outer: Int[Array, "batch steps"]
+    inner: Int[Array, "batch steps"]
+    flags: Int[Array, "batch steps"]
+    starts: Int[Array, "batch blocks_and_one"]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["ids", "by_query", "by_key"],
+    meta_fields=["time", "block_q", "block_k", "window", "packed", "tree"],
+)
+@dataclass(frozen=True)
+class Schedule:
+    """What the kernels know of a batch besides its vectors. Every array has the batch first.
+
+    Attributes:
+      ids: row by row the values that `visible` compares; padded in time to whole blocks.
+      by_query, by_key: the steps with blocks of queries, of keys outside.
+      time: length of the rows before padding.
+      block_q, block_k: tokens in a block.
+      window: as given to `make_schedule`.
+      packed, tree: whether segment ids, parents were given.
+    """
+
+    ids: Int[Array, "batch rows padded_time"]
+    by_query: Steps
+    by_key: Steps
+    time: int = field(metadata={"static": True})
+    block_q: int
+    block_k: int
+    window: int | None
+    packed: bool
+    tree: bool
+
+
+def make_schedule(
+    positions: Int[Array, "batch time"],
+    segment_ids: Int[Array, "batch time"] | None = None,
+    parents: Int[Array, "batch time"] | None = None,
+    *,
+    window: int | None = None,
+    block_q: int = 256,
+    block_k: int = 512,
+) -> Schedule:
+    """The schedule of a batch of rows.
+
+    A row's positions rise along each segment and go on from its parent's; a parent lies before its children. Blocks
+    are skipped exactly where ids ascend along the row, as packing leaves them; in any other order the result is the
+    same and some blocks are visited in vain.
+
+    Args:
+      positions: of each token in its own sequence.
+      segment_ids: 0 for padding, which reads nothing and is read by nobody. None: each row is one sequence.
+      parents: the segment that a token's segment continues, 0 for none. None: no token has one.
+      window: a query reads keys less than this many positions back. None: all.
+      block_q, block_k: queries and keys in a block; one must be a multiple of the other. Larger blocks need fewer
+        steps and more memory, and skip less.
+
+    Raises:
+      ValueError: sizes are not positive, blocks that don't fit each other, parents without segment ids.
+    """
+    if min(block_q, block_k) < 1 or max(block_q, block_k) % min(block_q, block_k):
+        raise ValueError(f"block_q={block_q} and block_k={block_k}: one must be a multiple of the other")
+    if window is not None and window < 1:
+        raise ValueError(f"window={window}: a token reads at least itself; None for no window")
+    if parents is not None and segment_ids is None:
+        raise ValueError("parents name segments: give segment_ids too")
+    time, packed, tree = positions.shape[1], segment_ids is not None, parents is not None
+    segment_ids = jnp.ones_like(positions) if segment_ids is None else segment_ids
+    parents = jnp.zeros_like(positions) if parents is None else parents
+    padding = ((0, 0), (0, -time % max(block_q, block_k)))
+    segment, parent, position = (jnp.pad(x.astype(jnp.int32), padding) for x in (segment_ids, parents, positions))
+
+    active, full = _pairs(segment, parent, position, window, block_q, block_k)
+    oldest = jnp.full_like(position, -(2**30)) if window is None else position - window + 1
+    rows = [segment, position, jnp.where(segment, segment, NOBODY), jnp.where(parent, parent, NOBODY), oldest]
+    ids = jnp.stack(rows + [jnp.zeros_like(segment)] * (ID_ROWS - len(rows)), axis=1)
+    # No more pairs than these can be visible, as a query reads no key behind its own place.
+    capacity = int(np.sum(_causal(active.shape[1:], block_q, block_k)))
+    by_query = _steps(active, full, capacity)
+    by_key = _steps(active.swapaxes(1, 2), full.swapaxes(1, 2), capacity)
+    return Schedule(ids, by_query, by_key, time, block_q, block_k, window, packed, tree)
+
+
+def _causal(blocks: tuple[int, int], block_q: int, block_k: int) -> np.ndarray:
+    """True where a block of queries has a token at or behind the first of a block of keys."""
+    last, first = (np.arange(blocks[0]) + 1) * block_q - 1, np.arange(blocks[1]) * block_k
+    return last[:, None] >= first
+
+
+def _pairs(
+    segment: Int[Array, "batch time"],
+    parent: Int[Array, "batch time"],
+    position: Int[Array, "batch time"],
+    window: int | None,
+    block_q: int,
+    block_k: int,
+) -> tuple[Bool[Array, "batch q_blocks k_blocks"], Bool[Array, "batch q_blocks k_blocks"]]:
+    """Whether a pair of blocks must be visited, and whether every query in it reads every key.
+
+    Each query is compared with the bounds of the ids in each block of keys: time * blocks comparisons.
+    """
+    batch, time = segment.shape
+    keys = segment.reshape(batch, 1, -1, block_k)  # [batch, 1, k_blocks, block_k]; one of queries below
+    key_positions = position.reshape(keys.shape)
+    nothing = jnp.iinfo(jnp.int32).max
+    low = jnp.where(keys, keys, nothing).min(-1)
+    high = keys.max(-1)
+    newest = jnp.where(keys, key_positions, -nothing // 2).max(-1)
+    oldest = key_positions.min(-1)
+    one_segment = (keys.min(-1) == high) & (high > 0)
+    first = np.arange(0, time, block_k)
+    index = np.arange(time)[:, None]
+    segment, parent, position = segment[..., None], parent[..., None], position[..., None]  # [batch, time, 1]
+
+    own = (segment > 0) & (segment >= low) & (segment <= high)
+    prefix = (segment > 0) & (parent > 0) & (parent >= low) & (parent <= high)
+    some = (own | prefix) & (first <= index)
+    every = one_segment & ((segment == high) | ((segment > 0) & (parent == high))) & (first + block_k - 1 <= index)
+    if window is not None:
+        some &= position - newest < window
+        every &= position - oldest < window
+    by_block = (batch, time // block_q, block_q, time // block_k)
+    active, full = some.reshape(by_block).any(2), every.reshape(by_block).all(2)
+    # The diagonal is always visited: every block of the outputs must be written once.
+    q_start, k_start = np.arange(0, time, block_q)[:, None], np.arange(0, time, block_k)
+    diagonal = (q_start < k_start + block_k) & (k_start < q_start + block_q)
+    return active | diagonal, full
+
+
+def _steps(active: Bool[Array, "batch outer inner"], full: Bool[Array, "batch outer inner"], capacity: int) -> Steps:
+    """The active pairs in order, at most `capacity` of them in a row."""
+    batch, _, inner = active.shape
+    flat = active.reshape(batch, -1)
+    count = flat.sum(-1, keepdims=True, dtype=jnp.int32)
+    pairs = jax.vmap(lambda row: jnp.nonzero(row, size=capacity, fill_value=0)[0])(flat).astype(jnp.int32)
+    step = jnp.arange(capacity, dtype=jnp.int32)
+    live = step < count
+    pairs = jnp.take_along_axis(pairs, jnp.minimum(step, count - 1), axis=1)
+    outer = pairs // inner
+    first = outer != jnp.roll(outer, 1, axis=1).at[:, 0].set(-1)
+    last = (outer != jnp.roll(outer, -1, axis=1).at[:, -1].set(-1)) | (step == count - 1)
+    masked = ~jnp.take_along_axis(full.reshape(batch, -1), pairs, axis=1)
+    flags = jnp.where(live, LIVE + FIRST * first + LAST * last + MASKED * masked, 0).astype(jnp.int32)
+    starts = jnp.pad(active.sum(-1, dtype=jnp.int32).cumsum(-1, dtype=jnp.int32), ((0, 0), (1, 0)))
+    return Steps(outer, pairs % inner, flags, starts)
