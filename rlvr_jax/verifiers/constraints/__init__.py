@@ -1,0 +1,112 @@
+"""Constraints on a response's form: the instructions of IFEval, and those of IFBench that are clear without its code.
+
+The reference is what a line of IFEval's files says: `{"prompt", "instruction_id_list", "kwargs"}`. Its 25 instructions
+are in `ifeval`, with what they decide oddly; those of IFBench, and which of them are left out, in `ifbench`.
+
+A response follows an instruction strictly if the check of that instruction says so. It follows it loosely if any of
+eight variants does: the response with or without its first line, with or without its last line, with or without its
+asterisks. So `Sure, here you are:` before the answer, or emphasis in it, is not held against it. A blank text follows
+nothing. Neither publication says what follows from a response of unlimited length; here one longer than `MAX_LENGTH`
+follows nothing, which bounds the time of a judgement.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from rlvr_jax.verifiers.constraints import ifbench, ifeval
+from rlvr_jax.verifiers.constraints.arguments import bind
+from rlvr_jax.verifiers.verdict import Verdict
+
+MAX_LENGTH = 200_000  # characters of a response, more than 40,000 words
+
+CHECKS: Mapping[str, Callable[..., bool]] = {**ifeval.CHECKS, **ifbench.CHECKS}
+
+_Follows = Callable[[str], bool]
+
+
+def _instruction(index: int, name: Any, kwargs: Any) -> _Follows:
+    """The check of one instruction with its arguments."""
+    if not isinstance(name, str) or name not in CHECKS:
+        why = f": {ifbench.LEFT_OUT[name]}" if isinstance(name, str) and name in ifbench.LEFT_OUT else ""
+        raise ValueError(f"instruction {index} is {name!r}, which is not among the known ones{why}")
+    check = CHECKS[name]
+    try:
+        arguments = bind(check, kwargs)
+    except ValueError as error:
+        raise ValueError(f"instruction {index}, {name}: {error}") from None
+    return lambda text: bool(text.strip()) and check(text, **arguments)
+
+
+def _instructions(reference: Any) -> tuple[list[str], list[_Follows]]:
+    """The names and the checks of a reference's instructions."""
+    names, kwargs = (
+        (reference.get("instruction_id_list"), reference.get("kwargs")) if isinstance(reference, Mapping) else (0, 0)
+    )
+    if not (
+        isinstance(names, Sequence)
+        and not isinstance(names, str)
+        and isinstance(kwargs, Sequence)
+        and len(names) == len(kwargs) > 0
+    ):
+        raise ValueError(
+            'the reference of a constraints example is {"prompt": str, "instruction_id_list": [str, …], "kwargs": '
+            f"[{{…}}, …]}} with as many kwargs as instructions, at least one, not {repr(reference)[:200]}"
+        )
+    return list(names), [_instruction(i, name, kwargs[i]) for i, name in enumerate(names)]
+
+
+def variants(response: str) -> list[str]:
+    """The texts of which one must follow an instruction, for the response to follow it loosely; itself comes first."""
+    lines = response.split("\n")
+    shortened = [response] + ["\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1])]
+    return list(dict.fromkeys(shortened + [text.replace("*", "") for text in shortened]))
+
+
+def after_thinking(completion: str) -> str:
+    """What follows the last `</think>`; nothing while the thinking has not ended, all where there was none."""
+    _, ended, answer = completion.rpartition("</think>")
+    return answer if ended or "<think>" not in completion else ""
+
+
+def verify(
+    completion: str,
+    reference: Mapping[str, Any],
+    *,
+    score: Literal["all", "share"] = "all",
+    mode: Literal["strict", "loose"] = "strict",
+    thinking: bool = False,
+) -> Verdict:
+    """Judges whether the completion follows the instructions of the reference.
+
+    Args:
+      completion: the response.
+      reference: `{"prompt", "instruction_id_list", "kwargs"}`; keys of kwargs that are null don't count.
+      score: "all" scores 1 if every instruction is followed (IFEval's accuracy at prompt level), "share" gives the
+        share of instructions that are.
+      mode: which of the two judgements the score takes.
+      thinking: whether the policy thinks in `<think>…</think>` first; then only what follows is the response.
+
+    Parts: `strict` and `loose` (every instruction is followed), and the same of each instruction under its index:
+    `strict/0`, `loose/0`, …
+
+    Raises:
+      ValueError: an option is not one of those above, the reference has another shape, names an instruction that is
+        not in `CHECKS`, or its kwargs are not those of the instruction.
+    """
+    if score not in ("all", "share") or mode not in ("strict", "loose"):
+        raise ValueError(f"score must be 'all' or 'share' and mode 'strict' or 'loose', not {score!r} and {mode!r}")
+    names, follows = _instructions(reference)
+    response = after_thinking(completion) if thinking else completion
+    too_long = len(response) > MAX_LENGTH
+    texts = [] if too_long else variants(response)
+    strict = [any(map(check, texts[:1])) for check in follows]
+    loose = [followed or any(map(check, texts[1:])) for followed, check in zip(strict, follows, strict=True)]
+    parts = {"strict": float(all(strict)), "loose": float(all(loose))}
+    for i in range(len(names)):
+        parts |= {f"strict/{i}": float(strict[i]), f"loose/{i}": float(loose[i])}
+    followed = strict if mode == "strict" else loose
+    missed = [f"{i} ({name})" for i, name in enumerate(names) if not followed[i]]
+    value = parts[mode] if score == "all" else sum(followed) / len(followed)
+    if too_long:
+        return Verdict(0.0, parts, reason=f"the response has {len(response)} characters, more than {MAX_LENGTH}")
+    return Verdict(value, parts, reason=f"not followed: {', '.join(missed)}" if missed else "all followed")
