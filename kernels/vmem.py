@@ -1,6 +1,5 @@
 """Whether a kernel's blocks fit a TPU core's vector memory, told before the compiler fails on them."""
 
-import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import tpu as pltpu
 
