@@ -3,7 +3,7 @@
 Each check takes the response and the instruction's kwargs, and says whether the response follows it. They decide as
 the published checker does, odd decisions included, so that scores compare:
 
-- `number_bullet_lists` counts every line that starts with `-`, dividers such as `---` too, and is exact, not "at least".
+- `number_bullet_lists` is exact, not "at least", and counts every line that starts with `-`, dividers too.
 - `number_highlighted_sections` counts `**bold**` for the empty `**` it may begin with, and again as a bold section.
 - `title` takes all from the first `<<` to the last `>>` of a line for one title.
 - `nth_paragraph_first_word` counts the paragraphs that are not blank, but finds the n-th among all of them.

@@ -14,40 +14,37 @@ _WORD = re.compile(r"\w+")
 
 # An end of a sentence, perhaps: its marks, and the quotes, brackets and asterisks that close after them. Possessive,
 # and what follows is looked at outside of the expression: a long run of marks is read once.
-_END = re.compile(r"([.!?]++)[\"'”’)\]}*]*+")
-_BESIDE = "\"'”’)]}*([{;:@"  # may follow the marks without a space
-_BEFORE = re.compile(r"[\w.,]+\Z")  # the word that the mark belongs to, as far back as its last other character
-_LONGEST_WORD = 40  # characters that are looked at before a mark
+_END = re.compile(r"([.!?]++)[\"'\u201d\u2019)\]}*]*+")
+_BESIDE = "\"'\u201d\u2019)]}*([{;:@"  # may follow the marks without a space
+_BEFORE = re.compile(r"[\w.,'\u2019-]+\Z")  # the word that the marks belong to
+_LONGEST_WORD = 40  # characters that are looked at before and after the marks
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _DOTTED = re.compile(r"[a-z](?:\.[a-z])+")  # u.s, p.m, i.e
 
-_ABBREVIATIONS = frozenset(
-    "adm ave bros capt col corp cos dr ft gen gov hon inc jr lt ltd maj messrs mr mrs ms mt prof rep rev sen sgt sr st "
-    "vs jan feb aug sept sep oct nov dec ph.d "
-    "ala ariz calif colo conn fla ill kan mich minn nev okla ore pa tenn va wash wis".split()
-)
+_ABBREVIATED = """
+    adm ave bros capt col corp cos dr ft gen gov hon inc jr lt ltd maj messrs mr mrs ms mt prof rep rev sen sgt sr st vs
+    jan feb aug sept sep oct nov dec ala ariz calif colo conn fla ill kan mich minn nev okla ore pa tenn va wash wis
+    ph.d
+"""
+_ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 _NOT_ABBREVIATED = frozenset({"e.g", "i.e", "p.s", "p.p.s"})  # NLTK's model does not know them
-# Words that start a sentence when they are capitalised: they are not part of names.
-_STARTERS = frozenset(
-    "a after all also although an and another any as at because before being both but by can despite did do during each "
-    "even every few finally first for from further he her here his how however i if in indeed instead is it its just "
-    "last later let like many meanwhile more moreover most my nevertheless no nor not now of on once one only or other "
-    "others our over people please perhaps she similarly since so some soon still such than thank that the their then "
-    "there therefore these they this those though through thus to today together two under unless until was we well "
-    "were what when where whether which while who whose why will with without would yes yet you your".split()
-)
+_STARTING = """
+    a after all also although an and another any as at because before being both but by can despite did do during each
+    even every few finally first for from further he her here his how however i if in indeed instead is it its just
+    last later let like many meanwhile more moreover most my nevertheless no nor not now of on once one only or other
+    others our over people please perhaps she similarly since so some soon still such than thank that the their then
+    there therefore these they this those though through thus to today together two under unless until was we well
+    were what when where whether which while who whose why will with without would yes yet you your
+"""
+_STARTERS = frozenset(_STARTING.split())  # start a sentence when they are capitalised: they are not part of names
 
 # Tokens in the manner of the Penn Treebank: punctuation stands alone, but for hyphens, apostrophes, and the points,
 # commas and colons inside of numbers and names.
-_TOKEN = re.compile(
-    r"\.{2,}|--|[;@#$%&?!*()\[\]{}<>\"«»“”‘’„]|[:,](?![0-9])"
-    r"|(?:[^\s.:,;@#$%&?!*()\[\]{}<>\"«»“”‘’„-]|\.(?!\.)|[:,](?=[0-9])|-(?!-))+"
-)
+_ALONE = r";@#$%&?!*()\[\]{}<>\"«»\u201c\u201d\u2018\u2019\u201e"
+_TOKEN = re.compile(rf"\.{{2,}}|--|[{_ALONE}]|[:,](?![0-9])|(?:[^\s.:,\-{_ALONE}]|\.(?!\.)|[:,](?=[0-9])|-(?!-))+")
 _CONTRACTION = re.compile(r"([^']++)('|'[smd]|'ll|'re|'ve)", re.IGNORECASE)
-_FUSED = {
-    **{"cannot": 3, "gimme": 3, "gonna": 3, "gotta": 3, "lemme": 3, "wanna": 3, "d'ye": 2, "more'n": 4},
-    **{"'tis": 2, "'twas": 2},
-}  # where Treebank tokens are cut that are written as one word
+# Where the Treebank cuts what is written as one word.
+_FUSED = {"cannot": 3, "gimme": 3, "gonna": 3, "gotta": 3, "lemme": 3, "wanna": 3, "more'n": 4, "'tis": 2, "'twas": 2}
 
 
 def count_words(text: str) -> int:
@@ -79,7 +76,9 @@ def _ends(text: str, match: re.Match) -> bool:
     numbers_a_line = initial and _at_line_start(text, before.start())  # A. Introduction
     if numbers_a_line or _NUMBER.fullmatch(last):
         return not after[:1].islower()
-    if initial or last in _ABBREVIATIONS:
+    if initial and not after:
+        return True
+    if initial or last.rpartition("-")[2] in _ABBREVIATIONS:
         return _starts_sentence(after)
     if _DOTTED.fullmatch(last) and last not in _NOT_ABBREVIATED:
         return _starts_sentence(after)
