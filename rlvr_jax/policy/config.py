@@ -1,22 +1,59 @@
 """The shape of a policy."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are changed, so that a policy reads further than it was first trained to.
+
+    Attributes:
+      type: "none", "linear" (positions divided by `factor`), "llama3" or "yarn" (low frequencies divided, high ones
+        kept); sources in `rotary.py`.
+      factor: by which low frequencies are divided.
+      original_length: window in tokens before the extension ("llama3", "yarn").
+      low_freq_factor, high_freq_factor: turns within `original_length` below which a frequency is divided, and above
+        which it is kept ("llama3").
+      beta_slow, beta_fast: the same for "yarn".
+      truncate: round the borders that these give outwards to whole frequencies ("yarn").
+      attention_factor: multiplies queries and keys; 0 for the paper's 0.1 ln(factor) + 1 ("yarn").
+    """
+
+    type: Literal["none", "linear", "llama3", "yarn"] = "none"
+    factor: float = 1.0
+    original_length: int = 0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_slow: float = 1.0
+    beta_fast: float = 32.0
+    truncate: bool = True
+    attention_factor: float = 0.0
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
     """A decoder-only transformer.
 
+    The defaults are Llama's layer. Patterns say what each layer does and are repeated: layer `i` takes entry
+    `i % len(pattern)`.
+
     Attributes:
       vocab_size: number of token ids; 0 takes the tokenizer's.
       num_layers, width, num_heads, num_kv_heads, head_dim, mlp_width: sizes; `num_kv_heads` divides `num_heads`.
       rope_theta: base of the rotary frequencies.
+      rope_scaling: how the frequencies are changed.
+      rope_pattern: which frequencies the layers turn queries and keys by: "scaled" (by `rope_scaling`), "unscaled", or
+        "none" for layers without positions.
+      window_pattern: how many tokens back the layers read, the token itself included; 0 for all.
+      norm_placement: RMS norms on the inputs of attention and MLP ("pre"), or on their outputs ("post", OLMo 2).
       norm_eps: epsilon of the RMS norms.
-      qk_norm: RMS-normalise queries and keys per head, before the rotation (Qwen3).
+      qk_norm: RMS-normalise queries and keys before the rotation, each "head" by itself (Qwen3) or the "full" width
+        of all heads together (OLMo 2).
       qkv_bias: add biases to queries, keys and values (Qwen2).
       tie_embeddings: the output head is the transposed embedding table.
-      max_length: the window: longest prompt plus response, in tokens.
+      max_length: longest prompt plus response, in tokens.
       init_scale: standard deviation of the initial embeddings, and of every weight matrix times sqrt(width / fan-in).
       dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are float32 always.
       param_dtype: storage dtype of the parameters. Updates are added to them in it: in bfloat16, small ones round away.
@@ -33,8 +70,12 @@ class PolicyConfig:
     head_dim: int = 16
     mlp_width: int = 128
     rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling = RopeScaling()
+    rope_pattern: tuple[Literal["scaled", "unscaled", "none"], ...] = ("scaled",)
+    window_pattern: tuple[int, ...] = (0,)
+    norm_placement: Literal["pre", "post"] = "pre"
     norm_eps: float = 1e-6
-    qk_norm: bool = False
+    qk_norm: Literal["none", "head", "full"] = "none"
     qkv_bias: bool = False
     tie_embeddings: bool = True
     max_length: int = 1024
@@ -43,3 +84,40 @@ class PolicyConfig:
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "full"] = "none"
     head_chunk: int = 0
+
+
+def problems(c: PolicyConfig) -> Iterator[str]:
+    """What makes a policy of this shape impossible, each as the text after "config.policy."."""
+    sizes = ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width", "max_length")
+    for name in (*sizes, "rope_theta", "norm_eps", "init_scale"):
+        if not getattr(c, name) > 0:  # catches nan, too
+            yield f"{name} must be above 0, not {getattr(c, name)}"
+    for name in ("vocab_size", "head_chunk"):
+        if getattr(c, name) < 0:
+            yield f"{name} must be 0 or more, not {getattr(c, name)}"
+    if c.num_kv_heads > 0 and c.num_heads % c.num_kv_heads:
+        yield f"num_kv_heads = {c.num_kv_heads} does not divide config.policy.num_heads = {c.num_heads}"
+    if c.head_dim % 2:
+        yield f"head_dim = {c.head_dim} must be even (rotary positions go in pairs)"
+    for name in ("rope_pattern", "window_pattern"):
+        if not getattr(c, name):
+            yield f"{name} has no entry; the plain one is {getattr(PolicyConfig, name)}"
+    if any(window < 0 for window in c.window_pattern):
+        yield f"window_pattern holds a negative number: {c.window_pattern}; 0 is for no window"
+    scaling = c.rope_scaling
+    if not scaling.factor >= 1:
+        yield f"rope_scaling.factor must be 1 or more, not {scaling.factor}"
+    if scaling.type in ("llama3", "yarn") and scaling.original_length <= 0:
+        yield f"rope_scaling.original_length must be above 0 for type {scaling.type!r}, not {scaling.original_length}"
+    if not 0 < scaling.low_freq_factor < scaling.high_freq_factor:
+        yield (
+            f"rope_scaling.low_freq_factor = {scaling.low_freq_factor} must be above 0 and below "
+            f"config.policy.rope_scaling.high_freq_factor = {scaling.high_freq_factor}"
+        )
+    if not 0 < scaling.beta_slow < scaling.beta_fast:
+        yield (
+            f"rope_scaling.beta_slow = {scaling.beta_slow} must be above 0 and below "
+            f"config.policy.rope_scaling.beta_fast = {scaling.beta_fast}"
+        )
+    if not scaling.attention_factor >= 0:
+        yield f"rope_scaling.attention_factor must be 0 or more, not {scaling.attention_factor}"

@@ -5,7 +5,7 @@ cache. Whether a token may read another follows from positions and segment ids a
 need no modes. `forward` with a tuple of layers instead of stacked ones (`unstack`) computes the same, unrolled.
 """
 
-import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, no_type_check
 
@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from rlvr_jax.kernels.attention import attention
 from rlvr_jax.policy.config import PolicyConfig
+from rlvr_jax.policy.layers import Layer, rms_norm
+from rlvr_jax.policy.rotary import rotary
 
 Params = Any  # {"embed", "layers", "norm", optionally "head"}
 
@@ -56,121 +57,6 @@ class Cache:
     prefix: KeyValues | None = None
 
 
-def _param(
-    module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str, ...], init: nn.initializers.Initializer
-):
-    config: PolicyConfig = module.config
-    init = nn.with_logical_partitioning(init, axes)
-    return module.param(name, init, shape, config.param_dtype).astype(config.dtype)
-
-
-def _weight_init(config: PolicyConfig, fan_in: int):
-    return nn.initializers.normal(config.init_scale * (config.width / fan_in) ** 0.5)
-
-
-def _product(x: Array, weight: Array, contract: int = 1) -> Array:
-    """Contracts the last `contract` axes of x with the first of weight, as one product of two matrices.
-
-    Written with more axes, the weight's gradient makes XLA's CPU back end transpose all activations (tiny model on
-    2 cores: 6.3 s for a training step instead of 2.5).
-    """
-    kept, inner = x.shape[: x.ndim - contract], weight.shape[:contract]
-    y = x.reshape(-1, math.prod(inner)) @ weight.reshape(math.prod(inner), -1)
-    return y.reshape(*kept, *weight.shape[contract:])
-
-
-def _rms_norm(x: Float[Array, "... dim"], scale: Float[Array, "dim"], eps: float) -> Float[Array, "... dim"]:
-    """Zhang & Sennrich 2019 (arXiv:1910.07467), eq. 4; statistics in float32."""
-    x32 = x.astype(jnp.float32)
-    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
-    return (x32 * scale.astype(jnp.float32)).astype(x.dtype)
-
-
-def _rotary(positions: Int[Array, "batch time"], dim: int, theta: float) -> tuple[Array, Array]:
-    """Cosines and sines `[batch, time, 1, dim / 2]`; Su et al. 2021 (arXiv:2104.09864), eq. 34."""
-    frequencies = theta ** (-jnp.arange(0, dim, 2, dtype=jnp.float32) / dim)
-    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def _rotate(x: Float[Array, "batch time heads dim"], cos: Array, sin: Array) -> Float[Array, "batch time heads dim"]:
-    """Rotates each pair (x[i], x[i + dim / 2]), the pairing that Llama-family checkpoints use."""
-    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
-
-
-class Attention(nn.Module):
-    """Grouped-query attention with rotary positions."""
-
-    config: PolicyConfig
-
-    @nn.compact
-    def __call__(self, x, rotary, own_mask, prefix_mask, own, prefix, size):
-        """Returns the output, and this layer's (keys, values) with the new tokens in them."""
-        c = self.config
-        projections = []
-        for name, heads, axis in [
-            ("q", c.num_heads, "heads"),
-            ("k", c.num_kv_heads, "kv"),
-            ("v", c.num_kv_heads, "kv"),
-        ]:
-            shape, axes = (c.width, heads, c.head_dim), ("embed", axis, "head_dim")
-            weight = _param(self, name, shape, axes, _weight_init(c, c.width))
-            y = _product(x, weight)
-            if c.qkv_bias:
-                y = y + _param(self, f"{name}_bias", shape[1:], axes[1:], nn.initializers.zeros)
-            projections.append(y)
-        query, key, value = projections
-        if c.qk_norm:
-            query = _rms_norm(
-                query, _param(self, "q_norm", (c.head_dim,), ("head_dim",), nn.initializers.ones), c.norm_eps
-            )
-            key = _rms_norm(key, _param(self, "k_norm", (c.head_dim,), ("head_dim",), nn.initializers.ones), c.norm_eps)
-        query, key = _rotate(query, *rotary) * c.head_dim**-0.5, _rotate(key, *rotary)
-        keys, values = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
-        if own is not None:
-            keys = jax.lax.dynamic_update_slice_in_dim(own[0], keys.astype(own[0].dtype), size, axis=3)
-            values = jax.lax.dynamic_update_slice_in_dim(own[1], values.astype(own[1].dtype), size, axis=2)
-        parts = ((keys, values, own_mask),)
-        if prefix is not None:
-            parts = ((*prefix, prefix_mask), *parts)
-        y = attention(query, parts)
-        axes = ("heads", "head_dim", "embed")
-        out = _param(self, "out", (c.num_heads, c.head_dim, c.width), axes, _weight_init(c, c.num_heads * c.head_dim))
-        return _product(y, out, contract=2), (keys, values)
-
-
-class Mlp(nn.Module):
-    """SwiGLU; Shazeer 2020 (arXiv:2002.05202), eq. 6."""
-
-    config: PolicyConfig
-
-    @nn.compact
-    def __call__(self, x):
-        c = self.config
-        gate = _param(self, "gate", (c.width, c.mlp_width), ("embed", "mlp"), _weight_init(c, c.width))
-        up = _param(self, "up", (c.width, c.mlp_width), ("embed", "mlp"), _weight_init(c, c.width))
-        down = _param(self, "down", (c.mlp_width, c.width), ("mlp", "embed"), _weight_init(c, c.mlp_width))
-        return _product(nn.silu(_product(x, gate)) * _product(x, up), down)
-
-
-class Layer(nn.Module):
-    """Pre-norm transformer layer."""
-
-    config: PolicyConfig
-
-    @nn.compact
-    def __call__(self, x, *attention_inputs):
-        c = self.config
-        norm = partial(_param, self, shape=(c.width,), axes=("embed",), init=nn.initializers.ones)
-        y, key_values = Attention(c, name="attention")(
-            _rms_norm(x, norm("attention_norm"), c.norm_eps), *attention_inputs
-        )
-        x = x + y
-        x = x + Mlp(c, name="mlp")(_rms_norm(x, norm("mlp_norm"), c.norm_eps))
-        return nn.with_logical_constraint(x, ("batch", "length", None)), key_values
-
-
 def _init_boxed(config: PolicyConfig, key: Array) -> Params:
     """Parameters, each in a box that carries the names of its axes."""
     normal, ones = nn.initializers.normal(config.init_scale), nn.initializers.ones
@@ -179,10 +65,10 @@ def _init_boxed(config: PolicyConfig, key: Array) -> Params:
     )
     x, positions = jnp.zeros((1, 1, config.width)), jnp.zeros((1, 1), jnp.int32)
     mask = jnp.ones((1, 1, 1), bool)
-    rotary = _rotary(positions, config.head_dim, config.rope_theta)
+    turns = rotary(config, "none", positions)
 
     def init_layer(layer):
-        inputs = (x, rotary, mask, None, None, None, 0)
+        inputs = (x, turns, mask, None, None, None, 0)
         return Layer(config).init(jax.random.fold_in(jax.random.fold_in(key, 2), layer), *inputs)["params"]
 
     layers = jax.lax.map(init_layer, jnp.arange(config.num_layers))  # compiles in half the time of jax.vmap
@@ -230,10 +116,78 @@ def empty_key_values(config: PolicyConfig, params: Params, batch: int, length: i
     return KeyValues(layers, zeros, zeros, jnp.zeros((), jnp.int32))
 
 
-def _may_read(positions, segment_ids, key_positions, key_segment_ids) -> Bool[Array, "batch time length"]:
-    """A token reads tokens of its own sequence up to its own position."""
+def _may_read(window, positions, segment_ids, key_positions, key_segment_ids) -> Bool[Array, "batch time length"]:
+    """A token reads tokens of its own sequence up to its own position, with a window only the last of them."""
     same = segment_ids[:, :, None] == key_segment_ids[:, None, :]
-    return same & (key_positions[:, None, :] <= positions[:, :, None]) & (key_segment_ids[:, None, :] != 0)
+    read = same & (key_positions[:, None, :] <= positions[:, :, None]) & (key_segment_ids[:, None, :] != 0)
+    if window:
+        read &= key_positions[:, None, :] > positions[:, :, None] - window
+    return read
+
+
+def _masks(positions, segment_ids, own: KeyValues | None, prefix: KeyValues | None, window: int):
+    """What the tokens may read of their own stretch and of the prefix."""
+    may_read = partial(_may_read, window, positions, segment_ids)
+    if own is None:
+        return may_read(positions, segment_ids), None
+    if prefix is None:
+        return may_read(own.positions, own.segment_ids), None
+    group = positions.shape[0] // prefix.positions.shape[0]
+    shared = (jnp.repeat(x, group, axis=0) for x in (prefix.positions, prefix.segment_ids))
+    return may_read(own.positions, own.segment_ids), may_read(*shared)
+
+
+def _append(own: KeyValues, positions, segment_ids) -> KeyValues:
+    """The cache with the places of new tokens; their keys and values come from the layers."""
+    write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=own.size, axis=1)
+    return own.replace(
+        positions=write(own.positions, positions),
+        segment_ids=write(own.segment_ids, segment_ids),
+        size=own.size + positions.shape[1],
+    )
+
+
+def _by_layer(pattern: Sequence[Any], num_layers: int, make: Callable[[Any], Any]) -> tuple[list[Any], list[int]]:
+    """What `make` gives for each distinct entry of a pattern, and which of these each layer takes."""
+    entries = [pattern[i % len(pattern)] for i in range(num_layers)]
+    distinct = sorted(set(entries))
+    return [make(entry) for entry in distinct], [distinct.index(entry) for entry in entries]
+
+
+def _remat(config: PolicyConfig, function: Callable, prevent_cse: bool) -> Callable:
+    if config.remat == "none":
+        return function
+    return jax.checkpoint(function, policy=_REMAT[config.remat], prevent_cse=prevent_cse)
+
+
+def _unrolled(config: PolicyConfig, layer: Callable, kinds, masks, x, inputs):
+    """One layer after the other; their inputs are tuples."""
+    (kinds, kind_of), (masks, mask_of), outputs = kinds, masks, []
+    for i in range(config.num_layers):
+        run = _remat(config, partial(layer, kinds[kind_of[i]], masks[mask_of[i]]), prevent_cse=True)
+        x, output = run(x, tuple(part and part[i] for part in inputs))
+        outputs.append(output)
+    return x, tuple(outputs)
+
+
+def _scanned(config: PolicyConfig, layer: Callable, kinds, masks, x, inputs):
+    """One layer's code for all; their inputs are stacked. Layers that differ in kind choose by a scanned index."""
+
+    def stack(options, indices):
+        if len(options) == 1:
+            return options[0], None
+        return jax.tree.map(lambda *x: jnp.stack(x), *options), jnp.array(indices)
+
+    def choose(options, index):
+        return options if index is None else jax.tree.map(lambda x: x[index], options)
+
+    (kinds, kind_of), (masks, mask_of) = stack(*kinds), stack(*masks)
+
+    def step(x, inputs):
+        *inputs, kind, mask = inputs  # chosen in here, so that the backward pass keeps the indices only
+        return layer(choose(kinds, kind), choose(masks, mask), x, tuple(inputs))
+
+    return jax.lax.scan(_remat(config, step, prevent_cse=False), x, (*inputs, kind_of, mask_of))
 
 
 def forward(
@@ -257,41 +211,22 @@ def forward(
     Returns:
       Final hidden states (after the last norm), and the cache with the new tokens in it (None without a cache).
     """
-    own = prefix = own_mask = prefix_mask = size = None
-    if cache is None:
-        own_mask = _may_read(positions, segment_ids, positions, segment_ids)
-    else:
-        own, prefix, size = cache.own, cache.prefix, cache.own.size
-        own = own.replace(
-            positions=jax.lax.dynamic_update_slice_in_dim(own.positions, positions, size, axis=1),
-            segment_ids=jax.lax.dynamic_update_slice_in_dim(own.segment_ids, segment_ids, size, axis=1),
-            size=size + tokens.shape[1],
-        )
-        own_mask = _may_read(positions, segment_ids, own.positions, own.segment_ids)
-        if prefix is not None:
-            group = tokens.shape[0] // prefix.positions.shape[0]
-            spread = lambda x: jnp.repeat(x, group, axis=0)  # noqa: E731
-            prefix_mask = _may_read(positions, segment_ids, spread(prefix.positions), spread(prefix.segment_ids))
-    rotary = _rotary(positions, config.head_dim, config.rope_theta)
+    own = prefix = None
+    if cache is not None:
+        own, prefix = _append(cache.own, positions, segment_ids), cache.prefix
+    kinds = _by_layer(config.rope_pattern, config.num_layers, lambda kind: rotary(config, kind, positions))
+    masks = _by_layer(config.window_pattern, config.num_layers, partial(_masks, positions, segment_ids, own, prefix))
 
-    def layer(x, inputs):
-        layer_params, layer_own, layer_prefix = inputs
-        attention_inputs = (rotary, own_mask, prefix_mask, layer_own, layer_prefix, size)
+    def layer(turn, masks, x, inputs):
+        layer_params, *stretches = inputs
+        attention_inputs = (turn, *masks, *stretches, cache and cache.own.size)
         x, key_values = Layer(config).apply({"params": layer_params}, x, *attention_inputs)
         return x, None if cache is None else key_values
 
-    if config.remat != "none":
-        layer = jax.checkpoint(layer, policy=_REMAT[config.remat], prevent_cse=isinstance(params["layers"], tuple))
     x = params["embed"].astype(config.dtype)[tokens]
     x = nn.with_logical_constraint(x, ("batch", "length", None))
     inputs = (params["layers"], own and own.layers, prefix and prefix.layers)
-    if isinstance(params["layers"], tuple):
-        key_values = []
-        for i in range(len(params["layers"])):
-            x, layer_key_values = layer(x, tuple(part and part[i] for part in inputs))
-            key_values.append(layer_key_values)
-        key_values = tuple(key_values)
-    else:
-        x, key_values = jax.lax.scan(layer, x, inputs)
-    hidden = _rms_norm(x, params["norm"], config.norm_eps)
+    run = _unrolled if isinstance(params["layers"], tuple) else _scanned
+    x, key_values = run(config, layer, kinds, masks, x, inputs)
+    hidden = rms_norm(x, params["norm"], config.norm_eps)
     return hidden, cache and cache.replace(own=own.replace(layers=key_values))

@@ -32,13 +32,53 @@ def in_float64(params):
 
 
 def _norm(x, scale, eps):
-    return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + eps) * scale
+    """Over the last axes, those of the scale."""
+    axes = tuple(range(-scale.ndim, 0))
+    return x / np.sqrt(np.mean(x**2, axis=axes, keepdims=True) + eps) * scale
 
 
-def _rotate(x, position, theta):
+def frequencies(config: PolicyConfig) -> tuple[list[float], float]:
+    """Scaled frequencies, one by one, and what the turned vectors are multiplied by."""
+    scaling, half = config.rope_scaling, config.head_dim // 2
+    plain = [config.rope_theta ** (-i / half) for i in range(half)]
+    if scaling.type == "none":
+        return plain, 1.0
+    if scaling.type == "linear":
+        return [f / scaling.factor for f in plain], 1.0
+    if scaling.type == "llama3":
+        scaled = []
+        for f in plain:
+            wavelength = 2 * np.pi / f
+            if wavelength > scaling.original_length / scaling.low_freq_factor:
+                scaled.append(f / scaling.factor)
+            elif wavelength < scaling.original_length / scaling.high_freq_factor:
+                scaled.append(f)
+            else:
+                smooth = scaling.original_length / wavelength - scaling.low_freq_factor
+                smooth /= scaling.high_freq_factor - scaling.low_freq_factor
+                scaled.append((1 - smooth) * f / scaling.factor + smooth * f)
+        return scaled, 1.0
+    # YaRN. The i-th frequency makes L f_i / 2 pi turns in the original length L; solved for i.
+    index = lambda turns: half * np.log(scaling.original_length / (2 * np.pi * turns)) / np.log(config.rope_theta)  # noqa: E731
+    low, high = index(scaling.beta_fast), index(scaling.beta_slow)
+    if scaling.truncate:
+        low, high = np.floor(low), np.ceil(high)
+    low, high = max(low, 0), min(high, config.head_dim - 1)
+    high += 1e-3 * (low == high)
+    scaled = []
+    for i, f in enumerate(plain):
+        ramp = min(max((i - low) / (high - low), 0), 1)
+        scaled.append((1 - ramp) * f + ramp * f / scaling.factor)
+    return scaled, scaling.attention_factor or 0.1 * np.log(scaling.factor) + 1
+
+
+def _rotate(config: PolicyConfig, kind: str, x, position):
+    if kind == "none":
+        return x
     half = x.shape[-1] // 2
-    turn = np.exp(1j * position * theta ** (-np.arange(half) / half))
-    turned = (x[..., :half] + 1j * x[..., half:]) * turn
+    plain = [config.rope_theta ** (-i / half) for i in range(half)], 1.0
+    turns, factor = plain if kind == "unscaled" else frequencies(config)
+    turned = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * position * np.array(turns)) * factor
     return np.concatenate([turned.real, turned.imag], axis=-1)
 
 
@@ -49,27 +89,33 @@ def hidden(config: PolicyConfig, params, tokens) -> np.ndarray:
     for i in range(config.num_layers):
         layer = jax.tree.map(lambda leaf, i=i: leaf[i], params["layers"])
         weights = layer["attention"]
-        y = _norm(x, layer["attention_norm"], config.norm_eps)
+        pre = config.norm_placement == "pre"
+        kind = config.rope_pattern[i % len(config.rope_pattern)]
+        window = config.window_pattern[i % len(config.window_pattern)]
+        y = _norm(x, layer["attention_norm"], config.norm_eps) if pre else x
         query, key, value = (np.tensordot(y, weights[name], 1) for name in "qkv")
         if config.qkv_bias:
             query, key = query + weights["q_bias"], key + weights["k_bias"]
             value = value + weights["v_bias"]
-        if config.qk_norm:
+        if config.qk_norm != "none":
             query = _norm(query, weights["q_norm"], config.norm_eps)
             key = _norm(key, weights["k_norm"], config.norm_eps)
-        query = np.stack([_rotate(q, t, config.rope_theta) for t, q in enumerate(query)])
-        key = np.stack([_rotate(k, t, config.rope_theta) for t, k in enumerate(key)])
+        query = np.stack([_rotate(config, kind, q, t) for t, q in enumerate(query)])
+        key = np.stack([_rotate(config, kind, k, t) for t, k in enumerate(key)])
         read = np.zeros_like(query)
         for t in range(len(tokens)):
+            seen = slice(max(0, t + 1 - window) if window else 0, t + 1)
             for head in range(config.num_heads):
                 group = head * config.num_kv_heads // config.num_heads
-                scores = key[: t + 1, group] @ query[t, head] / np.sqrt(config.head_dim)
+                scores = key[seen, group] @ query[t, head] / np.sqrt(config.head_dim)
                 attended = np.exp(scores - scores.max())
-                read[t, head] = attended @ value[: t + 1, group] / attended.sum()
-        x = x + np.tensordot(read, weights["out"], 2)
-        y = _norm(x, layer["mlp_norm"], config.norm_eps)
+                read[t, head] = attended @ value[seen, group] / attended.sum()
+        y = np.tensordot(read, weights["out"], 2)
+        x = x + (y if pre else _norm(y, layer["attention_norm"], config.norm_eps))
+        y = _norm(x, layer["mlp_norm"], config.norm_eps) if pre else x
         gate = y @ layer["mlp"]["gate"]
-        x = x + (gate / (1 + np.exp(-gate)) * (y @ layer["mlp"]["up"])) @ layer["mlp"]["down"]
+        y = (gate / (1 + np.exp(-gate)) * (y @ layer["mlp"]["up"])) @ layer["mlp"]["down"]
+        x = x + (y if pre else _norm(y, layer["mlp_norm"], config.norm_eps))
     return _norm(x, params["norm"], config.norm_eps)
 
 

@@ -9,16 +9,41 @@ import numpy as np
 import pytest
 
 from rlvr_jax import policy
-from rlvr_jax.policy import Cache
+from rlvr_jax.policy import Cache, RopeScaling
 from tests.policy import reference
 from tests.policy.reference import TINY, left_padded, random_params, random_sequences
 
 CONFIGS = {
     "llama": TINY,
     "qwen2": replace(TINY, qkv_bias=True, num_kv_heads=4, tie_embeddings=False, norm_eps=1e-2),
-    "qwen3": replace(TINY, qk_norm=True, num_kv_heads=1, rope_theta=1e6),
+    "qwen3": replace(TINY, qk_norm="head", num_kv_heads=1, rope_theta=1e6),
+    # Layers of four kinds, of which each pattern alone has two; the window is shorter than prompts and responses.
+    "olmo3": replace(
+        TINY,
+        num_layers=4,
+        rope_theta=100.0,
+        norm_placement="post",
+        qk_norm="full",
+        window_pattern=(3, 3, 3, 0),
+        rope_pattern=("unscaled", "scaled"),
+        rope_scaling=RopeScaling("yarn", factor=4.0, original_length=40, beta_fast=4.0),
+    ),
+    "smollm3": replace(
+        TINY,
+        num_layers=3,
+        head_dim=8,
+        rope_pattern=("scaled", "none"),
+        rope_scaling=RopeScaling("llama3", factor=8.0, original_length=80),
+    ),
 }
-CACHED = [("llama", "stacked"), ("qwen2", "unstacked"), ("qwen3", "unstacked")]
+CACHED = [
+    ("llama", "stacked"),
+    ("qwen2", "unstacked"),
+    ("qwen3", "unstacked"),
+    ("olmo3", "stacked"),
+    ("olmo3", "unstacked"),
+    ("smollm3", "unstacked"),
+]
 LENGTHS = [9, 1, 5, 12]
 WINDOW = 12
 
@@ -167,10 +192,16 @@ def test_unstacked_layers_compute_the_same(case):
     np.testing.assert_allclose(apply(config, unstacked, *inputs), apply(config, params, *inputs), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("unstack", [False, True])
-@pytest.mark.parametrize("remat", ["dots", "full"])
-def test_rematerialisation_changes_neither_loss_nor_gradient(remat, unstack):
-    params = random_params(TINY)
+@pytest.mark.parametrize(
+    ("name", "remat", "unstack"),
+    [
+        *(("llama", remat, unstack) for remat in ("dots", "full") for unstack in (False, True)),
+        ("olmo3", "full", False),
+    ],
+)
+def test_rematerialisation_changes_neither_loss_nor_gradient(name, remat, unstack):
+    base = CONFIGS[name]
+    params = random_params(base)
     params = policy.unstack(params) if unstack else params
     inputs = left_padded(random_sequences(LENGTHS), WINDOW)
 
@@ -178,7 +209,7 @@ def test_rematerialisation_changes_neither_loss_nor_gradient(remat, unstack):
         return jax.jit(jax.value_and_grad(lambda p: jnp.sum(policy.forward(config, p, *inputs)[0] ** 3)))(params)
 
     for actual, expected in zip(
-        jax.tree.leaves(loss(replace(TINY, remat=remat))), jax.tree.leaves(loss(TINY)), strict=True
+        jax.tree.leaves(loss(replace(base, remat=remat))), jax.tree.leaves(loss(base)), strict=True
     ):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
@@ -198,7 +229,7 @@ def test_rematerialisation_keeps_less_for_the_backward_pass(remat, keeps_scores,
 
 
 def test_bfloat16_compute_gives_float32_logits_near_those_of_float32():
-    config = replace(TINY, qk_norm=True, qkv_bias=True)
+    config = replace(TINY, qk_norm="head", qkv_bias=True)
     low = replace(config, dtype="bfloat16")
     params = random_params(config)
     tokens = jnp.asarray(np.stack(random_sequences([WINDOW] * 4)))

@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec
 from rlvr_jax import parallel, policy
 from tests.policy.reference import TINY
 
-FULL = replace(TINY, qk_norm=True, qkv_bias=True, tie_embeddings=False)
+FULL = replace(TINY, qk_norm="head", qkv_bias=True, tie_embeddings=False)
+OLMO = replace(TINY, qk_norm="full", norm_placement="post", window_pattern=(4, 0), rope_pattern=("none", "scaled"))
 
 
 def test_parameters_are_a_function_of_config_and_key():
@@ -62,16 +63,22 @@ def test_parameters_have_the_dtype_and_the_shapes_of_the_config(dtype):
     assert mlp["down"].shape == (c.num_layers, c.mlp_width, c.width)
 
 
-@pytest.mark.parametrize("config", [TINY, FULL])
+@pytest.mark.parametrize("config", [TINY, FULL, OLMO])
 def test_options_that_are_off_have_no_parameters(config):
     params = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
     attention = params["layers"]["attention"]
     assert ("head" in params) == (not config.tie_embeddings)
-    assert ("q_norm" in attention) == ("k_norm" in attention) == config.qk_norm
+    assert ("q_norm" in attention) == ("k_norm" in attention) == (config.qk_norm != "none")
     assert all((f"{name}_bias" in attention) == config.qkv_bias for name in "qkv")
 
 
-@pytest.mark.parametrize("config", [TINY, FULL])
+def test_norms_over_all_heads_have_a_scale_for_each():
+    attention = jax.eval_shape(lambda: policy.init(OLMO, jax.random.key(0)))["layers"]["attention"]
+    assert attention["q_norm"].shape == (OLMO.num_layers, OLMO.num_heads, OLMO.head_dim)
+    assert attention["k_norm"].shape == (OLMO.num_layers, OLMO.num_kv_heads, OLMO.head_dim)
+
+
+@pytest.mark.parametrize("config", [TINY, FULL, OLMO])
 def test_every_axis_of_every_parameter_has_a_name_that_the_sharding_rules_know(config):
     params = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
     axes = policy.logical_axes(config)

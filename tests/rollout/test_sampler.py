@@ -13,7 +13,7 @@ from rlvr_jax.rollout.sampler import FINISH_REASONS, SamplingConfig, prompt_posi
 from tests.policy import reference
 from tests.policy.reference import TINY, left_padded, random_params, random_sequences
 
-CONFIG = replace(TINY, vocab_size=13, qk_norm=True)
+CONFIG = replace(TINY, vocab_size=13, qk_norm="head")
 SAMPLING = SamplingConfig(group_size=3, max_response_length=8, stop_tokens=(1, 4), pad_token=12)
 LENGTHS = [2, 6, 1, 4]
 WINDOW = 6

@@ -93,7 +93,7 @@ def test_weight_decay_spares_exactly_norm_scales_and_biases_of_a_policy(tie_embe
         num_kv_heads=1,
         head_dim=2,
         mlp_width=4,
-        qk_norm=True,
+        qk_norm="head",
         qkv_bias=True,
         tie_embeddings=tie_embeddings,
     )

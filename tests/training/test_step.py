@@ -24,7 +24,7 @@ SHAPE = PolicyConfig(
     num_kv_heads=1,
     head_dim=4,
     mlp_width=5,
-    qk_norm=True,
+    qk_norm="head",
     qkv_bias=True,
     init_scale=0.6,
 )
