@@ -3,9 +3,11 @@
 A config file defines `get_config()`, takes this one, and states what differs.
 """
 
+import dataclasses
+
 import ml_collections
 
-from rlvr_jax.config import Config, to_dict
+from rlvr_jax.config import Config, TaskConfig, to_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -13,7 +15,10 @@ def get_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(to_dict(Config()))
 
 
-def set_task(config: ml_collections.ConfigDict, name: str, **options) -> None:
-    """Chooses the task with its options, which then are keys `config.task.options.*` of their own."""
-    config.task.name = name
-    config.task.options = ml_collections.ConfigDict(options)
+def set_tasks(config: ml_collections.ConfigDict, **tasks: dict) -> None:
+    """Chooses the tasks: for each a dictionary of what differs from `TaskConfig`'s defaults.
+
+    Their options then are keys `config.tasks.<task>.options.*` of their own.
+    """
+    records = {name: dataclasses.asdict(TaskConfig(**task)) for name, task in tasks.items()}
+    config.tasks = ml_collections.ConfigDict(records)

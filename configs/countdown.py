@@ -8,8 +8,8 @@ accuracy from 0.44 to 0.63 in 150 steps, in about a minute for both commands:
     python -m experiments.train --config=configs/countdown.py --workdir=runs/countdown \\
         --config.init_from=runs/countdown/sft
 
-With fewer right demonstrations (`--config.task.options.right_share=0.1`) the policy settles on adding all numbers up,
-which is right for 0.375 of the problems, and stays there.
+With fewer right demonstrations (`--config.tasks.countdown.options.right_share=0.1`) the policy settles on adding all
+numbers up, which is right for 0.375 of the problems, and stays there.
 """
 
 from configs import base
@@ -17,7 +17,8 @@ from configs import base
 
 def get_config():
     config = base.get_config()
-    base.set_task(config, "countdown", numbers=3, largest=9, operators="+-", right_share=0.5)
+    options = {"numbers": 3, "largest": 9, "operators": "+-", "right_share": 0.5}
+    base.set_tasks(config, countdown={"options": options})
     config.policy.init_scale = 0.125
     config.policy.max_length = 32
     config.rollout.prompts = 32

@@ -12,8 +12,8 @@ from configs import base
 
 def get_config():
     config = base.get_config()
-    base.set_task(config, "gsm8k")
-    config.task.tokenizer = "bytes"
+    base.set_tasks(config, gsm8k={})
+    config.tokenizer = "bytes"
     config.policy.max_length = 1280
     config.policy.head_chunk = 1024
     config.rollout.prompts = 8

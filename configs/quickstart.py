@@ -13,7 +13,7 @@ from configs import base
 
 def get_config():
     config = base.get_config()
-    base.set_task(config, "modsum", digits=6, direct_share=0.6)
+    base.set_tasks(config, modsum={"options": {"digits": 6, "direct_share": 0.6}})
     config.policy.init_scale = 0.125
     config.policy.max_length = 32
     config.rollout.max_prompt_length = 7

@@ -41,20 +41,22 @@ def main() -> None:
 
         from rlvr_jax import parallel
         from rlvr_jax.training import checkpoints
-        from rlvr_jax.training.setup import make_evaluation, make_rollout, make_setup, param_shapes
+        from rlvr_jax.training.functions import make_evaluation, make_rollout
+        from rlvr_jax.training.setup import make_setup, param_shapes
         from rlvr_jax.verifiers.judge import judge
 
         setup = make_setup(config)
         with parallel.use_mesh(setup.mesh):
             params, step = checkpoints.load_params(workdir, param_shapes(setup))
             rollout = make_rollout(setup, config.rollout.group_size, config.rollout.prompts)
-            evaluate = make_evaluation(setup, rollout, partial(judge, pool, setup.task))
+            evaluate = make_evaluation(setup, rollout, partial(judge, pool, setup.tasks))
             metrics, _ = evaluate(params, step, jax.random.key(_SEED.value))
-    print(f"{setup.task.name}, {problems} held-out problems, checkpoint of step {step}")
-    print(f"{'':18}{'mean':>8}   95 % interval")
-    for name in ("greedy_accuracy", *(f"pass@{k}" for k in ks)):
-        mean, low, high = (metrics[f"eval/{name}{end}"] for end in ("", "_low", "_high"))
-        print(f"{name:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
+    print(f"checkpoint of step {step}, at most {problems} held-out problems of each task")
+    print(f"{'task':18}{'':18}{'mean':>8}   95 % interval")
+    for group, task in {"eval": "all"} | {f"task/{task}": task for task in setup.tasks}.items():
+        for name in (name for name in ("greedy_accuracy", *(f"pass@{k}" for k in ks)) if f"{group}/{name}" in metrics):
+            mean, low, high = (metrics[f"{group}/{name}{end}"] for end in ("", "_low", "_high"))
+            print(f"{task:18}{name:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
     result = {"step": step, "problems": problems, "samples": _SAMPLES.value, "seed": _SEED.value} | metrics
     files.replace(workdir / "evaluation.json", json.dumps(result, indent=1).encode())
 

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import math
 import operator
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,22 +17,42 @@ from rlvr_jax.algorithms.config import AlgorithmConfig
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel.mesh import MeshConfig, mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
+from rlvr_jax.tasks.prompts import R1_ZERO
 from rlvr_jax.training.optimizer import OptimizerConfig
 
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """Where problems come from.
+    """A source of problems.
 
     Attributes:
-      name: of the task, see `rlvr_jax.tasks.make_task`.
+      name: of the task, see `rlvr_jax.tasks.make_task`; empty takes the task's key in `config.tasks`.
       options: keyword arguments of the task.
-      tokenizer: "characters" (of the task's alphabet) or "bytes".
+      weight: its share of the training problems, relative to the other tasks'; 0 only evaluates it.
+      system: system prompt.
+      thinking: whether the model thinks before it answers, see `rlvr_jax.tasks.prompts`; "default" leaves it to the
+        chat template.
     """
 
-    name: str = "modsum"
+    name: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    tokenizer: Literal["characters", "bytes"] = "characters"
+    weight: float = 1.0
+    system: str = ""
+    thinking: Literal["default", "on", "off"] = "default"
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How a problem becomes the text that the policy continues.
+
+    Attributes:
+      format: "plain" is the problem alone; "chat" the tokenizer's chat template, or `template` if it has none;
+        "template" always `template`.
+      template: text with the places {system} and {prompt}.
+    """
+
+    format: Literal["plain", "chat", "template"] = "plain"
+    template: str = R1_ZERO
 
 
 @dataclass(frozen=True)
@@ -40,7 +61,7 @@ class DataConfig:
 
     Attributes:
       data_dir: where prepared data sets are kept.
-      manual_dir: a folder with a data set's own files, to prepare it without network; empty to download them.
+      manual_dir: a folder with the data sets' own files, to prepare them without network; empty to download them.
     """
 
     data_dir: str = "~/.cache/rlvr_jax/data"
@@ -89,9 +110,9 @@ class EvaluationConfig:
 
     Attributes:
       every: steps between evaluations; the first and the last step are evaluated too.
-      problems: held-out problems answered greedily, for the accuracy.
+      problems: held-out problems of each task, or all if it has fewer, answered greedily, for the accuracy.
       batch_size: problems that are answered at one time.
-      pass_problems: the first so many of them are also answered `pass_samples` times, at temperature 1 with
+      pass_problems: the first so many of each task are also answered `pass_samples` times, at temperature 1 with
         `rollout.top_k` and `rollout.top_p`, for pass@k.
       pass_samples: samples for pass@k.
       ks: the k of pass@k, each at most `pass_samples`.
@@ -151,13 +172,22 @@ class Config:
 
     Attributes:
       seed: of everything random, in [0, 2**32).
-      init_from: workdir of an earlier run (SFT or RL) whose newest parameters this run starts from; empty for random.
+      init_from: workdir of an earlier run (SFT or RL) whose newest parameters this run starts from; empty for those of
+        `pretrained`, or random ones without it.
+      pretrained: folder or hub id of a Hugging Face checkpoint, which then decides the policy's shape, whatever
+        `policy` says of it.
+      tokenizer: "characters" (of the tasks' alphabets), "bytes", or the folder or hub id of a Hugging Face one; empty
+        takes that of `pretrained`, or "characters" without it.
+      tasks: the problems, by a name for each source; several make a mixture.
       reward: (name, weight) terms whose weighted sum is the reward, see `rlvr_jax.rewards`.
     """
 
     seed: int = 0
     init_from: str = ""
-    task: TaskConfig = field(default_factory=TaskConfig)
+    pretrained: str = ""
+    tokenizer: str = ""
+    tasks: Mapping[str, TaskConfig] = field(default_factory=lambda: {"modsum": TaskConfig()})
+    prompt: PromptConfig = field(default_factory=PromptConfig)
     data: DataConfig = field(default_factory=DataConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -231,8 +261,10 @@ def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
         if len(kinds) == len(value):
             return tuple(_value(kind, x, f"{name}[{i}]") for i, (kind, x) in enumerate(zip(kinds, value, strict=True)))
-    elif origin is Mapping and isinstance(value, Mapping):  # a task's options, checked by the task
-        return dict(value)
+    elif origin is Mapping and isinstance(value, Mapping):
+        if dataclasses.is_dataclass(args[1]):
+            return {key: _record(args[1](), x, f"{name}.{key}.") for key, x in value.items()}
+        return dict(value)  # a task's options, checked by the task
     elif hint is float and type(value) is int:
         return float(value)
     elif type(value) is hint:
@@ -307,6 +339,16 @@ def _problems(c: Config, num_devices: int):
         (f"config.policy.num_kv_heads = {p.num_kv_heads} does not divide config.policy.num_heads = {p.num_heads}"),
     )
     yield p.head_dim % 2 != 0, f"config.policy.head_dim = {p.head_dim} must be even (rotary positions go in pairs)"
+    yield not c.tasks, "config.tasks is empty: a run needs problems"
+    for label, task in c.tasks.items():
+        where = f"config.tasks.{label}"
+        yield (
+            not re.fullmatch(r"[A-Za-z0-9_.-]+", label),
+            f"{where}: a task's key is made of letters, digits, _ . and -",
+        )
+        yield not 0 <= task.weight < math.inf, f"{where}.weight must be 0 or more and finite, not {task.weight}"
+    yield not any(task.weight > 0 for task in c.tasks.values()), "config.tasks: no task has a weight above 0"
+    yield "{prompt}" not in c.prompt.template, "config.prompt.template lacks the place {prompt}"
     yield not c.reward, "config.reward has no terms; the plain one is (('score', 1.0),)"
     names = [name for name, _ in c.reward]
     for name, weight in c.reward:

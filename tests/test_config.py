@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlvr_jax.config import Config, check, differences, flatten, from_dict, to_dict
+from rlvr_jax.config import Config, TaskConfig, check, differences, flatten, from_dict, to_dict
 from rlvr_jax.errors import ConfigError
 
 
@@ -27,7 +27,7 @@ def changed(**values: Any) -> Config:
 OTHER = {
     "seed": 7,
     "init_from": "runs/sft",
-    "task": {"name": "countdown", "options": {"numbers": 3, "operators": "+-"}},
+    "tasks": {"small": {"name": "countdown", "options": {"numbers": 3}, "weight": 2}, "modsum": {}},
     "reward": [["score", 1.0], ["format", 0.5]],
     "rollout": {"prompts": 32, "top_p": 0.9},
     "evaluation": {"ks": [1, 2, 4]},
@@ -84,7 +84,7 @@ def test_an_unknown_key_is_named_in_full_with_a_proposal_or_all_that_there_are(d
         ({"rollout": {"top_p": "0.9"}}, "config.rollout.top_p must be of type float, not '0.9'"),
         ({"rollout": {"top_p": True}}, "config.rollout.top_p must be of type float, not True"),
         ({"rollout": {"prompts": 16.0}}, "config.rollout.prompts must be of type int, not 16.0"),
-        ({"policy": {"qk_norm": 1}}, "config.policy.qk_norm must be of type bool, not 1"),
+        ({"policy": {"qkv_bias": 1}}, "config.policy.qkv_bias must be of type bool, not 1"),
         ({"rollout": 3}, "config.rollout must be a group of keys, not 3"),
         ({"sft": {"optimizer": []}}, "config.sft.optimizer must be a group of keys, not []"),
         ({"policy": {"dtype": "float16"}}, "config.policy.dtype must be one of 'float32', 'bfloat16', not 'float16'"),
@@ -95,7 +95,7 @@ def test_an_unknown_key_is_named_in_full_with_a_proposal_or_all_that_there_are(d
         ({"reward": "score"}, "config.reward must be of type tuple[tuple[str, float], ...], not 'score'"),
         ({"reward": [["score"]]}, "config.reward[0] must be of type tuple[str, float], not ['score']"),
         ({"reward": [["score", 1.0], ["length", "x"]]}, "config.reward[1][1] must be of type float, not 'x'"),
-        ({"task": {"options": 3}}, "config.task.options must be of type"),
+        ({"tasks": {"modsum": {"options": 3}}}, "config.tasks.modsum.options must be of type"),
     ],
 )
 def test_a_wrong_type_is_one_line_with_the_full_name(data, message):
@@ -142,6 +142,12 @@ REFUSED = [
     ({"seed": -1}, 1, "config.seed must be in [0, 2**32), not -1"),
     ({"seed": 2**32}, 1, "config.seed must be in [0, 2**32), not 4294967296"),
     ({"rollout__group_size": 1}, 1, "config.rollout.group_size is 1: an advantage is relative to the other samples"),
+    ({"tasks__modsum__weight": -1.0}, 1, "config.tasks.modsum.weight must be 0 or more and finite, not -1.0"),
+    ({"tasks__modsum__weight": NAN}, 1, "config.tasks.modsum.weight must be 0 or more and finite, not nan"),
+    ({"tasks__modsum__weight": 0}, 1, "config.tasks: no task has a weight above 0"),
+    ({"tasks": {}}, 1, "config.tasks is empty: a run needs problems"),
+    ({"tasks": {"a/b": {"name": "modsum"}}}, 1, "config.tasks.a/b: a task's key is made of letters, digits, _ . and -"),
+    ({"prompt__template": "Q:"}, 1, "config.prompt.template lacks the place {prompt}"),
     ({"rollout__top_p": 0.0}, 1, "config.rollout.top_p must be in (0, 1], not 0.0"),
     ({"rollout__top_p": 1.5}, 1, "config.rollout.top_p must be in (0, 1], not 1.5"),
     (
@@ -236,18 +242,31 @@ def test_what_can_run_is_not_refused(values):
     check(changed(**values), 8)
 
 
+def test_the_tasks_of_a_config_replace_the_default_one_and_take_the_defaults_of_a_task():
+    tasks = from_dict(OTHER).tasks
+    assert list(tasks) == ["small", "modsum"]
+    assert tasks["small"] == TaskConfig("countdown", {"numbers": 3}, weight=2.0)
+    assert tasks["modsum"] == TaskConfig()
+    with pytest.raises(
+        ConfigError, match=r"config\.tasks\.modsum\.weigth: there is no such key; did you mean 'weight'"
+    ):
+        from_dict({"tasks": {"modsum": {"weigth": 1}}})
+
+
 def test_flatten_names_values_by_their_path():
     assert flatten({"a": {"b": 1, "c": {"d": (1, 2)}}, "e": "x"}) == {"a.b": 1, "a.c.d": (1, 2), "e": "x"}
 
 
 def test_differences_names_each_value_that_differs_old_and_new_in_order():
-    old = to_dict(from_dict({"seed": 1, "task": {"options": {"digits": 4}}}))
-    new = to_dict(from_dict({"seed": 2, "task": {"options": {"share": 0.5}}, "evaluation": {"ks": [1, 4]}}))
+    old = to_dict(from_dict({"seed": 1, "tasks": {"modsum": {"options": {"digits": 4}}}}))
+    new = to_dict(
+        from_dict({"seed": 2, "tasks": {"modsum": {"options": {"share": 0.5}}}, "evaluation": {"ks": [1, 4]}})
+    )
     assert differences(old, new) == [
         "evaluation.ks: (1, 8) -> (1, 4)",
         "seed: 1 -> 2",
-        "task.options.digits: 4 -> (absent)",
-        "task.options.share: (absent) -> 0.5",
+        "tasks.modsum.options.digits: 4 -> (absent)",
+        "tasks.modsum.options.share: (absent) -> 0.5",
     ]
 
 

@@ -52,7 +52,7 @@ def test_values_are_overridden_on_the_command_line(name):
 
 
 def test_options_of_a_task_are_keys_that_can_be_overridden():
-    assert load("quickstart", "--config.task.options.digits=5").task.options["digits"] == 5
+    assert load("quickstart", "--config.tasks.modsum.options.digits=5").tasks["modsum"].options["digits"] == 5
 
 
 def test_a_tuple_is_overridden_as_a_whole():

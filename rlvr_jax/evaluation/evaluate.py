@@ -18,36 +18,46 @@ Judge = Callable[[Sequence[Trajectory]], list[Verdict]]
 def evaluate(
     params: Any,
     examples: Sequence[Example],
+    pass_examples: Sequence[Example],
     greedy_rollout: Rollout,
     pass_rollout: Rollout,
     judge: Judge,
     key: jax.Array,
-    pass_problems: int,
     ks: Sequence[int],
 ) -> tuple[dict[str, float], list[Trajectory], list[Verdict]]:
-    """Metrics `eval/*` by their public names, and the greedy completions with their verdicts.
+    """Metrics `eval/*` over all problems and `task/<task>/*` over those of each task, and the greedy completions.
 
     Args:
       params: the policy's parameters.
-      examples: held-out problems.
+      examples: held-out problems, answered greedily.
+      pass_examples: those that are sampled for pass@k; none leaves it out.
       greedy_rollout: gives one sample for each problem.
       pass_rollout: gives as many as pass@k is estimated from.
       judge: trajectories -> verdicts.
       key: of the samples for pass@k.
-      pass_problems: how many of the examples are sampled for pass@k; 0 leaves it out.
       ks: the k of pass@k.
+
+    Returns:
+      The metrics, the greedy completions and the verdicts on them.
     """
     greedy = greedy_rollout(params, examples, key, temperature=0.0)
     verdicts = judge(greedy)
     metrics = {"eval/response_length": float(np.mean([len(t.tokens) for t in greedy]))}
     errors = sum(verdict.error is not None for verdict in verdicts)
-    named = {"eval/greedy_accuracy": [float(verdict.score == 1) for verdict in verdicts]}
-    if pass_problems:
-        sampled = judge(pass_rollout(params, examples[:pass_problems], key))
+    values = {"greedy_accuracy": [float(verdict.score == 1) for verdict in verdicts]}
+    tasks = {"greedy_accuracy": [example.task for example in examples]}
+    if pass_examples:
+        sampled = judge(pass_rollout(params, pass_examples, key))
         errors += sum(verdict.error is not None for verdict in sampled)
-        right = np.array([verdict.score == 1 for verdict in sampled]).reshape(pass_problems, -1)
+        right = np.array([verdict.score == 1 for verdict in sampled]).reshape(len(pass_examples), -1)
         for k in ks:
-            named[f"eval/pass@{k}"] = [pass_at_k(right.shape[1], int(row.sum()), k) for row in right]
-    for name, values in named.items():
-        metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"] = mean_and_interval(values)
+            values[f"pass@{k}"] = [pass_at_k(right.shape[1], int(row.sum()), k) for row in right]
+            tasks[f"pass@{k}"] = [example.task for example in pass_examples]
+    for name in values:
+        of_task: dict[str, list[float]] = {}
+        for task, value in zip(tasks[name], values[name], strict=True):
+            of_task.setdefault(f"task/{task}", []).append(value)
+        for group, numbers in {"eval": values[name], **of_task}.items():
+            where = f"{group}/{name}"
+            metrics[where], metrics[f"{where}_low"], metrics[f"{where}_high"] = mean_and_interval(numbers)
     return metrics | {"eval/errors": float(errors)}, greedy, verdicts

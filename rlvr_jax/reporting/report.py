@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlvr_jax.config import flatten
 from rlvr_jax.reporting import curves, files, jsonl
+from rlvr_jax.reporting.panels import Panel
+from rlvr_jax.reporting.panels import panels as panels_of
 
 Row = Mapping[str, Any]
 
@@ -17,6 +20,13 @@ _PARTS = (
     ("time/verify", "verification"),
     ("time/train", "training"),
     ("time/evaluate", "evaluation"),
+)
+_OF_A_TASK = (
+    ("reward", "train reward"),
+    ("accuracy", "train accuracy"),
+    ("greedy_accuracy", "held-out accuracy, greedy (95 % interval)"),
+    ("pass@1", "held-out pass@1 (95 % interval)"),
+    ("response_length", "tokens of a response"),
 )
 
 
@@ -33,9 +43,9 @@ def write_report(workdir: Path) -> Path:
 
     rows, samples = (_rows(workdir / name) for name in ("metrics.jsonl", "samples.jsonl"))
     config, environment = (_json(workdir / name) for name in ("config.json", "environment.json"))
-    title = f"{_shown(str(config.get('task', {}).get('name', workdir.name)))}, seed {config.get('seed', '?')}"
+    title = f"{_shown(' + '.join(config.get('tasks', {})) or workdir.name)}, seed {config.get('seed', '?')}"
     curves.curves_png(rows, workdir / "curves.png", title)
-    panels = curves.panels(rows)
+    panels = panels_of(rows)
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template("report.html")
@@ -43,12 +53,14 @@ def write_report(workdir: Path) -> Path:
         title=title,
         headlines=_headlines(rows),
         panels=[(panel, _inline_svg(curves.panel_svg(rows, panel), i)) for i, panel in enumerate(panels)],
+        tasks=_tasks(rows),
         comparison=_comparison(samples),
         train_samples=_train_samples(samples),
         throughput=_throughput(rows),
         others=_others(rows, panels),
-        config=sorted(_flat(config).items()),
+        config=sorted(flatten(config).items()),
         environment=environment,
+        task_columns=[label for _, label in _OF_A_TASK],
         short=curves.short,
         shown=_shown,
         reference=_reference,
@@ -113,6 +125,23 @@ def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
     return found
 
 
+def _tasks(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """(task, first and last value of each of `_OF_A_TASK`) of every task."""
+    names = {name.split("/")[1] for row in rows for name in row if name.startswith("task/")}
+    table = []
+    for task in sorted(names):
+        cells = []
+        for metric, _ in _OF_A_TASK:
+            ends = _ends(rows, f"task/{task}/{metric}")
+            text = " → ".join(curves.short(row[f"task/{task}/{metric}"]) for row in ends) if ends else "-"
+            bounds = [ends[1].get(f"task/{task}/{metric}{end}") for end in ("_low", "_high")] if ends else [None]
+            if None not in bounds:
+                text += f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
+            cells.append(text)
+        table.append((task, cells))
+    return table
+
+
 def _comparison(samples: Sequence[Row]) -> dict[str, Any] | None:
     """Completions of the same held-out problems at the first and at the last evaluation."""
     heldout = [row for row in samples if row.get("split") == "heldout"]
@@ -149,22 +178,16 @@ def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
     return table
 
 
-def _others(rows: Sequence[Row], panels: Sequence[curves.Panel]) -> list[tuple[str, float | int, float | int]]:
+def _others(rows: Sequence[Row], panels: Sequence[Panel]) -> list[tuple[str, float | int, float | int]]:
     """(name, first value, last value) of metrics that no picture shows."""
     drawn = {"step"}.union(*(panel.metrics for panel in panels))
+    drawn |= {name for row in rows for name in row if name.startswith("task/")}  # they have a table of their own
     table = []
     for name in sorted({name for row in rows for name in row} - drawn):
         ends = _ends(rows, name)
         if ends:
             table.append((name, ends[0][name], ends[1][name]))
     return table
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in data.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 def _shown(text: str) -> str:

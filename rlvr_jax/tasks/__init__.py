@@ -1,12 +1,14 @@
 """Tasks: where problems come from. Pure functions from (task, split, index) to an `Example`."""
 
+import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from rlvr_jax.tasks.countdown import countdown
-from rlvr_jax.tasks.mixture import batch
+from rlvr_jax.tasks.mixture import Mixture, batch, counts, example_at
 from rlvr_jax.tasks.modsum import modsum
+from rlvr_jax.tasks.prompts import rendered, renderer
 from rlvr_jax.tasks.task import Example, Split, Task, draw, place_of, split_of, uniform
 from rlvr_jax.tasks.tokenizers import (
     byte_tokenizer,
@@ -15,53 +17,75 @@ from rlvr_jax.tasks.tokenizers import (
     encode,
     encode_batch,
     make_tokenizer,
+    pretrained_tokenizer,
+    stop_tokens,
 )
 
 __all__ = [
     "Example",
+    "Mixture",
     "Split",
     "Task",
     "batch",
     "byte_tokenizer",
     "character_tokenizer",
     "countdown",
+    "counts",
     "decode",
     "draw",
     "encode",
     "encode_batch",
+    "example_at",
     "make_task",
     "make_tokenizer",
     "modsum",
     "place_of",
+    "pretrained_tokenizer",
+    "rendered",
+    "renderer",
     "split_of",
+    "stop_tokens",
     "uniform",
 ]
+
+
+# The function of each name, in the module of that name. Imported when asked for: those that read files import
+# tensorflow_datasets, which the others don't need.
+TASKS = (
+    "arc_agi",
+    "countdown",
+    "countdown_tinyzero",
+    "gsm8k",
+    "humaneval",
+    "ifeval",
+    "math",
+    "mbpp",
+    "modsum",
+)
 
 
 def make_task(name: str, options: Mapping[str, Any] | None = None, data_dir: str = "", manual_dir: str = "") -> Task:
     """The task of a config.
 
     Args:
-      name: `modsum`, `countdown` or `gsm8k`.
+      name: one of `TASKS`.
       options: keyword arguments of the function of that name.
       data_dir: where file data sets are kept once they are prepared.
-      manual_dir: a folder with the files of a data set, to prepare it without network.
+      manual_dir: a folder with the files of the data sets, to prepare them without network.
 
     Raises:
       ValueError: the name is unknown, or an option is unknown or out of range.
+      FileNotFoundError, ConnectionError, OSError: a data set could not be had.
     """
-    if name == "modsum":
-        make, places = modsum, {}
-    elif name == "countdown":
-        make, places = countdown, {}
-    elif name == "gsm8k":
-        from rlvr_jax.tasks.gsm8k import gsm8k  # imports tensorflow_datasets, which the other tasks don't need
-
-        make, places = gsm8k, {"data_dir": data_dir, "manual_dir": manual_dir}
-    else:
-        raise ValueError(f"unknown task {name!r}; choose one of: countdown, gsm8k, modsum")
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; choose one of: {', '.join(TASKS)}")
+    make = getattr(importlib.import_module(f"rlvr_jax.tasks.{name}"), name)
+    parameters = inspect.signature(make).parameters
+    places = {
+        place: value for place, value in (("data_dir", data_dir), ("manual_dir", manual_dir)) if place in parameters
+    }
     options = dict(options or {})
-    known = [option for option in inspect.signature(make).parameters if option not in places]
+    known = [option for option in parameters if option not in places]
     for option in options:
         if option not in known:
             raise ValueError(f"task {name!r} has no option {option!r}; it has: {', '.join(known)}")

@@ -1,38 +1,82 @@
-"""Which problems a training step uses: a pure function of (task, split, seed, step), with no iterator to save.
+"""Which problems a training step uses: a pure function of (tasks, split, seed, step), with no iterator to save.
 
-Step s takes the positions s*size to s*size + size - 1 of a stream. For a task with n examples, position p is the
-(p mod n)-th of epoch p // n, and each epoch is a permutation of its own. For a task without end each position draws an
-index of its own from the seed.
+Every task has a stream of its own. For a task with n examples, position p of it is the (p mod n)-th of epoch p // n,
+and each epoch is a permutation of its own. For a task without end each position draws an index from the seed.
+A mixture interleaves the streams of its tasks by their weights: after any number of positions, each task has had its
+share of them, up to a rest below the number of tasks.
 """
 
 import functools
+from dataclasses import dataclass
+from fractions import Fraction
 
 from rlvr_jax.tasks.task import Example, Split, Task, draw
 
 
-def batch(task: Task, split: Split, seed: int, step: int, size: int) -> list[Example]:
-    """The examples of one step.
+@dataclass(frozen=True)
+class Mixture:
+    """Tasks with different names, and their shares relative to each other, of which at least one is above 0."""
 
-    A batch that crosses from one epoch into the next may hold an example twice.
+    tasks: tuple[Task, ...]
+    weights: tuple[float, ...]
+
+
+def batch(mixture: Mixture, split: Split, seed: int, step: int, size: int) -> list[Example]:
+    """The examples of one step: the positions step * size to step * size + size - 1 of the mixture.
+
+    A batch that crosses from one epoch of a task into the next may hold an example twice.
 
     Raises:
-      ValueError: `size` is below 1, `step` is negative, or the task has no examples.
+      ValueError: `size` is below 1, `step` is negative, or a task has no examples.
     """
     if size < 1:
         raise ValueError(f"a batch needs at least one example, size is {size}")
     if step < 0:
         raise ValueError(f"steps count from 0, step is {step}")
+    examples = []
+    for position in range(step * size, step * size + size):
+        before, after = counts(mixture.weights, position), counts(mixture.weights, position + 1)
+        (k,) = (k for k in range(len(before)) if after[k] > before[k])
+        examples.append(example_at(mixture.tasks[k], split, seed, before[k]))
+    return examples
+
+
+def counts(weights: tuple[float, ...], length: int) -> tuple[int, ...]:
+    """How many of the first `length` positions belong to each task.
+
+    The first task gets its share rounded down, the others share the rest by the same rule. Each count is a
+    composition of functions that rise by 0 or 1 with the length, so each position belongs to one task.
+    """
+    found = []
+    for share in _shares(weights):
+        found.append(length * share.numerator // share.denominator)
+        length -= found[-1]
+    return tuple(found)
+
+
+@functools.cache
+def _shares(weights: tuple[float, ...]) -> tuple[Fraction, ...]:
+    """The share of each task among itself and those after it, exact, so that it rounds alike everywhere."""
+    exact = [Fraction(weight) for weight in weights]
+    rests = [sum(exact[k:]) for k in range(len(exact))]
+    return tuple(weight / rest if rest else Fraction(0) for weight, rest in zip(exact, rests, strict=True))
+
+
+def example_at(task: Task, split: Split, seed: int, position: int) -> Example:
+    """The example at a position of a task's own stream.
+
+    Raises:
+      ValueError: the task has no examples in this split.
+    """
     length = task.num_examples(split)
-    positions = range(step * size, step * size + size)
     if length is None:
-        return [task.example(split, draw("mixture", seed, task.name, split, place) >> 449) for place in positions]
+        return task.example(split, draw("mixture", seed, task.name, split, position) >> 449)
     if length < 1:
         raise ValueError(f"task {task.name!r} has no examples in split {split!r}")
-    indices = [_order(seed, task.name, split, place // length, length)[place % length] for place in positions]
-    return [task.example(split, index) for index in indices]
+    return task.example(split, _order(seed, task.name, split, position // length, length)[position % length])
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def _order(seed: int, name: str, split: Split, epoch: int, length: int) -> tuple[int, ...]:
     """The order of one epoch: the indices sorted by a hash. Cached because the steps of an epoch share it."""
     return tuple(sorted(range(length), key=lambda index: draw("mixture", seed, name, split, epoch, index)))

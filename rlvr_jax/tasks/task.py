@@ -34,7 +34,7 @@ class Task:
     """A source of problems, and the name of the function that judges answers to them.
 
     Attributes:
-      name: unique name, also the prefix of the ids of its examples.
+      name: unique name without a slash, also the prefix of the ids of its examples.
       verifier: name of the verifier (a key of `rlvr_jax.verifiers.VERIFIERS`).
       example: (split, index) -> Example, a pure function. The two splits never share a problem.
       num_examples: split -> number of different examples, or None for a stream without end, of which any

@@ -1,14 +1,17 @@
-"""Two small tokenizers that need no training: one token per character, and one token per byte.
+"""Tokenizers: those of pretrained models, and two small ones that need no training, of characters and of bytes.
 
-Both are a `tokenizers.Tokenizer` inside transformers' fast tokenizer class, so that a toy policy's text takes the same
-path as that of a pretrained model. Id 0 pads, id 1 ends a sequence. Special tokens are never read out of text: a
-problem that contains the characters `<eos>` doesn't end there.
+The small ones are a `tokenizers.Tokenizer` inside transformers' fast tokenizer class, so that a toy policy's text takes
+the same path as that of a pretrained model. Id 0 pads, id 1 ends a sequence. They never read special tokens out of
+text: a problem that contains the characters `<eos>` doesn't end there.
 """
 
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rlvr_jax.tasks.task import Task
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -19,19 +22,71 @@ EOS_ID = 1
 _SPECIAL = {"<pad>": PAD_ID, "<eos>": EOS_ID}
 
 
-def make_tokenizer(kind: str, alphabet: str | None = None) -> "PreTrainedTokenizerFast":
-    """The tokenizer of a config: `characters`, over a task's alphabet, or `bytes`.
+def make_tokenizer(kind: str, tasks: Sequence[Task] = ()) -> "PreTrainedTokenizerFast":
+    """The tokenizer of a config: `characters`, over the alphabets of the tasks, `bytes`, or a pretrained model's.
 
     Raises:
-      ValueError: the kind is unknown, or the task has no alphabet for a character tokenizer.
+      ValueError: a task has no alphabet for a character tokenizer, or there is no such tokenizer.
     """
     if kind == "bytes":
         return byte_tokenizer()
-    if kind == "characters":
-        if alphabet is None:
-            raise ValueError("tokenizer 'characters' needs a task with an alphabet, this one has none: use 'bytes'")
-        return character_tokenizer(alphabet)
-    raise ValueError(f"unknown tokenizer {kind!r}; choose one of: bytes, characters")
+    if kind != "characters":
+        return pretrained_tokenizer(kind)
+    for task in tasks:
+        if task.alphabet is None:
+            raise ValueError(
+                f"tokenizer 'characters' needs tasks with an alphabet, {task.name!r} has none: use 'bytes'"
+            )
+    return character_tokenizer("".join(dict.fromkeys("".join(task.alphabet for task in tasks))))
+
+
+def pretrained_tokenizer(source: str) -> "PreTrainedTokenizerFast":
+    """The tokenizer of a Hugging Face checkpoint, by its folder or hub id. A model without a pad token pads with eos.
+
+    Raises:
+      ValueError: there is none, or it is of a kind that has no fast implementation.
+    """
+    with _no_warning_about_pytorch():
+        from transformers import AutoTokenizer
+
+    path = Path(source).expanduser()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path) if path.is_dir() else source)
+        backend = tokenizer.backend_tokenizer
+    except Exception as error:  # transformers and its backends raise many types
+        where = "in this folder" if path.is_dir() else "with this hub id, and no such folder"
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"tokenizer {source!r}: found none {where} (tokenizer.json, tokenizer_config.json); the others are "
+            f"'characters' and 'bytes'. {type(error).__name__}: {reason}"
+        ) from error
+    # The file may ask for either, and ids are laid out here.
+    backend.no_padding()
+    backend.no_truncation()
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"tokenizer {source!r} has neither a pad token nor an end-of-sequence token")
+    return tokenizer
+
+
+def stop_tokens(tokenizer: "PreTrainedTokenizerFast", source: str = "") -> tuple[int, ...]:
+    """The ids that end a response: those of the checkpoint's generation config, and the tokenizer's own.
+
+    Args:
+      tokenizer: whose end-of-sequence token always is one of them.
+      source: folder or hub id of a Hugging Face checkpoint; one without generation_config.json adds none.
+    """
+    found = [tokenizer.eos_token_id]
+    if source:
+        with _no_warning_about_pytorch():
+            from transformers import GenerationConfig
+
+        path = Path(source).expanduser()
+        with contextlib.suppress(OSError):  # there is no such file
+            ids = GenerationConfig.from_pretrained(str(path) if path.is_dir() else source).eos_token_id
+            found += ids if isinstance(ids, list) else [ids]
+    return tuple(sorted({token for token in found if token is not None}))
 
 
 def character_tokenizer(alphabet: str) -> "PreTrainedTokenizerFast":

@@ -16,17 +16,10 @@ from rlvr_jax.config import Config
 from rlvr_jax.rewards import reward
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.batch import make_batch, split
+from rlvr_jax.training.functions import make_evaluation, make_rollout, make_score, make_update
 from rlvr_jax.training.optimizer import make_optimizer, make_schedule
 from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows
-from rlvr_jax.training.setup import (
-    check_start,
-    make_evaluation,
-    make_rollout,
-    make_score,
-    make_setup,
-    make_update,
-    start,
-)
+from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
 from rlvr_jax.training.step import policy_gradient
 from rlvr_jax.training.workdir import open_workdir
 from rlvr_jax.verifiers.judge import judge
@@ -60,6 +53,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
     num_steps, prompts, minibatches = config.training.num_steps, config.rollout.prompts, config.algorithm.minibatches
     optimizer = make_optimizer(config.optimizer, num_steps * minibatches)
     learning_rate = make_schedule(config.optimizer, num_steps * minibatches)
+    mixture = training_mixture(setup)
     root = jax.random.key(config.seed)
     key_of = lambda stream, step: jax.random.fold_in(jax.random.fold_in(root, stream), step)  # noqa: E731
 
@@ -75,7 +69,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         rollout = make_rollout(setup, config.rollout.group_size, prompts)
         update = make_update(setup, optimizer, policy_gradient(config.algorithm), config.optimizer.microbatches)
         reference_logprobs = make_score(setup)
-        evaluate = make_evaluation(setup, rollout, partial(judge, pool, setup.task))
+        evaluate = make_evaluation(setup, rollout, partial(judge, pool, setup.tasks))
 
         with open_record(workdir, num_steps, done, "training") as record:
             if done == 0:
@@ -84,11 +78,11 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
 
             for step in range(done + 1, num_steps + 1):
                 clock = Clock()
-                examples = tasks.batch(setup.task, "train", config.seed, step - 1, prompts)
+                examples = tasks.batch(mixture, "train", config.seed, step - 1, prompts)
                 trajectories = rollout(state.params, examples, key_of(SAMPLE, step), config.rollout.temperature)
                 clock.lap("time/rollout")
 
-                verdicts = judge(pool, setup.task, trajectories)
+                verdicts = judge(pool, setup.tasks, trajectories)
                 clock.lap("time/verify")
 
                 rewards, terms = reward(config.reward, verdicts, trajectories)

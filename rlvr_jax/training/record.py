@@ -103,10 +103,28 @@ def describe(
         "train/truncated": float(np.mean([trajectory.finish_reason == "length" for trajectory in trajectories])),
         "train/zero_signal_groups": zero_signal_groups(rewards),
         "verify/errors": sum(verdict.error is not None for verdict in verdicts),
+        **_by_task(trajectories, verdicts, rewards.reshape(-1)),
         **{name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]},
         "train/logprob_gap": float(updates[0]["train/logprob_gap"]),  # the later ones follow an update
         "rollout/tokens_per_second": tokens / laps["time/rollout"],
         "train/tokens_per_second": tokens / laps["time/train"],
+    }
+
+
+def _by_task(
+    trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict], rewards: Float[np.ndarray, "samples"]
+) -> dict[str, float | int]:
+    """`task/<task>/*` of each task that has samples."""
+    names = np.array([trajectory.example.task for trajectory in trajectories])
+    values = {
+        "reward": rewards,
+        "accuracy": np.array([verdict.score == 1 for verdict in verdicts]),
+        "response_length": np.array([len(trajectory.tokens) for trajectory in trajectories]),
+    }
+    return {
+        f"task/{task}/{name}": float(np.mean(value[names == task]))
+        for task in sorted(set(names.tolist()))
+        for name, value in values.items()
     }
 
 

@@ -13,7 +13,7 @@ from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.batch import Batch, layout
 from rlvr_jax.training.optimizer import make_optimizer, make_schedule
 from rlvr_jax.training.record import Clock, open_record
-from rlvr_jax.training.setup import Setup, check_start, make_setup, start
+from rlvr_jax.training.setup import Setup, check_start, make_setup, start, training_mixture
 from rlvr_jax.training.step import imitation, train_step
 from rlvr_jax.training.workdir import open_workdir
 
@@ -25,8 +25,9 @@ def sft(config: Config, workdir: Path) -> None:
     for it.
     """
     setup, options = make_setup(config), config.sft
-    if setup.task.demonstration is None:
-        raise ConfigError(f"config.task: {setup.task.name} has no demonstrations to imitate")
+    for task in training_mixture(setup).tasks:
+        if task.demonstration is None:
+            raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")
     check_start(setup, workdir)
     first = _batches(setup, 0)  # before anything is written: a demonstration may be too long
     open_workdir(workdir, config, "sft")
@@ -64,13 +65,14 @@ def sft(config: Config, workdir: Path) -> None:
 def _batches(setup: Setup, first: int) -> Batch:
     """The batches of updates `first`, `first` + 1, ... of one call, stacked."""
     config, stop_token = setup.config, setup.tokenizer.eos_token_id
+    mixture = training_mixture(setup)
     count, size = config.sft.updates_per_call, config.sft.batch_size
     examples = [
         example
         for step in range(first, first + count)
-        for example in tasks.batch(setup.task, "train", config.seed, step, size)
+        for example in tasks.batch(mixture, "train", config.seed, step, size)
     ]
-    demonstrations = [setup.task.demonstration(example, i) for i, example in enumerate(examples)]
+    demonstrations = [setup.tasks[example.task].demonstration(example, i) for i, example in enumerate(examples)]
     prompts = tasks.encode_batch(setup.tokenizer, [example.prompt for example in examples])
     responses = [[*ids, stop_token] for ids in tasks.encode_batch(setup.tokenizer, demonstrations)]
     try:

@@ -1,13 +1,27 @@
 """Judging sampled trajectories with their task's verifier."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.tasks.prompts import THINK, opens_thinking
 from rlvr_jax.tasks.task import Task
 from rlvr_jax.verifiers.pool import Job, Pool
 from rlvr_jax.verifiers.verdict import Verdict
 
 
-def judge(pool: Pool, task: Task, trajectories: Sequence[Trajectory]) -> list[Verdict]:
-    """The verdict on each trajectory's text, against the reference of its own example."""
-    return pool.judge([Job(task.verifier, t.text, t.example.reference, task.verifier_options) for t in trajectories])
+def judge(pool: Pool, tasks: Mapping[str, Task], trajectories: Sequence[Trajectory]) -> list[Verdict]:
+    """The verdict on each trajectory's text, against the reference of its own example.
+
+    A thought that the prompt has opened is a part of the text: a completion that never closes it gives no answer.
+
+    Args:
+      pool: the verifier processes.
+      tasks: by the names that examples bear.
+      trajectories: of any of the tasks.
+    """
+    jobs = []
+    for trajectory in trajectories:
+        example, task = trajectory.example, tasks[trajectory.example.task]
+        text = THINK * opens_thinking(example.prompt) + trajectory.text
+        jobs.append(Job(task.verifier, text, example.reference, task.verifier_options))
+    return pool.judge(jobs)

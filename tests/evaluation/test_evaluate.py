@@ -9,7 +9,7 @@ from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.tasks import Example
 from rlvr_jax.verifiers.verdict import Verdict
 
-EXAMPLES = [Example(f"made-up/heldout/{i}", f"{i}=", str(i), "made-up") for i in range(6)]
+EXAMPLES = [Example(f"{task}/heldout/{i}", f"{i}=", str(i), task) for i, task in enumerate("abbaba")]
 KEY = jax.random.key(3)
 RIGHT_GREEDY = [True, False, True, True, False, True]
 RIGHT_SAMPLED = [[True, False, False, False], [False] * 4, [True] * 4, [True, True, False, False]]  # of 4 problems
@@ -55,11 +55,11 @@ def run(pass_problems=4, ks=(1, 2, 4)):
     result = evaluate(
         "params",
         EXAMPLES,
+        EXAMPLES[:pass_problems],
         made_up_rollout(1, greedy_calls),
         made_up_rollout(4, pass_calls),
         judge,
         KEY,
-        pass_problems,
         ks,
     )
     return result, greedy_calls, pass_calls
@@ -76,6 +76,16 @@ def test_pass_at_k_is_the_mean_over_problems_with_its_interval(k):
     (metrics, _, _), _, _ = run()
     expected = mean_and_interval([pass_at_k(4, sum(row), k) for row in RIGHT_SAMPLED])
     assert tuple(metrics[f"eval/pass@{k}{end}"] for end in ("", "_low", "_high")) == pytest.approx(expected)
+
+
+def test_each_task_has_its_accuracy_and_pass_at_k_over_its_own_problems():
+    (metrics, _, _), _, _ = run()
+    for task in "ab":
+        own = [i for i, example in enumerate(EXAMPLES) if example.task == task]
+        found = tuple(metrics[f"task/{task}/greedy_accuracy{end}"] for end in ("", "_low", "_high"))
+        assert found == mean_and_interval([float(RIGHT_GREEDY[i]) for i in own])
+        pass_at_2 = [pass_at_k(4, sum(RIGHT_SAMPLED[i]), 2) for i in own if i < 4]
+        assert metrics[f"task/{task}/pass@2"] == mean_and_interval(pass_at_2)[0]
 
 
 def test_all_problems_are_answered_greedily_and_the_first_ones_sampled_at_temperature_1():

@@ -17,13 +17,14 @@ from rlvr_jax import policy
 from rlvr_jax.config import from_dict
 from rlvr_jax.parallel import MeshConfig, batch_sharding, make_mesh, param_shardings, replicated, use_mesh
 from rlvr_jax.training.batch import layout
+from rlvr_jax.training.functions import make_update
 from rlvr_jax.training.optimizer import make_optimizer
-from rlvr_jax.training.setup import Setup, make_setup, make_update
+from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.step import new_state, policy_gradient, state_shardings
 
 TOLERANCE = 1e-5
 CONFIG = {
-    "task": {"options": {"digits": 2}},
+    "tasks": {"modsum": {"options": {"digits": 2}}},
     "policy": {"num_layers": 2, "width": 16, "num_heads": 8, "num_kv_heads": 2, "head_dim": 2, "mlp_width": 24},
     "rollout": {"prompts": 8, "group_size": 2, "max_prompt_length": 4, "max_response_length": 5},
     "algorithm": {"kl_coef": 0.1},

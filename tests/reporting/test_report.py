@@ -40,7 +40,7 @@ def sample(step, split="heldout", **changes):
 
 def run_of(folder, rows, samples=(), config=None):
     """A workdir with these files; returns the parsed page."""
-    (folder / "config.json").write_text(json.dumps(config or {"seed": 5, "task": {"name": "modsum"}}))
+    (folder / "config.json").write_text(json.dumps(config or {"seed": 5, "tasks": {"modsum": {"weight": 1.0}}}))
     jsonl.append(folder / "metrics.jsonl", rows)
     jsonl.append(folder / "samples.jsonl", samples)
     path = write_report(folder)
@@ -108,7 +108,7 @@ def test_the_page_loads_nothing_from_elsewhere(typical):
 
 
 def test_a_run_without_metrics_has_a_page(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"seed": 1, "task": {"name": "modsum"}}))
+    (tmp_path / "config.json").write_text(json.dumps({"seed": 1, "tasks": {"modsum": {"weight": 1.0}}}))
     assert "No metrics yet" in Page(write_report(tmp_path).read_text()).text
 
 

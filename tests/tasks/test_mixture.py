@@ -1,8 +1,9 @@
 """Which problems a step uses."""
 
+import numpy as np
 import pytest
 
-from rlvr_jax.tasks import Example, Task, batch, modsum
+from rlvr_jax.tasks import Example, Mixture, Task, batch, counts, modsum
 
 
 def numbered(length: int | None, name: str = "numbered") -> Task:
@@ -12,8 +13,12 @@ def numbered(length: int | None, name: str = "numbered") -> Task:
     return Task(name, "none", example, lambda _split: length)
 
 
+def alone(task: Task) -> Mixture:
+    return Mixture((task,), (1.0,))
+
+
 def places(task: Task, seed: int, steps: range, size: int) -> list[int]:
-    return [int(example.prompt) for step in steps for example in batch(task, "train", seed, step, size)]
+    return [int(example.prompt) for step in steps for example in batch(alone(task), "train", seed, step, size)]
 
 
 @pytest.mark.parametrize("size", [1, 3, 10, 16])
@@ -38,7 +43,7 @@ def test_seeds_splits_and_tasks_differ(length):
     first = places(numbered(length), 0, range(1), 20)
     assert first != places(numbered(length), 1, range(1), 20)
     assert first != places(numbered(length, "other"), 0, range(1), 20)
-    assert first != [int(example.prompt) for example in batch(numbered(length), "heldout", 0, 0, 20)]
+    assert first != [int(example.prompt) for example in batch(alone(numbered(length)), "heldout", 0, 0, 20)]
 
 
 @pytest.mark.parametrize("length", [7, None])
@@ -58,7 +63,7 @@ def test_a_stream_without_end_does_not_repeat_and_its_indices_fit_63_bits():
     assert len(set(indices)) == 5_000
     assert 0 <= min(indices) < 2**53
     assert 2**62 < max(indices) < 2**63
-    assert batch(modsum(), "train", 0, 0, 4) != batch(modsum(), "train", 0, 1, 4)
+    assert batch(alone(modsum()), "train", 0, 0, 4) != batch(alone(modsum()), "train", 0, 1, 4)
 
 
 @pytest.mark.parametrize(
@@ -72,4 +77,31 @@ def test_a_stream_without_end_does_not_repeat_and_its_indices_fit_63_bits():
 )
 def test_impossible_batches_are_refused(length, step, size, message):
     with pytest.raises(ValueError, match=message):
-        batch(numbered(length), "train", 0, step, size)
+        batch(alone(numbered(length)), "train", 0, step, size)
+
+
+WEIGHTS = [(1.0,), (1.0, 1.0), (0.5, 0.2, 0.3), (3.0, 0.0, 1.0), (0.1,) * 7, (1e-3, 1.0), (0.0, 2.0)]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_each_task_has_its_share_of_any_number_of_positions(weights):
+    shares = np.array(weights) / sum(weights)
+    for length in [*range(200), 10**9 + 7]:
+        found = counts(weights, length)
+        assert sum(found) == length
+        assert np.all(np.abs(np.array(found) - shares * length) < len(weights))
+        grown = np.array(counts(weights, length + 1)) - found
+        assert sorted(grown) == [0] * (len(weights) - 1) + [1]
+
+
+def test_a_task_of_a_mixture_gives_its_own_stream_in_order():
+    mixture = Mixture((numbered(None, "a"), numbered(10, "b"), numbered(7, "c")), (0.5, 0.3, 0.2))
+    mixed = [example for step in range(20) for example in batch(mixture, "train", 4, step, 9)]
+    for task in mixture.tasks:
+        own = [int(example.prompt) for example in mixed if example.task == task.name]
+        assert own == places(task, 4, range(len(own)), 1)
+
+
+def test_small_batches_hold_every_task_early():
+    mixture = Mixture((numbered(None, "a"), numbered(None, "b"), numbered(None, "c")), (1.0, 1.0, 1.0))
+    assert {example.task for example in batch(mixture, "train", 0, 0, 5)} == {"a", "b", "c"}

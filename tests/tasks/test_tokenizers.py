@@ -1,5 +1,6 @@
 """The character and the byte tokenizer."""
 
+import dataclasses
 import logging
 import subprocess
 import sys
@@ -120,14 +121,16 @@ def test_the_call_of_transformers_and_encode_agree():
 
 def test_a_tokenizer_is_chosen_by_its_kind():
     for task in (modsum(), countdown(operators="+-*/")):
-        tokenizer = make_tokenizer("characters", task.alphabet)
+        tokenizer = make_tokenizer("characters", (task,))
         example = task.example("train", 0)
         assert decode(tokenizer, [encode(tokenizer, example.prompt)]) == [example.prompt]
     assert len(make_tokenizer("bytes")) == 258
-    with pytest.raises(ValueError, match="unknown tokenizer 'words'; choose one of: bytes, characters"):
-        make_tokenizer("words", "ab")
-    with pytest.raises(ValueError, match="use 'bytes'"):
-        make_tokenizer("characters", None)
+    both = make_tokenizer("characters", (modsum(), countdown(operators="+-*/")))
+    assert decode(both, [encode(both, "3+(4*5)>#=")]) == ["3+(4*5)>#="]
+    with pytest.raises(ValueError, match="'words': found none with this hub id, and no such folder"):
+        make_tokenizer("words", (modsum(),))
+    with pytest.raises(ValueError, match="'modsum' has none: use 'bytes'"):
+        make_tokenizer("characters", (dataclasses.replace(modsum(), alphabet=None),))
 
 
 def test_making_a_tokenizer_prints_nothing_and_imports_no_pytorch():

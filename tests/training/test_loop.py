@@ -22,7 +22,7 @@ from tests.training.verifiers_that_fail import right_or_failing
 
 POLICY = PolicyConfig(num_layers=1, width=16, num_heads=2, num_kv_heads=2, head_dim=8, mlp_width=16, max_length=10)
 TINY = Config(
-    task=TaskConfig(options={"digits": 3}),
+    tasks={"modsum": TaskConfig(options={"digits": 3})},
     policy=POLICY,
     rollout=RolloutConfig(prompts=8, group_size=4, max_prompt_length=4, max_response_length=6),
     reward=(("length", 1.0), ("score", 1.0)),

@@ -7,7 +7,7 @@ from rlvr_jax.config import Config, RolloutConfig, TaskConfig
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.training.workdir import open_workdir, read_config
 
-CONFIG = Config(task=TaskConfig(options={"digits": 3}), reward=(("score", 1.0), ("length", -0.5)))
+CONFIG = Config(tasks={"modsum": TaskConfig(options={"digits": 3})}, reward=(("score", 1.0), ("length", -0.5)))
 
 
 def contents(folder):
@@ -37,8 +37,11 @@ def test_the_same_config_may_continue(tmp_path):
     [
         ({"seed": 3}, "seed: 0 -> 3"),
         ({"rollout": RolloutConfig(group_size=4)}, "rollout.group_size: 8 -> 4"),
-        ({"task": TaskConfig(options={"digits": 4})}, "task.options.digits: 3 -> 4"),
-        ({"task": TaskConfig(options={"digits": 3, "direct_share": 0.5})}, "direct_share: (absent) -> 0.5"),
+        ({"tasks": {"modsum": TaskConfig(options={"digits": 4})}}, "tasks.modsum.options.digits: 3 -> 4"),
+        (
+            {"tasks": {"modsum": TaskConfig(options={"digits": 3, "direct_share": 0.5})}},
+            "direct_share: (absent) -> 0.5",
+        ),
         ({"reward": (("score", 1.0),)}, "reward: "),
     ],
 )

@@ -26,7 +26,7 @@ def test_each_trajectory_is_judged_on_its_own_text_against_its_own_reference_in_
     texts, references = ["#1", "#1", "#2", "44#2", ""], ["1", "2", "2", "2", "2"]
     trajectories = [trajectory(reference, text) for reference, text in zip(references, texts, strict=True)]
     with Pool(0, 10.0, 1 << 30) as pool:
-        verdicts = judge(pool, modsum(digits=4), trajectories)
-        assert judge(pool, modsum(digits=4), []) == []
+        verdicts = judge(pool, {"modsum": modsum(digits=4)}, trajectories)
+        assert judge(pool, {"modsum": modsum(digits=4)}, []) == []
     assert [verdict.score for verdict in verdicts] == [1, 0, 1, 1, 0]
     assert [verdict.answer for verdict in verdicts] == ["1", "1", "2", "2", None]

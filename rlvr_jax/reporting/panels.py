@@ -1,0 +1,182 @@
+"""Which metrics are drawn together: a `Panel` is one picture with its caption."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Row = Mapping[str, Any]
+
+# Colours of Okabe and Ito (2008), told apart by colour-blind readers. A thing keeps its colour in every panel.
+_TRAIN, _HELD_OUT, _ACCURACY, _NEUTRAL = "#0072B2", "#D55E00", "#56B4E9", "#8a8f98"
+_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8f98", "#7a5195")
+_PASS = ("#f0a878", "#e07f45", "#b85a1e", "#8a3f10", "#5e2a0a", "#3b1a05")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a panel; `metric` with the suffixes `_low` and `_high`, where they exist, is drawn as a band."""
+
+    metric: str
+    label: str
+    colour: str
+    width: float = 1.6
+    reduce: Literal["mean", "max"] = "mean"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture: its lines, the unit of its vertical axis, and a caption that says how to read it."""
+
+    title: str
+    unit: str
+    series: tuple[Series, ...]
+    caption: str
+    kind: Literal["lines", "stack"] = "lines"
+    scale: Literal["linear", "log", "share"] = "linear"
+    wide: bool = False
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """Names of all metrics that the panel shows."""
+        return frozenset(name + end for name in (line.metric for line in self.series) for end in ("", "_low", "_high"))
+
+
+def panels(rows: Sequence[Row]) -> list[Panel]:
+    """The panels for which the rows have data, the most telling first; series without data are left out."""
+    names = {name for row in rows for name in row}
+    passes = sorted((int(k), name) for name in names for k in [name.removeprefix("eval/pass@")] if k.isdecimal())
+    terms = sorted(name for name in names if name.startswith("train/reward_"))
+    terms = terms if len(terms) > 1 else []  # a single one is the reward itself
+    accuracy = "/greedy_accuracy"
+    tasks = sorted(name for name in names if name.startswith("task/") and name.endswith(accuracy))
+    tasks = tasks if len(tasks) > 1 else []  # a single one is the accuracy itself
+    rewards = [Series("train/reward", "train reward", _TRAIN, 1.8)]
+    if any(row.get("train/accuracy") != row.get("train/reward") for row in rows):
+        rewards.append(Series("train/accuracy", "train accuracy (sampled)", _ACCURACY, 1.2))
+    candidates = [
+        Panel(
+            "Reward and held-out accuracy",
+            "mean reward · share right",
+            (*rewards, Series("eval/greedy_accuracy", "held-out accuracy (greedy)", _HELD_OUT, 2.2)),
+            "Mean reward of the sampled training completions, and the share of held-out problems that the greedy "
+            "completion solves, with its 95 % interval. Both should rise together; reward that rises alone points to "
+            "memorisation or a hacked reward.",
+            wide=True,
+        ),
+        Panel(
+            "Held-out accuracy by task",
+            "share right",
+            tuple(
+                Series(name, name.removeprefix("task/").removesuffix(accuracy), _CYCLE[i % len(_CYCLE)])
+                for i, name in enumerate(tasks)
+            ),
+            "Share of each task's held-out problems that the greedy completion solves, with its 95 % interval.",
+            scale="share",
+        ),
+        Panel(
+            "Held-out pass@k",
+            "share solved",
+            tuple(Series(name, f"pass@{k}", _PASS[min(i, len(_PASS) - 1)]) for i, (k, name) in enumerate(passes)),
+            "Chance that at least one of k samples solves a held-out problem, with its 95 % interval. pass@1 nearing "
+            "pass@k means that the policy has become sure; a falling pass@k means that it has lost diversity.",
+            scale="share",
+        ),
+        Panel(
+            "Reward terms",
+            "mean reward",
+            tuple(
+                Series(name, name.removeprefix("train/reward_"), _CYCLE[i % len(_CYCLE)])
+                for i, name in enumerate(terms)
+            ),
+            "Each named term of the reward. They show which part of the reward is being learned.",
+        ),
+        Panel(
+            "Supervised loss",
+            "nats per token",
+            (Series("sft/loss", "loss", _TRAIN),),
+            "Cross-entropy of the demonstrations' tokens. It should fall and flatten out.",
+        ),
+        Panel(
+            "Response length",
+            "tokens",
+            (
+                Series("train/response_length", "train", _TRAIN),
+                Series("eval/response_length", "held-out (greedy)", _HELD_OUT),
+            ),
+            "Mean length of a completion. A rise along with accuracy is thinking aloud; a rise without it is rambling.",
+        ),
+        Panel(
+            "Cut off and clipped",
+            "share",
+            (
+                Series("train/truncated", "cut off", _TRAIN),
+                Series("train/clip_fraction", "ratio clipped", "#009E73"),
+            ),
+            "Share of completions that ran out of tokens (they rarely earn a reward), and share of tokens whose "
+            "gradient the clipped ratio removed.",
+            scale="share",
+        ),
+        Panel(
+            "Entropy",
+            "nats per token",
+            (Series("train/entropy", "entropy", _TRAIN),),
+            "Mean entropy of the policy's next-token distribution. Falling to 0 means that exploration has ended.",
+        ),
+        Panel(
+            "KL to the reference policy",
+            "nats per token",
+            (Series("train/kl", "KL", _TRAIN),),
+            "How far the policy has moved from where it started. A sudden rise often comes with a broken policy.",
+        ),
+        Panel(
+            "Gradient norm",
+            "global norm",
+            (Series("train/grad_norm", "before clipping", _TRAIN),),
+            "Global norm of the gradient before clipping. Spikes are single updates that pull hard; gaps with red "
+            "marks were not finite.",
+        ),
+        Panel(
+            "Groups without signal",
+            "share of groups",
+            (Series("train/zero_signal_groups", "share", _TRAIN),),
+            "Groups whose samples all earned the same reward, so that their advantages are 0. Near 1, a step teaches "
+            "nothing: the problems are too easy or too hard.",
+            scale="share",
+        ),
+        Panel(
+            "Time of a step",
+            "seconds",
+            (
+                Series("time/rollout", "sampling", "#56B4E9"),
+                Series("time/verify", "verification", "#E69F00"),
+                Series("time/train", "training", "#0072B2"),
+                Series("time/evaluate", "evaluation", "#c3c7ce"),
+            ),
+            "Where the seconds of each step went, stacked. Compilation falls into the first steps.",
+            kind="stack",
+        ),
+        Panel(
+            "Tokens per second",
+            "tokens/s",
+            (
+                Series("rollout/tokens_per_second", "sampling", "#56B4E9"),
+                Series("train/tokens_per_second", "training", "#0072B2"),
+                Series("sft/tokens_per_second", "supervised training", "#009E73"),
+            ),
+            "Throughput of sampling and of training, each over its own seconds.",
+        ),
+        Panel(
+            "Sampler against trainer",
+            "nats",
+            (Series("train/logprob_gap", "largest difference", _TRAIN, reduce="max"),),
+            "Largest absolute difference between the log-probability of a token in the sampler and in the trainer. It "
+            "should stay at rounding error: about 1e-5 in float32.",
+            scale="log",
+        ),
+    ]
+    kept = []
+    for panel in candidates:
+        series = tuple(line for line in panel.series if line.metric in names)
+        if series:
+            kept.append(Panel(**{**vars(panel), "series": series}))
+    return kept

@@ -1,0 +1,92 @@
+"""How a problem becomes the text that the policy continues: as it is, by a chat template, or by a plain one.
+
+A chat template is the tokenizer's own (Jinja), and the prompt is its rendering, to the letter. Base models have none:
+they get a plain text with places for system prompt and problem, in the style of DeepSeek-R1-Zero.
+
+Whether a model thinks before it answers: templates that know `enable_thinking` (Qwen3, SmolLM3) are told; for any other
+prompt, "on" opens a `<think>` at its end, and "off" adds nothing.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+from rlvr_jax.tasks.task import Example, Split, Task
+
+# DeepSeek-R1 (arXiv:2501.12948), table 1, with a place for a system prompt.
+R1_ZERO = (
+    "{system}A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
+    "assistant first thinks about the reasoning process in the mind and then provides the user with the answer. The "
+    "reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, "
+    "i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: {prompt}. Assistant:"
+)
+THINK = "<think>"
+
+
+def renderer(
+    tokenizer: Any,
+    kind: Literal["plain", "chat", "template"],
+    template: str,
+    system: str = "",
+    thinking: Literal["default", "on", "off"] = "default",
+) -> Callable[[str], str]:
+    """The function from a problem to the prompt.
+
+    Args:
+      tokenizer: of the policy; its chat template counts for "chat" only.
+      kind: "plain" is the problem alone; "chat" is the tokenizer's chat template, or `template` if it has none;
+        "template" always `template`.
+      template: text with the places {system}, which takes the system prompt and a line break, and {prompt}.
+      system: system prompt; empty for none.
+      thinking: see the module.
+
+    Raises:
+      ValueError: the chat template can't be rendered with these, or a system prompt has no place.
+    """
+    chat = getattr(tokenizer, "chat_template", None) if kind == "chat" else None
+    if kind == "plain":
+        if system:
+            raise ValueError("a system prompt needs prompt format 'chat' or 'template', it is 'plain'")
+        return lambda problem: _thinking(problem, thinking)
+    if chat is None:
+        if system and "{system}" not in template:
+            raise ValueError("there is a system prompt, but the template has no place {system}")
+        start = template.replace("{system}", f"{system}\n" if system else "")  # not str.format: problems hold braces
+        return lambda problem: _thinking(start.replace("{prompt}", problem), thinking)
+
+    switch = {} if thinking == "default" else {"enable_thinking": thinking == "on"}
+    knows_switch = "enable_thinking" in (chat if isinstance(chat, str) else str(chat))
+
+    def render(problem: str) -> str:
+        messages = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": problem}]
+        try:
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
+        except Exception as error:  # Jinja's own errors, and what templates raise
+            raise ValueError(
+                f"the chat template of the tokenizer can't be rendered{' with a system prompt' if system else ''}: "
+                f"{type(error).__name__}: {error}. Prompt format 'template' does without it"
+            ) from error
+        return text if knows_switch else _thinking(text, thinking)
+
+    render("1 + 1 = ?")  # what is wrong with the template is known before any long work
+    return render
+
+
+def _thinking(prompt: str, thinking: str) -> str:
+    return f"{prompt}{THINK}\n" if thinking == "on" and not opens_thinking(prompt) else prompt
+
+
+def opens_thinking(prompt: str) -> bool:
+    """Whether the prompt ends inside a thought that the completion has to close."""
+    return prompt.rstrip().endswith(THINK)
+
+
+def rendered(task: Task, label: str, render: Callable[[str], str]) -> Task:
+    """The task under another name, `label`, with its prompts rendered."""
+
+    def example(split: Split, index: int) -> Example:
+        plain = task.example(split, index)
+        id = f"{label}/{split}/{index}"
+        return dataclasses.replace(plain, id=id, prompt=render(plain.prompt), task=label)
+
+    return dataclasses.replace(task, name=label, example=example)
