@@ -25,6 +25,7 @@ setup(
         "tensorflow-datasets>=4.9.10",
         "array_record>=0.8",
         "importlib_resources>=6",  # tensorflow-datasets needs it for `as_data_source` and does not declare it
+        "pyarrow>=18",  # comes with tensorflow-datasets; one data set is a Parquet file
         "ml-collections>=1.1",
         "jaxtyping>=0.3",
         "numpy>=2",

@@ -1,0 +1,52 @@
+"""A task made of lists of records, one list for each split."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rlvr_jax.tasks.task import Example, Split, Task, place_of
+
+
+def finite_task(
+    name: str,
+    verifier: str,
+    splits: Mapping[Split, Sequence[Any]],
+    prompt: Callable[[Any], str],
+    reference: Callable[[Any], Any],
+    demonstration: Callable[[Any], str] | None = None,
+    verifier_options: Mapping[str, Any] | None = None,
+) -> Task:
+    """The task whose problems are the records of `splits`, by their index.
+
+    Args:
+      name: of the task.
+      verifier: name of its verifier.
+      splits: the records of each split; a list may be empty.
+      prompt: record -> prompt.
+      reference: record -> reference.
+      demonstration: record -> a right completion.
+      verifier_options: keyword arguments of the verifier.
+    """
+
+    def record(split: Split, index: int) -> Any:
+        records = splits[split]
+        if not 0 <= index < len(records):
+            known = f"has the indices 0 to {len(records) - 1}" if records else "has no problems"
+            raise IndexError(f"{name}: {split} {known}, there is no index {index}")
+        return records[index]
+
+    def example(split: Split, index: int) -> Example:
+        found = record(split, index)
+        return Example(f"{name}/{split}/{index}", prompt(found), reference(found), name)
+
+    def demonstrate(example: Example, index: int) -> str:
+        del index  # each problem has one
+        return demonstration(record(*place_of(example)))
+
+    return Task(
+        name,
+        verifier,
+        example,
+        num_examples=lambda split: len(splits[split]),
+        demonstration=demonstrate if demonstration else None,
+        verifier_options=dict(verifier_options or {}),
+    )

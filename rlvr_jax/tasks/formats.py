@@ -1,0 +1,37 @@
+"""How a prompt asks for its answer: after `####`, in `\\boxed{}` or in `<answer>` tags. The verifier looks there."""
+
+from typing import Literal
+
+AnswerFormat = Literal["hash", "boxed", "answer"]
+
+_PLACES = {"hash": "on the last line after ####", "boxed": "in \\boxed{}", "answer": "in <answer> </answer> tags"}
+_WRITTEN = {"hash": "#### {}", "boxed": "\\boxed{{{}}}", "answer": "<answer>{}</answer>"}
+
+# What programming tasks ask for; the verifier takes the last block.
+CODE = "Answer with the program in one block of Python code, between ```python and ```."
+
+
+def instruction(answer_format: AnswerFormat, answer: str = "the answer") -> str:
+    """The sentences that ask for reasoning and then `answer`, in that format.
+
+    Raises:
+      ValueError: there is no such format.
+    """
+    if answer_format not in _PLACES:
+        raise ValueError(f"answer_format must be one of {', '.join(_PLACES)}, not {answer_format!r}")
+    return f"Reason step by step. Write {answer} {_PLACES[answer_format]}."
+
+
+def written(answer_format: AnswerFormat, answer: str) -> str:
+    """The answer as the format wants it: `\\boxed{72}`."""
+    return _WRITTEN[answer_format].format(answer)
+
+
+def prompt(problem: str, instruction: str) -> str:
+    """The problem and the instruction on lines of their own, and a line break, after which the completion starts."""
+    return f"{problem}\n{instruction}\n" if instruction else f"{problem}\n"
+
+
+def code_block(program: str) -> str:
+    """The program as `CODE` asks for it."""
+    return f"```python\n{program.rstrip()}\n```"

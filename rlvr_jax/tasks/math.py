@@ -1,0 +1,182 @@
+"""MATH: competition problems (Hendrycks et al. 2021, https://arxiv.org/abs/2103.03874), in the split of PRM800K.
+
+PRM800K (Lightman et al. 2023, https://arxiv.org/abs/2305.20050) keeps 500 problems of the test set, "MATH-500", and
+gives the other 12,000 to training. The answer of a problem is the content of the last `\\boxed{}` of its solution. Two
+solutions of the training problems box nothing; they are left out.
+
+The checksums of the records are those of the files of the original MATH, of one problem each. They could be compared
+with 12,000 problems; those of the 500 were taken as published.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+from rlvr_jax.tasks import formats
+from rlvr_jax.tasks.finite import finite_task
+from rlvr_jax.tasks.formats import AnswerFormat
+from rlvr_jax.tasks.prepared import load
+from rlvr_jax.tasks.published import PublishedFile, Record, json_records
+from rlvr_jax.tasks.task import Task, split_of
+
+SUBJECTS = (
+    "Algebra",
+    "Counting & Probability",
+    "Geometry",
+    "Intermediate Algebra",
+    "Number Theory",
+    "Prealgebra",
+    "Precalculus",
+)
+LEVELS = (1, 5)
+_HOLDBACK_SHARE = 1 / 24  # 500 of 12,000
+_SOURCE = (
+    "https://media.githubusercontent.com/media/openai/prm800k/7ecc794703b2877f63226f2477a49b34f9b25163"
+    "/prm800k/math_splits"
+)
+
+
+def boxed(solution: str) -> str:
+    """The content of the last `\\boxed{}` of a solution, or the character after `\\boxed `; empty if there is none."""
+    _, found, rest = solution.rpartition("\\boxed")
+    rest = rest.lstrip()
+    if not found or not rest:
+        return ""
+    depth = 0
+    for end, character in enumerate(rest):
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return rest[1:end] if end else character
+    return ""
+
+
+def _read(content: bytes) -> Iterator[tuple[str, Any]]:
+    """As `json_records`; a level that is not one of 1 to 5 (there are two, "?" in the original) is None."""
+    for place, value in json_records(content):
+        if isinstance(value, dict) and value.get("level") not in range(1, 6):
+            value = {**value, "level": None}
+        yield place, value
+
+
+def _texts(record: Record) -> Iterable[str]:
+    """The ways in which the files of the original MATH are written, none if the answer isn't that of the solution."""
+    if record["answer"] != boxed(record["solution"]):
+        return
+    original = {
+        "problem": record["problem"],
+        "level": f"Level {record['level'] or '?'}",
+        "type": record["subject"],
+        "solution": record["solution"],
+    }
+    text = json.dumps(original, indent=4)
+    yield text
+    yield text + "\n"
+    yield json.dumps(original, indent=4, ensure_ascii=False)
+    yield text[:-1] + "  }\n"  # test/counting_and_probability/1087
+
+
+TRAIN, TEST = (
+    PublishedFile(
+        name=f"math_{name}",
+        title=title,
+        license="MIT",
+        url=f"{_SOURCE}/{name}.jsonl",
+        folder="math",
+        local_names=local_names,
+        fields=("problem", "solution", "answer", "subject", "level", "unique_id"),
+        read=_read,
+        texts=_texts,
+        sha256=sha256,
+        key="unique_id",
+    )
+    for name, title, local_names, sha256 in (
+        (
+            "train",
+            "MATH's train.jsonl of 12,000 problems",
+            ("train.jsonl", "train_12k.jsonl"),
+            "90d96daeac3fe343ebb1e22ce93dd99690f75983e957f88de42f87cffe1e8076",
+        ),
+        (
+            "test",
+            "MATH's test.jsonl of 500 problems",
+            ("test.jsonl", "test_500.jsonl", "math500.jsonl", "math_500.jsonl"),
+            "35dc41080a3680858b27fa7e0533d2d547825316fc5dafe5d316f4ccc5a06132",
+        ),
+    )
+)
+
+
+def math(
+    data_dir: str = "",
+    manual_dir: str = "",
+    answer_format: AnswerFormat = "boxed",
+    instruction: str | None = None,
+    levels: Sequence[int] = LEVELS,
+    subjects: Sequence[str] = SUBJECTS,
+    heldout: Literal["500", "holdback"] = "500",
+) -> Task:
+    """MATH as a task: `train` is the 11,998 training problems with an answer, `heldout` MATH-500.
+
+    The reference is the answer in LaTeX. The demonstration is the published solution, in which the answer is boxed,
+    and then the answer once more if the format is another one.
+
+    Args:
+      data_dir: where the prepared data is kept, see `prepared.load`.
+      manual_dir: a folder with `train.jsonl` and `test.jsonl`, see `prepared.load`.
+      answer_format: where the answer stands.
+      instruction: what the prompt says after the problem, instead of the sentences of the format.
+      levels: the least and the greatest difficulty of training problems, 1 to 5. Two problems have no level and belong
+        to all levels together only.
+      subjects: of training problems, some of `SUBJECTS`.
+      heldout: "holdback" holds about one in 24 of the training problems out, of all levels and subjects, and needs no
+        other file. Its results can't be compared with those on MATH-500.
+
+    Raises:
+      FileNotFoundError, ValueError, ConnectionError, OSError: see `prepared.load`.
+      ValueError: an option has an impossible value, or no training problem is left.
+    """
+    asked = formats.instruction(answer_format)
+    low, high = levels
+    if not 1 <= low <= high <= 5:
+        raise ValueError(f"math: levels must be (least, greatest) between 1 and 5, not {tuple(levels)}")
+    for subject in subjects:
+        if subject not in SUBJECTS:
+            raise ValueError(f"math: there is no subject {subject!r}; the subjects are {', '.join(SUBJECTS)}")
+    if heldout not in ("500", "holdback"):
+        raise ValueError(f"math: heldout must be '500' or 'holdback', not {heldout!r}")
+
+    train = [record for record in load(TRAIN, data_dir, manual_dir) if boxed(record["solution"])]
+    if heldout == "500":
+        try:
+            test = load(TEST, data_dir, manual_dir)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}. Option heldout='holdback' does without this file") from error
+    else:
+        split = [split_of(f"math/{record['problem']}", _HOLDBACK_SHARE) for record in train]
+        test = [record for record, name in zip(train, split, strict=True) if name == "heldout"]
+        train = [record for record, name in zip(train, split, strict=True) if name == "train"]
+
+    def is_wanted(record: Record) -> bool:
+        level = record["level"]
+        in_range = (low, high) == LEVELS if level is None else low <= level <= high
+        return in_range and record["subject"] in subjects
+
+    train = [record for record in train if is_wanted(record)]
+    if not train:
+        raise ValueError(f"math: no training problem has levels {tuple(levels)} and subjects {tuple(subjects)}")
+
+    def demonstration(record: Record) -> str:
+        solution = record["solution"]
+        if answer_format == "boxed":
+            return solution
+        return f"{solution}\n{formats.written(answer_format, boxed(solution))}"
+
+    return finite_task(
+        "math",
+        "math",
+        {"train": train, "heldout": test},
+        prompt=lambda record: formats.prompt(record["problem"], asked if instruction is None else instruction),
+        reference=lambda record: boxed(record["solution"]),
+        demonstration=demonstration,
+        verifier_options={"formats": (answer_format,)},
+    )

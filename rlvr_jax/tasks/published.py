@@ -1,0 +1,162 @@
+"""Published data sets: what their files hold, checked record by record.
+
+`checksums.json` holds, for each file, its records in order: the first 8 hex digits of the SHA-256 of each record's
+text, and the SHA-256 of all of their whole digests. A record's text is JSON written in one fixed way, so that files
+which differ only in how the JSON is written pass, and its checksum also tells its place, so that the lines may come
+in any order: the problem with index n is the same one, whatever copy of the data set it was read from.
+"""
+
+import functools
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+_DIGITS = 8  # of a record's checksum
+
+
+def json_records(content: bytes) -> Iterator[tuple[str, Any]]:
+    """(place, value) of each line of JSON Lines, or of each element if the content is one JSON array.
+
+    Raises:
+      ValueError: what is not JSON, by its line.
+    """
+    if content.startswith(b"["):
+        try:
+            values = json.loads(content)
+        except ValueError as error:
+            raise ValueError(f"not JSON: {error}") from error  # its message names line and column
+        yield from ((f"record {number}", value) for number, value in enumerate(values, start=1))
+        return
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: not JSON") from error
+        yield f"line {number}", value
+
+
+def json_text(record: Record) -> Iterator[str]:
+    """The record as JSON, its fields in their order."""
+    yield json.dumps(record)
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """One file of a data set, at its public home.
+
+    Attributes:
+      name: of what TFDS makes of it, and the key in `checksums.json`.
+      title: what messages call it.
+      license: its license.
+      url: where it is downloaded.
+      folder: the folder inside of `manual_dir` that may hold it.
+      local_names: the names that a local copy may have, each also with `.gz` after it.
+      fields: the fields that a record keeps. All of them must be there; others are dropped.
+      read: the file's content -> (place in the file, record).
+      texts: a record -> the texts of which one must have the record's checksum.
+      sha256: of the published file, where the checksums of its records were not made from itself. A file that has it
+        passes, whatever they say; its records then come in the order of `key`, as those in `checksums.json` do.
+      key: the field by which to order the records of such a file.
+    """
+
+    name: str
+    title: str
+    license: str
+    url: str
+    folder: str
+    local_names: tuple[str, ...]
+    fields: tuple[str, ...]
+    read: Callable[[bytes], Iterable[tuple[str, Any]]] = json_records
+    texts: Callable[[Record], Iterable[str]] = json_text
+    sha256: str = ""
+    key: str = ""
+
+
+def checked_records(file: PublishedFile, content: bytes, where: str) -> list[Record]:
+    """The records of the content of `file`, in their published order, once they are known to be the published ones.
+
+    Args:
+      file: what it should be.
+      content: the bytes of the file, or of its gzip.
+      where: the path or address that messages name.
+
+    Raises:
+      ValueError: something differs; the message names the line.
+    """
+    again = f"Take the file again from {file.url}"
+    content = _unzipped(content, where, again)
+    if hashlib.sha256(content).hexdigest() == file.sha256:
+        records = (_record(file, value, place) for place, value in file.read(content))
+        return sorted(records, key=lambda record: record[file.key])
+
+    expected, whole = checksums(file.name)
+    found: dict[int, tuple[str, bytes, Record]] = {}  # index -> place in the file, digest, record
+    place = ""
+    try:
+        for place, value in file.read(content):
+            record = _record(file, value, place)
+            index, digest = _find(file, record, expected)
+            if index is None:
+                raise ValueError(f"{place}: not a record of {file.title} as published; it was edited")
+            if index in found:
+                raise ValueError(f"{place}: the same record as {found[index][0]}")
+            found[index] = place, digest, record
+    except ValueError as error:
+        raise ValueError(f"{where}, {error}. {again}") from error
+    if len(found) < len(expected):
+        missing = next(index for index in range(len(expected)) if index not in found)
+        raise ValueError(
+            f"{where} {f'ends after {place}' if place else 'is empty'}, {file.title} has {len(expected)} records; "
+            f"number {missing + 1} is missing. {again}"
+        )
+    in_order = [found[index] for index in range(len(expected))]
+    if hashlib.sha256(b"".join(digest for _, digest, _ in in_order)).hexdigest() != whole:
+        raise ValueError(f"{where}: the content is not that of {file.title} as published. {again}")
+    return [record for _, _, record in in_order]
+
+
+@functools.cache
+def checksums(name: str) -> tuple[dict[str, int], str]:
+    """Checksum of a record -> its index, and the checksum of the file."""
+    entry = json.loads(Path(__file__).with_name("checksums.json").read_text())[name]
+    digits = entry["records"]
+    starts = range(0, len(digits), _DIGITS)
+    return {digits[start : start + _DIGITS]: index for index, start in enumerate(starts)}, entry["sha256"]
+
+
+def _unzipped(content: bytes, where: str, again: str) -> bytes:
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    lines = []
+    try:
+        with gzip.open(io.BytesIO(content)) as file:
+            for line in file:
+                lines.append(line)  # noqa: PERF402 - the message below counts those before the damage
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{where} can't be read after line {len(lines)}: {error}. {again}") from error
+    return b"".join(lines)
+
+
+def _record(file: PublishedFile, value: Any, place: str) -> Record:
+    try:
+        return {field: value[field] for field in file.fields}
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{place}: no JSON record with {', '.join(file.fields)}") from error
+
+
+def _find(file: PublishedFile, record: Record, expected: dict[str, int]) -> tuple[int | None, bytes]:
+    """The index of the record, None if it is not a published one, and its digest."""
+    for text in file.texts(record):
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+        index = expected.get(digest.hexdigest()[:_DIGITS])
+        if index is not None:
+            return index, digest.digest()
+    return None, b""
