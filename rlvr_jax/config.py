@@ -17,6 +17,7 @@ from rlvr_jax.algorithms.config import AlgorithmConfig
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel.mesh import MeshConfig, mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
+from rlvr_jax.policy.config import problems as policy_problems
 from rlvr_jax.tasks.prompts import R1_ZERO
 from rlvr_jax.training.optimizer import OptimizerConfig
 
@@ -287,10 +288,8 @@ def check(config: Config, num_devices: int) -> None:
 def _problems(c: Config, num_devices: int):
     """(is it wrong, message) of every rule, in an order in which each may rely on the ones before."""
     p, r, o, e = c.policy, c.rollout, c.optimizer, c.evaluation
-    sizes = ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width", "max_length")
     optimizer = ("learning_rate", "eps", "clip_norm", "microbatches")
     positive = {
-        "policy": (*sizes, "rope_theta", "norm_eps", "init_scale"),
         "rollout": ("prompts", "max_prompt_length", "max_response_length", "temperature"),
         "algorithm": ("minibatches",),
         "optimizer": optimizer,
@@ -301,7 +300,6 @@ def _problems(c: Config, num_devices: int):
         "verifier": ("timeout", "memory_mib"),
     }
     not_negative = {
-        "policy": ("vocab_size", "head_chunk"),
         "rollout": ("top_k",),
         "algorithm": ("clip_low", "clip_high", "kl_coef"),
         "optimizer": ("warmup_steps", "weight_decay"),
@@ -314,6 +312,8 @@ def _problems(c: Config, num_devices: int):
         yield not value_of(name) > 0, f"config.{name} must be above 0, not {value_of(name)}"  # catches nan, too
     for name in (f"{group}.{key}" for group, keys in not_negative.items() for key in keys):
         yield not value_of(name) >= 0, f"config.{name} must be 0 or more, not {value_of(name)}"
+    for text in policy_problems(p):
+        yield True, f"config.policy.{text}"
     for name in ("optimizer.b1", "optimizer.b2", "sft.optimizer.b1", "sft.optimizer.b2"):
         yield not 0 <= value_of(name) < 1, f"config.{name} must be in [0, 1), not {value_of(name)}"
     yield not 0 <= c.seed < 2**32, f"config.seed must be in [0, 2**32), not {c.seed}"
@@ -334,11 +334,6 @@ def _problems(c: Config, num_devices: int):
             f"is longer than the policy's window, config.policy.max_length = {p.max_length}"
         ),
     )
-    yield (
-        p.num_heads % p.num_kv_heads != 0,
-        (f"config.policy.num_kv_heads = {p.num_kv_heads} does not divide config.policy.num_heads = {p.num_heads}"),
-    )
-    yield p.head_dim % 2 != 0, f"config.policy.head_dim = {p.head_dim} must be even (rotary positions go in pairs)"
     yield not c.tasks, "config.tasks is empty: a run needs problems"
     for label, task in c.tasks.items():
         where = f"config.tasks.{label}"
