@@ -33,6 +33,7 @@ setup(
         "tensorboardX>=2.6",
         "matplotlib>=3.9",
         "jinja2>=3.1",
+        "langdetect>=1.0.9",  # IFEval's own language detector: verdicts on language compare only if it is the same
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.10,<0.12"],

@@ -1,10 +1,13 @@
 """Verifiers: functions (completion, reference) -> `Verdict` that judge what a policy wrote.
 
-| kind        | the task                                         | reference                             | module      |
-|-------------|--------------------------------------------------|---------------------------------------|-------------|
-| `modsum`    | sum of the digits modulo 10, answered with `#d`  | the digit, e.g. `"1"`                 | `modsum`    |
-| `countdown` | reach a target with the given numbers, once each | `{"numbers": [44, 19], "target": 63}` | `countdown` |
-| `gsm8k`     | word problems, answered with `#### number`       | the number as text, e.g. `"1,080"`    | `number`    |
+| kind          | the task                                     | reference                             | module        |
+|---------------|----------------------------------------------|---------------------------------------|---------------|
+| `modsum`      | digit sum modulo 10, answered with `#d`      | the digit, e.g. `"1"`                 | `modsum`      |
+| `countdown`   | reach a target with given numbers, once each | `{"numbers": [44, 19], "target": 63}` | `countdown`   |
+| `gsm8k`       | word problems, answered with `#### number`   | the number as text, e.g. `"1,080"`    | `number`      |
+| `constraints` | instructions of IFEval and IFBench           | a line of IFEval's files              | `constraints` |
+| `cryptarithm` | digits for letters that make a sum hold      | `{"equation": "SEND + MORE = MONEY"}` | `cryptarithm` |
+| `arc`         | output grids of an ARC task                  | the grids, e.g. `[[[0, 1], [2, 0]]]`  | `arc`         |
 
 `verify` judges in this process. `rlvr_jax.verifiers.pool.Pool` judges in processes of its own, with a limit of time
 and memory for each completion. Neither ever raises because of what a completion says or a verifier does: where no
@@ -17,13 +20,16 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlvr_jax.verifiers import countdown, modsum, number
+from rlvr_jax.verifiers import arc, constraints, countdown, cryptarithm, modsum, number
 from rlvr_jax.verifiers.verdict import Verdict
 
 VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "modsum": modsum.verify,
     "countdown": countdown.verify,
     "gsm8k": number.verify,
+    "constraints": constraints.verify,
+    "cryptarithm": cryptarithm.verify,
+    "arc": arc.verify,
 }
 
 _MAX_ERROR = 500  # characters of `Verdict.error`

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from rlvr_jax.verifiers.format import after_thinking, answer_in_tags
 from rlvr_jax.verifiers.verdict import Verdict
 
 MAX_LENGTH = 400  # characters of an expression
@@ -123,21 +124,28 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]]:
     return _value(postfix), _numbers(postfix)
 
 
-def _expression(completion: str, target: int) -> str:
+def _expression(completion: str, target: int, tags: bool) -> str:
     """What the completion offers as its expression; a trailing `= target` is taken off."""
-    end = completion.rfind("</answer>")
-    start = completion.rfind("<answer>", 0, end) if end >= 0 else -1
-    if start >= 0:
-        completion = completion[start + len("<answer>") : end]
-    left, equals, right = completion.rpartition("=")
-    return (left if equals and right.strip() == str(target) else completion).strip()
+    answer = answer_in_tags(after_thinking(completion) if tags else completion)
+    if answer is None:
+        if tags:
+            raise ValueError("no <answer>…</answer> after the thinking")
+        answer = completion
+    left, equals, right = answer.rpartition("=")
+    return (left if equals and right.strip() == str(target) else answer).strip()
 
 
-def verify(completion: str, reference: Mapping[str, Any]) -> Verdict:
+def verify(completion: str, reference: Mapping[str, Any], *, tags: bool = False) -> Verdict:
     """Scores 1 if the expression uses exactly `reference["numbers"]` and its value is `reference["target"]`.
 
     The expression is what stands in the last `<answer>…</answer>`, or the whole completion where there are no such
     tags. `= 12` may follow it if 12 is the target.
+
+    Args:
+      completion: what the policy wrote.
+      reference: `{"numbers": [int, …], "target": int}`.
+      tags: the form of TinyZero, `<think> … </think> <answer> expression </answer>`: the tags are required, and they
+        count only after the last `</think>`.
 
     Parts: `format` (the expression parses), `uses_numbers` (each number exactly once, no other).
 
@@ -154,8 +162,8 @@ def verify(completion: str, reference: Mapping[str, Any]) -> Verdict:
             f'the reference of a countdown example is {{"numbers": [int], "target": int}}, not {reference!r}'
         )
     numbers, target = sorted(reference["numbers"]), reference["target"]
-    expression = _expression(completion, target)
     try:
+        expression = _expression(completion, target, tags)
         postfix = _postfix(expression)
     except ValueError as error:
         return Verdict(0.0, {"format": 0.0, "uses_numbers": 0.0}, reason=str(error))

@@ -14,6 +14,16 @@ RIGHT = {
     "modsum": ("44261#1", "1"),
     "countdown": ("44+19", {"numbers": [19, 44], "target": 63}),
     "gsm8k": ("so\n#### 1,080", "1080"),
+    "constraints": (
+        "<<Ode>> That is all.",
+        {
+            "prompt": "Write an ode.",
+            "instruction_id_list": ["detectable_format:title", "startend:end_checker"],
+            "kwargs": [{}, {"end_phrase": "That is all."}],
+        },
+    ),
+    "cryptarithm": ("A=1, B=2, C=3", {"equation": "A + B = C"}),
+    "arc": ("<answer>0 1\n2 0</answer>", [[[0, 1], [2, 0]]]),
 }
 
 

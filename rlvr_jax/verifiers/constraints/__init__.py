@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from rlvr_jax.verifiers.constraints import ifbench, ifeval
 from rlvr_jax.verifiers.constraints.arguments import bind
+from rlvr_jax.verifiers.format import after_thinking
 from rlvr_jax.verifiers.verdict import Verdict
 
 MAX_LENGTH = 200_000  # characters of a response, more than 40,000 words
@@ -62,12 +63,6 @@ def variants(response: str) -> list[str]:
     return list(dict.fromkeys(shortened + [text.replace("*", "") for text in shortened]))
 
 
-def after_thinking(completion: str) -> str:
-    """What follows the last `</think>`; nothing while the thinking has not ended, all where there was none."""
-    _, ended, answer = completion.rpartition("</think>")
-    return answer if ended or "<think>" not in completion else ""
-
-
 def verify(
     completion: str,
     reference: Mapping[str, Any],
@@ -84,7 +79,7 @@ def verify(
       score: "all" scores 1 if every instruction is followed (IFEval's accuracy at prompt level), "share" gives the
         share of instructions that are.
       mode: which of the two judgements the score takes.
-      thinking: whether the policy thinks in `<think>…</think>` first; then only what follows is the response.
+      thinking: the policy thinks first; then the response is what follows its last `</think>`, and nothing before that.
 
     Parts: `strict` and `loose` (every instruction is followed), and the same of each instruction under its index:
     `strict/0`, `loose/0`, …
@@ -96,7 +91,7 @@ def verify(
     if score not in ("all", "share") or mode not in ("strict", "loose"):
         raise ValueError(f"score must be 'all' or 'share' and mode 'strict' or 'loose', not {score!r} and {mode!r}")
     names, follows = _instructions(reference)
-    response = after_thinking(completion) if thinking else completion
+    response = after_thinking(completion, opened=True) if thinking else completion
     too_long = len(response) > MAX_LENGTH
     texts = [] if too_long else variants(response)
     strict = [any(map(check, texts[:1])) for check in follows]

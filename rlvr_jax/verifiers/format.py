@@ -1,0 +1,155 @@
+"""Small checks of a response's form, for reward design to compose: each a pure function of a text, with a number in
+[0, 1]. None knows whether the answer is right.
+
+`config.reward` names them as terms, with their arguments in parentheses where they differ from the defaults:
+
+    config.reward = (
+        ("score", 1.0),
+        ("format/think_answer", 0.1),
+        ("format/length(unit='words', high=400, slack=200)", 0.1),
+        ("format/repetition(n=4)", -0.5),
+    )
+
+All take time linear in the length of the text. `language` is by far the slowest, about 10 ms for a long text.
+"""
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
+TOOL_CALL, END_TOOL_CALL = "<tool_call>", "</tool_call>"
+
+
+def after_thinking(text: str, *, opened: bool = False) -> str:
+    """What follows the last `</think>`; all of it where there was no thinking, and nothing while it has not ended.
+
+    Args:
+      text: the response.
+      opened: the prompt ends with `<think>`, so that the response starts within it.
+    """
+    _, ended, answer = text.rpartition(END_THINK)
+    return answer if ended or not (opened or THINK in text) else ""
+
+
+def answer_in_tags(text: str) -> str | None:
+    """What the last `<answer>…</answer>` holds, stripped; None if there is none."""
+    end = text.rfind(END_ANSWER)
+    start = text.rfind(ANSWER, 0, end) if end >= 0 else -1
+    return text[start + len(ANSWER) : end].strip() if start >= 0 else None
+
+
+def think_answer(text: str, *, opened: bool = False) -> float:
+    """1 if the text is `<think>…</think>` and then `<answer>…</answer>`, neither of them blank, and nothing else.
+
+    Each tag stands there once, so that no second answer hides in the thinking.
+
+    Args:
+      text: the response.
+      opened: the prompt ends with `<think>`, so that the response starts within it.
+    """
+    if opened:
+        text = THINK + text
+    tags = (THINK, END_THINK, ANSWER, END_ANSWER)
+    if any(text.count(tag) != 1 for tag in tags):
+        return 0.0
+    before, _, rest = text.partition(THINK)
+    thinking, _, rest = rest.partition(END_THINK)
+    between, _, rest = rest.partition(ANSWER)
+    answer, closed, after = rest.partition(END_ANSWER)
+    outside = (before + between + after).strip()
+    return float(bool(closed and thinking.strip() and answer.strip() and not outside))
+
+
+def length(
+    text: str, *, unit: Literal["words", "characters"] = "words", low: int = 0, high: int, slack: int = 0
+) -> float:
+    """1 for a length between `low` and `high`, 0 outside; above `high` it falls to 0 evenly over `slack` more units.
+
+    The slope is that of DAPO's overlong penalty (https://arxiv.org/abs/2503.14476, equation 13), as a reward.
+
+    Args:
+      text: the response.
+      unit: of the other arguments; words are what spaces separate.
+      low, high: the budget.
+      slack: beyond it.
+    """
+    if unit not in ("words", "characters") or not 0 <= low <= high or slack < 0:
+        raise ValueError(
+            "length needs a unit of 'words' or 'characters', 0 <= low <= high and slack >= 0, not "
+            f"unit={unit!r}, low={low}, high={high}, slack={slack}"
+        )
+    count = len(text.split()) if unit == "words" else len(text)
+    if count < low:
+        return 0.0
+    return 1.0 if count <= high else max(0.0, 1 - (count - high) / (slack + 1))
+
+
+def repetition(text: str, *, n: int = 3) -> float:
+    """The share of the n-grams of words that stood there before, in any case: 0 if all differ, near 1 in a loop."""
+    if n < 1:
+        raise ValueError(f"repetition needs n >= 1, not {n}")
+    words = text.lower().split()
+    total = len(words) - n + 1
+    # zip of shifted lists, not slices in a loop: no list is made for an n-gram.
+    return 1 - len(set(zip(*(words[i:] for i in range(n)), strict=False))) / total if total > 0 else 0.0
+
+
+def script(text: str, *, name: str = "LATIN") -> float:
+    """The share of the letters that belong to a script; 1 for a text without letters.
+
+    Args:
+      text: the response.
+      name: how the Unicode names of the script's letters start: LATIN, CYRILLIC, GREEK, ARABIC, DEVANAGARI, CJK,
+        HIRAGANA, HANGUL, …
+    """
+    letters = {character: count for character, count in Counter(text).items() if character.isalpha()}
+    inside = sum(count for x, count in letters.items() if unicodedata.name(x, "").startswith(name.upper()))
+    total = sum(letters.values())
+    return inside / total if total else 1.0
+
+
+def language(text: str, *, code: str = "en") -> float:
+    """1 if the text is in the language of an ISO 639-1 code (zh-cn or zh-tw for Chinese), as far as one can tell."""
+    from rlvr_jax.verifiers.constraints.language import detect_language, known_languages  # slow to load
+
+    if code not in known_languages():
+        raise ValueError(f"language {code!r} is not known; the known ones are {', '.join(known_languages())}")
+    return float(detect_language(text) == code)
+
+
+def _is_call(text: str) -> bool:
+    try:
+        call: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(call, dict)
+        and call.keys() == {"name", "arguments"}
+        and isinstance(call["name"], str)
+        and call["name"] != ""
+        and isinstance(call["arguments"], dict)
+    )
+
+
+def tool_calls(text: str) -> float:
+    """The share of the `<tool_call>`s that are well-formed; 0 if there are none, or tags don't pair up.
+
+    The syntax is that of Hermes and Qwen: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`.
+    """
+    first, *calls = text.split(TOOL_CALL)
+    if not calls or END_TOOL_CALL in first or any(call.count(END_TOOL_CALL) != 1 for call in calls):
+        return 0.0
+    return sum(1 for call in calls if _is_call(call.partition(END_TOOL_CALL)[0])) / len(calls)
+
+
+CHECKS: Mapping[str, Callable[..., float]] = {
+    "think_answer": think_answer,
+    "length": length,
+    "repetition": repetition,
+    "script": script,
+    "language": language,
+    "tool_calls": tool_calls,
+}
