@@ -28,7 +28,7 @@ SUBJECTS = (
     "Prealgebra",
     "Precalculus",
 )
-LEVELS = (1, 5)
+_ALL_LEVELS = (1, 5)
 _HOLDBACK_SHARE = 1 / 24  # 500 of 12,000
 _SOURCE = (
     "https://media.githubusercontent.com/media/openai/prm800k/7ecc794703b2877f63226f2477a49b34f9b25163"
@@ -111,8 +111,8 @@ def math(
     manual_dir: str = "",
     answer_format: AnswerFormat = "boxed",
     instruction: str | None = None,
-    levels: Sequence[int] = LEVELS,
-    subjects: Sequence[str] = SUBJECTS,
+    level: Sequence[int] = _ALL_LEVELS,
+    subjects: Sequence[str] = (),
     heldout: Literal["500", "holdback"] = "500",
 ) -> Task:
     """MATH as a task: `train` is the 11,998 training problems with an answer, `heldout` MATH-500.
@@ -125,20 +125,20 @@ def math(
       manual_dir: a folder with `train.jsonl` and `test.jsonl`, see `prepared.load`.
       answer_format: where the answer stands.
       instruction: what the prompt says after the problem, instead of the sentences of the format.
-      levels: the least and the greatest difficulty of training problems, 1 to 5. Two problems have no level and belong
-        to all levels together only.
-      subjects: of training problems, some of `SUBJECTS`.
+      level: the least and the greatest level of training problems, 1 to 5. Two problems have none and are left out
+        unless all levels are taken.
+      subjects: of training problems, some of `SUBJECTS`; all if empty.
       heldout: "holdback" holds about one in 24 of the training problems out, of all levels and subjects, and needs no
         other file. Its results can't be compared with those on MATH-500.
 
     Raises:
       FileNotFoundError, ValueError, ConnectionError, OSError: see `prepared.load`.
-      ValueError: an option has an impossible value, or no training problem is left.
+      ValueError: an option has an impossible value.
     """
     asked = formats.instruction(answer_format)
-    low, high = levels
-    if not 1 <= low <= high <= 5:
-        raise ValueError(f"math: levels must be (least, greatest) between 1 and 5, not {tuple(levels)}")
+    level = tuple(level)
+    if len(level) != 2 or not 1 <= level[0] <= level[1] <= 5:
+        raise ValueError(f"math: level must be (least, greatest) between 1 and 5, not {level}")
     for subject in subjects:
         if subject not in SUBJECTS:
             raise ValueError(f"math: there is no subject {subject!r}; the subjects are {', '.join(SUBJECTS)}")
@@ -157,13 +157,10 @@ def math(
         train = [record for record, name in zip(train, split, strict=True) if name == "train"]
 
     def is_wanted(record: Record) -> bool:
-        level = record["level"]
-        in_range = (low, high) == LEVELS if level is None else low <= level <= high
-        return in_range and record["subject"] in subjects
+        in_range = level == _ALL_LEVELS or (record["level"] and level[0] <= record["level"] <= level[1])
+        return in_range and (not subjects or record["subject"] in subjects)
 
     train = [record for record in train if is_wanted(record)]
-    if not train:
-        raise ValueError(f"math: no training problem has levels {tuple(levels)} and subjects {tuple(subjects)}")
 
     def demonstration(record: Record) -> str:
         solution = record["solution"]
