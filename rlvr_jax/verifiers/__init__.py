@@ -8,6 +8,7 @@
 | `constraints` | instructions of IFEval and IFBench           | a line of IFEval's files              | `constraints` |
 | `cryptarithm` | digits for letters that make a sum hold      | `{"equation": "SEND + MORE = MONEY"}` | `cryptarithm` |
 | `arc`         | output grids of an ARC task                  | the grids, e.g. `[[[0, 1], [2, 0]]]`  | `arc`         |
+| `code`        | a program that passes unit tests             | the tests, see the module             | `code`        |
 
 `verify` judges in this process. `rlvr_jax.verifiers.pool.Pool` judges in processes of its own, with a limit of time
 and memory for each completion. Neither ever raises because of what a completion says or a verifier does: where no
@@ -20,7 +21,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlvr_jax.verifiers import arc, constraints, countdown, cryptarithm, modsum, number
+from rlvr_jax.verifiers import arc, code, constraints, countdown, cryptarithm, modsum, number
 from rlvr_jax.verifiers.verdict import Verdict
 
 VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
@@ -30,6 +31,7 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "constraints": constraints.verify,
     "cryptarithm": cryptarithm.verify,
     "arc": arc.verify,
+    "code": code.verify,
 }
 
 _MAX_ERROR = 500  # characters of `Verdict.error`

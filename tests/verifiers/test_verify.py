@@ -22,6 +22,10 @@ RIGHT = {
             "kwargs": [{}, {"end_phrase": "That is all."}],
         },
     ),
+    "code": (
+        "```python\ndef double(n):\n    return 2 * n\n```",
+        {"type": "function", "entry_point": "double", "cases": [{"args": [4], "expected": 8}]},
+    ),
     "cryptarithm": ("A=1, B=2, C=3", {"equation": "A + B = C"}),
     "arc": ("<answer>0 1\n2 0</answer>", [[[0, 1], [2, 0]]]),
 }

@@ -1,0 +1,242 @@
+"""Plain data across a trust boundary: builtin values as tagged JSON, and nothing that could run code when it is read.
+
+`None`, `True`, `1`, `1.5` and `"text"` stand for themselves. Every JSON array starts with a tag:
+
+    l list   t tuple   s set   z frozenset   d dict, keys and values in turn   i int in hexadecimal   c complex
+    b bytes  B bytearray  r range  e Ellipsis  D Decimal  F Fraction  q deque  w date or time  T builtin by its name
+    h y an object of the job, a function of the tests, which stay where they are: number, name of the type
+
+Reading gives exact builtin types, so that no method of the sender's classes takes part in any comparison. An instance
+of a subclass of a builtin type travels as the builtin value that it contains. All is bounded: bytes, depth, items, and
+the number of items of a set or dict that share a hash.
+"""
+
+import builtins
+import datetime
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+MAX_BYTES = 1 << 20  # of one message
+MAX_DEPTH = 64
+MAX_ITEMS = 200_000
+_SMALL = 1 << 53  # integers below are JSON numbers, as every JSON parser reads them exactly
+_TIMES = {
+    "date": datetime.date,
+    "datetime": datetime.datetime,
+    "time": datetime.time,
+}
+
+
+class CodecError(ValueError):
+    """A value that is not plain data, or a message that is not a value, or one beyond the bounds."""
+
+
+def _builtin_name(value: Any) -> str | None:
+    """The name under which `builtins` has the value, if it is one of its types or functions."""
+    if not issubclass(type(value), (type, type(len))):
+        return None
+    name = value.__name__
+    return name if isinstance(name, str) and vars(builtins).get(name) is value else None
+
+
+def encode(value: Any, handle: Callable[[Any], tuple[str, int, str] | None] | None = None) -> Any:
+    """The value as JSON-able data; `handle` gives tag, number and type name of objects that stay here, or None.
+
+    Raises:
+      CodecError: it contains something that is neither plain nor accepted by `handle`, or exceeds the bounds.
+    """
+    left = MAX_ITEMS
+
+    def many(tag: str, items: Iterable[Any], depth: int) -> list[Any]:
+        return [tag, *[one(item, depth + 1) for item in items]]
+
+    def one(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if depth > MAX_DEPTH:
+            raise CodecError(f"nested deeper than {MAX_DEPTH}")
+        if left < 0:
+            raise CodecError(f"more than {MAX_ITEMS} items")
+        if value is None or value is True or value is False:
+            return value
+        for kind, write in _WRITERS:
+            if isinstance(value, kind) and issubclass(type(value), kind):  # not by `__class__`, which may lie
+                return write(value, depth, many)
+        name = _builtin_name(value)
+        if name is not None:
+            return ["T", name]
+        stays = handle(value) if handle is not None else None
+        if stays is None:
+            raise CodecError(f"a value of type {type(value).__name__} is not plain data")
+        return list(stays)
+
+    return one(value, 0)
+
+
+def _integer(value: int, *_: Any) -> Any:
+    value = int.__index__(value)
+    return value if -_SMALL < value < _SMALL else ["i", format(value, "x")]
+
+
+_WRITERS: tuple[tuple[type, Callable[..., Any]], ...] = (
+    (int, _integer),
+    (str, lambda value, *_: str.__str__(value)),
+    (float, lambda value, *_: float.__float__(value)),
+    (list, lambda value, depth, many: many("l", list.__iter__(value), depth)),
+    (tuple, lambda value, depth, many: many("t", tuple.__iter__(value), depth)),
+    (dict, lambda value, depth, many: many("d", (x for pair in dict.items(value) for x in pair), depth)),
+    (set, lambda value, depth, many: many("s", set.__iter__(value), depth)),
+    (frozenset, lambda value, depth, many: many("z", frozenset.__iter__(value), depth)),
+    (complex, lambda value, *_: ["c", value.real, value.imag]),
+    (bytes, lambda value, *_: ["b", bytes(value).decode("latin-1")]),
+    (bytearray, lambda value, *_: ["B", bytes(value).decode("latin-1")]),
+    (range, lambda value, depth, many: many("r", (value.start, value.stop, value.step), depth)),
+    (type(...), lambda *_: ["e"]),
+    (Decimal, lambda value, *_: ["D", Decimal.__str__(value)]),
+    (Fraction, lambda value, depth, many: many("F", (value.numerator, value.denominator), depth)),
+    (deque, lambda value, depth, many: many("q", deque.__iter__(value), depth)),
+    (datetime.datetime, lambda value, *_: ["w", "datetime", value.isoformat()]),
+    (datetime.date, lambda value, *_: ["w", "date", value.isoformat()]),
+    (datetime.time, lambda value, *_: ["w", "time", value.isoformat()]),
+    (datetime.timedelta, lambda value, *_: ["w", "timedelta", value.days, value.seconds, value.microseconds]),
+)
+
+
+def _spread(items: list[Any]) -> list[Any]:
+    """The items, if their hashes differ enough for a set of them to take linear time."""
+    if len(items) > 64 and len({hash(item) for item in items}) < len(items) // 2:
+        raise CodecError("most of the items share a hash")
+    return items
+
+
+def decode(data: Any, handle: Callable[[str, int, str], Any] | None = None, functions: bool = False) -> Any:
+    """The value that `encode` wrote. `handle` makes the stand-in of an object that stayed with the sender.
+
+    Args:
+      functions: accept builtin functions by name as well as builtin types.
+
+    Raises:
+      CodecError: the data is anything else.
+    """
+    left = MAX_ITEMS
+
+    def one(data: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > MAX_DEPTH:
+            raise CodecError("beyond the bounds of a value")
+        if data is None or type(data) in (bool, int, float, str):
+            return data
+        if type(data) is not list or not data or type(data[0]) is not str:
+            raise CodecError("not a tagged value")
+        tag, *rest = data
+        if tag in _CONTAINERS:
+            return _CONTAINERS[tag]([one(item, depth + 1) for item in rest])
+        if tag in ("h", "y") and handle is not None:
+            number, name = rest
+            if type(number) is not int or type(name) is not str:
+                raise CodecError("not a handle")
+            return handle(tag, number, name[:100])
+        if tag == "T":
+            value = vars(builtins).get(rest[0]) if type(rest[0]) is str else None
+            if isinstance(value, type) or (functions and isinstance(value, type(len))):
+                return value
+        if tag in _READERS:
+            return _READERS[tag](*rest)
+        raise CodecError(f"no value has the tag {tag[:20]!r}")
+
+    try:
+        return one(data, 0)
+    except CodecError:
+        raise
+    except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
+        raise CodecError(f"not a value: {error}") from error
+
+
+def _pairs(items: list[Any]) -> dict[Any, Any]:
+    if len(items) % 2:
+        raise CodecError("a key without a value")
+    return dict(zip(_spread(items[::2]), items[1::2], strict=True))
+
+
+def _when(name: str, *fields: Any) -> Any:
+    if name == "timedelta":
+        return datetime.timedelta(*fields)
+    return _TIMES[name].fromisoformat(*fields)
+
+
+_CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {
+    "l": lambda items: items,
+    "t": tuple,
+    "s": lambda items: set(_spread(items)),
+    "z": lambda items: frozenset(_spread(items)),
+    "d": _pairs,
+    "r": lambda items: range(*items),
+    "F": lambda items: Fraction(*items),
+    "q": deque,
+}
+_READERS: dict[str, Callable[..., Any]] = {
+    "i": lambda text: int(text, 16),
+    "c": complex,
+    "b": lambda text: text.encode("latin-1"),
+    "B": lambda text: bytearray(text.encode("latin-1")),
+    "e": lambda: ...,
+    "D": Decimal,
+    "w": _when,
+}
+
+
+def dumps(message: Any) -> bytes:
+    """A message of JSON-able data as bytes; raises CodecError if it exceeds `MAX_BYTES`."""
+    data = json.dumps(message, separators=(",", ":")).encode("ascii")
+    if len(data) > MAX_BYTES:
+        raise CodecError(f"a message of {len(data)} bytes, more than {MAX_BYTES}")
+    return data
+
+
+def loads(data: bytes) -> dict[str, Any]:
+    """The message in `data`; raises CodecError where that is not one JSON object."""
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"not a message: {error}") from error
+    if type(message) is not dict:
+        raise CodecError("a message is a JSON object")
+    return message
+
+
+def read_exactly(file: int, count: int) -> bytes:
+    """So many bytes of a stream; raises EOFError if it ends before."""
+    data = bytearray()
+    while len(data) < count:
+        part = os.read(file, min(count - len(data), 1 << 16))
+        if not part:
+            raise EOFError("the other side has closed the connection")
+        data += part
+    return bytes(data)
+
+
+def receive(file: int) -> dict[str, Any]:
+    """The next message from a stream; waits for it. Raises EOFError at the end, CodecError for what is no message."""
+    length = int.from_bytes(read_exactly(file, 4), "big")
+    if length > MAX_BYTES:
+        raise CodecError(f"a message of {length} bytes, more than {MAX_BYTES}")
+    return loads(read_exactly(file, length))
+
+
+def framed(message: dict[str, Any]) -> bytes:
+    """The message as it goes into a stream: four bytes of length, and `dumps`."""
+    data = dumps(message)
+    return len(data).to_bytes(4, "big") + data
+
+
+def send(file: int, message: dict[str, Any]) -> None:
+    """Writes the message into a stream; waits until all is written."""
+    data = memoryview(framed(message))
+    while data:
+        data = data[os.write(file, data) :]

@@ -1,0 +1,178 @@
+"""Which engine isolates on this machine: tried by attacking it, best first.
+
+`namespaces`: its own user, pid, mount, ipc and network namespace, a root that holds the standard library and nothing
+else, a /tmp of its own in memory; Landlock, seccomp, limits, no capabilities. Needs Linux, user namespaces, Landlock.
+
+`landlock`: Landlock, seccomp and limits. No folder to write to, so programs that use `tempfile` fail; and a program
+can ask which paths exist. Needs Linux 5.13 with Landlock.
+
+`none`: limits of CPU time and memory only, for programs that you trust. Has to be asked for by name.
+
+On machines other than x86_64 and aarch64, or other than Linux, only `none` is left.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rlvr_jax.sandbox import codec
+from rlvr_jax.sandbox.host import JobError, Limits, Sandbox, SandboxError
+
+ENGINES = ("namespaces", "landlock")
+UNSAFE = "none"
+_LIMITS = Limits(cpu_seconds=5, wall_seconds=20.0, memory_bytes=1 << 30)
+_SECRET = "what only the host knows"
+_log = logging.getLogger(__name__)
+
+# Each function tries one way out, and says whether it came through.
+_ESCAPES = """
+import os, socket, ctypes
+
+def read(path):
+    return len(open(path).read()) > 0
+
+def write(path):
+    open(path, "w").write("x")
+    return True
+
+def processes(number):
+    return len(open(f"/proc/{number}/environ", "rb").read()) >= 0
+
+def signal(number):
+    os.kill(number, 0)
+    return True
+
+def tcp(port):
+    socket.create_connection(("127.0.0.1", port), 1)
+    return True
+
+def abstract_socket(name):
+    socket.socket(socket.AF_UNIX).connect("\\0" + name)
+    return True
+
+def fork(_):
+    if os.fork() == 0:
+        os._exit(0)
+    return True
+
+def settings(_):
+    os.close(os.open("/proc/sys/kernel/core_pattern", os.O_WRONLY))
+    return True
+
+def namespace(_):
+    return ctypes.CDLL(None).unshare(0x10000000) == 0
+
+def environment(name):
+    return name in os.environ
+"""
+
+
+def _attempts(sandbox: Sandbox, arguments: dict[str, Any]) -> list[str]:
+    """The names of the escapes that came through, and of what else is wrong."""
+    with sandbox.job("program", _LIMITS) as job:
+        loaded = job.ask({"program": _ESCAPES})
+        if "ok" not in loaded:
+            raise SandboxError(f"{sandbox.engine}: the trial program does not load: {loaded}")
+        wrong = ["it runs as root"] if job.user == 0 else []
+        for name, argument in arguments.items():
+            function = job.ask({"do": "global", "args": [name]})["ok"]
+            answer = job.ask({"do": "call", "args": [function, codec.encode(argument)]})
+            if answer.get("ok") is True:
+                wrong.append(f"{name} succeeds")
+            elif not (answer.get("ok") is False or "raised" in answer):
+                raise SandboxError(f"{sandbox.engine}: no clear answer to the attempt {name!r}: {answer}")
+    return wrong
+
+
+def weaknesses(sandbox: Sandbox) -> list[str]:
+    """What a program in this sandbox could do to this machine of a short list of escapes, really tried."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.chmod(0o777)
+        canary = folder / "canary"
+        canary.write_text(_SECRET)
+        canary.chmod(0o666)
+        tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        arguments: dict[str, Any] = {
+            "read": str(canary),
+            "write": str(canary),
+            "processes": os.getpid(),
+            "signal": os.getpid(),
+            "tcp": tcp.getsockname()[1],
+            "fork": None,
+            "settings": None,
+            "namespace": None,
+            "environment": next((name for name in os.environ if name not in ("HOME", "LC_ALL", "PATH", "TZ")), "x"),
+        }
+        if os.uname().sysname == "Linux":
+            name = f"rlvr_{os.getpid()}_{id(canary)}"
+            abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
+            abstract.bind("\0" + name)
+            abstract.listen()
+            arguments["abstract_socket"] = name
+        wrong = _attempts(sandbox, arguments)
+        if canary.read_text() != _SECRET or {path.name for path in folder.iterdir()} != {"canary"}:
+            wrong.append("it changed a file of this machine")
+        return wrong
+
+
+def open_sandbox(engine: str = "auto") -> Sandbox:
+    """A sandbox of the best engine that holds on this machine, or of the one named.
+
+    Args:
+      engine: `auto`, or a name of the table above. `auto` never gives `none`.
+
+    Raises:
+      ValueError: there is no such engine.
+      SandboxError: it does not work here, or a program could get out of it; the message says why.
+    """
+    if engine not in ("auto", *ENGINES, UNSAFE):
+        raise ValueError(f"there is no sandbox engine {engine!r}; there are auto, {', '.join(ENGINES)} and {UNSAFE}")
+    if engine == UNSAFE:
+        _log.warning("programs run WITHOUT a sandbox, as was asked for: they can do whatever this user can")
+        return Sandbox(UNSAFE)
+    refused = []
+    for name in ENGINES if engine == "auto" else (engine,):
+        try:
+            sandbox = Sandbox(name)
+        except SandboxError as error:
+            refused.append(str(error))
+            continue
+        try:
+            wrong = weaknesses(sandbox)
+        except (SandboxError, JobError, OSError, KeyError) as error:
+            wrong = [f"its trial failed: {error!r}"]
+        if not wrong:
+            _log.info("programs run in the sandbox engine %r", name)
+            return sandbox
+        sandbox.close()
+        refused.append(f"{name}: {'; '.join(wrong)}")
+    raise SandboxError(
+        f"no sandbox holds on this machine, so no program is run ({' | '.join(refused)}). "
+        f"Allow user namespaces or Landlock here, or ask for engine {UNSAFE!r} by name if you trust every program"
+    )
+
+
+@functools.cache
+def _of_process(engine: str, process: int) -> dict[str, Sandbox]:
+    del engine, process  # a key only: after a fork, the child needs a sandbox of its own
+    return {}
+
+
+def sandbox_of_process(engine: str = "auto") -> Sandbox:
+    """This process's sandbox of the engine, opened at the first call and kept."""
+    held = _of_process(engine, os.getpid())
+    if "it" not in held:
+        held["it"] = open_sandbox(engine)
+    return held["it"]
+
+
+def discard(engine: str = "auto") -> None:
+    """Closes what `sandbox_of_process` keeps; the next call opens a new one."""
+    if sandbox := _of_process(engine, os.getpid()).pop("it", None):
+        sandbox.close()

@@ -1,0 +1,315 @@
+"""The host's side of the sandbox: a zygote, and the jobs that it forks.
+
+Nothing that comes from a job is believed to be more than data: messages are bounded and decoded by
+`rlvr_jax.sandbox.codec`, and whoever sends nonsense, too much or nothing is killed. A job is bounded in CPU time by the
+kernel. The second bound, on wall time, is for a job that sleeps or waits: its clock stands still while the job waits
+for a core, so that it says the same on a busy machine.
+"""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlvr_jax.sandbox import codec
+
+START_SECONDS = 60.0  # for a zygote, or a job before it reads its program, however busy the machine
+PATIENCE = 20  # times the limit of wall time, at the very most, that a job may hold on because it waits for a core
+_PACKAGE_ROOT = str(Path(__file__).parents[2])
+_ENVIRONMENT = {
+    "HOME": "/tmp",
+    "LC_ALL": "C.UTF-8",
+    "PATH": "/usr/bin:/bin",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUTF8": "1",
+    "TZ": "UTC",
+}
+
+
+class SandboxError(RuntimeError):
+    """The sandbox does not work on this machine, or has broken down; not the fault of a program."""
+
+
+class JobError(Exception):
+    """A job that ended without an answer: too long, too much, or dead. The message is for the verdict's reason."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a job may use.
+
+    Attributes:
+      cpu_seconds: CPU time of the whole job, enforced by the kernel; an integer.
+      wall_seconds: time in which it sleeps or waits.
+      memory_bytes: address space, interpreter included.
+      output_bytes: what a script may print. (A value that a function returns is bounded by `codec.MAX_BYTES`.)
+    """
+
+    cpu_seconds: int = 10
+    wall_seconds: float = 20.0
+    memory_bytes: int = 1 << 30
+    output_bytes: int = 4 << 20
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.cpu_seconds, int) and 1 <= self.cpu_seconds <= 3600):
+            raise ValueError(f"cpu_seconds must be a whole number from 1 to 3600, not {self.cpu_seconds!r}")
+        if not 0 < self.wall_seconds <= 36000:
+            raise ValueError(f"wall_seconds must be positive and at most 36000, not {self.wall_seconds!r}")
+        if not (isinstance(self.memory_bytes, int) and self.memory_bytes >= 128 << 20):
+            raise ValueError(f"memory_bytes must be at least {128 << 20}, not {self.memory_bytes!r}")
+        if not (isinstance(self.output_bytes, int) and self.output_bytes >= 1):
+            raise ValueError(f"output_bytes must be positive, not {self.output_bytes!r}")
+
+
+def _held_up_seconds(process: int | None) -> float:
+    """Seconds for which a process has run or waited for a core; 0 where the system does not tell."""
+    try:
+        running, waiting, _ = Path(f"/proc/{process}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0.0
+    return (int(running) + int(waiting)) / 1e9
+
+
+class Job:
+    """One process of the sandbox; a context manager, at whose end it is dead.
+
+    `process` and `user` are its numbers here on the host, None where the system does not tell.
+    """
+
+    def __init__(self, connection: socket.socket, status: socket.socket, limits: Limits):
+        self.connection, self.status, self.limits = connection, status, limits
+        self.process: int | None = None
+        self.user: int | None = None
+        self.others: list[Job] = []  # whose time is not time that this one waits
+        self._since = time.monotonic()
+        self._ending: dict[str, Any] | None = None
+
+    def __enter__(self) -> "Job":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+        self.end()
+        self.status.close()
+
+    def await_ready(self) -> None:
+        """Waits until the job is confined."""
+        self.wait({self.connection: select.POLLIN}, START_SECONDS)
+        received, ancillary, *_ = self.connection.recvmsg(1000, 256)
+        if received != b"r":
+            why = received[1:].decode(errors="replace") or self.ending()
+            raise SandboxError(f"a job could not be confined: {why}")
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, getattr(socket, "SCM_CREDENTIALS", None)):
+                self.process, self.user, _ = struct.unpack("3i", data[:12])
+        self._since = time.monotonic() - _held_up_seconds(self.process)
+
+    def wait(self, events: dict[Any, int], seconds: float | None = None) -> list[int]:
+        """The file numbers on which one of the events happened. Raises JobError after the limit of wall time."""
+        limit = self.limits.wall_seconds if seconds is None else seconds
+        poll = select.poll()
+        for file, event in events.items():
+            poll.register(file, event)
+        idle = 0.0
+        while True:
+            elapsed = time.monotonic() - self._since
+            ready = poll.poll(max(0.0, min(limit - idle, PATIENCE * limit - elapsed)) * 1000 + 1)
+            if ready:
+                return [file for file, _ in ready]
+            elapsed = time.monotonic() - self._since
+            idle = elapsed - sum(_held_up_seconds(job.process) for job in (self, *self.others))
+            if idle >= limit or elapsed >= PATIENCE * limit:
+                raise JobError(f"timed out: waited for more than {limit:g} s")
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            self.wait({self.connection: select.POLLOUT})
+            try:
+                rest = rest[self.connection.send(rest, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise JobError(self.ending()) from None
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Raises CodecError for a message that is too large, JobError if the job does not take it."""
+        self._write(codec.framed(message))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Four bytes of length, and the data."""
+        self._write(len(data).to_bytes(4, "big") + data)
+
+    def _read(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            self.wait({self.connection: select.POLLIN})
+            try:
+                part = self.connection.recv(min(count - len(data), 1 << 16), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            except OSError:
+                part = b""
+            if not part:
+                raise JobError(self.ending())
+            data += part
+        return bytes(data)
+
+    def receive(self) -> dict[str, Any]:
+        """The next message. Raises JobError if there is none in time, or it is not one."""
+        length = int.from_bytes(self._read(4), "big")
+        if length > codec.MAX_BYTES:
+            raise JobError("sent what is not an answer")
+        try:
+            return codec.loads(self._read(length))
+        except codec.CodecError:
+            raise JobError("sent what is not an answer") from None
+
+    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a message."""
+        self.send(message)
+        return self.receive()
+
+    def end(self) -> dict[str, Any]:
+        """Kills the job if it lives, waits until it is gone, and returns how it ended: `code` as of `os.wait`,
+        `cpu` seconds, `rss` as of `getrusage`."""
+        if self._ending is None:
+            with contextlib.suppress(OSError):  # it has ended by itself, or with its zygote
+                self.status.sendall(b"k")
+            self.status.settimeout(START_SECONDS)
+            try:
+                self._ending = json.loads(self.status.recv(4096))
+            except (OSError, ValueError):
+                self._ending = {"code": -1, "cpu": 0.0, "rss": 0}
+        return self._ending
+
+    def ending(self) -> str:
+        """How it ended, in words, after it has closed its connection; waits for its end within the limits."""
+        if self._ending is None:
+            self.wait({self.status: select.POLLIN})
+        end = self.end()
+        if end["code"] == -1:
+            return "the sandbox broke down"
+        code = os.waitstatus_to_exitcode(end["code"])
+        if code == -9 and end["cpu"] > self.limits.cpu_seconds - 0.5:
+            return f"timed out: more than {self.limits.cpu_seconds} s of CPU time"
+        return f"its process ended early ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+
+
+class Sandbox:
+    """A zygote of one engine; a context manager, at whose end it and all its jobs are gone. Threads may share it."""
+
+    def __init__(self, engine: str):
+        """Starts the zygote.
+
+        Raises:
+          SandboxError: the engine does not work here; the message says why.
+        """
+        self.engine = engine
+        self._lock = threading.Lock()
+        ours, theirs = socket.socketpair()
+        boot = (
+            f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); from rlvr_jax.sandbox import zygote; "
+            f"del sys.path[0]; zygote.main({engine!r}, {theirs.fileno()})"
+        )
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        with theirs:
+            self._zygote = subprocess.Popen(
+                [interpreter(engine), "-S", "-B", "-P", "-c", boot],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                env=_ENVIRONMENT,
+                cwd="/",
+            )
+        self._control = ours
+        try:
+            ours.settimeout(START_SECONDS)
+            if ours.recv(1) != b"r":
+                raise OSError("the zygote has ended")
+        except OSError as error:
+            self.close()
+            raise SandboxError(f"{engine}: {self._why or error}") from error
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the zygote; a second call does nothing."""
+        if self._errors.closed:
+            return
+        self._control.close()
+        try:
+            self._zygote.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._zygote.kill()
+            self._zygote.wait()
+        self._errors.seek(0)
+        self._why = self._errors.read()[-1000:].decode(errors="replace").strip()
+        self._errors.close()
+
+    def job(self, kind: str, limits: Limits, files: Sequence[int] = (), stdin: bytes | None = None) -> Job:
+        """Starts a job, confined and waiting for its first message.
+
+        Args:
+          kind: `program`, `script` or `tests`, see `rlvr_jax.sandbox.job` and `trial`.
+          limits: what it may use.
+          files: further file descriptors that it gets: a script's output and errors; the tests' program.
+          stdin: a script's standard input.
+
+        Raises:
+          SandboxError: the zygote has died.
+        """
+        ours, theirs = socket.socketpair()
+        status, status_theirs = socket.socketpair()
+        job = Job(ours, status, limits)
+        if hasattr(socket, "SO_PASSCRED"):
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        request = {"kind": kind, "memory_bytes": limits.memory_bytes, "cpu_seconds": limits.cpu_seconds}
+        script = kind == "script"
+        own = [theirs.fileno()]
+        try:
+            with self._lock, theirs, status_theirs:
+                socket.send_fds(self._control, [json.dumps(request).encode()], [status_theirs.fileno(), *own, *files])
+                if self._control.recv(1) != b"s":
+                    raise SandboxError("the zygote has died")
+            if script:
+                job.send_bytes(stdin or b"")
+            job.await_ready()
+            if hasattr(socket, "SO_PASSCRED"):
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        except (OSError, JobError) as error:
+            job.__exit__()
+            raise SandboxError(f"the zygote does not start jobs: {error}") from error
+        except BaseException:
+            job.__exit__()
+            raise
+        return job
+
+
+def interpreter(engine: str) -> str:
+    """The Python to run: this one; for Landlock started by root, one of the same version that any user may read."""
+    here = str(Path(sys.executable).resolve())
+    if engine != "landlock" or os.geteuid() != 0:
+        return here
+    elsewhere = f"/usr/bin/python3.{sys.version_info.minor}"
+    return here if _anyone_may_read(Path(os.__file__)) or not Path(elsewhere).exists() else elsewhere
+
+
+def _anyone_may_read(path: Path) -> bool:
+    return all(folder.stat().st_mode & 0o005 == 0o005 for folder in path.resolve().parents)

@@ -1,0 +1,186 @@
+"""What runs beside the program in its sandbox: loads it, then calls it as it is told, and says what came back.
+
+The program can read and change everything here. So nothing here is worth forging: a job knows the arguments of one
+call at a time, never what the result should be, and all it can say is a value.
+
+Requests are `{"do": operation, "args": [value, …], "kw": {name: value}}`. Answers are `{"ok": value}`, with `"args"`
+if the call has changed what is in its arguments; `{"raised": [names of builtin exception types], "type", "message"}`;
+or `{"end": true}`, an iterator's end. In the midst of a call the job may ask for a function that it was given as an
+argument, by `{"callback": number, "args": [value, …]}`, which is answered like a request.
+"""
+
+import atexit
+import builtins
+import operator
+import os
+import random
+import site
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from rlvr_jax.sandbox import codec
+
+CHANNEL = 3  # the file descriptor of the connection to whoever asks
+MAX_MESSAGE = 500  # characters of an exception's message
+BINARY = "add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift"
+_OTHERS = "neg pos invert abs index getitem setitem delitem"
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "call": lambda function, *args, **kw: function(*args, **kw),
+    **{name: getattr(operator, name) for name in f"{BINARY} {_OTHERS}".split()},
+    **{f.__name__: f for f in (getattr, setattr, delattr, iter, next, len, str, repr, format, round)},
+    **{f.__name__: f for f in (int, float, complex, bool)},
+}
+
+
+def raised(error: BaseException) -> dict[str, Any]:
+    """The answer for an exception."""
+    try:
+        message = str(error)[:MAX_MESSAGE]
+    except BaseException:
+        message = ""
+    names = [kind.__name__ for kind in type(error).__mro__ if vars(builtins).get(kind.__name__) is kind]
+    return {"raised": names, "type": type(error).__name__[:100], "message": message}
+
+
+class Server:
+    """Answers requests about the objects of a program.
+
+    `objects` are those that the other side knows by number; they live as long as the job.
+    """
+
+    def __init__(self, channel: int, namespace: dict[str, Any]):
+        self.channel, self.namespace = channel, namespace
+        self.objects: list[Any] = []
+        self.numbers: dict[int, int] = {}  # id of an object: its number
+
+    def _handle(self, value: Any) -> tuple[str, int, str]:
+        if type(value) is _Callback:
+            return "y", value.number, "function"
+        if id(value) not in self.numbers:
+            self.numbers[id(value)] = len(self.objects)
+            self.objects.append(value)
+        return "h", self.numbers[id(value)], type(value).__name__
+
+    def _stand_in(self, tag: str, number: int, _: str) -> Any:
+        return self.objects[number] if tag == "h" else _Callback(self, number)
+
+    def encode(self, value: Any) -> Any:
+        return codec.encode(value, self._handle)
+
+    def decode(self, data: Any) -> Any:
+        return codec.decode(data, self._stand_in, functions=True)
+
+    def perform(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request."""
+        name, data = request["do"], request["args"]
+        try:
+            if name == "global":
+                return {"ok": self.encode(self.namespace[data[0]])}
+            args = self.decode(["l", *data])
+            kw = {key: self.decode(value) for key, value in request.get("kw", {}).items()}
+            answer = {"ok": self.encode(_OPERATIONS[name](*args, **kw))}
+            if any(type(item) is list for item in data):
+                after = self.encode(args)[1:]
+                if after != data:
+                    answer["args"] = after
+            codec.dumps(answer)  # too much to send is an error, too
+            return answer
+        except StopIteration as error:
+            return {"end": True} if name == "next" else raised(error)
+        except BaseException as error:
+            return raised(error)
+
+    def serve(self, until_answer: bool = False) -> dict[str, Any]:
+        """Performs requests until the connection ends or, if so asked, an answer comes, which is returned."""
+        while True:
+            message = codec.receive(self.channel)
+            if "do" not in message and until_answer:
+                return message
+            codec.send(self.channel, self.perform(message))
+
+
+class _Callback:
+    """A function of the other side."""
+
+    def __init__(self, server: Server, number: int):
+        self.server, self.number = server, number
+
+    def __call__(self, *args: Any) -> Any:
+        server = self.server
+        codec.send(server.channel, {"callback": self.number, "args": [server.encode(item) for item in args]})
+        answer = server.serve(until_answer=True)
+        if "raised" in answer:
+            raise error_of(answer)
+        return server.decode(answer["ok"])
+
+
+class ProgramError(Exception):
+    """What the program raised, where it is not a builtin exception that the other side may raise in its place."""
+
+
+_NOT_TO_RAISE = (StopIteration, StopAsyncIteration)  # they would end a loop of the tests as if all were well
+
+
+def error_of(answer: dict[str, Any]) -> Exception:
+    """The exception that an answer tells of: the builtin one closest to it, or `ProgramError`."""
+    message = str(answer.get("message", ""))[:MAX_MESSAGE]
+    for name in answer["raised"] if isinstance(answer["raised"], list) else []:
+        kind = vars(builtins).get(name) if isinstance(name, str) else None
+        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, _NOT_TO_RAISE):
+            try:
+                return kind(message)
+            except TypeError:  # UnicodeDecodeError, say, wants other arguments
+                continue
+    return ProgramError(f"{str(answer.get('type', ''))[:100]}: {message}")
+
+
+def _module(name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    return module
+
+
+def prepare() -> None:
+    """What every program finds: the same random numbers, `exit`, and no more recursion than usual."""
+    random.seed(0)
+    site.setquit()
+    sys.argv = ["program.py"]
+    sys.setrecursionlimit(1000)
+
+
+def serve_program() -> None:
+    """Loads the program that the first message brings, says how that went, and serves."""
+    program = codec.receive(CHANNEL)["program"]
+    module = _module("program")
+    try:
+        exec(compile(program, "program.py", "exec", dont_inherit=True), module.__dict__)
+        answer: dict[str, Any] = {"ok": None}
+    except BaseException as error:
+        answer = raised(error)
+    codec.send(CHANNEL, answer)
+    Server(CHANNEL, module.__dict__).serve()
+
+
+def run_script() -> None:
+    """Runs the program that the first message brings as a script of its own, with the files 0 and 1."""
+    message = codec.receive(CHANNEL)
+    os.close(CHANNEL)
+    sys.stdin, sys.stdout = open(0, encoding="utf-8"), open(1, "w", encoding="utf-8")  # noqa: SIM115
+    module = _module("__main__")
+    try:
+        exec(compile(message["program"], "program.py", "exec", dont_inherit=True), module.__dict__)
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException as error:
+        status = 1
+        os.write(2, f"{type(error).__name__}: {error}"[:MAX_MESSAGE].encode(errors="replace"))
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    except BaseException:
+        status = status or 1
+    finally:
+        os._exit(status & 255)

@@ -1,0 +1,305 @@
+"""The warm process inside the sandbox from which every job is forked.
+
+Run by `rlvr_jax.sandbox.host` as a fresh interpreter with nothing in its environment. It isolates itself, imports what
+programs use, says that it is ready, and then forks a job for each request. Starting an interpreter and importing would
+take most of a job's time; a fork takes a few milliseconds, and nothing that a job does to its copy outlives it.
+
+The namespaces are those of clone(2): the zygote has a user, network, mount, pid, ipc and host-name namespace of its
+own, with a root that holds the standard library and nothing else to read; a job has, within, another mount, pid and
+ipc namespace and a /tmp of its own. Then it gives up all capabilities, and Landlock, seccomp and limits follow.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from rlvr_jax.sandbox import job, trial
+
+NOBODY = 65534
+_STAGE = "/proc"  # the new root is built on top of it: it exists everywhere, and nothing is needed from below it
+SCRATCH_BYTES, SCRATCH_FILES = 64 << 20, 4096
+_FILE_BYTES, _OPEN_FILES = 16 << 20, 64
+MAX_REQUEST = 1 << 16
+
+# Imported once, for all programs: what they use often, and what takes long to import.
+_PRELOADED = (
+    "abc array base64 bisect calendar cmath collections copy dataclasses datetime decimal enum fractions functools "
+    "hashlib heapq inspect io itertools json math numbers operator queue random re statistics string struct tempfile "
+    "textwrap time typing unicodedata warnings resource fcntl"
+)
+
+
+def readable_paths() -> list[str]:
+    """Where the standard library and the shared libraries that it needs lie."""
+    library = str(Path(os.__file__).resolve().parent)
+    extensions = sys.modules["_json"].__file__ if getattr(sys.modules.get("_json"), "__file__", None) else library
+    wanted = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/nix/store"]
+    wanted += [str(Path(sys.base_prefix).resolve() / "lib"), library, str(Path(extensions).resolve().parent)]
+    paths: list[str] = []
+    for path in sorted({p for p in wanted if Path(p).exists()}):
+        if not any(path.startswith(f"{parent}/") for parent in paths):
+            paths.append(path)
+    return paths
+
+
+def _build_root(kernel: Any) -> None:
+    """A root with the paths above, /dev/null, /dev/urandom and an empty /tmp, and nothing else."""
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    paths = readable_paths()
+    kernel.mount("tmpfs", _STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=1m")
+    for path in [*paths, "/dev/null", "/dev/urandom"]:
+        kernel.bind(path, _STAGE)
+    Path(_STAGE, "tmp").mkdir()
+    kernel.pivot_root(_STAGE)
+    kernel.make_read_only("/", devices=True)
+
+
+def _become_nobody() -> None:
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def isolate_with_namespaces() -> None:
+    """Goes on as process 1 of fresh namespaces, as an ordinary user of the machine; raises OSError where it can't."""
+    from rlvr_jax.sandbox import kernel, seccomp
+
+    seccomp.job_filter(), kernel.landlock_version()  # raise where there is none
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    built = False
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):  # root without the capability: a container
+            kernel.unshare(kernel.CLONE_NEWNS)
+            built = True
+        if built:  # while every path can still be read
+            _build_root(kernel)
+        _become_nobody()
+        kernel.set_dumpable(True)  # or /proc/self would belong to root
+    uid, gid = os.geteuid(), os.getegid()
+    kernel.unshare(
+        kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC
+        | kernel.CLONE_NEWUTS
+    )  # fmt: skip
+    kernel.map_users(proc, uid, gid)
+    os.close(proc)
+    if not built:
+        _build_root(kernel)
+    socket.sethostname("sandbox")
+    kernel.drop_bounding_capabilities()
+    kernel.die_with_parent()
+    if child := os.fork():  # the namespace's process 1 is a child; when it ends, all in it end
+        os.closerange(3, 256)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+    kernel.die_with_parent()
+
+
+def isolate_with_landlock() -> None:
+    """Goes on as an ordinary user; everything else happens in each job. Raises OSError where it can't."""
+    from rlvr_jax.sandbox import kernel, seccomp
+
+    seccomp.job_filter(), kernel.landlock_version()
+    if os.geteuid() == 0:
+        _become_nobody()
+    kernel.die_with_parent()
+    for path in (os.__file__, *(str(Path(p)) for p in readable_paths() if p.startswith(sys.base_prefix))):
+        if not os.access(path, os.R_OK):
+            raise PermissionError(f"user {os.geteuid()} may not read Python's library, {path}")
+
+
+def _confine(engine: str, limits: dict[str, int]) -> None:
+    """What a job does to itself before it reads a program."""
+    import resource
+
+    memory, seconds = limits["memory_bytes"], limits["cpu_seconds"]
+    if engine == "none":
+        _limit(resource, memory, seconds)
+        return
+    from rlvr_jax.sandbox import kernel, seccomp
+
+    rights = {"/dev/null": kernel.WRITE_FILE, "/dev/urandom": kernel.READ_FILE}
+    if engine == "namespaces":
+        options = f"size={SCRATCH_BYTES},nr_inodes={SCRATCH_FILES},mode=777"
+        kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, options)
+        os.chdir("/tmp")
+        rights |= {"/tmp": kernel.WRITE, "/": kernel.READ}
+    else:
+        kernel.die_with_parent()
+        rights |= dict.fromkeys(readable_paths(), kernel.READ)
+    _limit(resource, memory, seconds)
+    kernel.drop_capabilities()
+    kernel.restrict_files({path: right for path, right in rights.items() if os.access(path, os.R_OK)})
+    kernel.set_filter(seccomp.job_filter())
+
+
+def _limit(resource: Any, memory: int, seconds: int) -> None:
+    for kind, amount in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, _FILE_BYTES),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_AS, memory),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        amount = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses some
+            resource.setrlimit(kind, (amount, amount))
+
+
+def _arrange(files: list[int]) -> None:
+    """Gives the job its files the numbers 0, 1, 2, …, and closes all others; -1 stands for nothing."""
+    safe = [os.dup2(f, 100 + i, inheritable=True) if f >= 0 else -1 for i, f in enumerate(files)]
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    for number, file in enumerate(safe):
+        if file >= 0:
+            os.dup2(file, number)
+    os.closerange(max(3, len(files)), 256)
+
+
+def _stdin(text: bytes) -> int:
+    """A file with the text, at its start, that cannot be changed."""
+    if not hasattr(os, "memfd_create"):
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            file.write(text)
+            file.seek(0)
+            return os.dup(file.fileno())
+    import fcntl
+
+    file = os.memfd_create("stdin", os.MFD_ALLOW_SEALING)
+    rest = memoryview(text)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+    os.lseek(file, 0, os.SEEK_SET)
+    fcntl.fcntl(file, fcntl.F_ADD_SEALS, 0xF)  # seal, shrink, grow, write
+    return file
+
+
+def run_job(engine: str, request: dict[str, Any], files: list[int]) -> None:
+    """The life of a job's process. `files` came with the request: the connection, then what its kind needs."""
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        kind = request["kind"]
+        if kind == "script":
+            connection, output, errors = files
+            stdin = _stdin(_read_all(connection))
+            _arrange([stdin, output, errors, connection])
+        else:
+            _arrange([-1, -1, -1, *files])
+        job.prepare()
+        try:
+            _confine(engine, request)
+        except OSError as error:
+            os.write(job.CHANNEL, f"e{error}".encode())
+            return
+        os.write(job.CHANNEL, b"r")  # confined: the host may send the program
+        {"program": job.serve_program, "script": job.run_script, "tests": trial.run}[kind]()
+        status = 0
+    except EOFError:
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _read_all(connection: int) -> bytes:
+    """Standard input comes first, with its length in four bytes before it."""
+    from rlvr_jax.sandbox import codec
+
+    length = int.from_bytes(codec.read_exactly(connection, 4), "big")
+    return codec.read_exactly(connection, length)
+
+
+def _fork(engine: str) -> int:
+    if engine == "namespaces":
+        from rlvr_jax.sandbox import kernel
+
+        return kernel.clone(kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
+    return os.fork()
+
+
+def serve(engine: str, control: socket.socket) -> None:
+    """Forks jobs until the host closes the control connection. Tells each job's end on the job's own
+    status connection, on which anything that the host says is an order to kill the job."""
+    wake_read, wake_write = os.pipe()
+    for end in (wake_read, wake_write):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(wake_read, select.POLLIN)
+    running: dict[int, int] = {}  # process: its status connection
+    control.sendall(b"r")
+    while True:
+        for file, event in poll.poll():
+            if file == wake_read:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_read, 4096)
+            elif file == control.fileno():
+                data, files, *_ = socket.recv_fds(control, MAX_REQUEST, 8)
+                if not data:
+                    return
+                status, *job_files = files
+                pid = _fork(engine)
+                if pid == 0:
+                    run_job(engine, json.loads(data), job_files)
+                for held in job_files:
+                    os.close(held)
+                running[pid] = status
+                poll.register(status, select.POLLIN)
+                control.sendall(b"s")
+            else:  # the host asks for the job's end, or has closed its own end
+                assert event
+                poll.unregister(file)
+                for pid, status in running.items():
+                    if status == file:
+                        os.kill(pid, signal.SIGKILL)
+        while running:
+            pid, code, usage = os.wait4(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            status = running.pop(pid, -1)
+            if status >= 0:
+                with contextlib.suppress(KeyError):
+                    poll.unregister(status)
+                used = {"code": code, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss}
+                with contextlib.suppress(OSError):
+                    os.write(status, json.dumps(used).encode())
+                os.close(status)
+
+
+def main(engine: str, control_file: int) -> None:
+    """Isolates this process, and serves. What prevents that is written to standard error."""
+    os.chdir("/")
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    control = socket.socket(fileno=control_file)
+    os.set_inheritable(control_file, False)
+    try:
+        for name in _PRELOADED.split():
+            __import__(name)
+        {
+            "namespaces": isolate_with_namespaces,
+            "landlock": isolate_with_landlock,
+            "none": lambda: None,
+        }[engine]()
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        os._exit(1)
+    gc.collect()
+    gc.freeze()
+    try:
+        serve(engine, control)
+    finally:
+        os._exit(0)

@@ -1,0 +1,293 @@
+"""Code: the completion's program runs in a sandbox against unit tests that it cannot see.
+
+The reference is one of
+
+    {"type": "function", "entry_point": "add", "cases": [{"args": [1, 2], "expected": 3}, …]}
+    {"type": "asserts", "setup": "…", "tests": ["assert add(1, 2) == 3", …]}                    as in MBPP
+    {"type": "humaneval", "prompt": "…", "entry_point": "add", "test": "def check(candidate): …"}
+    {"type": "stdio", "cases": [{"stdin": "1 2\n", "stdout": "3\n"}, …]}
+
+The process that runs the program gives no verdict and knows no expected result. It is called with plain data, answers
+with plain data, and this process compares; tests that are more than that run in a second sandboxed process
+(`rlvr_jax.sandbox.trial`). What a program sees: the standard library of this Python, an empty environment with
+`TZ=UTC` and `LC_ALL=C.UTF-8`, `PYTHONHASHSEED=0` and `random` seeded with 0, so that it does the same every time
+unless it asks for the time, its memory addresses or `os.urandom`. It has no network, no threads and no processes.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rlvr_jax.sandbox import codec
+from rlvr_jax.sandbox.engine import discard, sandbox_of_process
+from rlvr_jax.sandbox.host import Job, JobError, Limits, Sandbox, SandboxError
+from rlvr_jax.sandbox.script import run_script
+from rlvr_jax.verifiers.code_cases import Case, from_asserts, from_check
+from rlvr_jax.verifiers.code_text import MAX_PROGRAM, completed, preamble_of, program_of
+from rlvr_jax.verifiers.verdict import Verdict
+
+MAX_ANSWER = 20_000  # characters of `Verdict.answer`
+_MAX_SHOWN = 200
+
+_Results = list[tuple[bool, str]]  # of each test: whether it passed, and if not, why
+_UNREADABLE = "the program does not load"
+_NOT_PYTHON = tuple(f"{_UNREADABLE}: {error}" for error in ("SyntaxError", "IndentationError", "TabError"))
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python likes to print
+        text = f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+
+
+class _Opaque:
+    """Stands for a result that is no plain data; equal to nothing."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"an object of type {self.name}"
+
+
+def matches(result: Any, expected: Any, tolerance: float = 0.0) -> bool:
+    """Whether a function's result is what a JSON reference expects.
+
+    As `==`, but for what JSON cannot write: a list may stand for a tuple, and keys of text for other keys; NaN equals
+    NaN; and numbers, if at least one is a float, may differ by `tolerance` · max(1, |expected|).
+    """
+    if isinstance(expected, list):
+        return (
+            type(result) in (list, tuple)
+            and len(result) == len(expected)
+            and all(matches(*pair, tolerance) for pair in zip(result, expected, strict=True))
+        )
+    if isinstance(expected, dict):
+        if type(result) is not dict or len(result) != len(expected):
+            return False
+        if not any(isinstance(key, str) for key in result):
+            result = {_json_key(key): value for key, value in result.items()}
+        return result.keys() == expected.keys() and all(matches(result[k], v, tolerance) for k, v in expected.items())
+    if isinstance(expected, float) or (isinstance(expected, int) and isinstance(result, float)):
+        if type(result) not in (int, float) or isinstance(expected, bool):
+            return bool(result == expected)
+        if math.isnan(expected):
+            return math.isnan(result)
+        if result == expected or not (math.isfinite(expected) and math.isfinite(result)):
+            return bool(result == expected)
+        try:
+            return abs(result - expected) <= tolerance * max(1.0, abs(expected))
+        except OverflowError:
+            return False
+    return bool(result == expected)
+
+
+def _json_key(key: Any) -> Any:
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    return str(key) if type(key) in (int, float) and key == key and abs(key) < 1 << 53 else key
+
+
+def _error_text(answer: Mapping[str, Any]) -> str:
+    return ": ".join(filter(None, [str(answer.get("type", ""))[:100], str(answer.get("message", ""))[:_MAX_SHOWN]]))
+
+
+def _load(job: Job, program: str) -> str | None:
+    """Has the job load the program; says why it does not, if so."""
+    answer = job.ask({"program": program})
+    return None if "ok" in answer else f"{_UNREADABLE}: {_error_text(answer)}"
+
+
+def _call(job: Job, case: Case) -> tuple[bool, str]:
+    """Judges one case. Raises JobError if the job gives no answer."""
+    function = job.ask({"do": "global", "args": [case.function]})
+    if "ok" not in function:
+        return False, f"the program does not define {case.function}"
+    args = [function["ok"], *[codec.encode(arg) for arg in case.args]]
+    kwargs = {name: codec.encode(value) for name, value in case.kwargs.items()}
+    answer = job.ask({"do": "call", "args": args, "kw": kwargs})
+    if case.truth and "ok" in answer:
+        answer = job.ask({"do": "bool", "args": [answer["ok"]]})
+    if "raised" in answer:
+        return False, f"{case.text}: raised {_error_text(answer)}"
+    try:
+        result = codec.decode(answer.get("ok"), lambda _tag, _number, name: _Opaque(name))
+    except codec.CodecError as error:
+        raise JobError(f"sent what is not an answer: {error}") from None
+    if "ok" in answer and case.holds(result):
+        return True, ""
+    return False, f"{case.text}: gave {_shown(result)}"
+
+
+def _run_cases(sandbox: Sandbox, program: str, cases: Sequence[Case], limits: Limits) -> _Results:
+    results: _Results = []
+    with sandbox.job("program", limits) as job:
+        try:
+            if problem := _load(job, program):
+                return [(False, problem)] * len(cases)
+            for case in cases:
+                results.append((False, case.text))  # until it is done
+                results[-1] = _call(job, case)
+        except JobError as error:
+            at = f"{results[-1][1]}: " if results else ""
+            results = results[:-1] + [(False, f"{at}{error}")] * (len(cases) - max(0, len(results) - 1))
+    return results
+
+
+def _run_trial(sandbox: Sandbox, program: str, tests: dict[str, Any], count: int, limits: Limits) -> _Results:
+    """Runs test code, in a job of its own, against the program. `count` is the number of tests, if that is known."""
+    with sandbox.job("program", limits) as job:
+        try:
+            if problem := _load(job, program):
+                return [(False, problem)] * count
+            with sandbox.job("tests", limits, (job.connection.fileno(),)) as trial:
+                trial.others.append(job)
+                answer = trial.ask(tests)
+            results = [(ok is True, str(reason)) for ok, reason in answer["results"]]
+        except JobError as error:
+            return [(False, str(error))] * count
+    return results
+
+
+def _run_stdio(sandbox: Sandbox, program: str, cases: Sequence[Mapping[str, str]], limits: Limits) -> _Results:
+    results: _Results = []
+    for number, case in enumerate(cases, 1):
+        output = run_script(sandbox, program, case["stdin"].encode(errors="surrogatepass"), limits)
+        if output.failure is not None:
+            last = output.stderr.decode(errors="replace").strip().rpartition("\n")[2][:_MAX_SHOWN]
+            problem = f"test {number}: {output.failure}{f': {last}' if last else ''}"
+            unread = f"{_UNREADABLE}: {last}"
+            results.append((False, unread if unread.startswith(_NOT_PYTHON) else problem))
+            if output.timed_out:  # once is enough: the rest counts as failed
+                return results + [(False, "not run after a time-out")] * (len(cases) - number)
+        elif _lines(output.stdout.decode(errors="replace")) != _lines(case["stdout"]):
+            results.append((False, f"test {number}: printed {_shown(output.stdout.decode(errors='replace'))}"))
+        else:
+            results.append((True, ""))
+    return results
+
+
+def _lines(text: str) -> list[list[str]]:
+    """The words of each line; empty lines at the beginning and the end do not count."""
+    return [line.split() for line in text.strip().splitlines()]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _refuse(what: str, reference: Any) -> ValueError:
+    return ValueError(f"the reference of a code example {what}: {_shown(reference)}")
+
+
+def _plan(reference: Any, text: str, tolerance: float, limits: Limits) -> tuple[str, Callable[[Sandbox], _Results]]:
+    """The whole program, and what runs it. Raises ValueError where the reference is not as the module says."""
+    kind = reference.get("type") if isinstance(reference, Mapping) else None
+    if kind == "function":
+        cases, name = reference.get("cases"), reference.get("entry_point")
+        if not (
+            _is_text(name)
+            and isinstance(cases, list | tuple)
+            and cases
+            and all(
+                isinstance(c, Mapping) and isinstance(c.get("args"), list | tuple) and "expected" in c for c in cases
+            )
+        ):
+            raise _refuse("of type function has entry_point and cases, each with args (a list) and expected", reference)
+        planned = [_json_case(name, case["args"], case["expected"], tolerance) for case in cases]
+        return text, lambda sandbox: _run_cases(sandbox, text, planned, limits)
+    if kind == "asserts":
+        setup, tests = reference.get("setup", "") or "", reference.get("tests")
+        if not (_is_text(setup) and isinstance(tests, list | tuple) and tests and all(map(_is_text, tests))):
+            raise _refuse("of type asserts has tests, a list of texts, and maybe setup, a text", reference)
+        if (found := from_asserts(setup, tests)) is not None:
+            return text, lambda sandbox: _run_cases(sandbox, text, found, limits)
+        message = {"kind": "asserts", "setup": setup, "tests": list(tests)}
+        return text, lambda sandbox: _run_trial(sandbox, text, message, len(tests), limits)
+    if kind == "humaneval":
+        prompt, name, test = (reference.get(key) for key in ("prompt", "entry_point", "test"))
+        if not (_is_text(prompt) and _is_text(name) and name.isidentifier() and _is_text(test)):
+            raise _refuse("of type humaneval has prompt, entry_point and test, all texts", reference)
+        program = completed(prompt, name, text)
+        if (found := from_check(test)) is not None:
+            named = [Case(name, c.args, c.holds, c.truth, c.text, c.kwargs) for c in found]
+            return program, lambda sandbox: _run_cases(sandbox, program, named, limits)
+        message = {"kind": "check", "prompt": preamble_of(prompt, name), "entry_point": name, "test": test}
+        return program, lambda sandbox: _run_trial(sandbox, program, message, 1, limits)
+    if kind == "stdio":
+        cases = reference.get("cases")
+        if not (
+            isinstance(cases, list | tuple)
+            and cases
+            and all(isinstance(c, Mapping) and _is_text(c.get("stdin")) and _is_text(c.get("stdout")) for c in cases)
+        ):
+            raise _refuse("of type stdio has cases, each with stdin and stdout, both texts", reference)
+        return text, lambda sandbox: _run_stdio(sandbox, text, cases, limits)
+    raise _refuse("is a mapping with a type: function, asserts, humaneval or stdio", reference)
+
+
+def _json_case(name: str, args: Sequence[Any], expected: Any, tolerance: float) -> Case:
+    codec.dumps(codec.encode(list(args)))  # raises for what cannot be sent
+    shown = f"{name}({', '.join(map(_shown, args))}), which should give {_shown(expected)}"
+    return Case(name, args, lambda result: matches(result, expected, tolerance), False, shown)
+
+
+def verify(
+    completion: str,
+    reference: Mapping[str, Any],
+    *,
+    score: str = "all",
+    engine: str = "auto",
+    cpu_seconds: int = 10,
+    wall_seconds: float = 20.0,
+    memory_bytes: int = 1 << 30,
+    output_bytes: int = 4 << 20,
+    float_tolerance: float = 0.0,
+) -> Verdict:
+    """Scores 1 if the program passes all tests.
+
+    The program is what `code_text.program_of` finds. In a pool, the pool's `timeout` has to exceed `cpu_seconds` and
+    `wall_seconds`, or the item ends with an error instead of a reason.
+
+    Parts: `passed` (the share of the tests), `format` (a program was found that Python can read).
+
+    Args:
+      completion: what the policy wrote.
+      reference: see the module.
+      score: `all`, or `share` for the share of the tests that pass.
+      engine: of `rlvr_jax.sandbox.engine`; `auto` refuses to run anything where no sandbox holds.
+      cpu_seconds: of the program; for `stdio`, of each case. The other limits likewise.
+      wall_seconds: that the program may sleep or wait; time in which it waits for a core does not count.
+      memory_bytes: of address space, the interpreter included.
+      output_bytes: that a `stdio` program may print.
+      float_tolerance: for `function`, see `matches`.
+
+    Raises:
+      ValueError: a reference or option that is not as described.
+      SandboxError: no sandbox holds on this machine, or it broke down twice.
+    """
+    if score not in ("all", "share"):
+        raise ValueError(f"score is 'all' or 'share', not {score!r}")
+    limits = Limits(cpu_seconds, wall_seconds, memory_bytes, output_bytes)
+    text = program_of(completion)
+    program, run = _plan(reference, text, float_tolerance, limits)
+    if not text:
+        return Verdict(0.0, {"passed": 0.0, "format": 0.0}, reason="no program found")
+    if len(program) > MAX_PROGRAM:
+        return Verdict(
+            0.0, {"passed": 0.0, "format": 0.0}, program[:MAX_ANSWER], f"longer than {MAX_PROGRAM} characters"
+        )
+    try:
+        results = run(sandbox_of_process(engine))
+    except SandboxError:
+        discard(engine)
+        results = run(sandbox_of_process(engine))
+    passed = sum(ok for ok, _ in results)
+    share = passed / len(results)
+    failures = [reason for ok, reason in results if not ok]
+    is_readable = not (failures and failures[0].startswith(_NOT_PYTHON))
+    reason = f"{passed} of {len(results)} tests pass" + (f"; {failures[0]}" if failures else "")
+    parts = {"passed": share, "format": float(is_readable)}
+    return Verdict(float(not failures) if score == "all" else share, parts, program[:MAX_ANSWER], reason)
