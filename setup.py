@@ -33,11 +33,21 @@ setup(
         "tensorboardX>=2.6",
         "matplotlib>=3.9",
         "jinja2>=3.1",
+        "math-verify>=0.9,<0.10",  # its functions change between minor versions
         "langdetect>=1.0.9",  # IFEval's own language detector: verdicts on language compare only if it is the same
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "cuda": ["jax[cuda12]>=0.10,<0.12"],
-        "test": ["beartype>=0.20", "hypothesis>=6", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14"],
+        # This version alone: verifiers/reasoning_gym.py knows which of its scorers run what a model wrote.
+        "reasoning-gym": ["reasoning-gym==0.1.25"],
+        "test": [
+            "beartype>=0.20",
+            "hypothesis>=6",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "reasoning-gym==0.1.25",
+            "ruff>=0.14",
+        ],
     },
 )

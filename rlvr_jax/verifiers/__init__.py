@@ -5,6 +5,7 @@
 | `modsum`      | digit sum modulo 10, answered with `#d`      | the digit, e.g. `"1"`                 | `modsum`      |
 | `countdown`   | reach a target with given numbers, once each | `{"numbers": [44, 19], "target": 63}` | `countdown`   |
 | `gsm8k`       | word problems, answered with `#### number`   | the number as text, e.g. `"1,080"`    | `number`      |
+| `math`        | mathematics: value and form of the answer    | the gold answer, `"\\frac{1}{2}"`     | `mathematics` |
 | `constraints` | instructions of IFEval and IFBench           | a line of IFEval's files              | `constraints` |
 | `cryptarithm` | digits for letters that make a sum hold      | `{"equation": "SEND + MORE = MONEY"}` | `cryptarithm` |
 | `arc`         | output grids of an ARC task                  | the grids, e.g. `[[[0, 1], [2, 0]]]`  | `arc`         |
@@ -21,13 +22,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlvr_jax.verifiers import arc, code, constraints, countdown, cryptarithm, modsum, number
+from rlvr_jax.verifiers import arc, code, constraints, countdown, cryptarithm, mathematics, modsum, number
 from rlvr_jax.verifiers.verdict import Verdict
 
 VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "modsum": modsum.verify,
     "countdown": countdown.verify,
     "gsm8k": number.verify,
+    "math": mathematics.verify,
     "constraints": constraints.verify,
     "cryptarithm": cryptarithm.verify,
     "arc": arc.verify,

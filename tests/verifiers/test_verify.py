@@ -14,6 +14,7 @@ RIGHT = {
     "modsum": ("44261#1", "1"),
     "countdown": ("44+19", {"numbers": [19, 44], "target": 63}),
     "gsm8k": ("so\n#### 1,080", "1080"),
+    "math": (r"so it is $\boxed{0.5}$", r"\frac{1}{2}"),
     "constraints": (
         "<<Ode>> That is all.",
         {

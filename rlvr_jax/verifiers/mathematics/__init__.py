@@ -1,0 +1,74 @@
+r"""Mathematical answers: the final answer of a completion against a gold answer, by value and form.
+
+    completion -- extract --> final statement -- latex, structure --> its form
+        -- compare, numeric --> equal or not; the rare rest -- symbolic --> `math-verify`
+
+Nearly every answer is decided by exact arithmetic or by values at a few points (`numeric`), in well under a
+millisecond and with bounded numbers. What those cannot express (sums, integrals, products of matrices) is for
+`math-verify`, in a child process with limits of its own. An answer that is too long, too deep or too large, or has
+deceptive characters is refused: score 0, and `reason` says why.
+"""
+
+from collections.abc import Sequence
+
+from rlvr_jax.verifiers.mathematics.compare import same_text
+from rlvr_jax.verifiers.mathematics.expression import TooLargeError
+from rlvr_jax.verifiers.mathematics.extract import FORMATS, extract
+from rlvr_jax.verifiers.mathematics.latex import MAX_LENGTH, clean, compact, refusal
+from rlvr_jax.verifiers.mathematics.symbolic import SymbolicLimitError, symbolically_equal
+from rlvr_jax.verifiers.verdict import Verdict
+
+_MAX_SHOWN = 200  # characters of an answer in the verdict
+
+
+def _gold(reference: str) -> str:
+    """The gold answer in a reference, which may be a whole solution."""
+    if not isinstance(reference, str) or not reference.strip():
+        raise ValueError(f"the reference of a math example is the gold answer as text, not {reference!r}")
+    if any(mark in reference for mark in (r"\boxed", "\x08oxed", "<answer>", "####")) or len(reference) > MAX_LENGTH:
+        if r"\\boxed" in reference:
+            reference = reference.replace("\\\\", "\\")
+        found = extract(reference, last_number=True)
+        if found is None or not found.answer.strip():
+            raise ValueError(f"there is no answer in the reference {reference[:_MAX_SHOWN]!r}")
+        reference = found.answer
+    if why := refusal(reference):
+        raise ValueError(f"the reference of a math example cannot be used: {why}")
+    return reference
+
+
+def verify(completion: str, reference: str, formats: Sequence[str] = FORMATS, last_number: bool = False) -> Verdict:
+    """Scores 1 if the final answer of the completion equals the reference.
+
+    Which answer is the final one: see `extract`. What equals what: see `compare`.
+
+    Args:
+      completion: what the policy wrote.
+      reference: the gold answer, such as `\\frac{1}{2}`, or a solution with the gold answer in a box.
+      formats: in which formats an answer counts, of `boxed`, `answer` (`<answer>` tags), `hash` (`####` line), `phrase`
+        ("the answer is") and `bare` (nothing but the answer, or a last sentence that ends with it).
+      last_number: whether, where no format is found, the last formula or number of the text counts.
+
+    Parts: `format` (1 if an answer was found in one of the formats).
+
+    Raises:
+      ValueError: the reference is not text, or there is no answer in it; there is no such format.
+    """
+    gold = _gold(reference)
+    found = extract(completion.replace("\\\\boxed", "\\boxed"), formats, last_number)
+    if found is None:
+        return Verdict(0.0, {"format": 0.0}, reason="no final answer in the completion")
+    parts = {"format": float(found.format in FORMATS)}
+    if not found.answer.strip():
+        return Verdict(0.0, parts, "", "the answer is empty")
+    shown = found.answer.strip()[:_MAX_SHOWN]
+    if why := refusal(found.answer):
+        return Verdict(0.0, parts, shown, f"refused: {why}")
+    right, said = clean(gold), clean(found.answer)
+    if not compact(said):
+        return Verdict(0.0, parts, shown, "the answer is empty")
+    try:
+        equal = same_text(right, said, symbolically_equal)
+    except (TooLargeError, SymbolicLimitError) as error:
+        return Verdict(0.0, parts, shown, f"refused: {error}")
+    return Verdict(float(equal), parts, shown, "right" if equal else f"{shown} is not {gold[:_MAX_SHOWN]}")

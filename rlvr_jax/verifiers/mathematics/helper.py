@@ -1,0 +1,99 @@
+"""The helper process of `symbolic`: reads pairs of formulas as JSON lines, answers each with a JSON line.
+
+Run as `python -m rlvr_jax.verifiers.mathematics.helper CPU_SECONDS MEMORY_BYTES`. For each pair it forks a child, whose limits
+the kernel enforces: the default action of SIGPROF needs no help from the interpreter, whatever that is busy with.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+from typing import Any
+
+_WALL_SECONDS = 30.0  # should a child neither end nor use processor time
+_WARM_UP = (
+    (r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"),
+    (r"\int_0^1 x^2 dx", r"\frac{1}{3}"),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&5\end{pmatrix}"),
+    (r"\lim_{x\to 0}\frac{\sin x}{x}", r"\sqrt{2}+\sqrt[3]{x}-\log_2(8)"),
+)
+
+
+def _equal(reference: str, answer: str) -> bool:
+    from math_verify import LatexExtractionConfig, parse, verify
+
+    def parsed(text: str) -> list[Any]:
+        found = parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None)
+        return [item for item in found if not isinstance(item, str)]
+
+    left = parsed(reference)
+    right = parsed(answer)
+    # A sum or integral that sympy cannot solve is compared as it stands.
+    return bool(left and right and verify(left, right, float_rounding=12, strict=True, timeout_seconds=None))
+
+
+def _limit(cpu_seconds: float, memory_bytes: int) -> None:
+    import resource
+
+    for kind, amount in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, int(cpu_seconds) + 2),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+
+
+def _in_child(reference: str, answer: str, cpu_seconds: float, memory_bytes: int) -> str:
+    """`equal`, `different`, or `limit` if the child ended without saying either."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = b"l"
+        try:
+            os.close(ours)
+            _limit(cpu_seconds, memory_bytes)
+            said = b"e" if _equal(reference, answer) else b"d"
+        except MemoryError:
+            pass
+        except BaseException:  # what it cannot parse is not equal
+            said = b"d"
+        finally:
+            os.write(theirs, said)
+            os._exit(0)
+    os.close(theirs)
+    try:
+        ready, _, _ = select.select([ours], [], [], _WALL_SECONDS)
+        said = os.read(ours, 1) if ready else b""
+    finally:
+        os.close(ours)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return {b"e": "equal", b"d": "different"}.get(said, "limit")
+
+
+def main() -> None:
+    # Signals to the process group are for the caller to act on; the helper ends when its standard input does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    cpu_seconds, memory_bytes = float(sys.argv[1]), int(sys.argv[2])
+    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with open(os.devnull, "r+b") as nowhere:  # noqa: PTH123
+        for descriptor in (0, 1):
+            os.dup2(nowhere.fileno(), descriptor)
+    for pair in _WARM_UP:
+        _equal(*pair)
+    with open(os.devnull, "r+b") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 2)  # until here, it was for the caller to read why this process does not start
+    for question in questions:
+        reference, answer = json.loads(question)
+        answers.write(json.dumps(_in_child(reference, answer, cpu_seconds, memory_bytes)).encode() + b"\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
