@@ -168,9 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
     for chip in options.chips:
         for kernel in options.kernels:
             work = pairs.get(kernel.removesuffix("_backward"), 512 * 512)
-            for name, regions in profile(
-                chip, kernel, options.block_q, options.block_k, not options.no_tree
-            ).items():
+            for name, regions in profile(chip, kernel, options.block_q, options.block_k, not options.no_tree).items():
                 for bundles, used in regions:
                     shares = " ".join(f"{unit} {share:.0%}" for unit, share in used.items() if share >= 0.05)
                     equivalent = bundles * 512 * 512 / work

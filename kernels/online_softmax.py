@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 LOG2_E = math.log2(math.e)
+LN_2 = math.log(2)  # times a gradient by scores in natural units: the gradient by scores in base 2
 # A masked score, and where the running maximum starts. The second is above the first, so a masked score has the weight
 # 2 ** -huge = 0 even in a row that has seen no key yet, and a block without visible keys changes no bit.
 MASKED_SCORE, NO_SCORE = -1e30, -5e29
@@ -24,8 +25,8 @@ MASKED_SCORE, NO_SCORE = -1e30, -5e29
 class Carry(NamedTuple):
     """State of a tile of rows, in float32.
 
-    `maximum` and `total` are columns, or a column repeated to the width of a vector register: there, broadcasting a
-    column costs a permutation each time.
+    `maximum` and `total` have one column, or as many as a vector register: `maximum` is then the same in all, as
+    broadcasting a single column costs a permutation each time, and `total` is split over them until `finish`.
     """
 
     maximum: jax.Array  # [rows, width]: highest score so far
@@ -54,9 +55,14 @@ def spread(column: jax.Array, width: int) -> jax.Array:
     return column[:, :width] if width < have else jnp.tile(column, (1, width // have))
 
 
-def cap(scores: jax.Array, soft_cap: float | None) -> jax.Array:
-    """Scores in base 2, smoothly held inside +-soft_cap (of natural units) as Gemma 2 does (arXiv:2408.00118)."""
-    return scores if soft_cap is None else soft_cap * LOG2_E * jnp.tanh(scores / (soft_cap * LOG2_E))
+def _partial_sums(weights: jax.Array, width: int) -> jax.Array:
+    """[rows, keys] to [rows, width]: sums of every width-th column."""
+    if width == 1:
+        return weights.sum(axis=1, keepdims=True)
+    if weights.shape[1] < width:
+        weights = jnp.pad(weights, ((0, 0), (0, width - weights.shape[1])))
+    parts = [weights[:, at : at + width] for at in range(0, weights.shape[1], width)]
+    return sum(parts[1:], parts[0])
 
 
 def step(
@@ -77,18 +83,19 @@ def step(
       key, value: [keys, dim].
       mask: [rows, keys], True where a row reads a key; None when all do.
       scale: from products of query and key to scores in base 2.
-      soft_cap: see `cap`.
+      soft_cap: scores, in natural units, are held inside +-soft_cap by tanh as in Gemma 2 (arXiv:2408.00118).
     """
     scores = dot(query, key, (1, 1))
     if scale != 1.0:
         scores = scores * scale
-    scores = cap(scores, soft_cap)
+    if soft_cap is not None:
+        scores = soft_cap * LOG2_E * jnp.tanh(scores / (soft_cap * LOG2_E))
     if mask is not None:
         scores = jnp.where(mask, scores, MASKED_SCORE)
     maximum = jnp.maximum(carry.maximum, scores.max(axis=1, keepdims=True))
     weights = jnp.exp2(scores - spread(maximum, scores.shape[1]))
     shrink = jnp.exp2(carry.maximum - maximum)
-    total = carry.total * shrink + weights.sum(axis=1, keepdims=True)
+    total = carry.total * shrink + _partial_sums(weights, carry.total.shape[1])
     products = dot(weights.astype(value.dtype), value, (1, 0))
     return Carry(maximum, total, carry.weighted * spread(shrink, value.shape[1]) + products)
 
@@ -108,7 +115,27 @@ def finish(carry: Carry) -> tuple[jax.Array, jax.Array]:
 
     A row that read no key gets 0 and a huge sum, so that its weights come out as 0 in the gradients.
     """
-    empty = carry.total == 0
-    total = jnp.where(empty, 1.0, carry.total)
+    total = carry.total
+    if total.shape[1] > 1:
+        total = jnp.broadcast_to(total.sum(axis=1, keepdims=True), total.shape)
+    empty = total == 0
+    total = jnp.where(empty, 1.0, total)
     log_sum = jnp.where(empty, -NO_SCORE, carry.maximum + jnp.log2(total))
     return carry.weighted * spread(1.0 / total, carry.weighted.shape[1]), log_sum
+
+
+def base_2_weights(scores, mask, log_sum, soft_cap: float | None) -> tuple[jax.Array, jax.Array | None]:
+    """For the gradients: the softmax weights again, and the slope of the soft cap, None without one.
+
+    Args:
+      scores: products in base 2, before the cap.
+      mask: as in `step`, shaped as the scores.
+      log_sum: from `finish`, broadcast against the scores.
+    """
+    slope = None
+    if soft_cap is not None:
+        squashed = jnp.tanh(scores / (soft_cap * LOG2_E))
+        scores, slope = soft_cap * LOG2_E * squashed, 1 - squashed * squashed
+    if mask is not None:
+        scores = jnp.where(mask, scores, MASKED_SCORE)
+    return jnp.exp2(scores - log_sum), slope

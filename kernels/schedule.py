@@ -11,13 +11,15 @@ are read by every query in full and so need no mask. The transposed list, by blo
 keys and values. It depends on ids only: build it once per batch, inside jit and outside the loop over layers.
 """
 
-from dataclasses import dataclass, field
-from functools import partial
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Bool, Int
+
+from rlvr_jax.kernels.platform import target_platform
 
 # A step's flags: it is a real one, the first or last of its outer block, needs the mask.
 LIVE, FIRST, LAST, MASKED = 1, 2, 4, 8
@@ -47,8 +49,8 @@ def visible(query_ids, key_ids, query_index, key_index, *, tree: bool, window: b
     return reads
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["outer", "inner", "flags", "starts"], meta_fields=[])
-@dataclass(frozen=True)
+@no_type_check  # as a pytree it may hold shapes or shardings, too
+@struct.dataclass
 class Steps:
     """The pairs of blocks that a kernel visits, in order; all pairs of one outer block are neighbours.
 
@@ -64,12 +66,8 @@ class Steps:
     starts: Int[Array, "batch blocks_and_one"]
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["ids", "by_query", "by_key"],
-    meta_fields=["time", "block_q", "block_k", "window", "packed", "tree"],
-)
-@dataclass(frozen=True)
+@no_type_check
+@struct.dataclass
 class Schedule:
     """What the kernels know of a batch besides its vectors. Every array has the batch first.
 
@@ -85,12 +83,12 @@ class Schedule:
     ids: Int[Array, "batch rows padded_time"]
     by_query: Steps
     by_key: Steps
-    time: int = field(metadata={"static": True})
-    block_q: int
-    block_k: int
-    window: int | None
-    packed: bool
-    tree: bool
+    time: int = struct.field(pytree_node=False)
+    block_q: int = struct.field(pytree_node=False)
+    block_k: int = struct.field(pytree_node=False)
+    window: int | None = struct.field(pytree_node=False)
+    packed: bool = struct.field(pytree_node=False)
+    tree: bool = struct.field(pytree_node=False)
 
 
 def make_schedule(
@@ -99,8 +97,9 @@ def make_schedule(
     parents: Int[Array, "batch time"] | None = None,
     *,
     window: int | None = None,
-    block_q: int = 256,
-    block_k: int = 512,
+    group: int = 1,
+    block_q: int | None = None,
+    block_k: int | None = None,
 ) -> Schedule:
     """The schedule of a batch of rows.
 
@@ -113,12 +112,15 @@ def make_schedule(
       segment_ids: 0 for padding, which reads nothing and is read by nobody. None: each row is one sequence.
       parents: the segment that a token's segment continues, 0 for none. None: no token has one.
       window: a query reads keys less than this many positions back. None: all.
+      group: query heads of one key/value head, by which the default blocks are chosen.
       block_q, block_k: queries and keys in a block; one must be a multiple of the other. Larger blocks need fewer
-        steps and more memory, and skip less.
+        steps and more memory, and skip less. None: what suits the platform that is traced for.
 
     Raises:
       ValueError: sizes are not positive, blocks that don't fit each other, parents without segment ids.
     """
+    defaults = default_blocks(group)
+    block_q, block_k = block_q or defaults[0], block_k or defaults[1]
     if min(block_q, block_k) < 1 or max(block_q, block_k) % min(block_q, block_k):
         raise ValueError(f"block_q={block_q} and block_k={block_k}: one must be a multiple of the other")
     if window is not None and window < 1:
@@ -140,6 +142,14 @@ def make_schedule(
     by_query = _steps(active, full, capacity)
     by_key = _steps(active.swapaxes(1, 2), full.swapaxes(1, 2), capacity)
     return Schedule(ids, by_query, by_key, time, block_q, block_k, window, packed, tree)
+
+
+def default_blocks(group: int) -> tuple[int, int]:
+    """Queries and keys in a block. On TPU 1,024 rows of stacked heads by 512 keys, where the kernels' count of
+    instructions per score is lowest (`experiments/bundles.py`); on GPU a block is one head's."""
+    if target_platform() == "gpu":
+        return 128, 64
+    return max(128, min(512, 1024 // group // 128 * 128)), 512
 
 
 def _causal(blocks: tuple[int, int], block_q: int, block_k: int) -> np.ndarray:

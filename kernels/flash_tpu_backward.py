@@ -7,7 +7,6 @@ with many inner ones: its gradient sums over the responses by itself.
 Source: Dao 2023 (arXiv:2307.08691), algorithm 2, in two passes so that no gradient is written in parts.
 """
 
-import math
 from functools import partial
 
 import jax
@@ -16,7 +15,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rlvr_jax.kernels import vmem
-from rlvr_jax.kernels.online_softmax import LOG2_E, MASKED_SCORE, dot, spread
+from rlvr_jax.kernels.online_softmax import LN_2, base_2_weights, dot, spread
 from rlvr_jax.kernels.schedule import FIRST, KEY_SEGMENT, LAST, LIVE, MASKED, QUERY_SEGMENT, Schedule
 from rlvr_jax.kernels.tiles import (
     LANES,
@@ -31,19 +30,17 @@ from rlvr_jax.kernels.tiles import (
     tiles_of,
 )
 
-LN_2 = math.log(2)  # a gradient by scores in natural units, times this, is one by scores in base 2
 
-
-def gradients(query, keys, values, schedule: Schedule, output, log_sum, gradient, soft_cap, interpret):
+def gradients(query, keys, values, gradient, log_sum, delta, schedule: Schedule, soft_cap: float | None, interpret):
     """Gradients by query [batch, kv, group, time, dim], keys and values [batch, kv, time, dim].
 
     Args:
       query, keys, values, schedule, soft_cap, interpret: as the forward kernel's.
-      output, log_sum: what it gave.
-      gradient: by the output.
+      gradient: by its output.
+      log_sum: its second result.
+      delta: sum of gradient times output over dim, [batch, kv, group, time].
     """
     tiles = tiles_of(schedule, query, soft_cap)
-    delta = jnp.sum(gradient.astype(jnp.float32) * output.astype(jnp.float32), axis=-1)
     inputs = (schedule.ids, schedule.ids, query, keys, values, gradient, log_sum, delta)
     params = compiler_params(vmem.limit(vmem.backward_bytes(tiles, query.dtype), tiles))
 
@@ -100,17 +97,6 @@ def gradients(query, keys, values, schedule: Schedule, output, log_sum, gradient
     return d_query, d_keys, d_values
 
 
-def _weights_and_slope(scores, mask, log_sum, soft_cap):
-    """The softmax weights, and the derivative of the capped by the uncapped scores or None."""
-    slope = None
-    if soft_cap is not None:
-        squashed = jnp.tanh(scores / (soft_cap * LOG2_E))
-        scores, slope = soft_cap * LOG2_E * squashed, 1 - squashed * squashed
-    if mask is not None:
-        scores = jnp.where(mask, scores, MASKED_SCORE)
-    return jnp.exp2(scores - log_sum), slope
-
-
 def _query_kernel(
     outer,
     inner,
@@ -148,7 +134,7 @@ def _query_kernel(
         shape = (tiles.rows, tiles.dim)
         scores = dot(query[...].reshape(shape), key[...], (1, 1))
         log = spread(log_column[...], tiles.block_k)
-        weights, slope = _weights_and_slope(scores, mask, log, tiles.soft_cap)
+        weights, slope = base_2_weights(scores, mask, log, tiles.soft_cap)
         d_weights = dot(gradient[...].reshape(shape), value[...], (1, 1))
         d_scores = weights * (d_weights - spread(delta_column[...], tiles.block_k))
         d_scores = d_scores if slope is None else d_scores * slope
@@ -204,7 +190,7 @@ def _key_value_kernel(
     def attend(mask):  # keys along rows, stacked queries along columns
         shape = (tiles.rows, tiles.dim)
         scores = dot(key[...], query[...].reshape(shape), (1, 1))
-        weights, slope = _weights_and_slope(scores, mask, row(log_sum), tiles.soft_cap)
+        weights, slope = base_2_weights(scores, mask, row(log_sum), tiles.soft_cap)
         sum_value[...] += dot(weights.astype(gradient.dtype), gradient[...].reshape(shape), (1, 0))
         d_weights = dot(value[...], gradient[...].reshape(shape), (1, 1))
         d_scores = weights * (d_weights - row(delta))

@@ -1,0 +1,198 @@
+"""Flash attention in interpret mode against float64 NumPy: both platforms' kernels, forward and gradients."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax._src.pallas.mosaic.interpret import interpret_pallas_call
+from jax.experimental.pallas import tpu as pltpu
+
+from rlvr_jax.kernels.flash import flash_attention
+from rlvr_jax.kernels.reference import chunked_attention, masked_attention
+from rlvr_jax.kernels.schedule import LIVE, MASKED, make_schedule
+from tests.kernels.rows import assert_close, attention_and_gradients, random_rows, random_vectors, readable
+
+BATCH, DIM = 2, 8
+KERNELS = {
+    "tpu": partial(flash_attention, platform="tpu", interpret=True),
+    "gpu": partial(flash_attention, platform="gpu", interpret=True),
+    "reference": masked_attention,
+    "chunked": partial(chunked_attention, chunk=32),
+}
+
+
+@partial(jax.jit, static_argnames=("kernel", "tree", "window", "blocks", "scale", "soft_cap"))
+def run(vectors, rows, *, kernel, tree=True, window=None, blocks=(8, 16), scale=1.0, soft_cap=None):
+    """Output and gradients of sum(output * weights)."""
+    query, keys, values, weights = vectors
+    rows = rows if tree else rows[:2]
+    schedule = make_schedule(*rows, window=window, block_q=blocks[0], block_k=blocks[1])
+
+    def loss(*vectors):
+        output = KERNELS[kernel](*vectors, schedule, scale=scale, soft_cap=soft_cap)
+        return jnp.sum(output.astype(jnp.float32) * weights), output
+
+    gradients, output = jax.grad(loss, (0, 1, 2), has_aux=True)(query, keys, values)
+    return output, gradients
+
+
+def check(seeds, heads, kv, time, tolerance, dtype=jnp.float32, tree=True, window=None, **options):
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        rows = random_rows(rng, BATCH, time, tree)
+        vectors = random_vectors(rng, BATCH, time, heads, kv, DIM, dtype)
+        output, gradients = run(vectors, rows, tree=tree, window=window, **options)
+        assert output.dtype == dtype
+        options_of_numbers = {k: options[k] for k in ("scale", "soft_cap") if k in options}
+        *vectors, weights = vectors
+        expected = attention_and_gradients(*vectors, readable(*rows, window), weights, **options_of_numbers)
+        jax.tree.map(lambda a, b: assert_close(a, b, tolerance), (output, gradients), expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    ("heads", "kv", "time", "options"),
+    [
+        (2, 2, 64, {"tree": False}),
+        (4, 2, 91, {"scale": 0.3}),
+        (8, 1, 77, {"window": 9, "soft_cap": 3.0}),
+        (1, 1, 5, {"blocks": (16, 16), "soft_cap": 20.0}),
+        (2, 1, 130, {"window": 40, "blocks": (32, 16)}),
+    ],
+)
+def test_outputs_and_gradients_equal_float64(kernel, heads, kv, time, options):
+    check(range(4), heads, kv, time, 1e-5, kernel=kernel, **options)
+
+
+@pytest.mark.parametrize("kernel", ["tpu", "gpu"])
+def test_bfloat16_is_within_its_rounding_of_float64(kernel):
+    check(range(3), 4, 2, 91, 1e-2, dtype=jnp.bfloat16, kernel=kernel, scale=DIM**-0.5)
+
+
+@pytest.mark.parametrize("kernel", ["tpu", "gpu"])
+def test_padding_gives_zero_and_gets_no_gradient(kernel):
+    rows = random_rows(np.random.default_rng(3), BATCH, 91)
+    padding = rows[1] == 0
+    assert padding.any()
+    vectors = random_vectors(np.random.default_rng(4), BATCH, 91, 4, 2, DIM)
+    output, gradients = run(vectors, rows, kernel=kernel)
+    for array in (output, *gradients):
+        assert not np.asarray(array)[padding].any()
+
+
+@pytest.mark.parametrize("kernel", ["tpu", "gpu"])
+def test_responses_behind_one_prompt_equal_each_response_behind_its_own(kernel):
+    prompt, responses = 21, [15, 9, 18, 1]
+    rng = np.random.default_rng(5)
+    time = prompt + sum(responses)
+    segments = np.repeat(np.arange(5, dtype=np.int32) + 1, [prompt, *responses])[None]
+    parents = np.where(segments > 1, 1, 0).astype(np.int32)
+    starts = prompt + np.concatenate([[0], np.cumsum(responses)])
+    positions = np.where(
+        segments > 1, np.arange(time) - (starts - prompt)[np.maximum(segments - 2, 0)], np.arange(time)
+    )
+    tree = positions.astype(np.int32), segments, parents
+    query, keys, values, weights = random_vectors(rng, 1, time, 4, 2, DIM)
+    weights = weights.at[:, :prompt].set(0)  # a loss on responses only
+    output, gradients = run((query, keys, values, weights), tree, kernel=kernel)
+
+    apart = [np.r_[:prompt, start : start + n] for start, n in zip(starts, responses, strict=False)]
+    length = max(map(len, apart))
+    index = np.stack([np.pad(x, (0, length - len(x))) for x in apart])
+    real = np.arange(length) < np.array([len(x) for x in apart])[:, None]
+    rows = np.where(real, np.arange(length), 0).astype(np.int32), real.astype(np.int32), np.zeros_like(index, np.int32)
+    spread = lambda x: jnp.where(real[..., None, None], x[0][index], 0)  # noqa: E731
+    alone, gradients_alone = run(tuple(map(spread, (query, keys, values, weights))), rows, kernel=kernel)
+    for response, indices in enumerate(apart):
+        assert_close(alone[response, : len(indices)], output[0, indices], 1e-5)
+    for together, one in zip(gradients, gradients_alone, strict=True):
+        summed = np.zeros(together.shape[1:])
+        np.add.at(summed, index[real], np.asarray(one)[real])
+        assert_close(together[0], summed, 1e-5)
+
+
+def test_skipped_blocks_and_skipped_masks_change_no_bit():
+    rows = random_rows(np.random.default_rng(6), 1, 64)
+    query, keys, values, weights = random_vectors(np.random.default_rng(7), 1, 64, 2, 1, DIM)
+    schedule = jax.jit(partial(make_schedule, block_q=16, block_k=16))(*rows)
+    assert schedule.by_query.starts[0, -1] < 10
+    causal = jax.jit(partial(make_schedule, block_q=16, block_k=16))(rows[0])
+    assert causal.by_query.starts[0, -1] == 10
+    everything = dataclasses.replace(
+        schedule,
+        **{
+            name: dataclasses.replace(steps, flags=jnp.where(steps.flags & LIVE, steps.flags | MASKED, 0))
+            for name, steps in (("by_query", causal.by_query), ("by_key", causal.by_key))
+        },
+    )
+
+    @jax.jit
+    def outputs(schedule):
+        output, gradient = jax.vjp(lambda *x: KERNELS["tpu"](*x, schedule), query, keys, values)
+        return output, gradient(weights)
+
+    jax.tree.map(np.testing.assert_array_equal, outputs(schedule), outputs(everything))
+
+
+def test_the_kernels_race_for_no_buffer_and_read_none_too_early():
+    # Uninitialised memory is NaN here, and copies happen only where they are waited for.
+    interpret = pltpu.InterpretParams(detect_races=True)
+    rng = np.random.default_rng(8)
+    rows = random_rows(rng, 1, 24)
+    query, keys, values, weights = random_vectors(rng, 1, 24, 2, 1, DIM)
+    schedule = jax.jit(partial(make_schedule, block_q=8, block_k=8))(*rows)
+
+    @jax.jit
+    def outputs(query, keys, values):
+        attend = lambda *x: flash_attention(*x, schedule, interpret=interpret)  # noqa: E731
+        output, gradient = jax.vjp(attend, query, keys, values)
+        return output, gradient(weights)
+
+    actual = outputs(query, keys, values)
+    assert not interpret_pallas_call.races.races_found
+    expected = attention_and_gradients(query, keys, values, readable(*rows), weights)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), actual, expected)
+
+
+@pytest.mark.parametrize(("block_q", "block_k"), [(64, 128), (128, 64)])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_gpu_kernels_lower_to_triton(block_q, block_k, dtype):
+    ids = [jax.ShapeDtypeStruct((2, 1000), jnp.int32)] * 3
+    vectors = [jax.ShapeDtypeStruct((2, 1000, heads, 64), dtype) for heads in (8, 2, 2)]
+
+    def gradients(*arguments):
+        schedule = make_schedule(*arguments[3:], window=100, block_q=block_q, block_k=block_k)
+        attend = lambda *x: flash_attention(*x, schedule, platform="gpu", soft_cap=30.0)  # noqa: E731
+        return jax.grad(lambda *x: attend(*x).astype(jnp.float32).sum(), (0, 1, 2))(*arguments[:3])
+
+    lowered = jax.jit(gradients).trace(*vectors, *ids).lower(lowering_platforms=("cuda",)).as_text()
+    for name in ("flash_forward", "flash_query_gradient", "flash_key_value_gradients"):
+        assert name in lowered
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv", "dim", "options", "dtype", "message"),
+    [
+        (2, 1, 64, {}, jnp.float16, "take bfloat16 or float32, one for all, not float16"),
+        (3, 2, 64, {}, jnp.float32, "a number of heads that divides the query's"),
+        (2, 1, 80, {}, jnp.float32, "on TPU take head sizes that are multiples of 64, not 80"),
+        (2, 1, 80, {"platform": "gpu"}, jnp.float32, "on GPU take the head sizes 16, 32, 64, 128, 256, not 80"),
+        (2, 1, 64, {}, jnp.float32, "on TPU take blocks that are multiples of 128, not block_q=8 and block_k=16"),
+        (2, 1, 64, {"platform": "gpu"}, jnp.float32, "on GPU take blocks of 16, 32, 64, 128, 256, not block_q=8"),
+    ],
+)
+def test_what_the_kernels_do_not_support_is_refused_by_name(heads, kv, dim, options, dtype, message):
+    query, keys, values, _ = random_vectors(np.random.default_rng(0), 1, 32, heads, kv, dim, dtype)
+    schedule = make_schedule(jnp.zeros((1, 32), jnp.int32), block_q=8, block_k=16)
+    with pytest.raises(ValueError, match=message):
+        flash_attention(query, keys, values, schedule, **options)
+
+
+def test_a_schedule_of_other_rows_is_refused():
+    query, keys, values, _ = random_vectors(np.random.default_rng(0), 1, 32, 1, 1, 64)
+    schedule = make_schedule(jnp.zeros((1, 40), jnp.int32), block_q=8, block_k=16)
+    with pytest.raises(ValueError, match=r"schedule is of 1 rows of 40 tokens, the query of \(1, 32\)"):
+        flash_attention(query, keys, values, schedule)
