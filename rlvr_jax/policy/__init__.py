@@ -1,21 +1,49 @@
 """The policy: tokens in, hidden states, log-probabilities and caches out."""
 
-from rlvr_jax.policy.config import PolicyConfig, RopeScaling
+from rlvr_jax.policy.config import LoraConfig, PolicyConfig, RopeScaling
 from rlvr_jax.policy.head import head_logits, logits, logprobs_and_entropy
-from rlvr_jax.policy.model import Cache, KeyValues, Params, empty_key_values, forward, init, logical_axes, unstack
+from rlvr_jax.policy.lora import (
+    axes_with_adapters,
+    base,
+    init_adapters,
+    init_with_adapters,
+    merged,
+    trainable,
+    with_trainable,
+)
+from rlvr_jax.policy.model import (
+    ADAPTERS,
+    Cache,
+    KeyValues,
+    Params,
+    empty_key_values,
+    forward,
+    init,
+    logical_axes,
+    unstack,
+)
 
 __all__ = [
+    "ADAPTERS",
     "Cache",
     "KeyValues",
+    "LoraConfig",
     "Params",
     "PolicyConfig",
     "RopeScaling",
+    "axes_with_adapters",
+    "base",
     "empty_key_values",
     "forward",
     "head_logits",
     "init",
+    "init_adapters",
+    "init_with_adapters",
     "logical_axes",
     "logits",
     "logprobs_and_entropy",
+    "merged",
+    "trainable",
     "unstack",
+    "with_trainable",
 ]

@@ -33,6 +33,23 @@ class RopeScaling:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters, see `lora.py`.
+
+    Attributes:
+      rank: of the adapters; 0 trains the weights themselves.
+      alpha: the adapters' product counts alpha / rank times.
+      targets: the weights of each layer that have adapters.
+    """
+
+    rank: int = 0
+    alpha: float = 32.0
+    targets: tuple[Literal["q", "k", "v", "out", "gate", "up", "down"], ...] = (
+        "q", "k", "v", "out", "gate", "up", "down",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class PolicyConfig:
     """A decoder-only transformer.
 
@@ -53,6 +70,7 @@ class PolicyConfig:
         of all heads together (OLMo 2).
       qkv_bias: add biases to queries, keys and values (Qwen2).
       tie_embeddings: the output head is the transposed embedding table.
+      lora: low-rank adapters, which then alone are trained.
       max_length: longest prompt plus response, in tokens.
       init_scale: standard deviation of the initial embeddings, and of every weight matrix times sqrt(width / fan-in).
       dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are float32 always.
@@ -78,6 +96,7 @@ class PolicyConfig:
     qk_norm: Literal["none", "head", "full"] = "none"
     qkv_bias: bool = False
     tie_embeddings: bool = True
+    lora: LoraConfig = LoraConfig()
     max_length: int = 1024
     init_scale: float = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -104,6 +123,12 @@ def problems(c: PolicyConfig) -> Iterator[str]:
             yield f"{name} has no entry; the plain one is {getattr(PolicyConfig, name)}"
     if any(window < 0 for window in c.window_pattern):
         yield f"window_pattern holds a negative number: {c.window_pattern}; 0 is for no window"
+    if c.lora.rank < 0:
+        yield f"lora.rank must be 0 or more, not {c.lora.rank}"
+    if not c.lora.alpha > 0:
+        yield f"lora.alpha must be above 0, not {c.lora.alpha}"
+    if c.lora.rank and (not c.lora.targets or len(set(c.lora.targets)) < len(c.lora.targets)):
+        yield f"lora.targets must name different weights, at least one, not {c.lora.targets}"
     scaling = c.rope_scaling
     if not scaling.factor >= 1:
         yield f"rope_scaling.factor must be 1 or more, not {scaling.factor}"
@@ -121,3 +146,8 @@ def problems(c: PolicyConfig) -> Iterator[str]:
         )
     if not scaling.attention_factor >= 0:
         yield f"rope_scaling.attention_factor must be 0 or more, not {scaling.attention_factor}"
+
+
+def lora_scale(config: PolicyConfig) -> float:
+    """What the adapters' product is multiplied by."""
+    return config.lora.alpha / config.lora.rank

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rlvr_jax.kernels.attention import attention
-from rlvr_jax.policy.config import PolicyConfig
+from rlvr_jax.policy.config import PolicyConfig, lora_scale
 from rlvr_jax.policy.rotary import rotate
 
 
@@ -36,6 +37,15 @@ def _product(x: Array, weight: Array, contract: int = 1) -> Array:
     return y.reshape(*kept, *weight.shape[contract:])
 
 
+def _adapted(config: PolicyConfig, x: Array, weight: Array, adapter: Any, contract: int = 1) -> Array:
+    """`_product`, with a low-rank adapter (see `lora.py`) if there is one for this weight."""
+    y = _product(x, weight, contract)
+    if adapter is None:
+        return y
+    inner = _product(x, adapter["a"].astype(config.dtype), contract)
+    return y + lora_scale(config) * _product(inner, adapter["b"].astype(config.dtype))
+
+
 def rms_norm(x: Float[Array, "*n"], scale: Float[Array, "*m"], eps: float) -> Float[Array, "*n"]:
     """Over the last axes, those of `scale`; Zhang & Sennrich 2019 (arXiv:1910.07467), eq. 4; statistics in float32."""
     x32, axes = x.astype(jnp.float32), tuple(range(-scale.ndim, 0))
@@ -49,7 +59,7 @@ class Attention(nn.Module):
     config: PolicyConfig
 
     @nn.compact
-    def __call__(self, x, rotary, own_mask, prefix_mask, own, prefix, size):
+    def __call__(self, x, rotary, own_mask, prefix_mask, own, prefix, size, adapters):
         """Returns the output, and this layer's (keys, values) with the new tokens in them."""
         c = self.config
         projections = []
@@ -60,7 +70,7 @@ class Attention(nn.Module):
         ]:
             shape, axes = (c.width, heads, c.head_dim), ("embed", axis, "head_dim")
             weight = _param(self, name, shape, axes, _weight_init(c, c.width))
-            y = _product(x, weight)
+            y = _adapted(c, x, weight, adapters.get(name))
             if c.qkv_bias:
                 y = y + _param(self, f"{name}_bias", shape[1:], axes[1:], nn.initializers.zeros)
             projections.append(y)
@@ -79,7 +89,7 @@ class Attention(nn.Module):
         y = attention(query, parts)
         axes = ("heads", "head_dim", "embed")
         out = _param(self, "out", (c.num_heads, c.head_dim, c.width), axes, _weight_init(c, c.num_heads * c.head_dim))
-        return _product(y, out, contract=2), (keys, values)
+        return _adapted(c, y, out, adapters.get("out"), contract=2), (keys, values)
 
     def qk_scale(self, name: str, heads: int, axis: str) -> Array:
         """The scale of a norm of queries or keys: one for all heads, or over all of them."""
@@ -95,12 +105,13 @@ class Mlp(nn.Module):
     config: PolicyConfig
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, adapters):
         c = self.config
         gate = _param(self, "gate", (c.width, c.mlp_width), ("embed", "mlp"), _weight_init(c, c.width))
         up = _param(self, "up", (c.width, c.mlp_width), ("embed", "mlp"), _weight_init(c, c.width))
         down = _param(self, "down", (c.mlp_width, c.width), ("mlp", "embed"), _weight_init(c, c.mlp_width))
-        return _product(nn.silu(_product(x, gate)) * _product(x, up), down)
+        gated = nn.silu(_adapted(c, x, gate, adapters.get("gate"))) * _adapted(c, x, up, adapters.get("up"))
+        return _adapted(c, gated, down, adapters.get("down"))
 
 
 class Layer(nn.Module):
@@ -109,12 +120,13 @@ class Layer(nn.Module):
     config: PolicyConfig
 
     @nn.compact
-    def __call__(self, x, *attention_inputs):
-        c = self.config
+    def __call__(self, x, adapters, *attention_inputs):
+        c, adapters = self.config, adapters or {}
         scale = partial(_param, self, shape=(c.width,), axes=("embed",), init=nn.initializers.ones)
         attention_norm = partial(rms_norm, scale=scale("attention_norm"), eps=c.norm_eps)
         mlp_norm = partial(rms_norm, scale=scale("mlp_norm"), eps=c.norm_eps)
-        attention, mlp = Attention(c, name="attention"), Mlp(c, name="mlp")
+        attention = partial(Attention(c, name="attention"), adapters=adapters.get("attention", {}))
+        mlp = partial(Mlp(c, name="mlp"), adapters=adapters.get("mlp", {}))
         if c.norm_placement == "pre":
             y, key_values = attention(attention_norm(x), *attention_inputs)
             x = x + y

@@ -19,7 +19,8 @@ from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.layers import Layer, rms_norm
 from rlvr_jax.policy.rotary import rotary
 
-Params = Any  # {"embed", "layers", "norm", optionally "head"}
+Params = Any  # {"embed", "layers", "norm", optionally "head", and "adapters" (see `lora.py`)}
+ADAPTERS = "adapters"
 
 _REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
 
@@ -68,7 +69,7 @@ def _init_boxed(config: PolicyConfig, key: Array) -> Params:
     turns = rotary(config, "none", positions)
 
     def init_layer(layer):
-        inputs = (x, turns, mask, None, None, None, 0)
+        inputs = (x, None, turns, mask, None, None, None, 0)
         return Layer(config).init(jax.random.fold_in(jax.random.fold_in(key, 2), layer), *inputs)["params"]
 
     layers = jax.lax.map(init_layer, jnp.arange(config.num_layers))  # compiles in half the time of jax.vmap
@@ -101,7 +102,9 @@ def unstack(params: Params) -> Params:
     The decoding loop runs on these: slicing a layer out of stacked arrays would copy every weight for every token.
     """
     count = jax.tree.leaves(params["layers"])[0].shape[0]
-    return params | {"layers": tuple(jax.tree.map(lambda x, i=i: x[i], params["layers"]) for i in range(count))}
+    stacked = {name: params[name] for name in ("layers", ADAPTERS) if name in params}
+    layers = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(count)]
+    return params | {name: tuple(layer[name] for layer in layers) for name in stacked}
 
 
 def empty_key_values(config: PolicyConfig, params: Params, batch: int, length: int) -> KeyValues:
@@ -218,14 +221,14 @@ def forward(
     masks = _by_layer(config.window_pattern, config.num_layers, partial(_masks, positions, segment_ids, own, prefix))
 
     def layer(turn, masks, x, inputs):
-        layer_params, *stretches = inputs
+        layer_params, adapters, *stretches = inputs
         attention_inputs = (turn, *masks, *stretches, cache and cache.own.size)
-        x, key_values = Layer(config).apply({"params": layer_params}, x, *attention_inputs)
+        x, key_values = Layer(config).apply({"params": layer_params}, x, adapters, *attention_inputs)
         return x, None if cache is None else key_values
 
     x = params["embed"].astype(config.dtype)[tokens]
     x = nn.with_logical_constraint(x, ("batch", "length", None))
-    inputs = (params["layers"], own and own.layers, prefix and prefix.layers)
+    inputs = (params["layers"], params.get(ADAPTERS), own and own.layers, prefix and prefix.layers)
     run = _unrolled if isinstance(params["layers"], tuple) else _scanned
     x, key_values = run(config, layer, kinds, masks, x, inputs)
     hidden = rms_norm(x, params["norm"], config.norm_eps)

@@ -34,7 +34,8 @@ def renderer(
 
     Args:
       tokenizer: of the policy; its chat template counts for "chat" only.
-      kind: "plain" is the problem alone; "chat" is the tokenizer's chat template, or `template` if it has none;
+      kind: "plain" is the problem alone, which ends with a line break where the answer starts on a line of its own;
+        the others leave that out. "chat" is the tokenizer's chat template, or `template` if it has none;
         "template" always `template`.
       template: text with the places {system}, which takes the system prompt and a line break, and {prompt}.
       system: system prompt; empty for none.
@@ -52,13 +53,13 @@ def renderer(
         if system and "{system}" not in template:
             raise ValueError("there is a system prompt, but the template has no place {system}")
         start = template.replace("{system}", f"{system}\n" if system else "")  # not str.format: problems hold braces
-        return lambda problem: _thinking(start.replace("{prompt}", problem), thinking)
+        return lambda problem: _thinking(start.replace("{prompt}", problem.rstrip("\n")), thinking)
 
     switch = {} if thinking == "default" else {"enable_thinking": thinking == "on"}
     knows_switch = "enable_thinking" in (chat if isinstance(chat, str) else str(chat))
 
     def render(problem: str) -> str:
-        messages = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": problem}]
+        messages = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": problem.rstrip("\n")}]
         try:
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
         except Exception as error:  # Jinja's own errors, and what templates raise

@@ -18,7 +18,7 @@ from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from rlvr_jax.errors import CheckpointError, DivergedError, PreemptedError
-from rlvr_jax.policy import Params
+from rlvr_jax.policy import ADAPTERS, Params, base
 from rlvr_jax.training.step import TrainState
 
 _FOLDER = "checkpoints"
@@ -157,12 +157,13 @@ def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> N
 def load_params(workdir: Path, shapes: Params) -> tuple[Params, int]:
     """The newest parameters of a finished or running run, from its workdir, and their step.
 
-    They may have been saved in another dtype; then they are converted.
+    They may have been saved in another dtype; then they are converted. Adapters that the run didn't have are left out.
 
     Raises:
       CheckpointError: there are none, they can't be read, or they have other shapes.
     """
     with _newest(workdir) as (manager, step):
+        shapes = _without_new_adapters(manager, shapes, step)
         check_params(manager, shapes, step)
         saved = dict(_leaves(manager.item_metadata(step)["params"]))
         as_saved = jax.tree_util.tree_map_with_path(
@@ -175,7 +176,12 @@ def load_params(workdir: Path, shapes: Params) -> tuple[Params, int]:
 def check_loadable(workdir: Path, shapes: Params) -> None:
     """Raises CheckpointError if `load_params` would find no parameters, or other ones; reads no arrays."""
     with _newest(workdir) as (manager, step):
-        check_params(manager, shapes, step)
+        check_params(manager, _without_new_adapters(manager, shapes, step), step)
+
+
+def _without_new_adapters(manager: ocp.CheckpointManager, shapes: Params, step: int) -> Params:
+    saved = dict(_leaves(manager.item_metadata(step)["params"]))
+    return shapes if any(name.startswith(ADAPTERS) for name in saved) else base(shapes)
 
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:

@@ -8,7 +8,7 @@ import jax
 import optax
 from jaxtyping import Array, Float, Key
 
-from rlvr_jax import parallel, tasks
+from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import Judge, evaluate
 from rlvr_jax.policy import Params
@@ -30,13 +30,13 @@ def make_update(setup: Setup, optimizer: optax.GradientTransformation, loss: Los
 
 
 def make_score(setup: Setup) -> Callable:
-    """The jitted function (params, batch) -> log-probability of each action."""
+    """The jitted function (params without adapters, batch) -> log-probability of each action."""
 
     def logprobs(params: Params, batch: Batch) -> Float[Array, "batch response"]:
         return score(setup.policy, params, batch, setup.config.rollout.temperature)[0]
 
     batch = parallel.batch_sharding(setup.mesh)
-    return jax.jit(logprobs, in_shardings=(setup.param_shardings, batch), out_shardings=batch)
+    return jax.jit(logprobs, in_shardings=(policy.base(setup.param_shardings), batch), out_shardings=batch)
 
 
 def make_rollout(setup: Setup, group_size: int, batch_size: int) -> engine.Rollout:

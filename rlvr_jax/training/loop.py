@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from rlvr_jax import parallel, tasks
+from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.algorithms import group_advantages
 from rlvr_jax.config import Config
 from rlvr_jax.rewards import reward
@@ -91,8 +91,9 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                 batch = make_batch(
                     trajectories, advantages, config.rollout.max_prompt_length, config.rollout.max_response_length
                 )
-                if reference is not None:
-                    batch = batch.replace(reference_logprobs=np.asarray(reference_logprobs(reference, batch)))
+                if config.algorithm.reference == "initial":
+                    frozen = policy.base(state.params) if reference is None else reference
+                    batch = batch.replace(reference_logprobs=np.asarray(reference_logprobs(frozen, batch)))
                 updates = []
                 for minibatch in split(batch, minibatches):
                     state, metrics = update(state, minibatch)

@@ -62,8 +62,8 @@ def make_setup(config: Config) -> Setup:
     _check_reward(config, prompted)
     shape = replace(config.policy, vocab_size=len(tokenizer))
     mesh = parallel.make_mesh(config.mesh)
-    shapes = jax.eval_shape(lambda key: policy.init(shape, key), jax.random.key(0))
-    shardings = parallel.param_shardings(mesh, policy.logical_axes(shape), shapes)
+    shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
+    shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)
     stops = tasks.stop_tokens(tokenizer, config.pretrained)
     return Setup(config, prompted, tokenizer, stops, shape, mesh, shardings)
 
@@ -130,32 +130,41 @@ def check_start(setup: Setup, workdir: Path) -> None:
 
 def param_shapes(setup: Setup) -> Params:
     """Shapes, dtypes and places of the policy's parameters, to load them into."""
-    shapes = jax.eval_shape(partial(policy.init, setup.policy), jax.random.key(0))
+    shapes = jax.eval_shape(partial(policy.init_with_adapters, setup.policy), jax.random.key(0))
     return checkpoints.with_shardings(shapes, setup.param_shardings)
 
 
 def start(
     setup: Setup, optimizer: optax.GradientTransformation, manager: ocp.CheckpointManager, key: Key[Array, ""]
 ) -> tuple[TrainState, Params | None]:
-    """The state to go on from, and the frozen reference policy if the algorithm has one.
+    """The state to go on from, and the frozen reference policy if the algorithm has one and it needs a copy.
 
     The newest checkpoint, or else `config.init_from`'s parameters, or else random ones; a fresh state is saved as that
-    of step 0, which is where the reference policy comes from when the run is continued.
+    of step 0, which is where the reference policy comes from when the run is continued. With adapters the reference
+    is the base policy, which is never changed: then there is no copy.
     """
     config = setup.config
     new = partial(new_state, optimizer)
     shapes = jax.eval_shape(new, param_shapes(setup))
     shardings = state_shardings(shapes, optimizer, setup.param_shardings, parallel.replicated(setup.mesh))
-    keeps_reference = config.algorithm.reference == "initial"
+    keeps_reference = config.algorithm.reference == "initial" and not setup.policy.lora.rank
     step = manager.latest_step()
     if step is not None:
         state = checkpoints.restore(manager, checkpoints.with_shardings(shapes, shardings), step)
         return state, checkpoints.restore_params(manager, param_shapes(setup), 0) if keeps_reference else None
-    if config.init_from:
-        params, _ = checkpoints.load_params(Path(config.init_from).expanduser(), param_shapes(setup))
-    else:
-        params = jax.jit(partial(policy.init, setup.policy), out_shardings=setup.param_shardings)(key)
-    state = jax.jit(new, out_shardings=shardings)(params)
+    state = jax.jit(new, out_shardings=shardings, donate_argnums=0)(_initial_params(setup, key))
     checkpoints.save(manager, state, 0)
     # A copy, because updates reuse the memory of the state they are given.
     return state, jax.tree.map(jnp.copy, state.params) if keeps_reference else None
+
+
+def _initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
+    config, shardings = setup.config, setup.param_shardings
+    if config.init_from:
+        params, _ = checkpoints.load_params(Path(config.init_from).expanduser(), param_shapes(setup))
+    else:
+        params = jax.jit(partial(policy.init, setup.policy), out_shardings=policy.base(shardings))(key)
+    if policy.ADAPTERS in shardings and policy.ADAPTERS not in params:
+        fresh = jax.jit(partial(policy.init_adapters, setup.policy), out_shardings=policy.trainable(shardings))
+        params = params | {policy.ADAPTERS: fresh(key)}
+    return params

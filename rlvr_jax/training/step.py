@@ -45,7 +45,7 @@ class TrainState:
 def new_state(optimizer: optax.GradientTransformation, params: Params) -> TrainState:
     """The state before the first update. The optimizer's moments are float32 whatever the parameters are."""
     updates, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))  # one array can't be donated thrice
-    return TrainState(updates, params, optimizer.init(_float32(params)), skipped, in_a_row)
+    return TrainState(updates, params, optimizer.init(_float32(policy.trainable(params))), skipped, in_a_row)
 
 
 def _float32(tree: Any) -> Any:
@@ -57,7 +57,11 @@ def state_shardings(
 ) -> TrainState:
     """A `TrainState` of shardings: the optimizer's moments lie like the parameters, the rest like `other`."""
     opt_state = optax.tree_map_params(
-        optimizer, lambda _, sharding: sharding, shapes.opt_state, params, transform_non_params=lambda _: other
+        optimizer,
+        lambda _, sharding: sharding,
+        shapes.opt_state,
+        policy.trainable(params),
+        transform_non_params=lambda _: other,
     )
     return TrainState(other, params, opt_state, other, other)
 
@@ -113,13 +117,16 @@ def train_step(
     """
     count = jnp.maximum(jnp.sum(batch.action_mask), 1.0)
 
-    def sums(params, part):
+    trained = policy.trainable(state.params)
+
+    def sums(trained, part):
+        params = policy.with_trainable(state.params, trained)
         result = loss(*score(config, params, part, temperature), part)
         return result.loss / count, result
 
     gradient_of = jax.grad(sums, has_aux=True)
     if microbatches == 1:
-        gradient, result = gradient_of(state.params, batch)
+        gradient, result = gradient_of(trained, batch)
         gradient = _float32(gradient)
     else:
         # Rows a, a + n, a + 2n, ... form a part, so that each part lies on all devices.
@@ -127,26 +134,24 @@ def train_step(
 
         def add(total, part):
             gradient, result = total
-            part_gradient, part_result = gradient_of(state.params, part)
+            part_gradient, part_result = gradient_of(trained, part)
             gradient = jax.tree.map(lambda a, b: a + b.astype(a.dtype), gradient, part_gradient)
             largest = jax.tree.map(jnp.maximum, result.largest, part_result.largest)
             result = jax.tree.map(jnp.add, result, part_result).replace(largest=largest)
             return (gradient, result), None
 
-        shapes = jax.eval_shape(gradient_of, state.params, jax.tree.map(lambda x: x[0], parts))[1]
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (state.params, shapes))
+        shapes = jax.eval_shape(gradient_of, trained, jax.tree.map(lambda x: x[0], parts))[1]
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (trained, shapes))
         (gradient, result), _ = jax.lax.scan(add, zeros, parts)
 
     norm = optax.tree.norm(gradient)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
     finite = jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(updates))
-    params = optax.apply_updates(state.params, updates)
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
-    )
+    new = (optax.apply_updates(trained, updates), opt_state)
+    new, opt_state = jax.tree.map(lambda x, old: jnp.where(finite, x, old), new, (trained, state.opt_state))
     state = state.replace(
         updates=state.updates + 1,
-        params=params,
+        params=policy.with_trainable(state.params, new),
         opt_state=opt_state,
         skipped=state.skipped + ~finite,
         skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),

@@ -43,7 +43,7 @@ def test_a_chat_prompt_is_the_rendering_of_the_tokenizer_itself():
         (TEMPLATE, "default", "<|assistant|>"),
         (TEMPLATE, "on", "<|assistant|><think>\n"),
         (TEMPLATE, "off", "<|assistant|>"),
-        (TEMPLATE + "<think>\n", "on", "<|assistant|><think>\n"),
+        (TEMPLATE + "{{ '<think>\\n' }}", "on", "<|assistant|><think>\n"),
         (None, "on", "Assistant:<think>\n"),
         (None, "off", "Assistant:"),
     ],

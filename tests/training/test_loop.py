@@ -11,7 +11,7 @@ from rlvr_jax.algorithms import AlgorithmConfig
 from rlvr_jax.config import Config, EvaluationConfig, RolloutConfig, SftConfig, TaskConfig, TrainingConfig
 from rlvr_jax.errors import ConfigError, DivergedError
 from rlvr_jax.parallel import MeshConfig
-from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.policy import ADAPTERS, LoraConfig, PolicyConfig, base
 from rlvr_jax.training import checkpoints, loop, setup
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.optimizer import OptimizerConfig
@@ -106,6 +106,7 @@ CHOICES = {
     "bfloat16": {"policy": {"dtype": "bfloat16"}},
     "a mesh of all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2)},
     "rewards not scaled": {"algorithm": {"scale": "none"}},
+    "adapters on a mesh": {"policy": {"lora": LoraConfig(rank=2)}, "mesh": MeshConfig(data=2, fsdp=2, tensor=2)},
 }
 
 
@@ -126,6 +127,25 @@ def test_every_choice_runs_and_gives_finite_metrics_and_moves_the_parameters(cho
         assert row["train/logprob_gap"] <= (0.1 if choice == "bfloat16" else 2e-5)
     assert checkpoints.complete_steps(tmp_path) == [0, 1, 2]
     assert not equal(params_of(config, tmp_path, 0), params_of(config, tmp_path, 2))
+
+
+def test_with_adapters_the_base_stays_and_is_the_reference_and_a_warm_start_without_them_serves(pool, tmp_path):
+    sft(TINY, tmp_path / "sft")
+    config = changed(TINY, policy={"lora": LoraConfig(rank=2)}, init_from=str(tmp_path / "sft"))
+    train(config, tmp_path / "rl", pool)
+    before, after = (params_of(config, tmp_path / "rl", step) for step in (0, 2))
+    assert equal(base(before), params_of(TINY, tmp_path / "sft", TINY.sft.num_steps))
+    assert equal(base(before), base(after))
+    assert all(
+        not np.array_equal(*pair)
+        for pair in zip(*map(jax.tree.leaves, (before[ADAPTERS], after[ADAPTERS])), strict=True)
+    )
+    _, first, second = rows_of(tmp_path / "rl")
+    assert first["train/kl"] == 0  # a fresh adapter changes nothing
+    assert second["train/kl"] > 0
+    with checkpoints.open_manager(tmp_path / "rl", keep=9) as manager:
+        moments = manager.restore(2)["rest"]["opt_state"]
+    assert sum(x.size for x in jax.tree.leaves(moments)) < 3 * sum(x.size for x in jax.tree.leaves(after[ADAPTERS]))
 
 
 def test_minibatches_are_updates_of_their_own(pool, tmp_path):
