@@ -18,7 +18,7 @@ from rlvr_jax.verifiers.constraints.arguments import bind
 from rlvr_jax.verifiers.format import after_thinking
 from rlvr_jax.verifiers.verdict import Verdict
 
-MAX_LENGTH = 200_000  # characters of a response, more than 40,000 words
+MAX_LENGTH = 100_000  # characters of a response, some 20,000 words
 
 CHECKS: Mapping[str, Callable[..., bool]] = {**ifeval.CHECKS, **ifbench.CHECKS}
 

@@ -57,8 +57,7 @@ def _starts_sentence(word: str) -> bool:
 
 
 def _at_line_start(text: str, position: int) -> bool:
-    indent = text[max(0, position - _LONGEST_WORD) : position].rstrip(" \t-*")
-    return indent.endswith("\n") or (not indent and position < _LONGEST_WORD)
+    return text[max(0, position - _LONGEST_WORD) : position].rstrip(" \t-*").endswith("\n")
 
 
 def _ends(text: str, match: re.Match) -> bool:
@@ -124,8 +123,9 @@ def tokens(text: str) -> list[str]:
     """Words and punctuation marks, as the Penn Treebank separates them; a hyphenated word is one token."""
     found: list[str] = []
     for sentence in sentences(text):
-        for match in _TOKEN.finditer(sentence):
+        stop = sentence.endswith(".") and not sentence.endswith("..") and len(sentence) > 1
+        for match in _TOKEN.finditer(sentence[:-1] if stop else sentence):
             found += _split(match[0])
-        if found and len(found[-1]) > 1 and found[-1].endswith(".") and not found[-1].endswith(".."):
-            found[-1:] = [found[-1][:-1], "."]
+        if stop:
+            found.append(".")
     return found
