@@ -56,8 +56,8 @@ class Limits:
       output_bytes: what a script may print. (A value that a function returns is bounded by `codec.MAX_BYTES`.)
     """
 
-    cpu_seconds: int = 10
-    wall_seconds: float = 20.0
+    cpu_seconds: int = 6
+    wall_seconds: float = 10.0
     memory_bytes: int = 1 << 30
     output_bytes: int = 4 << 20
 

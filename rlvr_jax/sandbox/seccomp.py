@@ -17,16 +17,12 @@ _ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "pwrite64": (18, 68), "close": (3, 57), "close_range": (436, 436), "lseek": (8, 62), "fstat": (5, 80),
     "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "pipe": (22, None), "pipe2": (293, 59),
     "select": (23, None), "pselect6": (270, 72), "poll": (7, None), "ppoll": (271, 73), "flock": (73, 32),
-    "fsync": (74, 82), "fdatasync": (75, 83), "ftruncate": (77, 46), "getdents64": (217, 61), "sendfile": (40, 71),
+    "fsync": (74, 82), "fdatasync": (75, 83), "getdents64": (217, 61), "sendfile": (40, 71),
     # paths; Landlock says which
-    "open": (2, None), "openat": (257, 56), "creat": (85, None), "stat": (4, None), "lstat": (6, None),
-    "newfstatat": (262, 79), "statx": (332, 291), "access": (21, None), "faccessat": (269, 48),
-    "faccessat2": (439, 439), "statfs": (137, 43), "fstatfs": (138, 44), "readlink": (89, None),
-    "readlinkat": (267, 78), "truncate": (76, 45), "rename": (82, None), "renameat": (264, 38),
-    "renameat2": (316, 276), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None), "link": (86, None),
-    "linkat": (265, 37), "unlink": (87, None), "unlinkat": (263, 35), "symlink": (88, None), "symlinkat": (266, 36),
-    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "utimensat": (280, 88), "umask": (95, 166),
-    "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50),
+    "open": (2, None), "openat": (257, 56), "stat": (4, None), "lstat": (6, None), "newfstatat": (262, 79),
+    "statx": (332, 291), "access": (21, None), "faccessat": (269, 48), "faccessat2": (439, 439), "statfs": (137, 43),
+    "fstatfs": (138, 44), "readlink": (89, None), "readlinkat": (267, 78), "getcwd": (79, 17), "chdir": (80, 49),
+    "fchdir": (81, 50), "umask": (95, 166),
     # memory
     "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "mremap": (25, 216), "madvise": (28, 233),
     "brk": (12, 214),
@@ -42,6 +38,13 @@ _ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "sched_yield": (24, 124), "sched_getaffinity": (204, 123), "futex": (202, 98), "set_robust_list": (273, 99),
     "rseq": (334, 293), "getrandom": (318, 278), "uname": (63, 160), "sysinfo": (99, 179), "exit": (60, 93),
     "exit_group": (231, 94),
+}  # fmt: skip
+# Only where there is a folder to write to: Landlock knows nothing of the mode and the times of files.
+_WRITING: dict[str, tuple[int | None, int | None]] = {
+    "creat": (85, None), "truncate": (76, 45), "ftruncate": (77, 46), "rename": (82, None), "renameat": (264, 38),
+    "renameat2": (316, 276), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None), "link": (86, None),
+    "linkat": (265, 37), "unlink": (87, None), "unlinkat": (263, 35), "symlink": (88, None), "symlinkat": (266, 36),
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "utimensat": (280, 88),
 }  # fmt: skip
 # With conditions: call, which argument, the values that it may have.
 _CONDITIONAL: tuple[tuple[tuple[int, int], int, tuple[int, ...]], ...] = (
@@ -63,8 +66,12 @@ def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> 
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
-def job_filter() -> bytes:
-    """The filter's instructions for this machine. Raises OSError on one whose system calls are not known."""
+def job_filter(writing: bool = True) -> bytes:
+    """The filter's instructions for this machine. Raises OSError on one whose system calls are not known.
+
+    Args:
+      writing: allow what changes files and folders.
+    """
     machine = machine_index()
     program = [
         _instruction(_LOAD, _ARCHITECTURE),
@@ -74,7 +81,7 @@ def job_filter() -> bytes:
         _instruction(_AT_LEAST, _X32, 0, 1),
         _instruction(_RETURN, _KILL),
     ]
-    for numbers in _ALLOWED.values():
+    for numbers in [*_ALLOWED.values(), *(_WRITING.values() if writing else ())]:
         if numbers[machine] is not None:
             program += [_instruction(_EQUAL, numbers[machine], 0, 1), _instruction(_RETURN, _ALLOW)]
     for numbers, error in _ERRORS:

@@ -135,7 +135,7 @@ def _confine(engine: str, limits: dict[str, int]) -> None:
     _limit(resource, memory, seconds)
     kernel.drop_capabilities()
     kernel.restrict_files({path: right for path, right in rights.items() if os.access(path, os.R_OK)})
-    kernel.set_filter(seccomp.job_filter())
+    kernel.set_filter(seccomp.job_filter(writing=engine == "namespaces"))
 
 
 def _limit(resource: Any, memory: int, seconds: int) -> None:
