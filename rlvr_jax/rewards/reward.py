@@ -70,8 +70,8 @@ def term_of(name: str, parts: Sequence[str]) -> Term:
         check = partial(check, **_arguments(match[2] or ""))
         check("")  # which makes it look at its arguments
     except (TypeError, ValueError) as error:
-        signature = inspect.signature(form.CHECKS[match[1]])
-        raise ConfigError(f"config.reward: {name!r}: {error}; its arguments are {signature}, without text") from None
+        _, *takes = inspect.signature(form.CHECKS[match[1]]).parameters.values()
+        raise ConfigError(f"config.reward: {name!r}: {error}; its arguments are {', '.join(map(str, takes))}") from None
     return partial(_format_check, check)
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.rewards import TERMS, reward
+from rlvr_jax.rewards import TERMS, reward, term_of
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.tasks import Example
 from rlvr_jax.verifiers.verdict import Verdict
 
 
-def trajectory(length: int, finish: str = "stop") -> Trajectory:
+def trajectory(length: int, finish: str = "stop", text: str = "") -> Trajectory:
     return Trajectory(
         example=Example("made-up/train/0", "?", None, "made-up"),
         sample=0,
@@ -20,7 +20,7 @@ def trajectory(length: int, finish: str = "stop") -> Trajectory:
         sampling_logprobs=np.zeros(length, np.float32),
         policy_logprobs=np.zeros(length, np.float32),
         finish_reason=finish,
-        text="",
+        text=text,
     )
 
 
@@ -72,7 +72,7 @@ def test_a_step_in_which_no_sample_could_be_judged_gives_zeros_even_for_terms_th
 
 
 def test_an_unknown_term_is_an_error_that_lists_the_known_ones():
-    message = r"config\.reward: there is no term 'fromat'; here are: score, truncated, length, format, style"
+    message = r"config\.reward: there is no term 'fromat'; here are: score, truncated, length, format/.*, format, style"
     with pytest.raises(ConfigError, match=message):
         reward((("score", 1.0), ("fromat", 1.0)), VERDICTS, TRAJECTORIES)
 
@@ -85,3 +85,47 @@ def test_a_term_named_twice_is_an_error():
 def test_verdicts_and_trajectories_that_do_not_pair_up_are_an_error():
     with pytest.raises(ValueError, match="zip"):
         reward((("score", 1.0),), VERDICTS[:3], TRAJECTORIES)
+
+
+def test_a_check_of_form_is_a_term_with_its_arguments():
+    texts = ["a b a b", "<think>a</think><answer>b</answer>", "a", "a b a b"]
+    samples = [trajectory(3, text=text) for text in texts]
+    names = ("format/think_answer", "format/repetition(n=2)", "format/length(unit='characters', high=3, slack=3)")
+    rewards, terms = reward(tuple((name, 2.0) for name in names), VERDICTS, samples)
+    np.testing.assert_allclose(terms[names[0]], [0, 2, 0, 0])
+    np.testing.assert_allclose(terms[names[1]], [2 / 3, 0, 0, 0], rtol=1e-6)  # ab ba ab; the last was not judged
+    np.testing.assert_allclose(terms[names[2]], [0, 0, 2, 0])
+    np.testing.assert_allclose(rewards, sum(terms.values()))
+
+
+def test_the_same_check_with_other_arguments_is_another_term():
+    terms = (("format/repetition(n=1)", 1.0), ("format/repetition(n=2)", 1.0))
+    _, values = reward(terms, VERDICTS[:1], [trajectory(3, text="a b a")])
+    np.testing.assert_allclose([values[name][0] for name, _ in terms], [1 / 3, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("format/repetition(m=2)", "unexpected keyword argument 'm'.*its arguments are n: int = 3$"),
+        ("format/repetition(n=0)", "needs n >= 1"),
+        ("format/repetition(2)", "arguments are given by name"),
+        ("format/repetition(**{})", "arguments are given by name"),
+        ("format/repetition(n=print)", "malformed node"),
+        ("format/repetition(n=", "there is no term"),
+        ("format/repetition(n=))", "invalid syntax|unmatched"),
+        ("format/repetition() + f()", "arguments are given by name"),
+        ("format/length", "missing 1 required keyword-only argument: 'high'"),
+        ("format/length(high='a')", "not supported between"),
+        ("format/taste", "there is no term 'format/taste'"),
+    ],
+)
+def test_wrong_arguments_of_a_check_are_an_error_that_shows_the_right_ones(name, message):
+    with pytest.raises(ConfigError, match=message):
+        term_of(name, ())
+
+
+def test_a_part_of_the_verifier_comes_before_a_check_of_the_same_name():
+    verdict = Verdict(1.0, {"format/script": 0.25})
+    assert term_of("format/script", ["format/script"])(verdict, trajectory(1, text="a")) == 0.25
+    assert term_of("format/script", [])(verdict, trajectory(1, text="a")) == 1.0

@@ -164,6 +164,27 @@ def test_evaluate_agrees_with_python_or_refuses(expression):
 
 
 @pytest.mark.parametrize(
+    ("completion", "score", "reason"),
+    [
+        ("<think>44+19?</think> <answer> 44+19+35 </answer>", 1.0, "right"),
+        ("44 and 19 ... </think>\n<answer>44+19+35 = 98</answer>", 1.0, "right"),
+        ("<answer>44+19+35</answer>", 1.0, "right"),
+        ("44+19+35", 0.0, "no <answer>…</answer> after the thinking"),
+        ("<think>44+19+35</think>", 0.0, "no <answer>…</answer>"),
+        ("<think><answer>44+19+35</answer>", 0.0, "no <answer>…</answer>"),
+        ("<answer>44+19+35</answer></think>", 0.0, "no <answer>…</answer>"),
+        ("</think><answer>44+19</answer>", 0.0, "exactly once each"),
+        ("</think><answer></answer>", 0.0, "empty"),
+    ],
+)
+def test_in_the_form_of_tinyzero_the_answer_stands_in_tags_after_the_thinking(completion, score, reason):
+    verdict = verify(completion, REFERENCE, tags=True)
+    assert verdict.score == score
+    assert verdict.parts.keys() == {"format", "uses_numbers"}
+    assert reason in verdict.reason
+
+
+@pytest.mark.parametrize(
     "reference", [None, "98", {}, {"numbers": [1]}, {"numbers": 1, "target": 1}, {"numbers": ["1"], "target": 1}]
 )
 def test_a_reference_of_another_shape_is_refused(reference):
@@ -178,5 +199,5 @@ def test_every_tinyzero_solution_scores_one_and_no_other_target_does():
         reference = {"numbers": problem["nums"], "target": problem["target"]}
         completion = f"<think>hm</think>\n<answer>{problem['solution']}</answer>"
         assert verify(problem["solution"], reference).score == 1.0, problem
-        assert verify(completion, reference).score == 1.0, problem
+        assert verify(completion, reference, tags=True).score == 1.0, problem
         assert verify(problem["solution"], reference | {"target": problem["target"] + 1}).score == 0.0, problem
