@@ -227,6 +227,10 @@ def _as_set(answer: Answer) -> Answer | None:
 # --- collections
 
 
+def _kind(answer: Answer) -> str:
+    return answer.kind if isinstance(answer, Group) else ""
+
+
 def _items(answer: Answer) -> tuple[Answer, ...]:
     return answer.items if isinstance(answer, Group) else (answer,)
 
@@ -276,19 +280,16 @@ def _same_collection(reference: Answer, answer: Answer, symbolic: Symbolic) -> b
             and reference.brackets == answer.brackets
             and _in_order((reference.lower, reference.upper), (answer.lower, answer.upper), symbolic)
         )
-    kinds = {side.kind if isinstance(side, Group) else "" for side in (reference, answer)}
+    kinds = {_kind(reference), _kind(answer)}
     if kinds == {"ratio"}:
         return _same_ratio(_items(reference), _items(answer), symbolic)
     if "ratio" in kinds or isinstance(reference, Matrix) or isinstance(answer, Matrix):
         return False
     if kinds == {"tuple"} or kinds == {"tuple", "list"}:
         return _in_order(_items(reference), _items(answer), symbolic)
-    if "tuple" in kinds:
-        return kinds == {"tuple", "set"} and any(
-            isinstance(side, Group) and side.kind == "set" and len(side.items) == 1 and same(*pair, symbolic)
-            for side, pair in ((reference, (_items(reference)[0], answer)), (answer, (reference, _items(answer)[0])))
-            if _items(side)
-        )
+    if "tuple" in kinds:  # only {(1, 2)} may be (1, 2)
+        left, right = (_items(side) if _kind(side) == "set" else (side,) for side in (reference, answer))
+        return kinds == {"tuple", "set"} and len(left) == len(right) == 1 and same(left[0], right[0], symbolic)
     return bool(_items(reference)) == bool(_items(answer)) and _as_sets(_items(reference), _items(answer), symbolic)
 
 

@@ -81,11 +81,11 @@ class Relation:
 
 Answer = Formula | Words | Group | Interval | Union | Matrix | Named | Relation
 
-_AND, _OR = r"\text{ and }", r"\text{ or }"
 _CONNECTIVE = re.compile(
     r"\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\\(?:text|quad)\s*\{\s*;\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])",
     re.IGNORECASE,
 )
+_DANGLING = re.compile(rf"(?:{_CONNECTIVE.pattern})[\s,;.]*$|^[\s,;.]*(?:\\text\s*\{{\s*or\s*\}}|or\b)", re.IGNORECASE)
 _COMMA, _SEMICOLON = frozenset([","]), frozenset([";"])
 _RELATIONS = frozenset(["=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx"])
 _UNIT = (
@@ -324,6 +324,8 @@ def _item(text: str) -> Answer:
 
 def _items(text: str) -> Answer:
     """One item, or the list of those that stand side by side; `x = 1, y = 2; x = 3, y = 4` is a list of two tuples."""
+    if _DANGLING.search(text):  # 3 or
+        return Group("list", (Words(text), Words("")))
     text = _CONNECTIVE.sub(" ; ", text)
     groups = [[part for part in _comma_parts(group) if part] for _, group in split(text, _SEMICOLON)]
     groups = [group for group in groups if group]
