@@ -1,15 +1,16 @@
 """Verifiers: functions (completion, reference) -> `Verdict` that judge what a policy wrote.
 
-| kind          | the task                                     | reference                             | module        |
-|---------------|----------------------------------------------|---------------------------------------|---------------|
-| `modsum`      | digit sum modulo 10, answered with `#d`      | the digit, e.g. `"1"`                 | `modsum`      |
-| `countdown`   | reach a target with given numbers, once each | `{"numbers": [44, 19], "target": 63}` | `countdown`   |
-| `gsm8k`       | word problems, answered with `#### number`   | the number as text, e.g. `"1,080"`    | `number`      |
-| `math`        | mathematics: value and form of the answer    | the gold answer, `"\\frac{1}{2}"`     | `mathematics` |
-| `constraints` | instructions of IFEval and IFBench           | a line of IFEval's files              | `constraints` |
-| `cryptarithm` | digits for letters that make a sum hold      | `{"equation": "SEND + MORE = MONEY"}` | `cryptarithm` |
-| `arc`         | output grids of an ARC task                  | the grids, e.g. `[[[0, 1], [2, 0]]]`  | `arc`         |
-| `code`        | a program that passes unit tests             | the tests, see the module             | `code`        |
+| kind            | the task                                | reference                             | module          |
+|-----------------|-----------------------------------------|---------------------------------------|-----------------|
+| `modsum`        | digit sum modulo 10, answered with `#d` | the digit, e.g. `"1"`                 | `modsum`        |
+| `countdown`     | reach a target with numbers, once each  | `{"numbers": [44, 19], "target": 63}` | `countdown`     |
+| `gsm8k`         | word problems, answered with `#### 72`  | the number as text, e.g. `"1,080"`    | `number`        |
+| `math`          | mathematics: value and form             | the gold answer, `"\\frac{1}{2}"`     | `mathematics`   |
+| `constraints`   | instructions of IFEval and IFBench      | a line of IFEval's files              | `constraints`   |
+| `cryptarithm`   | digits for letters that make a sum hold | `{"equation": "SEND + MORE = MONEY"}` | `cryptarithm`   |
+| `arc`           | output grids of an ARC task             | the grids, e.g. `[[[0, 1], [2, 0]]]`  | `arc`           |
+| `code`          | a program that passes unit tests        | the tests, see the module             | `code`          |
+| `reasoning_gym` | problems of reasoning-gym               | its data set, settings and index      | `reasoning_gym` |
 
 `verify` judges in this process. `rlvr_jax.verifiers.pool.Pool` judges in processes of its own, with a limit of time
 and memory for each completion. Neither ever raises because of what a completion says or a verifier does: where no
@@ -22,7 +23,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlvr_jax.verifiers import arc, code, constraints, countdown, cryptarithm, mathematics, modsum, number
+from rlvr_jax.verifiers import (
+    arc,
+    code,
+    constraints,
+    countdown,
+    cryptarithm,
+    mathematics,
+    modsum,
+    number,
+    reasoning_gym,
+)
 from rlvr_jax.verifiers.verdict import Verdict
 
 VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
@@ -34,6 +45,7 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "cryptarithm": cryptarithm.verify,
     "arc": arc.verify,
     "code": code.verify,
+    "reasoning_gym": reasoning_gym.verify,
 }
 
 _MAX_ERROR = 500  # characters of `Verdict.error`

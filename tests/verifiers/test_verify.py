@@ -28,6 +28,10 @@ RIGHT = {
         {"type": "function", "entry_point": "double", "cases": [{"args": [4], "expected": 8}]},
     ),
     "cryptarithm": ("A=1, B=2, C=3", {"equation": "A + B = C"}),
+    "reasoning_gym": (
+        "<answer>214</answer>",
+        {"dataset": "chain_sum", "settings": {"seed": 0, "size": 10}, "index": 3},
+    ),
     "arc": ("<answer>0 1\n2 0</answer>", [[[0, 1], [2, 0]]]),
 }
 
