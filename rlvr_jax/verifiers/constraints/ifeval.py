@@ -4,13 +4,14 @@ Each check takes the response and the instruction's kwargs, and says whether the
 the published checker does, odd decisions included, so that scores compare:
 
 - `number_bullet_lists` is exact, not "at least", and counts every line that starts with `-`, dividers too.
-- `number_highlighted_sections` counts `**bold**` for the empty `**` it may begin with, and again as a bold section.
+- `number_highlighted_sections` pairs asterisks wherever they stand in a line: `2 * 3 * 4` has a highlight.
 - `title` takes all from the first `<<` to the last `>>` of a line for one title.
 - `nth_paragraph_first_word` counts the paragraphs that are not blank, but finds the n-th among all of them.
 - `constrained_response` looks for its options anywhere, `postscript` for its marker; a section is `SECTION 1` anywhere.
 - `json_format` takes any JSON value, a bare number too.
-- Words are runs of letters and digits (`don't` is two), capital words are tokens (`DON'T` is two), and a line of
-  text without a full stop is a part of the next sentence.
+- Words are runs of letters and digits (`don't` is two, and so are words of Indic scripts with vowel signs, as in NLTK
+  before 3.10), capital words are tokens (`DON'T` is two), and a line of text without a full stop is a part of the next
+  sentence.
 
 Where the published checker is at odds with its own instructions, or unsafe, they differ from it:
 
