@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlvr_jax.verifiers import records, verify
+from rlvr_jax.verifiers import VERIFIERS, records, verify
 from rlvr_jax.verifiers.pool import Job, Pool
 from rlvr_jax.verifiers.records import LineError, Record, encode, judge_lines, line_batches, parse
 from tests.experiments.runs import PATIENT, ROOT, error_of, run, wait_until
@@ -85,6 +85,21 @@ def test_a_bad_line_gets_an_error_with_its_number_and_its_neighbours_are_judged(
     assert error.startswith("line 42: ")
     assert message in error
     assert second == {"id": id, "score": 0.0, "parts": {}, "answer": None, "reason": ""}
+
+
+def test_the_examples_of_the_documentation_are_right(here):
+    text = (ROOT / "docs" / "verifiers.md").read_text(encoding="utf-8")
+    sections = re.split(r"^### `(\w+)`$", text, flags=re.MULTILINE)[1:]
+    kinds = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert set(kinds) == set(VERIFIERS)
+    for kind, section in kinds.items():
+        given, expected = (
+            block.splitlines() for block in re.findall(r"^```json\n(.*?)^```$", section, re.DOTALL | re.M)
+        )
+        options = re.search(r"--options='(.*)'", section)
+        got = judge_lines(here, kind, [each.encode() for each in given], json.loads(options[1]) if options else None)
+        # Reasons are for people; their wording may change.
+        assert [each | {"reason": ""} for each in got] == [json.loads(each) | {"reason": ""} for each in expected]
 
 
 def test_an_output_record_holds_the_verdict_under_the_public_names(here):
