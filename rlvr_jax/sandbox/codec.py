@@ -83,6 +83,11 @@ def _integer(value: int, *_: Any) -> Any:
     return value if -_SMALL < value < _SMALL else ["i", format(value, "x")]
 
 
+def _in_order(data: list[Any]) -> list[Any]:
+    """Items of a set in an order that does not depend on the interpreter's hash seed."""
+    return [data[0], *sorted(data[1:], key=json.dumps)]
+
+
 _WRITERS: tuple[tuple[type, Callable[..., Any]], ...] = (
     (int, _integer),
     (str, lambda value, *_: str.__str__(value)),
@@ -90,8 +95,8 @@ _WRITERS: tuple[tuple[type, Callable[..., Any]], ...] = (
     (list, lambda value, depth, many: many("l", list.__iter__(value), depth)),
     (tuple, lambda value, depth, many: many("t", tuple.__iter__(value), depth)),
     (dict, lambda value, depth, many: many("d", (x for pair in dict.items(value) for x in pair), depth)),
-    (set, lambda value, depth, many: many("s", set.__iter__(value), depth)),
-    (frozenset, lambda value, depth, many: many("z", frozenset.__iter__(value), depth)),
+    (set, lambda value, depth, many: _in_order(many("s", set.__iter__(value), depth))),
+    (frozenset, lambda value, depth, many: _in_order(many("z", frozenset.__iter__(value), depth))),
     (complex, lambda value, *_: ["c", value.real, value.imag]),
     (bytes, lambda value, *_: ["b", bytes(value).decode("latin-1")]),
     (bytearray, lambda value, *_: ["B", bytes(value).decode("latin-1")]),

@@ -181,6 +181,12 @@ class Job:
         self.send(message)
         return self.receive()
 
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself, or for a limit of the kernel's."""
+        poll = select.poll()
+        poll.register(self.status, select.POLLIN)
+        return self._ending is None and bool(poll.poll(0))
+
     def end(self) -> dict[str, Any]:
         """Kills the job if it lives, waits until it is gone, and returns how it ended: `code` as of `os.wait`,
         `cpu` seconds, `rss` as of `getrusage`."""

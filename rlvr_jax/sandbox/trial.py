@@ -329,7 +329,7 @@ def run_asserts(client: Client, setup: str, tests: list[str]) -> list[tuple[bool
             exec(_compile(test)[0], namespace)
             results.append((not client.gone, client.gone))
         except BaseException as error:
-            results.append((False, _told(error)))
+            results.append((False, f"{test.strip()[:_MAX_REASON]}: {_told(error)}"))
     return results
 
 

@@ -9,12 +9,15 @@ The reference is one of
 
 The process that runs the program gives no verdict and knows no expected result. It is called with plain data, answers
 with plain data, and this process compares; tests that are more than that run in a second sandboxed process
-(`rlvr_jax.sandbox.trial`). What a program sees: the standard library of this Python, an empty environment with
+(`rlvr_jax.sandbox.trial`). What a `stdio` program prints is compared
+line by line and word by word, as text: how words are spaced does not matter, nor do empty lines at the beginning and
+the end, but 0.50 is not 0.5. What a program sees: the standard library of this Python, an empty environment with
 `TZ=UTC` and `LC_ALL=C.UTF-8`, `PYTHONHASHSEED=0` and `random` seeded with 0, so that it does the same every time
 unless it asks for the time, its memory addresses or `os.urandom`. It has no network, no threads and no processes.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,16 +32,27 @@ from rlvr_jax.verifiers.verdict import Verdict
 MAX_ANSWER = 20_000  # characters of `Verdict.answer`
 _MAX_SHOWN = 200
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
 _Results = list[tuple[bool, str]]  # of each test: whether it passed, and if not, why
 _UNREADABLE = "the program does not load"
 _NOT_PYTHON = tuple(f"{_UNREADABLE}: {error}" for error in ("SyntaxError", "IndentationError", "TabError"))
 
 
 def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # an integer with more digits than Python likes to print
-        text = f"a {type(value).__name__} too large to show"
+    """The value for a reader, bounded; the items of a set in order."""
+    if type(value) in (set, frozenset) and value:
+        text = "{" + ", ".join(sorted(_shown(item) for item in value)) + "}"
+    elif type(value) in (list, tuple):
+        inner = ", ".join(map(_shown, value[: _MAX_SHOWN // 2]))
+        text = f"[{inner}]" if type(value) is list else f"({inner}{',' * (len(value) == 1)})"
+    elif type(value) is dict:
+        text = "{" + ", ".join(f"{_shown(k)}: {_shown(v)}" for k, v in list(value.items())[:_MAX_SHOWN]) + "}"
+    else:
+        try:
+            text = repr(value)
+        except ValueError:  # an integer with more digits than Python likes to print
+            text = f"a {type(value).__name__} too large to show"
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 
@@ -146,6 +160,10 @@ def _run_trial(sandbox: Sandbox, program: str, tests: dict[str, Any], count: int
                 trial.others.append(job)
                 answer = trial.ask(tests)
             results = [(ok is True, str(reason)) for ok, reason in answer["results"]]
+            if job.has_ended():  # the tests saw only that it was gone
+                results = [
+                    (ok, reason if ok else f"{reason.partition('Gone:')[0]}{job.ending()}") for ok, reason in results
+                ]
         except JobError as error:
             return [(False, str(error))] * count
     return results
@@ -290,4 +308,5 @@ def verify(
     is_readable = not (failures and failures[0].startswith(_NOT_PYTHON))
     reason = f"{passed} of {len(results)} tests pass" + (f"; {failures[0]}" if failures else "")
     parts = {"passed": share, "format": float(is_readable)}
+    reason = _ADDRESS.sub(" at 0x…", reason)  # where something lay in memory is another every time
     return Verdict(float(not failures) if score == "all" else share, parts, program[:MAX_ANSWER], reason)
