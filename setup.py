@@ -44,6 +44,7 @@ setup(
         "test": [
             "beartype>=0.20",
             "hypothesis>=6",
+            "libtpu; platform_system == 'Linux'",  # the compiler of TPU kernels; it needs no TPU
             "pytest>=8",
             "pytest-xdist>=3.6",
             "reasoning-gym==0.1.25",

@@ -12,8 +12,10 @@ SCOPED = 16 * MIB  # what the compiler grants a kernel that asks for no more
 
 
 def forward_bytes(tiles: Tiles, dtype: jnp.dtype) -> int:
-    """Estimate for the forward kernel: double-buffered blocks, scratch, and the scores at two stages."""
-    return _blocks(tiles, dtype, queries=2, keys=2) + _scratch(tiles) + 2 * _scores(tiles)
+    """Estimate for the forward kernel: double-buffered blocks, scratch, and the scores at two stages (three where
+    products of float32 are taken in parts)."""
+    stages = 2 if jnp.dtype(dtype).itemsize == 2 else 3
+    return _blocks(tiles, dtype, queries=2, keys=2) + _scratch(tiles) + stages * _scores(tiles)
 
 
 def backward_bytes(tiles: Tiles, dtype: jnp.dtype) -> int:

@@ -15,6 +15,12 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "xla")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# For the TPU compiler, in the tests that compile for chips that aren't here: several processes may load it at once, and
+# it need not look for the machine that it would run on.
+os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
+os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +28,9 @@ def shared_data() -> Path:
     """The folder of real data sets beside the repository."""
     assert SHARED_DATA.is_dir(), f"these tests read the real data sets in {SHARED_DATA}, which is absent"
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def prepared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data_dir in which data sets are prepared when a test first asks for them. Not to be changed."""
+    return tmp_path_factory.mktemp("data")

@@ -15,7 +15,8 @@ from rlvr_jax.kernels.reference import chunked_attention, masked_attention
 from rlvr_jax.kernels.schedule import LIVE, MASKED, make_schedule
 from tests.kernels.rows import assert_close, attention_and_gradients, random_rows, random_vectors, readable
 
-BATCH, DIM = 2, 8
+# Most tests share these sizes, and so what is compiled for them.
+BATCH, TIME, HEADS, KV, DIM, SCALE = 2, 91, 4, 2, 8, 0.3
 KERNELS = {
     "tpu": partial(flash_attention, platform="tpu", interpret=True),
     "gpu": partial(flash_attention, platform="gpu", interpret=True),
@@ -57,7 +58,7 @@ def check(seeds, heads, kv, time, tolerance, dtype=jnp.float32, tree=True, windo
     ("heads", "kv", "time", "options"),
     [
         (2, 2, 64, {"tree": False}),
-        (4, 2, 91, {"scale": 0.3}),
+        (HEADS, KV, TIME, {"scale": SCALE}),
         (8, 1, 77, {"window": 9, "soft_cap": 3.0}),
         (1, 1, 5, {"blocks": (16, 16), "soft_cap": 20.0}),
         (2, 1, 130, {"window": 40, "blocks": (32, 16)}),
@@ -69,16 +70,16 @@ def test_outputs_and_gradients_equal_float64(kernel, heads, kv, time, options):
 
 @pytest.mark.parametrize("kernel", ["tpu", "gpu"])
 def test_bfloat16_is_within_its_rounding_of_float64(kernel):
-    check(range(3), 4, 2, 91, 1e-2, dtype=jnp.bfloat16, kernel=kernel, scale=DIM**-0.5)
+    check(range(3), HEADS, KV, TIME, 1e-2, dtype=jnp.bfloat16, kernel=kernel, scale=SCALE)
 
 
 @pytest.mark.parametrize("kernel", ["tpu", "gpu"])
 def test_padding_gives_zero_and_gets_no_gradient(kernel):
-    rows = random_rows(np.random.default_rng(3), BATCH, 91)
+    rows = random_rows(np.random.default_rng(3), BATCH, TIME)
     padding = rows[1] == 0
     assert padding.any()
-    vectors = random_vectors(np.random.default_rng(4), BATCH, 91, 4, 2, DIM)
-    output, gradients = run(vectors, rows, kernel=kernel)
+    vectors = random_vectors(np.random.default_rng(4), BATCH, TIME, HEADS, KV, DIM)
+    output, gradients = run(vectors, rows, kernel=kernel, scale=SCALE)
     for array in (output, *gradients):
         assert not np.asarray(array)[padding].any()
 
@@ -86,32 +87,31 @@ def test_padding_gives_zero_and_gets_no_gradient(kernel):
 @pytest.mark.parametrize("kernel", ["tpu", "gpu"])
 def test_responses_behind_one_prompt_equal_each_response_behind_its_own(kernel):
     prompt, responses = 21, [15, 9, 18, 1]
-    rng = np.random.default_rng(5)
-    time = prompt + sum(responses)
-    segments = np.repeat(np.arange(5, dtype=np.int32) + 1, [prompt, *responses])[None]
-    parents = np.where(segments > 1, 1, 0).astype(np.int32)
-    starts = prompt + np.concatenate([[0], np.cumsum(responses)])
-    positions = np.where(
-        segments > 1, np.arange(time) - (starts - prompt)[np.maximum(segments - 2, 0)], np.arange(time)
-    )
-    tree = positions.astype(np.int32), segments, parents
-    query, keys, values, weights = random_vectors(rng, 1, time, 4, 2, DIM)
+    lengths = [prompt, *responses]
+    starts = np.cumsum([0, *lengths])[:-1]
+    offsets = np.concatenate([np.arange(n) + (prompt if i else 0) for i, n in enumerate(lengths)])
+    segments = np.repeat(np.arange(5) + 1, lengths)
+    used = slice(len(segments))
+    rows = np.zeros((3, BATCH, TIME), np.int32)
+    rows[0, 0, used], rows[1, 0, used], rows[2, 0, used] = offsets, segments, segments > 1
+    query, keys, values, weights = random_vectors(np.random.default_rng(5), BATCH, TIME, HEADS, KV, DIM)
     weights = weights.at[:, :prompt].set(0)  # a loss on responses only
-    output, gradients = run((query, keys, values, weights), tree, kernel=kernel)
+    vectors = query, keys, values, weights
+    together = run(vectors, tuple(rows), kernel=kernel, scale=SCALE)
 
-    apart = [np.r_[:prompt, start : start + n] for start, n in zip(starts, responses, strict=False)]
-    length = max(map(len, apart))
-    index = np.stack([np.pad(x, (0, length - len(x))) for x in apart])
-    real = np.arange(length) < np.array([len(x) for x in apart])[:, None]
-    rows = np.where(real, np.arange(length), 0).astype(np.int32), real.astype(np.int32), np.zeros_like(index, np.int32)
-    spread = lambda x: jnp.where(real[..., None, None], x[0][index], 0)  # noqa: E731
-    alone, gradients_alone = run(tuple(map(spread, (query, keys, values, weights))), rows, kernel=kernel)
-    for response, indices in enumerate(apart):
-        assert_close(alone[response, : len(indices)], output[0, indices], 1e-5)
-    for together, one in zip(gradients, gradients_alone, strict=True):
-        summed = np.zeros(together.shape[1:])
-        np.add.at(summed, index[real], np.asarray(one)[real])
-        assert_close(together[0], summed, 1e-5)
+    summed = [np.zeros(x.shape[1:]) for x in vectors[:3]]
+    for start, length in zip(starts[1:], responses, strict=True):
+        own = np.r_[:prompt, start : start + length]
+        place = np.s_[0, : len(own)]
+        alone = np.zeros((3, BATCH, TIME), np.int32)
+        alone[0][place], alone[1][place] = np.arange(len(own)), 1
+        moved = [jnp.zeros_like(x).at[place].set(x[0, own]) for x in vectors]
+        output, gradients = run(tuple(moved), tuple(alone), kernel=kernel, scale=SCALE)
+        assert_close(output[place], together[0][0, own], 1e-5)
+        for total, gradient in zip(summed, gradients, strict=True):
+            total[own] += gradient[place]
+    for gradient, total in zip(together[1], summed, strict=True):
+        assert_close(gradient[0], total, 1e-5)
 
 
 def test_skipped_blocks_and_skipped_masks_change_no_bit():
@@ -186,13 +186,13 @@ def test_gpu_kernels_lower_to_triton(block_q, block_k, dtype):
 )
 def test_what_the_kernels_do_not_support_is_refused_by_name(heads, kv, dim, options, dtype, message):
     query, keys, values, _ = random_vectors(np.random.default_rng(0), 1, 32, heads, kv, dim, dtype)
-    schedule = make_schedule(jnp.zeros((1, 32), jnp.int32), block_q=8, block_k=16)
+    schedule = jax.eval_shape(partial(make_schedule, block_q=8, block_k=16), jnp.zeros((1, 32), jnp.int32))
     with pytest.raises(ValueError, match=message):
         flash_attention(query, keys, values, schedule, **options)
 
 
 def test_a_schedule_of_other_rows_is_refused():
     query, keys, values, _ = random_vectors(np.random.default_rng(0), 1, 32, 1, 1, 64)
-    schedule = make_schedule(jnp.zeros((1, 40), jnp.int32), block_q=8, block_k=16)
+    schedule = jax.eval_shape(partial(make_schedule, block_q=8, block_k=16), jnp.zeros((1, 40), jnp.int32))
     with pytest.raises(ValueError, match=r"schedule is of 1 rows of 40 tokens, the query of \(1, 32\)"):
         flash_attention(query, keys, values, schedule)
