@@ -26,7 +26,8 @@ class Carry(NamedTuple):
     """State of a tile of rows, in float32.
 
     `maximum` and `total` have one column, or as many as a vector register: `maximum` is then the same in all, as
-    broadcasting a single column costs a permutation each time, and `total` is split over them until `finish`.
+    broadcasting a single column costs a permutation each time, and `total` is split over them until `finish`. Then keys
+    in a block, and dim, are a multiple of that width or less than it.
     """
 
     maximum: jax.Array  # [rows, width]: highest score so far

@@ -79,3 +79,18 @@ def test_eight_devices_equal_one(inputs, options):
 def test_what_an_implementation_cannot_do_is_refused_by_name(inputs, options, message):
     with pytest.raises(ValueError, match=message):
         run(inputs, **options)
+
+
+def test_chunks_of_queries_need_far_less_memory_than_all_scores_at_once():
+    time = 8192
+    vectors = [jax.ShapeDtypeStruct((1, time, 1, 8), jnp.float32)] * 3
+    schedule = jax.eval_shape(make_schedule, jax.ShapeDtypeStruct((1, time), jnp.int32))
+
+    def memory(implementation):
+        def loss(query, keys, values, schedule):
+            return training_attention(query, keys, values, schedule, implementation=implementation).sum()
+
+        lowered = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*vectors, schedule)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert memory("xla") < memory("reference") / 5
