@@ -3,10 +3,11 @@
 The program can read and change everything here. So nothing here is worth forging: a job knows the arguments of one
 call at a time, never what the result should be, and all it can say is a value.
 
-Requests are `{"do": operation, "args": [value, …], "kw": {name: value}}`. Answers are `{"ok": value}`, with `"args"`
-if the call has changed what is in its arguments; `{"raised": [names of builtin exception types], "type", "message"}`;
-or `{"end": true}`, an iterator's end. In the midst of a call the job may ask for a function that it was given as an
-argument, by `{"callback": number, "args": [value, …]}`, which is answered like a request.
+Requests are `{"do": operation, "args": [value, …], "kw": {name: value}}`. Answers are `{"ok": value}`, with
+`"args": [[index, value], …]` if the call has changed what is in its arguments; `{"raised": [names of builtin exception
+types], "type", "message"}`; or `{"end": true}`, an iterator's end. In the midst of a call the job may ask for a
+function that it was given as an argument, by `{"callback": number, "args": [value, …]}`, which is answered like a
+request.
 """
 
 import atexit
@@ -83,8 +84,8 @@ class Server:
             answer = {"ok": self.encode(_OPERATIONS[name](*args, **kw))}
             if any(type(item) is list for item in data):
                 after = self.encode(args)[1:]
-                if after != data:
-                    answer["args"] = after
+                if changed := [[i, new] for i, (old, new) in enumerate(zip(data, after, strict=True)) if old != new]:
+                    answer["args"] = changed
             codec.dumps(answer)  # too much to send is an error, too
             return answer
         except StopIteration as error:

@@ -48,7 +48,7 @@ class Client:
 
     def _handle(self, value: Any) -> tuple[str, int, str] | None:
         if isinstance(value, Proxy):
-            return "h", object.__getattribute__(value, "_number"), ""
+            return "h", object.__getattribute__(value, "_number"), object.__getattribute__(value, "_type_name")
         if callable(value):
             self.functions.append(value)
             return "y", len(self.functions) - 1, "function"
@@ -78,8 +78,8 @@ class Client:
             while "callback" in (answer := codec.receive(self.channel)):
                 codec.send(self.channel, self._call_back(answer))
             if "ok" in answer:
-                if "args" in answer:
-                    self.changed.append((args, self._decode(["t", *answer["args"]])))
+                for index, after in answer.get("args", ()):
+                    self.changed.append((args[index], self._decode(after)))
                 return self._decode(answer["ok"])
             if "raised" not in answer:
                 raise StopIteration
@@ -191,6 +191,12 @@ class Proxy:
     def __iter__(self) -> Iterator[Any]:
         iterator = _ask(self, "iter")
         return iterator if isinstance(iterator, Proxy) else iter(iterator)
+
+    def __enter__(self) -> Any:
+        return _ask(self, "getattr", "__enter__")()
+
+    def __exit__(self, *_: Any) -> None:  # says nothing of an exception, and cannot keep it from the tests
+        _ask(self, "getattr", "__exit__")(None, None, None)
 
     __len__ = _unary("len", int)
     __str__, __repr__, __format__ = _unary("str", str), _unary("repr", str), _unary("format", str)

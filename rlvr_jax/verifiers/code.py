@@ -9,11 +9,12 @@ The reference is one of
 
 The process that runs the program gives no verdict and knows no expected result. It is called with plain data, answers
 with plain data, and this process compares; tests that are more than that run in a second sandboxed process
-(`rlvr_jax.sandbox.trial`). What a `stdio` program prints is compared
-line by line and word by word, as text: how words are spaced does not matter, nor do empty lines at the beginning and
-the end, but 0.50 is not 0.5. What a program sees: the standard library of this Python, an empty environment with
-`TZ=UTC` and `LC_ALL=C.UTF-8`, `PYTHONHASHSEED=0` and `random` seeded with 0, so that it does the same every time
-unless it asks for the time, its memory addresses or `os.urandom`. It has no network, no threads and no processes.
+(`rlvr_jax.sandbox.trial`). What a `stdio` program prints is compared line by line and word by word, as text: how words
+are spaced does not matter, nor do empty lines at the beginning and the end, but 0.50 is not 0.5.
+
+What a program sees: the standard library of this Python, an empty environment with `TZ=UTC` and `LC_ALL=C.UTF-8`,
+`PYTHONHASHSEED=0` and `random` seeded with 0, so that it does the same every time unless it asks for the time, its
+memory addresses or `os.urandom`. It has no network, no threads and no processes.
 """
 
 import math
@@ -25,7 +26,7 @@ from rlvr_jax.sandbox import codec
 from rlvr_jax.sandbox.engine import discard, sandbox_of_process
 from rlvr_jax.sandbox.host import Job, JobError, Limits, Sandbox, SandboxError
 from rlvr_jax.sandbox.script import run_script
-from rlvr_jax.verifiers.code_cases import Case, from_asserts, from_check
+from rlvr_jax.verifiers.code_cases import Case, from_asserts, from_check, require_python
 from rlvr_jax.verifiers.code_text import MAX_PROGRAM, completed, preamble_of, program_of
 from rlvr_jax.verifiers.verdict import Verdict
 
@@ -84,18 +85,16 @@ def matches(result: Any, expected: Any, tolerance: float = 0.0) -> bool:
         if not any(isinstance(key, str) for key in result):
             result = {_json_key(key): value for key, value in result.items()}
         return result.keys() == expected.keys() and all(matches(result[k], v, tolerance) for k, v in expected.items())
-    if isinstance(expected, float) or (isinstance(expected, int) and isinstance(result, float)):
-        if type(result) not in (int, float) or isinstance(expected, bool):
-            return bool(result == expected)
-        if math.isnan(expected):
-            return math.isnan(result)
-        if result == expected or not (math.isfinite(expected) and math.isfinite(result)):
-            return bool(result == expected)
-        try:
-            return abs(result - expected) <= tolerance * max(1.0, abs(expected))
-        except OverflowError:
-            return False
-    return bool(result == expected)
+    if type(expected) not in (int, float) or type(result) not in (int, float) or result == expected:
+        return bool(result == expected)
+    if type(expected) is type(result) is int:
+        return False
+    try:
+        if math.isnan(expected) or math.isinf(expected) or math.isinf(result):
+            return math.isnan(expected) and math.isnan(result)
+        return abs(result - expected) <= tolerance * max(1.0, abs(expected))
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def _json_key(key: Any) -> Any:
@@ -222,6 +221,8 @@ def _plan(reference: Any, text: str, tolerance: float, limits: Limits) -> tuple[
             raise _refuse("of type asserts has tests, a list of texts, and maybe setup, a text", reference)
         if (found := from_asserts(setup, tests)) is not None:
             return text, lambda sandbox: _run_cases(sandbox, text, found, limits)
+        for number, source in enumerate((setup, *tests)):
+            require_python(f"test {number}" if number else "set-up", source)
         message = {"kind": "asserts", "setup": setup, "tests": list(tests)}
         return text, lambda sandbox: _run_trial(sandbox, text, message, len(tests), limits)
     if kind == "humaneval":
@@ -232,6 +233,7 @@ def _plan(reference: Any, text: str, tolerance: float, limits: Limits) -> tuple[
         if (found := from_check(test)) is not None:
             named = [Case(name, c.args, c.holds, c.truth, c.text, c.kwargs) for c in found]
             return program, lambda sandbox: _run_cases(sandbox, program, named, limits)
+        require_python("test", test)
         message = {"kind": "check", "prompt": preamble_of(prompt, name), "entry_point": name, "test": test}
         return program, lambda sandbox: _run_trial(sandbox, program, message, 1, limits)
     if kind == "stdio":

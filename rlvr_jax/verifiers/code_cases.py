@@ -33,6 +33,14 @@ class Case:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
+def require_python(what: str, source: str) -> None:
+    """Raises ValueError if a reference's source is not Python."""
+    try:
+        ast.parse(source)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(f"the reference's {what} is not Python: {error}") from error
+
+
 def _is_constant(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, bool))
 

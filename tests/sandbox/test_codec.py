@@ -67,8 +67,8 @@ def test_plain_data_arrives_as_it_was_in_value_and_type(value):
 
 def test_instances_of_subclasses_arrive_as_the_builtin_values_that_they_contain():
     class Liar(int):
-        __eq__ = __lt__ = __bool__ = lambda self, *_: True
-        __index__ = __int__ = __add__ = lambda self, *_: 3
+        __eq__ = __lt__ = __bool__ = lambda *_: True
+        __index__ = __int__ = __add__ = lambda *_: 3
         __hash__ = None
 
     class Long(list):
@@ -87,7 +87,7 @@ def test_instances_of_subclasses_arrive_as_the_builtin_values_that_they_contain(
         (Counter("aab"), {"a": 2, "b": 1}),
         (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
         (one, 1),
-        (type("S", (str,), {"__str__": lambda self: "no"})("yes"), "yes"),
+        (type("S", (str,), {"__str__": lambda _: "no"})("yes"), "yes"),
     ):
         arrived = _there_and_back(value)
         assert type(arrived) is type(plain)
@@ -116,7 +116,7 @@ def test_values_beyond_the_bounds_are_refused():
     cyclic = []
     cyclic.append(cyclic)
     for value in (cyclic, [0] * (codec.MAX_ITEMS + 1)):
-        with pytest.raises(codec.CodecError, match="deeper|items"):
+        with pytest.raises(codec.CodecError, match=r"deeper|items"):
             codec.encode(value)
     with pytest.raises(codec.CodecError, match="more than 1048576"):
         codec.dumps({"ok": codec.encode("x" * codec.MAX_BYTES)})

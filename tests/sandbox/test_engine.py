@@ -50,7 +50,7 @@ def test_the_trial_of_escapes_finds_nothing_in_a_sandbox_and_much_without(sandbo
 
 def test_an_engine_in_which_an_escape_succeeds_is_refused(monkeypatch):
     monkeypatch.setattr(engines, "weaknesses", lambda _: ["read succeeds"])
-    with pytest.raises(SandboxError, match="no sandbox holds on this machine.*namespaces: read succeeds.*landlock: read"):
+    with pytest.raises(SandboxError, match=r"no sandbox holds .*namespaces: read succeeds.*landlock: read succeeds"):
         open_sandbox()
 
 
@@ -85,9 +85,10 @@ def test_a_job_is_never_root_on_this_machine(sandbox):
 
 
 def test_a_namespace_job_has_namespaces_of_its_own():
-    with open_sandbox("namespaces") as sandbox, sandbox.job("program", LIMITS) as a, sandbox.job("program", LIMITS) as b:
+    names = ("user", "pid", "mnt", "ipc", "net", "uts")
+    with open_sandbox("namespaces") as s, s.job("program", LIMITS) as a, s.job("program", LIMITS) as b:
         spaces = [
-            {name: (Path(f"/proc/{number}/ns") / name).readlink() for name in ("user", "pid", "mnt", "ipc", "net", "uts")}
+            {name: (Path(f"/proc/{number}/ns") / name).readlink() for name in names}
             for number in (os.getpid(), a.process, b.process)
         ]
     assert all(spaces[0][name] != spaces[1][name] for name in spaces[0])
@@ -97,13 +98,13 @@ def test_a_namespace_job_has_namespaces_of_its_own():
 def test_a_program_sees_a_fixed_world(sandbox):
     program = (
         "import os, sys, time, locale, random\n"
-        "print(sorted(os.environ.items()), sys.argv, time.tzname[0], sys.flags.hash_randomization, hash('a') == hash('a'))\n"
+        "print(sorted(os.environ.items()), sys.argv, time.tzname[0], hash('a'))\n"
         "print([random.random() for _ in range(2)], list({'x', 'y', 'z', 'w'}), sys.stdout.encoding, __name__)\n"
         "print(sorted(os.listdir('/')) if os.access('/', os.R_OK) else '')\n"
     )
     first, second = (run_script(sandbox, program, b"", LIMITS) for _ in range(2))
     assert first == second
-    assert "'UTC'" in str(first.stdout) or "UTC" in str(first.stdout)
+    assert b"UTC" in first.stdout
     assert first.failure is None or sandbox.engine == "landlock"
 
 
@@ -175,9 +176,10 @@ def test_a_dead_zygote_is_replaced():
 
 
 def test_nothing_is_left_of_a_worker_that_the_pool_kills():
-    with Pool(1, timeout=120.0) as pool:
-        pool.judge([Job("code", PROGRAM, DOUBLE)])
+    asleep = Job("code", "import time\ntime.sleep(1000)\n", DOUBLE, {"wall_seconds": 1000.0})
+    with Pool(1, timeout=1.5) as pool:
         worker = pool._workers[0].process.pid
+        assert pool.judge([asleep])[0].error == "timed out after 1.5 s"
     table = subprocess.run(["ps", "-e", "-o", "sess="], capture_output=True, text=True, check=True).stdout.split()
     deadline = time.monotonic() + 60
     while str(worker) in table:

@@ -1,0 +1,310 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlvr_jax.verifiers import verify
+from rlvr_jax.verifiers.code import matches
+from rlvr_jax.verifiers.code_cases import from_asserts, from_check
+from rlvr_jax.verifiers.code_text import completed, program_of
+from rlvr_jax.verifiers.pool import Job, Pool
+
+ADD = {
+    "type": "function",
+    "entry_point": "add",
+    "cases": [{"args": [1, 2], "expected": 3}, {"args": [0, 0], "expected": 0}, {"args": [2, 2], "expected": 4}],
+}
+RIGHT = "def add(a, b):\n    return a + b\n"
+ROOT = Path(__file__).parents[2]
+
+
+def _function(cases, name="f"):
+    return {"type": "function", "entry_point": name, "cases": [{"args": a, "expected": e} for a, e in cases]}
+
+
+def _rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_canonical_solution_of_humaneval_and_mbpp_passes(shared_data):
+    humaneval, mbpp = _rows(shared_data / "humaneval/HumanEval.jsonl"), _rows(shared_data / "mbpp/mbpp.jsonl")
+    assert (len(humaneval), len(mbpp)) == (164, 974)
+    jobs = [
+        Job(
+            "code",
+            row["canonical_solution"],
+            {"type": "humaneval"} | {k: row[k] for k in ("prompt", "entry_point", "test")},
+        )
+        for row in humaneval
+    ] + [
+        Job("code", row["code"], {"type": "asserts", "setup": row["test_setup_code"], "tests": row["test_list"]})
+        for row in mbpp
+    ]
+    with Pool(2, timeout=120.0) as pool:
+        verdicts = pool.judge(jobs)
+    names = [row["task_id"] for row in humaneval + mbpp]
+    assert [(name, v.reason, v.error) for name, v in zip(names, verdicts, strict=True) if v.score != 1.0] == []
+    # And not because anything passes: the solution of the next problem does not.
+    sample = range(0, 900, 45)
+    shifted = [Job("code", jobs[164 + i + 1].completion, jobs[164 + i].reference) for i in sample]
+    with Pool(2, timeout=120.0) as pool:
+        assert [v.score for v in pool.judge(shifted)] == [0.0] * len(shifted)
+
+
+def test_most_tests_of_the_data_sets_are_calls_with_literals(shared_data):
+    humaneval, mbpp = _rows(shared_data / "humaneval/HumanEval.jsonl"), _rows(shared_data / "mbpp/mbpp.jsonl")
+    assert sum(from_check(row["test"]) is not None for row in humaneval) >= 146
+    assert sum(from_asserts(row["test_setup_code"], row["test_list"]) is not None for row in mbpp) >= 967
+
+
+def test_the_score_is_all_or_nothing_or_the_share():
+    program = "def add(a, b):\n    return a + b if a else 1 / a\n"
+    verdict = verify("code", program, ADD)
+    assert (verdict.score, verdict.parts, verdict.answer) == (0.0, {"passed": 2 / 3, "format": 1.0}, program)
+    assert verdict.reason == (
+        "2 of 3 tests pass; add(0, 0), which should give 0: raised ZeroDivisionError: division by zero"
+    )
+    assert verify("code", program, ADD, score="share").score == 2 / 3
+    assert verify("code", RIGHT, ADD).score == verify("code", RIGHT, ADD, score="share").score == 1.0
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("def add(a, b):\n    return [a, b]\n", "add(1, 2), which should give 3: gave [1, 2]"),
+        ("def sub(a, b):\n    return 0\n", "the program does not define add"),
+        ("def add(a):\n    return 0\n", "raised TypeError: add() takes 1 positional argument but 2 were given"),
+        ("def add(a, b):\n    while True: pass\n", "timed out: more than 1 s of CPU time"),
+        ("import time\ndef add(a, b):\n    time.sleep(99)\n", "timed out: waited for more than 0.5 s"),
+        ("def add(a, b):\n    return bytearray(1 << 40)\n", "raised MemoryError"),
+        ("import os\ndef add(a, b):\n    os._exit(7)\n", "its process ended early (exit code 7)"),
+        ("import numpy\n", "the program does not load: ModuleNotFoundError: No module named 'numpy'"),
+        ("def add(a, b):\n    return object()\n", "gave an object of type object"),
+        ("def add(a, b):\n    raise ValueError(object())\n", "raised ValueError: <object object at 0x…>"),
+    ],
+)
+def test_the_reason_tells_the_first_failing_test_and_why(program, reason):
+    verdict = verify("code", program, ADD, cpu_seconds=1, wall_seconds=0.5)
+    assert (verdict.score, verdict.error, verdict.parts) == (0.0, None, {"passed": 0.0, "format": 1.0})
+    assert reason in verdict.reason
+
+
+@pytest.mark.parametrize("text", ["def add(a, b:\n", "I would add them.", "def add(a, b):\nreturn 1", "x = '\0'", " "])
+def test_what_is_not_python_has_no_format(text):
+    stdio = {"type": "stdio", "cases": [{"stdin": "", "stdout": "3"}]}
+    for reference in (ADD, stdio) if text != "x = '\0'" else ():
+        verdict = verify("code", text, reference)
+        assert (verdict.score, verdict.parts) == (0.0, {"passed": 0.0, "format": 0.0}), verdict.reason
+
+
+FENCED = "```python\n" + RIGHT + "```"
+
+
+@pytest.mark.parametrize(
+    ("completion", "program"),
+    [
+        (RIGHT, RIGHT),
+        (f"Here:\n\n{FENCED}\n\nIt adds.", RIGHT),
+        (f"```python\nx = 1\n```\nBetter:\n{FENCED}", RIGHT),
+        (f"{FENCED}\nRun it:\n```bash\npython add.py\n```\n", RIGHT),
+        (f"{FENCED}\nOutput:\n```\n3\n```\n", RIGHT),
+        (f"```\n{RIGHT}```", RIGHT),
+        (f"~~~py\n{RIGHT}~~~", RIGHT),
+        (f"````Python3 title=add\n{RIGHT}````", RIGHT),
+        (f"```python\n{RIGHT}", RIGHT + "\n"),  # cut off
+        (f"<think>\n```python\nx = 1\n```\n</think>\n{FENCED}", RIGHT),
+        (f"<think>maybe\n{FENCED}", ""),
+        (f"{FENCED}</think>I don't know.", "I don't know.\n"),
+        ("```python\ns = '''\n~~~\n'''\n```", "s = '''\n~~~\n'''\n"),
+        ("```bash\nls\n```", ""),
+        ("```python\n```", ""),
+        (" \n", ""),
+        (f"```python\r\n{RIGHT}```", RIGHT),
+    ],
+)
+def test_the_program_is_the_last_python_block_after_the_thought(completion, program):
+    assert program_of(completion).rstrip("\n") == program.rstrip("\n")
+
+
+@settings(max_examples=200)
+@given(st.text(st.sampled_from("`~ \nab</think>python"), max_size=60))
+def test_finding_the_program_never_fails(text):
+    assert program_of(text) in (*[text[i:] for i in range(len(text) + 1)], program_of(text))
+    assert len(program_of(text)) <= len(text)
+
+
+PROMPT = (
+    'from typing import List\n\ndef helper(n):\n    return n + 1\n\n\ndef up(n: int) -> List[int]:\n    """Up."""\n'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "    return [helper(n)]\n",
+        "\n    m = helper(n)\n    return [m]\n",
+        "return [helper(n)]",
+        "m = helper(n)\n    return [m]\n",
+        "m = helper(n)\nif n:\n    return [m]\n",
+        "for m in [helper(n)]:\n    return [m]\n",
+        "    return [inner(n)]\n\n\ndef inner(n):\n    return helper(n)\n",
+        PROMPT + "    return [helper(n)]\n",
+        "def up(n: int) -> List[int]:\n    return [helper(n)]\n",
+        "import math\n\n\ndef up(n):\n    return [math.floor(helper(n))]\n",
+        "up = lambda n: [helper(n)]\n",
+        "```python\ndef up(n):\n    return [helper(n)]\n```",
+        "```python\n    return [helper(n)]\n```",
+    ],
+)
+def test_a_humaneval_completion_is_the_body_or_the_whole_function(text):
+    check = "def check(candidate):\n    assert candidate(1) == [2]\n    assert candidate(-1) == [0]\n"
+    reference = {"type": "humaneval", "prompt": PROMPT, "entry_point": "up", "test": check}
+    assert verify("code", text, reference).reason == "2 of 2 tests pass"
+    assert "def helper" in completed(PROMPT, "up", program_of(text))
+
+
+@pytest.mark.parametrize(
+    ("result", "expected", "tolerance", "same"),
+    [
+        ((1, (2, 3)), [1, [2, 3]], 0.0, True),  # JSON has no tuples
+        ([1, 2], [1, 2, 3], 0.0, False),
+        ({1: [2]}, {"1": [2]}, 0.0, True),  # nor other keys than text
+        ({1: 2, "1": 3}, {"1": 2}, 0.0, False),
+        ({None: 1, True: 2}, {"null": 1, "true": 2}, 0.0, True),
+        ({1, 2}, [1, 2], 0.0, False),
+        ("ab", ["a", "b"], 0.0, False),
+        (float("nan"), float("nan"), 0.0, True),
+        (float("nan"), 1.0, 9.0, False),
+        (1.0, float("nan"), 9.0, False),
+        (0.1 + 0.2, 0.3, 0.0, False),
+        (0.1 + 0.2, 0.3, 1e-9, True),
+        ([3.0000001], [3], 1e-6, True),
+        (4, 3, 5.0, False),  # integers are exact
+        (float("inf"), 1.0, 1e9, False),
+        (10**400, 1.0, 1e-6, False),
+        (float("inf"), float("inf"), 0.0, True),
+        ("3", 3, 0.0, False),
+        (None, False, 0.0, False),
+        (0.0, None, 1.0, False),
+        (True, 1.0, 0.0, True),  # as Python has it
+        (1 + 0j, 1.0, 0.0, True),
+    ],
+)
+def test_results_match_what_json_can_write(result, expected, tolerance, same):
+    assert matches(result, expected, tolerance) is same
+
+
+def test_tolerance_is_an_option():
+    reference = _function([([1, 10], 0.1), ([2, 3], [0.6666667])])
+    program = "def f(a, b):\n    return a / b if a == 1 else (a / b,)\n"
+    assert verify("code", program, reference).parts["passed"] == 0.5
+    assert verify("code", program, reference, float_tolerance=1e-6).score == 1.0
+
+
+STDIO = {
+    "type": "stdio",
+    "cases": [{"stdin": "2\n1 2\n3 4\n", "stdout": "3\n7\n"}, {"stdin": "1\n-1 1", "stdout": "0"}],
+}
+SUMS = "for _ in range(int(input())):\n    print(sum(map(int, input().split())))\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "score"),
+    [
+        (SUMS, 1.0),
+        ("import sys\ndef main():\n    sys.stdin.readline()\n    for line in sys.stdin:\n        a, b = line.split()\n"
+         "        sys.stdout.write(f'{int(a) + int(b)}\\r\\n')\nif __name__ == '__main__':\n    main()\n    exit()", 1.0),
+        ("import os\nn, *data = map(int, os.read(0, 1000).split())\nfor i in range(n):\n"
+         "    os.write(1, b'%d\\n' % sum(data[2 * i:2 * i + 2]))\n", 1.0),
+        (SUMS.replace("print(", "print(0.0 + "), 0.0),  # 3.0 is not 3
+        (SUMS + "1 / 0\n", 0.0),
+        (SUMS + "import sys; sys.exit(1)\n", 0.0),
+        (SUMS + "print(5)\n", 0.0),
+        (SUMS.replace("print(", "print(end=' ') or print("), 1.0),
+        ("print(3)\nprint(7)\n", 0.0),
+        ("import atexit\natexit.register(lambda: print('\\n'.join(out)))\nout = []\n"
+         + SUMS.replace("print(", "out.append(str(").replace("))\n", ")))\n"), 1.0),
+        ("print(3, 7)", 0.0),
+    ],
+)  # fmt: skip
+def test_a_stdio_program_is_judged_by_the_words_of_its_lines(program, score):
+    verdict = verify("code", program, STDIO)
+    assert (verdict.score, verdict.error) == (score, None), verdict.reason
+
+
+def test_after_a_time_out_no_further_case_runs():
+    verdict = verify("code", "while True: pass", STDIO, cpu_seconds=1)
+    assert verdict.reason == "0 of 2 tests pass; test 1: timed out: more than 1 s of CPU time"
+
+
+def test_verdicts_do_not_depend_on_order_pool_size_hash_seed_or_locale():
+    programs = [
+        RIGHT,
+        "def add(a, b):\n    return {'x', 'y', str(a)}\n",
+        "import random\ndef add(a, b):\n    return random.random()\n",
+        "import time, os\ndef add(a, b):\n    return time.tzname, sorted(os.environ.items()), hash('a'), f'{a:n}'\n",
+        "def add(a, b):\n    raise KeyError({'a', 'b', 'c'})\n",
+        "def add(a, b):\n    return add\n",
+        "x = 1 +",
+    ]
+    jobs = [Job("code", program, ADD) for program in programs] * 3
+    with Pool(2, timeout=60.0) as pool:
+        expected = pool.judge(jobs[:7])
+        assert pool.judge(jobs) == expected * 3
+        assert pool.judge(jobs[::-1]) == expected[::-1] * 3
+    with Pool(0) as here:
+        assert here.judge(jobs[:7]) == expected
+    script = (
+        "import json, sys\nfrom rlvr_jax.verifiers import verify\n"
+        "print(json.dumps([verify('code', p, json.loads(sys.argv[1])).reason for p in json.loads(sys.argv[2])]))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "77", "LC_ALL": "C", "TZ": "Asia/Tokyo", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script, json.dumps(ADD), json.dumps(programs)]
+    elsewhere = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert json.loads(elsewhere.stdout) == [v.reason for v in expected]
+
+
+@pytest.mark.parametrize(
+    ("reference", "options", "error"),
+    [
+        (None, {}, "a mapping with a type: function, asserts, humaneval or stdio"),
+        ({"type": "function", "entry_point": "f"}, {}, "of type function has entry_point and cases"),
+        ({"type": "function", "entry_point": "f", "cases": []}, {}, "of type function has entry_point and cases"),
+        ({"type": "function", "entry_point": "f", "cases": [{"args": 1, "expected": 1}]}, {}, "args (a list)"),
+        ({"type": "asserts", "tests": []}, {}, "of type asserts has tests, a list of texts"),
+        ({"type": "asserts", "tests": "assert f() == 1"}, {}, "of type asserts has tests, a list of texts"),
+        ({"type": "humaneval", "prompt": "", "test": ""}, {}, "of type humaneval has prompt, entry_point and test"),
+        ({"type": "stdio", "cases": [{"stdin": "1"}]}, {}, "of type stdio has cases, each with stdin and stdout"),
+        (_function([([object()], 1)]), {}, "a value of type object is not plain data"),
+        (ADD, {"score": "most"}, "score is 'all' or 'share', not 'most'"),
+        (ADD, {"cpu_seconds": 0.5}, "cpu_seconds must be a whole number from 1 to 3600, not 0.5"),
+        (ADD, {"wall_seconds": 0}, "wall_seconds must be positive"),
+        (ADD, {"memory_bytes": 1}, "memory_bytes must be at least 134217728, not 1"),
+        (ADD, {"output_bytes": 0}, "output_bytes must be positive"),
+        (ADD, {"engine": "docker"}, "there is no sandbox engine 'docker'"),
+    ],
+)
+def test_a_bad_reference_or_option_is_told(reference, options, error):
+    verdict = verify("code", RIGHT, reference, **options)
+    assert verdict.score == 0.0
+    assert error in verdict.error
+
+
+def test_a_program_that_is_too_long_is_not_run():
+    verdict = verify("code", RIGHT + "#" * 200_000, ADD)
+    assert (verdict.score, verdict.reason, len(verdict.answer)) == (0.0, "longer than 200000 characters", 20_000)
+
+
+def test_broken_tests_fail_with_their_own_error():
+    reference = {"type": "asserts", "setup": "import nothing_of_the_kind", "tests": ["assert add(1, 2) == 1 + 2"]}
+    assert "ModuleNotFoundError: No module named 'nothing_of_the_kind'" in verify("code", RIGHT, reference).reason
+    reference = {"type": "asserts", "tests": ["assert add(1, 2) == = 3"]}
+    verdict = verify("code", RIGHT, reference)
+    assert "ValueError: the reference's test 1 is not Python: invalid syntax" in verdict.error
+    reference = {"type": "humaneval", "prompt": PROMPT, "entry_point": "up", "test": "def check(candidate)"}
+    assert "ValueError: the reference's test is not Python" in verify("code", RIGHT, reference).error

@@ -1,0 +1,194 @@
+"""Tests that are code: what they can do with a program that they never meet, and what they refuse to believe."""
+
+import pytest
+
+from rlvr_jax.verifiers import verify
+
+PROGRAM = """
+from collections import Counter, OrderedDict, deque, namedtuple
+from decimal import Decimal
+import re
+
+class Node:
+    def __init__(self, value, left=None):
+        self.value, self.left, self.items = value, left, []
+    def depth(self):
+        return 1 + (self.left.depth() if self.left else 0)
+    def __add__(self, other):
+        return Node(self.value + other.value)
+    def __eq__(self, other):
+        return True
+    __hash__ = None
+    def __len__(self):
+        return self.value
+    def __getitem__(self, i):
+        return i * self.value
+    def __iter__(self):
+        return iter(range(self.value))
+    def __enter__(self):
+        return self
+    def __exit__(self, *error):
+        self.items.append("closed")
+    def __str__(self):
+        return f"<{self.value}>"
+    def __float__(self):
+        return self.value / 2
+    @classmethod
+    def two(cls):
+        return cls(2)
+    LIMIT = 10
+
+Point = namedtuple("Point", "x y")
+SIZE = 7
+
+def depth(node): return node.depth()
+def evens(n):
+    for i in range(0, n, 2): yield i
+def sort_in_place(items): items.sort()
+def drop(d, key): del d[key]
+def nested(x): x[0][1].append(4); x[1]["k"] = {1}; return len(x)
+def apply(f, *args, **kw): return f(*args, **kw)
+def compose(f, g): return lambda x: f(g(x))
+def echo(x): return x
+def boom(kind="value"):
+    if kind == "own":
+        class Own(ValueError): pass
+        raise Own("mine")
+    raise {"value": ValueError, "key": KeyError, "exit": SystemExit, "stop": StopIteration}[kind]("bad")
+def match(text): return re.search("a+", text)
+def point(x): return Point(x, x)
+def counted(s): return Counter(s)
+def many(a, *rest, key=0, **more): return [a, rest, key, more]
+def close(x): return x + 1e-9
+def fib(n):
+    a, b = 0, 1
+    while True:
+        yield a
+        a, b = b, a + b
+"""
+
+RIGHT = [
+    "n = Node(1)\nn.left = Node(2)\nn.left.left = Node(3)\nassert depth(n) == 3 and n.left.left.value == 3",
+    "assert depth(Node(1, Node(2))) == 2",
+    "assert (Node(1) + Node(2)).value == 3",
+    "assert len(Node(4)) == 4 and Node(4)[3] == 12 and list(Node(3)) == [0, 1, 2] and 2 in Node(3)",
+    "assert sum(Node(4)) == 6 and sorted(Node(3), reverse=True) == [2, 1, 0]",
+    "assert str(Node(5)) == '<5>' and f'{Node(5)}' == '<5>' and float(Node(5)) == 2.5",
+    "n = Node(1)\nassert n == n and not n != n and n in [n]",
+    "with Node(1) as n:\n    n.value = 9\nassert n.value == 9 and n.items == ['closed']",
+    "assert Node.two().value == 2 and Node.LIMIT == 10 and hasattr(Node(1), 'left') and not hasattr(Node(1), 'right')",
+    "assert getattr(Node(1), 'nothing', 5) == 5",
+    "assert list(evens(5)) == [0, 2, 4] and max(evens(9)) == 8",
+    "g = evens(5)\nassert next(g) == 0 and next(g) == 2 and next(g) == 4\ntry:\n    next(g)\n    assert False\n"
+    "except StopIteration:\n    pass",
+    "from itertools import islice\nassert list(islice(fib(0), 6)) == [0, 1, 1, 2, 3, 5]",
+    "items = [3, 1, 2]\nassert sort_in_place(items) is None\nassert items == [1, 2, 3]",
+    "d = {'a': 1, 'b': 2}\nalias = d\ndrop(d, 'a')\nassert alias == {'b': 2}",
+    "inner = [1]\nx = [[0, inner], {}]\nnested(x)\nassert inner == [1, 4] and x == [[0, [1, 4]], {'k': {1}}]",
+    "assert apply(lambda x, y: x + y, 3, 4) == 7 and apply(len, 'abc') == 3 and apply(sorted, [2, 1]) == [1, 2]",
+    "assert compose(lambda x: x + 1, lambda x: x * 2)(5) == 11",
+    "assert apply(lambda n: n.value + depth(n), Node(3)) == 4",
+    "assert echo({(1, 2): {3, 4}, 'z': 1 + 2j}) == {(1, 2): {3, 4}, 'z': 1 + 2j}",
+    "assert echo(int) is int and echo(...) is ... and echo(b'x') == b'x' and echo(range(3)) == range(3)",
+    "for kind in ('value', 'own'):\n    try:\n        boom(kind)\n    except ValueError as e:\n"
+    "        assert str(e) in ('bad', 'mine')\n    else:\n        assert False",
+    "try:\n    boom(kind='key')\nexcept LookupError:\n    pass\nelse:\n    raise AssertionError",
+    "assert match('bar') and not match('box') and match('baa').group() == 'aa' and match('xy') is None",
+    "assert point(2) == (2, 2) and counted('aab') == {'a': 2, 'b': 1} and counted('aa') == Counter('aa')",
+    "assert many(1, 2, key=3, z=4) == [1, (2,), 3, {'z': 4}]",
+    "assert abs(close(0.5) - 0.5) < 1e-6 and math.isclose(close(2), 2) and round(close(1.5), 3) == 1.5",
+    "assert SIZE == 7",
+    "assert [len(n) for n in [Node(1), Node(2)]] == [1, 2]",
+    "assert isinstance(echo([1]), list) and not isinstance(echo(1), str) and type(echo(True)) is bool",
+    "assert tuple(map(echo, (1, 2))) == (1, 2) and all(echo(i) == i for i in range(3))",
+]
+# What a program might claim, and the tests do not believe; none of them would fail in one process with the program.
+NOT_BELIEVED = [
+    "assert Node(1) == Node(1)",
+    "assert Node(1) == 5",
+    "assert 5 == Node(1)",
+    "assert [Node(1)] == [5]",
+    "assert Node(1) in [1, 2]",
+    "assert not Node(1) != 5",
+    "assert Node(1) + 1 == 2",
+    "assert abs(Node(1) - 3) < 1e-6",
+    "assert Node(1) < Node(2)",
+    "assert sorted([Node(2), Node(1)])[0].value == 1",
+    "boom('stop')",
+    "assert list(map(lambda x: boom('stop'), [1, 2])) == []",
+    "boom('exit')",
+    "assert isinstance(Node(1), int)",
+    "items = [3, 1, 2]\nassert sort_in_place(items) is None and items == [1, 2, 3]",
+]
+
+
+def _passed(program, tests, setup="import math\nSKIP = 1"):
+    reference = {"type": "asserts", "setup": setup, "tests": tests}
+    return verify("code", program, reference, score="share", cpu_seconds=5)
+
+
+def test_tests_work_with_classes_generators_functions_and_arguments_that_change():
+    for test in RIGHT:  # one by one, to see which
+        assert _passed(PROGRAM, [test, "assert SIZE == 7"]).reason == "2 of 2 tests pass", test
+    assert _passed(PROGRAM, RIGHT).score == 1.0
+
+
+def test_the_programs_word_is_not_taken_for_a_comparison():
+    verdict = _passed(PROGRAM, [*NOT_BELIEVED, "assert SIZE == 7"])
+    assert verdict.parts["passed"] == 1 / (len(NOT_BELIEVED) + 1), verdict.reason
+
+
+def test_an_argument_does_not_change_while_it_is_compared():
+    program = "def double(items):\n    items.clear()\n    return []\n"
+    assert _passed(program, ["items = [1, 2]\nassert double(items) == [2 * x for x in items]"]).score == 0.0
+
+
+def test_a_test_that_no_assertion_was_reached_in_does_not_pass():
+    check = "def check(candidate):\n    for x in candidate():\n        assert x == 1\n"
+    reference = {"type": "humaneval", "prompt": 'def f():\n    """Ones."""\n', "entry_point": "f", "test": check}
+    assert verify("code", "    return [1, 1]", reference).score == 1.0
+    verdict = verify("code", "    return []", reference)
+    assert (verdict.score, verdict.reason) == (0.0, "0 of 1 tests pass; not reached")
+
+
+def test_each_assertion_of_a_check_is_a_test_and_those_not_reached_have_failed():
+    check = "def check(candidate):\n    k = 1\n    assert candidate(k) == 1\n    assert candidate(2) == k + 2\n"
+    check += "    candidate(0)\n    assert candidate(4) == 4\n    assert True\n"
+    reference = {"type": "humaneval", "prompt": 'def f(n):\n    """n."""\n', "entry_point": "f", "test": check}
+    verdict = verify("code", "    return n if n else 1 / n", reference, score="share")
+    assert verdict.score == 1 / 3  # the first holds, the second does not, an exception comes before the third
+    assert "assert candidate(2) == k + 2: AssertionError" in verdict.reason
+
+
+def test_the_helpers_of_a_prompt_are_the_prompts_and_not_the_programs():
+    prompt = 'def code(s):\n    return s[::-1]\n\n\ndef decode(s):\n    """Undoes code."""\n'
+    check = "def check(candidate):\n    for s in ('ab', 'xyz'):\n        assert candidate(code(s)) == s\n"
+    reference = {"type": "humaneval", "prompt": prompt, "entry_point": "decode", "test": check}
+    assert verify("code", "    return s[::-1]", reference).score == 1.0
+    cheat = "def code(s):\n    return s\n\ndef decode(s):\n    return s\n"
+    assert verify("code", cheat, reference).score == 0.0
+
+
+def test_a_program_that_dies_fails_the_test_that_expects_an_exception_and_all_after_it():
+    tests = ["assert f(1) == 1 + 0", "try:\n    f(0)\nexcept:\n    pass", "assert f(1) == 1 + 0"]
+    verdict = _passed("import os\ndef f(x):\n    return x or os._exit(0)\n", tests)
+    assert verdict.parts["passed"] == 1 / 3
+    assert verdict.reason.endswith("its process ended early (exit code 0)")
+
+
+@pytest.mark.parametrize(
+    ("program", "tests", "score"),
+    [
+        ("def sum(a, b):\n    return a + b\n", ["assert sum(1, 2) == 3"], 1.0),
+        ("def sum(a, b):\n    return a - b\n", ["assert sum(1, 2) == 3"], 0.0),
+        ("def sum(a, b):\n    return a + b\n", ["assert sum(1, 2) == 1 + 2"], 1.0),
+        ("def len(x):\n    return 1\ndef f(x):\n    return [0]\n", ["assert len(f(1)) == 1 and len([1, 2]) == 2"], 1.0),
+        ("def len(x):\n    return 2\ndef f(x):\n    return [0]\n", ["assert len(f(1)) == 2"], 0.0),
+        ("import sys\ndef size(x):\n    return sys.getsizeof(x)\n", ["assert size((1,)) == sys.getsizeof((1,))"], 1.0),
+        ("class sys:\n    pass\ndef size(x):\n    return 5\n", ["assert size((1,)) == sys.getsizeof((1,))"], 0.0),
+        ("class Counter:\n    def most(self):\n        return 4\n", ["assert Counter().most() == 2 + 2"], 1.0),
+        ("def Average(x):\n    return sum(x) / len(x)\n", ["assert abs(Average([1, 2]) - 1.5) < 1e-6"], 1.0),
+    ],
+)
+def test_names_in_tests_mean_the_program_only_where_they_are_under_test(program, tests, score):
+    assert _passed(program, tests, setup="").score == score
