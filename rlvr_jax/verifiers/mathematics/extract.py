@@ -34,6 +34,8 @@ _CORRECTION = re.compile(
 _NEGATION = re.compile(
     r"\b(?:not|isn't|wasn't|cannot|can't|never|wrong|incorrect|neither|nor|rather than|no)\b|n't\b|不是", re.IGNORECASE
 )
+_NOT_THE_NEXT = re.compile(r"\b(?:not|rather than|instead of)\s*$", re.IGNORECASE)
+_NOT_ANOTHER = re.compile(r"^\W*(?:and )?(?:not|rather than|instead of)\s*\$.*", re.IGNORECASE | re.DOTALL)
 _FINAL = re.compile(r"final\s+answer\b(?:\s+is\b|\s*[:=])?\**\s*:?", re.IGNORECASE)
 _PHRASE = re.compile(
     r"(?:\banswers?\s*(?:(?:is|are|=|equals|would be|will be|should be|must be)\b|[:=])"
@@ -226,13 +228,15 @@ def _formulas(sentence: str) -> str | None:
     matches = _maths(sentence)[-_MAX_BOXES:]
     if not matches:
         return None
+    while len(matches) > 1 and _NOT_THE_NEXT.search(sentence[: matches[-1].start()]):
+        matches.pop()  # $3$, not $4$
     group = [matches[-1]]
     for match in reversed(matches[:-1]):
         if not _side_by_side(sentence[match.end() : group[-1].start()]):
             break
         group.append(match)
     parts = [next(part for part in match.groups() if part is not None).strip() for match in reversed(group)]
-    after = sentence[group[0].end() :]
+    after = _NOT_ANOTHER.sub("", sentence[group[0].end() :])
     if re.match(r"\s*(?:\\?%|percent|pct)", after):
         parts[-1] += "%"
     if (rest := re.search(r"\bor\b\s+(.*)", after)) or _NEGATION.search(after):
@@ -343,7 +347,8 @@ def _bare(text: str) -> Statement | None:
             plain = re.sub(r"\\[a-zA-Z]+|[\\{}]", " ", stripped)
             words = re.findall(r"[^\W\d_]{2,}", re.sub(r"\\(?:text|mathrm|operatorname)\s*\{[^{}]*\}", " ", plain))
             numeral = re.search(r"\d", plain)
-            if match is not None or len(words) <= (2 if numeral else 8):
+            sentence = numeral and len(words) > 1 and _LATIN_WORD.match(stripped)
+            if match is not None or (len(words) <= (2 if numeral else 8) and not sentence):
                 return Statement(0, "bare", _unwrapped(stripped))
     answer = _conclusion(text, last_resort=False)
     return None if answer is None else Statement(0, "bare", answer)
@@ -381,6 +386,8 @@ def extract(completion: str, formats: Sequence[str] = FORMATS, last_number: bool
         if boxed is not None and last.format == "phrase" and not _overrides(text, last):
             return boxed
         return last
+    if "boxed" in formats and _BOX.search(text):  # a box that was not closed: the answer was cut off
+        return None
     if "bare" in formats and (statement := _bare(text)) is not None:
         return statement
     if last_number and (answer := _conclusion(text, last_resort=True)) is not None:

@@ -95,7 +95,7 @@ class _Helper:
         if self.stderr is None:
             return ""
         self.stderr.seek(0)
-        return self.stderr.read()[-500:].decode(errors="replace").strip()
+        return self.stderr.read()[-300:].decode(errors="replace").strip()
 
 
 @functools.cache

@@ -1,0 +1,194 @@
+"""The tables of docs/verifiers.md: agreement with the field's own test cases, speed, and attacks held.
+
+    python -m experiments.verifier_report --data=../shared/data
+
+Each section is a function from the folder of the data sets to Markdown. What is compared is measured in the same run,
+on the same items, in turns; so the ratio of two speeds means more than either.
+"""
+
+import argparse
+import contextlib
+import gzip
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlvr_jax.verifiers import mathematics, verify
+
+Row = Mapping[str, Any]
+Judge = Callable[[str, str], float]  # (completion, reference) -> score
+
+SPEED_ITEMS = 300  # of MATH, half of them with the answer of another problem
+SPEED_ROUNDS = 3
+IN_TIME = 1.0  # seconds within which an attack must be judged
+_SYMBOLIC = (r"\boxed{\sum_{k=1}^{n} k}", r"\sum_{j=1}^{n} j")
+
+
+def rows(path: Path) -> list[Row]:
+    """The records of a JSON Lines file, gzipped or not."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def table(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in [header, ["---"] * len(header), *lines])
+
+
+# --- mathematics
+
+
+def math_cases(data: Path) -> list[Row]:
+    """The cases with a verdict that is not in doubt; each with its `group`: main, convention, format or f1."""
+    found = []
+    for row in rows(data / "math_equiv" / "cases.jsonl"):
+        if row["expected"] is not None and not row.get("label_suspect"):
+            group = "convention" if row.get("convention") else row["kind"]
+            found.append({**row, "group": group if group in ("convention", "format", "f1") else "main"})
+    return found
+
+
+def math_completion(case: Row) -> str:
+    """What the policy wrote: bare answers, which have no delimiters, go in a box."""
+    return case["prediction"] if case["form"] == "response" else rf"\boxed{{{case['prediction']}}}"
+
+
+def math_attack(row: Row) -> str:
+    """The answer of a record of hostile_math.jsonl; long ones are stored in parts."""
+    if "answer_parts" in row:
+        return "".join(text * count for text, count in row["answer_parts"])
+    if "answer_range" in row:
+        template, count, separator, before, after = row["answer_range"]
+        return before + separator.join(template % number for number in range(count)) + after
+    return row["answer"]
+
+
+def gsm8k_completion(row: Row) -> str:
+    """A model solution of GSM8K with its last line, `A: 18`, as `#### 18`."""
+    return row["response"].replace("\nA: ", "\n#### ")
+
+
+def case_score(judge: Judge, case: Row) -> float:
+    """The best score against any of the gold answers."""
+    golds = case["gold"] if isinstance(case["gold"], list) else [case["gold"]]
+    return max(judge(math_completion(case), gold) for gold in golds)
+
+
+def agreement(judge: Judge, cases: Sequence[Row]) -> Mapping[str, tuple[int, int]]:
+    """For each group, how many cases are judged as expected, and of how many."""
+    right = Counter(case["group"] for case in cases if case_score(judge, case) == case["expected"])
+    return {group: (right[group], total) for group, total in Counter(case["group"] for case in cases).items()}
+
+
+def ours(completion: str, reference: str) -> float:
+    return verify("math", completion, reference).score
+
+
+def ours_with_last_number(completion: str, reference: str) -> float:
+    return verify("math", completion, reference, last_number=True).score
+
+
+def math_verify_directly(completion: str, reference: str) -> float:
+    """`math-verify` as its documentation calls it."""
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig
+    from math_verify import parse as parse_answer
+    from math_verify import verify as verify_answers
+
+    with contextlib.suppress(Exception):
+        gold = parse_answer(reference, [LatexExtractionConfig(), ExprExtractionConfig()])
+        if not gold:  # a gold answer without delimiters
+            gold = parse_answer(f"${reference}$", [LatexExtractionConfig(), ExprExtractionConfig()])
+        return float(verify_answers(gold, parse_answer(completion)))
+    return 0.0
+
+
+def speed_items(data: Path) -> list[tuple[str, str]]:
+    """Solutions of MATH, with their own gold answers and with those of other problems in turns."""
+    problems = [row for row in rows(data / "math" / "train_12k.jsonl.gz") if row["answer"]][:SPEED_ITEMS]
+    return [
+        (problem["solution"], problems[(index + index % 2) % len(problems)]["answer"])
+        for index, problem in enumerate(problems)
+    ]
+
+
+def speeds(judges: Sequence[Judge], items: Sequence[tuple[str, str]]) -> list[float]:
+    """Items per second of processor time in this process for each judge: the best of `SPEED_ROUNDS` rounds."""
+    best = [0.0] * len(judges)
+    for _ in range(SPEED_ROUNDS):
+        for index, judge in enumerate(judges):
+            start = time.process_time()
+            for completion, reference in items:
+                judge(completion, reference)
+            best[index] = max(best[index], len(items) / (time.process_time() - start))
+    return best
+
+
+def attacks(judge: Judge, hostile: Sequence[Row]) -> tuple[int, int, float]:
+    """How many attacks get a score of 0; how many of those within `IN_TIME`; the longest time in seconds."""
+    held, in_time, longest = 0, 0, 0.0
+    for row in hostile:
+        start = time.monotonic()
+        score = judge(math_attack(row), row["gold"])
+        seconds = time.monotonic() - start
+        held += score == 0.0
+        in_time += score == 0.0 and seconds <= IN_TIME
+        longest = max(longest, seconds)
+    return held, in_time, longest
+
+
+def math_section(data: Path) -> str:
+    """Agreement, speed and attacks held: this project's verifier of mathematics beside math-verify called directly."""
+    logging.disable(logging.CRITICAL)  # math-verify reports every answer that it fails to parse
+    cases, hostile = math_cases(data), rows(data / "hostile" / "hostile_math.jsonl")
+    solutions = rows(data / "verifier_outputs" / "gsm8k_openai_solutions.jsonl.gz")
+    judges = {"`math`": ours, "`math`, last_number": ours_with_last_number, "math-verify": math_verify_directly}
+    ours(*_SYMBOLIC)  # its helper process is started once, and not by an attack
+    rate = dict(zip(judges, speeds(list(judges.values()), speed_items(data)), strict=True))
+    lines = []
+    for name, judge in judges.items():
+        groups = agreement(judge, cases)
+        right = sum(judge(gsm8k_completion(row), row["gold"]) == row["expected"] for row in solutions)
+        held, in_time, longest = attacks(judge, hostile)
+        lines.append(
+            [
+                name,
+                *(f"{a} of {b}" for a, b in (groups[group] for group in ("main", "convention", "format", "f1"))),
+                f"{right} of {len(solutions)}",
+                f"{rate[name]:.0f} ({rate[name] / rate['math-verify']:.0f}x)",
+                f"{held} of {len(hostile)}",
+                f"{in_time}",
+                f"{longest:.2f}",
+            ]
+        )
+    header = ["verifier", "cases", "convention", "format", "f1", "model solutions", "answers/s (CPU)"]
+    return table([*header, "attacks held", f"in {IN_TIME:g} s", "slowest, s"], lines) + "\n\n" + math_gold(data)
+
+
+def math_gold(data: Path) -> str:
+    """How many gold solutions of MATH verify against their own answers, and how many problems were used."""
+    problems = [row for row in rows(data / "math" / "train_12k.jsonl.gz") if row["answer"]]
+    right = sum(mathematics.verify(row["solution"], row["answer"]).score == 1.0 for row in problems)
+    return f"Gold solutions of MATH that verify against their own answer: {right} of {len(problems)}."
+
+
+SECTIONS: Mapping[str, Callable[[Path], str]] = {"Mathematics": math_section}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
+    parser.add_argument("--section", choices=SECTIONS, help="only this one")
+    arguments = parser.parse_args()
+    if not arguments.data.is_dir():
+        parser.error(f"--data: there is no folder {arguments.data}")
+    for name in [arguments.section] if arguments.section else SECTIONS:
+        print(f"## {name}\n\n{SECTIONS[name](arguments.data)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Computer algebra in a bounded child: limits, order, threads, and a helper process that dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from rlvr_jax.verifiers import verify
+from rlvr_jax.verifiers.mathematics import symbolic
+from rlvr_jax.verifiers.mathematics.symbolic import SymbolicLimitError, symbolically_equal
+
+EQUAL = [
+    (r"\sum_{k=1}^{n} k", r"\sum_{j=1}^{n} j"),
+    (r"\sum_{k=0}^{n-1} F_k F_{n-k-1}", r"\sum_{k=0}^{n-1} F_{n-k-1} F_k"),
+    (r"\begin{pmatrix}7&10\\15&22\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}^2"),
+    (r"f(x) + 1", r"1 + f(x)"),
+]
+DIFFERENT = [
+    (r"\sum_{k=1}^{n} k", r"\sum_{j=1}^{n} j + 1"),
+    (r"\begin{pmatrix}7&10\\15&22\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}^3"),
+    (r"f(x) + 1", r"1 - f(x)"),
+    (r"\sum", r"}{"),
+]
+ENDLESS = [(r"\int_0^1 x dx", r"\int_0^1 x^{x^{x}}\sin(x^x) dx"), ("3", "9^{9^{9^{9}}}"), ("3", "1000000000!")]
+
+
+@pytest.mark.parametrize(("reference", "answer"), EQUAL)
+def test_equal_formulas_are_equal(reference, answer):
+    assert symbolically_equal(reference, answer)
+    assert verify("math", rf"\boxed{{{answer}}}", reference).score == 1.0
+
+
+@pytest.mark.parametrize(("reference", "answer"), DIFFERENT)
+def test_different_formulas_are_different(reference, answer):
+    assert not symbolically_equal(reference, answer)
+    assert verify("math", rf"\boxed{{{answer}}}", reference).score == 0.0
+
+
+@pytest.mark.parametrize(("reference", "answer"), ENDLESS)
+def test_what_has_no_end_is_stopped_and_the_helper_lives_on(reference, answer):
+    symbolically_equal(*EQUAL[0])
+    helper = symbolic._helper().process
+    with pytest.raises(SymbolicLimitError, match="processor time"):
+        symbolically_equal(reference, answer)
+    assert symbolic._helper().process is helper
+    assert helper.poll() is None
+    assert symbolically_equal(*EQUAL[0])
+
+
+def test_an_endless_answer_is_refused_in_the_verdict():
+    verdict = verify("math", rf"\boxed{{{ENDLESS[0][1]}}}", ENDLESS[0][0])
+    assert (verdict.score, verdict.error) == (0.0, None)
+    assert verdict.reason.startswith("refused: more than 0.5 s of processor time")
+
+
+def test_a_sum_is_no_answer_where_the_reference_has_none():
+    symbolic._helper().stop()
+    assert verify("math", r"\boxed{\sum_{k=1}^{2} k}", "3").score == 0.0
+    assert symbolic._helper().process is None, "the helper was asked"
+
+
+def test_a_helper_that_was_killed_is_started_again():
+    assert symbolically_equal(*EQUAL[0])
+    process = symbolic._helper().process
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert symbolically_equal(*EQUAL[0])
+    assert symbolic._helper().process.pid != process.pid
+
+
+def test_threads_share_the_helper_and_get_their_own_answers():
+    answers: dict[int, bool] = {}
+    pairs = [(EQUAL if index % 2 else DIFFERENT)[index // 2 % 3] for index in range(12)]
+
+    def ask(index: int) -> None:
+        answers[index] = symbolically_equal(*pairs[index])
+
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {index: bool(index % 2) for index in range(12)}
+
+
+def test_a_helper_that_does_not_start_is_an_error_of_the_verdict(monkeypatch, tmp_path):
+    (tmp_path / "math_verify.py").write_text("raise ImportError('no such luck')\n")
+    symbolic._helper().stop()
+    monkeypatch.syspath_prepend(tmp_path)
+    verdict = verify("math", rf"\boxed{{{EQUAL[0][1]}}}", EQUAL[0][0])
+    monkeypatch.undo()
+    symbolic._helper().stop()
+    assert verdict.score == 0.0
+    assert "helper process" in verdict.error
+    assert "no such luck" in verdict.error
+
+
+def test_the_helper_answers_line_by_line_and_ends_when_its_input_does():
+    command = [sys.executable, "-m", "rlvr_jax.verifiers.mathematics.helper", "0.5", str(1 << 30)]
+    questions = "".join(json.dumps(pair) + "\n" for pair in (EQUAL[3], DIFFERENT[2], EQUAL[0]))
+    ran = subprocess.run(command, input=questions, capture_output=True, text=True, check=True)
+    assert ran.stdout == '"equal"\n"different"\n"equal"\n'
+
+
+def test_neither_sympy_nor_mpmath_is_imported_for_plain_answers():
+    code = (
+        "import sys\nfrom rlvr_jax.verifiers import verify\n"
+        r"assert verify('math', r'\boxed{\frac{1}{2}}', '0.5').score == 1.0" + "\n"
+        "print(*{'sympy', 'mpmath', 'math_verify'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
