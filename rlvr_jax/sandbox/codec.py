@@ -25,6 +25,7 @@ MAX_BYTES = 1 << 20  # of one message
 MAX_DEPTH = 64
 MAX_ITEMS = 200_000
 _SMALL = 1 << 53  # integers below are JSON numbers, as every JSON parser reads them exactly
+_MAX_FRACTION_BITS = 1 << 16
 _TIMES = {
     "date": datetime.date,
     "datetime": datetime.datetime,
@@ -159,7 +160,7 @@ def decode(data: Any, handle: Callable[[str, int, str], Any] | None = None, func
         return one(data, 0)
     except CodecError:
         raise
-    except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, RecursionError) as error:
         raise CodecError(f"not a value: {error}") from error
 
 
@@ -167,6 +168,12 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
     if len(items) % 2:
         raise CodecError("a key without a value")
     return dict(zip(_spread(items[::2]), items[1::2], strict=True))
+
+
+def _fraction(numerator: int, denominator: int) -> Fraction:
+    if max(numerator.bit_length(), denominator.bit_length()) > _MAX_FRACTION_BITS:
+        raise CodecError("a fraction that would take long to reduce")
+    return Fraction(numerator, denominator)
 
 
 def _when(name: str, *fields: Any) -> Any:
@@ -182,7 +189,7 @@ _CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {
     "z": lambda items: frozenset(_spread(items)),
     "d": _pairs,
     "r": lambda items: range(*items),
-    "F": lambda items: Fraction(*items),
+    "F": lambda items: _fraction(*items),
     "q": deque,
 }
 _READERS: dict[str, Callable[..., Any]] = {

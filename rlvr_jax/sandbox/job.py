@@ -17,6 +17,7 @@ import os
 import random
 import site
 import sys
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -143,12 +144,26 @@ def _module(name: str) -> types.ModuleType:
     return module
 
 
+def _start(thread: threading.Thread) -> None:
+    """Runs a thread to its end: many programs start a single one, for its larger stack, and wait for it."""
+    target = getattr(thread, "_target", None)
+    if not isinstance(target, types.FunctionType) or target.__module__ == "concurrent.futures.thread" or thread.daemon:
+        raise RuntimeError("can't start new thread")
+    try:
+        thread.run()
+    except SystemExit:
+        return
+    except BaseException:
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), thread)))
+
+
 def prepare() -> None:
-    """What every program finds: the same random numbers, `exit`, and no more recursion than usual."""
+    """What every program finds: the same random numbers, `exit`, and threads that run when they are started."""
+    threading.Thread.start, threading.Thread.join = _start, lambda *_, **__: None
+    threading.Thread.is_alive = lambda _: False
     random.seed(0)
     site.setquit()
     sys.argv = ["program.py"]
-    sys.setrecursionlimit(1000)
 
 
 def serve_program() -> None:

@@ -118,11 +118,16 @@ def _confine(engine: str, limits: dict[str, int]) -> None:
     import resource
 
     memory, seconds = limits["memory_bytes"], limits["cpu_seconds"]
-    if engine == "none":
+    if sys.platform != "linux":
         _limit(resource, memory, seconds)
         return
     from rlvr_jax.sandbox import kernel, seccomp
 
+    if engine != "namespaces":
+        kernel.die_with_parent()
+    if engine == "none":
+        _limit(resource, memory, seconds)
+        return
     rights = {"/dev/null": kernel.WRITE_FILE, "/dev/urandom": kernel.READ_FILE}
     if engine == "namespaces":
         options = f"size={SCRATCH_BYTES},nr_inodes={SCRATCH_FILES},mode=777"
@@ -130,7 +135,6 @@ def _confine(engine: str, limits: dict[str, int]) -> None:
         os.chdir("/tmp")
         rights |= {"/tmp": kernel.WRITE, "/": kernel.READ}
     else:
-        kernel.die_with_parent()
         rights |= dict.fromkeys(readable_paths(), kernel.READ)
     _limit(resource, memory, seconds)
     kernel.drop_capabilities()

@@ -123,6 +123,7 @@ class Spy:
 def add(a, b): return Spy() if Spy.seen is None else Spy.seen
 """,
     "not a number": "def add(a, b):\n    return float('nan')\n",
+    "signalling not a number": "from decimal import Decimal\ndef add(a, b):\n    return Decimal('sNaN')\n",
     "decimal not a number": "from decimal import Decimal\ndef add(a, b):\n    return Decimal('NaN')\n",
     "not implemented": "def add(a, b):\n    return NotImplemented\n",
     "the type": "def add(a, b):\n    return int\n",
@@ -427,6 +428,8 @@ FLOODS = {
     "text of a huge integer": "def add(a, b):\n    import sys\n    sys.set_int_max_str_digits(0)\n    return str(7 ** 10 ** 7)\n",
     "message without end": "import os\ndef add(a, b):\n    os.write(3, b'\\xff\\xff\\xff\\xff')\n    while True: os.write(3, b'x' * 65536)\n",
     "message that stops midway": "import os, time\ndef add(a, b):\n    os.write(3, b'\\0\\0\\1\\0{')\n    time.sleep(1000)\n",
+    "fraction to reduce": "import os\ndef add(a, b):\n    d = b'{\"ok\":[\"F\",[\"i\",\"' + b'f' * 500000 + b'\"],[\"i\",\"' + b'e' * 500000 + b'\"]]}'\n    os.write(3, len(d).to_bytes(4, 'big') + d)\n",
+    "error of brackets": "import os\ndef add(a, b):\n    d = b'{\"raised\":' + b'[' * 900 + b']' * 900 + b',\"type\":' + b'[' * 900 + b']' * 900 + b'}'\n    os.write(3, len(d).to_bytes(4, 'big') + d)\n",
     "message of brackets": "import os\ndef add(a, b):\n    os.write(3, (10 ** 6).to_bytes(4, 'big') + b'[' * 10 ** 6)\n",
     "message of digits": "import os\ndef add(a, b):\n    os.write(3, (10 ** 6).to_bytes(4, 'big') + b'{\"ok\":' + b'9' * (10 ** 6 - 7) + b'}')\n",
     "regular expression": "import re\ndef add(a, b):\n    return re.match('(a+)+$', 'a' * 40 + 'b')\n",

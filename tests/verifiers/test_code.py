@@ -218,7 +218,8 @@ SUMS = "for _ in range(int(input())):\n    print(sum(map(int, input().split())))
     [
         (SUMS, 1.0),
         ("import sys\ndef main():\n    sys.stdin.readline()\n    for line in sys.stdin:\n        a, b = line.split()\n"
-         "        sys.stdout.write(f'{int(a) + int(b)}\\r\\n')\nif __name__ == '__main__':\n    main()\n    exit()", 1.0),
+         "        sys.stdout.write(f'{int(a) + int(b)}\\r\\n')\nif __name__ == '__main__':\n    main()\n    exit()",
+         1.0),
         ("import os\nn, *data = map(int, os.read(0, 1000).split())\nfor i in range(n):\n"
          "    os.write(1, b'%d\\n' % sum(data[2 * i:2 * i + 2]))\n", 1.0),
         (SUMS.replace("print(", "print(0.0 + "), 0.0),  # 3.0 is not 3
@@ -230,6 +231,10 @@ SUMS = "for _ in range(int(input())):\n    print(sum(map(int, input().split())))
         ("import atexit\natexit.register(lambda: print('\\n'.join(out)))\nout = []\n"
          + SUMS.replace("print(", "out.append(str(").replace("))\n", ")))\n"), 1.0),
         ("print(3, 7)", 0.0),
+        ("import sys, threading\ndef main():\n" + "".join(f"    {line}\n" for line in SUMS.splitlines())
+         + "sys.setrecursionlimit(10**6)\nthreading.stack_size(1 << 26)\nt = threading.Thread(target=main)\n"
+         "t.start()\nt.join()\n", 1.0),
+        ("import sys\nsys.setrecursionlimit(10**6)\ndef f(n):\n    return n and f(n - 1)\nf(50000)\n" + SUMS, 1.0),
     ],
 )  # fmt: skip
 def test_a_stdio_program_is_judged_by_the_words_of_its_lines(program, score):
