@@ -3,11 +3,9 @@
 A config file defines `get_config()`, takes this one, and states what differs.
 """
 
-import dataclasses
-
 import ml_collections
 
-from rlvr_jax.config import Config, TaskConfig, to_dict
+from rlvr_jax.config import Config, from_dict, to_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -20,5 +18,4 @@ def set_tasks(config: ml_collections.ConfigDict, **tasks: dict) -> None:
 
     Their options then are keys `config.tasks.<task>.options.*` of their own.
     """
-    records = {name: dataclasses.asdict(TaskConfig(**task)) for name, task in tasks.items()}
-    config.tasks = ml_collections.ConfigDict(records)
+    config.tasks = ml_collections.ConfigDict(to_dict(from_dict({"tasks": tasks}))["tasks"])

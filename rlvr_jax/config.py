@@ -77,6 +77,7 @@ class RolloutConfig:
       prompts: problems in a step.
       group_size: samples of each problem.
       max_prompt_length, max_response_length: tokens; a response's stop token counts.
+      overlong_prompts: "refuse" to run if a problem's prompt is longer, or "drop" such problems.
       temperature: of the sampling distribution, and of the policy that is trained.
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
     """
@@ -85,6 +86,7 @@ class RolloutConfig:
     group_size: int = 8
     max_prompt_length: int = 64
     max_response_length: int = 64
+    overlong_prompts: Literal["refuse", "drop"] = "refuse"
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
@@ -177,6 +179,7 @@ class Config:
         `pretrained`, or random ones without it.
       pretrained: folder or hub id of a Hugging Face checkpoint, which then decides the policy's shape, whatever
         `policy` says of it.
+      shrink: divides the policy's sizes, to try a config on a small machine with random weights; see `policy.shrunk`.
       tokenizer: "characters" (of the tasks' alphabets), "bytes", or the folder or hub id of a Hugging Face one; empty
         takes that of `pretrained`, or "characters" without it.
       tasks: the problems, by a name for each source; several make a mixture.
@@ -186,6 +189,7 @@ class Config:
     seed: int = 0
     init_from: str = ""
     pretrained: str = ""
+    shrink: int = 1
     tokenizer: str = ""
     tasks: Mapping[str, TaskConfig] = field(default_factory=lambda: {"modsum": TaskConfig()})
     prompt: PromptConfig = field(default_factory=PromptConfig)
@@ -316,6 +320,11 @@ def _problems(c: Config, num_devices: int):
         yield True, f"config.policy.{text}"
     for name in ("optimizer.b1", "optimizer.b2", "sft.optimizer.b1", "sft.optimizer.b2"):
         yield not 0 <= value_of(name) < 1, f"config.{name} must be in [0, 1), not {value_of(name)}"
+    yield c.shrink < 1, f"config.shrink must be 1 or more, not {c.shrink}"
+    yield (
+        c.shrink > 1 and c.pretrained != "",
+        f"config.shrink = {c.shrink} makes another policy than config.pretrained = {c.pretrained!r}; set one of them",
+    )
     yield not 0 <= c.seed < 2**32, f"config.seed must be in [0, 2**32), not {c.seed}"
     yield (
         r.group_size < 2,

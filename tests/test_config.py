@@ -109,6 +109,7 @@ POSITIVE = [
     *(f"policy__{x}" for x in ("max_length", "rope_theta", "norm_eps", "init_scale")),
     *(f"rollout__{x}" for x in ("prompts", "max_prompt_length", "max_response_length", "temperature")),
     "algorithm__minibatches",
+    "policy__lora__alpha",
     *(f"optimizer__{x}" for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
     *(f"sft__optimizer__{x}" for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
     *(f"training__{x}" for x in ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row")),
@@ -119,6 +120,7 @@ POSITIVE = [
 ]
 NOT_NEGATIVE = [
     "policy__vocab_size",
+    "policy__lora__rank",
     "policy__head_chunk",
     "rollout__top_k",
     *(f"algorithm__{x}" for x in ("clip_low", "clip_high", "kl_coef")),
@@ -160,6 +162,13 @@ REFUSED = [
         "config.policy.rope_scaling.original_length must be above 0 for type 'yarn', not 0",
     ),
     ({"policy__window_pattern": (-1,)}, 1, "config.policy.window_pattern holds a negative number"),
+    (
+        {"policy__lora__rank": 2, "policy__lora__targets": ("q", "q")},
+        1,
+        "config.policy.lora.targets must name different weights, at least one, not ('q', 'q')",
+    ),
+    ({"shrink": 0}, 1, "config.shrink must be 1 or more, not 0"),
+    ({"shrink": 2, "pretrained": "x"}, 1, "config.shrink = 2 makes another policy than config.pretrained = 'x'"),
     ({"tasks__modsum__weight": -1.0}, 1, "config.tasks.modsum.weight must be 0 or more and finite, not -1.0"),
     ({"tasks__modsum__weight": NAN}, 1, "config.tasks.modsum.weight must be 0 or more and finite, not nan"),
     ({"tasks__modsum__weight": 0}, 1, "config.tasks: no task has a weight above 0"),

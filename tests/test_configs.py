@@ -10,7 +10,7 @@ from configs import base
 from rlvr_jax.config import Config, check, differences, from_dict, to_dict
 
 FOLDER = Path(base.__file__).parent
-FILES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "base"))
+FILES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "base", "models"))
 
 
 def load(name: str, *overrides: str) -> Config:
@@ -43,10 +43,10 @@ def test_a_config_file_differs_from_the_defaults_and_gives_the_same_config_every
 
 @pytest.mark.parametrize("name", FILES)
 def test_values_are_overridden_on_the_command_line(name):
-    config = load(name, "--config.seed=3", "--config.optimizer.learning_rate=0.5", "--config.policy.dtype=bfloat16")
+    config = load(name, "--config.seed=3", "--config.optimizer.learning_rate=0.5", "--config.policy.norm_eps=0.5")
     assert differences(to_dict(load(name)), to_dict(config)) == [
         f"optimizer.learning_rate: {load(name).optimizer.learning_rate} -> 0.5",
-        "policy.dtype: float32 -> bfloat16",
+        f"policy.norm_eps: {load(name).policy.norm_eps} -> 0.5",
         "seed: 0 -> 3",
     ]
 

@@ -1,7 +1,7 @@
 """The shape of a policy."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -151,3 +151,24 @@ def problems(c: PolicyConfig) -> Iterator[str]:
 def lora_scale(config: PolicyConfig) -> float:
     """What the adapters' product is multiplied by."""
     return config.lora.alpha / config.lora.rank
+
+
+def shrunk(config: PolicyConfig, factor: int) -> PolicyConfig:
+    """A policy of the same kind whose sizes are divided by `factor`, those of the layers down to what still works.
+
+    The ratio of query heads to key/value heads stays, and so do patterns of layers, once over.
+    """
+    if factor == 1:
+        return config
+    num_kv_heads = max(1, config.num_kv_heads // factor)
+    patterns = (len(config.rope_pattern), len(config.window_pattern))
+    return replace(
+        config,
+        vocab_size=config.vocab_size // factor,
+        num_layers=max(2, *patterns, config.num_layers // factor),
+        width=max(16, config.width // factor),
+        num_kv_heads=num_kv_heads,
+        num_heads=num_kv_heads * (config.num_heads // config.num_kv_heads),
+        head_dim=max(8, config.head_dim // factor // 2 * 2),
+        mlp_width=max(16, config.mlp_width // factor),
+    )

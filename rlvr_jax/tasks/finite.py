@@ -1,9 +1,21 @@
 """A task made of lists of records, one list for each split."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlvr_jax.tasks.task import Example, Split, Task, place_of
+
+
+def subset(task: Task, indices: Mapping[Split, Sequence[int]]) -> Task:
+    """The task with only these of its problems, which then count from 0; they keep their ids."""
+
+    def example(split: Split, index: int) -> Example:
+        if index < 0:
+            raise IndexError(f"{task.name}: index must be at least 0, not {index}")
+        return task.example(split, indices[split][index])
+
+    return dataclasses.replace(task, example=example, num_examples=lambda split: len(indices[split]))
 
 
 def finite_task(

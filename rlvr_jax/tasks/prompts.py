@@ -59,7 +59,8 @@ def renderer(
     knows_switch = "enable_thinking" in (chat if isinstance(chat, str) else str(chat))
 
     def render(problem: str) -> str:
-        messages = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": problem.rstrip("\n")}]
+        messages = [{"role": "system", "content": system}] * bool(system)
+        messages.append({"role": "user", "content": problem.rstrip("\n")})
         try:
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
         except Exception as error:  # Jinja's own errors, and what templates raise

@@ -74,7 +74,8 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         with open_record(workdir, num_steps, done, "training") as record:
             if done == 0:
                 metrics, samples = evaluate(state.params, 0, key_of(EVALUATE, 0))
-                record.write({"step": 0} | metrics, samples)
+                dropped = {f"task/{task}/dropped_prompts": count for task, count in setup.dropped.items()}
+                record.write({"step": 0} | metrics | dropped, samples)
 
             for step in range(done + 1, num_steps + 1):
                 clock = Clock()

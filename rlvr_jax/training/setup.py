@@ -16,8 +16,12 @@ from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.config import Config, check
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.policy import Params, PolicyConfig
-from rlvr_jax.rewards.reward import TERMS
+from rlvr_jax.policy.config import shrunk
+from rlvr_jax.policy.families import with_shape_of
+from rlvr_jax.policy.pretrained import find_checkpoint, load_params, pretrained_config
+from rlvr_jax.rewards.reward import term_of
 from rlvr_jax.tasks import Task
+from rlvr_jax.tasks.finite import subset
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.step import TrainState, new_state, state_shardings
 from rlvr_jax.verifiers import verify
@@ -27,10 +31,22 @@ _CHECKED_PROMPTS = 256  # of tasks without end
 
 @dataclass(frozen=True)
 class Setup:
-    """Tasks by name, with the prompts of this run; the tokenizer, the policy's shape, and the devices."""
+    """What a run is made of.
+
+    Attributes:
+      config: of the run.
+      tasks: by name, with the prompts of this run.
+      dropped: for each task, how many problems were dropped because their prompts are too long.
+      tokenizer: of the policy.
+      stop_tokens: the ids that end a response.
+      policy: its shape.
+      mesh: the devices.
+      param_shardings: how the parameters lie on them.
+    """
 
     config: Config
     tasks: dict[str, Task]
+    dropped: dict[str, int]
     tokenizer: Any
     stop_tokens: tuple[int, ...]
     policy: PolicyConfig
@@ -51,21 +67,33 @@ def make_setup(config: Config) -> Setup:
         tokenizer = tasks.make_tokenizer(kind, tuple(plain.values()))
     except ValueError as error:
         raise ConfigError(f"config.tokenizer: {error}") from error
-    if config.policy.vocab_size not in (0, len(tokenizer)):
-        raise ConfigError(
-            f"config.policy.vocab_size is {config.policy.vocab_size}, but the tokenizer has {len(tokenizer)} tokens; "
-            "0 takes the tokenizer's"
-        )
+    shape = _policy_shape(config, tokenizer)
     prompted = {label: _with_prompts(config, label, task, tokenizer) for label, task in plain.items()}
-    for task in prompted.values():
-        _check_prompts(config, task, tokenizer)
+    fitting = {label: _fitting_prompts(config, task, tokenizer) for label, task in prompted.items()}
+    prompted, dropped = ({label: both[i] for label, both in fitting.items()} for i in (0, 1))
     _check_reward(config, prompted)
-    shape = replace(config.policy, vocab_size=len(tokenizer))
     mesh = parallel.make_mesh(config.mesh)
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
     shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)
     stops = tasks.stop_tokens(tokenizer, config.pretrained)
-    return Setup(config, prompted, tokenizer, stops, shape, mesh, shardings)
+    return Setup(config, prompted, dropped, tokenizer, stops, shape, mesh, shardings)
+
+
+def _policy_shape(config: Config, tokenizer: Any) -> PolicyConfig:
+    """That of the pretrained checkpoint, or else the config's, with room for the tokenizer's tokens."""
+    if config.pretrained:
+        shape = with_shape_of(config.policy, pretrained_config(config.pretrained))
+        where = f"the checkpoint {config.pretrained} has vocab_size"
+    else:
+        shape = shrunk(config.policy, config.shrink)
+        shape = replace(shape, vocab_size=shape.vocab_size or len(tokenizer))
+        where = "config.policy.vocab_size is"
+    if shape.vocab_size < len(tokenizer):
+        raise ConfigError(
+            f"{where} {shape.vocab_size}, but the tokenizer has {len(tokenizer)} tokens"
+            + ("; 0 takes the tokenizer's" if not config.pretrained else ": it is another model's")
+        )
+    return shape
 
 
 def _make_task(config: Config, label: str) -> Task:
@@ -93,21 +121,33 @@ def training_mixture(setup: Setup) -> tasks.Mixture:
     return tasks.Mixture(tuple(setup.tasks[label] for label in weights), tuple(weights.values()))
 
 
-def _check_prompts(config: Config, task: Task, tokenizer: Any) -> None:
-    """Every prompt of a task that has an end must fit, and there must be problems to train on."""
+def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, int]:
+    """The task with the problems whose prompts fit, and how many don't.
+
+    Every prompt of a task that has an end is looked at, and some of one without; there must be some to train on.
+    """
+    rollout, where = config.rollout, f"config.tasks.{task.name}"
     trained = config.tasks[task.name].weight > 0
     if trained and task.num_examples("train") == 0:
-        raise ConfigError(f"config.tasks.{task.name}: it has no training problems; weight=0 only evaluates it")
+        raise ConfigError(f"{where}: it has no training problems; weight=0 only evaluates it")
+    kept: dict[tasks.Split, list[int]] = {"train": [], "heldout": []}
+    dropped = 0
     for split in ("train",) * trained + ("heldout",):
         count = task.num_examples(split)
         examples = [task.example(split, i) for i in range(_CHECKED_PROMPTS if count is None else count)]
         lengths = [len(ids) for ids in tasks.encode_batch(tokenizer, [example.prompt for example in examples])]
-        if max(lengths, default=0) > config.rollout.max_prompt_length:
+        kept[split] = [i for i, length in enumerate(lengths) if length <= rollout.max_prompt_length]
+        dropped += len(lengths) - len(kept[split])
+        if dropped and (rollout.overlong_prompts == "refuse" or count is None or not kept[split]):
             longest = examples[lengths.index(max(lengths))]
+            choices = (
+                "" if count is None or not kept[split] else "; config.rollout.overlong_prompts='drop' leaves such out"
+            )
             raise ConfigError(
                 f"the prompt of {longest.id} has {max(lengths)} tokens, more than config.rollout.max_prompt_length = "
-                f"{config.rollout.max_prompt_length}"
+                f"{rollout.max_prompt_length}{choices}"
             )
+    return (subset(task, kept) if dropped else task), dropped
 
 
 def _check_reward(config: Config, prompted: dict[str, Task]) -> None:
@@ -117,9 +157,7 @@ def _check_reward(config: Config, prompted: dict[str, Task]) -> None:
         split = "train" if task.num_examples("train") != 0 else "heldout"
         parts |= set(verify(task.verifier, "", task.example(split, 0).reference, **task.verifier_options).parts)
     for name, _ in config.reward:
-        if name not in TERMS and name not in parts:
-            known = ", ".join([*TERMS, *sorted(parts)])
-            raise ConfigError(f"config.reward: there is no term {name!r}; for these tasks there are: {known}")
+        term_of(name, sorted(parts))
 
 
 def check_start(setup: Setup, workdir: Path) -> None:
@@ -139,9 +177,9 @@ def start(
 ) -> tuple[TrainState, Params | None]:
     """The state to go on from, and the frozen reference policy if the algorithm has one and it needs a copy.
 
-    The newest checkpoint, or else `config.init_from`'s parameters, or else random ones; a fresh state is saved as that
-    of step 0, which is where the reference policy comes from when the run is continued. With adapters the reference
-    is the base policy, which is never changed: then there is no copy.
+    The newest checkpoint, or else the parameters of `config.init_from` or `config.pretrained`, or random ones; a fresh
+    state is saved as that of step 0, which is where the reference policy comes from when the run is continued. With
+    adapters the reference is the base policy, which is never changed: then there is no copy.
     """
     config = setup.config
     new = partial(new_state, optimizer)
@@ -162,6 +200,9 @@ def _initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
     config, shardings = setup.config, setup.param_shardings
     if config.init_from:
         params, _ = checkpoints.load_params(Path(config.init_from).expanduser(), param_shapes(setup))
+    elif config.pretrained:
+        folder = find_checkpoint(config.pretrained)
+        params = load_params(folder, setup.policy, policy.base(shardings))
     else:
         params = jax.jit(partial(policy.init, setup.policy), out_shardings=policy.base(shardings))(key)
     if policy.ADAPTERS in shardings and policy.ADAPTERS not in params:

@@ -9,12 +9,6 @@ from rlvr_jax.tasks import Task, make_task
 
 
 @pytest.fixture(scope="session")
-def prepared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data_dir in which data sets are prepared when a test first asks for them. Not to be changed."""
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="session")
 def real_task(shared_data: Path, prepared_dir: Path) -> Callable[..., Task]:
     """(name, options...) -> the task, from the real files."""
     made = {}

@@ -1,0 +1,30 @@
+"""GSM8K with Llama-3.2-1B-Instruct by GRPO: groups of 8, answers after `####`.
+
+Meant for one accelerator of 40 GB and up: 20 bytes a parameter (parameters, reference, gradient, Adam's moments) are
+25 GB, divided among the devices by fsdp. It has not been run at this size, so no curve is promised; Meta reports 44.4 %
+on GSM8K (8-shot, with reasoning) for this model on its card, where a run should start in a similar range. The weights
+are gated: accept their licence on the hub first, or give a local folder.
+
+    python -m experiments.train --config=configs/gsm8k_llama32_1b.py --workdir=runs/gsm8k_llama32_1b
+"""
+
+from configs import base, models
+
+
+def get_config():
+    config = base.get_config()
+    models.use(config, "meta-llama/Llama-3.2-1B-Instruct", models.LLAMA3_2_1B)
+    base.set_tasks(config, gsm8k={})
+    config.policy.max_length = 1024
+    config.rollout.prompts = 64
+    config.rollout.max_prompt_length = 512
+    config.rollout.max_response_length = 512
+    config.algorithm.kl_coef = 1e-3
+    config.optimizer.learning_rate = 1e-6
+    config.optimizer.warmup_steps = 10
+    config.optimizer.microbatches = 16
+    config.training.num_steps = 200
+    config.evaluation.every = 20
+    config.evaluation.problems = 1319
+    config.evaluation.batch_size = 64
+    return config

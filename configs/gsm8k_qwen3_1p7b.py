@@ -1,0 +1,29 @@
+"""GSM8K with Qwen3-1.7B, thinking switched off, by GRPO: groups of 8, answers in `\\boxed{}`.
+
+Meant for one accelerator of 80 GB or a v5p-8 slice: parameters, reference, gradient and Adam's moments in float32 take
+20 bytes a parameter, 34 GB, divided among the devices by fsdp; `--config.policy.lora.rank=32` needs 7 GB of weights
+and serves a single small chip. It has not been run at this size, so no curve is promised. To try it anywhere:
+
+    python -m experiments.train --config=configs/gsm8k_qwen3_1p7b.py --workdir=runs/gsm8k_qwen3_1p7b
+"""
+
+from configs import base, models
+
+
+def get_config():
+    config = base.get_config()
+    models.use(config, "Qwen/Qwen3-1.7B", models.QWEN3_1P7B)
+    base.set_tasks(config, gsm8k={"options": {"answer_format": "boxed"}, "thinking": "off"})
+    config.policy.max_length = 1536
+    config.rollout.prompts = 64
+    config.rollout.max_prompt_length = 512
+    config.rollout.max_response_length = 1024
+    config.algorithm.kl_coef = 1e-3
+    config.optimizer.learning_rate = 1e-6
+    config.optimizer.warmup_steps = 10
+    config.optimizer.microbatches = 16
+    config.training.num_steps = 200
+    config.evaluation.every = 20
+    config.evaluation.problems = 1319
+    config.evaluation.batch_size = 64
+    return config

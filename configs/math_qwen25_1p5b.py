@@ -1,0 +1,29 @@
+"""MATH with Qwen2.5-1.5B, a base model, by Dr. GRPO (arXiv:2503.20783): rewards not divided by their deviation, no KL.
+
+Trained on the 12,000 problems of the PRM800K split, judged on the other 500 ("MATH-500"). Meant for one accelerator of
+80 GB or a v5p-8 slice: 16 bytes a parameter, as there is no reference, are 25 GB, divided by fsdp. It has not been run
+at this size, so no curve is promised; the paper's Figure 1 shows the kind of curve to expect (of Qwen2.5-Math models).
+
+    python -m experiments.train --config=configs/math_qwen25_1p5b.py --workdir=runs/math_qwen25_1p5b
+"""
+
+from configs import base, models
+
+
+def get_config():
+    config = base.get_config()
+    models.use(config, "Qwen/Qwen2.5-1.5B", models.QWEN2_5_1P5B)
+    base.set_tasks(config, math={"options": {"heldout": "500"}})
+    config.policy.max_length = 4096
+    config.rollout.prompts = 128
+    config.rollout.max_prompt_length = 1024
+    config.rollout.max_response_length = 3072
+    config.algorithm.scale = "none"
+    config.algorithm.reference = "none"
+    config.optimizer.learning_rate = 1e-6
+    config.optimizer.microbatches = 64
+    config.training.num_steps = 200
+    config.evaluation.every = 20
+    config.evaluation.problems = 500
+    config.evaluation.batch_size = 64
+    return config

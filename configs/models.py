@@ -1,0 +1,57 @@
+"""Published shapes of open models, as their config.json has them on the Hugging Face hub.
+
+With `config.pretrained` the checkpoint decides the shape; these serve runs with random weights:
+`--config.pretrained= --config.tokenizer=bytes`, shrunk to what a small machine can hold by `--config.shrink=64`.
+"""
+
+_QWEN2_5 = {"vocab_size": 151_936, "head_dim": 128, "rope_theta": 1e6, "norm_eps": 1e-6, "qkv_bias": True}
+_LLAMA3 = {"num_kv_heads": 8, "rope_theta": 5e5, "norm_eps": 1e-5}
+_LLAMA3_SCALING = {"type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_length": 8192}
+
+QWEN3_1P7B = {
+    "vocab_size": 151_936,
+    "num_layers": 28,
+    "width": 2048,
+    "num_heads": 16,
+    "num_kv_heads": 8,
+    "head_dim": 128,
+    "mlp_width": 6144,
+    "rope_theta": 1e6,
+    "norm_eps": 1e-6,
+    "qk_norm": "head",
+    "tie_embeddings": True,
+}
+QWEN2_5_1P5B = _QWEN2_5 | {"num_layers": 28, "width": 1536, "num_heads": 12, "num_kv_heads": 2, "mlp_width": 8960}
+QWEN2_5_3B = _QWEN2_5 | {"num_layers": 36, "width": 2048, "num_heads": 16, "num_kv_heads": 2, "mlp_width": 11_008}
+LLAMA3_2_1B = _LLAMA3 | {
+    "vocab_size": 128_256,
+    "num_layers": 16,
+    "width": 2048,
+    "num_heads": 32,
+    "head_dim": 64,
+    "mlp_width": 8192,
+    "rope_scaling": _LLAMA3_SCALING | {"factor": 32.0},
+}
+TULU3_8B = _LLAMA3 | {
+    "vocab_size": 128_264,
+    "num_layers": 32,
+    "width": 4096,
+    "num_heads": 32,
+    "head_dim": 128,
+    "mlp_width": 14_336,
+    "rope_scaling": _LLAMA3_SCALING | {"factor": 8.0},
+    "tie_embeddings": False,
+}
+
+
+def use(config, pretrained: str, shape: dict) -> None:
+    """A pretrained model, bfloat16 products on float32 parameters, with what large models need in memory."""
+    config.pretrained = pretrained
+    config.prompt.format = "chat"
+    config.policy.update(shape)
+    config.policy.dtype = "bfloat16"
+    config.policy.remat = "full"
+    config.policy.head_chunk = 2048
+    config.mesh.data = 1
+    config.mesh.fsdp = -1
+    config.rollout.overlong_prompts = "drop"

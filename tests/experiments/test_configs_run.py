@@ -1,0 +1,70 @@
+"""The configs for real models: each trains for two steps on real data, with a policy of its kind that is very small."""
+
+import dataclasses
+import json
+
+import pytest
+
+from rlvr_jax.config import Config
+from rlvr_jax.training.loop import train
+from rlvr_jax.training.setup import make_setup
+from rlvr_jax.verifiers.pool import Pool
+from tests.test_configs import load
+
+TASKS = {
+    "gsm8k_qwen3_1p7b": ("gsm8k",),
+    "gsm8k_llama32_1b": ("gsm8k",),
+    "math_qwen25_1p5b": ("math",),
+    "tulu3_rlvr_8b": ("gsm8k", "math", "ifeval"),
+    "r1_zero_countdown_qwen25_3b": ("countdown_tinyzero",),
+}
+
+
+def tiny(name: str, manual_dir, data_dir) -> Config:
+    """The config at a size for 2 CPU cores, random weights, prompts in bytes."""
+    overrides = {
+        "pretrained": "",
+        "tokenizer": "bytes",
+        "shrink": 128,
+        "data.manual_dir": manual_dir,
+        "data.data_dir": data_dir,
+        "rollout.prompts": 8,
+        "rollout.group_size": 2,
+        "rollout.max_prompt_length": 640 if name == "r1_zero_countdown_qwen25_3b" else 320,
+        "rollout.max_response_length": 8,
+        "algorithm.minibatches": 1,
+        "optimizer.microbatches": 1,
+        "training.num_steps": 2,
+        "training.save_every": 2,
+        "evaluation.every": 2,
+        "evaluation.problems": 8,
+        "evaluation.batch_size": 8,
+        "evaluation.pass_problems": 4,
+        "evaluation.pass_samples": 2,
+        "evaluation.ks": "(1, 2)",
+    }
+    if "math" in TASKS[name]:
+        overrides["tasks.math.options.heldout"] = "holdback"  # MATH-500 is not among the files here
+    return load(name, *(f"--config.{key}={value}" for key, value in overrides.items()))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_config_for_a_real_model_trains_at_reduced_width_on_real_data(name, shared_data, tmp_path, prepared_dir):
+    config = tiny(name, shared_data, prepared_dir)
+    setup = make_setup(config)
+    full = load(name)
+    kept = ("qk_norm", "qkv_bias", "norm_placement", "rope_scaling", "rope_theta", "tie_embeddings", "norm_eps")
+    assert all(getattr(setup.policy, field) == getattr(full.policy, field) for field in kept)
+    assert setup.policy.num_heads // setup.policy.num_kv_heads == full.policy.num_heads // full.policy.num_kv_heads
+    with Pool(1, timeout=60.0) as pool:
+        report = train(config, tmp_path, pool)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert all(row["verify/errors"] == 0 for row in rows[1:])
+    page = report.read_text()
+    for task in TASKS[name]:
+        assert {f"task/{task}/greedy_accuracy", f"task/{task}/dropped_prompts"} <= rows[0].keys()
+        assert f"<td>{task}</td>" in page
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert {sample["task"] for sample in samples} == set(TASKS[name])
+    assert dataclasses.asdict(config)["pretrained"] == ""
