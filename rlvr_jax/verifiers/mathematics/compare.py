@@ -7,6 +7,17 @@ import re
 from collections.abc import Sequence
 
 from rlvr_jax.verifiers.mathematics import expression, numeric
+from rlvr_jax.verifiers.mathematics.forms import (
+    Answer,
+    Formula,
+    Group,
+    Interval,
+    Matrix,
+    Named,
+    Relation,
+    Union,
+    Words,
+)
 from rlvr_jax.verifiers.mathematics.latex import compact
 from rlvr_jax.verifiers.mathematics.leaf import (
     OPERATORS,
@@ -17,18 +28,7 @@ from rlvr_jax.verifiers.mathematics.leaf import (
     same_words,
     written,
 )
-from rlvr_jax.verifiers.mathematics.structure import (
-    Answer,
-    Formula,
-    Group,
-    Interval,
-    Matrix,
-    Named,
-    Relation,
-    Union,
-    Words,
-    read,
-)
+from rlvr_jax.verifiers.mathematics.structure import read
 
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
@@ -197,10 +197,26 @@ def _same_relation(reference: Answer, answer: Answer, symbolic: Symbolic) -> boo
     return sign != 0 and operator == (other_operator if sign > 0 else _FLIPPED[other_operator])
 
 
+def _between(left: Answer | None, right: Answer | None) -> Interval | None:
+    """The interval from `x > 1` and `x < 3`, or None if the two do not overlap: then they are alternatives."""
+    if not (isinstance(left, Interval) and isinstance(right, Interval)):
+        return None
+    low, high = left.lower, right.upper
+    if (left.upper, right.lower) != (Formula(r"\infty"), Formula(r"-\infty")) or Formula(r"\infty") == high:
+        return None
+    try:
+        ends = [numeric.value(expression.parse(end.text)) for end in (low, high) if isinstance(end, Formula)]
+    except ValueError:
+        return None
+    return Interval(left.brackets[0] + right.brackets[1], low, high) if len(ends) == 2 and ends[0] < ends[1] else None
+
+
 def _as_set(answer: Answer) -> Answer | None:
     r"""The interval or union that an inequality for one variable stands for, or None: `1 < x \le 2` is `(1, 2]`."""
     if isinstance(answer, Group) and answer.kind == "list":
         parts = [_as_set(item) for item in answer.items]
+        if len(parts) == 2 and (between := _between(parts[0], parts[1]) or _between(parts[1], parts[0])):
+            return between
         return None if None in parts else Union(tuple(part for part in parts if part is not None))
     if not isinstance(answer, Relation) or "=" in answer.operators:
         return None
@@ -267,7 +283,7 @@ def _same_collection(reference: Answer, answer: Answer, symbolic: Symbolic) -> b
         )
     if isinstance(reference, Matrix) and isinstance(answer, Formula):  # a product of matrices
         return r"\begin" in answer.text and symbolic(latex(reference.text), latex(answer.text))
-    reference, answer = _vector(reference), _vector(answer)
+    reference, answer = (_as_set(side) or _vector(side) for side in (reference, answer))
     if isinstance(reference, Union) or isinstance(answer, Union):
         left = reference.parts if isinstance(reference, Union) else _parts(reference)
         right = answer.parts if isinstance(answer, Union) else _parts(answer)

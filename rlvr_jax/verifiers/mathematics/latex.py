@@ -120,6 +120,7 @@ _ESCAPED_ONCE = re.compile(r"(?<!\\)\\[a-zA-Z]")
 _DIGIT_GROUPS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|,\s*\\!)\s*(?:\\!\s*)*(?=\d{3}(?!\d))")
 _ASCII_RELATIONS = {"<=": r"\le ", ">=": r"\ge ", "!=": r"\ne ", "==": "=", "=<": r"\le ", "=>": r"\ge "}
 _ASCII_RELATION = re.compile("|".join(_ASCII_RELATIONS))
+_NO_TEXT = re.compile(r"\\text\s*\{\s*\}")
 _PHANTOM = re.compile(r"\\[hv]?phantom\s*(?:\{[^{}]*\}|[^{\\])")
 _CHOOSE = re.compile(r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}")
 _SPACE = re.compile(r"[\s~]+")
@@ -165,7 +166,7 @@ def clean(text: str) -> str:
     text = _DIGIT_GROUPS.sub("", text)
     text = _COMMAND.sub(_respell, text.replace("\\\\%", "%"))
     text = _ASCII_RELATION.sub(lambda match: _ASCII_RELATIONS[match[0]], text)
-    return _SPACE.sub(" ", text.replace("$", " ")).strip()
+    return _SPACE.sub(" ", _NO_TEXT.sub("", text.replace("$", " "))).strip()
 
 
 def compact(text: str) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 from rlvr_jax.verifiers.mathematics import expression, numeric
 from rlvr_jax.verifiers.mathematics.expression import UndefinedError, UnsupportedError
+from rlvr_jax.verifiers.mathematics.forms import Answer, Formula, Words
 from rlvr_jax.verifiers.mathematics.latex import compact
-from rlvr_jax.verifiers.mathematics.structure import Answer, Formula, Words
 
 Symbolic = Callable[[str, str], bool]  # (reference, answer) as LaTeX
 
@@ -52,8 +52,8 @@ _UNITS: Mapping[str, str] = {
         "dollar": "",
         "cent": "",
         "euro": "",
-        "mph": "miles/hour",
-        "km/h": "kph",
+        "mi h": "mph",
+        "km h": "kph",
     }.items()
     for alias in (unit, *aliases.split(), *(name + "s" for name in (unit, *aliases.split()) if len(name) > 2))
 }
@@ -96,7 +96,7 @@ def _conflict(reference: str, answer: str) -> bool:
 
 def _unit(text: str) -> str:
     """The one way to write a unit, or `""` if it is not known: `square meters` → `m 2`."""
-    words = re.findall(r"[^\W\d_]+|°|\d|/", text)
+    words = [word for word in re.findall(r"[^\W\d_]+|°|\d", text) if word != "per"]
     power = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cu": "3"}
     names = [_UNITS.get(word, _UNITS.get(word.lower(), word.lower())) for word in words if word not in power]
     known = bool(names) and names[0] in _UNITS

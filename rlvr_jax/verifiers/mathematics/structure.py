@@ -5,81 +5,22 @@ which `expression` can parse or not, or `Words`.
 """
 
 import functools
+import itertools
 import re
-from dataclasses import dataclass
 
-from rlvr_jax.verifiers.mathematics.expression import FUNCTIONS, NAMES
+from rlvr_jax.verifiers.mathematics.expression import FUNCTIONS, NAMES, exact, parse
+from rlvr_jax.verifiers.mathematics.forms import (
+    Answer,
+    Formula,
+    Group,
+    Interval,
+    Matrix,
+    Named,
+    Relation,
+    Union,
+    Words,
+)
 from rlvr_jax.verifiers.mathematics.latex import compact, enclosed, inside, split
-
-
-@dataclass(frozen=True)
-class Formula:
-    """A formula, and what was written around it.
-
-    Attributes:
-      text: cleaned LaTeX.
-      unit: what follows it, e.g. `cm^2`, `°` or `""`.
-      percent: whether `%` follows it.
-      base: of the digits that `text` then is, or None.
-    """
-
-    text: str
-    unit: str = ""
-    percent: bool = False
-    base: str | None = None
-
-
-@dataclass(frozen=True)
-class Words:
-    text: str
-
-
-@dataclass(frozen=True)
-class Group:
-    """Several values. `kind`: `tuple` (in order), `set` (in braces), `list` (side by side, in no order) or `ratio`."""
-
-    kind: str
-    items: tuple["Answer", ...]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """From `lower` to `upper`; `brackets` says of each end whether it belongs to it, as `[]`, `[)`, `(]` or `()`."""
-
-    brackets: str
-    lower: "Answer"
-    upper: "Answer"
-
-
-@dataclass(frozen=True)
-class Union:
-    parts: tuple["Answer", ...]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    rows: tuple[tuple["Answer", ...], ...]
-    text: str  # as it was written
-
-
-@dataclass(frozen=True)
-class Named:
-    """`name = value` or `name in value`, where the left side is a name, as `x`, `f(x)`, `(p, q)`, and no condition."""
-
-    name: str
-    value: "Answer"
-    relation: "Relation | None" = None  # the same as an equation
-
-
-@dataclass(frozen=True)
-class Relation:
-    """A chain `sides[0] operators[0] sides[1] …` with `=`, `<`, `>`, `\\le`, `\\ge`, `\\ne`."""
-
-    operators: tuple[str, ...]
-    sides: tuple[str, ...]
-
-
-Answer = Formula | Words | Group | Interval | Union | Matrix | Named | Relation
 
 _CONNECTIVE = re.compile(
     r"\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\\(?:text|quad)\s*\{\s*;\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])",
@@ -139,6 +80,9 @@ _BASE_WORDS = ["two", "three", "four", "five", "six", "seven", "eight", "nine", 
 _ENVIRONMENT = re.compile(
     r"\\begin\s*\{(?P<name>[pbB]?matrix|smallmatrix|array)\}\s*(?:\{[lcr| ]*\})?(?P<body>.*)\\end\s*\{(?P=name)\}",
     re.DOTALL,
+)
+_TIME = re.compile(
+    r"(?:\\text\s*\{\s*)?(\d\d?)\s*:\s*(\d\d)\s*(?:\\text\s*\{\s*)?([ap])\.?\s*m\.?\s*\}?", re.IGNORECASE
 )
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _NUMBERS_AS_TEXT = re.compile(
@@ -283,6 +227,24 @@ def _bracketed(text: str, brackets: tuple[str, str]) -> Answer | None:
     return None
 
 
+def _without(line: Answer, points: Answer) -> Answer | None:
+    r"""The union that `\mathbb{R} \setminus \{1, 2\}` is, if the points are rational numbers."""
+    ends = Formula(r"-\infty"), Formula(r"\infty")
+    if line != Interval("()", *ends) or not (isinstance(points, Group) and points.kind == "set"):
+        return None
+    found = []
+    for point in points.items:
+        try:
+            value = exact(parse(point.text)) if isinstance(point, Formula) else None
+        except ValueError:
+            return None
+        if value is None:
+            return None
+        found.append((value, point))
+    inner = [point for _, point in sorted(found, key=lambda pair: pair[0])]
+    return Union(tuple(Interval("()", a, b) for a, b in itertools.pairwise((ends[0], *inner, ends[1]))))
+
+
 def _value(text: str) -> Answer:
     """A value without relations and without commas outside of brackets."""
     text = text.strip()
@@ -307,6 +269,11 @@ def _value(text: str) -> Answer:
         r"\\mathbb\s*\{?\s*R\s*\}?|\{?\\text\s*\{\s*all real(?:s| numbers)?\s*\}\}?|all real(?:s| numbers)", text
     ):
         return Interval("()", Formula(r"-\infty"), Formula(r"\infty"))
+    if found := _TIME.fullmatch(text):
+        return Words(f"{found[1]}:{found[2]} {found[3].lower()}m")
+    parts = split(text, frozenset([r"\setminus"]))
+    if len(parts) == 2 and (union := _without(_value(parts[0][1]), _value(parts[1][1]))) is not None:
+        return union
     ratio = split(text, frozenset([":"]))
     if len(ratio) > 1 and all(part for _, part in ratio):
         return Group("ratio", tuple(_formula(part) for _, part in ratio))
