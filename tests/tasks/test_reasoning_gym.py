@@ -22,6 +22,7 @@ NO_ANSWERS = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "ru
 
 
 def names():
+    reasoning_gym("chain_sum")  # whatever it takes to import the package
     from reasoning_gym.factory import DATASETS
 
     return sorted(set(DATASETS) - SLOW - module._HASHING - set(module._REFUSED))
@@ -53,6 +54,14 @@ def test_an_example_is_what_it_always_was():
         "index": 1294196849,
         "checksum": "b1b1248fa000da3c",
     }
+
+
+def test_without_pycosat_one_data_set_is_refused_and_the_others_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycosat", None)  # as if it were not installed
+    module._dataset.cache_clear()
+    with pytest.raises(ValueError, match="zebra_puzzles needs the package pycosat, which needs a C compiler"):
+        reasoning_gym("zebra_puzzles")
+    assert reasoning_gym("chain_sum").example("train", 0).prompt
 
 
 # Data sets that draw from shared random states, walk sets, or print.
