@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x4000000, 0x8000000
@@ -67,9 +68,16 @@ def _syscall(name: str, *arguments: object) -> int:
 
 def clone(namespaces: int) -> int:
     """`os.fork` into fresh namespaces; the child is process 1 of its pid namespace. One thread only."""
-    pid = _syscall("clone", namespaces | 17, 0, 0, 0, 0)  # 17: SIGCHLD when it ends
+    ctypes.pythonapi.PyOS_BeforeFork()
+    try:
+        pid = _syscall("clone", namespaces | 17, 0, 0, 0, 0)  # 17: SIGCHLD when it ends
+    except OSError:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+        raise
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
+    else:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
     return pid
 
 
@@ -132,7 +140,7 @@ def landlock_version() -> int:
     return _syscall("landlock_create_ruleset", None, 0, _LANDLOCK_CREATE_RULESET_VERSION)
 
 
-def restrict_files(rights: dict[str, int]) -> None:
+def restrict_files(rights: Mapping[str, int]) -> None:
     """Landlock: from now on only these paths, with these rights; and no TCP, and where the kernel can, no signals
     and abstract sockets to outside. Paths that do not exist are left out. Needs `drop_capabilities` first."""
     version = landlock_version()

@@ -10,29 +10,34 @@ ipc namespace and a /tmp of its own. Then it gives up all capabilities, and Land
 """
 
 import contextlib
+import fcntl
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import socket
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlvr_jax.sandbox import job, trial
+from rlvr_jax.sandbox import codec, job, kernel, seccomp, trial
 
 NOBODY = 65534
 _STAGE = "/proc"  # the new root is built on top of it: it exists everywhere, and nothing is needed from below it
 SCRATCH_BYTES, SCRATCH_FILES = 64 << 20, 4096
 _FILE_BYTES, _OPEN_FILES = 16 << 20, 64
+_ALL_FILES = 1 << 20  # more than any process has open
 MAX_REQUEST = 1 << 16
 
 # Imported once, for all programs: what they use often, and what takes long to import.
 _PRELOADED = (
     "abc array base64 bisect calendar cmath collections copy dataclasses datetime decimal enum fractions functools "
     "hashlib heapq inspect io itertools json math numbers operator queue random re statistics string struct tempfile "
-    "textwrap time typing unicodedata warnings resource fcntl"
+    "textwrap time typing unicodedata warnings"
 )
 
 
@@ -49,7 +54,7 @@ def readable_paths() -> list[str]:
     return paths
 
 
-def _build_root(kernel: Any) -> None:
+def _build_root() -> None:
     """A root with the paths above, /dev/null, /dev/urandom and an empty /tmp, and nothing else."""
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     paths = readable_paths()
@@ -69,8 +74,6 @@ def _become_nobody() -> None:
 
 def isolate_with_namespaces() -> None:
     """Goes on as process 1 of fresh namespaces, as an ordinary user of the machine; raises OSError where it can't."""
-    from rlvr_jax.sandbox import kernel, seccomp
-
     seccomp.job_filter(), kernel.landlock_version()  # raise where there is none
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     built = False
@@ -79,7 +82,7 @@ def isolate_with_namespaces() -> None:
             kernel.unshare(kernel.CLONE_NEWNS)
             built = True
         if built:  # while every path can still be read
-            _build_root(kernel)
+            _build_root()
         _become_nobody()
         kernel.set_dumpable(True)  # or /proc/self would belong to root
     uid, gid = os.geteuid(), os.getegid()
@@ -90,20 +93,18 @@ def isolate_with_namespaces() -> None:
     kernel.map_users(proc, uid, gid)
     os.close(proc)
     if not built:
-        _build_root(kernel)
+        _build_root()
     socket.sethostname("sandbox")
     kernel.drop_bounding_capabilities()
     kernel.die_with_parent()
     if child := os.fork():  # the namespace's process 1 is a child; when it ends, all in it end
-        os.closerange(3, 256)
+        os.closerange(3, _ALL_FILES)
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
     kernel.die_with_parent()
 
 
 def isolate_with_landlock() -> None:
     """Goes on as an ordinary user; everything else happens in each job. Raises OSError where it can't."""
-    from rlvr_jax.sandbox import kernel, seccomp
-
     seccomp.job_filter(), kernel.landlock_version()
     if os.geteuid() == 0:
         _become_nobody()
@@ -113,36 +114,43 @@ def isolate_with_landlock() -> None:
             raise PermissionError(f"user {os.geteuid()} may not read Python's library, {path}")
 
 
-def _confine(engine: str, limits: dict[str, int]) -> None:
-    """What a job does to itself before it reads a program."""
-    import resource
+@dataclass(frozen=True)
+class Confinement:
+    """What every job of an engine does to itself, made once: the seccomp filter, and Landlock's rights by path."""
 
-    memory, seconds = limits["memory_bytes"], limits["cpu_seconds"]
-    if sys.platform != "linux":
-        _limit(resource, memory, seconds)
-        return
-    from rlvr_jax.sandbox import kernel, seccomp
+    engine: str
+    program: bytes
+    rights: Mapping[str, int]
 
-    if engine != "namespaces":
-        kernel.die_with_parent()
+
+def confinement(engine: str) -> Confinement:
+    """For this machine; call it where the jobs will be, that is, after the zygote has isolated itself."""
     if engine == "none":
-        _limit(resource, memory, seconds)
-        return
+        return Confinement(engine, b"", {})
     rights = {"/dev/null": kernel.WRITE_FILE, "/dev/urandom": kernel.READ_FILE}
     if engine == "namespaces":
+        rights |= {"/tmp": kernel.WRITE, "/": kernel.READ}
+    else:
+        rights |= dict.fromkeys((path for path in readable_paths() if os.access(path, os.R_OK)), kernel.READ)
+    return Confinement(engine, seccomp.job_filter(writing=engine == "namespaces"), rights)
+
+
+def _confine(how: Confinement, limits: Mapping[str, int]) -> None:
+    """What a job does to itself before it reads a program."""
+    if sys.platform == "linux" and how.engine != "namespaces":
+        kernel.die_with_parent()
+    if how.engine == "namespaces":
         options = f"size={SCRATCH_BYTES},nr_inodes={SCRATCH_FILES},mode=777"
         kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, options)
         os.chdir("/tmp")
-        rights |= {"/tmp": kernel.WRITE, "/": kernel.READ}
-    else:
-        rights |= dict.fromkeys(readable_paths(), kernel.READ)
-    _limit(resource, memory, seconds)
-    kernel.drop_capabilities()
-    kernel.restrict_files({path: right for path, right in rights.items() if os.access(path, os.R_OK)})
-    kernel.set_filter(seccomp.job_filter(writing=engine == "namespaces"))
+    _limit(limits["memory_bytes"], limits["cpu_seconds"])
+    if how.engine != "none":
+        kernel.drop_capabilities()
+        kernel.restrict_files(how.rights)
+        kernel.set_filter(how.program)
 
 
-def _limit(resource: Any, memory: int, seconds: int) -> None:
+def _limit(memory: int, seconds: int) -> None:
     for kind, amount in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, _FILE_BYTES),
@@ -158,14 +166,15 @@ def _limit(resource: Any, memory: int, seconds: int) -> None:
 
 def _arrange(files: list[int]) -> None:
     """Gives the job its files the numbers 0, 1, 2, …, and closes all others; -1 stands for nothing."""
-    safe = [os.dup2(f, 100 + i, inheritable=True) if f >= 0 else -1 for i, f in enumerate(files)]
+    free = 1 + max(2, *files)
+    safe = [os.dup2(f, free + i) if f >= 0 else -1 for i, f in enumerate(files)]
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)
     for number, file in enumerate(safe):
         if file >= 0:
             os.dup2(file, number)
-    os.closerange(max(3, len(files)), 256)
+    os.closerange(max(3, len(files)), _ALL_FILES)
 
 
 def _stdin(text: bytes) -> int:
@@ -177,8 +186,6 @@ def _stdin(text: bytes) -> int:
             file.write(text)
             file.seek(0)
             return os.dup(file.fileno())
-    import fcntl
-
     file = os.memfd_create("stdin", os.MFD_ALLOW_SEALING)
     rest = memoryview(text)
     while rest:
@@ -188,7 +195,7 @@ def _stdin(text: bytes) -> int:
     return file
 
 
-def run_job(engine: str, request: dict[str, Any], files: list[int]) -> None:
+def run_job(how: Confinement, request: dict[str, Any], files: list[int]) -> None:
     """The life of a job's process. `files` came with the request: the connection, then what its kind needs."""
     status = 1
     try:
@@ -203,7 +210,7 @@ def run_job(engine: str, request: dict[str, Any], files: list[int]) -> None:
             _arrange([-1, -1, -1, *files])
         job.prepare()
         try:
-            _confine(engine, request)
+            _confine(how, request)
         except OSError as error:
             os.write(job.CHANNEL, f"e{error}".encode())
             return
@@ -218,23 +225,21 @@ def run_job(engine: str, request: dict[str, Any], files: list[int]) -> None:
 
 def _read_all(connection: int) -> bytes:
     """Standard input comes first, with its length in four bytes before it."""
-    from rlvr_jax.sandbox import codec
-
     length = int.from_bytes(codec.read_exactly(connection, 4), "big")
     return codec.read_exactly(connection, length)
 
 
 def _fork(engine: str) -> int:
     if engine == "namespaces":
-        from rlvr_jax.sandbox import kernel
-
         return kernel.clone(kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
     return os.fork()
 
 
-def serve(engine: str, control: socket.socket) -> None:
-    """Forks jobs until the host closes the control connection. Tells each job's end on the job's own
-    status connection, on which anything that the host says is an order to kill the job."""
+def serve(how: Confinement, control: socket.socket) -> None:
+    """Forks jobs until the host closes the control connection.
+
+    Tells each job's end on the job's own status connection; anything that the host says there is an order to kill it.
+    """
     wake_read, wake_write = os.pipe()
     for end in (wake_read, wake_write):
         os.set_blocking(end, False)
@@ -246,7 +251,7 @@ def serve(engine: str, control: socket.socket) -> None:
     running: dict[int, int] = {}  # process: its status connection
     control.sendall(b"r")
     while True:
-        for file, event in poll.poll():
+        for file, _ in poll.poll():
             if file == wake_read:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 4096)
@@ -255,16 +260,15 @@ def serve(engine: str, control: socket.socket) -> None:
                 if not data:
                     return
                 status, *job_files = files
-                pid = _fork(engine)
+                pid = _fork(how.engine)
                 if pid == 0:
-                    run_job(engine, json.loads(data), job_files)
+                    run_job(how, json.loads(data), job_files)
                 for held in job_files:
                     os.close(held)
                 running[pid] = status
                 poll.register(status, select.POLLIN)
                 control.sendall(b"s")
             else:  # the host asks for the job's end, or has closed its own end
-                assert event
                 poll.unregister(file)
                 for pid, status in running.items():
                     if status == file:
@@ -297,6 +301,7 @@ def main(engine: str, control_file: int) -> None:
             "landlock": isolate_with_landlock,
             "none": lambda: None,
         }[engine]()
+        how = confinement(engine)
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
@@ -304,6 +309,6 @@ def main(engine: str, control_file: int) -> None:
     gc.collect()
     gc.freeze()
     try:
-        serve(engine, control)
+        serve(how, control)
     finally:
         os._exit(0)
