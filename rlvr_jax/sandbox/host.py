@@ -57,7 +57,7 @@ class Limits:
     """
 
     cpu_seconds: int = 6
-    wall_seconds: float = 10.0
+    wall_seconds: float = 6.0
     memory_bytes: int = 1 << 30
     output_bytes: int = 4 << 20
 

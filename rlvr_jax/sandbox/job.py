@@ -46,6 +46,18 @@ def raised(error: BaseException) -> dict[str, Any]:
     return {"raised": names, "type": type(error).__name__[:100], "message": message}
 
 
+def named(namespace: dict[str, Any], name: str) -> Any:
+    """What the program calls by the name: a global, or else a method of a new `Solution`, as on LeetCode.
+
+    Raises:
+      KeyError: neither.
+    """
+    solution = namespace.get("Solution")
+    if name not in namespace and isinstance(solution, type) and hasattr(solution, name):
+        return getattr(solution(), name)
+    return namespace[name]
+
+
 class Server:
     """Answers requests about the objects of a program.
 
@@ -79,7 +91,7 @@ class Server:
         name, data = request["do"], request["args"]
         try:
             if name == "global":
-                return {"ok": self.encode(self.namespace[data[0]])}
+                return {"ok": self.encode(named(self.namespace, data[0]))}
             args = self.decode(["l", *data])
             kw = {key: self.decode(value) for key, value in request.get("kw", {}).items()}
             answer = {"ok": self.encode(_OPERATIONS[name](*args, **kw))}

@@ -7,6 +7,8 @@ The reference is one of
     {"type": "humaneval", "prompt": "…", "entry_point": "add", "test": "def check(candidate): …"}
     {"type": "stdio", "cases": [{"stdin": "1 2\n", "stdout": "3\n"}, …]}
 
+A function may also be a method of a class `Solution`, of which each test gets a new instance.
+
 The process that runs the program gives no verdict and knows no expected result. It is called with plain data, answers
 with plain data, and this process compares; tests that are more than that run in a second sandboxed process
 (`rlvr_jax.sandbox.trial`). What a `stdio` program prints is compared line by line and word by word, as text: how words
@@ -264,7 +266,7 @@ def verify(
     score: str = "all",
     engine: str = "auto",
     cpu_seconds: int = 6,
-    wall_seconds: float = 10.0,
+    wall_seconds: float = 6.0,
     memory_bytes: int = 1 << 30,
     output_bytes: int = 4 << 20,
     float_tolerance: float = 0.0,

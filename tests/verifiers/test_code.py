@@ -199,6 +199,16 @@ def test_results_match_what_json_can_write(result, expected, tolerance, same):
     assert matches(result, expected, tolerance) is same
 
 
+def test_the_function_may_be_a_method_of_a_class_solution():
+    program = (
+        "class Solution:\n    n = 0\n    def add(self, a, b):\n        self.n += 1\n        return a + b * self.n\n"
+    )
+    assert verify("code", program, ADD).score == 1.0
+    asserts = {"type": "asserts", "tests": ["assert [add(1, 2)] == [3]", "assert add(1, 2) == 3"]}
+    assert verify("code", program.replace("self.n", "1").replace("1 += 1", "pass"), asserts).score == 1.0
+    assert "does not define add" in verify("code", program.replace("def add", "def sub"), ADD).reason
+
+
 def test_tolerance_is_an_option():
     reference = _function([([1, 10], 0.1), ([2, 3], [0.6666667])])
     program = "def f(a, b):\n    return a / b if a == 1 else (a / b,)\n"
