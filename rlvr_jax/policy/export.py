@@ -140,6 +140,6 @@ def _leaf(params: Params, entry: Entry) -> Any:
 
 
 @partial(jax.jit, static_argnames="dtype")
-def _piece(leaf: jax.Array, layer: int | None, dtype: str) -> jax.Array:
+def _piece(leaf: jax.Array, layer: int | jax.Array | None, dtype: str) -> jax.Array:
     """One layer's parameter, in the type in which it is written."""
     return (leaf if layer is None else jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)).astype(dtype)

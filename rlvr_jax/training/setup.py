@@ -54,24 +54,30 @@ class Setup:
     param_shardings: Any
 
 
-def make_setup(config: Config) -> Setup:
+def make_setup(config: Config, problems: bool = True) -> Setup:
     """Checks the config and builds what it names; nothing is compiled.
+
+    Args:
+      config: of the run.
+      problems: False leaves the tasks out, for those who only need the policy.
 
     Raises:
       ConfigError: the config can't run, with one line that says why.
     """
     check(config, jax.device_count())
-    plain = {label: _make_task(config, label) for label in config.tasks}
     kind = config.tokenizer or config.pretrained or "characters"
+    plain = {label: _make_task(config, label) for label in config.tasks if problems or kind == "characters"}
     try:
         tokenizer = tasks.make_tokenizer(kind, tuple(plain.values()))
     except ValueError as error:
         raise ConfigError(f"config.tokenizer: {error}") from error
     shape = _policy_shape(config, tokenizer)
+    plain = plain if problems else {}
     prompted = {label: _with_prompts(config, label, task, tokenizer) for label, task in plain.items()}
     fitting = {label: _fitting_prompts(config, task, tokenizer) for label, task in prompted.items()}
     prompted, dropped = ({label: both[i] for label, both in fitting.items()} for i in (0, 1))
-    _check_reward(config, prompted)
+    if problems:
+        _check_reward(config, prompted)
     mesh = parallel.make_mesh(config.mesh)
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
     shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)

@@ -16,7 +16,7 @@ PATIENT = 120.0  # seconds within which a process does what it should, on a mach
 STEPS = 200
 # The reward is the length of the response, which a random policy can change from the first step on.
 TINY = {
-    "task.options.digits": 3,
+    "tasks.modsum.options.digits": 3,
     "policy.num_layers": 1,
     "policy.width": 16,
     "policy.num_heads": 2,

@@ -8,11 +8,11 @@ from tests.experiments.runs import command, error_of, run
 
 WRONG = {
     "an unknown key, with a proposal": ({"rollout__promts": 4}, r"no key 'promts'\. Did you mean \"prompts\""),
-    "an unknown key of the task": ({"task__options__digit": 4}, r"no key 'digit'\. Did you mean \"digits\""),
+    "an unknown key of the task": ({"tasks__modsum__options__digit": 4}, r"no key 'digit'\. Did you mean \"digits\""),
     "a word for a number": ({"rollout__prompts": "many"}, r"config\.rollout\.prompts=many"),
     "a fraction for a number": ({"rollout__prompts": 2.5}, r"config\.rollout\.prompts=2\.5"),
     "an unknown choice": ({"policy__dtype": "float16"}, r"config\.policy\.dtype must be one of 'float32', 'bfloat16'"),
-    "an unknown task": ({"task__name": "sums"}, r"config\.task: unknown task 'sums'"),
+    "an unknown task": ({"tasks__modsum__name": "sums"}, r"config\.tasks\.modsum: unknown task 'sums'"),
     "an unknown reward": (
         {"reward": "(('sorce',1.0),)"},
         r"config\.reward: there is no term 'sorce'.*: score,.*format",
