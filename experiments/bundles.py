@@ -21,10 +21,10 @@ CHIPS = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "tpu7x": "tpu7x
 # Kernel -> the name that its program has in the compiler's output.
 KERNELS = {
     "ours": "flash_forward",
-    "ours_backward": "flash_(query|key_value)_gradients?",
+    "ours_backward": ".*(?:flash_query_gradient|flash_key_value_gradients).*",
     "splash": "splash_mha_fwd.*",
     "splash_wide": "splash_mha_fwd.*",
-    "splash_backward": "splash_mha_dkv.*",
+    "splash_backward": ".*splash_mha_dkv.*",
 }
 TIME, HEADS, KV, DIM = 4096, 8, 2, 128
 

@@ -2,16 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from rlvr_jax.kernels.online_softmax import MASKED_SCORE
-from rlvr_jax.kernels.schedule import Schedule, visible
+from rlvr_jax.kernels.schedule import KEY_POSITION, KEY_SEGMENT, NOBODY, QUERY_SEGMENT, Schedule, visible
 
 
 def masked_attention(
     query: Float[Array, "batch queries heads dim"],
-    keys: Float[Array, "batch time kv dim"],
-    values: Float[Array, "batch time kv dim"],
+    keys: Float[Array, "batch keys kv dim"],
+    values: Float[Array, "batch keys kv dim"],
     schedule: Schedule,
     *,
     scale: float = 1.0,
@@ -22,24 +23,30 @@ def masked_attention(
 
     Args:
       query: the queries at places `start` and on of the rows.
-      keys, values: of the whole rows; head h reads head h // (heads // kv) of them.
+      keys, values: of the rows up to the last query at least; head h reads head h // (heads // kv) of them.
       schedule: its ids are used, its steps are not.
       scale: of the scores.
       soft_cap: scores become soft_cap * tanh(scores / soft_cap).
 
     Source: Vaswani et al. 2017 (arXiv:1706.03762), eq. 1.
     """
-    batch, queries, heads, dim = query.shape
-    key_ids = [schedule.ids[:, row, None, : keys.shape[1]] for row in (0, 1)]
-    query_ids = [jax.lax.dynamic_slice_in_dim(schedule.ids[:, row], start, queries, 1)[..., None] for row in (2, 3, 4)]
-    places = start + jnp.arange(queries)[:, None], jnp.arange(keys.shape[1])
-    mask = visible(query_ids, key_ids, *places, tree=True, window=True)[:, None, None]
-    query = query.reshape(batch, queries, keys.shape[2], -1, dim)
-    scores = jnp.einsum("btkgd,bskd->bkgts", query, keys, preferred_element_type=jnp.float32) * scale
+    (batch, queries, _, dim), (_, time, kv, _) = query.shape, keys.shape
+    keys, values = keys.transpose(0, 2, 1, 3), values.transpose(0, 2, 1, 3)
+    rows = query.reshape(batch, queries, kv, -1, dim).transpose(0, 2, 1, 3, 4).reshape(batch, kv, -1, dim)
+    key_ids = [schedule.ids[:, row, None, :time] for row in (KEY_SEGMENT, KEY_POSITION)]
+    own_ids = jax.lax.dynamic_slice_in_dim(schedule.ids, start, queries, axis=2)
+    query_ids = [own_ids[:, QUERY_SEGMENT + i, :, None] for i in range(3)]
+    places = start + np.arange(queries)[:, None], np.arange(time)
+    mask = visible(query_ids, key_ids, *places, tree=schedule.tree, window=schedule.window is not None)
+
+    scores = jnp.einsum("bkrd,bksd->bkrs", rows, keys, preferred_element_type=jnp.float32)
+    scores = scores if scale == 1.0 else scores * scale
     scores = scores if soft_cap is None else soft_cap * jnp.tanh(scores / soft_cap)
-    weights = jnp.where(mask, jax.nn.softmax(jnp.where(mask, scores, MASKED_SCORE), axis=-1), 0).astype(values.dtype)
-    output = jnp.einsum("bkgts,bskd->btkgd", weights, values, preferred_element_type=jnp.float32)
-    return output.reshape(batch, queries, heads, dim).astype(query.dtype)
+    scores = jnp.where(mask[:, None, :, None], scores.reshape(batch, kv, queries, -1, time), MASKED_SCORE)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype).reshape(batch, kv, -1, time)
+    output = jnp.einsum("bkrs,bksd->bkrd", weights, values, preferred_element_type=jnp.float32)
+    output = output.reshape(batch, kv, queries, -1, dim).transpose(0, 2, 1, 3, 4).reshape(query.shape)
+    return jnp.where(query_ids[0][..., None] == NOBODY, 0, output).astype(query.dtype)
 
 
 def chunked_attention(
@@ -50,21 +57,35 @@ def chunked_attention(
     *,
     scale: float = 1.0,
     soft_cap: float | None = None,
-    chunk: int = 512,
+    chunk: int = 256,
 ) -> Float[Array, "batch time heads dim"]:
-    """`masked_attention` over `chunk` queries at a time, forward and backward: memory is linear in time."""
-    time = query.shape[1]
-    if time <= chunk:
-        return masked_attention(query, keys, values, schedule, scale=scale, soft_cap=soft_cap)
+    """`masked_attention` over some queries at a time, forward and backward: memory is linear in time.
 
-    @jax.checkpoint
-    def attend(start):
-        rows = jax.lax.dynamic_slice_in_dim(query, start, chunk, 1)
-        return masked_attention(rows, keys, values, schedule, scale=scale, soft_cap=soft_cap, start=start)
+    The row is cut into up to four stretches, each of which reads the keys up to its own end only.
 
-    # The last chunk overlaps the one before it where the length is not a multiple.
-    starts = [*range(0, time - chunk, chunk), time - chunk]
-    outputs = jax.lax.map(attend, jnp.asarray(starts))
-    overlap = starts[-2] + chunk - starts[-1]
-    whole = jnp.moveaxis(outputs[:-1], 0, 1).reshape(query.shape[0], -1, *query.shape[2:])
-    return jnp.concatenate([whole, outputs[-1][:, overlap:]], axis=1)
+    Args:
+      chunk: queries at a time, at most.
+    """
+    batch, time = query.shape[:2]
+    stretches = min(4, -(-time // chunk))
+    pieces = -(-time // (stretches * chunk))
+    size = -(-time // (stretches * pieces))  # queries of a piece
+    pad = [(0, 0), (0, stretches * pieces * size - time), (0, 0), (0, 0)]
+    tail = [(0, 0), (0, 0), pad[1]]  # ids of queries past the end: these read nothing
+    schedule = schedule.replace(ids=jnp.pad(schedule.ids[..., :time], tail, constant_values=NOBODY))
+    rows = jnp.pad(query, pad).reshape(batch, stretches, pieces, size, *query.shape[2:])
+
+    def stretch(number):
+        stop = min((number + 1) * pieces * size, time)
+        own = keys[:, :stop], values[:, :stop]
+
+        @jax.checkpoint
+        def attend(piece):
+            rows, start = piece
+            return masked_attention(rows, *own, schedule, scale=scale, soft_cap=soft_cap, start=start)
+
+        starts = (number * pieces + jnp.arange(pieces)) * size
+        outputs = jax.lax.map(attend, (jnp.moveaxis(rows[:, number], 1, 0), starts))
+        return jnp.moveaxis(outputs, 0, 1).reshape(batch, pieces * size, *query.shape[2:])
+
+    return jnp.concatenate([stretch(number) for number in range(stretches)], axis=1)[:, :time]
