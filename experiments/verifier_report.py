@@ -11,6 +11,8 @@ import contextlib
 import gzip
 import json
 import logging
+import os
+import resource
 import sys
 import time
 from collections import Counter
@@ -26,8 +28,8 @@ Judge = Callable[[str, str], float]  # (completion, reference) -> score
 
 SPEED_ITEMS = 100  # of MATH, half of them with the answer of another problem
 SPEED_ROUNDS = 3
-IN_TIME = 1.0  # seconds within which an attack must be judged
-_SYMBOLIC = (r"\boxed{\sum_{k=1}^{n} k}", r"\sum_{j=1}^{n} j")
+IN_TIME = 1.0  # seconds of processor time within which an attack must be judged
+GIVE_UP = 20  # seconds of processor time
 
 
 def rows(path: Path) -> list[Row]:
@@ -131,14 +133,21 @@ def speeds(judges: Sequence[Judge], items: Sequence[tuple[str, str]]) -> list[fl
 
 
 def attacks(judge: Judge, hostile: Sequence[Row]) -> tuple[int, int, float]:
-    """How many attacks get a score of 0; how many of those within `IN_TIME`; the longest time in seconds."""
+    """How many attacks get a score of 0; how many of those within `IN_TIME`; the longest processor time in seconds.
+
+    Each is judged in a child process, which the kernel ends after `GIVE_UP` seconds of processor time: not held, then.
+    """
     held, in_time, longest = 0, 0, 0.0
     for row in hostile:
-        start = time.monotonic()
-        score = judge(math_attack(row), row["gold"])
-        seconds = time.monotonic() - start
-        held += score == 0.0
-        in_time += score == 0.0 and seconds <= IN_TIME
+        completion, before = math_attack(row), os.times()
+        child = os.fork()
+        if child == 0:
+            resource.setrlimit(resource.RLIMIT_CPU, (GIVE_UP, GIVE_UP))
+            os._exit(0 if judge(completion, row["gold"]) == 0.0 else 1)
+        zero, after = os.waitpid(child, 0)[1] == 0, os.times()
+        seconds = after.children_user + after.children_system - before.children_user - before.children_system
+        held += zero
+        in_time += zero and seconds <= IN_TIME
         longest = max(longest, seconds)
     return held, in_time, longest
 
@@ -149,13 +158,13 @@ def math_section(data: Path) -> str:
     cases, hostile = math_cases(data), rows(data / "hostile" / "hostile_math.jsonl")
     solutions = rows(data / "verifier_outputs" / "gsm8k_openai_solutions.jsonl.gz")
     judges = {"`math`": ours, "`math`, last_number": ours_with_last_number, "math-verify": math_verify_directly}
-    ours(*_SYMBOLIC)  # its helper process is started once, and not by an attack
     rate = dict(zip(judges, speeds(list(judges.values()), speed_items(data)), strict=True))
     lines = []
     for name, judge in judges.items():
         print(f"{name} …", file=sys.stderr)  # math-verify needs minutes for the attacks
         groups = agreement(judge, cases)
         right = sum(judge(gsm8k_completion(row), row["gold"]) == row["expected"] for row in solutions)
+        print("attacks …", file=sys.stderr)
         held, in_time, longest = attacks(judge, hostile)
         lines.append(
             [
@@ -169,7 +178,7 @@ def math_section(data: Path) -> str:
             ]
         )
     header = ["verifier", "cases", "convention", "format", "f1", "model solutions", "answers/s (CPU)"]
-    return table([*header, "attacks held", f"in {IN_TIME:g} s", "slowest, s"], lines) + "\n\n" + math_gold(data)
+    return table([*header, "attacks held", f"in {IN_TIME:g} s", "slowest, s CPU"], lines) + "\n\n" + math_gold(data)
 
 
 def math_gold(data: Path) -> str:
