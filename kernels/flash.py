@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from rlvr_jax.kernels import flash_gpu, flash_tpu, flash_tpu_backward
@@ -112,7 +113,9 @@ def _attend(query, keys, values, schedule, options):
 
 def _attend_forward(query, keys, values, schedule, options):
     kernels = flash_tpu if options.platform == "tpu" else flash_gpu
-    output, log_sum = kernels.forward(query, keys, values, schedule, options.soft_cap, options.interpret)
+    results = kernels.forward(query, keys, values, schedule, options.soft_cap, options.interpret)
+    # By this name a rematerialisation policy can keep them, so that the forward kernel runs once.
+    output, log_sum = (checkpoint_name(x, "attention") for x in results)
     return output, (query, keys, values, schedule, output, log_sum)
 
 

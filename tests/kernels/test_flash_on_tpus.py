@@ -1,36 +1,52 @@
 """The TPU compiler, which needs no TPU, takes the kernels for every generation; blocks too large are refused."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlvr_jax.kernels.schedule import make_schedule
 from rlvr_jax.kernels.training import training_attention
 
 CHIPS = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "tpu7x": "tpu7x:2x2x1"}
-SMALL = {"block_q": 128, "block_k": 256}
+SMALL = {"block_q": 128, "block_k": 128}
 KERNELS = ("flash_forward", "flash_query_gradient", "flash_key_value_gradients")
 
 
-def compiled(chip, heads, kv, dim, *, dtype=jnp.bfloat16, time=1024, soft_cap=None, implementation="auto", **options):
-    """The program of forward and backward on one core of a chip."""
-    device = topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[chip]).devices[0]
-    mesh = Mesh(np.array([device]), ("x",))
+@pytest.fixture(autouse=True, scope="module")
+def no_cache():
+    """A cached program of a chip that isn't here can't be read again."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
+
+
+def compiled(chip, heads, kv, dim, *, devices=1, dtype=jnp.bfloat16, time=1024, soft_cap=None, saved=None, **options):
+    """The program of forward and backward. Four devices hold two halves of the batch by two of the heads; the backward
+    pass finds only what is called `saved`, None: everything."""
+    topology = topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[chip]).devices
+    mesh = Mesh(np.array(topology[:devices]).reshape(-1, 1, 2 if devices == 4 else 1), ("data", "fsdp", "tensor"))
+    partition = PartitionSpec(("data", "fsdp"), None, "tensor")
+    implementation = options.pop("implementation", "auto")
 
     def array(*shape, dtype=dtype):
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, PartitionSpec()))
+        sharding = NamedSharding(mesh, PartitionSpec(*partition[: len(shape)]) if len(shape) == 4 else PartitionSpec())
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     def gradients(*arguments):
         schedule = make_schedule(*arguments[3:], group=heads // kv, **options)
-
-        def loss(*vectors):
-            output = training_attention(*vectors, schedule, soft_cap=soft_cap, implementation=implementation)
-            return output.astype(jnp.float32).sum()
-
-        return jax.grad(loss, (0, 1, 2))(*arguments[:3])
+        attend = partial(training_attention, soft_cap=soft_cap, implementation=implementation, partition=partition)
+        loss = lambda *x: attend(*x, schedule).astype(jnp.float32).sum()  # noqa: E731
+        if saved is not None:
+            loss = jax.checkpoint(loss, policy=jax.checkpoint_policies.save_only_these_names(saved))
+        return jax.value_and_grad(loss, (0, 1, 2))(*arguments[:3])
 
     vectors = [array(2, time, h, dim) for h in (heads, kv, kv)]
     ids = [array(2, time, dtype=jnp.int32)] * (2 if implementation == "splash" else 3)
@@ -45,9 +61,8 @@ def test_the_kernels_compile_for_every_generation(chip):
         assert kernel in program
 
 
-@pytest.mark.parametrize("chip", ["v5e", "tpu7x"])
-def test_the_kernels_compile_with_the_default_blocks(chip):
-    program = compiled(chip, 4, 1, 128)
+def test_the_kernels_compile_with_the_default_blocks():
+    program = compiled("v5e", 4, 1, 128)
     for kernel in KERNELS:
         assert kernel in program
 
@@ -58,12 +73,19 @@ def test_the_kernels_compile_with_the_default_blocks(chip):
         {"heads": 2, "kv": 2, "dim": 64, "window": 300, "time": 1000},
         {"heads": 2, "kv": 1, "dim": 256, "soft_cap": 30.0},
         {"heads": 2, "kv": 1, "dim": 128, "dtype": jnp.float32},
+        {"heads": 4, "kv": 2, "dim": 128, "devices": 4},
     ],
 )
-def test_other_heads_windows_caps_and_float32_compile(options):
+def test_other_heads_windows_caps_float32_and_four_devices_compile(options):
     program = compiled("v6e", **options, **SMALL)
     for kernel in KERNELS:
         assert kernel in program
+
+
+@pytest.mark.parametrize(("saved", "runs"), [("attention", 1), ("nothing", 2)])
+def test_a_rematerialisation_policy_can_keep_the_results_of_the_forward_kernel(saved, runs):
+    program = compiled("v6e", 2, 2, 128, saved=saved, **SMALL).splitlines()
+    assert sum("custom-call(" in line and "flash_forward" in line for line in program) == runs
 
 
 def test_splash_attention_compiles_behind_the_same_call():

@@ -82,7 +82,7 @@ def test_what_an_implementation_cannot_do_is_refused_by_name(inputs, options, me
 
 
 def test_chunks_of_queries_need_far_less_memory_than_all_scores_at_once():
-    time = 8192
+    time = 2048
     vectors = [jax.ShapeDtypeStruct((1, time, 1, 8), jnp.float32)] * 3
     schedule = jax.eval_shape(make_schedule, jax.ShapeDtypeStruct((1, time), jnp.int32))
 
