@@ -1,5 +1,6 @@
 """Between Hugging Face's config.json and the policy's shape, for each family of models that the one decoder covers."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -79,7 +80,7 @@ def policy_config(raw: Mapping[str, Any], where: str = "config.json") -> PolicyC
         num_kv_heads=c.num_key_value_heads,
         head_dim=getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads,
         mlp_width=c.intermediate_size,
-        rope_theta=float(theta),
+        rope_theta=theta,
         rope_scaling=scaling,
         rope_pattern=rope_pattern,
         window_pattern=period(_windows(c, where)),
@@ -115,7 +116,7 @@ def _normalised(raw: Mapping[str, Any], where: str) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # here, because the import takes seconds
 
     try:
-        return CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
+        return CONFIG_MAPPING[raw["model_type"]].from_dict(copy.deepcopy(dict(raw)))  # it writes into nested ones
     except Exception as error:  # its checks raise many kinds
         raise CheckpointError(f"{where} is not a valid config: {type(error).__name__}: {error}") from error
 
@@ -158,7 +159,7 @@ def _rope(c: Any, where: str) -> tuple[float, RopeScaling, tuple[Literal["scaled
 def _rope_scaling(parameters: Mapping[str, Any], where: str) -> tuple[float, RopeScaling]:
     given = {key: value for key, value in parameters.items() if value is not None}
     given.pop("type", None)
-    theta, kind = given.pop("rope_theta"), given.pop("rope_type", "default")
+    theta, kind = float(given.pop("rope_theta")), given.pop("rope_type", "default")
     if kind not in _ROPE_TYPES:
         raise CheckpointError(f"{where}: rope_type {kind!r} is not supported; one of {', '.join(_ROPE_TYPES)} is")
     if given.pop("partial_rotary_factor", 1.0) != 1.0:
