@@ -1,6 +1,6 @@
 """From examples to trajectories: tokenize, sample on the device, decode."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,16 +10,18 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.continuous import Response, make_generate
 from rlvr_jax.rollout.sampler import FINISH_REASONS, Samples, SamplingConfig, sample
-from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.rollout.trajectory import RolloutStats, Trajectory
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.tasks.tokenizers import decode, encode_batch
 
 Rollout = Callable[..., list[Trajectory]]
+Stream = Callable[..., Iterator[tuple[list[Trajectory], RolloutStats]]]
 
 
 def pad_prompts(
-    prompts: Sequence[Sequence[int]], length: int, pad_token: int
+    prompts: Sequence[Sequence[int] | Int[np.ndarray, "_length"]], length: int, pad_token: int
 ) -> tuple[Int[np.ndarray, "prompts length"], Bool[np.ndarray, "prompts length"]]:
     """Left-padded prompts, and True on their real tokens.
 
@@ -46,60 +48,130 @@ def make_rollout(
     param_shardings: Any,
     batch_sharding: jax.sharding.NamedSharding,
 ) -> Rollout:
-    """A function `(params, examples, key, temperature=1.0) -> trajectories`, compiled once at its first call.
+    """A function `(params, examples, key, temperature=1.0, budgets=None) -> trajectories`: `make_stream`, in order."""
+    stream = make_stream(config, sampling, tokenizer, prompt_length, batch_size, param_shardings, batch_sharding)
 
-    The samples of one example follow each other, `sampling.group_size` of them. Sample `i` of a call draws from the
-    random stream `fold_in(key, i)`. Any number of examples goes, in device batches of `batch_size`.
-    """
-    everywhere = jax.sharding.NamedSharding(batch_sharding.mesh, jax.sharding.PartitionSpec())
-    sample_batch = jax.jit(
-        partial(sample, config, sampling),
-        in_shardings=(param_shardings, batch_sharding, batch_sharding, batch_sharding, everywhere, everywhere),
-        out_shardings=batch_sharding,
-    )
-
-    def rollout(params: Any, examples: Sequence[Example], key: jax.Array, temperature: float = 1.0) -> list[Trajectory]:
-        if not examples:
-            return []
-        prompts = encode_batch(tokenizer, [example.prompt for example in examples])
-        tokens, mask = pad_prompts(prompts, prompt_length, sampling.pad_token)
-        group, parts = sampling.group_size, []
-        for start in range(0, len(examples), batch_size):
-            # The last batch is filled up with copies of its first prompt, whose samples are dropped.
-            rows = np.arange(start, start + batch_size)
-            rows = np.where(rows < len(examples), rows, start)
-            sample_ids = np.arange(start * group, (start + batch_size) * group, dtype=np.int32)
-            parts.append(sample_batch(params, tokens[rows], mask[rows], sample_ids, key, jnp.float32(temperature)))
-        samples = jax.tree.map(lambda *x: np.concatenate(x)[: len(examples) * group], *jax.device_get(parts))
-        return _trajectories(examples, prompts, samples, group, tokenizer)
+    def rollout(
+        params: Any, examples: Sequence[Example], key: jax.Array, temperature: float = 1.0, budgets: Any = None
+    ) -> list[Trajectory]:
+        parts = stream(params, examples, key, temperature, budgets)
+        return sorted((trajectory for part, _ in parts for trajectory in part), key=lambda t: t.sample)
 
     return rollout
 
 
+def make_stream(
+    config: PolicyConfig,
+    sampling: SamplingConfig,
+    tokenizer: Any,
+    prompt_length: int,
+    batch_size: int,
+    param_shardings: Any,
+    batch_sharding: jax.sharding.NamedSharding,
+) -> Stream:
+    """A generator function `(params, examples, key, temperature=1.0, budgets=None)` that hands out what has ended.
+
+    Sample `i` of a call is one of `sampling.group_size` of example `i // group_size`; it draws from the random stream
+    `fold_in(key, i)` and has at most `budgets[i]` tokens, by default `sampling.max_response_length`. Each item is
+    (trajectories, in the order in which they ended; the `RolloutStats` so far), and each sample is in exactly one.
+    The device goes on while the caller has an item. Any number of examples goes: with `sampling.slots` over so many
+    slots (`continuous.py`), otherwise in batches of `batch_size` prompts (`sampler.py`). Compiled at the first call.
+
+    Raises:
+      ValueError: the numbers in `sampling` don't go together; by a call, a prompt is empty or too long.
+    """
+    if sampling.slots:
+        generate = make_generate(config, sampling, prompt_length, param_shardings, batch_sharding)
+    else:
+        generate = _make_batches(config, sampling, prompt_length, batch_size, param_shardings, batch_sharding)
+
+    def stream(
+        params: Any, examples: Sequence[Example], key: jax.Array, temperature: float = 1.0, budgets: Any = None
+    ) -> Iterator[tuple[list[Trajectory], RolloutStats]]:
+        if not examples:
+            return
+        prompts = encode_batch(tokenizer, [example.prompt for example in examples])
+        pad_prompts(prompts, prompt_length, sampling.pad_token)  # for its errors
+        prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
+        for responses, stats in generate(params, prompts, key, temperature, budgets):
+            yield _trajectories(examples, prompts, responses, sampling.group_size, tokenizer), stats
+
+    return stream
+
+
+def _make_batches(config, sampling, prompt_length, batch_size, param_shardings, batch_sharding):
+    """What `continuous.make_generate` makes, without slots: whole batches, each until its longest sample has ended."""
+    everywhere = jax.sharding.NamedSharding(batch_sharding.mesh, jax.sharding.PartitionSpec())
+    sample_batch = jax.jit(
+        partial(sample, config, sampling),
+        in_shardings=(param_shardings, *[batch_sharding] * 3, *[everywhere] * 2, batch_sharding),
+        out_shardings=batch_sharding,
+    )
+
+    def generate(params, prompts, key, temperature, budgets):
+        tokens, mask = pad_prompts(prompts, prompt_length, sampling.pad_token)
+        group, parts = sampling.group_size, []
+        total = len(prompts) * group
+        if budgets is None:
+            budgets = np.full(total, sampling.max_response_length)
+        for start in range(0, len(prompts), batch_size):
+            # The last batch is filled up with copies of its first prompt, whose samples are dropped.
+            rows = np.arange(start, start + batch_size)
+            rows = np.where(rows < len(prompts), rows, start)
+            sample_ids = np.arange(start * group, (start + batch_size) * group, dtype=np.int32)
+            limits = np.asarray(budgets, np.int32)[np.where(sample_ids < total, sample_ids, start * group)]
+            # All batches are the device's before the host waits for the first.
+            parts.append(
+                sample_batch(params, tokens[rows], mask[rows], sample_ids, key, jnp.float32(temperature), limits)
+            )
+        stats = RolloutStats()
+        for batch, samples in enumerate(parts):
+            first = batch * batch_size * group
+            samples = jax.device_get(samples)
+            steps, real = int(samples.lengths.max()), slice(0, total - first)
+            stats = RolloutStats(
+                steps=stats.steps + steps,
+                slot_steps=stats.slot_steps + steps * len(samples.lengths),
+                active_slot_steps=stats.active_slot_steps + int(samples.lengths[real].sum()),
+                prefill_tokens=stats.prefill_tokens + int(mask[batch * batch_size :][:batch_size].sum()),
+            )
+            yield _responses(jax.tree.map(lambda x: x[real], samples), first), stats  # noqa: B023
+
+    return generate
+
+
+def _responses(samples: Samples, first: int) -> list[Response]:
+    return [
+        Response(
+            sample=first + i,
+            tokens=samples.tokens[i, :length],
+            sampling_logprobs=samples.sampling_logprobs[i, :length],
+            policy_logprobs=samples.policy_logprobs[i, :length],
+            finish_reason=FINISH_REASONS[int(samples.finish[i])],
+        )
+        for i, length in enumerate(samples.lengths)
+    ]
+
+
 def _trajectories(
     examples: Sequence[Example],
-    prompts: Sequence[Sequence[int]],
-    samples: Samples,
+    prompts: Sequence[Int[np.ndarray, "_length"]],
+    responses: Sequence[Response],
     group: int,
     tokenizer: Any,
 ) -> list[Trajectory]:
-    responses = [tokens[:length] for tokens, length in zip(samples.tokens, samples.lengths, strict=True)]
-    reasons = [FINISH_REASONS[int(finish)] for finish in samples.finish]
-    spoken = [  # without the stop token
-        tokens[: len(tokens) - (reason == "stop")].tolist() for tokens, reason in zip(responses, reasons, strict=True)
-    ]
-    prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
+    spoken = [r.tokens[: len(r.tokens) - (r.finish_reason == "stop")].tolist() for r in responses]  # no stop token
     return [
         Trajectory(
-            example=examples[i // group],
-            sample=i,
-            prompt=prompts[i // group],
-            tokens=tokens,
-            action_mask=np.ones(len(tokens), bool),
-            sampling_logprobs=samples.sampling_logprobs[i, : len(tokens)],
-            policy_logprobs=samples.policy_logprobs[i, : len(tokens)],
-            finish_reason=reasons[i],
+            example=examples[r.sample // group],
+            sample=r.sample,
+            prompt=prompts[r.sample // group],
+            tokens=r.tokens,
+            action_mask=np.ones(len(r.tokens), bool),
+            sampling_logprobs=r.sampling_logprobs,
+            policy_logprobs=r.policy_logprobs,
+            finish_reason=r.finish_reason,
             text=text,
         )
-        for i, (tokens, text) in enumerate(zip(responses, decode(tokenizer, spoken), strict=True))
+        for r, text in zip(responses, decode(tokenizer, spoken), strict=True)
     ]

@@ -32,6 +32,10 @@ class SamplingConfig:
       pad_token: id that fills the places after a response.
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
       policy_temperature: temperature of the distribution whose log-probs are reported as the policy's.
+      slots: sequences that decode at a time, with a free slot refilled while the others go on (`slots.py`,
+        `continuous.py`); 0 decodes a whole batch at a time, until its longest response has ended (`sample`).
+      chunk: with slots, tokens that each slot decodes between two visits of the host.
+      prefill_chunk: with slots, prompt tokens of one sequence that are computed at a time, at most.
     """
 
     group_size: int
@@ -41,6 +45,9 @@ class SamplingConfig:
     top_k: int = 0
     top_p: float = 1.0
     policy_temperature: float = 1.0
+    slots: int = 0
+    chunk: int = 16
+    prefill_chunk: int = 256
 
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
@@ -70,6 +77,36 @@ def prompt_positions(
     return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask.astype(jnp.int32)
 
 
+def prepare(config: PolicyConfig, params: Params) -> Params:
+    """The parameters as decoding reads them: layer by layer, and cast to the type they are computed in.
+
+    Decoding reads every weight for every token, so neither the slicing nor the cast may stay in its loop. `forward`
+    would cast the same leaves before using them; the last norm it takes as it is.
+    """
+    cast = jax.tree.map(lambda x: x.astype(config.dtype), {k: v for k, v in params.items() if k != "norm"})
+    return policy.unstack(params | cast)
+
+
+def draw_next(
+    sampling: SamplingConfig,
+    sample_keys: Key[Array, "batch"],
+    index: Int[Array, "*batch"],
+    logits: Float[Array, "batch vocab"],
+    temperature: Float[Array, ""],
+) -> tuple[Int[Array, "batch"], Float[Array, "batch"], Float[Array, "batch"], Bool[Array, "batch"]]:
+    """Token number `index` of each sample, its log-probs under sampler and policy, and whether it is a stop token."""
+    keys = jax.vmap(jax.random.fold_in)(sample_keys, jnp.broadcast_to(index, sample_keys.shape))
+    drawn = draw_token(keys, logits, temperature, sampling.top_k, sampling.top_p, sampling.policy_temperature)
+    return *drawn, jnp.isin(drawn[0], jnp.asarray(sampling.stop_tokens, jnp.int32))
+
+
+def finish_of(
+    stops: Bool[Array, "batch"], lengths: Int[Array, "*batch"], budgets: Int[Array, "batch"]
+) -> Int[Array, "batch"]:
+    """The key of `FINISH_REASONS` of responses whose last token is or is no stop token; 0 if they go on."""
+    return jnp.where(stops, _STOP, jnp.where(lengths >= budgets, _LENGTH, 0)).astype(jnp.int32)
+
+
 def sample(
     config: PolicyConfig,
     sampling: SamplingConfig,
@@ -79,6 +116,7 @@ def sample(
     sample_ids: Int[Array, "samples"],
     key: Key[Array, ""],
     temperature: Float[Array, ""],
+    budgets: Int[Array, "samples"] | None = None,
 ) -> Samples:
     """Samples `group_size` responses to each prompt; meant to be jitted with the first two arguments static.
 
@@ -92,18 +130,17 @@ def sample(
         `i // group_size`.
       key: the root of the random streams.
       temperature: of the sampling distribution; 0 is greedy.
+      budgets: tokens that each sample may have, from 1 to `max_response_length`; None is the latter for all.
     """
-    params = policy.unstack(params)
+    params = prepare(config, params)
     (num_prompts, prompt_length), group, length = prompts.shape, sampling.group_size, sampling.max_response_length
     num_samples = num_prompts * group
     sample_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_ids)
+    if budgets is None:
+        budgets = jnp.full(num_samples, length, jnp.int32)
 
     def draw(t, logits):
-        keys = jax.vmap(jax.random.fold_in, (0, None))(sample_keys, t)
-        return draw_token(keys, logits, temperature, sampling.top_k, sampling.top_p, sampling.policy_temperature)
-
-    def is_stop(tokens):
-        return jnp.isin(tokens, jnp.asarray(sampling.stop_tokens, jnp.int32))
+        return draw_next(sampling, sample_keys, t, logits, temperature)
 
     # Prefill: each prompt once.
     positions, segment_ids = prompt_positions(prompt_mask)
@@ -112,14 +149,14 @@ def sample(
     logits = jnp.repeat(policy.head_logits(config, params, hidden[:, -1]), group, axis=0)
     prompt_lengths = jnp.repeat(jnp.sum(prompt_mask, axis=1), group)
 
-    first, first_sampling_logprob, first_policy_logprob = draw(0, logits)
+    first, first_sampling_logprob, first_policy_logprob, stops = draw(jnp.int32(0), logits)
     column = lambda x: jnp.zeros((num_samples, length), x.dtype).at[:, 0].set(x)  # noqa: E731
     samples = Samples(
         tokens=jnp.full((num_samples, length), sampling.pad_token, jnp.int32).at[:, 0].set(first),
         sampling_logprobs=column(first_sampling_logprob),
         policy_logprobs=column(first_policy_logprob),
         lengths=jnp.ones(num_samples, jnp.int32),
-        finish=jnp.where(is_stop(first), _STOP, 0).astype(jnp.int32),
+        finish=finish_of(stops, jnp.int32(1), budgets),
     )
     own = policy.empty_key_values(config, params, num_samples, max(length - 1, 1))
 
@@ -134,7 +171,7 @@ def sample(
         cache = Cache(own, filled.own)
         hidden, cache = policy.forward(config, params, last[:, None], positions, jnp.ones_like(positions), cache)
         logits = policy.head_logits(config, params, hidden[:, 0])
-        token, sampling_logprob, policy_logprob = draw(t, logits)
+        token, sampling_logprob, policy_logprob, stops = draw(t, logits)
         token = jnp.where(active, token, sampling.pad_token)
 
         def write(x, new):
@@ -145,9 +182,8 @@ def sample(
             sampling_logprobs=write(samples.sampling_logprobs, sampling_logprob),
             policy_logprobs=write(samples.policy_logprobs, policy_logprob),
             lengths=samples.lengths + active,
-            finish=jnp.where(active & is_stop(token), _STOP, samples.finish),
+            finish=jnp.where(active, finish_of(stops, t + 1, budgets), samples.finish),
         )
         return t + 1, token, cache.own, samples
 
-    *_, samples = jax.lax.while_loop(unfinished, decode, (jnp.int32(1), first, own, samples))
-    return samples.replace(finish=jnp.where(samples.finish == 0, _LENGTH, samples.finish))
+    return jax.lax.while_loop(unfinished, decode, (jnp.int32(1), first, own, samples))[-1]

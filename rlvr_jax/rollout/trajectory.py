@@ -1,4 +1,4 @@
-"""The record of one sampled response, on the host."""
+"""The records of a rollout, on the host: one sampled response, and how busy the device was."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -36,3 +36,25 @@ class Trajectory:
     policy_logprobs: Float[np.ndarray, "time"]
     finish_reason: FinishReason
     text: str
+
+
+@dataclass(frozen=True)
+class RolloutStats:
+    """What a rollout has cost so far.
+
+    Attributes:
+      steps: of the decoding loop; each gives every active slot a token.
+      slot_steps: steps times slots, a batch row being a slot, too.
+      active_slot_steps: those that gave a token of a response.
+      prefill_tokens: prompt tokens computed.
+    """
+
+    steps: int = 0
+    slot_steps: int = 0
+    active_slot_steps: int = 0
+    prefill_tokens: int = 0
+
+    @property
+    def occupancy(self) -> float:
+        """The fraction of slot-steps that were active; 0 before the first."""
+        return self.active_slot_steps / max(self.slot_steps, 1)

@@ -1,0 +1,271 @@
+"""Slots: sequences that decode side by side, each replaced by the next one when it ends. All of it on the device.
+
+A slot is a row of one cache. Every step writes the newest token of all slots into the same column and moves on, from
+the last column back to the first: a ring. What a token may read follows from positions and segment ids alone, so a
+column means nothing, slots of any age share it, and a write is one contiguous update in place. A sequence survives as
+long as the ring is wider than the sequence is long.
+
+Outside the ring a sequence's keys and values are a *row*: its newest token in the last column, no gap, nothing before
+its first token. Three functions do all that happens to sequences between chunks of decoding:
+
+    append  computes tokens behind those a row already holds: a prompt, a further piece of it, or what a tool said
+    put     copies rows into slots, from where they go on decoding
+    take    copies slots out into rows
+
+A row holds the keys and values of all tokens of its sequence but the last one, which is the slot's `last`: the step
+that draws the next token computes them. So a prompt is appended without its last token, and the observation that
+follows a turn is appended as the turn's last token and all of the observation but its last.
+"""
+
+from collections.abc import Callable
+from typing import Any, no_type_check
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from rlvr_jax import policy
+from rlvr_jax.policy import Cache, KeyValues, Params, PolicyConfig
+from rlvr_jax.rollout.sampler import SamplingConfig, draw_next, finish_of
+
+
+@no_type_check  # as a pytree it may hold shapes or shardings, too
+@struct.dataclass
+class Tail:
+    """What a sequence needs besides its keys and values to go on.
+
+    Attributes:
+      last: its newest token, whose keys and values are still to be computed.
+      sample: the id that names its random stream.
+      drawn: how many tokens it has drawn from that stream.
+      budget: how many it may draw, at least one more than `drawn`.
+    """
+
+    last: Int[Array, "slots"]
+    sample: Int[Array, "slots"]
+    drawn: Int[Array, "slots"]
+    budget: Int[Array, "slots"]
+
+
+@no_type_check
+@struct.dataclass
+class Slots:
+    """The state of the decoding loop.
+
+    Attributes:
+      cache: the ring; `cache.size` is the column that the next step writes.
+      position: of each slot's last token within its sequence.
+      active: False in a slot whose sequence has ended, or that never had one.
+      tail: see `Tail`.
+    """
+
+    cache: KeyValues
+    position: Int[Array, "slots"]
+    active: Bool[Array, "slots"]
+    tail: Tail
+
+
+@no_type_check
+@struct.dataclass
+class Emitted:
+    """What a chunk of decoding gives to the host.
+
+    Attributes:
+      tokens, sampling_logprobs, policy_logprobs: as in `sampler.Samples`; a slot's first `count` are real.
+      count: tokens that each slot has drawn in this chunk; a sequence that has ended draws none.
+      finish: a key of `FINISH_REASONS` if the slot's sequence has ended in this chunk, otherwise 0.
+      steps: how many steps the chunk took; fewer than asked for if every sequence has ended.
+    """
+
+    tokens: Int[Array, "slots chunk"]
+    sampling_logprobs: Float[Array, "slots chunk"]
+    policy_logprobs: Float[Array, "slots chunk"]
+    count: Int[Array, "slots"]
+    finish: Int[Array, "slots"]
+    steps: Int[Array, ""]
+
+
+def _arrays(rows: KeyValues) -> tuple[Any, Array, Array]:
+    return rows.layers, rows.positions, rows.segment_ids
+
+
+def _columns(change: Callable[[Array, int], Array], rows: KeyValues) -> KeyValues:
+    """`change(array, axis)` of every array, where `axis` is the one that counts tokens."""
+    layers = tuple((change(keys, 3), change(values, 2)) for keys, values in rows.layers)
+    return KeyValues(layers, change(rows.positions, 1), change(rows.segment_ids, 1), jnp.zeros((), jnp.int32))
+
+
+def _fit(rows: KeyValues, width: int) -> KeyValues:
+    """The last `width` columns, with empty ones before them if there are fewer."""
+    surplus = rows.positions.shape[1] - width
+
+    def fit(x, axis):
+        if surplus >= 0:
+            return jax.lax.slice_in_dim(x, surplus, None, axis=axis)
+        return jnp.pad(x, [(-surplus * (i == axis), 0) for i in range(x.ndim)])
+
+    return _columns(fit, rows)
+
+
+def _held(rows: KeyValues) -> Int[Array, "rows"]:
+    """How many tokens each row holds."""
+    return jnp.sum(rows.segment_ids != 0, axis=1, dtype=jnp.int32)
+
+
+def empty_rows(config: PolicyConfig, params: Params, count: int, width: int) -> KeyValues:
+    """Rows without tokens, `width` columns wide; `params` from `sampler.prepare`."""
+    return policy.empty_key_values(config, params, count, width)
+
+
+def empty_slots(config: PolicyConfig, params: Params, count: int, width: int) -> Slots:
+    """Slots without sequences and a ring of `width` columns; `params` from `sampler.prepare`."""
+    zeros = jnp.zeros(count, jnp.int32)
+    tail = Tail(zeros, zeros, zeros, zeros)
+    return Slots(empty_rows(config, params, count, width), zeros, zeros.astype(bool), tail)
+
+
+def append(
+    config: PolicyConfig,
+    params: Params,
+    rows: KeyValues,
+    tokens: Int[Array, "rows time"],
+    counts: Int[Array, "rows"],
+) -> KeyValues:
+    """The rows with the first `counts` of `tokens` behind what they hold.
+
+    A row must be wide enough for all its tokens: the oldest would be lost. Any number of tokens may be appended, in
+    pieces of any size; the result is the same up to rounding.
+    """
+    width, time = rows.positions.shape[1], tokens.shape[1]
+    places = jnp.arange(time, dtype=jnp.int32)
+    positions = _held(rows)[:, None] + places
+    segment_ids = (places < counts[:, None]).astype(jnp.int32)
+    room = _columns(lambda x, axis: jnp.pad(x, [(0, time * (i == axis)) for i in range(x.ndim)]), rows)
+    cache = Cache(room.replace(size=jnp.int32(width)))
+    own = policy.forward(config, params, tokens, positions, segment_ids, cache)[1].own
+
+    def last_columns(x, axis):  # those that end with the row's last real token
+        return jax.vmap(lambda x, start: jax.lax.dynamic_slice_in_dim(x, start, width, axis - 1))(x, counts)
+
+    return _columns(last_columns, own)
+
+
+def put(
+    slots: Slots,
+    rows: KeyValues,
+    count: Int[Array, ""],
+    source: Int[Array, "n"],
+    target: Int[Array, "n"],
+    tail: Tail,
+) -> Slots:
+    """The slots with sequence `i < count` copied from row `source[i]` into slot `target[i]`, ready to decode.
+
+    Args:
+      slots: whose ring is wider than the rows are full.
+      rows: left as they are: a prompt's row serves all samples of its group.
+      count: how many sequences; what stands behind them in the other arguments is ignored.
+      source, target: rows and slots; no slot twice.
+      tail: of each sequence.
+    """
+    cache, held = slots.cache, _held(rows)
+    shift = cache.size
+    turned = _arrays(_columns(lambda x, axis: jnp.roll(x, shift, axis), _fit(rows, cache.positions.shape[1])))
+
+    def copy(i, ring):
+        def copy_row(pool, rows):
+            row = jax.lax.dynamic_index_in_dim(rows, source[i])
+            return jax.lax.dynamic_update_slice_in_dim(pool, row, target[i], axis=0)
+
+        return jax.tree.map(copy_row, ring, turned)
+
+    # A loop, because its length is how many sequences there are: usually few.
+    layers, positions, segment_ids = jax.lax.fori_loop(0, count, copy, _arrays(cache))
+    number = slots.position.shape[0]
+    where = jnp.where(jnp.arange(source.shape[0]) < count, target, number)  # others fall out of bounds
+    write = lambda x, new: x.at[where].set(new, mode="drop")  # noqa: E731
+    return Slots(
+        cache=KeyValues(layers, positions, segment_ids, cache.size),
+        position=write(slots.position, held[source]),
+        active=write(slots.active, jnp.ones(source.shape[0], bool)),
+        tail=jax.tree.map(write, slots.tail, tail),
+    )
+
+
+def take(slots: Slots, indices: Int[Array, "n"]) -> KeyValues:
+    """Copies of these slots' sequences as rows, as wide as the ring.
+
+    A sequence that has ended is whole as long as the ring has been at least as wide as the sequence together with the
+    steps made since: take it before the next chunk of decoding.
+    """
+    cache = slots.cache
+    layers, positions, segment_ids = jax.tree.map(lambda x: x[indices], _arrays(cache))
+    newest_first = jnp.roll(segment_ids, -cache.size, axis=1)[:, ::-1] != 0
+    gap = jnp.argmax(newest_first, axis=1)  # columns that others have written since the sequence ended
+    shift = gap - cache.size
+    rows = KeyValues(layers, positions, segment_ids, cache.size)
+    return _columns(lambda x, axis: jax.vmap(lambda x, n: jnp.roll(x, n, axis - 1))(x, shift), rows)
+
+
+def resize(slots: Slots, width: int) -> Slots:
+    """The slots with a ring of another width, of which their longest sequence must leave room for a further chunk."""
+    cache = slots.cache
+    rows = _columns(lambda x, axis: jnp.roll(x, -cache.size, axis), cache)
+    return slots.replace(cache=_fit(rows, width))
+
+
+def decode(
+    config: PolicyConfig,
+    sampling: SamplingConfig,
+    params: Params,
+    slots: Slots,
+    key: Key[Array, ""],
+    temperature: Float[Array, ""],
+) -> tuple[Slots, Emitted]:
+    """Up to `sampling.chunk` further tokens of every active slot; fewer steps if all have ended.
+
+    Args:
+      config: the policy's shape.
+      sampling: see `SamplingConfig`.
+      params: from `sampler.prepare`.
+      slots: whose longest active sequence leaves room for the chunk in the ring.
+      key: the root of the random streams.
+      temperature: of the sampling distribution; 0 is greedy.
+    """
+    count, width = slots.cache.positions.shape
+    sample_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, slots.tail.sample)
+    floats = jnp.zeros((count, sampling.chunk), jnp.float32)
+    zeros = jnp.zeros(count, jnp.int32)
+    out = Emitted(floats.astype(jnp.int32), floats, floats, zeros, zeros, jnp.int32(0))
+
+    def unfinished(state):
+        slots, out = state
+        return (out.steps < sampling.chunk) & jnp.any(slots.active)
+
+    def step(state):
+        slots, out = state
+        active, tail = slots.active, slots.tail
+        inputs = (tail.last, slots.position, active.astype(jnp.int32))
+        hidden, cache = policy.forward(config, params, *(x[:, None] for x in inputs), Cache(slots.cache))
+        logits = policy.head_logits(config, params, hidden[:, 0])
+        token, *logprobs, stops = draw_next(sampling, sample_keys, tail.drawn, logits, temperature)
+        drawn = tail.drawn + active
+        finish = jnp.where(active, finish_of(stops, drawn, tail.budget), 0)
+
+        def write(x, new):
+            return jax.lax.dynamic_update_slice_in_dim(x, jnp.where(active, new, 0)[:, None], out.steps, axis=1)
+
+        names = ("tokens", "sampling_logprobs", "policy_logprobs")
+        columns = {name: write(getattr(out, name), x) for name, x in zip(names, (token, *logprobs), strict=True)}
+        slots = Slots(
+            cache=cache.own.replace(size=cache.own.size % width),
+            position=slots.position + active,
+            active=active & (finish == 0),
+            tail=tail.replace(last=jnp.where(active, token, tail.last), drawn=drawn),
+        )
+        out = out.replace(
+            **columns, count=out.count + active, finish=jnp.where(active, finish, out.finish), steps=out.steps + 1
+        )
+        return slots, out
+
+    return jax.lax.while_loop(unfinished, step, (slots, out))
