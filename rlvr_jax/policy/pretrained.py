@@ -166,13 +166,13 @@ def load_params(folder: Path, config: PolicyConfig, shardings: Any = None) -> Pa
     previous = None
     for entry, piece in _pieces(jobs):
         i = paths[entry.path]
+        jax.block_until_ready(previous)  # or reading would run ahead of the devices, and fill the memory
         if entry.layer is not None:
             leaves[i] = _place(leaves[i], piece, entry.layer, leaf_shardings[i])
         elif piece.dtype == config.param_dtype:
             leaves[i] = piece
         else:
             leaves[i] = jax.jit(lambda x: x.astype(config.param_dtype), out_shardings=leaf_shardings[i])(piece)
-        jax.block_until_ready(previous)  # or reading would run ahead of the devices, and fill the memory
         previous = leaves[i]
     return tree.unflatten(leaves)
 

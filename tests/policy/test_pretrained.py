@@ -144,6 +144,14 @@ def test_what_older_exporters_also_wrote_is_passed_over(tmp_path):
     assert_same(plain[1], more[1])
 
 
+def test_tensors_may_lie_in_any_order_in_the_file(tmp_path, folder):
+    by_kind = sorted(WEIGHTS, key=lambda name: name[::-1])  # all layers' tensors of one kind in a row
+    (tmp_path / "config.json").write_text(json.dumps(GOLDEN["config"]))
+    shapes = {name: ("F32", WEIGHTS[name].shape) for name in by_kind}
+    write_file(tmp_path / "model.safetensors", shapes, (WEIGHTS[name] for name in by_kind))
+    assert_same(load_pretrained(tmp_path)[1], load_pretrained(folder)[1])
+
+
 def test_a_truncated_file_is_named_before_anything_is_loaded(tmp_path):
     folder = write_checkpoint(tmp_path / "x", GOLDEN["config"], WEIGHTS, files=3)
     file = folder / "model-00002-of-00003.safetensors"
