@@ -173,6 +173,21 @@ def _canonical(settings: Mapping[str, Any]) -> str:
         raise ValueError(f"reasoning_gym: settings must be plain JSON data: {error}") from error
 
 
+def import_package() -> None:
+    """Imports reasoning-gym, which takes seconds; raises ValueError, which names the extra, if it can't be."""
+    try:
+        version = metadata.version("reasoning-gym")
+        _pycosat_or_nothing()
+        importlib.import_module("reasoning_gym")
+    except ImportError as error:
+        raise ValueError(f"reasoning-gym can't be imported ({error}): pip install 'rlvr_jax[reasoning-gym]'") from error
+    if version != VERSION:
+        raise ValueError(
+            f"reasoning-gym {version} is installed; its scorers were examined in {VERSION}: "
+            f"pip install reasoning-gym=={VERSION}"
+        )
+
+
 def _pycosat_or_nothing() -> None:
     """An empty module in place of pycosat if it is absent: it needs a C compiler, and one data set in a hundred it."""
     try:
@@ -184,17 +199,9 @@ def _pycosat_or_nothing() -> None:
 @functools.lru_cache(maxsize=64)
 def _dataset(name: str, settings: str) -> "ProceduralDataset":
     """The data set; made once in a process, since some take seconds."""
-    try:
-        version = metadata.version("reasoning-gym")
-        _pycosat_or_nothing()
-        from reasoning_gym.factory import DATASETS, create_dataset
-    except ImportError as error:
-        raise ValueError(f"reasoning-gym can't be imported ({error}): pip install 'rlvr_jax[reasoning-gym]'") from error
-    if version != VERSION:
-        raise ValueError(
-            f"reasoning-gym {version} is installed; its scorers were examined in {VERSION}: "
-            f"pip install reasoning-gym=={VERSION}"
-        )
+    import_package()
+    from reasoning_gym.factory import DATASETS, create_dataset
+
     if name in _REFUSED or name not in DATASETS:
         why = f"can't be used: {_REFUSED[name]}" if name in _REFUSED else "does not exist"
         raise ValueError(f"reasoning-gym's data set {name!r} {why}; there are {', '.join(sorted(DATASETS))}")

@@ -28,8 +28,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
-from rlvr_jax.verifiers import failure, guarded, verifier_of
+from rlvr_jax.verifiers import PREPARE, failure, guarded, verifier_of
 from rlvr_jax.verifiers.verdict import Verdict
+from rlvr_jax.verifiers.worker import KIND
 
 MIN_MEMORY_BYTES = 128 << 20  # an interpreter with the verifiers imported, and some room to work in
 START_UP_SECONDS = 60.0  # for a worker to get ready, or to import the module of a verifier
@@ -75,7 +76,7 @@ class _Worker:
         self.since, self.patience = time.monotonic(), seconds
 
 
-_Payload = tuple[str | None, bytes]  # the module to import first, or None; the pickled job
+_Payload = tuple[str | None, bytes]  # what to prepare, see `worker.prepare`, or None; the pickled job
 
 
 def _start(memory_bytes: int, timeout: float) -> _Worker:
@@ -129,7 +130,10 @@ def _stop(worker: _Worker) -> str:
 
 
 def _payload(index: int, job: Job) -> _Payload:
-    module = None if isinstance(job.verifier, str) else getattr(job.verifier, "__module__", None)
+    if isinstance(job.verifier, str):
+        module = f"{KIND}{job.verifier}" if job.verifier in PREPARE else None
+    else:
+        module = getattr(job.verifier, "__module__", None)
     advice = "use a function at the top level of a module that can be imported, or judge with workers=0"
     if module == "__main__":
         raise ValueError(f"job {index}: its verifier {job.verifier!r} is defined in the main script; {advice}")

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from rlvr_jax.tasks.formats import AnswerFormat
-from rlvr_jax.tasks.reasoning_gym import isolated, problem, scorer
+from rlvr_jax.tasks.reasoning_gym import import_package, isolated, problem, scorer
 from rlvr_jax.verifiers import countdown
 from rlvr_jax.verifiers.format import after_thinking, answer_in_tags
 from rlvr_jax.verifiers.verdict import Verdict
@@ -47,6 +47,11 @@ _FUNCTIONS = frozenset(
 _NAMES = frozenset({"pi", *"abcdfghijklmnopqrstuvwxyzACEXYZ"})
 
 _Entry = Mapping[str, Any]
+
+
+def prepare() -> None:
+    """Imports the package."""
+    import_package()
 
 
 def verify(completion: str, reference: Mapping[str, Any], *, answer_format: AnswerFormat = "answer") -> Verdict:

@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection
 from rlvr_jax import verifiers
 from rlvr_jax.verifiers.verdict import Verdict
 
+KIND = "kind "  # no module's name holds a space
+
 with contextlib.suppress(ImportError):  # POSIX only
     import resource
 
@@ -50,12 +52,21 @@ def _judge(payload: bytes, memory_bytes: int) -> tuple[Verdict, bool]:
     return verdict, False
 
 
+def prepare(what: str) -> None:
+    """Imports a module by its name, or gets a verifier ready by its kind after `KIND`."""
+    if what.startswith(KIND):
+        verifiers.PREPARE[what.removeprefix(KIND)]()
+    else:
+        importlib.import_module(what)
+
+
 def serve(connection: Connection, memory_bytes: int, last_resort_seconds: float) -> None:
     """Judges until the pool closes its end, or memory runs out."""
 
     def say(*message: object) -> None:
         connection.send_bytes(json.dumps(message).encode())
 
+    prepared: set[str] = set()
     say("ready")
     while True:
         try:
@@ -63,14 +74,15 @@ def serve(connection: Connection, memory_bytes: int, last_resort_seconds: float)
         except (EOFError, OSError):
             return
         say("started")
-        for module, payload in chunk:
+        for what, payload in chunk:
             # The pool kills a worker that hangs. Should the pool itself be gone by then, this timer ends the worker:
             # the default action of SIGALRM needs no help from the interpreter.
             signal.setitimer(signal.ITIMER_REAL, last_resort_seconds)
-            if module is not None and module not in sys.modules:
+            if what is not None and what not in prepared:
                 say("importing")
-                with contextlib.suppress(Exception):  # unpickling meets the same exception again, and reports it
-                    importlib.import_module(module)
+                with contextlib.suppress(Exception):  # the item meets the same exception again, and reports it
+                    prepare(what)
+                prepared.add(what)
                 say("started")
             v, last = _judge(payload, memory_bytes)
             say("verdict", v.score, dict(v.parts), v.answer, v.reason, v.error, last)

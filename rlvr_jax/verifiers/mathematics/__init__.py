@@ -15,8 +15,10 @@ from rlvr_jax.verifiers.mathematics.compare import same_text
 from rlvr_jax.verifiers.mathematics.expression import TooLargeError
 from rlvr_jax.verifiers.mathematics.extract import FORMATS, extract
 from rlvr_jax.verifiers.mathematics.latex import MAX_LENGTH, clean, compact, refusal
-from rlvr_jax.verifiers.mathematics.symbolic import SymbolicLimitError, symbolically_equal
+from rlvr_jax.verifiers.mathematics.symbolic import SymbolicLimitError, prepare, symbolically_equal
 from rlvr_jax.verifiers.verdict import Verdict
+
+__all__ = ["FORMATS", "extract", "prepare", "verify"]
 
 _MAX_SHOWN = 200  # characters of an answer in the verdict
 
