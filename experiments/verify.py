@@ -43,6 +43,8 @@ def main() -> None:
     from rlvr_jax.verifiers.records import encode, judge_lines, line_batches
 
     kind, options = _kind_and_options()
+    if kind == "code":
+        _check_sandbox(options)
     done = errors = 0
     score = 0.0
     try:
@@ -89,6 +91,18 @@ def _kind_and_options() -> tuple[str, dict[str, Any]]:
         _, _, *known = signature.parameters
         raise ConfigError(f"--options: {error}; {_KIND.value} takes {', '.join(known) or 'none'}") from None
     return _KIND.value, options
+
+
+def _check_sandbox(options: dict[str, Any]) -> None:
+    """Says which engine holds programs on this machine, or that none does, before any of them runs."""
+    from rlvr_jax.sandbox.engine import open_sandbox
+    from rlvr_jax.sandbox.host import SandboxError
+
+    try:
+        with open_sandbox(options.get("engine", "auto")) as sandbox:
+            print(f"sandbox engine: {sandbox.engine}", file=sys.stderr)
+    except (SandboxError, ValueError) as error:
+        raise ConfigError(f"--kind=code: {error}") from error
 
 
 def _pool() -> "Pool":

@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ _PARTS = (
 _OF_A_TASK = (
     ("reward", "train reward"),
     ("accuracy", "train accuracy"),
-    ("greedy_accuracy", "held-out accuracy, greedy (95 % interval)"),
-    ("pass@1", "held-out pass@1 (95 % interval)"),
-    ("response_length", "tokens of a response"),
+    ("greedy_accuracy", "held-out accuracy"),
+    ("pass@1", "held-out pass@1"),
+    ("response_length", "response tokens"),
 )
 
 
@@ -151,7 +151,16 @@ def _comparison(samples: Sequence[Row]) -> dict[str, Any] | None:
     before = {row["example"]: row for row in heldout if row["step"] == first}
     after = {row["example"]: row for row in heldout if row["step"] == last}
     pairs = [(before[name], after[name]) for name in before if name in after]
-    return {"first": first, "last": last, "pairs": pairs[:_MAX_SAMPLES]}
+    return {"first": first, "last": last, "pairs": _of_all_tasks(pairs, lambda pair: pair[0]["task"])}
+
+
+def _of_all_tasks(items: Sequence[Any], task_of: Callable[[Any], str]) -> list[Any]:
+    """The first items of each task, as many of each, `_MAX_SAMPLES` in all; tasks stay together."""
+    of_task: dict[str, list[Any]] = {}
+    for item in items:
+        of_task.setdefault(task_of(item), []).append(item)
+    share = max(1, _MAX_SAMPLES // max(1, len(of_task)))
+    return [item for group in of_task.values() for item in group[:share]]
 
 
 def _train_samples(samples: Sequence[Row]) -> list[tuple[int, list[Row]]]:
@@ -159,7 +168,7 @@ def _train_samples(samples: Sequence[Row]) -> list[tuple[int, list[Row]]]:
     train = [row for row in samples if row.get("split") == "train"]
     steps = sorted({row["step"] for row in train})
     return [
-        (step, [row for row in train if row["step"] == step][:_MAX_SAMPLES])
+        (step, _of_all_tasks([row for row in train if row["step"] == step], lambda row: row["task"]))
         for step in dict.fromkeys(steps[:1] + steps[-1:])
     ]
 

@@ -49,7 +49,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
     """
     setup = make_setup(config)
     check_start(setup, workdir)
-    open_workdir(workdir, config, "rl")
+    open_workdir(workdir, config, "rl", setup.sandbox)
     num_steps, prompts, minibatches = config.training.num_steps, config.rollout.prompts, config.algorithm.minibatches
     optimizer = make_optimizer(config.optimizer, num_steps * minibatches)
     learning_rate = make_schedule(config.optimizer, num_steps * minibatches)

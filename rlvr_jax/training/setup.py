@@ -20,6 +20,8 @@ from rlvr_jax.policy.config import shrunk
 from rlvr_jax.policy.families import with_shape_of
 from rlvr_jax.policy.pretrained import find_checkpoint, load_params, pretrained_config
 from rlvr_jax.rewards.reward import term_of
+from rlvr_jax.sandbox.engine import open_sandbox
+from rlvr_jax.sandbox.host import SandboxError
 from rlvr_jax.tasks import Task
 from rlvr_jax.tasks.finite import subset
 from rlvr_jax.training import checkpoints
@@ -39,6 +41,7 @@ class Setup:
       dropped: for each task, how many problems were dropped because their prompts are too long.
       tokenizer: of the policy.
       stop_tokens: the ids that end a response.
+      sandbox: the engine that holds programs which the policy writes; empty if no task asks for any.
       policy: its shape.
       mesh: the devices.
       param_shardings: how the parameters lie on them.
@@ -49,6 +52,7 @@ class Setup:
     dropped: dict[str, int]
     tokenizer: Any
     stop_tokens: tuple[int, ...]
+    sandbox: str
     policy: PolicyConfig
     mesh: Mesh
     param_shardings: Any
@@ -78,11 +82,12 @@ def make_setup(config: Config, problems: bool = True) -> Setup:
     prompted, dropped = ({label: both[i] for label, both in fitting.items()} for i in (0, 1))
     if problems:
         _check_reward(config, prompted)
+    sandbox = _sandbox_engine(prompted)
     mesh = parallel.make_mesh(config.mesh)
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
     shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)
     stops = tasks.stop_tokens(tokenizer, config.pretrained)
-    return Setup(config, prompted, dropped, tokenizer, stops, shape, mesh, shardings)
+    return Setup(config, prompted, dropped, tokenizer, stops, sandbox, shape, mesh, shardings)
 
 
 def _policy_shape(config: Config, tokenizer: Any) -> PolicyConfig:
@@ -164,6 +169,19 @@ def _check_reward(config: Config, prompted: dict[str, Task]) -> None:
         parts |= set(verify(task.verifier, "", task.example(split, 0).reference, **task.verifier_options).parts)
     for name, _ in config.reward:
         term_of(name, sorted(parts))
+
+
+def _sandbox_engine(prompted: dict[str, Task]) -> str:
+    """The engine that holds programs which the policy writes, by trial on this machine; empty if no task has any."""
+    engines = set()
+    for label, task in prompted.items():
+        if task.verifier == "code":
+            try:
+                with open_sandbox(task.verifier_options.get("engine", "auto")) as sandbox:
+                    engines.add(sandbox.engine)
+            except (SandboxError, ValueError) as error:
+                raise ConfigError(f"config.tasks.{label}: {error}") from error
+    return ", ".join(sorted(engines))
 
 
 def check_start(setup: Setup, workdir: Path) -> None:

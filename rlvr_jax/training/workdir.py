@@ -17,10 +17,10 @@ from rlvr_jax.reporting import files
 Kind = Literal["sft", "rl"]
 
 
-def open_workdir(workdir: Path, config: Config, kind: Kind) -> None:
+def open_workdir(workdir: Path, config: Config, kind: Kind, sandbox: str = "") -> None:
     """Makes the folder, or finds that of the same run to continue.
 
-    Writes config.json and environment.json (versions, hardware, command line).
+    Writes config.json and environment.json (versions, hardware, command line, the sandbox engine if there is one).
 
     Raises:
       ConfigError: the folder belongs to a run with another config; the message names the keys that differ.
@@ -39,7 +39,10 @@ def open_workdir(workdir: Path, config: Config, kind: Kind) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise files.unwritable(error, workdir) from error
-    files.replace(workdir / "environment.json", json.dumps(_environment(), indent=1).encode())
+    files.replace(
+        workdir / "environment.json",
+        json.dumps(_environment() | ({"sandbox": sandbox} if sandbox else {}), indent=1).encode(),
+    )
     if not path.exists():
         files.replace(path, json.dumps(record, indent=1).encode())
 

@@ -146,3 +146,29 @@ def test_a_damaged_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
         write_report(tmp_path)
+
+
+def test_every_task_has_a_row_with_first_and_last_values_and_samples_of_its_own(tmp_path):
+    rows = [
+        {"step": 0, "task/gsm8k/greedy_accuracy": 0.25, "task/math/greedy_accuracy": 0.5},
+        {
+            "step": 1, "task/gsm8k/reward": 0.125, "task/math/reward": 0.75, "task/gsm8k/greedy_accuracy": 0.375,
+            "task/gsm8k/greedy_accuracy_low": 0.3, "task/gsm8k/greedy_accuracy_high": 0.45,
+            "task/math/greedy_accuracy": 0.625, "eval/greedy_accuracy": 0.5,
+        },
+    ]  # fmt: skip
+    samples = [
+        sample(step, task=task, example=f"{task}/heldout/{i}", prompt=f"{task} problem {i}.")
+        for step in (0, 1)
+        for task in ("gsm8k", "math")
+        for i in range(20)
+    ]
+    page = run_of(tmp_path, rows, samples, {"seed": 0, "tasks": {"gsm8k": {}, "math": {}}})
+    text = " ".join(page.text.split())
+    assert "gsm8k + math, seed 0" in text
+    assert "Held-out accuracy by task" in (tmp_path / "report.html").read_text()
+    html = (tmp_path / "report.html").read_text()
+    cells = ["gsm8k", "0.125 → 0.125", "-", "0.25 → 0.375 (0.300 to 0.450)", "-", "-"]
+    assert "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" in html
+    for task in ("gsm8k", "math"):
+        assert sum(f"{task} problem {i}." in text for i in range(20)) == 8
