@@ -135,6 +135,8 @@ def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color("#c3c7ce")
+    if axes.get_yscale() == "linear" and 0 < axes.get_ylim()[1] < 1e-3:  # else the common factor covers the legend
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     if axes.get_yscale() == "linear" and axes.get_ylim()[1] >= 1000:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,g}k" if value else "0"))
 
