@@ -2,11 +2,16 @@
 
     python -m experiments.benchmark rollout --size=tiny
     python -m experiments.benchmark train --size=small --runs=5
+    python -m experiments.benchmark rollout --lengths=longtail
 
 The work: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 with no
 filter; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Compilation is
 reported apart. The shares of the machine's limits rest on figures measured in the same run: the rate of float32
 products of 2048 x 2048 matrices, and of copying 256 MiB.
+
+With `--lengths=longtail`: 64 prompts, 8 samples of each over 32 slots, whose lengths are drawn from an exponential
+distribution with a mean of a quarter of the longest, 128, and are given to the sampler as budgets. It is timed twice,
+in turns: with free slots refilled at once, and with none refilled before all are free.
 """
 
 import argparse
@@ -21,10 +26,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import policy
+from rlvr_jax import parallel, policy
 from rlvr_jax.algorithms import AlgorithmConfig
 from rlvr_jax.parallel.host import keep_freed_memory
 from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.continuous import make_generate
 from rlvr_jax.rollout.sampler import SamplingConfig, sample
 from rlvr_jax.training.batch import layout
 from rlvr_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -32,6 +38,7 @@ from rlvr_jax.training.step import new_state, policy_gradient, train_step
 
 PROMPTS, GROUP, PROMPT_LENGTH, RESPONSE_LENGTH, MICROBATCHES = 16, 8, 32, 128, 4
 SAMPLES, LENGTH = PROMPTS * GROUP, PROMPT_LENGTH + RESPONSE_LENGTH
+SLOTS, CHUNK, LONGTAIL_PROMPTS = 32, 8, 64
 
 _TINY = PolicyConfig(
     vocab_size=512, num_layers=4, width=256, num_heads=4, num_kv_heads=2, head_dim=64, mlp_width=1024, qkv_bias=True
@@ -101,6 +108,45 @@ def rollout_call(config: PolicyConfig) -> Callable[[], object]:
     return lambda: compiled(params, prompts, mask, sample_ids, jax.random.key(2), jnp.float32(1))
 
 
+def longtail_budgets() -> np.ndarray:
+    """The lengths of the long-tailed work: quantiles of the exponential distribution, in random order."""
+    count = LONGTAIL_PROMPTS * GROUP
+    quantiles = -np.log1p(-(np.arange(count) + 0.5) / count) * RESPONSE_LENGTH / 4
+    lengths = np.clip(np.ceil(quantiles), 1, RESPONSE_LENGTH)
+    return np.random.default_rng(0).permutation(lengths).astype(np.int32)
+
+
+def longtail(config: PolicyConfig, runs: int) -> None:
+    """Measures continuous batching on responses of unequal length, and prints the table."""
+    mesh = parallel.make_mesh(parallel.MeshConfig(data=1), jax.devices()[:1])
+    params = jax.jit(partial(policy.init, config))(jax.random.key(0))
+    shardings = parallel.param_shardings(mesh, policy.logical_axes(config), jax.eval_shape(lambda: params))
+    sampling = SamplingConfig(GROUP, RESPONSE_LENGTH, stop_tokens=(), slots=SLOTS, chunk=CHUNK)
+    generate = make_generate(config, sampling, PROMPT_LENGTH, shardings, parallel.batch_sharding(mesh))
+    rng, budgets = np.random.default_rng(1), longtail_budgets()
+    prompts = list(rng.integers(0, config.vocab_size, (LONGTAIL_PROMPTS, PROMPT_LENGTH)).astype(np.int32))
+    stats, times = {}, {"refilled": [], "not refilled": []}
+    with parallel.use_mesh(mesh):
+        for run in range(runs + 1):
+            for name, seen in times.items():
+                start = time.perf_counter()
+                *_, (_, stats[name]) = generate(params, prompts, jax.random.key(2), 1.0, budgets, name == "refilled")
+                if run > 0:  # the first compiles
+                    seen.append(time.perf_counter() - start)
+    tokens = int(budgets.sum())
+    print(f"{len(budgets)} samples over {SLOTS} slots, lengths 1 to {budgets.max()}, mean {budgets.mean():.1f}")
+    print(f"{tokens} tokens; medians of {runs} runs on {jax.devices()[0].device_kind}\n")
+    print(f"{'slots':14}{'seconds':>9}{'tokens/s':>10}{'steps':>8}{'occupancy':>11}{'ms/step':>9}")
+    medians = {name: statistics.median(x) for name, x in times.items()}
+    for name, seconds in medians.items():
+        steps, occupancy = stats[name].steps, stats[name].occupancy
+        print(f"{name:14}{seconds:9.2f}{tokens / seconds:10.0f}{steps:8}{occupancy:11.0%}{1e3 * seconds / steps:9.2f}")
+    ratios = sorted(b / a for a, b in zip(*times.values(), strict=True))
+    print(
+        f"\nrefilling is {statistics.median(ratios):.2f} times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f} in pairs)"
+    )
+
+
 def train_call(config: PolicyConfig) -> Callable[[], object]:
     """One training step, as a function without arguments; each call goes on from the state of the one before."""
     optimizer = make_optimizer(OptimizerConfig(), num_updates=1000)
@@ -129,13 +175,22 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("rollout", "train"))
     parser.add_argument("--size", choices=tuple(SIZES), default="tiny")
+    parser.add_argument(
+        "--lengths", choices=("equal", "longtail"), default="equal", help="of the responses in `rollout`"
+    )
     parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median counts (default: 5)")
     args = parser.parse_args()
     if args.runs < 1:
         sys.exit("error: --runs must be at least 1")
+    if args.lengths == "longtail" and args.what != "rollout":
+        sys.exit(f"error: --lengths=longtail is a case of `rollout`, not of `{args.what}`")
     keep_freed_memory()
 
     config = SIZES[args.size]
+    if args.lengths == "longtail":
+        print(f"rollout, size {args.size}, lengths of a long tail: ", end="")
+        longtail(config, args.runs)
+        return
     if args.what == "rollout":
         call, work, tokens = rollout_call(config), forward_flops(config), SAMPLES * RESPONSE_LENGTH
     else:
