@@ -188,6 +188,27 @@ def math_gold(data: Path) -> str:
     return f"Gold solutions of MATH that verify against their own answer: {right} of {len(problems)}."
 
 
+# --- constraints
+
+
+def constraints_section(data: Path) -> str:
+    """Agreement with the unit cases of the published checker, and responses a second."""
+    cases = rows(data / "ifeval" / "unit_cases.jsonl")
+    agreed = 0
+    for case in cases:
+        reference = {"prompt": "", "instruction_id_list": [case["instruction_id"]], "kwargs": [case["kwargs"]]}
+        agreed += verify("constraints", case["response"], reference).parts["strict/0"] == float(case["expected"])
+    prompts = rows(data / "ifeval" / "prompts.jsonl")
+    texts = [row["solution"] for row in rows(data / "math" / "train_12k.jsonl.gz")[: len(prompts)]]
+    judge = lambda: [verify("constraints", text, prompt) for text, prompt in zip(texts, prompts, strict=True)]  # noqa: E731
+    accepted = sum(verdict.error is None for verdict in judge())
+    start = time.process_time()
+    judge()
+    rate = len(prompts) / (time.process_time() - start)
+    header = ["unit cases agreed", "prompts accepted", "responses/s (CPU)"]
+    return table(header, [[f"{agreed} of {len(cases)}", f"{accepted} of {len(prompts)}", f"{rate:.0f}"]])
+
+
 # --- code
 
 
@@ -196,7 +217,11 @@ def code_section(data: Path) -> str:
     return table(*code_lines(data))
 
 
-SECTIONS: Mapping[str, Callable[[Path], str]] = {"Mathematics": math_section, "Code": code_section}
+SECTIONS: Mapping[str, Callable[[Path], str]] = {
+    "Mathematics": math_section,
+    "Constraints": constraints_section,
+    "Code": code_section,
+}
 
 
 def main() -> None:
