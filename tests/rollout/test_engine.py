@@ -8,7 +8,7 @@ import pytest
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.parallel import MeshConfig
-from rlvr_jax.rollout.engine import make_rollout, pad_prompts
+from rlvr_jax.rollout.engine import make_rollout, make_stream, pad_prompts
 from rlvr_jax.rollout.sampler import SamplingConfig
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.tasks.tokenizers import character_tokenizer
@@ -29,18 +29,18 @@ def examples(count):
     return [Example(f"sums/train/{i}", prompt, 18 * i, "sums") for i, prompt in enumerate(prompts)]
 
 
-def rollout_on(mesh_config, num_devices, batch_size, sampling=SAMPLING, config=CONFIG):
-    """A function examples, ... -> trajectories on a mesh."""
+def rollout_on(mesh_config, num_devices, batch_size, sampling=SAMPLING, config=CONFIG, make=make_rollout):
+    """A function examples, ... -> trajectories on a mesh; with `make_stream`, -> the list of its items."""
     mesh = parallel.make_mesh(mesh_config, jax.devices()[:num_devices])
     params = random_params(config)
     shapes = jax.eval_shape(lambda: params)
     shardings = parallel.param_shardings(mesh, policy.logical_axes(config), shapes)
-    rollout = make_rollout(config, sampling, TOKENIZER, WINDOW, batch_size, shardings, parallel.batch_sharding(mesh))
+    rollout = make(config, sampling, TOKENIZER, WINDOW, batch_size, shardings, parallel.batch_sharding(mesh))
     params = jax.device_put(params, shardings)
 
     def run(examples, key=KEY, **kwargs):
         with parallel.use_mesh(mesh):
-            return rollout(params, examples, key, **kwargs)
+            return list(rollout(params, examples, key, **kwargs))
 
     return run
 
@@ -146,3 +146,41 @@ def test_every_mesh_gives_the_same_tokens_as_one_device(trajectories, mesh):
         assert (a.text, a.finish_reason) == (b.text, b.finish_reason)
         np.testing.assert_allclose(a.policy_logprobs, b.policy_logprobs, atol=2e-5, rtol=0)
         np.testing.assert_allclose(a.sampling_logprobs, b.sampling_logprobs, atol=2e-5, rtol=0)
+
+
+def assert_equal(actual, expected):
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected, strict=True):
+        assert (a.example, a.sample, a.text, a.finish_reason) == (b.example, b.sample, b.text, b.finish_reason)
+        for name in ("prompt", "tokens", "action_mask"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        for name in ("sampling_logprobs", "policy_logprobs"):
+            np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=2e-5, rtol=0)
+
+
+def test_a_rollout_over_slots_gives_the_same_trajectories_in_the_same_order(trajectories):
+    rollout = rollout_on(MeshConfig(), 1, batch_size=4, sampling=replace(SAMPLING, slots=3, chunk=2))
+    assert_equal(rollout(examples(8)), trajectories)
+    assert rollout([]) == []
+    with pytest.raises(ValueError, match=f"prompt 0 has {WINDOW + 1} tokens"):
+        rollout([Example("sums/train/0", "1" * (WINDOW + 1), 0, "sums")])
+
+
+def test_a_stream_of_whole_batches_hands_out_each_batch_and_counts_its_steps(trajectories):
+    stream = rollout_on(MeshConfig(), 1, batch_size=4, make=make_stream)
+    items = stream(examples(6))
+    assert_equal([t for part, _ in items for t in part], trajectories[:12])
+    assert [len(part) for part, _ in items] == [8, 4]
+    longest = [max(len(t.tokens) for t in trajectories[a:b]) for a, b in ((0, 8), (8, 12))]
+    stats = items[-1][1]
+    assert stats.steps >= sum(longest)  # the second batch is filled up with samples that are dropped
+    assert stats.slot_steps == 8 * stats.steps
+    assert stats.active_slot_steps == sum(len(t.tokens) for t in trajectories[:12])
+    assert stats.prefill_tokens == sum(len(t.prompt) for t in trajectories[:12:2])
+
+
+def test_a_budget_ends_a_sample_and_leaves_the_others(rollout, trajectories):
+    budgets = np.where(np.arange(16) % 3 == 0, 2, SAMPLING.max_response_length)
+    for t, b, budget in zip(rollout(examples(8), budgets=budgets), trajectories, budgets, strict=True):
+        np.testing.assert_array_equal(t.tokens, b.tokens[:budget])
+        assert t.finish_reason == ("stop" if t.tokens[-1] in SAMPLING.stop_tokens else "length")
