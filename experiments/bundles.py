@@ -3,10 +3,11 @@
     python -m experiments.bundles --chips v5e tpu7x
     python -m experiments.bundles --chips v6e --kernels ours ours_backward --block-q 512
 
-The real TPU compiler (the package libtpu, part of the extra `test`) runs on this machine and writes its final VLIW
-program, one bundle per cycle if nothing stalls. The table gives the bundles of each innermost region that uses the
-matrix unit, per 512 queries x 512 keys of one head. Waiting for memory is not seen: this ranks kernels that do the
-same work, it is no measurement of time. `ours` comes as two regions: blocks without a mask and blocks with one.
+The real TPU compiler (`pip install 'rlvr_jax[tpu-compiler]'`, or TPU_LIBRARY_PATH=.venv/tpu/libtpu/libtpu.so after
+`make test`) runs on this machine and writes its final VLIW program, one bundle per cycle if nothing stalls. The table
+gives the bundles of each innermost region that uses the matrix unit, per 512 queries x 512 keys of one head. Waiting
+for memory is not seen: this ranks kernels that do the same work, it is no measurement of time. `ours` comes as two
+regions: blocks without a mask and blocks with one.
 """
 
 import argparse

@@ -17,6 +17,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # For the TPU compiler, in the tests that compile for chips that aren't here: several processes may load it at once, and
 # it need not look for the machine that it would run on.
+if (TPU_COMPILER := ROOT / ".venv" / "tpu" / "libtpu" / "libtpu.so").exists():
+    os.environ.setdefault("TPU_LIBRARY_PATH", str(TPU_COMPILER))
 os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
 os.environ["TPU_SKIP_MDS_QUERY"] = "1"
 os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
