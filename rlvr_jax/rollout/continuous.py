@@ -101,6 +101,18 @@ def ring_widths(longest: int, chunk: int) -> tuple[int, ...]:
     return tuple(sorted({-(-most // (part * _ALIGNMENT)) * _ALIGNMENT for part in (4, 2, 1)}))
 
 
+def all_budgets(budgets: Sequence[int] | np.ndarray | None, samples: int, longest: int) -> Int[np.ndarray, "samples"]:
+    """How many tokens each sample may have; None is `longest` for all.
+
+    Raises:
+      ValueError: there is not one for each sample, or they are not from 1 to `longest`.
+    """
+    budgets = np.full(samples, longest) if budgets is None else np.asarray(budgets)
+    if budgets.shape != (samples,) or not ((budgets >= 1) & (budgets <= longest)).all():
+        raise ValueError(f"budgets must be {samples} numbers from 1 to {longest} (max_response_length), one a sample")
+    return budgets.astype(np.int32)
+
+
 def _prefill(
     functions: _Functions, params: Params, prompts: Sequence[Tokens], batch: int, piece: int
 ) -> Iterator[tuple[int, "_Ready | None"]]:
@@ -256,13 +268,12 @@ def make_generate(
 
     def generate(params, prompts, key, temperature=1.0, budgets=None, refill=True):
         total = len(prompts) * sampling.group_size
-        if budgets is None:
-            budgets = np.full(total, sampling.max_response_length, np.int32)
+        budgets = all_budgets(budgets, total, sampling.max_response_length)
         params = functions.prepare(params)
         zeros = np.zeros(sampling.slots, int)
         run = _Run(
             prompts=prompts,
-            budgets=np.asarray(budgets, np.int32),
+            budgets=budgets,
             prefill=_prefill(functions, params, prompts, batch, piece),
             slots=functions.empty_slots(params, widths[0]),
             width=widths[0],

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from rlvr_jax.policy import PolicyConfig
-from rlvr_jax.rollout.continuous import Response, make_generate
+from rlvr_jax.rollout.continuous import Response, all_budgets, make_generate
 from rlvr_jax.rollout.sampler import FINISH_REASONS, Samples, SamplingConfig, sample
 from rlvr_jax.rollout.trajectory import RolloutStats, Trajectory
 from rlvr_jax.tasks.task import Example
@@ -78,7 +78,8 @@ def make_stream(
     slots (`continuous.py`), otherwise in batches of `batch_size` prompts (`sampler.py`). Compiled at the first call.
 
     Raises:
-      ValueError: the numbers in `sampling` don't go together; by a call, a prompt is empty or too long.
+      ValueError: the numbers in `sampling` don't go together; by a call, a prompt is empty or too
+        long, or a budget is.
     """
     if sampling.slots:
         generate = make_generate(config, sampling, prompt_length, param_shardings, batch_sharding)
@@ -112,14 +113,13 @@ def _make_batches(config, sampling, prompt_length, batch_size, param_shardings, 
         tokens, mask = pad_prompts(prompts, prompt_length, sampling.pad_token)
         group, parts = sampling.group_size, []
         total = len(prompts) * group
-        if budgets is None:
-            budgets = np.full(total, sampling.max_response_length)
+        budgets = all_budgets(budgets, total, sampling.max_response_length)
         for start in range(0, len(prompts), batch_size):
             # The last batch is filled up with copies of its first prompt, whose samples are dropped.
             rows = np.arange(start, start + batch_size)
             rows = np.where(rows < len(prompts), rows, start)
             sample_ids = np.arange(start * group, (start + batch_size) * group, dtype=np.int32)
-            limits = np.asarray(budgets, np.int32)[np.where(sample_ids < total, sample_ids, start * group)]
+            limits = budgets[np.where(sample_ids < total, sample_ids, start * group)]
             # All batches are the device's before the host waits for the first.
             parts.append(
                 sample_batch(params, tokens[rows], mask[rows], sample_ids, key, jnp.float32(temperature), limits)

@@ -33,7 +33,9 @@ class SamplingConfig:
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
       policy_temperature: temperature of the distribution whose log-probs are reported as the policy's.
       slots: sequences that decode at a time, with a free slot refilled while the others go on (`slots.py`,
-        `continuous.py`); 0 decodes a whole batch at a time, until its longest response has ended (`sample`).
+        `continuous.py`); 0 decodes a whole batch at a time, until its longest response has ended (`sample`). Slots
+        pay where lengths differ, but hold a copy of the prompt's keys and values each, where `sample` holds and reads
+        one for a group: for long prompts with responses of like length, 0 is better.
       chunk: with slots, tokens that each slot decodes between two visits of the host.
       prefill_chunk: with slots, prompt tokens of one sequence that are computed at a time, at most.
     """

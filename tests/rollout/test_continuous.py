@@ -180,3 +180,9 @@ def test_the_ring_is_narrow_while_sequences_are_short():
 def test_numbers_that_do_not_go_together_are_an_error_before_anything_runs(change, message):
     with pytest.raises(ValueError, match=message):
         make(replace(SAMPLING, **{"slots": 4} | change), MeshConfig(data=2, fsdp=2, tensor=2), 8)
+
+
+@pytest.mark.parametrize("budgets", [[5] * (NUMBER - 1), [0] + [5] * (NUMBER - 1), [LENGTH + 1] * NUMBER])
+def test_budgets_that_do_not_fit_are_an_error_that_says_what_would(budgets):
+    with pytest.raises(ValueError, match=f"budgets must be {NUMBER} numbers from 1 to {LENGTH}"):
+        make(replace(SAMPLING, slots=4))(budgets=budgets)
