@@ -1,0 +1,171 @@
+"""Decode attention on TPU: one stretch of keys and values, read by the rows that share it.
+
+The grid is a list of the blocks in which anybody reads anything, row after row, so lengths may be ragged and what lies
+beyond costs nothing. A step takes one block of all key/value heads: a block of a single head would be read in less time
+than a step takes to begin. All queries that share a key/value head and a row of the stretch are one tile, so a prompt
+is read once for its group. The online softmax goes on from the stretch before, in the order of the columns.
+
+Source: Juravsky et al. 2024 (arXiv:2402.05099) for the shared prefix.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from rlvr_jax.kernels import online_softmax as softmax
+from rlvr_jax.kernels import vmem
+from rlvr_jax.kernels.schedule import FIRST, LAST, LIVE, MASKED, Steps
+from rlvr_jax.kernels.tiles import LANES
+
+ROWS = 8  # a tile has a multiple of so many queries, as many as a register has rows
+
+
+class _Sizes(NamedTuple):
+    """The static facts of one call: those of a step's blocks, and the columns of the stretch."""
+
+    kv: int
+    rows: int
+    dim: int
+    block: int
+    columns: int
+    soft_cap: float | None
+
+
+def attend(query, keys, values, mask, steps: Steps, block: int, carry, *, last: bool, soft_cap, interpret):
+    """The online softmax over one more stretch.
+
+    Args:
+      query: [part, kv, rows, dim]: the queries that a row of the stretch serves; products are scores in base 2.
+      keys, values: [part, kv, dim, columns], [part, kv, columns, dim].
+      mask: [part, rows, blocks * block], int8: which columns each query reads.
+      steps: rows of the stretch outside, blocks of columns inside, at least one for each row.
+      block: columns in a block.
+      carry: what the call before returned, arranged for this stretch; None for the first.
+      last: return the finished output, shaped as the query, instead of the state.
+      soft_cap: of the scores, in natural units.
+      interpret: as in `pl.pallas_call`.
+    """
+    part, kv, queries, dim = query.shape
+    pad = [(0, 0), (0, 0), (0, -queries % ROWS), (0, 0)]
+    query, mask = jnp.pad(query, pad), jnp.pad(mask, pad[1:])
+    rows = query.shape[2]
+    sizes = _Sizes(kv, rows, dim, block, keys.shape[3], soft_cap)
+    widths = softmax.Carry(LANES, LANES, dim)
+
+    def at_row(*shape):  # all of an array's row
+        return pl.BlockSpec((None, *shape), lambda step, row, *_: (row[step], *[0] * len(shape)))
+
+    vectors = [at_row(kv, rows, width) for width in widths]
+    shapes = [jax.ShapeDtypeStruct((part, kv, rows, width), jnp.float32) for width in widths]
+    if last:
+        vectors, shapes = vectors[2:], [jax.ShapeDtypeStruct(query.shape, query.dtype)]
+    state = [] if carry is None else [jnp.pad(x, pad) for x in carry]
+    results = pl.pallas_call(
+        partial(_kernel, sizes=sizes, resumed=carry is not None),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=3,
+            grid=(steps.starts[0, -1],),
+            in_specs=[
+                pl.BlockSpec((None, rows, block), lambda step, row, inner, _: (row[step], 0, inner[step])),
+                at_row(kv, rows, dim),
+                pl.BlockSpec((None, kv, dim, block), lambda step, row, inner, _: (row[step], 0, 0, inner[step])),
+                pl.BlockSpec((None, kv, block, dim), lambda step, row, inner, _: (row[step], 0, inner[step], 0)),
+                *(at_row(*x.shape[1:]) for x in state),
+            ],
+            out_specs=vectors,
+            scratch_shapes=[pltpu.VMEM((kv, rows, width), jnp.float32) for width in widths],
+        ),
+        out_shape=shapes,
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("arbitrary",), vmem_limit_bytes=_memory_limit(sizes, query.dtype)
+        ),
+        interpret=interpret,
+        name="flash_decode",
+    )(
+        steps.outer[0],
+        steps.inner[0],
+        steps.flags[0],
+        mask,
+        query,
+        keys,
+        values,
+        *state,
+    )
+    results = [x[:, :, :queries] for x in results]
+    return results[0] if last else softmax.Carry(*results)
+
+
+def _kernel(_, inner, flags, mask, query, keys, values, *refs, sizes: _Sizes, resumed: bool):
+    state, scratch, outputs = refs[: 3 * resumed], refs[-3:], refs[3 * resumed : -3]
+    step = pl.program_id(0)
+    flag = flags[step]
+
+    @pl.when(flag & FIRST != 0)
+    def _():
+        for head in range(sizes.kv):
+            if resumed:
+                carry = [x[head] for x in state]
+            else:
+                carry = softmax.start(sizes.rows, sizes.dim, LANES)
+            for ref, x in zip(scratch, carry, strict=True):
+                ref[head] = x
+
+    def attend_block(masked: bool):
+        reads = value_exists = None
+        if masked:
+            reads = mask[...].astype(jnp.int32) != 0
+            if sizes.columns % sizes.block:  # behind the last column is anything, and 0 times that may be NaN
+                index = jax.lax.broadcasted_iota(jnp.int32, (sizes.block, sizes.dim), 0)
+                value_exists = index < sizes.columns - inner[step] * sizes.block
+        for head in range(sizes.kv):
+            carry = softmax.Carry(*(ref[head] for ref in scratch))
+            value = values[head]
+            if value_exists is not None:
+                value = jnp.where(value_exists, value, jnp.zeros_like(value))
+            carry = softmax.step(carry, query[head], keys[head].T, value, reads, soft_cap=sizes.soft_cap)
+            for ref, x in zip(scratch, carry, strict=True):
+                ref[head] = x
+
+    @pl.when(flag & (LIVE | MASKED) == LIVE)
+    def _():
+        attend_block(masked=False)
+
+    @pl.when(flag & MASKED != 0)
+    def _():
+        attend_block(masked=True)
+
+    @pl.when(flag & LAST != 0)
+    def _():
+        for head in range(sizes.kv):
+            carry = softmax.Carry(*(ref[head] for ref in scratch))
+            results = [softmax.finish(carry)[0]] if len(outputs) == 1 else carry
+            for ref, x in zip(outputs, results, strict=True):
+                ref[head] = x.astype(ref.dtype)
+
+
+def _memory_limit(sizes: _Sizes, dtype: jnp.dtype) -> int | None:
+    """The vector memory to ask the compiler for; None where no TPU is compiled for.
+
+    Raises:
+      ValueError: the chip has less than the blocks need.
+    """
+    if not pltpu.is_tpu_device():
+        return None
+    itemsize, lanes = jnp.dtype(dtype).itemsize, -(-sizes.dim // LANES) * LANES
+    rows = sizes.kv * sizes.rows
+    blocks = (2 * sizes.kv * lanes * itemsize + max(sizes.rows, 32)) * sizes.block
+    vectors = rows * (2 * lanes * itemsize + 2 * (2 * LANES + lanes) * 4)
+    scores = 3 * sizes.rows * sizes.block * 4 + sizes.block * lanes * 4
+    need = 2 * (blocks + vectors) + rows * (2 * LANES + lanes) * 4 + scores
+    capacity = pltpu.get_tpu_info().vmem_capacity_bytes
+    if need > capacity:
+        raise ValueError(
+            f"decode attention with blocks of {sizes.block} columns x {sizes.kv} key/value heads of size {sizes.dim}, "
+            f"read by {sizes.rows} queries each, needs about {need // vmem.MIB} MiB of a core's vector memory, and "
+            f"this chip has {capacity // vmem.MIB} MiB ({vmem.CHIPS}): make block smaller"
+        )
+    return min(capacity, max(vmem.SCOPED, need + need // 2))

@@ -1,0 +1,251 @@
+"""Decode attention against float64 NumPy, and against the training kernel to the bit."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax._src.pallas.mosaic.interpret import interpret_pallas_call
+from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import PartitionSpec
+
+from rlvr_jax.kernels.decode import blockwise, decode_attention, flash_decode, reference
+from rlvr_jax.kernels.flash import flash_attention
+from rlvr_jax.kernels.schedule import make_schedule
+from tests.kernels.rows import assert_close, random_vectors
+
+BATCH, HEADS, KV, DIM = 6, 4, 2, 8
+IMPLEMENTATIONS = {
+    "tpu": partial(flash_decode, interpret=True),
+    "gpu": partial(flash_decode, platform="gpu", interpret=True),
+    "xla": blockwise,
+}
+
+
+@partial(jax.jit, static_argnames=("name", "options"))
+def _run(query, parts, name, options):
+    return IMPLEMENTATIONS[name](query, parts, **dict(options))
+
+
+def run(query, parts, name, **options):
+    return _run(query, parts, name, tuple(options.items()))
+
+
+def random_mask(rng, batch, length, kind):
+    """Columns of one sequence: behind left padding, from the first one on, or in a ring."""
+    counts = rng.integers(1, length + 1, size=batch)
+    starts = {"padded": length - counts, "filled": 0 * counts, "ring": rng.integers(length, size=batch)}[kind]
+    return (np.arange(length) - starts[:, None]) % length < counts[:, None]
+
+
+def random_input(seed, stretches, heads=HEADS, kv=KV, dtype=jnp.float32):
+    """A query and parts (batch, length, kind of mask), where samples of a group see the same of a shared part."""
+    rng = np.random.default_rng(seed)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)  # noqa: E731
+    parts = []
+    for batch, length, kind in stretches:
+        mask = np.repeat(random_mask(rng, batch, length, kind), BATCH // batch, axis=0)
+        parts.append((normal(batch, kv, DIM, length), normal(batch, kv, length, DIM), jnp.asarray(mask)))
+    return normal(BATCH, heads, DIM), tuple(parts)
+
+
+def in_float64(query, parts, scale=1.0, soft_cap=None):
+    query = np.asarray(query, np.float64)
+    batch, heads, _ = query.shape
+    output = np.zeros(query.shape)
+    for row in range(batch):
+        for head in range(heads):
+            scores, values = [], []
+            for part_keys, part_values, mask in parts:
+                place = row // (batch // part_keys.shape[0]), head // (heads // part_keys.shape[1])
+                seen = np.asarray(mask[row])
+                scores.append(query[row, head] @ np.asarray(part_keys, np.float64)[place][:, seen])
+                values.append(np.asarray(part_values, np.float64)[place][seen])
+            scores, values = scale * np.concatenate(scores), np.concatenate(values)
+            scores = scores if soft_cap is None else soft_cap * np.tanh(scores / soft_cap)
+            weights = np.exp(scores - scores.max(initial=-np.inf))
+            output[row, head] = weights @ values / max(weights.sum(), 1e-300)
+    return output
+
+
+CASES = [
+    ([(BATCH, 50, "filled")], {}, {"block": 16}),
+    ([(2, 40, "padded"), (BATCH, 33, "filled")], {}, {"block": 16, "scale": 0.3}),
+    ([(1, 16, "padded"), (3, 32, "ring"), (BATCH, 7, "ring")], {"heads": 3, "kv": 1}, {"block": 16, "soft_cap": 3.0}),
+    ([(BATCH, 300, "ring")], {"heads": 2, "kv": 2}, {"block": 128}),
+]
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize(("stretches", "sizes", "options"), CASES)
+def test_outputs_equal_float64(name, stretches, sizes, options):
+    numbers = {k: options[k] for k in ("scale", "soft_cap") if k in options}
+    for seed in range(3):
+        query, parts = random_input(seed, stretches, **sizes)
+        assert_close(run(query, parts, name, **options), in_float64(query, parts, **numbers), 1e-5)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_bfloat16_is_within_its_rounding_of_float64(name):
+    stretches, _, options = CASES[1]
+    for seed in range(3):
+        query, parts = random_input(seed, stretches, dtype=jnp.bfloat16)
+        output = run(query, parts, name, **options)
+        assert output.dtype == jnp.bfloat16
+        assert_close(output, in_float64(query, parts, scale=options["scale"]), 1e-2)
+
+
+@pytest.mark.parametrize("options", [{"implementation": "reference"}, {"implementation": "xla"}, {}])
+def test_one_call_serves_every_implementation(options):
+    query, parts = random_input(9, CASES[1][0])
+    output = jax.jit(partial(decode_attention, scale=0.3, **options))(query, parts)
+    assert_close(output, in_float64(query, parts, scale=0.3), 1e-5)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_a_shared_part_equals_the_same_part_repeated(name):
+    stretches, _, options = CASES[1]
+    query, parts = random_input(5, stretches)
+    spread = lambda x: jnp.repeat(x, BATCH // x.shape[0], axis=0)  # noqa: E731
+    repeated = tuple((spread(keys), spread(values), mask) for keys, values, mask in parts)
+    assert_close(run(query, parts, name, **options), run(query, repeated, name, **options), 1e-6)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_blocks_that_nobody_reads_are_not_read(name):
+    query, ((keys, values, mask),) = random_input(6, [(BATCH, 64, "filled")])
+    # Row by row in the kernels, for all rows together in plain JAX.
+    ends = np.full(BATCH, 40) if name == "xla" else np.array([1, 16, 17, 33, 40, 2])
+    mask = np.arange(64) < ends[:, None]
+    beyond = np.arange(64) >= -(-ends[:, None] // 16) * 16
+    poisoned = jnp.where(beyond[:, None, None], np.nan, keys), jnp.where(beyond[:, None, :, None], np.nan, values)
+    clean = run(query, ((keys, values, jnp.asarray(mask)),), name, block=16)
+    np.testing.assert_array_equal(run(query, ((*poisoned, jnp.asarray(mask)),), name, block=16), clean)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_rows_that_read_nothing_are_finite_and_leave_the_others_alone(name):
+    stretches, _, options = CASES[1]
+    query, parts = random_input(7, stretches)
+    blind = np.isin(np.arange(BATCH), [1, 5])
+    hidden = tuple((keys, values, mask & ~blind[:, None]) for keys, values, mask in parts)
+    output = np.asarray(run(query, hidden, name, **options))
+    assert np.isfinite(output).all()
+    np.testing.assert_array_equal(output[~blind], np.asarray(run(query, parts, name, **options))[~blind])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("prompt", [0, 32])
+def test_decoding_gives_the_training_kernel_s_output_to_the_bit(dtype, prompt):
+    """Blocks of the same 16 keys. The prompt, two blocks that begin with padding, is shared by three samples.
+
+    Tiles have 16 rows here and 8 there: from 32 on, XLA's CPU back end sums the columns of float32 in another order.
+    """
+    time, padding, block = 75, 5 if prompt else 0, 16
+    query, keys, values, _ = random_vectors(np.random.default_rng(8), BATCH, time, HEADS, KV, DIM, dtype)
+    share = lambda x: x.at[:, :prompt].set(jnp.repeat(x[::3, :prompt], 3, axis=0))  # noqa: E731
+    keys, values = share(keys), share(values)
+    segments = jnp.broadcast_to(jnp.arange(time) >= padding, (BATCH, time)).astype(jnp.int32)
+    positions = jnp.maximum(jnp.cumsum(segments, axis=1) - 1, 0)
+
+    @jax.jit
+    def train(query, keys, values):
+        schedule = make_schedule(positions, segments, block_q=8, block_k=block)
+        return flash_attention(query, keys, values, schedule, scale=0.3, interpret=True)
+
+    trained = train(query, keys, values)
+    columns = keys.transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
+    own, room = (columns[0][..., prompt:], columns[1][:, :, prompt:]), time - prompt
+    prefix = columns[0][::3, :, :, :prompt], columns[1][::3, :, :prompt]
+    for at in (padding + 40, prompt + 16, time - 1):
+        mask = jnp.broadcast_to(jnp.arange(room) <= at - prompt, (BATCH, room))
+        parts = ((*own, mask),)
+        if prompt:
+            parts = ((*prefix, jnp.broadcast_to(jnp.arange(prompt) >= padding, (BATCH, prompt))), *parts)
+        decoded = run(query[:, at], parts, "tpu", block=block, scale=0.3)
+        np.testing.assert_array_equal(decoded, trained[:, at])
+
+
+def test_the_kernel_races_for_no_buffer_and_reads_none_too_early():
+    # Uninitialised memory is NaN here, and copies happen only where they are waited for.
+    interpret = pltpu.InterpretParams(detect_races=True)
+    query, parts = random_input(10, [(2, 20, "padded"), (BATCH, 11, "filled")], heads=2, kv=1)
+    output = jax.jit(partial(flash_decode, block=16, interpret=interpret))(query, parts)
+    assert not interpret_pallas_call.races.races_found
+    assert_close(output, in_float64(query, parts), 1e-5)
+
+
+@pytest.mark.parametrize("options", [{"implementation": "pallas", "interpret": True}, {"implementation": "xla"}])
+def test_eight_devices_equal_one(options):
+    rng = np.random.default_rng(11)
+    query = jnp.asarray(rng.normal(size=(8, HEADS, DIM)), jnp.float32)
+    parts = []
+    for batch, length in ((4, 24), (8, 20)):
+        keys = jnp.asarray(rng.normal(size=(batch, KV, DIM, length)), jnp.float32)
+        parts.append((keys, keys[::-1].swapaxes(2, 3), jnp.asarray(random_mask(rng, 8, length, "ring"))))
+    attend = partial(decode_attention, block=8, **options)
+    expected = jax.jit(attend)(query, tuple(parts))
+    partition = PartitionSpec(("data", "fsdp"), "tensor")
+    types = (jax.sharding.AxisType.Auto,) * 3
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=types)
+    with jax.set_mesh(mesh):
+        output = jax.jit(partial(attend, partition=partition))(query, tuple(parts))
+        assert output.sharding.is_equivalent_to(jax.sharding.NamedSharding(mesh, partition), 3)
+    assert_close(output, expected, 1e-6)
+
+
+@pytest.mark.parametrize("length", [1000, 1024])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_the_gpu_kernel_lowers_to_triton(length, dtype):
+    def part(batch, length):
+        shapes = (batch, 2, 64, length), (batch, 2, length, 64)
+        return *(jax.ShapeDtypeStruct(s, dtype) for s in shapes), jax.ShapeDtypeStruct((32, length), jnp.bool_)
+
+    arguments = jax.ShapeDtypeStruct((32, 8, 64), dtype), (part(2, length), part(32, 127))
+    decode = partial(flash_decode, platform="gpu", soft_cap=30.0)
+    lowered = jax.jit(decode).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    assert "flash_decode" in lowered
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"implementation": "pallas"}, "'pallas' runs on TPU and GPU, not on CPU: use 'auto'"),
+        ({"implementation": "reference", "soft_cap": 2.0}, "no soft cap in decoding: use 'xla' or 'pallas'"),
+    ],
+)
+def test_what_an_implementation_cannot_do_is_refused_by_name(options, message):
+    query, parts = random_input(0, CASES[0][0])
+    with pytest.raises(ValueError, match=message):
+        decode_attention(query, parts, **options)
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype", "options", "message"),
+    [
+        (64, jnp.float16, {}, "take bfloat16 or float32, one for all, not float16"),
+        (80, jnp.float32, {}, "on TPU take head sizes that are multiples of 64, not 80"),
+        (64, jnp.float32, {"block": 100}, "on TPU take blocks that are multiples of 128, not 100"),
+        (80, jnp.float32, {"platform": "gpu"}, "take head sizes and blocks of 16, 32, 64, 128, 256, not 80 and 64"),
+    ],
+)
+def test_what_the_kernels_do_not_support_is_refused_by_name(dim, dtype, options, message):
+    keys = jnp.zeros((1, 1, dim, 8), dtype)
+    parts = ((keys, keys.swapaxes(2, 3), jnp.ones((1, 8), bool)),)
+    with pytest.raises(ValueError, match=message):
+        flash_decode(jnp.zeros((1, 1, dim), dtype), parts, **options)
+
+
+@pytest.mark.parametrize(("batch", "kv"), [(4, 2), (BATCH, 3)])
+def test_parts_that_do_not_fit_the_query_are_refused(batch, kv):
+    query, _ = random_input(0, CASES[0][0])
+    keys = jnp.zeros((batch, kv, DIM, 8))
+    parts = ((keys, keys.swapaxes(2, 3), jnp.ones((BATCH, 8), bool)),)
+    with pytest.raises(ValueError, match="part divides batch and kv divides heads: query"):
+        decode_attention(query, parts)
+
+
+def test_the_reference_is_attention_with_one_query_a_row():
+    query, parts = random_input(12, CASES[1][0])
+    assert_close(reference(query, parts), in_float64(query, parts), 1e-5)
