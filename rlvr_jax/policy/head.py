@@ -1,7 +1,12 @@
 """From hidden states to logits, log-probabilities and entropies, in float32."""
 
+import math
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from rlvr_jax.policy.config import PolicyConfig
@@ -30,20 +35,47 @@ def logprobs_and_entropy(
 ) -> tuple[Float[Array, "batch time"], Float[Array, "batch time"]]:
     """Log-probability of each target and entropy of its distribution softmax(logits / temperature), in nats.
 
-    With `config.head_chunk` set, logits exist for that many tokens at one time only, in the backward pass too.
+    With `config.head_chunk` set, logits exist for that many tokens of a device at one time only, in the backward pass
+    too. On a mesh each device takes its own rows of the batch and its own part of the vocabulary; the parts are merged
+    as in Shoeybi et al. 2019 (arXiv:1909.08053), section 3: what devices exchange is three numbers for each token.
     """
+    table = params.get("head", params["embed"])
+    rows, vocab = _partition("batch", hidden.shape[0]), _partition("vocab", table.shape[0])
+    if not rows and not vocab:
+        return _in_chunks(config, (), table, hidden, targets, temperature)
+    # Cut by hand: the compiler would split the loop's own axis, and sum logits over devices.
+    local = jax.shard_map(
+        partial(_on_device, config, rows, vocab),
+        in_specs=(PartitionSpec(vocab), PartitionSpec(rows), PartitionSpec(rows), PartitionSpec()),
+        out_specs=PartitionSpec(rows),
+    )
+    # It is gathered over the axes that split its width, in the type in which it is used.
+    return local(table.astype(config.dtype), hidden, targets, jnp.float32(temperature))
+
+
+def _partition(axis: str, size: int) -> tuple[str, ...]:
+    """The axes of the mesh in use that split a logical axis of this size."""
+    mesh = jax.sharding.get_abstract_mesh()
+    names = nn.logical_to_mesh_axes((axis,))[0]
+    if mesh.empty or names is None:
+        return ()
+    names = (names,) if isinstance(names, str) else names
+    parts = math.prod(mesh.shape[name] for name in names)
+    return names if parts > 1 and size % parts == 0 else ()
+
+
+def _on_device(config: PolicyConfig, rows: tuple[str, ...], vocab: tuple[str, ...], table, hidden, *inputs):
+    """`_in_chunks` of this device's rows and its part of the table."""
+    # Each device has a gradient of its own for what it shares with others; they are summed behind the loop.
+    table, hidden = jax.lax.pcast(table, rows, to="varying"), jax.lax.pcast(hidden, vocab, to="varying")
+    return _in_chunks(config, vocab, table.astype(config.param_dtype), hidden, *inputs)
+
+
+def _in_chunks(config: PolicyConfig, vocab: tuple[str, ...], table, hidden, targets, temperature):
+    """Log-probabilities and entropies, from a table that is split over the axes `vocab`."""
 
     def chunk(inputs):
-        hidden, targets = inputs
-        scaled = head_logits(config, params, hidden) / temperature
-        # Relative to the likeliest token, so that what is near 0 is computed from numbers near 0: entropies of sharp
-        # distributions keep their precision and are never negative. The results don't depend on the shift.
-        scaled -= jax.lax.stop_gradient(jnp.max(scaled, axis=-1, keepdims=True))
-        weights = jnp.exp(scaled)
-        normalizer = jnp.sum(weights, axis=-1)
-        log_normalizer = jnp.log(normalizer)
-        chosen = jnp.take_along_axis(scaled, targets[:, None], axis=-1)[:, 0]
-        return chosen - log_normalizer, log_normalizer - jnp.sum(weights * scaled, axis=-1) / normalizer
+        return _merged(head_logits(config, {"embed": table}, inputs[0]) / temperature, inputs[1], vocab)
 
     shape, count = targets.shape, targets.size
     hidden, targets = hidden.reshape(count, -1), targets.reshape(count)
@@ -57,3 +89,26 @@ def logprobs_and_entropy(
         targets = jnp.pad(targets, (0, pad)).reshape(chunks, size)
         logprobs, entropy = (x.reshape(-1)[:count] for x in jax.lax.map(jax.checkpoint(chunk), (hidden, targets)))
     return logprobs.reshape(shape), entropy.reshape(shape)
+
+
+def _merged(
+    scaled: Float[Array, "n part"], targets: Int[Array, "n"], vocab: tuple[str, ...]
+) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
+    """Log-probabilities and entropies from logits of a part of the vocabulary, or of all of it."""
+    size = scaled.shape[1]
+    # Relative to the likeliest token, so that what is near 0 is computed from numbers near 0: entropies of sharp
+    # distributions keep their precision and are never negative. The results don't depend on the shift.
+    top = jax.lax.stop_gradient(jnp.max(scaled, axis=-1))
+    place = targets
+    if vocab:
+        top = jax.lax.pmax(top, vocab)
+        place = targets - jax.lax.axis_index(vocab) * size
+    scaled -= top[:, None]
+    weights = jnp.exp(scaled)
+    chosen = jnp.take_along_axis(scaled, jnp.clip(place, 0, size - 1)[:, None], axis=-1)[:, 0]
+    sums = jnp.sum(weights, axis=-1), jnp.sum(weights * scaled, axis=-1), chosen
+    if vocab:
+        sums = jax.lax.psum((*sums[:2], jnp.where((place >= 0) & (place < size), chosen, 0)), vocab)
+    normalizer, product, chosen = sums
+    log_normalizer = jnp.log(normalizer)
+    return chosen - log_normalizer, log_normalizer - product / normalizer

@@ -1,5 +1,7 @@
-"""Log-probabilities and entropies against float64, and in chunks."""
+"""Log-probabilities and entropies against float64, in chunks, and split over devices."""
 
+import math
+import re
 from dataclasses import replace
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import policy
+from rlvr_jax.parallel import MeshConfig, batch_sharding, make_mesh, param_shardings, use_mesh
 from tests.policy.reference import TINY, log_softmax, random_params
 
 BATCH, TIME = 3, 7
@@ -45,6 +48,28 @@ def losses(config, temperature, mask):
         return jnp.sum(jnp.where(mask, logprobs**2 + 0.3 * entropy, 0))
 
     return jax.jit(jax.grad(loss, (0, 1)))
+
+
+@pytest.mark.parametrize(("chunk", "temperature"), [(0, 1.0), (4, 0.6)])
+def test_gradients_equal_those_in_float64(chunk, temperature):
+    params, (hidden, targets) = random_params(UNTIED), random_input()
+    rng = np.random.default_rng(1)
+    of_logprobs, of_entropy = (rng.normal(size=(BATCH, TIME)) for _ in range(2))
+
+    def loss(table, hidden):
+        config = replace(UNTIED, head_chunk=chunk)
+        outputs = policy.logprobs_and_entropy(config, params | {"head": table}, hidden, targets, temperature)
+        return jnp.sum(outputs[0] * of_logprobs + outputs[1] * of_entropy)
+
+    gradients = jax.jit(jax.grad(loss, (0, 1)))(params["head"], hidden)
+    table, hidden = (np.asarray(x, np.float64) for x in (params["head"], hidden))
+    logprobs = log_softmax(hidden @ table.T / temperature)
+    p = np.exp(logprobs)
+    entropy = -np.sum(p * logprobs, axis=-1, keepdims=True)
+    d_logits = of_logprobs[..., None] * (np.eye(UNTIED.vocab_size)[np.asarray(targets)] - p)
+    d_logits = (d_logits - of_entropy[..., None] * p * (logprobs + entropy)) / temperature
+    expected = np.einsum("btv,btw->vw", d_logits, hidden), d_logits @ table
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), gradients, expected)
 
 
 @pytest.mark.parametrize("chunk", [4, 7])
@@ -93,3 +118,53 @@ def test_bfloat16_compute_gives_float32_log_probabilities_that_sum_to_one(chunk)
         assert logprobs.dtype == entropy.dtype == jnp.float32
         total = total + np.exp(np.asarray(logprobs, np.float64))
     np.testing.assert_allclose(total, 1, atol=1e-5)  # with statistics in bfloat16 the sum would miss by 1e-2
+
+
+def on_mesh(sizes, config, mask):
+    """Outputs, gradients and the program of `losses` on eight devices, parameters and batch split by the rules."""
+    mesh = make_mesh(MeshConfig(*sizes))
+    params, (hidden, targets) = random_params(config), random_input()
+    hidden, targets, mask = (jnp.tile(x[:2], (4, *[1] * (x.ndim - 1))) for x in (hidden, targets, mask))
+
+    def loss(params, hidden, targets, mask):
+        outputs = policy.logprobs_and_entropy(config, params, hidden, targets, 0.8)
+        return jnp.sum(jnp.where(mask, outputs[0] ** 2 + 0.3 * outputs[1], 0)), outputs
+
+    both = jax.grad(loss, (0, 1), has_aux=True)
+    alone = jax.jit(both)(params, hidden, targets, mask)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    shardings = param_shardings(mesh, policy.logical_axes(config), shapes)
+    batch = batch_sharding(mesh)
+    with use_mesh(mesh):
+        split = jax.jit(both, in_shardings=(shardings, batch, batch, batch))
+        program = split.lower(params, hidden, targets, mask).compile()
+        together = program(*jax.device_put((params, hidden, targets, mask), (shardings, batch, batch, batch)))
+    return alone, together, program.as_text()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "config"),
+    [
+        ((2, 2, 2), replace(UNTIED, vocab_size=40, head_chunk=4)),
+        ((1, 2, 4), replace(TINY, vocab_size=40)),
+        ((2, 1, 4), replace(UNTIED, vocab_size=19, head_chunk=4)),  # 4 does not divide 19: each device has it all
+    ],
+)
+def test_eight_devices_give_the_outputs_and_gradients_of_one(sizes, config):
+    mask = jnp.arange(TIME) < jnp.array([7, 3, 1])[:, None]
+    alone, together, _ = on_mesh(sizes, config, mask)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), together, alone)
+
+
+def test_devices_exchange_no_logits_and_a_gradient_of_the_table_only_once():
+    config = replace(UNTIED, vocab_size=40, head_chunk=4)
+    _, _, program = on_mesh((2, 2, 2), config, jnp.ones((BATCH, TIME), bool))
+    pattern = r"= \(?(.*?)\)? (?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+    inside, outside = [], []
+    for line in program.splitlines():
+        for shapes in re.findall(pattern, line):
+            sizes = [math.prod(map(int, shape.split(","))) for shape in re.findall(r"\w\[([\d,]+)\]", shapes)]
+            (inside if "while/body" in line else outside).extend(sizes)
+    assert inside, "the maximum and the sums of each chunk are exchanged"
+    assert max(inside) <= config.head_chunk
+    assert outside.count(config.vocab_size // 2 * config.width) <= 2  # the table's parts to all, their gradients back
