@@ -41,15 +41,15 @@ def main() -> None:
 
         from rlvr_jax import parallel
         from rlvr_jax.training import checkpoints
-        from rlvr_jax.training.functions import make_evaluation, make_rollout
+        from rlvr_jax.training.functions import make_evaluation, make_stream
         from rlvr_jax.training.setup import make_setup, param_shapes
         from rlvr_jax.verifiers.judge import judge
 
         setup = make_setup(config)
         with parallel.use_mesh(setup.mesh):
             params, step = checkpoints.load_params(workdir, param_shapes(setup))
-            rollout = make_rollout(setup, config.rollout.group_size, config.rollout.prompts)
-            evaluate = make_evaluation(setup, rollout, partial(judge, pool, setup.tasks))
+            stream = make_stream(setup, config.rollout.group_size, config.rollout.prompts)
+            evaluate = make_evaluation(setup, stream, partial(judge, pool, setup.tasks))
             metrics, _ = evaluate(params, step, jax.random.key(_SEED.value))
     print(f"checkpoint of step {step}, at most {problems} held-out problems of each task")
     print(f"{'task':18}{'':18}{'mean':>8}   95 % interval")

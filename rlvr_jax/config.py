@@ -80,6 +80,11 @@ class RolloutConfig:
       overlong_prompts: "refuse" to run if a problem's prompt is longer, or "drop" such problems.
       temperature: of the sampling distribution, and of the policy that is trained.
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
+      slots: sequences that are sampled at one time, each slot being refilled as soon as its sequence ends; 0 samples
+        whole batches. Slots pay where lengths differ much and prompts are short: each holds its prompt's keys and
+        values by itself, which a batch shares in a group.
+      chunk: tokens for each slot between two looks at what has ended.
+      prefill_chunk: tokens of a prompt that are computed between two chunks.
     """
 
     prompts: int = 16
@@ -90,6 +95,9 @@ class RolloutConfig:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    slots: int = 0
+    chunk: int = 16
+    prefill_chunk: int = 256
 
 
 @dataclass(frozen=True)
@@ -294,7 +302,7 @@ def _problems(c: Config, num_devices: int):
     p, r, o, e = c.policy, c.rollout, c.optimizer, c.evaluation
     optimizer = ("learning_rate", "eps", "clip_norm", "microbatches")
     positive = {
-        "rollout": ("prompts", "max_prompt_length", "max_response_length", "temperature"),
+        "rollout": ("prompts", "max_prompt_length", "max_response_length", "temperature", "chunk", "prefill_chunk"),
         "algorithm": ("minibatches",),
         "optimizer": optimizer,
         "training": ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row"),
@@ -304,7 +312,7 @@ def _problems(c: Config, num_devices: int):
         "verifier": ("timeout", "memory_mib"),
     }
     not_negative = {
-        "rollout": ("top_k",),
+        "rollout": ("top_k", "slots"),
         "algorithm": ("clip_low", "clip_high", "kl_coef"),
         "optimizer": ("warmup_steps", "weight_decay"),
         "sft.optimizer": ("warmup_steps", "weight_decay"),
@@ -395,6 +403,7 @@ def _problems(c: Config, num_devices: int):
     rows = data * fsdp
     split = f"the {rows} devices of the mesh axes data and fsdp"
     per_update = r.prompts * r.group_size // c.algorithm.minibatches
+    yield r.slots % rows != 0, f"config.rollout.slots = {r.slots} can't be divided among {split}"
     yield r.prompts % rows != 0, f"config.rollout.prompts = {r.prompts} can't be divided among {split}"
     yield (
         per_update % (rows * o.microbatches) != 0,

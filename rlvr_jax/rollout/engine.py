@@ -39,17 +39,8 @@ def pad_prompts(
     return tokens, np.arange(length) >= length - lengths[:, None]
 
 
-def make_rollout(
-    config: PolicyConfig,
-    sampling: SamplingConfig,
-    tokenizer: Any,
-    prompt_length: int,
-    batch_size: int,
-    param_shardings: Any,
-    batch_sharding: jax.sharding.NamedSharding,
-) -> Rollout:
-    """A function `(params, examples, key, temperature=1.0, budgets=None) -> trajectories`: `make_stream`, in order."""
-    stream = make_stream(config, sampling, tokenizer, prompt_length, batch_size, param_shardings, batch_sharding)
+def collected(stream: Stream) -> Rollout:
+    """The function that gives all trajectories of a stream, in the order of the samples."""
 
     def rollout(
         params: Any, examples: Sequence[Example], key: jax.Array, temperature: float = 1.0, budgets: Any = None

@@ -39,8 +39,14 @@ def make_score(setup: Setup) -> Callable:
     return jax.jit(logprobs, in_shardings=(policy.base(setup.param_shardings), batch), out_shardings=batch)
 
 
-def make_rollout(setup: Setup, group_size: int, batch_size: int) -> engine.Rollout:
-    """The rollout function of a run, for groups of `group_size` in device batches of `batch_size` prompts."""
+def make_stream(setup: Setup, group_size: int, batch_size: int) -> engine.Stream:
+    """The sampler of a run, which hands out samples as they end.
+
+    Args:
+      setup: of the run.
+      group_size: samples of each prompt.
+      batch_size: prompts in a device batch, if there are no slots.
+    """
     rollout = setup.config.rollout
     sampling = SamplingConfig(
         group_size=group_size,
@@ -50,10 +56,13 @@ def make_rollout(setup: Setup, group_size: int, batch_size: int) -> engine.Rollo
         top_k=rollout.top_k,
         top_p=rollout.top_p,
         policy_temperature=rollout.temperature,
+        slots=rollout.slots,
+        chunk=rollout.chunk,
+        prefill_chunk=rollout.prefill_chunk,
     )
     batch, params = parallel.batch_sharding(setup.mesh), setup.param_shardings
     length = rollout.max_prompt_length
-    return engine.make_rollout(setup.policy, sampling, setup.tokenizer, length, batch_size, params, batch)
+    return engine.make_stream(setup.policy, sampling, setup.tokenizer, length, batch_size, params, batch)
 
 
 def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:
@@ -72,10 +81,10 @@ def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:
     return list(found.values())
 
 
-def make_evaluation(setup: Setup, rollout: engine.Rollout, judge: Judge) -> Callable:
+def make_evaluation(setup: Setup, stream: engine.Stream, judge: Judge) -> Callable:
     """A function (params, step, key) -> (metrics, rows of samples) over the held-out problems of all tasks.
 
-    They don't depend on the seed, so that runs can be compared. `rollout` is the one of training, which also samples
+    They don't depend on the seed, so that runs can be compared. `stream` is the one of training, which also samples
     for pass@k if its groups have the right size: that saves a compilation.
 
     Raises:
@@ -88,9 +97,10 @@ def make_evaluation(setup: Setup, rollout: engine.Rollout, judge: Judge) -> Call
         raise ConfigError(f"config.tasks: none of {', '.join(setup.tasks)} has held-out problems")
     pass_examples = [example for found in of_tasks for example in found[: config.pass_problems]]
     shown = {example.id for found in of_tasks for example in found[: config.shown]}
-    greedy = make_rollout(setup, 1, config.batch_size)
+    greedy = engine.collected(make_stream(setup, 1, config.batch_size))
     if config.pass_samples != setup.config.rollout.group_size:
-        rollout = make_rollout(setup, config.pass_samples, setup.config.rollout.prompts)
+        stream = make_stream(setup, config.pass_samples, setup.config.rollout.prompts)
+    rollout = engine.collected(stream)
 
     def run(params: Params, step: int, key: Key[Array, ""]) -> tuple[dict[str, float], list[dict[str, Any]]]:
         metrics, trajectories, verdicts = evaluate(

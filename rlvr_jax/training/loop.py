@@ -16,7 +16,7 @@ from rlvr_jax.config import Config
 from rlvr_jax.rewards import reward
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.batch import make_batch, split
-from rlvr_jax.training.functions import make_evaluation, make_rollout, make_score, make_update
+from rlvr_jax.training.functions import make_evaluation, make_score, make_stream, make_update
 from rlvr_jax.training.optimizer import make_optimizer, make_schedule
 from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows
 from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
@@ -66,10 +66,10 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         done = int(state.updates) // minibatches
         if done == num_steps:
             return report(workdir)
-        rollout = make_rollout(setup, config.rollout.group_size, prompts)
+        stream = make_stream(setup, config.rollout.group_size, prompts)
         update = make_update(setup, optimizer, policy_gradient(config.algorithm), config.optimizer.microbatches)
         reference_logprobs = make_score(setup)
-        evaluate = make_evaluation(setup, rollout, partial(judge, pool, setup.tasks))
+        evaluate = make_evaluation(setup, stream, partial(judge, pool, setup.tasks))
 
         with open_record(workdir, num_steps, done, "training") as record:
             if done == 0:
@@ -80,11 +80,13 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
             for step in range(done + 1, num_steps + 1):
                 clock = Clock()
                 examples = tasks.batch(mixture, "train", config.seed, step - 1, prompts)
-                trajectories = rollout(state.params, examples, key_of(SAMPLE, step), config.rollout.temperature)
-                clock.lap("time/rollout")
-
-                verdicts = judge(pool, setup.tasks, trajectories)
-                clock.lap("time/verify")
+                judged, occupancy = [], 0.0
+                for ended, stats in stream(state.params, examples, key_of(SAMPLE, step), config.rollout.temperature):
+                    clock.lap("time/rollout")
+                    judged += zip(ended, judge(pool, setup.tasks, ended), strict=True)  # while others are sampled
+                    clock.lap("time/verify")
+                    occupancy = stats.occupancy
+                trajectories, verdicts = zip(*sorted(judged, key=lambda pair: pair[0].sample), strict=True)
 
                 rewards, terms = reward(config.reward, verdicts, trajectories)
                 groups = rewards.reshape(prompts, -1)
@@ -104,6 +106,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
 
                 row = {"step": step} | describe(trajectories, verdicts, groups, terms, updates, clock.laps)
                 row["train/learning_rate"] = float(learning_rate((step - 1) * minibatches))
+                row["rollout/occupancy"] = occupancy
                 row["train/skipped_steps"] = int(state.skipped)
                 samples = []
                 evaluated = step % config.evaluation.every == 0 or step == num_steps

@@ -69,9 +69,9 @@ class Clock:
         self.laps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
-        """Ends a lap."""
+        """Ends a lap, and adds it to earlier ones of its name."""
         now = time.perf_counter()
-        self.laps[name], self.last = now - self.last, now
+        self.laps[name], self.last = self.laps.get(name, 0.0) + now - self.last, now
 
     def total(self) -> float:
         """Seconds since the start."""

@@ -8,7 +8,7 @@ import pytest
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.parallel import MeshConfig
-from rlvr_jax.rollout.engine import make_rollout, make_stream, pad_prompts
+from rlvr_jax.rollout.engine import collected, make_stream, pad_prompts
 from rlvr_jax.rollout.sampler import SamplingConfig
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.tasks.tokenizers import character_tokenizer
@@ -29,12 +29,20 @@ def examples(count):
     return [Example(f"sums/train/{i}", prompt, 18 * i, "sums") for i, prompt in enumerate(prompts)]
 
 
-def rollout_on(mesh_config, num_devices, batch_size, sampling=SAMPLING, config=CONFIG, make=make_rollout):
+def rollout_on(
+    mesh_config,
+    num_devices,
+    batch_size,
+    sampling=SAMPLING,
+    config=CONFIG,
+    make=None,
+):
     """A function examples, ... -> trajectories on a mesh; with `make_stream`, -> the list of its items."""
     mesh = parallel.make_mesh(mesh_config, jax.devices()[:num_devices])
     params = random_params(config)
     shapes = jax.eval_shape(lambda: params)
     shardings = parallel.param_shardings(mesh, policy.logical_axes(config), shapes)
+    make = make or (lambda *arguments: collected(make_stream(*arguments)))
     rollout = make(config, sampling, TOKENIZER, WINDOW, batch_size, shardings, parallel.batch_sharding(mesh))
     params = jax.device_put(params, shardings)
 

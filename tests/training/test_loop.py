@@ -53,6 +53,7 @@ METRICS = {
     "train/learning_rate",
     "verify/errors",
     "rollout/tokens_per_second",
+    "rollout/occupancy",
     "train/tokens_per_second",
     "time/rollout",
     "time/verify",
@@ -106,6 +107,7 @@ CHOICES = {
     "bfloat16": {"policy": {"dtype": "bfloat16"}},
     "a mesh of all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2)},
     "rewards not scaled": {"algorithm": {"scale": "none"}},
+    "slots": {"rollout": {"slots": 8, "chunk": 2, "prefill_chunk": 4}},
     "adapters on a mesh": {"policy": {"lora": LoraConfig(rank=2)}, "mesh": MeshConfig(data=2, fsdp=2, tensor=2)},
 }
 
@@ -146,6 +148,16 @@ def test_with_adapters_the_base_stays_and_is_the_reference_and_a_warm_start_with
     with checkpoints.open_manager(tmp_path / "rl", keep=9) as manager:
         moments = manager.restore(2)["rest"]["opt_state"]
     assert sum(x.size for x in jax.tree.leaves(moments)) < 3 * sum(x.size for x in jax.tree.leaves(after[ADAPTERS]))
+
+
+def test_slots_change_neither_samples_nor_rewards(pool, tmp_path):
+    found = {}
+    for slots in (0, 8):
+        config = changed(TINY, rollout={"slots": slots, "chunk": 2, "prefill_chunk": 4}, training={"num_steps": 1})
+        train(config, tmp_path / str(slots), pool)
+        found[slots] = rows_of(tmp_path / str(slots), "samples.jsonl")
+        assert 0 < rows_of(tmp_path / str(slots))[-1]["rollout/occupancy"] <= 1
+    assert found[0] == found[8]
 
 
 def test_minibatches_are_updates_of_their_own(pool, tmp_path):
