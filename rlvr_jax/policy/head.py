@@ -44,12 +44,12 @@ def logprobs_and_entropy(
     if not rows and not vocab:
         return _in_chunks(config, (), table, hidden, targets, temperature)
     # Cut by hand: the compiler would split the loop's own axis, and sum logits over devices.
+    width = tuple(name for name in _partition("embed", table.shape[1]) if name in rows)
     local = jax.shard_map(
-        partial(_on_device, config, rows, vocab),
-        in_specs=(PartitionSpec(vocab), PartitionSpec(rows), PartitionSpec(rows), PartitionSpec()),
+        partial(_on_device, config, rows, vocab, width),
+        in_specs=(PartitionSpec(vocab, width), PartitionSpec(rows), PartitionSpec(rows), PartitionSpec()),
         out_specs=PartitionSpec(rows),
     )
-    # It is gathered over the axes that split its width, in the type in which it is used.
     return local(table.astype(config.dtype), hidden, targets, jnp.float32(temperature))
 
 
@@ -64,10 +64,13 @@ def _partition(axis: str, size: int) -> tuple[str, ...]:
     return names if parts > 1 and size % parts == 0 else ()
 
 
-def _on_device(config: PolicyConfig, rows: tuple[str, ...], vocab: tuple[str, ...], table, hidden, *inputs):
-    """`_in_chunks` of this device's rows and its part of the table."""
+def _on_device(config: PolicyConfig, rows: tuple[str, ...], vocab: tuple[str, ...], width, table, hidden, *inputs):
+    """`_in_chunks` of this device's rows and its part of the table, which lies split over the axes `width`, too."""
+    if width:
+        table = jax.lax.all_gather(table, width, axis=1, tiled=True)
     # Each device has a gradient of its own for what it shares with others; they are summed behind the loop.
-    table, hidden = jax.lax.pcast(table, rows, to="varying"), jax.lax.pcast(hidden, vocab, to="varying")
+    table = jax.lax.pcast(table, tuple(name for name in rows if name not in width), to="varying")
+    hidden = jax.lax.pcast(hidden, vocab, to="varying")
     return _in_chunks(config, vocab, table.astype(config.param_dtype), hidden, *inputs)
 
 
