@@ -12,6 +12,16 @@ products of 2048 x 2048 matrices, and of copying 256 MiB.
 With `--lengths=longtail`: 64 prompts, 8 samples of each over 32 slots, whose lengths are drawn from an exponential
 distribution with a mean of a quarter of the longest, 128, and are given to the sampler as budgets. It is timed twice,
 in turns: with free slots refilled at once, and with none refilled before all are free.
+
+Parts alone, each as a table in Markdown, on small sizes where there is no accelerator:
+
+    python -m experiments.benchmark attention   training attention, whole, packed and behind a shared prompt, beside
+                                                another implementation (cuDNN, splash, on CPU all scores at once)
+    python -m experiments.benchmark decode      decode attention, and its share of the memory's bandwidth
+    python -m experiments.benchmark head        log-probs and entropies, all logits at once and in chunks
+    python -m experiments.benchmark load        loading of a checkpoint beside reading its files
+
+Their times are to be compared within a table: its calls take turns.
 """
 
 import argparse
@@ -21,11 +31,13 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmark_parts import PARTS, picture, report
 from rlvr_jax import parallel, policy
 from rlvr_jax.algorithms import AlgorithmConfig
 from rlvr_jax.parallel.host import keep_freed_memory
@@ -173,19 +185,28 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("rollout", "train"))
+    parser.add_argument("what", choices=("rollout", "train", *PARTS))
     parser.add_argument("--size", choices=tuple(SIZES), default="tiny")
     parser.add_argument(
         "--lengths", choices=("equal", "longtail"), default="equal", help="of the responses in `rollout`"
     )
     parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median counts (default: 5)")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the table of `attention` into this file")
     args = parser.parse_args()
     if args.runs < 1:
         sys.exit("error: --runs must be at least 1")
+    if args.picture and args.what != "attention":
+        sys.exit(f"error: --picture is of `attention`, not of `{args.what}`")
     if args.lengths == "longtail" and args.what != "rollout":
         sys.exit(f"error: --lengths=longtail is a case of `rollout`, not of `{args.what}`")
     keep_freed_memory()
 
+    if args.what in PARTS:
+        text = report(args.what, args.runs)
+        print(f"python -m experiments.benchmark {args.what} --runs={args.runs}\n{text}")
+        if args.picture:
+            picture(text, args.picture)
+        return
     config = SIZES[args.size]
     if args.lengths == "longtail":
         print(f"rollout, size {args.size}, lengths of a long tail: ", end="")
