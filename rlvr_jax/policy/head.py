@@ -37,7 +37,7 @@ def logprobs_and_entropy(
 
     With `config.head_chunk` set, logits exist for that many tokens of a device at one time only, in the backward pass
     too. On a mesh each device takes its own rows of the batch and its own part of the vocabulary; the parts are merged
-    as in Shoeybi et al. 2019 (arXiv:1909.08053), section 3: what devices exchange is three numbers for each token.
+    as in Shoeybi et al. 2019 (arXiv:1909.08053), section 3: what devices exchange is four numbers for each token.
     """
     table = params.get("head", params["embed"])
     rows, vocab = _partition("batch", hidden.shape[0]), _partition("vocab", table.shape[0])
