@@ -51,7 +51,6 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
 # What the first judgement of a kind would have to wait for: done beforehand in a worker, where it is no item's time.
 PREPARE: Mapping[str, Callable[[], None]] = {
     "math": mathematics.prepare,
-    "code": code.prepare,
     "reasoning_gym": reasoning_gym.prepare,
 }
 

@@ -259,11 +259,6 @@ def _json_case(name: str, args: Sequence[Any], expected: Any, tolerance: float) 
     return Case(name, args, lambda result: matches(result, expected, tolerance), False, shown)
 
 
-def prepare() -> None:
-    """Opens this process's sandbox of the best engine."""
-    sandbox_of_process()
-
-
 def verify(
     completion: str,
     reference: Mapping[str, Any],
