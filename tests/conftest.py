@@ -15,6 +15,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "xla")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["HF_HUB_OFFLINE"] = "1"
 # For the TPU compiler, in the tests that compile for chips that aren't here: several processes may load it at once, and
 # it need not look for the machine that it would run on.
 if (TPU_COMPILER := ROOT / ".venv" / "tpu" / "libtpu" / "libtpu.so").exists():
