@@ -148,12 +148,18 @@ class TrainingConfig:
       save_every: steps between checkpoints; the last step is saved too.
       keep_checkpoints: how many of the newest are kept; the first always is.
       max_skipped_in_a_row: the run stops after so many updates in a row whose gradient was not finite.
+      packing: "none" trains on a row for each sample; "prefix_tree" on a row for each prompt with all samples behind
+        it, see `rlvr_jax.training.packing`. It computes the same, in less time where prompts are long.
+      packing_multiple: packed rows are as long as the longest of an update, their responses' part rounded up to a
+        multiple of this many tokens; each length is compiled once. 0 for one length, that of full responses.
     """
 
     num_steps: int = 100
     save_every: int = 50
     keep_checkpoints: int = 2
     max_skipped_in_a_row: int = 5
+    packing: Literal["none", "prefix_tree"] = "none"
+    packing_multiple: int = 0
 
 
 @dataclass(frozen=True)
@@ -317,6 +323,7 @@ def _problems(c: Config, num_devices: int):
         "optimizer": ("warmup_steps", "weight_decay"),
         "sft.optimizer": ("warmup_steps", "weight_decay"),
         "evaluation": ("pass_problems", "shown"),
+        "training": ("packing_multiple",),
         "verifier": ("workers",),
     }
     value_of = lambda name: operator.attrgetter(name)(c)  # noqa: E731
@@ -377,6 +384,15 @@ def _problems(c: Config, num_devices: int):
             f"{r.prompts}"
         ),
     )
+    yield (
+        p.attention == "cudnn",
+        "config.policy.attention = 'cudnn' is for rows without padding, and those of training have some; use 'auto'",
+    )
+    yield (
+        p.attention == "splash" and c.training.packing == "prefix_tree",
+        "config.policy.attention = 'splash' has no shared prefixes, which config.training.packing = 'prefix_tree' "
+        "needs; use 'auto'",
+    )
     for k in e.ks:
         yield (
             not 1 <= k <= e.pass_samples,
@@ -402,14 +418,17 @@ def _problems(c: Config, num_devices: int):
         yield True, f"config.mesh: {error}"
     rows = data * fsdp
     split = f"the {rows} devices of the mesh axes data and fsdp"
-    per_update = r.prompts * r.group_size // c.algorithm.minibatches
+    packed = c.training.packing == "prefix_tree"
+    per_update = r.prompts * (1 if packed else r.group_size) // c.algorithm.minibatches
+    what, factors = ("prompts", "") if packed else ("samples", " * group_size")
     yield r.slots % rows != 0, f"config.rollout.slots = {r.slots} can't be divided among {split}"
     yield r.prompts % rows != 0, f"config.rollout.prompts = {r.prompts} can't be divided among {split}"
     yield (
         per_update % (rows * o.microbatches) != 0,
         (
-            f"an update has {per_update} samples (config.rollout.prompts * group_size / config.algorithm.minibatches), "
+            f"an update has {per_update} {what} (config.rollout.prompts{factors} / config.algorithm.minibatches), "
             f"which can't be divided into config.optimizer.microbatches = {o.microbatches} parts among {split}"
+            + ("; with config.training.packing = 'prefix_tree' the samples of a prompt stay together" if packed else "")
         ),
     )
     yield (

@@ -125,6 +125,7 @@ NOT_NEGATIVE = [
     "policy__lora__rank",
     "policy__head_chunk",
     "rollout__top_k",
+    "training__packing_multiple",
     "rollout__slots",
     *(f"algorithm__{x}" for x in ("clip_low", "clip_high", "kl_coef")),
     *(f"{group}__{x}" for group in ("optimizer", "sft__optimizer") for x in ("warmup_steps", "weight_decay")),
@@ -211,6 +212,26 @@ REFUSED = [
     ({"rollout__prompts": 12}, 8, "config.rollout.prompts = 12 can't be divided among the 8 devices of the mesh axes"),
     ({"optimizer__microbatches": 32}, 8, "an update has 128 samples (config.rollout.prompts * group_size / config.al"),
     ({"algorithm__minibatches": 16}, 8, "an update has 8 samples", {"optimizer__microbatches": 2}),
+    (
+        {"training__packing": "prefix_tree"},
+        8,
+        "an update has 8 prompts (config.rollout.prompts / config.algorithm.minibatches), which can't be divided into "
+        "config.optimizer.microbatches = 2 parts among the 8 devices of the mesh axes data and fsdp; with "
+        "config.training.packing = 'prefix_tree' the samples of a prompt stay together",
+        {"algorithm__minibatches": 2, "optimizer__microbatches": 2},
+    ),
+    (
+        {"policy__attention": "splash"},
+        1,
+        "config.policy.attention = 'splash' has no shared prefixes, which config.training.packing = 'prefix_tree'",
+        {"training__packing": "prefix_tree"},
+    ),
+    ({"policy__attention": "cudnn"}, 1, "config.policy.attention = 'cudnn' is for rows without padding, and those of"),
+    (
+        {"policy__attention": "splash", "policy__window_pattern": (8, 0)},
+        1,
+        "config.policy.attention = 'splash' takes one window for all layers, not (8, 0); use 'pallas'",
+    ),
     ({"sft__batch_size": 60}, 8, "config.sft.batch_size = 60 can't be divided into config.sft.optimizer.microbatches"),
     ({"sft__optimizer__microbatches": 16}, 8, "config.sft.batch_size = 64 can't be divided into config.sft.optimize"),
     ({"evaluation__batch_size": 100}, 8, "config.evaluation.batch_size = 100 can't be divided among the 8 devices"),
@@ -266,6 +287,7 @@ def test_the_defaults_run_on_several_numbers_of_devices(num_devices):
         {"mesh__data": 2, "mesh__fsdp": 2, "mesh__tensor": 2},
         {"mesh__data": 1, "mesh__fsdp": -1},
         {"policy__max_length": 128},
+        {"training__packing": "prefix_tree", "algorithm__minibatches": 2},
     ],
     ids=lambda values: "-".join(values),
 )

@@ -76,7 +76,9 @@ class PolicyConfig:
       dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are float32 always.
       param_dtype: storage dtype of the parameters. Updates are added to them in it: in bfloat16, small ones round away.
       remat: what the backward pass computes again: "none", "dots" (all but products with weights) or "full"
-        (whole layers).
+        (whole layers). What the attention kernels give is kept with any of them, so that they run once.
+      attention: what computes attention in training, see `rlvr_jax.kernels.training`; "auto" chooses by platform and
+        length.
       head_chunk: tokens whose logits exist at one time in training; 0 for all of them at once.
     """
 
@@ -102,6 +104,7 @@ class PolicyConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "full"] = "none"
+    attention: Literal["auto", "pallas", "xla", "splash", "cudnn", "reference"] = "auto"
     head_chunk: int = 0
 
 
@@ -123,6 +126,8 @@ def problems(c: PolicyConfig) -> Iterator[str]:
             yield f"{name} has no entry; the plain one is {getattr(PolicyConfig, name)}"
     if any(window < 0 for window in c.window_pattern):
         yield f"window_pattern holds a negative number: {c.window_pattern}; 0 is for no window"
+    if c.attention in ("splash", "cudnn") and len(set(c.window_pattern)) > 1:
+        yield f"attention = {c.attention!r} takes one window for all layers, not {c.window_pattern}; use 'pallas'"
     if c.lora.rank < 0:
         yield f"lora.rank must be 0 or more, not {c.lora.rank}"
     if not c.lora.alpha > 0:

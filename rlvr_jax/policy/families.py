@@ -28,7 +28,7 @@ FAMILIES: Mapping[str, _Family] = {
     "smollm3": _Family("SmolLM3ForCausalLM"),
 }
 # Fields that are choices of a run: with any of their values a checkpoint's parameters compute the same.
-RUN_FIELDS = ("lora", "max_length", "init_scale", "dtype", "param_dtype", "remat", "head_chunk")
+RUN_FIELDS = ("lora", "max_length", "init_scale", "dtype", "param_dtype", "remat", "attention", "head_chunk")
 
 _ROPE_TYPES = {"default": "none", "linear": "linear", "llama3": "llama3", "yarn": "yarn"}
 _ROPE_KEYS = {  # theirs -> ours

@@ -10,8 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rlvr_jax.kernels.attention import attention
+from rlvr_jax.kernels.platform import target_platform
+from rlvr_jax.kernels.schedule import Schedule
+from rlvr_jax.kernels.training import training_attention
 from rlvr_jax.policy.config import PolicyConfig, lora_scale
 from rlvr_jax.policy.rotary import rotate
+
+# On CPU, rows up to this length are attended to with all scores in memory, longer ones some queries at a time.
+DENSE_LENGTH = 256
 
 
 def _param(
@@ -53,14 +59,63 @@ def rms_norm(x: Float[Array, "*n"], scale: Float[Array, "*m"], eps: float) -> Fl
     return (x32 * scale.astype(jnp.float32)).astype(x.dtype)
 
 
+def _partition(rows: int, heads: int) -> jax.sharding.PartitionSpec | None:
+    """How queries lie on the mesh in use: rows and heads split by the logical axes' rules where these divide them."""
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = nn.logical_to_mesh_axes(("batch", "heads"))
+    sizes = [math.prod(mesh.shape.get(name, 1) for name in jax.tree.leaves(axis)) for axis in axes]
+    rows_axis, heads_axis = (
+        axis if size > 1 and count % size == 0 else None
+        for axis, size, count in zip(axes, sizes, (rows, heads), strict=True)
+    )
+    return jax.sharding.PartitionSpec(rows_axis, None, heads_axis) if rows_axis or heads_axis else None
+
+
+def _self_attention(
+    config: PolicyConfig,
+    query: Float[Array, "batch time heads dim"],
+    keys: Float[Array, "batch time kv dim"],
+    values: Float[Array, "batch time kv dim"],
+    schedule: Schedule,
+) -> Float[Array, "batch time heads dim"]:
+    """Attention of tokens to each other. On a mesh each device computes its own rows and heads."""
+    implementation = config.attention
+    if implementation == "auto" and target_platform() == "cpu" and query.shape[1] <= DENSE_LENGTH:
+        implementation = "reference"
+    partition = _partition(query.shape[0], query.shape[2])
+    if partition and partition[2]:
+        shape = jax.sharding.get_abstract_mesh().shape
+        devices = math.prod(shape[name] for name in jax.tree.leaves(partition[2]))
+        copies = math.lcm(keys.shape[2], devices) // keys.shape[2]
+        if copies > 1:  # fewer key/value heads than devices: each has a copy of what its queries read
+            keys, values = (jnp.repeat(x, copies, axis=2) for x in (keys, values))
+    return training_attention(query, keys, values, schedule, implementation=implementation, partition=partition)
+
+
+def _cached_attention(query, key, value, masks, own, prefix, size):
+    """Attention of new tokens to the cache and to each other, and (keys, values) with the new ones in them."""
+    keys, values = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
+    if own is not None:
+        keys = jax.lax.dynamic_update_slice_in_dim(own[0], keys.astype(own[0].dtype), size, axis=3)
+        values = jax.lax.dynamic_update_slice_in_dim(own[1], values.astype(own[1].dtype), size, axis=2)
+    own_mask, prefix_mask = masks
+    parts = ((keys, values, own_mask),)
+    if prefix is not None:
+        parts = ((*prefix, prefix_mask), *parts)
+    return attention(query, parts), (keys, values)
+
+
 class Attention(nn.Module):
     """Grouped-query attention with rotary positions."""
 
     config: PolicyConfig
 
     @nn.compact
-    def __call__(self, x, rotary, own_mask, prefix_mask, own, prefix, size, adapters):
-        """Returns the output, and this layer's (keys, values) with the new tokens in them."""
+    def __call__(self, x, rotary, reads, own, prefix, size, adapters):
+        """Returns the output, and with a cache this layer's (keys, values) with the new tokens in them.
+
+        `reads` says what the tokens read: a schedule without a cache, else the masks of both stretches.
+        """
         c = self.config
         projections = []
         for name, heads, axis in [
@@ -79,17 +134,13 @@ class Attention(nn.Module):
             query = rms_norm(query, self.qk_scale("q_norm", c.num_heads, "heads"), c.norm_eps)
             key = rms_norm(key, self.qk_scale("k_norm", c.num_kv_heads, "kv"), c.norm_eps)
         query, key = rotate(query, *rotary) * c.head_dim**-0.5, rotate(key, *rotary)
-        keys, values = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
-        if own is not None:
-            keys = jax.lax.dynamic_update_slice_in_dim(own[0], keys.astype(own[0].dtype), size, axis=3)
-            values = jax.lax.dynamic_update_slice_in_dim(own[1], values.astype(own[1].dtype), size, axis=2)
-        parts = ((keys, values, own_mask),)
-        if prefix is not None:
-            parts = ((*prefix, prefix_mask), *parts)
-        y = attention(query, parts)
+        if isinstance(reads, Schedule):
+            y, key_values = _self_attention(c, query, key, value, reads), None
+        else:
+            y, key_values = _cached_attention(query, key, value, reads, own, prefix, size)
         axes = ("heads", "head_dim", "embed")
         out = _param(self, "out", (c.num_heads, c.head_dim, c.width), axes, _weight_init(c, c.num_heads * c.head_dim))
-        return _adapted(c, y, out, adapters.get("out"), contract=2), (keys, values)
+        return _adapted(c, y, out, adapters.get("out"), contract=2), key_values
 
     def qk_scale(self, name: str, heads: int, axis: str) -> Array:
         """The scale of a norm of queries or keys: one for all heads, or over all of them."""

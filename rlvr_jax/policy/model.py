@@ -1,8 +1,9 @@
 """The decoder: one function for training, prefill and decoding.
 
 `forward` takes tokens with their positions and segment ids, and optionally a cache, and returns hidden states and the
-cache. Whether a token may read another follows from positions and segment ids alone, so packing, padding and decoding
-need no modes. `forward` with a tuple of layers instead of stacked ones (`unstack`) computes the same, unrolled.
+cache. Whether a token may read another follows from positions, segment ids and the segments' parents alone, so packing,
+padding, shared prefixes and decoding need no modes. `forward` with a tuple of layers instead of stacked ones
+(`unstack`) computes the same, unrolled.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from rlvr_jax.kernels.schedule import Schedule, make_schedule
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.layers import Layer, rms_norm
 from rlvr_jax.policy.rotary import rotary
@@ -22,7 +24,14 @@ from rlvr_jax.policy.rotary import rotary
 Params = Any  # {"embed", "layers", "norm", optionally "head", and "adapters" (see `lora.py`)}
 ADAPTERS = "adapters"
 
-_REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+_kept = jax.checkpoint_policies
+# The kernels' results are named "attention".
+_REMAT = {
+    "dots": _kept.save_from_both_policies(
+        _kept.dots_with_no_batch_dims_saveable, _kept.save_only_these_names("attention")
+    ),
+    "full": _kept.save_only_these_names("attention"),
+}
 
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
@@ -69,7 +78,7 @@ def _init_boxed(config: PolicyConfig, key: Array) -> Params:
     turns = rotary(config, "none", positions)
 
     def init_layer(layer):
-        inputs = (x, None, turns, mask, None, None, None, 0)
+        inputs = (x, None, turns, (mask, None), None, None, 0)
         return Layer(config).init(jax.random.fold_in(jax.random.fold_in(key, 2), layer), *inputs)["params"]
 
     layers = jax.lax.map(init_layer, jnp.arange(config.num_layers))  # compiles in half the time of jax.vmap
@@ -128,11 +137,9 @@ def _may_read(window, positions, segment_ids, key_positions, key_segment_ids) ->
     return read
 
 
-def _masks(positions, segment_ids, own: KeyValues | None, prefix: KeyValues | None, window: int):
-    """What the tokens may read of their own stretch and of the prefix."""
+def _masks(positions, segment_ids, own: KeyValues, prefix: KeyValues | None, window: int):
+    """What the tokens may read of a cache's two stretches."""
     may_read = partial(_may_read, window, positions, segment_ids)
-    if own is None:
-        return may_read(positions, segment_ids), None
     if prefix is None:
         return may_read(own.positions, own.segment_ids), None
     group = positions.shape[0] // prefix.positions.shape[0]
@@ -163,34 +170,37 @@ def _remat(config: PolicyConfig, function: Callable, prevent_cse: bool) -> Calla
     return jax.checkpoint(function, policy=_REMAT[config.remat], prevent_cse=prevent_cse)
 
 
-def _unrolled(config: PolicyConfig, layer: Callable, kinds, masks, x, inputs):
+def _unrolled(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
     """One layer after the other; their inputs are tuples."""
-    (kinds, kind_of), (masks, mask_of), outputs = kinds, masks, []
+    (kinds, kind_of), (reads, read_of), outputs = kinds, reads, []
     for i in range(config.num_layers):
-        run = _remat(config, partial(layer, kinds[kind_of[i]], masks[mask_of[i]]), prevent_cse=True)
+        run = _remat(config, partial(layer, kinds[kind_of[i]], reads[read_of[i]]), prevent_cse=True)
         x, output = run(x, tuple(part and part[i] for part in inputs))
         outputs.append(output)
     return x, tuple(outputs)
 
 
-def _scanned(config: PolicyConfig, layer: Callable, kinds, masks, x, inputs):
+def _scanned(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
     """One layer's code for all; their inputs are stacked. Layers that differ in kind choose by a scanned index."""
 
     def stack(options, indices):
         if len(options) == 1:
             return options[0], None
+        windows = [option.window for option in options if isinstance(option, Schedule) and option.window]
+        if windows:  # their ids hold the windows; besides, it need only be known that there are some
+            options = [option.replace(window=windows[0]) for option in options]
         return jax.tree.map(lambda *x: jnp.stack(x), *options), jnp.array(indices)
 
     def choose(options, index):
         return options if index is None else jax.tree.map(lambda x: x[index], options)
 
-    (kinds, kind_of), (masks, mask_of) = stack(*kinds), stack(*masks)
+    (kinds, kind_of), (reads, read_of) = stack(*kinds), stack(*reads)
 
     def step(x, inputs):
-        *inputs, kind, mask = inputs  # chosen in here, so that the backward pass keeps the indices only
-        return layer(choose(kinds, kind), choose(masks, mask), x, tuple(inputs))
+        *inputs, kind, read = inputs  # chosen in here, so that the backward pass keeps the indices only
+        return layer(choose(kinds, kind), choose(reads, read), x, tuple(inputs))
 
-    return jax.lax.scan(_remat(config, step, prevent_cse=False), x, (*inputs, kind_of, mask_of))
+    return jax.lax.scan(_remat(config, step, prevent_cse=False), x, (*inputs, kind_of, read_of))
 
 
 def forward(
@@ -200,6 +210,7 @@ def forward(
     positions: Int[Array, "batch time"],
     segment_ids: Int[Array, "batch time"],
     cache: Cache | None = None,
+    parents: Int[Array, "batch time"] | None = None,
 ) -> tuple[Float[Array, "batch time width"], Cache | None]:
     """Runs the decoder.
 
@@ -210,26 +221,35 @@ def forward(
       positions: of each token within its sequence, from 0.
       segment_ids: the sequence that each token belongs to, from 1; 0 is padding.
       cache: earlier tokens; the new ones are appended to `cache.own`, which must have room for them.
+      parents: the segment that a token's segment continues, and reads besides itself; 0 for none. It lies before that
+        segment in the row, and positions go on from its own. Not with a cache, which has `prefix` for it.
 
     Returns:
       Final hidden states (after the last norm), and the cache with the new tokens in it (None without a cache).
+
+    Raises:
+      ValueError: parents with a cache, or what `config.attention` doesn't support.
     """
     own = prefix = None
+    group = config.num_heads // config.num_kv_heads
+    reads = lambda window: make_schedule(positions, segment_ids, parents, window=window or None, group=group)  # noqa: E731
     if cache is not None:
+        if parents is not None:
+            raise ValueError("parents are for rows without a cache; with one, `cache.prefix` holds what a group shares")
         own, prefix = _append(cache.own, positions, segment_ids), cache.prefix
+        reads = partial(_masks, positions, segment_ids, own, prefix)
     kinds = _by_layer(config.rope_pattern, config.num_layers, lambda kind: rotary(config, kind, positions))
-    masks = _by_layer(config.window_pattern, config.num_layers, partial(_masks, positions, segment_ids, own, prefix))
+    reads = _by_layer(config.window_pattern, config.num_layers, reads)
 
-    def layer(turn, masks, x, inputs):
+    def layer(turn, reads, x, inputs):
         layer_params, adapters, *stretches = inputs
-        attention_inputs = (turn, *masks, *stretches, cache and cache.own.size)
-        x, key_values = Layer(config).apply({"params": layer_params}, x, adapters, *attention_inputs)
-        return x, None if cache is None else key_values
+        attention_inputs = (turn, reads, *stretches, cache and cache.own.size)
+        return Layer(config).apply({"params": layer_params}, x, adapters, *attention_inputs)
 
     x = params["embed"].astype(config.dtype)[tokens]
     x = nn.with_logical_constraint(x, ("batch", "length", None))
     inputs = (params["layers"], params.get(ADAPTERS), own and own.layers, prefix and prefix.layers)
     run = _unrolled if isinstance(params["layers"], tuple) else _scanned
-    x, key_values = run(config, layer, kinds, masks, x, inputs)
+    x, key_values = run(config, layer, kinds, reads, x, inputs)
     hidden = rms_norm(x, params["norm"], config.norm_eps)
     return hidden, cache and cache.replace(own=own.replace(layers=key_values))

@@ -16,26 +16,30 @@ TokenIds = Sequence[int] | Int[np.ndarray, "_"]
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class Batch:
-    """One sequence a row: a left-padded prompt, then a right-padded response.
+    """A left-padded prompt a row, then a right-padded response, or all responses to it (see `packing.py`).
 
-    `tokens`, `positions` and `segment_ids` cover both; the others cover the response, which is the last
+    `tokens`, `positions`, `segment_ids` and `parents` cover both; the others cover the responses, which are the last
     `response` columns of the row.
 
     Attributes:
       tokens, positions, segment_ids: see `rlvr_jax.policy.forward`.
+      predictors: the column of the token that each action follows, whose hidden state predicts it.
       action_mask: 1 on tokens that the policy chose, 0 elsewhere.
       advantages: of each action.
       old_logprobs: of each action under the policy that sampled it (nats).
       reference_logprobs: of each action under the reference policy (nats), or None without one.
+      parents: see `rlvr_jax.policy.forward`; None if no segment has one.
     """
 
     tokens: Int[Array | np.ndarray, "batch time"]
     positions: Int[Array | np.ndarray, "batch time"]
     segment_ids: Int[Array | np.ndarray, "batch time"]
+    predictors: Int[Array | np.ndarray, "batch response"]
     action_mask: Float[Array | np.ndarray, "batch response"]
     advantages: Float[Array | np.ndarray, "batch response"]
     old_logprobs: Float[Array | np.ndarray, "batch response"]
     reference_logprobs: Float[Array | np.ndarray, "batch response"] | None = None
+    parents: Int[Array | np.ndarray, "batch time"] | None = None
 
 
 def layout(
@@ -66,7 +70,8 @@ def layout(
         positions[row, start:stop] = np.arange(stop - start)
         action_mask[row, : len(response)] = 1
     zeros = np.zeros_like(action_mask)
-    return Batch(tokens, positions, segment_ids, action_mask, zeros, zeros)
+    predictors = np.tile(np.arange(prompt_length - 1, length - 1, dtype=np.int32), (rows, 1))
+    return Batch(tokens, positions, segment_ids, predictors, action_mask, zeros, zeros)
 
 
 def make_batch(

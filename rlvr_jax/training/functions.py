@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
@@ -16,6 +17,7 @@ from rlvr_jax.rollout import engine
 from rlvr_jax.rollout.sampler import SamplingConfig
 from rlvr_jax.tasks import Task
 from rlvr_jax.training.batch import Batch
+from rlvr_jax.training.packing import pack, unpack
 from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.setup import Setup
 from rlvr_jax.training.step import Loss, score, train_step
@@ -24,19 +26,36 @@ _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 
 
 def make_update(setup: Setup, optimizer: optax.GradientTransformation, loss: Loss, microbatches: int) -> Callable:
-    """The jitted training step (state, batch) -> (state, metrics); the given state's memory is reused."""
+    """The training step (state, batch) -> (state, metrics) of `layout`'s batches; the given state's memory is reused.
+
+    It is jitted, or with packed rows packs them on the host and calls a jitted one.
+    """
     step = partial(train_step, setup.policy, loss, optimizer, microbatches, setup.config.rollout.temperature)
-    return jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
+    update = jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
+    options = _packing(setup)
+    return (lambda state, batch: update(state, pack(batch, *options))) if options else update
 
 
 def make_score(setup: Setup) -> Callable:
-    """The jitted function (params without adapters, batch) -> log-probability of each action."""
+    """The function (params without adapters, batch) -> log-probability of each action; packs as `make_update` does."""
 
     def logprobs(params: Params, batch: Batch) -> Float[Array, "batch response"]:
         return score(setup.policy, params, batch, setup.config.rollout.temperature)[0]
 
     batch = parallel.batch_sharding(setup.mesh)
-    return jax.jit(logprobs, in_shardings=(policy.base(setup.param_shardings), batch), out_shardings=batch)
+    of_rows = jax.jit(logprobs, in_shardings=(policy.base(setup.param_shardings), batch), out_shardings=batch)
+    options = _packing(setup)
+    if not options:
+        return of_rows
+    return lambda params, batch: unpack(np.asarray(of_rows(params, pack(batch, *options))), batch, *options)
+
+
+def _packing(setup: Setup) -> tuple[int, int] | None:
+    """The options of `pack` and `unpack`, or None for rows that are not packed."""
+    config = setup.config
+    if config.training.packing == "none":
+        return None
+    return config.rollout.group_size, config.training.packing_multiple
 
 
 def make_stream(setup: Setup, group_size: int, batch_size: int) -> engine.Stream:

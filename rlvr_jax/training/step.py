@@ -70,10 +70,10 @@ def score(
     config: PolicyConfig, params: Params, batch: Batch, temperature: float
 ) -> tuple[Float[Array, "batch response"], Float[Array, "batch response"]]:
     """Log-probability of each action and entropy of its distribution, at the policy's temperature (nats)."""
-    hidden, _ = policy.forward(config, params, batch.tokens, batch.positions, batch.segment_ids)
-    first = batch.tokens.shape[1] - batch.action_mask.shape[1]
-    actions = batch.tokens[:, first:]
-    return policy.logprobs_and_entropy(config, params, hidden[:, first - 1 : -1], actions, temperature)
+    hidden, _ = policy.forward(config, params, batch.tokens, batch.positions, batch.segment_ids, parents=batch.parents)
+    predictors = jax.vmap(lambda row, columns: row.at[columns].get(mode="promise_in_bounds"))(hidden, batch.predictors)
+    actions = batch.tokens[:, -batch.action_mask.shape[1] :]
+    return policy.logprobs_and_entropy(config, params, predictors, actions, temperature)
 
 
 def policy_gradient(config: AlgorithmConfig) -> Loss:

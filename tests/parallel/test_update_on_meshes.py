@@ -17,7 +17,7 @@ from rlvr_jax import policy
 from rlvr_jax.config import from_dict
 from rlvr_jax.parallel import MeshConfig, batch_sharding, make_mesh, param_shardings, replicated, use_mesh
 from rlvr_jax.training.batch import layout
-from rlvr_jax.training.functions import make_update
+from rlvr_jax.training.functions import make_score, make_update
 from rlvr_jax.training.optimizer import make_optimizer
 from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.step import new_state, policy_gradient, state_shardings
@@ -50,7 +50,7 @@ MESHES = [(d, f, 8 // (d * f)) for d in (8, 4, 2, 1) for f in (8, 4, 2, 1) if d 
 
 def make_batch():
     rng = np.random.default_rng(0)
-    prompts = [rng.integers(1, 14, rng.integers(1, 5)) for _ in range(16)]
+    prompts = [prompt for prompt in [rng.integers(1, 14, rng.integers(1, 5)) for _ in range(8)] for _ in range(2)]
     responses = [rng.integers(1, 14, rng.integers(0, 6)) for _ in range(16)]
     batch = layout(prompts, responses, 4, 5)
     noise = lambda: rng.normal(size=batch.action_mask.shape).astype(np.float32)  # noqa: E731
@@ -62,14 +62,20 @@ def make_batch():
     )
 
 
-def run_update(setup: Setup, microbatches: int = 1):
-    """The state before, the state after, the metrics, and the shardings that the update was compiled for."""
+def prepared(setup: Setup, microbatches: int):
+    """The update, the state on the mesh and on the host, and its shardings."""
     optimizer = make_optimizer(setup.config.optimizer, 10)
     update = make_update(setup, optimizer, policy_gradient(setup.config.algorithm), microbatches)
     state = new_state(optimizer, init(setup.policy))
     shardings = state_shardings(jax.eval_shape(lambda: state), optimizer, setup.param_shardings, replicated(setup.mesh))
     before = jax.device_get(state)
     state = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings)(state)
+    return update, state, before, shardings
+
+
+def run_update(setup: Setup, microbatches: int = 1):
+    """The state before, the state after, the metrics, and the shardings that the update was compiled for."""
+    update, state, before, shardings = prepared(setup, microbatches)
     with use_mesh(setup.mesh):
         batch = jax.device_put(make_batch(), batch_sharding(setup.mesh))
         compiled = update.lower(state, batch).compile()
@@ -170,3 +176,19 @@ def test_the_memory_of_the_given_state_is_reused(on_mesh):
 def test_microbatches_on_a_mesh_give_the_update_of_one_device_too(one_device):
     setup = make_setup(from_dict(CONFIG | {"mesh": {"data": 2, "fsdp": 2, "tensor": 2}}))
     assert_same_update(run_update(setup, microbatches=4), one_device)
+
+
+@pytest.mark.parametrize(("microbatches", "multiple"), [(1, 4), (2, 0)])
+def test_rows_that_share_a_prompt_on_a_mesh_give_the_update_and_logprobs_of_separate_ones(
+    one_device, microbatches, multiple
+):
+    packing = {"packing": "prefix_tree", "packing_multiple": multiple}
+    mesh = {"data": 2, "fsdp": 2, "tensor": 2}
+    separate, packed = (make_setup(from_dict(CONFIG | {"mesh": mesh, "training": x})) for x in ({}, packing))
+    update, state, before, _ = prepared(packed, microbatches)
+    batch = make_batch()
+    with use_mesh(packed.mesh):
+        logprobs = [make_score(setup)(state.params, batch) * batch.action_mask for setup in (packed, separate)]
+        after, metrics = update(state, batch)
+    np.testing.assert_allclose(*logprobs, rtol=0, atol=1e-5)
+    assert_same_update({"before": before, "after": after, "metrics": jax.device_get(metrics)}, one_device)
