@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rlvr_jax.config import Config, TaskConfig, check, differences, flatten, from_dict, to_dict
+from rlvr_jax.config import Config, TaskConfig, differences, flatten, from_dict, to_dict
+from rlvr_jax.config_rules import check
 from rlvr_jax.errors import ConfigError
 
 

@@ -7,7 +7,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import base
-from rlvr_jax.config import Config, check, differences, from_dict, to_dict
+from rlvr_jax.config import Config, differences, from_dict, to_dict
+from rlvr_jax.config_rules import check
 
 FOLDER = Path(base.__file__).parent
 FILES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "base", "models"))

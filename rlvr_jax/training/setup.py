@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from rlvr_jax import parallel, policy, tasks
-from rlvr_jax.config import Config, check
+from rlvr_jax.config import Config
+from rlvr_jax.config_rules import check, check_policy
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
@@ -84,6 +85,7 @@ def make_setup(config: Config, problems: bool = True) -> Setup:
         _check_reward(config, prompted)
     sandbox = _sandbox_engine(prompted)
     mesh = parallel.make_mesh(config.mesh)
+    check_policy(shape, mesh.shape["fsdp"], mesh.shape["tensor"])
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
     shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)
     stops = tasks.stop_tokens(tokenizer, config.pretrained)

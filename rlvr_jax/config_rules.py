@@ -1,0 +1,201 @@
+"""What a config must obey to run, checked before any long work starts."""
+
+import math
+import operator
+import re
+from collections.abc import Iterator
+
+from rlvr_jax.config import Config
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.parallel.mesh import mesh_shape
+from rlvr_jax.policy.config import PolicyConfig
+from rlvr_jax.policy.config import problems as policy_problems
+
+Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)
+
+
+def check(config: Config, num_devices: int) -> None:
+    """Refuses a config that can't run on `num_devices` devices.
+
+    Raises:
+      ConfigError: the first thing that is wrong, with the keys concerned and what to do.
+    """
+    _refuse(_numbers(config))
+    _refuse(_choices(config))
+    _refuse(_evaluation_and_sft(config))
+    try:
+        data, fsdp, tensor = mesh_shape(config.mesh, num_devices)
+    except ValueError as error:
+        raise ConfigError(f"config.mesh: {error}") from error
+    _refuse(_batches(config, data * fsdp))
+    if not config.pretrained:  # whose shape is known later
+        check_policy(config.policy, fsdp, tensor)
+
+
+def check_policy(policy: PolicyConfig, fsdp: int, tensor: int) -> None:
+    """Raises ConfigError if a policy can't be divided among the mesh axes `fsdp` and `tensor`."""
+    _refuse(_policy(policy, fsdp, tensor))
+
+
+def _refuse(rules: Rules) -> None:
+    for wrong, message in rules:
+        if wrong:
+            raise ConfigError(message)
+
+
+def _numbers(c: Config) -> Rules:
+    """Ranges of single numbers, on which the other rules rely."""
+    optimizer = ("learning_rate", "eps", "clip_norm", "microbatches")
+    positive = {
+        "rollout": ("prompts", "max_prompt_length", "max_response_length", "temperature", "chunk", "prefill_chunk"),
+        "algorithm": ("minibatches",),
+        "optimizer": optimizer,
+        "training": ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row"),
+        "sft": ("num_steps", "batch_size", "updates_per_call", "save_every"),
+        "sft.optimizer": optimizer,
+        "evaluation": ("every", "problems", "batch_size", "pass_samples"),
+        "verifier": ("timeout", "memory_mib"),
+    }
+    not_negative = {
+        "rollout": ("top_k", "slots"),
+        "algorithm": ("clip_low", "clip_high", "kl_coef"),
+        "optimizer": ("warmup_steps", "weight_decay"),
+        "sft.optimizer": ("warmup_steps", "weight_decay"),
+        "evaluation": ("pass_problems", "shown"),
+        "training": ("packing_multiple",),
+        "verifier": ("workers",),
+    }
+    value_of = lambda name: operator.attrgetter(name)(c)  # noqa: E731
+    for name in (f"{group}.{key}" for group, keys in positive.items() for key in keys):
+        yield not value_of(name) > 0, f"config.{name} must be above 0, not {value_of(name)}"  # catches nan, too
+    for name in (f"{group}.{key}" for group, keys in not_negative.items() for key in keys):
+        yield not value_of(name) >= 0, f"config.{name} must be 0 or more, not {value_of(name)}"
+    for text in policy_problems(c.policy):
+        yield True, f"config.policy.{text}"
+    for name in ("optimizer.b1", "optimizer.b2", "sft.optimizer.b1", "sft.optimizer.b2"):
+        yield not 0 <= value_of(name) < 1, f"config.{name} must be in [0, 1), not {value_of(name)}"
+
+
+def _choices(c: Config) -> Rules:
+    """What must go together."""
+    p, r, o = c.policy, c.rollout, c.optimizer
+    yield c.shrink < 1, f"config.shrink must be 1 or more, not {c.shrink}"
+    yield (
+        c.shrink > 1 and c.pretrained != "",
+        f"config.shrink = {c.shrink} makes another policy than config.pretrained = {c.pretrained!r}; set one of them",
+    )
+    yield not 0 <= c.seed < 2**32, f"config.seed must be in [0, 2**32), not {c.seed}"
+    yield (
+        r.group_size < 2,
+        (
+            f"config.rollout.group_size is {r.group_size}: an advantage is relative to the other samples of its group, "
+            "so a group needs at least 2"
+        ),
+    )
+    for name, value in (("optimizer.learning_rate", o.learning_rate), ("rollout.temperature", r.temperature)):
+        yield not math.isfinite(value), f"config.{name} must be finite, not {value}"
+    yield not 0 < r.top_p <= 1, f"config.rollout.top_p must be in (0, 1], not {r.top_p}"
+    yield (
+        r.max_prompt_length + r.max_response_length > p.max_length,
+        (
+            f"config.rollout.max_prompt_length + max_response_length = {r.max_prompt_length} + {r.max_response_length} "
+            f"is longer than the policy's window, config.policy.max_length = {p.max_length}"
+        ),
+    )
+    yield not c.tasks, "config.tasks is empty: a run needs problems"
+    for label, task in c.tasks.items():
+        where = f"config.tasks.{label}"
+        yield (
+            not re.fullmatch(r"[A-Za-z0-9_.-]+", label),
+            f"{where}: a task's key is made of letters, digits, _ . and -",
+        )
+        yield not 0 <= task.weight < math.inf, f"{where}.weight must be 0 or more and finite, not {task.weight}"
+    yield not any(task.weight > 0 for task in c.tasks.values()), "config.tasks: no task has a weight above 0"
+    yield "{prompt}" not in c.prompt.template, "config.prompt.template lacks the place {prompt}"
+    yield not c.reward, "config.reward has no terms; the plain one is (('score', 1.0),)"
+    names = [name for name, _ in c.reward]
+    for name, weight in c.reward:
+        yield names.count(name) > 1, f"config.reward names the term {name!r} twice"
+        yield not math.isfinite(weight), f"config.reward gives {name!r} the weight {weight}, which is not finite"
+    yield (
+        c.algorithm.kl_coef > 0 and c.algorithm.reference == "none",
+        (f"config.algorithm.kl_coef = {c.algorithm.kl_coef} needs config.algorithm.reference = 'initial'"),
+    )
+    yield (
+        r.prompts % c.algorithm.minibatches != 0,
+        (
+            f"config.algorithm.minibatches = {c.algorithm.minibatches} does not divide config.rollout.prompts = "
+            f"{r.prompts}"
+        ),
+    )
+    yield (
+        p.attention == "cudnn",
+        "config.policy.attention = 'cudnn' is for rows without padding, and those of training have some; use 'auto'",
+    )
+    yield (
+        p.attention == "splash" and c.training.packing == "prefix_tree",
+        "config.policy.attention = 'splash' has no shared prefixes, which config.training.packing = 'prefix_tree' "
+        "needs; use 'auto'",
+    )
+
+
+def _evaluation_and_sft(c: Config) -> Rules:
+    e = c.evaluation
+    for k in e.ks:
+        yield (
+            not 1 <= k <= e.pass_samples,
+            (
+                f"config.evaluation.ks holds {k}, which is not between 1 and config.evaluation.pass_samples = "
+                f"{e.pass_samples}"
+            ),
+        )
+    yield (
+        e.pass_problems > e.problems,
+        (f"config.evaluation.pass_problems = {e.pass_problems} is more than config.evaluation.problems = {e.problems}"),
+    )
+    yield (
+        c.sft.save_every % c.sft.updates_per_call != 0 or c.sft.num_steps % c.sft.updates_per_call != 0,
+        (
+            f"config.sft.updates_per_call = {c.sft.updates_per_call} must divide config.sft.save_every = "
+            f"{c.sft.save_every} and config.sft.num_steps = {c.sft.num_steps}"
+        ),
+    )
+
+
+def _batches(c: Config, rows: int) -> Rules:
+    """Batches are divided among the `rows` devices of the mesh axes data and fsdp."""
+    r, o, e = c.rollout, c.optimizer, c.evaluation
+    split = f"the {rows} devices of the mesh axes data and fsdp"
+    packed = c.training.packing == "prefix_tree"
+    per_update = r.prompts * (1 if packed else r.group_size) // c.algorithm.minibatches
+    what, factors = ("prompts", "") if packed else ("samples", " * group_size")
+    yield r.slots % rows != 0, f"config.rollout.slots = {r.slots} can't be divided among {split}"
+    yield r.prompts % rows != 0, f"config.rollout.prompts = {r.prompts} can't be divided among {split}"
+    yield (
+        per_update % (rows * o.microbatches) != 0,
+        (
+            f"an update has {per_update} {what} (config.rollout.prompts{factors} / config.algorithm.minibatches), "
+            f"which can't be divided into config.optimizer.microbatches = {o.microbatches} parts among {split}"
+            + ("; with config.training.packing = 'prefix_tree' the samples of a prompt stay together" if packed else "")
+        ),
+    )
+    yield (
+        c.sft.batch_size % (rows * c.sft.optimizer.microbatches) != 0,
+        (
+            f"config.sft.batch_size = {c.sft.batch_size} can't be divided into config.sft.optimizer.microbatches = "
+            f"{c.sft.optimizer.microbatches} parts among {split}"
+        ),
+    )
+    yield e.batch_size % rows != 0, f"config.evaluation.batch_size = {e.batch_size} can't be divided among {split}"
+
+
+def _policy(p: PolicyConfig, fsdp: int, tensor: int) -> Rules:
+    for name, size in (("num_heads", p.num_heads), ("mlp_width", p.mlp_width)):
+        yield (
+            size % tensor != 0,
+            f"config.policy.{name} = {size} can't be divided among config.mesh.tensor = {tensor} devices",
+        )
+    yield (
+        p.width % fsdp != 0,
+        f"config.policy.width = {p.width} can't be divided among config.mesh.fsdp = {fsdp} devices",
+    )
