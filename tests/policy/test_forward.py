@@ -10,6 +10,7 @@ import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.policy import Cache, RopeScaling
+from rlvr_jax.policy.layers import DENSE_LENGTH
 from tests.policy import reference
 from tests.policy.reference import TINY, left_padded, random_params, random_sequences
 
@@ -128,6 +129,65 @@ def test_what_stands_in_the_padding_changes_no_bit_of_real_tokens(case):
     real = np.asarray(segments) == 1
     np.testing.assert_array_equal(np.asarray(apply(config, params, *other))[real], np.asarray(hidden)[real])
     assert np.isfinite(hidden).all()
+
+
+def shared_prefix():
+    """A prompt of 5 tokens and behind it responses of 3, 1 and 4 in one row; and the sequences one by one."""
+    prompt, *responses = random_sequences([5, 3, 1, 4], seed=7)
+    lengths = [len(response) for response in responses]
+    positions = np.concatenate([np.arange(5), *(5 + np.arange(length) for length in lengths)])
+    segments = np.repeat([1, 2, 3, 4], [5, *lengths])
+    rows = (np.concatenate([prompt, *responses]), positions, segments, np.where(segments > 1, 1, 0))
+    return [jnp.asarray(x, jnp.int32)[None] for x in rows], [np.concatenate([prompt, x]) for x in responses]
+
+
+@pytest.mark.parametrize("unstack", [False, True])
+def test_segments_with_a_parent_equal_separate_sequences(case, unstack):
+    config, params = case
+    (*row, parents), sequences = shared_prefix()
+    run = policy.unstack(params) if unstack else params
+    hidden = jax.jit(lambda params: policy.forward(config, params, *row, parents=parents)[0][0])(run)
+    expected = [reference.hidden(config, params, sequence) for sequence in sequences]
+    expected = np.concatenate([expected[0][:5], *(x[5:] for x in expected)])
+    np.testing.assert_allclose(hidden, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_parents_with_a_cache_are_refused():
+    (*row, parents), _ = shared_prefix()
+    params = random_params(TINY)
+    cache = Cache(policy.empty_key_values(TINY, params, 1, 13))
+    with pytest.raises(ValueError, match="parents are for rows without a cache"):
+        policy.forward(TINY, params, *row, cache, parents)
+
+
+def test_gradients_through_some_queries_at_a_time_are_those_of_all_at_once(case):
+    config, params = case
+    (*row, parents), _ = shared_prefix()
+
+    def gradient(attention):
+        shape = replace(config, attention=attention)
+        loss = lambda params: jnp.sum(policy.forward(shape, params, *row, parents=parents)[0] ** 3)  # noqa: E731
+        return jax.jit(jax.grad(loss))(params)
+
+    for x, y in zip(jax.tree.leaves(gradient("xla")), jax.tree.leaves(gradient("reference")), strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=1e-5 * np.abs(y).max())
+
+
+def test_long_rows_need_far_less_memory_than_all_scores_at_once():
+    inputs = [jax.ShapeDtypeStruct((1, 4 * DENSE_LENGTH), jnp.int32)] * 3
+
+    def memory(attention):
+        config = replace(TINY, attention=attention)
+        loss = lambda params, *inputs: jnp.sum(policy.forward(config, params, *inputs)[0])  # noqa: E731
+        lowered = jax.jit(jax.grad(loss)).lower(random_params(config), *inputs)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert memory("auto") < memory("reference") / 2
+
+
+def test_attention_of_another_platform_is_refused_by_name():
+    with pytest.raises(ValueError, match="attention 'pallas' runs on TPU and GPU, not on CPU: use 'auto'"):
+        policy.logits(replace(TINY, attention="pallas"), random_params(TINY), jnp.ones((1, 3), jnp.int32))
 
 
 @pytest.mark.parametrize(("name", "layers"), CACHED)

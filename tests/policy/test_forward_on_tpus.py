@@ -1,0 +1,61 @@
+"""The TPU compiler, which needs no TPU, takes the policy's forward and backward pass on a mesh, kernels included."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
+
+from rlvr_jax import parallel, policy
+from rlvr_jax.policy import PolicyConfig
+
+# One key/value head for two devices, and layers of which each takes one of two schedules.
+SHAPE = PolicyConfig(
+    vocab_size=256,
+    num_layers=4,
+    width=128,
+    num_heads=4,
+    num_kv_heads=1,
+    head_dim=64,
+    mlp_width=256,
+    window_pattern=(100, 0),
+    dtype="bfloat16",
+)
+KERNELS = ("flash_forward", "flash_query_gradient", "flash_key_value_gradients")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_cache():
+    """A cached program of a chip that isn't here can't be read again."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_each_kernel_is_in_the_program_once_whatever_is_computed_again(remat):
+    config = replace(SHAPE, remat=remat)
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
+    mesh = Mesh(np.array(topology).reshape(1, 2, 2), parallel.mesh.AXES)
+    shapes = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
+    shardings = parallel.param_shardings(mesh, policy.logical_axes(config), shapes)
+    params = jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=y), shapes, shardings)
+    rows = jax.ShapeDtypeStruct((4, 600), jnp.int32, sharding=parallel.batch_sharding(mesh))
+
+    def gradient(params, tokens, positions, segment_ids, parents):
+        def loss(params):
+            hidden, _ = policy.forward(config, params, tokens, positions, segment_ids, parents=parents)
+            return jnp.sum(hidden.astype(jnp.float32))
+
+        return jax.grad(loss)(params)
+
+    with parallel.use_mesh(mesh):
+        program = jax.jit(gradient).lower(params, *[rows] * 4).compile().as_text()
+    calls = [line for line in program.splitlines() if "custom-call(" in line and "flash_" in line]
+    assert [sum(name in call for call in calls) for name in KERNELS] == [1, 1, 1]
