@@ -108,6 +108,12 @@ CHOICES = {
     "a mesh of all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2)},
     "rewards not scaled": {"algorithm": {"scale": "none"}},
     "slots": {"rollout": {"slots": 8, "chunk": 2, "prefill_chunk": 4}},
+    "rows that share a prompt": {"training": {"packing": "prefix_tree"}},
+    "rows that share a prompt, cut, on a mesh": {
+        "training": {"packing": "prefix_tree", "packing_multiple": 8},
+        "algorithm": {"minibatches": 2},
+        "mesh": MeshConfig(data=2, fsdp=2, tensor=2),
+    },
     "adapters on a mesh": {"policy": {"lora": LoraConfig(rank=2)}, "mesh": MeshConfig(data=2, fsdp=2, tensor=2)},
 }
 
