@@ -23,7 +23,7 @@ from rlvr_jax.kernels import decode_gpu, decode_tpu
 from rlvr_jax.kernels import online_softmax as softmax
 from rlvr_jax.kernels.attention import attention
 from rlvr_jax.kernels.online_softmax import LOG2_E
-from rlvr_jax.kernels.platform import target_platform
+from rlvr_jax.kernels.platform import GPU_SIZES, kernels_take, target_platform
 from rlvr_jax.kernels.schedule import Steps
 from rlvr_jax.kernels.schedule import _steps as list_steps
 from rlvr_jax.kernels.tiles import LANES
@@ -61,8 +61,8 @@ def decode_attention(
         "pallas": our kernels, on TPU and NVIDIA GPU.
         "xla": plain JAX, a block of columns at a time, from the first to the last that anybody reads.
         "reference": plain JAX, all columns at once (`attention`); no soft cap.
-        "auto": "pallas" on TPU and GPU, "reference" elsewhere ("xla" with a soft cap), by the devices of the mesh
-          that is traced for.
+        "auto": "pallas" on TPU and GPU if it takes heads of this size, else "reference" ("xla" with a soft cap); by
+          the devices of the mesh that is traced for.
       block: columns in a block, at most; None: that of the training kernels' keys.
       partition: how the query lies on the mesh in use, such as P(("data", "fsdp"), "tensor"); parts lie likewise. Each
         device then runs the kernel on its own rows and heads. None: on one device, or leave it to the compiler, which
@@ -77,7 +77,8 @@ def decode_attention(
     """
     platform = target_platform()
     if implementation == "auto":
-        implementation = "pallas" if platform != "cpu" else "reference" if soft_cap is None else "xla"
+        plain = "reference" if soft_cap is None else "xla"
+        implementation = "pallas" if kernels_take(platform, query.shape[2]) else plain
     if implementation not in Implementation.__args__:
         raise ValueError(f"attention {implementation!r} is not one of {', '.join(Implementation.__args__)}")
     if implementation == "pallas" and platform == "cpu" and not interpret:
@@ -204,8 +205,8 @@ def _check_kernel(query, parts, block: int, platform: str, *, compiled: bool) ->
             raise ValueError(f"decode kernels on TPU take head sizes that are multiples of 64, not {dim}")
         if block % LANES:
             raise ValueError(f"decode kernels on TPU take blocks that are multiples of {LANES}, not {block}")
-    elif dim not in decode_gpu.SIZES or block not in decode_gpu.SIZES:
-        sizes = ", ".join(map(str, decode_gpu.SIZES))
+    elif dim not in GPU_SIZES or block not in GPU_SIZES:
+        sizes = ", ".join(map(str, GPU_SIZES))
         raise ValueError(f"decode kernels on GPU take head sizes and blocks of {sizes}, not {dim} and {block}")
 
 

@@ -16,7 +16,6 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 from rlvr_jax.kernels import online_softmax as softmax
-from rlvr_jax.kernels.flash_gpu import SIZES as SIZES
 from rlvr_jax.kernels.schedule import MASKED, Steps
 
 _PROGRAMS = 264  # to have at a time: two for each multiprocessor of an H100

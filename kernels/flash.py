@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from rlvr_jax.kernels import flash_gpu, flash_tpu, flash_tpu_backward
 from rlvr_jax.kernels.online_softmax import LOG2_E
+from rlvr_jax.kernels.platform import GPU_SIZES
 from rlvr_jax.kernels.schedule import Schedule
 from rlvr_jax.kernels.tiles import LANES
 
@@ -96,13 +97,11 @@ def check(
         if schedule.block_q % LANES or schedule.block_k % LANES:
             raise ValueError(f"attention kernels on TPU take blocks that are multiples of {LANES}, {blocks}")
     else:
-        if shape[3] not in flash_gpu.SIZES:
-            sizes = ", ".join(map(str, flash_gpu.SIZES))
+        if shape[3] not in GPU_SIZES:
+            sizes = ", ".join(map(str, GPU_SIZES))
             raise ValueError(f"attention kernels on GPU take the head sizes {sizes}, not {shape[3]}")
-        if not {schedule.block_q, schedule.block_k} <= set(flash_gpu.SIZES):
-            raise ValueError(
-                f"attention kernels on GPU take blocks of {', '.join(map(str, flash_gpu.SIZES))}, {blocks}"
-            )
+        if not {schedule.block_q, schedule.block_k} <= set(GPU_SIZES):
+            raise ValueError(f"attention kernels on GPU take blocks of {', '.join(map(str, GPU_SIZES))}, {blocks}")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

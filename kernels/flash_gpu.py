@@ -19,8 +19,6 @@ from rlvr_jax.kernels.online_softmax import LN_2, base_2_weights, dot
 from rlvr_jax.kernels.schedule import KEY_POSITION, KEY_SEGMENT, MASKED, QUERY_SEGMENT, Schedule, Steps, visible
 from rlvr_jax.kernels.tiles import Tiles, tiles_of
 
-SIZES = (16, 32, 64, 128, 256)  # of heads and of blocks
-
 
 def forward(query, keys, values, schedule: Schedule, soft_cap: float | None, interpret):
     """As `flash_tpu.forward`."""

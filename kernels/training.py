@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from rlvr_jax.kernels.flash import flash_attention
 from rlvr_jax.kernels.library import cudnn_attention, splash_attention
-from rlvr_jax.kernels.platform import target_platform
+from rlvr_jax.kernels.platform import kernels_take, target_platform
 from rlvr_jax.kernels.reference import chunked_attention, masked_attention
 from rlvr_jax.kernels.schedule import Schedule
 
@@ -42,7 +42,8 @@ def training_attention(
         "reference": plain JAX, all scores at once.
         "splash": of jax, on TPU; no parents.
         "cudnn": on NVIDIA GPU; whole rows only.
-        "auto": "pallas" on TPU and GPU, "xla" elsewhere, by the devices of the mesh that is traced for.
+        "auto": "pallas" on TPU and GPU if it takes heads of this size, else "xla"; by the devices of the mesh that is
+          traced for.
       partition: how the query lies on the mesh in use, such as P(("data", "fsdp"), None, "tensor"); keys and values lie
         likewise, the schedule along the batch. Each device then runs the kernel on its own rows and heads. None: on
         one device, or leave it to the compiler, which can cut "xla" and "reference" only.
@@ -53,7 +54,7 @@ def training_attention(
     """
     platform = target_platform()
     if implementation == "auto":
-        implementation = "xla" if platform == "cpu" else "pallas"
+        implementation = "pallas" if kernels_take(platform, query.shape[3]) else "xla"
     places = {"pallas": ("tpu", "gpu"), "splash": ("tpu",), "cudnn": ("gpu",)}.get(implementation)
     if places and platform not in places and not interpret:
         raise ValueError(

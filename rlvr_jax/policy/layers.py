@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rlvr_jax.kernels.attention import attention
+from rlvr_jax.kernels.decode import decode_attention
 from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.kernels.schedule import Schedule
 from rlvr_jax.kernels.training import training_attention
@@ -92,7 +93,7 @@ def _self_attention(
     return training_attention(query, keys, values, schedule, implementation=implementation, partition=partition)
 
 
-def _cached_attention(query, key, value, masks, own, prefix, size):
+def _cached_attention(config, query, key, value, masks, own, prefix, size):
     """Attention of new tokens to the cache and to each other, and (keys, values) with the new ones in them."""
     keys, values = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
     if own is not None:
@@ -102,7 +103,16 @@ def _cached_attention(query, key, value, masks, own, prefix, size):
     parts = ((keys, values, own_mask),)
     if prefix is not None:
         parts = ((*prefix, prefix_mask), *parts)
-    return attention(query, parts), (keys, values)
+    if query.shape[1] > 1 or target_platform() == "cpu":
+        return attention(query, parts), (keys, values)
+    split = _partition(min(part[0].shape[0] for part in parts), keys.shape[1])  # which have to divide, too
+    y = decode_attention(
+        query[:, 0],
+        tuple((part_keys, part_values, mask[:, 0]) for part_keys, part_values, mask in parts),
+        implementation="reference" if config.attention == "reference" else "auto",
+        partition=split and jax.sharding.PartitionSpec(split[0], split[2]),
+    )
+    return y[:, None], (keys, values)
 
 
 class Attention(nn.Module):
@@ -137,7 +147,7 @@ class Attention(nn.Module):
         if isinstance(reads, Schedule):
             y, key_values = _self_attention(c, query, key, value, reads), None
         else:
-            y, key_values = _cached_attention(query, key, value, reads, own, prefix, size)
+            y, key_values = _cached_attention(c, query, key, value, reads, own, prefix, size)
         axes = ("heads", "head_dim", "embed")
         out = _param(self, "out", (c.num_heads, c.head_dim, c.width), axes, _weight_init(c, c.num_heads * c.head_dim))
         return _adapted(c, y, out, adapters.get("out"), contract=2), key_values

@@ -1,6 +1,7 @@
 """The TPU compiler, which needs no TPU, takes the policy's forward and backward pass on a mesh, kernels included."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.sampler import SamplingConfig, sample
 
 # One key/value head for two devices, and layers of which each takes one of two schedules.
 SHAPE = PolicyConfig(
@@ -25,6 +27,7 @@ SHAPE = PolicyConfig(
     window_pattern=(100, 0),
     dtype="bfloat16",
 )
+SAMPLING = SamplingConfig(group_size=2, max_response_length=130, stop_tokens=(1,))
 KERNELS = ("flash_forward", "flash_query_gradient", "flash_key_value_gradients")
 
 
@@ -38,14 +41,19 @@ def no_cache():
     compilation_cache.reset_cache()
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "full"])
-def test_each_kernel_is_in_the_program_once_whatever_is_computed_again(remat):
-    config = replace(SHAPE, remat=remat)
+def on_chips(config):
+    """A mesh of four v5e, and the shapes of parameters that lie on it."""
     topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
     mesh = Mesh(np.array(topology).reshape(1, 2, 2), parallel.mesh.AXES)
     shapes = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
     shardings = parallel.param_shardings(mesh, policy.logical_axes(config), shapes)
-    params = jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=y), shapes, shardings)
+    return mesh, jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=y), shapes, shardings)
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_each_kernel_is_in_the_program_once_whatever_is_computed_again(remat):
+    config = replace(SHAPE, remat=remat)
+    mesh, params = on_chips(config)
     rows = jax.ShapeDtypeStruct((4, 600), jnp.int32, sharding=parallel.batch_sharding(mesh))
 
     def gradient(params, tokens, positions, segment_ids, parents):
@@ -59,3 +67,18 @@ def test_each_kernel_is_in_the_program_once_whatever_is_computed_again(remat):
         program = jax.jit(gradient).lower(params, *[rows] * 4).compile().as_text()
     calls = [line for line in program.splitlines() if "custom-call(" in line and "flash_" in line]
     assert [sum(name in call for call in calls) for name in KERNELS] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("num_kv_heads", "head_dim", "kernels"), [(2, 64, True), (2, 16, False)])
+def test_the_sampler_decodes_with_the_kernel_if_it_takes_heads_of_that_size(num_kv_heads, head_dim, kernels):
+    config = replace(SHAPE, num_layers=2, num_kv_heads=num_kv_heads, head_dim=head_dim)
+    mesh, params = on_chips(config)
+    batch = parallel.batch_sharding(mesh)
+    prompts = jax.ShapeDtypeStruct((4, 128), jnp.int32, sharding=batch)
+    mask = jax.ShapeDtypeStruct((4, 128), bool, sharding=batch)
+    ids = jax.ShapeDtypeStruct((8,), jnp.int32, sharding=batch)
+    key, temperature = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), jnp.float32)
+    with parallel.use_mesh(mesh):
+        rollout = jax.jit(partial(sample, config, SAMPLING))
+        program = rollout.lower(params, prompts, mask, ids, key, temperature).compile().as_text()
+    assert any("custom-call(" in line and "decode" in line for line in program.splitlines()) == kernels
