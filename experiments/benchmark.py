@@ -19,6 +19,8 @@ Parts alone, each as a table in Markdown, on small sizes where there is no accel
                                                 another implementation (cuDNN, splash, on CPU all scores at once)
     python -m experiments.benchmark decode      decode attention, and its share of the memory's bandwidth
     python -m experiments.benchmark head        log-probs and entropies, all logits at once and in chunks
+    python -m experiments.benchmark prefix      16 samples of one long prompt, in sampling and training, the prompt
+                                                shared and computed for each
     python -m experiments.benchmark load        loading of a checkpoint beside reading its files
 
 Their times are to be compared within a table: its calls take turns.
@@ -38,6 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmark_parts import PARTS, picture, report
+from experiments.benchmark_prefix import prefix
 from rlvr_jax import parallel, policy
 from rlvr_jax.algorithms import AlgorithmConfig
 from rlvr_jax.parallel.host import keep_freed_memory
@@ -180,12 +183,13 @@ def train_call(config: PolicyConfig) -> Callable[[], object]:
 
 
 def main() -> None:
+    parts = PARTS | {"prefix": prefix}
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmark",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("rollout", "train", *PARTS))
+    parser.add_argument("what", choices=("rollout", "train", *parts))
     parser.add_argument("--size", choices=tuple(SIZES), default="tiny")
     parser.add_argument(
         "--lengths", choices=("equal", "longtail"), default="equal", help="of the responses in `rollout`"
@@ -201,8 +205,8 @@ def main() -> None:
         sys.exit(f"error: --lengths=longtail is a case of `rollout`, not of `{args.what}`")
     keep_freed_memory()
 
-    if args.what in PARTS:
-        text = report(args.what, args.runs)
+    if args.what in parts:
+        text = report(parts[args.what], args.runs)
         print(f"python -m experiments.benchmark {args.what} --runs={args.runs}\n{text}")
         if args.picture:
             picture(text, args.picture)

@@ -279,9 +279,9 @@ def picture(text: str, path: Path) -> None:
 PARTS = {"attention": attention, "decode": decode, "head": head, "load": load}
 
 
-def report(name: str, runs: int) -> str:
-    """The table of one of `PARTS`, under the machine and the date."""
+def report(part: Callable[[int], str], runs: int) -> str:
+    """The table that a part makes of so many runs, under the machine and the date."""
     device = jax.devices()[0]
     machine = device.device_kind if on_accelerator() else f"{os.cpu_count()} {platform.machine()} cores"
     today = datetime.date.today().isoformat()
-    return f"{machine}, {today}, jax {jax.__version__}, medians of {runs} runs\n{PARTS[name](runs)}"
+    return f"{machine}, {today}, jax {jax.__version__}, medians of {runs} runs\n{part(runs)}"

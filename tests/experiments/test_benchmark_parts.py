@@ -26,7 +26,7 @@ def test_a_table_names_machine_date_and_runs_and_its_ratios_can_be_drawn(monkeyp
     row = ["dense causal, 512", "2.1", "1.16", "7.9", "1.46", "1.00"]
     text = parts.table(["tokens", "ms", "time of reference, ours = 1", "ms", "ratio", "computed"], [row])
     monkeypatch.setitem(parts.PARTS, "attention", lambda _: f"sizes\n\n{text}")
-    report = parts.report("attention", 3)
+    report = parts.report(parts.PARTS["attention"], 3)
     first, *_, last = report.splitlines()
     assert "cores" in first
     assert "medians of 3 runs" in first
