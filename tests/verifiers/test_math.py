@@ -21,6 +21,9 @@ SAME = [  # reference, answer
     *[(r"\frac{5}{2}", text) for text in (r"2\frac{1}{2}", "2 1/2", "2.5", r"2\tfrac12")],
     *[(r"\frac{1}{3}", text) for text in (r"0.\overline{3}", "2/6", "0.333333", r"\frac{1}{3}\text{ of it}")],
     *[(r"28\%", text) for text in ("28 percent", "28%", "28 pct", "28", "0.28", r"\frac{7}{25}")],
+    *[("45", text) for text in (r"45\%", "45 percent", "4500%", "45")],
+    *[("0.45", text) for text in (r"45\%", "45.0 %", "0.45")],
+    ("(0.5,2)", r"(50\%,2)"),
     *[("90", text) for text in (r"90^\circ", "90 degrees", r"90^{\circ}", "90°")],
     ("0.111", "0,111"),
     ("3000000", "3 million"),
@@ -88,7 +91,7 @@ DIFFERENT = [
     ],
     *[
         ("3", text)
-        for text in (r"300\%", "1=2=3", "y=x=3", "|x|=3", r"x \ge 3", r"\pm 3", "3?", "3!", r"3\neq 4", "{3,4}")
+        for text in (r"0.03\%", "1=2=3", "y=x=3", "|x|=3", r"x \ge 3", r"\pm 3", "3?", "3!", r"3\neq 4", "{3,4}")
     ],
     *[
         ("3", text)
@@ -99,7 +102,9 @@ DIFFERENT = [
         for text in ("\uff13", "\u0663", "3\u202e4", "3\u200b", "\u2462", "3\x00", r"\text{three or four}", "nan")
     ],
     ("x", "\u0445"),
-    ("10", r"10\%"),
+    ("0.3", r"0.3\%"),
+    ("10", r"0.1\%"),
+    ("(0.1,2)", r"(0.1\%,2)"),
     (r"\infty", r"\frac{1}{0}"),
     ("0", r"\infty-\infty"),
     (r"\pi", "3.14"),
@@ -291,3 +296,26 @@ def test_the_verdict_has_the_answer_and_a_reason():
     assert "refused: " in verify("math", boxed("(" * 99 + "3" + ")" * 99), "3").reason
     assert "refused: " in verify("math", boxed("7" * 1000), "3").reason
     assert len(verify("math", boxed("7" * 1000), "3").answer) == 200
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "as_unit", "as_value"),
+    [
+        ("17.5", r"17.5\%", 1.0, 0.0),
+        (r"17.5\%", "17.5", 1.0, 0.0),
+        (r"\frac{7}{2}", r"\frac{7}{2}\text{ percent}", 1.0, 0.0),
+        ("0.175", r"17.5\%", 1.0, 1.0),
+        (r"17.5\%", r"\frac{7}{40}", 1.0, 1.0),
+        ("0.175", r"0.175\%", 0.0, 0.0),
+        (r"0.5\%", "0.5", 1.0, 0.0),
+        ("1, 20", r"1, 20\%", 1.0, 0.0),
+    ],
+)
+def test_a_percent_sign_is_a_unit_or_a_hundredth(reference, answer, as_unit, as_value):
+    assert verify("math", boxed(answer), reference).score == as_unit
+    assert verify("math", boxed(answer), reference, percent="unit").score == as_unit
+    assert verify("math", boxed(answer), reference, percent="value").score == as_value
+
+
+def test_there_are_two_conventions_for_percent():
+    assert "percent is 'unit' or 'value', not 'both'" in verify("math", "3", "3", percent="both").error

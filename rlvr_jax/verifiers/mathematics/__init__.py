@@ -11,10 +11,12 @@ deceptive characters is refused: score 0, and `reason` says why.
 
 from collections.abc import Sequence
 
+from rlvr_jax.verifiers import percent as percent_signs
 from rlvr_jax.verifiers.mathematics.compare import same_text
 from rlvr_jax.verifiers.mathematics.expression import TooLargeError
 from rlvr_jax.verifiers.mathematics.extract import FORMATS, extract
 from rlvr_jax.verifiers.mathematics.latex import MAX_LENGTH, clean, compact, refusal
+from rlvr_jax.verifiers.mathematics.leaf import Rules
 from rlvr_jax.verifiers.mathematics.symbolic import SymbolicLimitError, prepare, symbolically_equal
 from rlvr_jax.verifiers.verdict import Verdict
 
@@ -39,7 +41,13 @@ def _gold(reference: str) -> str:
     return reference
 
 
-def verify(completion: str, reference: str, formats: Sequence[str] = FORMATS, last_number: bool = False) -> Verdict:
+def verify(
+    completion: str,
+    reference: str,
+    formats: Sequence[str] = FORMATS,
+    last_number: bool = False,
+    percent: str = percent_signs.DEFAULT,
+) -> Verdict:
     """Scores 1 if the final answer of the completion equals the reference.
 
     Which answer is the final one: see `extract`. What equals what: see `compare`.
@@ -50,12 +58,14 @@ def verify(completion: str, reference: str, formats: Sequence[str] = FORMATS, la
       formats: in which formats an answer counts, of `boxed`, `answer` (`<answer>` tags), `hash` (`####` line), `phrase`
         ("the answer is") and `bare` (nothing but the answer, or a last sentence that ends with it).
       last_number: whether, where no format is found, the last formula or number of the text counts.
+      percent: `unit` if `30%` is right for a gold answer of 30, `value` if only for 0.3; see `verifiers.percent`.
 
     Parts: `format` (1 if an answer was found in one of the formats).
 
     Raises:
-      ValueError: the reference is not text, or there is no answer in it; there is no such format.
+      ValueError: the reference is not text, or there is no answer in it; there is no such format or convention.
     """
+    percent_signs.check(percent)
     gold = _gold(reference)
     found = extract(completion.replace("\\\\boxed", "\\boxed"), formats, last_number)
     if found is None:
@@ -70,7 +80,7 @@ def verify(completion: str, reference: str, formats: Sequence[str] = FORMATS, la
     if not compact(said):
         return Verdict(0.0, parts, shown, "the answer is empty")
     try:
-        equal = same_text(right, said, symbolically_equal)
+        equal = same_text(right, said, Rules(symbolically_equal, percent))
     except (TooLargeError, SymbolicLimitError) as error:
         return Verdict(0.0, parts, shown, f"refused: {error}")
     return Verdict(float(equal), parts, shown, "right" if equal else f"{shown} is not {gold[:_MAX_SHOWN]}")

@@ -21,7 +21,7 @@ from rlvr_jax.verifiers.mathematics.forms import (
 from rlvr_jax.verifiers.mathematics.latex import compact
 from rlvr_jax.verifiers.mathematics.leaf import (
     OPERATORS,
-    Symbolic,
+    Rules,
     latex,
     same_formula,
     same_value,
@@ -40,22 +40,22 @@ _OPTION_AND_VALUE = re.compile(  # (C) 12, \text{(C)} 12, C. 12; not if another 
 )
 
 
-def same(reference: Answer, answer: Answer, symbolic: Symbolic) -> bool:
+def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
     """Whether the two are equal. Raises `TooLargeError` if a value is beyond the bounds of `expression`."""
     if reference == answer:
         return True
     if isinstance(reference, Words) or isinstance(answer, Words):
-        return _same_words(reference, answer, symbolic)
+        return _same_words(reference, answer, rules)
     if isinstance(reference, Named) or isinstance(answer, Named):
-        return _same_named(reference, answer, symbolic)
+        return _same_named(reference, answer, rules)
     if isinstance(reference, Relation) or isinstance(answer, Relation):
-        return _same_relation(reference, answer, symbolic)
+        return _same_relation(reference, answer, rules)
     if isinstance(reference, Formula) and isinstance(answer, Formula):
-        return same_formula(reference, answer, symbolic)
-    return _same_collection(reference, answer, symbolic)
+        return same_formula(reference, answer, rules)
+    return _same_collection(reference, answer, rules)
 
 
-def same_text(reference: str, answer: str, symbolic: Symbolic) -> bool:
+def same_text(reference: str, answer: str, rules: Rules) -> bool:
     """`same` for cleaned texts; where a comma may be of thousands or between numbers, they are read in both ways."""
     if compact(reference) == compact(answer):
         return True
@@ -65,9 +65,9 @@ def same_text(reference: str, answer: str, symbolic: Symbolic) -> bool:
     if said_value or right_value:
         if right and said:
             return right == said
-        return same_text(right_value or reference, said_value or answer, symbolic)
+        return same_text(right_value or reference, said_value or answer, rules)
     readings = [True] if "," not in reference + answer else [True, False]
-    return any(same(read(reference, way), read(answer, way), symbolic) for way in readings)
+    return any(same(read(reference, way), read(answer, way), rules) for way in readings)
 
 
 def _option(text: str) -> tuple[str, str]:
@@ -83,11 +83,11 @@ def _is_prose(text: str) -> bool:
     return re.fullmatch(r"[^\d\\={}<>^_]+", text) is not None and isinstance(read(re.sub(r"[,;:]", " ", text)), Words)
 
 
-def _same_words(reference: Answer, answer: Answer, symbolic: Symbolic) -> bool:
+def _same_words(reference: Answer, answer: Answer, rules: Rules) -> bool:
     if isinstance(reference, Named) or isinstance(answer, Named):
         names = isinstance(reference, Named), isinstance(answer, Named)
         return names != (True, True) and same(
-            reference.value if names[0] else reference, answer.value if names[1] else answer, symbolic
+            reference.value if names[0] else reference, answer.value if names[1] else answer, rules
         )
     right, said = written(reference), written(answer)
     return right is not None and said is not None and same_words(right, said)
@@ -96,34 +96,34 @@ def _same_words(reference: Answer, answer: Answer, symbolic: Symbolic) -> bool:
 # --- names and relations
 
 
-def _same_named(reference: Answer, answer: Answer, symbolic: Symbolic) -> bool:
+def _same_named(reference: Answer, answer: Answer, rules: Rules) -> bool:
     if isinstance(reference, Named) and isinstance(answer, Named):
         if reference.name == answer.name or reference.name.startswith(r"\text") or answer.name.startswith(r"\text"):
-            return same(reference.value, answer.value, symbolic)
+            return same(reference.value, answer.value, rules)
         reordered = _reordered(answer, reference.name)
         if reordered is not None:
-            return same(reference.value, reordered, symbolic)
+            return same(reference.value, reordered, rules)
         if reference.relation and answer.relation:
-            return _same_relation(reference.relation, answer.relation, symbolic)
+            return _same_relation(reference.relation, answer.relation, rules)
         return False
     if isinstance(reference, Relation) or isinstance(answer, Relation):
         named, other = (reference, answer) if isinstance(reference, Named) else (answer, reference)
         assert isinstance(named, Named)
         if named.relation:
             sides = (reference, named.relation) if named is answer else (named.relation, answer)
-            if _same_relation(*sides, symbolic):
+            if _same_relation(*sides, rules):
                 return True
         solution = _as_set(other)
         if named.relation is None and solution is not None:
-            return same(*((solution, named.value) if named is answer else (named.value, solution)), symbolic)
+            return same(*((solution, named.value) if named is answer else (named.value, solution)), rules)
         if isinstance(other, Relation):  # x = 1/2 + 1/6 = 2/3
             result = _result(other)
             if result is not None:
-                return same(*((result, named.value) if named is answer else (named.value, result)), symbolic)
+                return same(*((result, named.value) if named is answer else (named.value, result)), rules)
         return False
     left = reference.value if isinstance(reference, Named) else reference
     right = answer.value if isinstance(answer, Named) else answer
-    return same(left, right, symbolic)
+    return same(left, right, rules)
 
 
 def _reordered(answer: Named, name: str) -> Answer | None:
@@ -156,13 +156,12 @@ def _result(relation: Relation) -> Answer | None:
     return last
 
 
-def _never(_reference: str, _answer: str) -> bool:
-    return False
+_WITHOUT_SYMBOLIC = Rules(lambda _reference, _answer: False)
 
 
 def _matches(left: Answer, right: Answer) -> bool:
     try:
-        return same(left, right, _never)
+        return same(left, right, _WITHOUT_SYMBOLIC)
     except ValueError:
         return False
 
@@ -171,20 +170,20 @@ def _difference(left: str, right: str) -> expression.Tree:
     return ("-", expression.parse(left), expression.parse(right))
 
 
-def _same_relation(reference: Answer, answer: Answer, symbolic: Symbolic) -> bool:
+def _same_relation(reference: Answer, answer: Answer, rules: Rules) -> bool:
     if not (isinstance(reference, Relation) and isinstance(answer, Relation)):
         relation, other = (reference, answer) if isinstance(reference, Relation) else (answer, reference)
         assert isinstance(relation, Relation)
         found = _as_set(relation) or _result(relation)
         if found is None:
             return False
-        return same(*((found, other) if relation is reference else (other, found)), symbolic)
+        return same(*((found, other) if relation is reference else (other, found)), rules)
     if len(reference.operators) != len(answer.operators):
         return False
     flipped = Relation(tuple(_FLIPPED[o] for o in reversed(answer.operators)), tuple(reversed(answer.sides)))
     for other in (answer, flipped):
         if reference.operators == other.operators and all(
-            same_text(a, b, symbolic) for a, b in zip(reference.sides, other.sides, strict=True)
+            same_text(a, b, rules) for a, b in zip(reference.sides, other.sides, strict=True)
         ):
             return True
     if len(reference.operators) > 1:
@@ -258,15 +257,15 @@ def _interval(answer: Answer) -> Answer:
     return _as_set(answer) or answer
 
 
-def _in_order(reference: Sequence[Answer], answer: Sequence[Answer], symbolic: Symbolic) -> bool:
-    return len(reference) == len(answer) and all(same(a, b, symbolic) for a, b in zip(reference, answer, strict=True))
+def _in_order(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules) -> bool:
+    return len(reference) == len(answer) and all(same(a, b, rules) for a, b in zip(reference, answer, strict=True))
 
 
-def _as_sets(reference: Sequence[Answer], answer: Sequence[Answer], symbolic: Symbolic) -> bool:
+def _as_sets(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules) -> bool:
     """Whether each has a partner on the other side. Bounded: sets with more than 40 items are compared in order."""
     if len(reference) * len(answer) > 1600:
-        return _in_order(reference, answer, symbolic)
-    table = [[same(a, b, symbolic) for b in answer] for a in reference]
+        return _in_order(reference, answer, rules)
+    table = [[same(a, b, rules) for b in answer] for a in reference]
     return all(any(row) for row in table) and all(any(row[column] for row in table) for column in range(len(answer)))
 
 
@@ -276,37 +275,37 @@ def _vector(answer: Answer) -> Answer:
     return answer
 
 
-def _same_collection(reference: Answer, answer: Answer, symbolic: Symbolic) -> bool:
+def _same_collection(reference: Answer, answer: Answer, rules: Rules) -> bool:
     if isinstance(reference, Matrix) and isinstance(answer, Matrix):
         return len(reference.rows) == len(answer.rows) and all(
-            _in_order(a, b, symbolic) for a, b in zip(reference.rows, answer.rows, strict=True)
+            _in_order(a, b, rules) for a, b in zip(reference.rows, answer.rows, strict=True)
         )
     if isinstance(reference, Matrix) and isinstance(answer, Formula):  # a product of matrices
-        return r"\begin" in answer.text and symbolic(latex(reference.text), latex(answer.text))
+        return r"\begin" in answer.text and rules.symbolic(latex(reference.text), latex(answer.text))
     reference, answer = (_as_set(side) or _vector(side) for side in (reference, answer))
     if isinstance(reference, Union) or isinstance(answer, Union):
         left = reference.parts if isinstance(reference, Union) else _parts(reference)
         right = answer.parts if isinstance(answer, Union) else _parts(answer)
-        return _as_sets([_interval(part) for part in left], [_interval(part) for part in right], symbolic)
+        return _as_sets([_interval(part) for part in left], [_interval(part) for part in right], rules)
     if isinstance(reference, Interval) or isinstance(answer, Interval):
         reference, answer = _interval(reference), _interval(answer)
         return (
             isinstance(reference, Interval)
             and isinstance(answer, Interval)
             and reference.brackets == answer.brackets
-            and _in_order((reference.lower, reference.upper), (answer.lower, answer.upper), symbolic)
+            and _in_order((reference.lower, reference.upper), (answer.lower, answer.upper), rules)
         )
     kinds = {_kind(reference), _kind(answer)}
     if kinds == {"ratio"}:
-        return _same_ratio(_items(reference), _items(answer), symbolic)
+        return _same_ratio(_items(reference), _items(answer), rules)
     if "ratio" in kinds or isinstance(reference, Matrix) or isinstance(answer, Matrix):
         return False
     if kinds == {"tuple"} or kinds == {"tuple", "list"}:
-        return _in_order(_items(reference), _items(answer), symbolic)
+        return _in_order(_items(reference), _items(answer), rules)
     if "tuple" in kinds:  # only {(1, 2)} may be (1, 2)
         left, right = (_items(side) if _kind(side) == "set" else (side,) for side in (reference, answer))
-        return kinds == {"tuple", "set"} and len(left) == len(right) == 1 and same(left[0], right[0], symbolic)
-    return bool(_items(reference)) == bool(_items(answer)) and _as_sets(_items(reference), _items(answer), symbolic)
+        return kinds == {"tuple", "set"} and len(left) == len(right) == 1 and same(left[0], right[0], rules)
+    return bool(_items(reference)) == bool(_items(answer)) and _as_sets(_items(reference), _items(answer), rules)
 
 
 def _parts(answer: Answer) -> tuple[Answer, ...]:
@@ -315,13 +314,13 @@ def _parts(answer: Answer) -> tuple[Answer, ...]:
     return found.parts if isinstance(found, Union) else (answer,)
 
 
-def _same_ratio(reference: Sequence[Answer], answer: Sequence[Answer], symbolic: Symbolic) -> bool:
+def _same_ratio(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules) -> bool:
     if len(reference) != len(answer) or not all(isinstance(item, Formula) for item in (*reference, *answer)):
         return False
-    if _in_order(reference, answer, symbolic):
+    if _in_order(reference, answer, rules):
         return True
     left, right = ([item.text for item in side if isinstance(item, Formula)] for side in (reference, answer))
     return all(
-        same_value(f"({left[0]})*({b})", f"({right[0]})*({a})", _never) and "0" not in (left[0], right[0])
+        same_value(f"({left[0]})*({b})", f"({right[0]})*({a})", _WITHOUT_SYMBOLIC) and "0" not in (left[0], right[0])
         for a, b in zip(left[1:], right[1:], strict=True)
     )

@@ -1,18 +1,32 @@
 r"""Whether the leaves of two answers are equal: formulas with their units, percent signs and bases, and words.
 
-An answer may leave out what the reference says beyond the value (a unit, a percent sign, the base), since the question
-then asked for it. It may add a unit, but not a percent sign or a base, which change the value.
+An answer may leave out what the reference says beyond the value (a unit, the base), since the question then asked for
+it. It may add a unit, but not a base, which changes the value. Percent signs: see `rlvr_jax.verifiers.percent`.
 """
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+from rlvr_jax.verifiers import percent
 from rlvr_jax.verifiers.mathematics import expression, numeric
 from rlvr_jax.verifiers.mathematics.expression import UndefinedError, UnsupportedError
 from rlvr_jax.verifiers.mathematics.forms import Answer, Formula, Words
 from rlvr_jax.verifiers.mathematics.latex import compact
 
-Symbolic = Callable[[str, str], bool]  # (reference, answer) as LaTeX
+
+@dataclass(frozen=True)
+class Rules:
+    """What the leaves are compared by.
+
+    Attributes:
+      symbolic: whether two formulas in LaTeX (reference, answer) are equal, for what `numeric` cannot express.
+      percent: one of `percent.CONVENTIONS`.
+    """
+
+    symbolic: Callable[[str, str], bool]
+    percent: str = percent.DEFAULT
+
 
 MIN_SIGNIFICANT = 6  # digits of a decimal that is taken for a number with more digits, rounded
 OPERATORS = re.compile(
@@ -74,18 +88,27 @@ _NUMBER_WORDS = [
 ]
 
 
-def same_formula(reference: Formula, answer: Formula, symbolic: Symbolic) -> bool:
+def same_formula(reference: Formula, answer: Formula, rules: Rules) -> bool:
     if reference.base or answer.base:
         if answer.base not in (None, reference.base) and (answer.base, reference.base) != ("10", None):
             return False
         return reference.text.lstrip("0") == answer.text.lower().lstrip("0")
-    if answer.percent and not reference.percent:
-        return False
     if _conflict(reference.unit, answer.unit):
         return False
-    if same_value(reference.text, answer.text, symbolic):
-        return True
-    return reference.percent and not answer.percent and same_value(f"({reference.text})/100", answer.text, symbolic)
+    if reference.percent == answer.percent:
+        return same_value(reference.text, answer.text, rules)
+    below_1 = answer.percent and _below_1(reference.text)
+    return any(
+        same_value(reference.text, answer.text if factor == 1 else f"({answer.text})*({factor})", rules)
+        for factor in percent.factors(reference.percent, answer.percent, rules.percent, below_1)
+    )
+
+
+def _below_1(text: str) -> bool:
+    try:
+        return bool(abs(numeric.value(expression.parse(text))) < 1)
+    except ValueError:
+        return False
 
 
 def _conflict(reference: str, answer: str) -> bool:
@@ -108,7 +131,7 @@ def latex(text: str) -> str:
     return re.sub(r"(\\[a-zA-Z]+) +(?![a-zA-Z])", r"\1", text).replace("*", r"\cdot ")
 
 
-def same_value(reference: str, answer: str, symbolic: Symbolic) -> bool:
+def same_value(reference: str, answer: str, rules: Rules) -> bool:
     if compact(reference) == compact(answer):
         return True
     if not set(OPERATORS.findall(answer)) <= set(OPERATORS.findall(reference)):
@@ -119,7 +142,7 @@ def same_value(reference: str, answer: str, symbolic: Symbolic) -> bool:
     except UndefinedError:
         return False
     except UnsupportedError:
-        return bool(_FOR_SYMBOLIC.search(reference)) and symbolic(latex(reference), latex(answer))
+        return bool(_FOR_SYMBOLIC.search(reference)) and rules.symbolic(latex(reference), latex(answer))
 
 
 def _is_rounded(left: expression.Tree, reference: str, right: expression.Tree, answer: str) -> bool:
