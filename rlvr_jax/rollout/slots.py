@@ -28,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from rlvr_jax import policy
 from rlvr_jax.policy import Cache, KeyValues, Params, PolicyConfig
 from rlvr_jax.rollout.sampler import SamplingConfig, draw_next, finish_of
+from rlvr_jax.rollout.sampling import first_largest
 
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
@@ -201,7 +202,7 @@ def take(slots: Slots, indices: Int[Array, "n"]) -> KeyValues:
     cache = slots.cache
     layers, positions, segment_ids = jax.tree.map(lambda x: x[indices], _arrays(cache))
     newest_first = jnp.roll(segment_ids, -cache.size, axis=1)[:, ::-1] != 0
-    gap = jnp.argmax(newest_first, axis=1)  # columns that others have written since the sequence ended
+    gap = first_largest(newest_first)  # columns that others have written since the sequence ended
     shift = gap - cache.size
     rows = KeyValues(layers, positions, segment_ids, cache.size)
     return _columns(lambda x, axis: jax.vmap(lambda x, n: jnp.roll(x, n, axis - 1))(x, shift), rows)

@@ -1,5 +1,7 @@
 """Filters, the draw of one token, and its log-probabilities against float64 NumPy."""
 
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rlvr_jax.rollout.sampling import MASKED, _first_beyond, draw_token, filter_logits, inverse_cdf
+from rlvr_jax.rollout.sampling import MASKED, _first_beyond, draw_token, filter_logits, first_largest, inverse_cdf
 from tests.policy.reference import log_softmax
 
 BATCH, VOCAB = 40, 13
@@ -187,3 +189,28 @@ def test_the_draw_uses_one_uniform_number_of_the_key():
     for row, key in enumerate(keys):
         ends = np.cumsum(np.exp(logits[row].astype(np.float64)))
         assert tokens[row] == np.searchsorted(ends, float(jax.random.uniform(key)) * ends[-1], side="right")
+
+
+def test_the_first_of_the_largest_entries_is_taken():
+    x = np.random.default_rng(0).integers(0, 4, (200, 9)).astype(np.float32)
+    np.testing.assert_array_equal(first_largest(jnp.asarray(x)), x.argmax(axis=1))
+    np.testing.assert_array_equal(first_largest(jnp.asarray(x > 2)), (x > 2).argmax(axis=1))
+    assert 0 <= int(first_largest(jnp.full((1, 9), jnp.nan))[0]) < 9
+
+
+COMPILE_DRAWS = """
+import jax, jax.numpy as jnp
+from rlvr_jax.rollout.sampling import draw_token
+
+def draw(keys, temperature, *logits):  # of a group's first tokens, from the logits of its prompt
+    return [draw_token(keys, jnp.repeat(x, 8, axis=0), temperature, 0, 1.0, 1.0) for x in logits]
+
+logits = [jax.ShapeDtypeStruct((16, vocab), jnp.float32) for vocab in (*range(10, 41), 100, 101, 499, 512)]
+keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0, impl="rbg"), 128))
+jax.jit(draw).lower(keys, jax.ShapeDtypeStruct((), jnp.float32), *logits).compile()
+"""
+
+
+def test_draws_compile_for_vocabularies_of_any_size():
+    # A process of its own, since a compilation can't be interrupted; it takes seconds, or else has no end.
+    subprocess.run([sys.executable, "-c", COMPILE_DRAWS], check=True, timeout=300)
