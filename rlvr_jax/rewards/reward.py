@@ -44,7 +44,7 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 def _format_check(check: Callable[..., float], _: Verdict, trajectory: Trajectory) -> float:
-    return check(trajectory.text)
+    return check(trajectory.response)
 
 
 def term_of(name: str, parts: Sequence[str]) -> Term:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from rlvr_jax.tasks.task import Example
+from rlvr_jax.text.tags import THINK, opens_thinking
 
 FinishReason = Literal["stop", "length"]
 
@@ -36,6 +37,11 @@ class Trajectory:
     policy_logprobs: Float[np.ndarray, "time"]
     finish_reason: FinishReason
     text: str
+
+    @property
+    def response(self) -> str:
+        """The text that verifiers and checks of form read: with the `<think>` before it that the prompt has opened."""
+        return THINK * opens_thinking(self.example.prompt) + self.text
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from rlvr_jax.tasks.task import Example, Split, Task
+from rlvr_jax.text.tags import THINK, opens_thinking
 
 # DeepSeek-R1 (arXiv:2501.12948), table 1, with a place for a system prompt.
 R1_ZERO = (
@@ -20,7 +21,6 @@ R1_ZERO = (
     "reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, "
     "i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: {prompt}. Assistant:"
 )
-THINK = "<think>"
 
 
 def renderer(
@@ -76,11 +76,6 @@ def renderer(
 
 def _thinking(prompt: str, thinking: str) -> str:
     return f"{prompt}{THINK}\n" if thinking == "on" and not opens_thinking(prompt) else prompt
-
-
-def opens_thinking(prompt: str) -> bool:
-    """Whether the prompt ends inside a thought that the completion has to close."""
-    return prompt.rstrip().endswith(THINK)
 
 
 def rendered(task: Task, label: str, render: Callable[[str], str]) -> Task:

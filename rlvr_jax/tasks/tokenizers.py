@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlvr_jax.tasks.task import Task
+from rlvr_jax.text.tags import TAGS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -153,10 +154,14 @@ def decode(tokenizer: "PreTrainedTokenizerFast", ids_batch: Sequence[Sequence[in
     """The texts of a batch of id sequences (lists or integer arrays).
 
     Left out are the special tokens, such as pad and eos, and ids beyond the tokenizer's vocabulary, which a policy has
-    if its embedding is padded to a round size.
+    if its embedding is padded to a round size. The tags of `rlvr_jax.text.tags` stay, whether the tokenizer holds them
+    as special tokens or not: without `</think>` a thought would be read as an answer.
     """
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    silent = {id for id, token in added.items() if token.special and token.content.strip() not in TAGS}
     rows = [row.tolist() if hasattr(row, "tolist") else list(row) for row in ids_batch]
-    return tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=True)
+    rows = [[id for id in row if id not in silent] for row in rows]
+    return tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=False)
 
 
 def _why_not_encoded(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]) -> str:

@@ -16,13 +16,18 @@
 and memory for each completion. Neither ever raises because of what a completion says or a verifier does: where no
 judgement was possible, the verdict has score 0 and says why in `error`.
 
+No verifier sees a thought: it gets what follows the last `</think>`, and where a thought has no end, an empty text that
+scores 0 (`rlvr_jax.text.tags.after_thinking`).
+
 Worker processes import this package, so nothing here imports JAX.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rlvr_jax.text.tags import after_thinking
 from rlvr_jax.verifiers import (
     arc,
     code,
@@ -94,18 +99,23 @@ def _checked(verdict: Any) -> Verdict:
 
 
 def guarded(verifier: Callable[..., Verdict], completion: Any, reference: Any, options: Mapping[str, Any]) -> Verdict:
-    """`verifier(completion, reference, **options)`; what it raises or wrongly returns becomes `Verdict.error`.
+    """`verifier(answer, reference, **options)`, the answer being what the completion says after its thoughts.
 
-    A completion of bytes is decoded as UTF-8, with the replacement character in place of what is not UTF-8.
+    What the verifier raises or wrongly returns becomes `Verdict.error`. A completion of bytes is decoded as UTF-8, with
+    the replacement character in place of what is not UTF-8.
     """
     if isinstance(completion, bytes | bytearray):
         completion = completion.decode("utf-8", errors="replace")
     if not isinstance(completion, str):
         return failure(f"TypeError: the completion is {type(completion).__name__}, not str")
+    answer = after_thinking(completion)
     try:
-        return _checked(verifier(completion, reference, **options))
+        verdict = _checked(verifier(answer or "", reference, **options))
     except (Exception, SystemExit) as error:
         return failure(error)
+    if answer is None and verdict.error is None:  # some verifiers like an empty answer, which this is not
+        return dataclasses.replace(verdict, score=0.0, answer=None, reason="no answer: the thought has no end")
+    return verdict
 
 
 def verify(kind: str, completion: Any, reference: Any, /, **options: Any) -> Verdict:

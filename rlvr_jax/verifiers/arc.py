@@ -1,7 +1,7 @@
 """ARC grids: the output grids of a task's test inputs, compared cell by cell (Chollet 2019, arXiv:1911.01547).
 
 A grid is written as lines of digits with spaces between them; several grids have blank lines between them. They stand
-in `<answer>` tags after the thinking, which then hold nothing else. Where there are no tags, the last grids of the
+in `<answer>` tags, which then hold nothing else. Where there are no tags, the last grids of the
 completion are taken, as many as are asked for: text may stand around them.
 """
 
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from rlvr_jax.verifiers.format import after_thinking, answer_in_tags
+from rlvr_jax.text.tags import answer_in_tags
 from rlvr_jax.verifiers.verdict import Verdict
 
 Grid = list[list[int]]
@@ -65,9 +65,8 @@ def verify(completion: str, reference: Sequence[Grid], *, score: Literal["share"
     if not (isinstance(reference, list | tuple) and reference and all(map(_is_grid, reference))):
         raise ValueError(f"the reference of an ARC task is a list of grids of digits, not {repr(reference)[:200]}")
     right = [[list(row) for row in grid] for grid in reference]
-    response = after_thinking(completion)
-    answer = answer_in_tags(response)
-    grids, other = _blocks(response if answer is None else answer)
+    answer = answer_in_tags(completion)
+    grids, other = _blocks(completion if answer is None else answer)
     if answer is None:
         grids, other = grids[-len(right) :], False
     wrong = ""

@@ -10,18 +10,14 @@ _FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})[ ]*([\w+-]*)[^\n`]*")
 
 
 def program_of(completion: str) -> str:
-    """The last block fenced as Python after `</think>`; else the last block without a language; else all the text.
+    """The last block fenced as Python; else the last block without a language; else all the text.
 
-    A block that is not closed goes on to the end. Returns an empty text where there is no program: no text, only
-    blocks of other languages, or a thought that does not end.
+    A block that is not closed goes on to the end. Returns an empty text where there is no program: no text, or only
+    blocks of other languages.
     """
-    before, mark, text = completion.rpartition("</think>")
-    if not mark and text.lstrip().startswith("<think>"):
-        return ""
-    del before
     blocks: list[tuple[str, list[str]]] = []
     fence = ""
-    for line in text.split("\n"):
+    for line in completion.split("\n"):
         match = _FENCE.fullmatch(line.rstrip())
         if fence:
             if match and match[1].startswith(fence) and not match[2]:
@@ -32,7 +28,7 @@ def program_of(completion: str) -> str:
             fence = match[1]
             blocks.append((match[2].lower(), []))
     if not blocks:
-        return text if text.strip() else ""
+        return completion if completion.strip() else ""
     for wanted in (_PYTHON, ("",)):
         for language, lines in reversed(blocks):
             if language in wanted and any(line.strip() for line in lines):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from rlvr_jax.verifiers.format import after_thinking, answer_in_tags
+from rlvr_jax.text.tags import answer_in_tags
 from rlvr_jax.verifiers.verdict import Verdict
 
 MAX_LENGTH = 400  # characters of an expression
@@ -126,10 +126,10 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]]:
 
 def _expression(completion: str, target: int, tags: bool) -> str:
     """What the completion offers as its expression; a trailing `= target` is taken off."""
-    answer = answer_in_tags(after_thinking(completion) if tags else completion)
+    answer = answer_in_tags(completion)
     if answer is None:
         if tags:
-            raise ValueError("no <answer>…</answer> after the thinking")
+            raise ValueError("no <answer>…</answer> in the answer")
         answer = completion
     left, equals, right = answer.rpartition("=")
     return (left if equals and right.strip() == str(target) else answer).strip()
@@ -144,8 +144,7 @@ def verify(completion: str, reference: Mapping[str, Any], *, tags: bool = False)
     Args:
       completion: what the policy wrote.
       reference: `{"numbers": [int, …], "target": int}`.
-      tags: the form of TinyZero, `<think> … </think> <answer> expression </answer>`: the tags are required, and they
-        count only after the last `</think>`.
+      tags: the tags are required, as in TinyZero.
 
     Parts: `format` (the expression parses), `uses_numbers` (each number exactly once, no other).
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rlvr_jax.verifiers.format import after_thinking, answer_in_tags
+from rlvr_jax.text.tags import answer_in_tags
 from rlvr_jax.verifiers.verdict import Verdict
 
 MAX_LENGTH = 400  # characters of an answer
@@ -70,10 +70,9 @@ def verify(completion: str, reference: Mapping[str, Any], *, leading_zeros: bool
         raise ValueError(
             f'the reference of a cryptarithm is {{"equation": "A + B = C"}} in capital letters, not {reference!r}'
         )
-    response = after_thinking(completion)
-    answer = answer_in_tags(response)
+    answer = answer_in_tags(completion)
     try:
-        digits = assignment(response if answer is None else answer)
+        digits = assignment(completion if answer is None else answer)
     except ValueError as error:
         return Verdict(0.0, {"format": 0.0, "letters": 0.0}, reason=str(error))
     words = re.findall("[A-Z]+", equation)

@@ -1,5 +1,6 @@
 """Small checks of a response's form, for reward design to compose: each a pure function of a text, with a number in
-[0, 1]. None knows whether the answer is right.
+[0, 1]. None knows whether the answer is right. The text is the whole response, thoughts included; where the prompt has
+opened a thought, it starts with that `<think>`.
 
 `config.reward` names them as terms, with their arguments in parentheses where they differ from the defaults:
 
@@ -19,39 +20,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
-TOOL_CALL, END_TOOL_CALL = "<tool_call>", "</tool_call>"
+from rlvr_jax.text.tags import ANSWER, END_ANSWER, END_THINK, END_TOOL_CALL, THINK, TOOL_CALL, after_thinking
 
 
-def after_thinking(text: str, *, opened: bool = False) -> str:
-    """What follows the last `</think>`; all of it where there was no thinking, and nothing while it has not ended.
-
-    Args:
-      text: the response.
-      opened: the prompt ends with `<think>`, so that the response starts within it.
-    """
-    _, ended, answer = text.rpartition(END_THINK)
-    return answer if ended or not (opened or THINK in text) else ""
-
-
-def answer_in_tags(text: str) -> str | None:
-    """What the last `<answer>…</answer>` holds, stripped; None if there is none."""
-    end = text.rfind(END_ANSWER)
-    start = text.rfind(ANSWER, 0, end) if end >= 0 else -1
-    return text[start + len(ANSWER) : end].strip() if start >= 0 else None
-
-
-def think_answer(text: str, *, opened: bool = False) -> float:
+def think_answer(text: str) -> float:
     """1 if the text is `<think>…</think>` and then `<answer>…</answer>`, neither of them blank, and nothing else.
 
     Each tag stands there once, so that no second answer hides in the thinking.
-
-    Args:
-      text: the response.
-      opened: the prompt ends with `<think>`, so that the response starts within it.
     """
-    if opened:
-        text = THINK + text
     tags = (THINK, END_THINK, ANSWER, END_ANSWER)
     if any(text.count(tag) != 1 for tag in tags):
         return 0.0
@@ -137,9 +113,10 @@ def _is_call(text: str) -> bool:
 def tool_calls(text: str) -> float:
     """The share of the `<tool_call>`s that are well-formed; 0 if there are none, or tags don't pair up.
 
-    The syntax is that of Hermes and Qwen: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`.
+    The syntax is that of Hermes and Qwen: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`. A call inside a
+    thought is none.
     """
-    first, *calls = text.split(TOOL_CALL)
+    first, *calls = (after_thinking(text) or "").split(TOOL_CALL)
     if not calls or END_TOOL_CALL in first or any(call.count(END_TOOL_CALL) != 1 for call in calls):
         return 0.0
     return sum(1 for call in calls if _is_call(call.partition(END_TOOL_CALL)[0])) / len(calls)

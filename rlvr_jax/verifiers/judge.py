@@ -3,16 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from rlvr_jax.rollout.trajectory import Trajectory
-from rlvr_jax.tasks.prompts import THINK, opens_thinking
 from rlvr_jax.tasks.task import Task
 from rlvr_jax.verifiers.pool import Job, Pool
 from rlvr_jax.verifiers.verdict import Verdict
 
 
 def judge(pool: Pool, tasks: Mapping[str, Task], trajectories: Sequence[Trajectory]) -> list[Verdict]:
-    """The verdict on each trajectory's text, against the reference of its own example.
-
-    A thought that the prompt has opened is a part of the text: a completion that never closes it gives no answer.
+    """The verdict on each trajectory's response, against the reference of its own example.
 
     Args:
       pool: the verifier processes.
@@ -22,6 +19,5 @@ def judge(pool: Pool, tasks: Mapping[str, Task], trajectories: Sequence[Trajecto
     jobs = []
     for trajectory in trajectories:
         example, task = trajectory.example, tasks[trajectory.example.task]
-        text = THINK * opens_thinking(example.prompt) + trajectory.text
-        jobs.append(Job(task.verifier, text, example.reference, task.verifier_options))
+        jobs.append(Job(task.verifier, trajectory.response, example.reference, task.verifier_options))
     return pool.judge(jobs)

@@ -14,8 +14,8 @@ from typing import Any
 
 from rlvr_jax.tasks.formats import AnswerFormat
 from rlvr_jax.tasks.reasoning_gym import import_package, isolated, problem, scorer
+from rlvr_jax.text.tags import answer_in_tags
 from rlvr_jax.verifiers import countdown
-from rlvr_jax.verifiers.format import after_thinking, answer_in_tags
 from rlvr_jax.verifiers.verdict import Verdict
 
 MAX_LENGTH = 20_000  # characters of an answer; the longest right ones have about 5,000
@@ -55,7 +55,7 @@ def prepare() -> None:
 
 
 def verify(completion: str, reference: Mapping[str, Any], *, answer_format: AnswerFormat = "answer") -> Verdict:
-    """Scores the answer, which stands in the given format after the thinking, with its data set's scorer.
+    """Scores the answer, which stands in the given format, with its data set's scorer.
 
     Args:
       completion: what the policy wrote.
@@ -70,7 +70,7 @@ def verify(completion: str, reference: Mapping[str, Any], *, answer_format: Answ
       ValueError: the reference is none, or its problem can't be made here.
     """
     entry = problem(reference)  # before anything else: a bad reference is an error whatever the completion says
-    answer = _answer(after_thinking(completion), answer_format)
+    answer = _answer(completion, answer_format)
     if answer is None:
         return Verdict(0.0, {"format": 0.0, "solved": 0.0}, reason=f"no answer in the format {answer_format!r}")
     nothing = {"format": 1.0, "solved": 0.0}

@@ -10,9 +10,9 @@ from rlvr_jax.tasks import Example
 from rlvr_jax.verifiers.verdict import Verdict
 
 
-def trajectory(length: int, finish: str = "stop", text: str = "") -> Trajectory:
+def trajectory(length: int, finish: str = "stop", text: str = "", prompt: str = "?") -> Trajectory:
     return Trajectory(
-        example=Example("made-up/train/0", "?", None, "made-up"),
+        example=Example("made-up/train/0", prompt, None, "made-up"),
         sample=0,
         prompt=np.zeros(1, np.int32),
         tokens=np.zeros(length, np.int32),
@@ -129,3 +129,18 @@ def test_a_part_of_the_verifier_comes_before_a_check_of_the_same_name():
     verdict = Verdict(1.0, {"format/script": 0.25})
     assert term_of("format/script", ["format/script"])(verdict, trajectory(1, text="a")) == 0.25
     assert term_of("format/script", [])(verdict, trajectory(1, text="a")) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "expected"),
+    [
+        ("Why?<think>", "hm</think> <answer>so</answer>", 1),
+        ("Why?<think>\n", "hm</think> <answer>so</answer>", 1),
+        ("Why?", "hm</think> <answer>so</answer>", 0),
+        ("Why?", "<think>hm</think> <answer>so</answer>", 1),
+        ("Why?<think>", "<think>hm</think> <answer>so</answer>", 0),
+        ("Why?<think></think>", "<answer>so</answer>", 0),
+    ],
+)
+def test_checks_of_form_read_the_thought_that_the_prompt_has_opened(prompt, text, expected):
+    assert term_of("format/think_answer", ())(Verdict(1.0), trajectory(3, text=text, prompt=prompt)) == expected

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from rlvr_jax.tasks import byte_tokenizer, encode, modsum, rendered, renderer
-from rlvr_jax.tasks.prompts import R1_ZERO, opens_thinking
+from rlvr_jax.tasks.prompts import R1_ZERO
+from rlvr_jax.text.tags import opens_thinking
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}\n{% endfor %}"

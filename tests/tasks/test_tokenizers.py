@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from rlvr_jax.tasks import (
@@ -22,6 +23,7 @@ from rlvr_jax.tasks import (
     modsum,
 )
 from rlvr_jax.tasks.tokenizers import _no_warning_about_pytorch
+from rlvr_jax.text.tags import TAGS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 BYTES = byte_tokenizer()
@@ -70,6 +72,20 @@ def test_any_byte_ids_decode_and_invalid_utf8_becomes_the_replacement_character(
 
 def test_pad_and_eos_are_left_out_of_decoded_text():
     assert decode(DIGITS, [[13, 3, 1, 0, 0], [1], [], [0, 2]]) == ["#1", "", "", "0"]
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_tags_stay_in_decoded_text_even_as_special_tokens(special):
+    tokenizer = byte_tokenizer()
+    backend = tokenizer.backend_tokenizer
+    add = backend.add_special_tokens if special else backend.add_tokens
+    add([AddedToken(text, special=special) for text in (*TAGS, "<|im_end|>")])
+    pieces = ["<think>", "hm ü", "</think>", "\n", "<answer>", "5", "</answer>", "<tool_call>", "{}", "</tool_call>"]
+    ids = [id for piece in pieces for id in ([backend.token_to_id(piece)] if piece in TAGS else encode(BYTES, piece))]
+    assert max(ids) >= 258  # tags are tokens of their own
+    end = [backend.token_to_id("<|im_end|>"), tokenizer.pad_token_id, tokenizer.eos_token_id, 5_000]
+    said = "<|im_end|>" * (not special)
+    assert decode(tokenizer, [ids + end, end]) == ["".join(pieces) + said, said]
 
 
 def test_arrays_and_lists_decode_alike():

@@ -17,7 +17,7 @@ def written(grids):
     ("completion", "reference"),
     [
         ("0 1 2\n3 4 5", ONE),
-        ("<think>9 9\n9 9</think>\n<answer>\n0 1 2\n3 4 5\n</answer>", ONE),
+        ("9 9\n9 9\n<answer>\n0 1 2\n3 4 5\n</answer>", ONE),
         ("<answer>0  1\t2 \r\n 3 4 5</answer>", ONE),
         ("The input is\n1 1\n1 1\nso the output is\n0 1 2\n3 4 5\nas I said.", ONE),
         ("0 1\n2 3\n\n7", TWO),
@@ -61,8 +61,6 @@ def test_wrong_grids_score_by_share_or_nothing(completion, reference, share, cel
         ("<answer>0 1 2\n3 4 5\n\n0 1 2\n3 4 5</answer>", ONE, "2 grids, not 1"),
         ("<answer>It is\n0 1 2\n3 4 5</answer>", ONE, "other text"),
         ("<answer>0 1 2\nand\n3 4 5</answer>", ONE, "other text"),
-        ("<think>\n0 1 2\n3 4 5", ONE, "0 grids, not 1"),
-        ("0 1 2\n3 4 5\n</think>", ONE, "0 grids, not 1"),
         ("0 1\n2 3", TWO, "1 grids, not 2"),
         ("0 1\n2 3\n7", TWO, "1 grids, not 2"),
         ("0 " * MAX_SIZE + "0", ONE, "too many"),

@@ -117,9 +117,6 @@ FENCED = "```python\n" + RIGHT + "```"
         (f"~~~py\n{RIGHT}~~~", RIGHT),
         (f"````Python3 title=add\n{RIGHT}````", RIGHT),
         (f"```python\n{RIGHT}", RIGHT + "\n"),  # cut off
-        (f"<think>\n```python\nx = 1\n```\n</think>\n{FENCED}", RIGHT),
-        (f"<think>maybe\n{FENCED}", ""),
-        (f"{FENCED}</think>I don't know.", "I don't know.\n"),
         ("```python\ns = '''\n~~~\n'''\n```", "s = '''\n~~~\n'''\n"),
         ("```bash\nls\n```", ""),
         ("```python\n```", ""),
@@ -127,12 +124,12 @@ FENCED = "```python\n" + RIGHT + "```"
         (f"```python\r\n{RIGHT}```", RIGHT),
     ],
 )
-def test_the_program_is_the_last_python_block_after_the_thought(completion, program):
+def test_the_program_is_the_last_python_block(completion, program):
     assert program_of(completion).rstrip("\n") == program.rstrip("\n")
 
 
 @settings(max_examples=200)
-@given(st.text(st.sampled_from("`~ \nab</think>python"), max_size=60))
+@given(st.text(st.sampled_from("`~ \nabpython"), max_size=60))
 def test_finding_the_program_never_fails(text):
     assert program_of(text) in (*[text[i:] for i in range(len(text) + 1)], program_of(text))
     assert len(program_of(text)) <= len(text)

@@ -101,14 +101,6 @@ def test_the_loose_variants_are_the_eight_published_ones():
     assert variants("*a*") == ["*a*", "", "a"]
 
 
-def test_a_thinking_policy_is_judged_by_what_follows_its_thinking():
-    completion = '<think>well, well</think>\n"Hi there."'
-    assert verify(completion, TWO).score == 0.0
-    assert verify(completion, TWO, thinking=True).score == 1.0
-    assert verify('"Hi there."', TWO, thinking=True).score == 0.0
-    assert verify('<think></think> x, </think> "Hi there."', TWO, thinking=True).score == 1.0
-
-
 def test_a_response_that_is_too_long_follows_nothing():
     assert verify('"' + "a" * (MAX_LENGTH - 2) + '"', TWO).score == 1.0
     verdict = verify('"' + "a" * (MAX_LENGTH - 1) + '"', TWO, score="share")

@@ -22,7 +22,7 @@ OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": opera
         "35--44+19",
         "44+19+35=98",
         "44+19+35 = 98 ",
-        "<think>44+19 = 63</think> <answer>35 + 44 + 19</answer>",
+        "44+19 = 63 <answer>35 + 44 + 19</answer>",
         "<answer>1+1</answer> no: <answer>44+19+35 = 98</answer> there",
         "<answer><answer>44+19+35</answer>",
     ],
@@ -166,18 +166,14 @@ def test_evaluate_agrees_with_python_or_refuses(expression):
 @pytest.mark.parametrize(
     ("completion", "score", "reason"),
     [
-        ("<think>44+19?</think> <answer> 44+19+35 </answer>", 1.0, "right"),
-        ("44 and 19 ... </think>\n<answer>44+19+35 = 98</answer>", 1.0, "right"),
+        ("44 and 19 ... \n<answer>44+19+35 = 98</answer>", 1.0, "right"),
         ("<answer>44+19+35</answer>", 1.0, "right"),
-        ("44+19+35", 0.0, "no <answer>…</answer> after the thinking"),
-        ("<think>44+19+35</think>", 0.0, "no <answer>…</answer>"),
-        ("<think><answer>44+19+35</answer>", 0.0, "no <answer>…</answer>"),
-        ("<answer>44+19+35</answer></think>", 0.0, "no <answer>…</answer>"),
-        ("</think><answer>44+19</answer>", 0.0, "exactly once each"),
-        ("</think><answer></answer>", 0.0, "empty"),
+        ("44+19+35", 0.0, "no <answer>…</answer>"),
+        ("<answer>44+19</answer>", 0.0, "exactly once each"),
+        ("<answer></answer>", 0.0, "empty"),
     ],
 )
-def test_in_the_form_of_tinyzero_the_answer_stands_in_tags_after_the_thinking(completion, score, reason):
+def test_in_the_form_of_tinyzero_the_answer_stands_in_tags(completion, score, reason):
     verdict = verify(completion, REFERENCE, tags=True)
     assert verdict.score == score
     assert verdict.parts.keys() == {"format", "uses_numbers"}
@@ -197,7 +193,7 @@ def test_every_tinyzero_solution_scores_one_and_no_other_target_does():
     assert len(problems) == 8001
     for problem in problems:
         reference = {"numbers": problem["nums"], "target": problem["target"]}
-        completion = f"<think>hm</think>\n<answer>{problem['solution']}</answer>"
+        completion = f"<answer>{problem['solution']}</answer>"
         assert verify(problem["solution"], reference).score == 1.0, problem
         assert verify(completion, reference, tags=True).score == 1.0, problem
         assert verify(problem["solution"], reference | {"target": problem["target"] + 1}).score == 0.0, problem

@@ -20,7 +20,7 @@ WRITTEN = ", ".join(f"{letter}={digit}" for letter, digit in SOLUTION.items())
         WRITTEN.replace(", ", "\n").replace("=", ": "),
         WRITTEN.replace(", Y", " and Y") + ".",
         json.dumps(SOLUTION),
-        f"<think>S=1?</think> It is <answer>\n{WRITTEN}\n</answer>",
+        f"It is <answer>\n{WRITTEN}\n</answer>",
         f"<answer>S=1</answer> no: <answer>{WRITTEN}</answer>",
     ],
 )
@@ -42,8 +42,6 @@ def test_an_assignment_that_makes_the_sum_hold_scores_one_however_it_is_written(
         (WRITTEN.replace("Y=2", "Y=22"), (0, 0), "not an assignment such as .* at ', Y=22'"),
         (WRITTEN.replace("Y=2", "Y=2 or Y=3"), (0, 0), "not an assignment"),
         ("It is " + WRITTEN, (0, 0), "not an assignment"),
-        (f"<think>{WRITTEN}", (0, 0), "empty"),
-        (f"{WRITTEN}</think>", (0, 0), "empty"),
         ("", (0, 0), "empty"),
         ("{}", (0, 0), "empty"),
         ("A=1 " * MAX_LENGTH, (0, 0), "characters, more than"),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlvr_jax.text.tags import TAGS
 from rlvr_jax.verifiers import format as form
-from rlvr_jax.verifiers.format import after_thinking, answer_in_tags
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 
@@ -35,11 +35,6 @@ CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 )
 def test_think_answer_wants_both_tags_once_in_order_and_nothing_outside(text, expected):
     assert form.think_answer(text) == expected
-
-
-def test_think_answer_starts_within_the_thinking_if_the_prompt_opened_it():
-    assert form.think_answer("a</think><answer>b</answer>", opened=True) == 1
-    assert form.think_answer("<think>a</think><answer>b</answer>", opened=True) == 0
 
 
 @pytest.mark.parametrize(
@@ -145,7 +140,7 @@ def test_wrong_arguments_are_refused(check, options, message):
 
 
 ANY = st.lists(
-    st.one_of(st.text(max_size=9), st.sampled_from([form.THINK, form.END_THINK, form.ANSWER, form.END_ANSWER, CALL])),
+    st.one_of(st.text(max_size=9), st.sampled_from([*TAGS, CALL])),
     max_size=9,
 ).map("".join)
 
@@ -164,24 +159,3 @@ def test_every_check_gives_a_number_between_0_and_1_for_any_text(name, text):
 def test_a_million_characters_are_no_trouble(name, piece):
     value = form.CHECKS[name](piece * (10**6 // len(piece)), **({"high": 5} if name == "length" else {}))
     assert 0.0 <= value <= 1.0
-
-
-@pytest.mark.parametrize(
-    ("text", "opened", "expected"),
-    [
-        ("a", False, "a"),
-        ("a", True, ""),
-        ("<think>a", False, ""),
-        ("<think>a</think>b", False, "b"),
-        ("a</think>b", True, "b"),
-        ("a</think>b</think>c", False, "c"),
-    ],
-)
-def test_after_thinking_is_what_follows_the_last_end_of_thinking(text, opened, expected):
-    assert after_thinking(text, opened=opened) == expected
-
-
-def test_the_answer_in_tags_is_that_of_the_last_pair():
-    assert answer_in_tags("<answer>1</answer> or <answer> 2 </answer> so") == "2"
-    assert answer_in_tags("<answer>1") is None
-    assert answer_in_tags("</answer><answer>1") is None

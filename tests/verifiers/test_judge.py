@@ -8,9 +8,9 @@ from rlvr_jax.verifiers.judge import judge
 from rlvr_jax.verifiers.pool import Pool
 
 
-def trajectory(reference: str, text: str) -> Trajectory:
+def trajectory(reference: str, text: str, prompt: str = "?") -> Trajectory:
     return Trajectory(
-        example=Example("modsum/train/0", "?", reference, "modsum"),
+        example=Example("modsum/train/0", prompt, reference, "modsum"),
         sample=0,
         prompt=np.zeros(1, np.int32),
         tokens=np.zeros(2, np.int32),
@@ -30,3 +30,11 @@ def test_each_trajectory_is_judged_on_its_own_text_against_its_own_reference_in_
         assert judge(pool, {"modsum": modsum(digits=4)}, []) == []
     assert [verdict.score for verdict in verdicts] == [1, 0, 1, 1, 0]
     assert [verdict.answer for verdict in verdicts] == ["1", "1", "2", "2", None]
+
+
+def test_a_thought_that_the_prompt_has_opened_is_no_answer_until_it_is_closed():
+    texts = ["#1", "#2</think>#1", "<think>#2</think>#1", "#1</think>"]
+    trajectories = [trajectory("1", text, prompt) for prompt in ("?", "?<think>\n") for text in texts]
+    with Pool(0) as pool:
+        verdicts = judge(pool, {"modsum": modsum(digits=4)}, trajectories)
+    assert [verdict.score for verdict in verdicts] == [1, 1, 1, 0, 0, 1, 1, 0]

@@ -47,6 +47,33 @@ def test_every_kind_is_listed_and_judges_a_right_completion():
         assert verify(kind, "no", reference).score == 0.0
 
 
+@pytest.mark.parametrize(
+    ("form", "score"),
+    [
+        ("<think>{}", 0),
+        ("<think>{}</think>", 0),
+        ("<think>{}</think>no", 0),
+        ("{}</think>", 0),
+        ("{}</think>no", 0),
+        ("{}<think>", 0),
+        ("<think>no</think>{}<think>", 0),
+        ("<think>no</think>{}", 1),
+        ("no</think>{}", 1),
+        ("<think>no</think>no</think>{}", 1),
+    ],
+)
+def test_what_stands_in_a_thought_is_no_answer_to_any_kind(form, score):
+    for kind, (completion, reference) in RIGHT.items():
+        verdict = verify(kind, form.format(completion), reference, **OPTIONS.get(kind, {}))
+        assert (kind, verdict.score, verdict.error) == (kind, score, None)
+
+
+def test_a_thought_without_end_scores_0_whatever_the_verifier_likes_and_keeps_the_parts():
+    verdict = guarded(lambda text, _: Verdict(1.0, {"short": float(len(text) < 5)}), "<think>well", None, {})
+    assert (verdict.score, dict(verdict.parts), verdict.answer) == (0.0, {"short": 1.0}, None)
+    assert guarded(lambda text, _: Verdict(1.0, answer=text), "<think>well</think>so", None, {}).answer == "so"
+
+
 def test_an_unknown_kind_is_refused_with_the_list_of_kinds():
     with pytest.raises(ValueError, match="no verifier 'maths'; the kinds are modsum, countdown, gsm8k"):
         verify("maths", "1", "1")

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from rlvr_jax.verifiers.constraints import ifbench, ifeval
 from rlvr_jax.verifiers.constraints.arguments import bind
-from rlvr_jax.verifiers.format import after_thinking
 from rlvr_jax.verifiers.verdict import Verdict
 
 MAX_LENGTH = 100_000  # characters of a response, some 20,000 words
@@ -69,7 +68,6 @@ def verify(
     *,
     score: Literal["all", "share"] = "all",
     mode: Literal["strict", "loose"] = "strict",
-    thinking: bool = False,
 ) -> Verdict:
     """Judges whether the completion follows the instructions of the reference.
 
@@ -79,7 +77,6 @@ def verify(
       score: "all" scores 1 if every instruction is followed (IFEval's accuracy at prompt level), "share" gives the
         share of instructions that are.
       mode: which of the two judgements the score takes.
-      thinking: the policy thinks first; then the response is what follows its last `</think>`, and nothing before that.
 
     Parts: `strict` and `loose` (every instruction is followed), and the same of each instruction under its index:
     `strict/0`, `loose/0`, …
@@ -91,9 +88,8 @@ def verify(
     if score not in ("all", "share") or mode not in ("strict", "loose"):
         raise ValueError(f"score must be 'all' or 'share' and mode 'strict' or 'loose', not {score!r} and {mode!r}")
     names, follows = _instructions(reference)
-    response = after_thinking(completion, opened=True) if thinking else completion
-    too_long = len(response) > MAX_LENGTH
-    texts = [] if too_long else variants(response)
+    too_long = len(completion) > MAX_LENGTH
+    texts = [] if too_long else variants(completion)
     strict = [any(map(check, texts[:1])) for check in follows]
     loose = [followed or any(map(check, texts[1:])) for followed, check in zip(strict, follows, strict=True)]
     parts = {"strict": float(all(strict)), "loose": float(all(loose))}
@@ -103,5 +99,5 @@ def verify(
     missed = [f"{i} ({name})" for i, name in enumerate(names) if not followed[i]]
     value = parts[mode] if score == "all" else sum(followed) / len(followed)
     if too_long:
-        return Verdict(0.0, parts, reason=f"the response has {len(response)} characters, more than {MAX_LENGTH}")
+        return Verdict(0.0, parts, reason=f"the response has {len(completion)} characters, more than {MAX_LENGTH}")
     return Verdict(value, parts, reason=f"not followed: {', '.join(missed)}" if missed else "all followed")

@@ -12,6 +12,7 @@ The work is linear in the length of the completion.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from rlvr_jax.text.tags import after_thinking
 from rlvr_jax.verifiers.mathematics.sentences import (
     FINAL,
     MAX_CANDIDATES,
@@ -33,14 +34,6 @@ _BOX = re.compile(r"\\f?boxed\s*(?:\{|(?=[\d\-+a-zA-Z]))")
 _UNBRACED = re.compile(r"[-+]?[\w.]+")
 _BRACE = re.compile(r"(?<!\\)(?:\\\\)*([{}])")
 _REST_OF_LINE = re.compile(r"[^\r\n]*")
-
-
-def after_thinking(completion: str) -> str | None:
-    """What follows the last `</think>`; None if thinking was opened after it, or without it, and not closed."""
-    start = completion.rfind("</think>")
-    if completion.rfind("<think>") > start:
-        return None
-    return completion[start + len("</think>") :] if start >= 0 else completion
 
 
 def _box_content(text: str, match: re.Match[str]) -> tuple[str, int] | None:

@@ -1,0 +1,1 @@
+"""Text that passes between prompts, policies and verifiers."""

@@ -1,0 +1,34 @@
+"""The tags that policies write around thoughts, answers and tool calls, and what counts as said.
+
+A thought is not said: no verifier sees it. `rlvr_jax.verifiers.guarded` cuts it off for all of them.
+"""
+
+THINK, END_THINK = "<think>", "</think>"
+ANSWER, END_ANSWER = "<answer>", "</answer>"
+TOOL_CALL, END_TOOL_CALL = "<tool_call>", "</tool_call>"
+TAGS = (THINK, END_THINK, ANSWER, END_ANSWER, TOOL_CALL, END_TOOL_CALL)
+
+
+def after_thinking(text: str) -> str | None:
+    """What follows the last `</think>`, or all of it where nobody thinks.
+
+    None while a thought is open at the end of the text: a `<think>` without a `</think>` behind it. What stands before
+    a thought does not count either, whoever answers first and thinks then has not settled on that answer.
+
+    Args:
+      text: the response, with the `<think>` before it if the prompt has opened a thought.
+    """
+    answer = text.rpartition(END_THINK)[2]
+    return None if THINK in answer else answer
+
+
+def opens_thinking(prompt: str) -> bool:
+    """Whether the prompt ends inside a thought that the completion has to close."""
+    return prompt.rstrip().endswith(THINK)
+
+
+def answer_in_tags(text: str) -> str | None:
+    """What the last `<answer>…</answer>` holds, stripped; None if there is none."""
+    end = text.rfind(END_ANSWER)
+    start = text.rfind(ANSWER, 0, end) if end >= 0 else -1
+    return text[start + len(ANSWER) : end].strip() if start >= 0 else None
