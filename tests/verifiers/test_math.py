@@ -21,7 +21,7 @@ SAME = [  # reference, answer
     *[(r"\frac{5}{2}", text) for text in (r"2\frac{1}{2}", "2 1/2", "2.5", r"2\tfrac12")],
     *[(r"\frac{1}{3}", text) for text in (r"0.\overline{3}", "2/6", "0.333333", r"\frac{1}{3}\text{ of it}")],
     *[(r"28\%", text) for text in ("28 percent", "28%", "28 pct", "28", "0.28", r"\frac{7}{25}")],
-    *[("45", text) for text in (r"45\%", "45 percent", "4500%", "45")],
+    *[("45", text) for text in (r"45\%", "45 percent", "45")],
     *[("0.45", text) for text in (r"45\%", "45.0 %", "0.45")],
     ("(0.5,2)", r"(50\%,2)"),
     *[("90", text) for text in (r"90^\circ", "90 degrees", r"90^{\circ}", "90°")],
@@ -91,7 +91,7 @@ DIFFERENT = [
     ],
     *[
         ("3", text)
-        for text in (r"0.03\%", "1=2=3", "y=x=3", "|x|=3", r"x \ge 3", r"\pm 3", "3?", "3!", r"3\neq 4", "{3,4}")
+        for text in (r"300\%", "1=2=3", "y=x=3", "|x|=3", r"x \ge 3", r"\pm 3", "3?", "3!", r"3\neq 4", "{3,4}")
     ],
     *[
         ("3", text)
@@ -307,6 +307,9 @@ def test_the_verdict_has_the_answer_and_a_reason():
         ("0.175", r"17.5\%", 1.0, 1.0),
         (r"17.5\%", r"\frac{7}{40}", 1.0, 1.0),
         ("0.175", r"0.175\%", 0.0, 0.0),
+        ("1", r"100\%", 1.0, 1.0),
+        ("4", r"400\%", 0.0, 1.0),
+        (r"400\%", "4", 1.0, 1.0),
         (r"0.5\%", "0.5", 1.0, 0.0),
         ("1, 20", r"1, 20\%", 1.0, 0.0),
     ],

@@ -97,16 +97,16 @@ def same_formula(reference: Formula, answer: Formula, rules: Rules) -> bool:
         return False
     if reference.percent == answer.percent:
         return same_value(reference.text, answer.text, rules)
-    below_1 = answer.percent and _below_1(reference.text)
+    share = answer.percent and _is_share(reference.text)
     return any(
         same_value(reference.text, answer.text if factor == 1 else f"({answer.text})*({factor})", rules)
-        for factor in percent.factors(reference.percent, answer.percent, rules.percent, below_1)
+        for factor in percent.factors(reference.percent, answer.percent, rules.percent, share)
     )
 
 
-def _below_1(text: str) -> bool:
+def _is_share(text: str) -> bool:
     try:
-        return bool(abs(numeric.value(expression.parse(text))) < 1)
+        return bool(abs(numeric.value(expression.parse(text))) <= 1)
     except ValueError:
         return False
 

@@ -1,17 +1,22 @@
 """Whether two formulas are equal, by their values.
 
-Two formulas without variables are equal if their values are: exactly where they are rational, else to 30 digits.
-Formulas with variables are equal if their values are at several points, which are the same in every run. For
+Formulas are equal if their values are: exactly where those are rational, else to as many digits as may be needed to
+tell them apart. With variables, values are compared at several points, which are the same in every run. For
 polynomials that is the identity test of Schwartz (J. ACM 27, 1980) and Zippel (EUROSAM 1979); for the elementary
-functions it decides as well in practice. It needs no simplifier, and every intermediate value is bounded in size.
+functions it decides as well in practice. Formulas that tell signs apart (`|x|`, roots, powers) are compared at points
+with all combinations of signs, and farther out than their largest number. No simplifier is needed.
+
+Values are computed to 60 digits. If they agree, and numbers in the formulas are so long or values so far apart in size
+that 60 digits may not tell, they are computed again. How many digits are enough is an estimate in the manner of root
+separation bounds (Burnikel et al., Algorithmica 55, 2009): twice the digits of all numbers, and the range of sizes.
 """
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
 
+from rlvr_jax.verifiers.mathematics.evaluate import Real, context, evaluate
 from rlvr_jax.verifiers.mathematics.expression import (
     TooLargeError,
     Tree,
@@ -21,162 +26,139 @@ from rlvr_jax.verifiers.mathematics.expression import (
     names,
 )
 
-_DIGITS = 50  # of a value; a third of them may be lost to cancellation
-_TOLERANCE = Fraction(1, 10**30)  # relative
-_MAX_EXPONENT = 20_000  # of 2, in a value
-_MAX_ARGUMENT = 2_000  # of factorials and binomial coefficients
-_POINTS = 6  # the first half with positive values only
-
-
-@functools.cache
-def _context() -> Any:
-    import mpmath  # here, since it is needed for few answers
-
-    context = mpmath.mp.clone()  # precision is a setting of the context: not of the one that others use
-    context.dps = _DIGITS
-    return context
+_DIGITS = 60  # of a value at first; two fifths of them may be lost to cancellation
+_MAX_DIGITS, _MAX_ELEMENTARY_DIGITS = 7680, 1920  # of a value, without and with elementary functions
+_POSITIVE = 3  # points with positive values only
+_PLAIN = 6  # points for formulas that do not tell signs apart
+_MAX_SIGNS = 4  # variables of which all combinations of signs are tried
+_CONSTANTS = frozenset(["e", "i"])
+_SIGNED = frozenset(["abs", "root", "^", "floor", "ceil", "log", "log10"])
+_ALGEBRAIC = frozenset(["+", "-", "*", "/", "negate", "abs", "root", "floor", "ceil"])
 
 
 @functools.lru_cache(4096)
-def _coordinate(name: str, point: int) -> Any:
-    """The value of a variable at a point: between 0.25 and 2.25 in size."""
+def _largest(tree: Tree) -> Fraction:
+    """The largest number in a formula, at least 1."""
+    if tree[0] in ("number", "name"):
+        return max(tree[1], Fraction(1)) if tree[0] == "number" else Fraction(1)
+    return max(map(_largest, tree[1:]), default=Fraction(1))
+
+
+@functools.lru_cache(4096)
+def _tells_signs(tree: Tree) -> bool:
+    """Whether a formula with variables may be another one where a variable is negative or large."""
+    if tree[0] in ("number", "name") or not names(tree) - _CONSTANTS:
+        return False
+    if tree[0] == "^" and (exponent := exact(tree[2])) is not None and exponent.denominator == 1:
+        return _tells_signs(tree[1])
+    return tree[0] in _SIGNED or any(map(_tells_signs, tree[1:]))
+
+
+@functools.lru_cache(4096)
+def _digits(tree: Tree) -> int:
+    """The digits of all numbers in a formula, of a rational part those of its value."""
+    value = exact(tree)
+    if value is not None:
+        return (value.numerator.bit_length() + value.denominator.bit_length()) * 3 // 10
+    return 0 if tree[0] == "name" else sum(map(_digits, tree[1:]))
+
+
+def _negative(variables: tuple[str, ...], point: int) -> int:
+    """A bit for each variable that is negative at a point: of few variables, every combination in turn."""
+    if point < _POSITIVE:
+        return 0
+    turn, every = point - _POSITIVE, 2 ** len(variables) - 1
+    if len(variables) <= _MAX_SIGNS:
+        return every - turn % (every + 1)
+    some = int.from_bytes(hashlib.sha256(f"signs {turn // 2}".encode()).digest()[:8], "big") if turn > 1 else 0
+    return (some if turn % 2 else ~some) & every
+
+
+@functools.lru_cache(8192)
+def _coordinate(name: str, point: int, digits: int) -> Real:
+    """The size of a variable at a point: between 0.25 and 2.25."""
     digest = hashlib.sha256(f"{point} {name}".encode()).digest()
-    size = _context().mpf(int.from_bytes(digest[:6], "big")) / 2**47 + 0.25
-    return -size if point >= _POINTS // 2 and digest[6] % 2 else size
+    return context(digits).mpf(int.from_bytes(digest[:6], "big")) / 2**47 + 0.25
 
 
-def _log2(value: Any) -> float:
-    """A bound of |log2| of the size of a value; 0 for 0."""
-    return abs(float(_context().mag(value))) if value else 0.0
+@functools.lru_cache(8192)
+def _value(
+    tree: Tree, variables: tuple[str, ...], point: int, far: int, real: bool, digits: int
+) -> tuple[Real, int, int] | None:
+    """The value at a point, log2 of the smallest and of the largest size on the way; None if there is no value."""
+    negative = _negative(variables, point)
 
+    def coordinate(name: str) -> Real:
+        size = _coordinate(name, point, digits) * far
+        return -size if negative >> variables.index(name) & 1 else size
 
-def _power(base: Any, exponent: Any, real: bool) -> Any:
-    mp = _context()
-    if not base:
-        if mp.re(exponent) <= 0:
-            raise UndefinedError("0 to a power that is not positive")
-        return base
-    if _log2(exponent) > 40 or (_log2(base) + 1) * abs(exponent) > _MAX_EXPONENT:
-        raise TooLargeError("a power in it is too large")
-    if real and base < 0 and not mp.isint(exponent):
-        raise UndefinedError("not a real number")
-    return mp.power(base, exponent)
-
-
-def _root(degree: Any, value: Any, real: bool) -> Any:
-    mp = _context()
-    if not degree:
-        raise UndefinedError("a root of degree 0")
-    if real and value < 0 and mp.isint(degree) and int(degree) % 2:
-        return -_power(-value, 1 / degree, real)
-    return _power(value, 1 / degree, real)
-
-
-def _elementary(name: str, value: Any, real: bool) -> Any:
-    mp = _context()
-    if name in ("log", "log10"):
-        if not value or (real and value < 0):
-            raise UndefinedError("the logarithm of a number that is not positive")
-        return mp.log(value) / (mp.log(10) if name == "log10" else 1)
-    if name in ("exp", "sinh", "cosh") and abs(value) > _MAX_EXPONENT / 2:
-        raise TooLargeError("a power in it is too large")
-    if _log2(value) > 2000:
-        raise TooLargeError("an argument in it is too large")
-    result = getattr(mp, name)(value)
-    if real and mp.im(result):
-        raise UndefinedError("not a real number")
-    return mp.re(result) if real else result
-
-
-def _gamma(name: str, *values: Any) -> Any:
-    if any(abs(value) > _MAX_ARGUMENT for value in values):
-        raise TooLargeError(f"a {name} in it is too large")
+    sizes: list[int] = []
     try:
-        return getattr(_context(), name)(*values)
-    except ValueError:
-        raise UndefinedError(f"a {name} in it has no value") from None
+        value = evaluate(tree, context(digits), coordinate, real, sizes)
+    except UndefinedError:
+        return None
+    except TooLargeError:
+        if far > 1:
+            return None
+        raise
+    return value, min(sizes, default=0), max(sizes, default=0)
 
 
-def _round(name: str, value: Any) -> Any:
-    return getattr(_context(), name)(value)
-
-
-def _divide(left: Any, right: Any) -> Any:
-    if not right:
-        raise UndefinedError("division by zero")
-    return left / right
-
-
-_ARITHMETIC: Mapping[str, Callable[..., Any]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": _divide,
-    "negate": lambda a: -a,
-    "abs": abs,
-    "degrees": lambda a: a * _context().pi / 180,
-    "factorial": functools.partial(_gamma, "factorial"),
-    "binomial": functools.partial(_gamma, "binomial"),
-    "floor": functools.partial(_round, "floor"),
-    "ceil": functools.partial(_round, "ceil"),
-}
-
-
-def _value(tree: Tree, point: int, real: bool) -> Any:
-    mp = _context()
-    rational = exact(tree)
-    if rational is not None:
-        value = mp.mpf(rational.numerator) / rational.denominator
-    elif tree[0] == "name":
-        if tree[1] == "infty":
-            raise UndefinedError("infinity")
-        constant = {"pi": mp.pi, "e": mp.e, "i": mp.mpc(0, 1)}.get(tree[1])
-        value = _coordinate(tree[1], point) if constant is None else +constant
-    else:
-        values = [_value(part, point, real) for part in tree[1:]]
-        if tree[0] in _ARITHMETIC:
-            value = _ARITHMETIC[tree[0]](*values)
-        elif tree[0] == "^":
-            value = _power(*values, real)
-        elif tree[0] == "root":
-            value = _root(*values, real)
-        else:
-            value = _elementary(tree[0], *values, real)
-    if not mp.isfinite(value):
-        raise UndefinedError("not a finite number")
-    if _log2(value) > _MAX_EXPONENT:
-        raise TooLargeError("a number in it is too large")
-    return value
+def _enough(trees: tuple[Tree, Tree], low: int, high: int) -> int:
+    """To how many digits the two must agree to be equal, by an estimate; log2 of all sizes is from `low` to `high`."""
+    enough = 4 + (max(high, 0) - min(low, 0)) * 3 // 10 + 2 * sum(map(_digits, trees))
+    return max(_DIGITS, enough * 5 // 2)
 
 
 @functools.lru_cache(4096)
-def _values(tree: Tree, real: bool, points: int) -> tuple[Any, ...]:
-    """The values at the points, None where there is none."""
-
-    def at(point: int) -> Any:
-        try:
-            return _value(tree, point, real)
-        except UndefinedError:
-            return None
-
-    return tuple(at(point) for point in range(points))
+def _is_algebraic(tree: Tree) -> bool:
+    if tree[0] in ("number", "name") or exact(tree) is not None:
+        return True
+    if tree[0] == "^":
+        return _is_algebraic(tree[1]) and exact(tree[2]) is not None
+    return tree[0] in _ALGEBRAIC and all(map(_is_algebraic, tree[1:]))
 
 
-def _close(left: Any, right: Any) -> bool:
-    scale = max(abs(left), abs(right))
-    return bool(scale < 1e-35 or abs(left - right) <= scale * _TOLERANCE.numerator / _TOLERANCE.denominator)
+def _points(left: Tree, right: Tree, variables: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Pairs of a point and the factor by which it lies farther out."""
+    if not variables:
+        return [(0, 1)]
+    if not (_tells_signs(left) or _tells_signs(right)):
+        return [(point, 1) for point in range(_PLAIN)]
+    count, far = _POSITIVE + 2 ** min(len(variables), _MAX_SIGNS), max(_largest(left), _largest(right))
+    return [(point, 1) for point in range(count)] + [
+        (point, 4 * min(int(far), 10**6)) for point in range(_POSITIVE - 1, count)
+    ]
 
 
-def _decided(left: Tree, right: Tree) -> list[tuple[Any, Any]]:
-    """The pairs of values at the points where both have one; only real values, unless there is an `i`."""
-    found = names(left) | names(right)
-    points = _POINTS if found - {"e", "i"} else 1
-    real = "i" not in found
-    pairs = zip(_values(left, real, points), _values(right, real, points), strict=True)
-    decided = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if not decided:
+def _pairs(left: Tree, right: Tree) -> Iterator[tuple[Real, Real, Real]]:
+    """Pairs of values, with the difference that counts as none, at the points where both have a value.
+
+    Only real values, unless there is an `i`.
+
+    Raises:
+      UndefinedError: at the end, if there was no pair. TooLargeError: more digits would be needed than are computed.
+    """
+    found, both, none = names(left) | names(right), (left, right), True
+    variables, real = tuple(sorted(found - _CONSTANTS)), "i" not in found
+    for point, far in _points(left, right, variables):
+        digits = _DIGITS
+        while (a := _value(left, variables, point, far, real, digits)) and (
+            b := _value(right, variables, point, far, real, digits)
+        ):
+            mp, low, high = context(digits), min(a[1], b[1]), max(a[2], b[2])
+            nothing = mp.mpf(2) ** max(high, 0) * mp.mpf(10) ** -(digits * 3 // 5)
+            enough = _enough(both, low, high)
+            if abs(a[0] - b[0]) > nothing or digits >= enough:
+                none = False
+                yield a[0], b[0], nothing
+                break
+            while digits < enough:
+                digits *= 2
+            if digits > (_MAX_DIGITS if all(map(_is_algebraic, both)) else _MAX_ELEMENTARY_DIGITS):
+                raise TooLargeError("more digits would be needed than are computed")
+    if none:
         raise UndefinedError("there is no value to compare")
-    return decided
 
 
 def equal(left: Tree, right: Tree) -> bool:
@@ -192,26 +174,29 @@ def equal(left: Tree, right: Tree) -> bool:
     a, b = exact(left), exact(right)
     if a is not None and b is not None:
         return a == b
-    return all(_close(x, y) for x, y in _decided(left, right))
+    return all(abs(x - y) <= nothing for x, y, nothing in _pairs(left, right))
 
 
 def proportional(left: Tree, right: Tree) -> int:
     """The sign of c if left = c · right with a constant c and neither is 0 everywhere, else 0. Raises like `equal`."""
-    pairs = _decided(left, right)
-    base_left, base_right = pairs[0]
-    if len(pairs) < 2 or not base_left or not base_right or abs(base_left) < 1e-35 or abs(base_right) < 1e-35:
+    pairs = list(_pairs(left, right))
+    first_left, first_right, nothing = pairs[0]
+    if len(pairs) < 2 or abs(first_left) <= nothing or abs(first_right) <= nothing:
         return 0
-    factor = base_left / base_right
-    if not all(_close(x, factor * y) for x, y in pairs):
-        return 0
-    return 1 if _context().re(factor) > 0 else -1
+    for x, y, nothing in pairs[1:]:
+        if abs(x * first_right - y * first_left) > nothing * (abs(first_left) + abs(first_right)):
+            return 0
+    return 1 if context(_DIGITS).re(first_left / first_right) > 0 else -1
 
 
-def value(tree: Tree) -> Any:
+def value(tree: Tree) -> Real:
     """The real number that a formula without variables is. Raises like `equal`, also if it has variables."""
     if names(tree) - {"e"}:
         raise UnsupportedError("not a real number")
-    return _value(tree, 0, True)
+    found = _value(tree, (), 0, 1, True, _DIGITS)
+    if found is None:
+        raise UndefinedError("there is no value")
+    return found[0]
 
 
 def rounds_to(tree: Tree, decimal: str) -> bool:
