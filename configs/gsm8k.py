@@ -3,11 +3,11 @@
 A policy of this size learns nothing here; the config shows real data going through the loop, each sample judged against
 its own gold answer. The data set is downloaded from its public home, or prepared from local files:
 
-    python -m experiments.train --config=configs/gsm8k.py --workdir=runs/gsm8k \\
+    rlvr train --config=gsm8k --workdir=runs/gsm8k \\
         --config.data.manual_dir=../shared/data/gsm8k
 """
 
-from configs import base
+from rlvr_jax.configs import base
 
 
 def get_config():

@@ -5,10 +5,10 @@ Meant for one accelerator of 40 GB and up: 20 bytes a parameter (parameters, ref
 on GSM8K (8-shot, with reasoning) for this model on its card, where a run should start in a similar range. The weights
 are gated: accept their licence on the hub first, or give a local folder.
 
-    python -m experiments.train --config=configs/gsm8k_llama32_1b.py --workdir=runs/gsm8k_llama32_1b
+    rlvr train --config=gsm8k_llama32_1b --workdir=runs/gsm8k_llama32_1b
 """
 
-from configs import base, models
+from rlvr_jax.configs import base, models
 
 
 def get_config():

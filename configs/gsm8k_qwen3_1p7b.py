@@ -4,10 +4,10 @@ Meant for one accelerator of 80 GB or a v5p-8 slice: parameters, reference, grad
 20 bytes a parameter, 34 GB, divided among the devices by fsdp; `--config.policy.lora.rank=32` needs 7 GB of weights
 and serves a single small chip. It has not been run at this size, so no curve is promised. To try it anywhere:
 
-    python -m experiments.train --config=configs/gsm8k_qwen3_1p7b.py --workdir=runs/gsm8k_qwen3_1p7b
+    rlvr train --config=gsm8k_qwen3_1p7b --workdir=runs/gsm8k_qwen3_1p7b
 """
 
-from configs import base, models
+from rlvr_jax.configs import base, models
 
 
 def get_config():

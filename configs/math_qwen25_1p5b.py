@@ -1,13 +1,15 @@
-"""MATH with Qwen2.5-1.5B, a base model, by Dr. GRPO (arXiv:2503.20783): rewards not divided by their deviation, no KL.
+"""MATH with Qwen2.5-1.5B, a base model, by GRPO with rewards not divided by their deviation and no KL.
+
+This is Dr. GRPO (arXiv:2503.20783).
 
 Trained on the 12,000 problems of the PRM800K split, judged on the other 500 ("MATH-500"). Meant for one accelerator of
 80 GB or a v5p-8 slice: 16 bytes a parameter, as there is no reference, are 25 GB, divided by fsdp. It has not been run
 at this size, so no curve is promised; the paper's Figure 1 shows the kind of curve to expect (of Qwen2.5-Math models).
 
-    python -m experiments.train --config=configs/math_qwen25_1p5b.py --workdir=runs/math_qwen25_1p5b
+    rlvr train --config=math_qwen25_1p5b --workdir=runs/math_qwen25_1p5b
 """
 
-from configs import base, models
+from rlvr_jax.configs import base, models
 
 
 def get_config():

@@ -8,7 +8,7 @@ from under 0.35 to at least 0.97, and responses grow from 3 to 8 tokens. About h
     make quickstart
 """
 
-from configs import base
+from rlvr_jax.configs import base
 
 
 def get_config():

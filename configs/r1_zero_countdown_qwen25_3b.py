@@ -6,10 +6,10 @@ takes the place of PPO with a value model. Meant for 2 accelerators of 80 GB: 20
 fsdp. It has not been run at this size; the project's README reports that a 3B base model learns to search and to check
 its answers.
 
-    python -m experiments.train --config=configs/r1_zero_countdown_qwen25_3b.py --workdir=runs/r1_zero_countdown
+    rlvr train --config=r1_zero_countdown_qwen25_3b --workdir=runs/r1_zero_countdown
 """
 
-from configs import base, models
+from rlvr_jax.configs import base, models
 
 
 def get_config():

@@ -8,10 +8,10 @@ half of IFEval's own 541 prompts are trained on and the other half held out; the
 their mixture (7,473, 7,500 and 14,973 prompts). Meant for 8 accelerators of 80 GB: 20 bytes a parameter are 161 GB,
 divided by fsdp. It has not been run at this size; the paper's Figure 20 shows the curves of GSM8K, MATH and IFEval.
 
-    python -m experiments.train --config=configs/tulu3_rlvr_8b.py --workdir=runs/tulu3_rlvr_8b
+    rlvr train --config=tulu3_rlvr_8b --workdir=runs/tulu3_rlvr_8b
 """
 
-from configs import base, models
+from rlvr_jax.configs import base, models
 
 
 def get_config():

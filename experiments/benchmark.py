@@ -1,8 +1,8 @@
 """Speed of sampling and of the training step, beside this machine's own limits and other systems' figures.
 
-    python -m experiments.benchmark rollout --size=tiny
-    python -m experiments.benchmark train --size=small --runs=5
-    python -m experiments.benchmark rollout --lengths=longtail
+    rlvr benchmark rollout --size=tiny
+    rlvr benchmark train --size=small --runs=5
+    rlvr benchmark rollout --lengths=longtail
 
 The work: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 with no
 filter; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Compilation is
@@ -15,13 +15,13 @@ in turns: with free slots refilled at once, and with none refilled before all ar
 
 Parts alone, each as a table in Markdown, on small sizes where there is no accelerator:
 
-    python -m experiments.benchmark attention   training attention, whole, packed and behind a shared prompt, beside
+    rlvr benchmark attention   training attention, whole, packed and behind a shared prompt, beside
                                                 another implementation (cuDNN, splash, on CPU all scores at once)
-    python -m experiments.benchmark decode      decode attention, and its share of the memory's bandwidth
-    python -m experiments.benchmark head        log-probs and entropies, all logits at once and in chunks
-    python -m experiments.benchmark prefix      16 samples of one long prompt, in sampling and training, the prompt
+    rlvr benchmark decode      decode attention, and its share of the memory's bandwidth
+    rlvr benchmark head        log-probs and entropies, all logits at once and in chunks
+    rlvr benchmark prefix      16 samples of one long prompt, in sampling and training, the prompt
                                                 shared and computed for each
-    python -m experiments.benchmark load        loading of a checkpoint beside reading its files
+    rlvr benchmark load        loading of a checkpoint beside reading its files
 
 Their times are to be compared within a table: its calls take turns.
 """
@@ -39,8 +39,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmark_parts import PARTS, picture, report
-from experiments.benchmark_prefix import prefix
 from rlvr_jax import parallel, policy
 from rlvr_jax.algorithms import AlgorithmConfig
 from rlvr_jax.parallel.host import keep_freed_memory
@@ -50,6 +48,10 @@ from rlvr_jax.rollout.sampler import SamplingConfig, sample
 from rlvr_jax.training.batch import layout
 from rlvr_jax.training.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.training.step import new_state, policy_gradient, train_step
+
+from .benchmark_parts import PARTS, picture, report
+from .benchmark_prefix import prefix
+from .command import name_of
 
 PROMPTS, GROUP, PROMPT_LENGTH, RESPONSE_LENGTH, MICROBATCHES = 16, 8, 32, 128, 4
 SAMPLES, LENGTH = PROMPTS * GROUP, PROMPT_LENGTH + RESPONSE_LENGTH
@@ -185,7 +187,7 @@ def train_call(config: PolicyConfig) -> Callable[[], object]:
 def main() -> None:
     parts = PARTS | {"prefix": prefix}
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.benchmark",
+        prog=name_of(main),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -207,7 +209,7 @@ def main() -> None:
 
     if args.what in parts:
         text = report(parts[args.what], args.runs)
-        print(f"python -m experiments.benchmark {args.what} --runs={args.runs}\n{text}")
+        print(f"{name_of(main)} {args.what} --runs={args.runs}\n{text}")
         if args.picture:
             picture(text, args.picture)
         return

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmark_parts import GROUP, PROMPT, RESPONSE, side_by_side, table
 from rlvr_jax import policy
 from rlvr_jax.algorithms import AlgorithmConfig
 from rlvr_jax.policy import PolicyConfig
@@ -16,6 +15,8 @@ from rlvr_jax.training.batch import Batch, layout
 from rlvr_jax.training.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.training.packing import pack
 from rlvr_jax.training.step import new_state, policy_gradient, train_step
+
+from .benchmark_parts import GROUP, PROMPT, RESPONSE, side_by_side, table
 
 CONFIG = PolicyConfig(
     vocab_size=512, num_layers=4, width=256, num_heads=4, num_kv_heads=2, head_dim=64, mlp_width=1024, remat="full"

@@ -144,7 +144,7 @@ def profile(chip: str, kernel: str, block_q: int = 256, block_k: int = 512, tree
             "TPU_ACCELERATOR_TYPE": "v5litepod-8",
             "LIBTPU_INIT_ARGS": " ".join(flags),
         }
-        command = [sys.executable, "-m", "experiments.bundles", "--compile", chip, kernel]
+        command = [sys.executable, "-m", __spec__.name, "--compile", chip, kernel]
         command += [f"--block-q={block_q}", f"--block-k={block_k}"] + ["--no-tree"] * (not tree)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:

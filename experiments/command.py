@@ -13,30 +13,46 @@ from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.parallel.host import keep_freed_memory
 from rlvr_jax.verifiers.pool import Pool
 
+from . import builtin
+from .cli import table
+
 FLAGS = flags.FLAGS
+OVERRIDES = """\
+common overrides (rlvr_jax/config.py documents every key):
+  --config.seed=1
+  --config.training.num_steps=200
+  --config.rollout.prompts=32 --config.rollout.group_size=16
+  --config.rollout.max_response_length=512
+  --config.optimizer.learning_rate=1e-6
+  --config.pretrained=FOLDER_OR_HUB_ID
+  --config.policy.lora.rank=32
+  --config.evaluation.every=20
+  --config.mesh.fsdp=-1
+  --config.tasks="{'gsm8k': {}, 'math': {'weight': 0.5}}"
+  --config.reward="(('score', 1.0), ('format', 0.1))\""""
 
 
-def define(config: bool = True) -> None:
+def define(config: bool = True, workdir: str = "Folder of the run. The same command in the same folder continues it."):
     """The flags that most commands have."""
     if config:
-        config_flags.DEFINE_config_file(
-            "config", None, "Config file; --config.key=value overrides a key of it, see rlvr_jax/config.py."
-        )
-    flags.DEFINE_string("workdir", None, "Folder of the run. The same command in the same folder continues it.")
+        config_flags.DEFINE_config_file("config", None, "Name of a built-in config, or path of a file like them.")
+    if workdir:
+        flags.DEFINE_string("workdir", None, workdir)
 
 
 def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdir")) -> None:
     """Parses the command line and calls `main`. What the user can mend is one line on stderr and no traceback."""
-    program = f"python -m {main.__globals__['__spec__'].name}"
+    program = name_of(main)
     if {"-h", "-help", "--help"} & set(sys.argv[1:]):
         print(_usage(main, program, required))
         return
     try:
-        rest = FLAGS(sys.argv)[1:]
+        sys.argv[1:] = _with_equals_signs(sys.argv[1:])
+        rest = FLAGS([sys.argv[0], *map(builtin.resolve, sys.argv[1:])])[1:]
         missing = [f"--{name}" for name in required if not FLAGS[name].value]
         if rest or missing:
             raise flags.Error(f"unknown argument {rest[0]!r}" if rest else f"{' and '.join(missing)} must be given")
-        if "config" in required:
+        if "config" in FLAGS and FLAGS.config is not None:
             FLAGS.config.to_dict()  # a file that could not be loaded says so only now
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         _fail(f"{_message(error)} (see {program} --help)", 2)
@@ -52,6 +68,11 @@ def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdi
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted; run the same command again to continue from the last checkpoint", 130)
+
+
+def name_of(main: Callable[[], None]) -> str:
+    """What the user typed to run `main`: `rlvr train`, or `python -m experiments.train`."""
+    return sys.argv[0] if sys.argv[0].startswith("rlvr ") else f"python -m {main.__globals__['__spec__'].name}"
 
 
 def config() -> Config:
@@ -73,13 +94,31 @@ def pool(config: Config) -> Pool:
         raise ConfigError(f"config.verifier: {error}") from error
 
 
+def _with_equals_signs(arguments: list[str]) -> list[str]:
+    """The arguments with `--config=NAME` for `--config NAME`, which configs' own parser wants."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in ("--config", "-config"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _usage(main: Callable[[], None], program: str, required: tuple[str, ...]) -> str:
     shared, own = FLAGS.flags_by_module_dict().get(__name__, []), FLAGS.get_flags_for_module(sys.argv[0])
-    lines = [
-        f"  --{flag.name}  {flag.help}" + (" Required." if flag.name in required else f" Default: {flag.default}.")
+    lines = {
+        f"--{flag.name}": flag.help + (" Required." if flag.name in required else _default(flag.default))
         for flag in [*shared, *own]
-    ]
-    return "\n".join([f"usage: {program} [flags]\n", inspect.getdoc(inspect.getmodule(main)), "\nflags:", *lines])
+    }
+    page = [f"usage: {program} [flags]\n", inspect.cleandoc(main.__globals__["__doc__"]), "\nflags:", *table(lines)]
+    if "config" in FLAGS:
+        page += [f"\n{OVERRIDES}", "\nbuilt-in configs:", *table(builtin.summaries())]
+    return "\n".join(page)
+
+
+def _default(value: object) -> str:
+    return "" if value is None or value == "" or value == [] else f" Default: {value}."
 
 
 def _message(error: BaseException) -> str:

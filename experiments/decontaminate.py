@@ -1,8 +1,8 @@
 """Reports which training prompts give evaluation prompts away: equal, equal but for numbers, or sharing n-grams.
 
-    python -m experiments.decontaminate --config=configs/gsm8k.py
-    python -m experiments.decontaminate --train=gsm8k,math --heldout=math --manual_dir=data --report=matches.jsonl
-    python -m experiments.decontaminate --train=mine.jsonl.gz:problem --heldout=gsm8k --report=matches.md
+    rlvr decontaminate --config=gsm8k
+    rlvr decontaminate --train=gsm8k,math --heldout=math --manual_dir=data --report=matches.jsonl
+    rlvr decontaminate --train=mine.jsonl.gz:problem --heldout=gsm8k --report=matches.md
 
 With a config, its tasks' training problems are held against its tasks' held-out problems. Otherwise --train and
 --heldout list tasks (of which they take that split, or the one named as in math:train) or files of JSON Lines with the
@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command
 from rlvr_jax.config import DataConfig
 from rlvr_jax.errors import ConfigError
+
+from . import command
 
 if TYPE_CHECKING:
     from rlvr_jax.tasks import Task

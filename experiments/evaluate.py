@@ -1,23 +1,28 @@
-"""Evaluates a run on held-out problems: greedy accuracy, and pass@k with 95 % intervals.
+"""Evaluates a policy on held-out problems: greedy accuracy, and pass@k with 95 % intervals.
 
-    python -m experiments.evaluate --workdir=runs/quickstart [--problems=512 --samples=16 --ks=1,4,16 --seed=0]
+    rlvr evaluate --workdir=runs/quickstart [--problems=512 --samples=16 --ks=1,4,16 --seed=0]
+    rlvr evaluate --config=gsm8k_qwen3_1p7b --config.pretrained=FOLDER_OR_HUB_ID
+    rlvr evaluate --workdir=runs/gsm8k --config=math_qwen25_1p5b
 
-Reads config.json and the newest checkpoint of the workdir (of reinforcement learning or of a warm start), prints a
-table and writes evaluation.json there.
+The policy is that of the newest checkpoint of --workdir (of reinforcement learning or of a warm start) or, without one,
+the one that the config starts from: its `init_from` or `pretrained`. The problems are those of --config or, without
+one, of the run. Prints a table and writes it to evaluation.json in the workdir, or to --output.
 """
 
 import dataclasses
 import json
 from functools import partial
+from pathlib import Path
 
 from absl import flags
 
-from experiments import command
+from . import command
 
 _PROBLEMS = flags.DEFINE_integer("problems", 256, "Held-out problems, answered greedily and sampled.", lower_bound=1)
 _SAMPLES = flags.DEFINE_integer("samples", 16, "Samples of each problem, for pass@k.", lower_bound=1)
 _KS = flags.DEFINE_list("ks", [], "The k of pass@k, each at most --samples; the powers of two if none is given.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead of the workdir's evaluation.json.")
 
 
 def main() -> None:
@@ -26,8 +31,17 @@ def main() -> None:
     from rlvr_jax.reporting import files
     from rlvr_jax.training.workdir import read_config
 
-    workdir = command.workdir()
-    config = read_config(workdir)
+    workdir = command.workdir() if command.FLAGS.workdir else None
+    if workdir is None and command.FLAGS.config is None:
+        raise ConfigError(
+            "give --workdir, for the policy of a run, or --config, for the one that a run would start from"
+        )
+    config = read_config(workdir) if command.FLAGS.config is None else command.config()
+    if workdir is None and not (config.init_from or config.pretrained):
+        raise ConfigError("config.pretrained and config.init_from are empty: there is only a random policy to evaluate")
+    output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else workdir and workdir / "evaluation.json"
+    if output and not output.parent.is_dir():
+        raise ConfigError(f"--output={output}: there is no folder {output.parent}")
     if not all(k.isdecimal() and 1 <= int(k) <= _SAMPLES.value for k in _KS.value):
         raise ConfigError(f"--ks={','.join(_KS.value)}: each k must be a number from 1 to --samples={_SAMPLES.value}")
     ks, problems = tuple(map(int, _KS.value)), _PROBLEMS.value
@@ -42,25 +56,30 @@ def main() -> None:
         from rlvr_jax import parallel
         from rlvr_jax.training import checkpoints
         from rlvr_jax.training.functions import make_evaluation, make_stream
-        from rlvr_jax.training.setup import make_setup, param_shapes
+        from rlvr_jax.training.setup import initial_params, make_setup, param_shapes
         from rlvr_jax.verifiers.judge import judge
 
         setup = make_setup(config)
         with parallel.use_mesh(setup.mesh):
-            params, step = checkpoints.load_params(workdir, param_shapes(setup))
+            if workdir is None:
+                params, step = initial_params(setup, jax.random.key(config.seed)), 0
+            else:
+                params, step = checkpoints.load_params(workdir, param_shapes(setup))
             stream = make_stream(setup, config.rollout.group_size, config.rollout.prompts)
             evaluate = make_evaluation(setup, stream, partial(judge, pool, setup.tasks))
             metrics, _ = evaluate(params, step, jax.random.key(_SEED.value))
-    print(f"checkpoint of step {step}, at most {problems} held-out problems of each task")
+    policy = f"checkpoint of step {step} in {workdir}" if workdir else config.init_from or config.pretrained
+    print(f"{policy}; at most {problems} held-out problems of each task")
     print(f"{'task':18}{'':18}{'mean':>8}   95 % interval")
-    for group, task in {"eval": "all"} | {f"task/{task}": task for task in setup.tasks}.items():
+    for group, task in ({"eval": "all"} | {f"task/{task}": task for task in setup.tasks}).items():
         for name in (name for name in ("greedy_accuracy", *(f"pass@{k}" for k in ks)) if f"{group}/{name}" in metrics):
             mean, low, high = (metrics[f"{group}/{name}{end}"] for end in ("", "_low", "_high"))
             print(f"{task:18}{name:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
-    result = {"step": step, "problems": problems, "samples": _SAMPLES.value, "seed": _SEED.value} | metrics
-    files.replace(workdir / "evaluation.json", json.dumps(result, indent=1).encode())
+    if output:
+        result = {"step": step, "problems": problems, "samples": _SAMPLES.value, "seed": _SEED.value} | metrics
+        files.replace(output, json.dumps(result, indent=1).encode())
 
 
 if __name__ == "__main__":
-    command.define(config=False)
-    command.run(main, required=("workdir",))
+    command.define(workdir="Folder of the run whose newest checkpoint is evaluated.")
+    command.run(main, required=())

@@ -1,6 +1,6 @@
 """Writes the policy of a run as a Hugging Face checkpoint, for transformers and inference engines.
 
-    python -m experiments.export --workdir=runs/gsm8k --out=exports/gsm8k [--dtype=bfloat16] [--adapters]
+    rlvr export --workdir=runs/gsm8k --out=exports/gsm8k [--dtype=bfloat16] [--adapters]
 
 The folder gets config.json, safetensors files, the tokenizer and the generation config. A run with LoRA adapters is
 merged; --adapters writes the adapters alone, in the format of peft.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import command
+from . import command
 
 _OUT = flags.DEFINE_string("out", None, "The folder to make.")
 _DTYPE = flags.DEFINE_enum(
@@ -28,5 +28,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.define(config=False)
+    command.define(config=False, workdir="Folder of the run.")
     command.run(main, required=("workdir", "out"))

@@ -1,11 +1,11 @@
 """Supervised warm start on a task's demonstrations.
 
-    python -m experiments.sft --config=configs/quickstart.py --workdir=runs/quickstart/sft [--config.key=value ...]
+    rlvr sft --config=quickstart --workdir=runs/quickstart/sft [--config.key=value ...]
 
 A run of reinforcement learning starts from it with --config.init_from=runs/quickstart/sft.
 """
 
-from experiments import command
+from . import command
 
 
 def main() -> None:

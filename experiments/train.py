@@ -1,12 +1,12 @@
 """Reinforcement learning with verifiable rewards.
 
-    python -m experiments.train --config=configs/countdown.py --workdir=runs/countdown [--config.key=value ...]
+    rlvr train --config=countdown --workdir=runs/countdown [--config.key=value ...]
 
 Writes config.json, metrics.jsonl, samples.jsonl, TensorBoard events, checkpoints, curves.png and report.html to the
 workdir. The same command continues a run that was stopped.
 """
 
-from experiments import command
+from . import command
 
 
 def main() -> None:

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.code_report import code_lines
 from rlvr_jax.verifiers import mathematics, verify
+
+from .code_report import code_lines
 
 Row = Mapping[str, Any]
 Judge = Callable[[str, str], float]  # (completion, reference) -> score

@@ -1,7 +1,7 @@
 """Judges completions from JSON Lines with a verifier: one output line for each input line, in order.
 
-    python -m experiments.verify --kind=gsm8k --input=pairs.jsonl --output=verdicts.jsonl
-    cat pairs.jsonl | python -m experiments.verify --kind=gsm8k --input=- --output=- > verdicts.jsonl
+    rlvr verify --kind=gsm8k --input=pairs.jsonl --output=verdicts.jsonl
+    cat pairs.jsonl | rlvr verify --kind=gsm8k --input=- --output=- > verdicts.jsonl
 
 Input  {"id"?, "completion": text, "reference": what the kind takes}
 Output {"id", "score": 0 to 1, "parts": {name: number}, "answer", "reason", "error"}
@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments import command
 from rlvr_jax.config import VerifierConfig
 from rlvr_jax.errors import ConfigError, RunError
+
+from . import command
 
 if TYPE_CHECKING:
     from rlvr_jax.verifiers.pool import Pool

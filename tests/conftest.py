@@ -1,11 +1,14 @@
 """What all tests share: eight virtual CPU devices, a compilation cache, and the array shapes of annotations checked."""
 
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+if not importlib.util.find_spec("rlvr_jax.configs"):
+    pytest.exit("setup.py is newer than its installation; run: make .venv/installed", 4)
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 # Before JAX is imported, here and in the processes that tests start. Compiling is most of a test's time, and many

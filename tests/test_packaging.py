@@ -1,4 +1,4 @@
-"""The folder `kernels/` is installed as `rlvr_jax.kernels` and stays out of the way of the package `kernels`."""
+"""Top-level folders are installed below `rlvr_jax` and stay out of the way of packages of their names."""
 
 import os
 import runpy
@@ -29,15 +29,17 @@ def test_transformers_is_importable_beside_the_folder_kernels():
     assert python(code, ROOT).startswith("transformers.")
 
 
-def test_kernels_are_importable_from_any_directory(tmp_path):
-    code = "import rlvr_jax.kernels.attention as module; print(module.__name__, module.__file__)"
+@pytest.mark.parametrize("module", ["kernels.attention", "configs.base", "experiments.builtin"])
+def test_top_level_folders_are_importable_from_any_directory(module, tmp_path):
+    code = f"import rlvr_jax.{module} as module; print(module.__name__, module.__file__)"
     name, file = python(code, tmp_path).split(" ", 1)
-    assert name == "rlvr_jax.kernels.attention"
-    assert Path(file).samefile(ROOT / "kernels" / "attention.py")
+    assert name == f"rlvr_jax.{module}"
+    assert Path(file).samefile(ROOT / f"{module.replace('.', '/')}.py")
 
 
-def test_the_bare_name_kernels_is_not_ours_outside_the_repository(tmp_path):
-    assert python("import importlib.util as u; print(u.find_spec('kernels'))", tmp_path) == "None"
+def test_their_bare_names_are_not_ours_outside_the_repository(tmp_path):
+    names = ("kernels", "configs", "experiments")
+    assert python(f"import importlib.util as u; print({{u.find_spec(name) for name in {names}}})", tmp_path) == "{None}"
 
 
 @pytest.fixture
@@ -53,9 +55,10 @@ def arguments(monkeypatch):
 def test_every_folder_with_code_of_the_library_is_a_package_of_the_distribution(arguments):
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "rlvr_jax").rglob("*.py")}
     names = {".".join(folder.parts) for folder in folders}
-    assert set(arguments["packages"]) == names | {"rlvr_jax.kernels"}
-    assert arguments["package_dir"] == {"rlvr_jax.kernels": "kernels"}
-    assert not (ROOT / "rlvr_jax" / "kernels").exists()
+    moved = {f"rlvr_jax.{folder}": folder for folder in ("configs", "experiments", "kernels")}
+    assert set(arguments["packages"]) == names | moved.keys()
+    assert arguments["package_dir"] == moved
+    assert not any((ROOT / "rlvr_jax" / folder).exists() for folder in moved.values())
 
 
 def test_data_files_that_the_packages_name_exist(arguments):

@@ -216,13 +216,14 @@ def start(
     if step is not None:
         state = checkpoints.restore(manager, checkpoints.with_shardings(shapes, shardings), step)
         return state, checkpoints.restore_params(manager, param_shapes(setup), 0) if keeps_reference else None
-    state = jax.jit(new, out_shardings=shardings, donate_argnums=0)(_initial_params(setup, key))
+    state = jax.jit(new, out_shardings=shardings, donate_argnums=0)(initial_params(setup, key))
     checkpoints.save(manager, state, 0)
     # A copy, because updates reuse the memory of the state they are given.
     return state, jax.tree.map(jnp.copy, state.params) if keeps_reference else None
 
 
-def _initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
+def initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
+    """The parameters that a run starts from: those of `config.init_from` or `config.pretrained`, or random ones."""
     config, shardings = setup.config, setup.param_shardings
     if config.init_from:
         params, _ = checkpoints.load_params(Path(config.init_from).expanduser(), param_shapes(setup))

@@ -56,8 +56,8 @@ def command(name: str, workdir: Path | None, /, **changes) -> list[str]:
     return line + ([] if workdir is None else [f"--workdir={workdir}"])
 
 
-def start(line: list[str], devices: int = 1, doomed: bool = False) -> subprocess.Popen:
-    """The command as a process, from the root of the repository.
+def start(line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = ROOT) -> subprocess.Popen:
+    """The command as a process, by default from the root of the repository.
 
     One that is `doomed` only reads the compilation cache: JAX would leave the entry that it is writing torn.
     """
@@ -65,7 +65,7 @@ def start(line: list[str], devices: int = 1, doomed: bool = False) -> subprocess
     if doomed:
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
     pipe = subprocess.PIPE
-    return subprocess.Popen(line, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(line, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -74,9 +74,9 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, stdout, stderr
 
 
-def run(line: list[str], devices: int = 1, doomed: bool = False) -> tuple[int, str, str]:
+def run(line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = ROOT) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of the command."""
-    return finish(start(line, devices, doomed))
+    return finish(start(line, devices, doomed, cwd))
 
 
 def complete(line: list[str]) -> None:

@@ -1,10 +1,14 @@
 """What the commands say to bad input: one line that starts with `error:`, status 2, no traceback, no workdir."""
 
 import re
+import shlex
 
 import pytest
 
-from tests.experiments.runs import command, error_of, run
+from experiments import builtin
+from experiments.command import OVERRIDES
+from tests.experiments.runs import ROOT, command, error_of, run
+from tests.test_configs import FILES, load
 
 WRONG = {
     "an unknown key, with a proposal": ({"rollout__promts": 4}, r"no key 'promts'\. Did you mean \"prompts\""),
@@ -58,12 +62,48 @@ def test_an_unknown_argument_is_one_line(extra, message, tmp_path):
     assert message in error_of(run([*command("train", tmp_path / "run"), extra]), 2)
 
 
-@pytest.mark.parametrize("name", ["train", "sft", "evaluate"])
-def test_help_is_short_and_names_every_flag(name):
+@pytest.mark.parametrize("name", ["train", "verify"])
+def test_help_is_short_and_names_every_flag_and_what_may_be_overridden(name):
     python, *_ = command(name, None)
     status, stdout, stderr = run([python, "-m", f"experiments.{name}", "--help"])
     assert (status, stderr) == (0, "")
     assert stdout.startswith(f"usage: python -m experiments.{name} [flags]\n")
-    assert "--workdir  Folder of the run." in stdout
     assert "absl" not in stdout
-    assert len(stdout.splitlines()) < 30
+    assert len(stdout.splitlines()) < 50
+    expected = ("--workdir", "--config.seed=1", "quickstart", "countdown") if name == "train" else ("--kind", "--input")
+    assert all(word in stdout for word in expected)
+
+
+def test_every_override_that_help_proposes_is_one():
+    words = shlex.split(OVERRIDES.partition("\n")[2])
+    assert len(words) > 8
+    assert all(word.startswith("--config.") for word in words)
+    load("quickstart", *words)
+
+
+@pytest.mark.parametrize(
+    ("argument", "file"),
+    [
+        ("--config=quickstart", "quickstart.py"),
+        ("-config=countdown:big", "countdown.py:big"),
+        ("--config=./quickstart.py", None),
+        ("--config=folder/quickstart", None),
+        ("--config.seed=quickstart", None),
+        ("quickstart", None),
+    ],
+)
+def test_a_built_in_config_is_found_by_its_name_and_a_path_is_left_alone(argument, file):
+    flag = argument.partition("=")[0]
+    assert builtin.resolve(argument) == (f"{flag}={ROOT / 'configs' / file}" if file else argument)
+
+
+def test_a_name_that_no_config_has_is_an_error_with_a_proposal():
+    with pytest.raises(ValueError, match="did you mean 'countdown'"):
+        builtin.resolve("--config=countdwon")
+
+
+def test_every_config_with_something_to_run_is_listed_with_a_summary_of_its_own():
+    summaries = builtin.summaries()
+    assert set(summaries) == set(FILES)
+    assert all(10 < len(text) < 160 for text in summaries.values())
+    assert len(set(summaries.values())) == len(summaries)

@@ -1,0 +1,43 @@
+"""The configs that come with the package, by name. In the repository and in the wheel they lie beside this folder."""
+
+import ast
+import difflib
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[1] / "configs"
+
+
+def summaries() -> dict[str, str]:
+    """Name -> first sentence of what the config says of itself, of every config that runs something."""
+    found = {}
+    for path in sorted(FOLDER.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        if "get_config" in functions and path.stem != "base":
+            found[path.stem] = _summary(ast.get_docstring(tree) or "")
+    return found
+
+
+def resolve(argument: str) -> str:
+    """`argument` of the command line, with the file for the name if it is `--config=NAME` of a built-in one.
+
+    Raises:
+      ValueError: it is neither the name of a config nor a path.
+    """
+    flag, equals, value = argument.partition("=")
+    name, colon, options = value.partition(":")  # what follows a colon is an argument of `get_config`
+    if flag.lstrip("-") != "config" or not equals or not value or "/" in name or name.endswith(".py"):
+        return argument
+    file = FOLDER / f"{name}.py"
+    if file.is_file():
+        return f"{flag}={file}{colon}{options}"
+    known = summaries()
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    raise ValueError(f"--config={name}: there is no built-in config of this name; {hint}; or give the path of a file")
+
+
+def _summary(docstring: str) -> str:
+    """The first sentence on one line."""
+    text = " ".join(docstring.partition("\n\n")[0].split())
+    return text.partition(". ")[0].rstrip(".:")

@@ -1,0 +1,65 @@
+"""The command `rlvr`: it runs the commands of this folder, and its help says what there is. Imports nothing heavy."""
+
+import difflib
+import runpy
+import sys
+
+from .builtin import summaries
+
+COMMANDS = {
+    "sft": "supervised warm start on a task's demonstrations",
+    "train": "reinforcement learning with verifiable rewards",
+    "evaluate": "greedy accuracy and pass@k of a run or a checkpoint on held-out problems",
+    "export": "a run's policy as a Hugging Face checkpoint",
+    "report": "draw the curves and the page of a run again, also while it goes on",
+    "verify": "judge completions from a file with a verifier",
+    "decontaminate": "find training prompts that give evaluation prompts away",
+    "benchmark": "speed of sampling and training on this machine",
+}
+_EXAMPLE = """\
+the shortest tour, a minute on a laptop:
+  rlvr sft   --config=quickstart --workdir=runs/quickstart/sft
+  rlvr train --config=quickstart --workdir=runs/quickstart --config.init_from=runs/quickstart/sft
+  rlvr evaluate --workdir=runs/quickstart
+and then open runs/quickstart/report.html in a browser"""
+
+
+def main() -> None:
+    """Runs `rlvr COMMAND ...` as `python -m experiments.COMMAND ...` would."""
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(usage())
+    elif name in COMMANDS:
+        sys.argv = [f"rlvr {name}", *rest]
+        runpy.run_module(f"{__package__}.{name}", run_name="__main__")
+    else:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
+        print(f"error: rlvr has no command {name!r}; {hint} (see rlvr --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def usage() -> str:
+    """The page of `rlvr --help`."""
+    return "\n".join(
+        [
+            "rlvr: reinforcement learning of language models with verifiable rewards, on JAX\n",
+            "usage: rlvr COMMAND [flags]",
+            "       rlvr COMMAND --help\n",
+            "commands:",
+            *table(COMMANDS),
+            f"\n{_EXAMPLE}\n",
+            "built-in configs (--config=NAME, or --config=FILE.py of your own):",
+            *table(summaries()),
+        ]
+    )
+
+
+def table(rows: dict[str, str]) -> list[str]:
+    """Lines of two columns."""
+    width = max(map(len, rows))
+    return [f"  {name:{width}}  {text}" for name, text in rows.items()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The command `rlvr` of the installed wheel, far from the repository: every command does its work from end to end.
+
+The wheel lies in an environment of its own. It sees the packages that this one has, but not its editable installation.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from experiments.cli import COMMANDS
+from tests.experiments.runs import ROOT, TINY, error_of, lines_of, run, saved_steps
+
+SIZE = TINY | {"training.num_steps": 2, "sft.num_steps": 2, "sft.save_every": 2}
+OVERRIDES = [f"--config.{key}={value}" for key, value in SIZE.items()]
+
+
+@pytest.fixture(scope="module")
+def rlvr(tmp_path_factory) -> str:
+    """Path of the command."""
+    source, wheels, home = (tmp_path_factory.mktemp(name) for name in ("source", "wheels", "home"))
+    for name in ("rlvr_jax", "configs", "experiments", "kernels"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    offline = ["--no-deps", "--no-index"]
+    build = [*pip, "wheel", *offline, "--no-build-isolation", f"--wheel-dir={wheels}", str(source)]
+    subprocess.run(build, check=True, capture_output=True, cwd=home)
+    shutil.rmtree(source)
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    (own,) = (home / "lib").glob("python*/site-packages")
+    (own / "packages.pth").write_text(sysconfig.get_path("purelib"))  # whose own .pth files are not read
+    (wheel,) = wheels.iterdir()
+    subprocess.run([*pip, f"--python={python}", "install", *offline, str(wheel)], check=True, capture_output=True)
+    where = subprocess.run(
+        [python, "-c", "import rlvr_jax.kernels.attention as a; print(a.__file__)"],
+        capture_output=True,
+        text=True,
+        cwd=home,
+        check=True,
+    )
+    assert where.stdout.startswith(str(own))
+    return str(home / "bin" / "rlvr")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory) -> Path:
+    """The folder in which the commands are started."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def workdir(rlvr, elsewhere) -> Path:
+    """Of a shortened quickstart: a warm start and reinforcement learning from it."""
+    done(rlvr, elsewhere, "sft", "--config=quickstart", "--workdir=run/sft", *OVERRIDES)
+    train = ("train", "--config", "quickstart", "--workdir=run", "--config.init_from=run/sft")
+    stdout = done(rlvr, elsewhere, *train, *OVERRIDES)
+    assert stdout.splitlines()[-1] == "report: run/report.html"
+    return elsewhere / "run"
+
+
+def done(rlvr: str, folder: Path, *arguments: object) -> str:
+    """What the command prints; it must succeed and have nothing to complain about."""
+    status, stdout, stderr = run([rlvr, *map(str, arguments)], cwd=folder)
+    assert (status, stderr) == (0, ""), stderr
+    return stdout
+
+
+def test_help_lists_the_commands_and_the_configs(rlvr, elsewhere):
+    page = done(rlvr, elsewhere, "--help")
+    assert all(f"  {name} " in page for name in COMMANDS)
+    assert "  quickstart " in page
+    assert done(rlvr, elsewhere) == page
+
+
+def test_a_command_that_does_not_exist_is_one_line(rlvr, elsewhere):
+    assert "did you mean 'train'" in error_of(run([rlvr, "trian"], cwd=elsewhere), 2)
+
+
+def test_the_quickstart_runs_from_any_folder(workdir):
+    assert saved_steps(workdir) == [0, 2]
+    assert lines_of(workdir / "metrics.jsonl") == 3
+    environment = json.loads((workdir / "environment.json").read_text())
+    assert environment["command"].startswith("rlvr train --config=quickstart --workdir=run ")
+
+
+def test_evaluate_prints_a_table_and_writes_it(rlvr, elsewhere, workdir):
+    stdout = done(rlvr, elsewhere, "evaluate", "--workdir=run", "--problems=8", "--samples=2")
+    numbers = json.loads((workdir / "evaluation.json").read_text())
+    assert (numbers["step"], numbers["problems"], numbers["samples"]) == (2, 8, 2)
+    lines = [line.split() for line in stdout.splitlines()[2:]]
+    assert [line[:2] for line in lines] == [
+        [task, name] for task in ("all", "modsum") for name in ("greedy_accuracy", "pass@1", "pass@2")
+    ]
+    for task, name, mean, low, _, high in lines:
+        key = name if task == "all" else f"{task}/{name}"
+        key = f"eval/{name}" if task == "all" else f"task/{key}"
+        assert [f"{numbers[key + end]:.4f}" for end in ("", "_low", "_high")] == [mean, low, high]
+        assert float(low) <= float(mean) <= float(high)
+
+
+@pytest.mark.usefixtures("workdir")
+def test_evaluate_and_export_agree_on_a_policy_with_and_without_its_workdir(rlvr, elsewhere):
+    out = elsewhere / "exported"
+    assert done(rlvr, elsewhere, "export", "--workdir=run", f"--out={out}") == f"policy of step 2 written to {out}\n"
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in out.iterdir()}
+    size = ["--problems=8", "--samples=2", "--seed=3"]
+    done(rlvr, elsewhere, "evaluate", "--workdir=run", *size, "--output=of_run.json")
+    bare = ["evaluate", "--config=quickstart", *OVERRIDES, f"--config.pretrained={out}", *size, "--output=bare.json"]
+    done(rlvr, elsewhere, *bare)
+    of_run, of_checkpoint = (json.loads((elsewhere / f"{name}.json").read_text()) for name in ("of_run", "bare"))
+    assert of_checkpoint == of_run | {"step": 0}
+
+
+def test_report_is_drawn_again(rlvr, elsewhere, workdir):
+    (workdir / "report.html").unlink()
+    assert done(rlvr, elsewhere, "report", "--workdir=run") == "report: run/report.html\n"
+    assert "modsum, seed 0" in (workdir / "report.html").read_text()
+    assert "is not the workdir of a run" in error_of(run([rlvr, "report", "--workdir=none"], cwd=elsewhere), 2)
+
+
+def test_verify_judges_lines(rlvr, elsewhere):
+    rows = [{"completion": "#7", "reference": "7"}, {"completion": "#8", "reference": "7"}]
+    (elsewhere / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["verify", "--kind=modsum", "--input=pairs.jsonl", "--output=-", "--workers=1"]
+    status, stdout, stderr = run([rlvr, *arguments], cwd=elsewhere)
+    assert status == 0
+    assert [json.loads(line)["score"] for line in stdout.splitlines()] == [1.0, 0.0]
+    assert stderr == "2 lines, 0 of them with an error, mean score 0.5000\n"
+
+
+def test_decontaminate_compares_the_tasks_of_a_config(rlvr, elsewhere):
+    stdout = done(rlvr, elsewhere, "decontaminate", "--config=quickstart", "--examples=50")
+    assert "| modsum:train (50) | modsum:heldout (50) |" in stdout
+
+
+def test_benchmark_measures_a_part(rlvr, elsewhere):
+    stdout = done(rlvr, elsewhere, "benchmark", "head", "--runs=1")
+    assert stdout.startswith("rlvr benchmark head --runs=1\n")
+    assert "| --- |" in stdout
+
+
+def test_evaluate_without_a_policy_is_one_line(rlvr, elsewhere):
+    assert "--workdir" in error_of(run([rlvr, "evaluate"], cwd=elsewhere), 2)
+    assert "config.pretrained" in error_of(run([rlvr, "evaluate", "--config=quickstart"], cwd=elsewhere), 2)
