@@ -70,6 +70,14 @@ def _lex(text: str) -> list[str]:
     return [*found, "the end"]
 
 
+def _is_number(token: str) -> bool:
+    return token[0].isdigit() or (token[0] == "." and len(token) > 1)
+
+
+def _is_braced(tokens: list[str]) -> bool:
+    return len(tokens) == 3 and tokens[0] == "{" and _is_number(tokens[1]) and tokens[2] == "}"
+
+
 class _Parser:
     """Recursive descent over tokens; the state is the position."""
 
@@ -104,11 +112,19 @@ class _Parser:
             if self.next in "*/":
                 tree = (self.take(), tree, self.signed())
             elif self.starts_factor():
-                if self.next[0].isdigit() and self.tokens[self.position - 1][0].isdigit():
+                if self.between_digits():
                     raise UnsupportedError("two numbers side by side")
                 tree = ("*", tree, self.power())
             else:
                 return tree
+
+    def between_digits(self) -> bool:
+        r"""Whether digits, perhaps in braces of their own, stand on both sides: `1 2`, `{1}{2}`; not `\frac12 3`."""
+        after = self.tokens[self.position : self.position + 3]
+        if not _is_number(after[0]) and not _is_braced(after):
+            return False
+        before = ["(", *self.tokens[: self.position]][-4:]
+        return _is_number(before[-1]) or (_is_braced(before[1:]) and before[0] in "+-*/({[|")
 
     def starts_factor(self) -> bool:
         token = self.next
@@ -116,8 +132,7 @@ class _Parser:
             return self.bars == 0
         return (
             token in ("(", "{", "[", r"\lfloor", r"\lceil")
-            or token[0].isdigit()
-            or token[0] == "."
+            or _is_number(token)
             or (token[0] == "\\" and token[1:].isalpha() and token not in (r"\rfloor", r"\rceil", r"\circ"))
         )
 
@@ -181,7 +196,7 @@ class _Parser:
 
     def atom(self) -> Tree:
         token = self.take()
-        if token[0].isdigit() or (token[0] == "." and len(token) > 1):
+        if _is_number(token):
             return ("number", _number(token))
         if token in "({[":
             return self.group({"(": ")", "{": "}", "[": "]"}[token])

@@ -77,10 +77,10 @@ _CHARACTERS: Mapping[str, str] = {
 _TRANSLATION = str.maketrans(dict(_CHARACTERS))
 
 _SPELLING: Mapping[str, str] = {
-    **dict.fromkeys([",", ";", ":", ">", " ", "quad", "qquad", "thinspace", "enspace", "thickspace", "\n"], " "),
+    **dict.fromkeys([",", ";", ":", ">", " ", "quad", "qquad", "thinspace", "enspace", "thickspace", "\n", "$"], " "),
     **dict.fromkeys(["!", "left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr"], ""),
     **dict.fromkeys(["biggl", "biggr", "Biggl", "Biggr", "middle", "displaystyle", "textstyle", "limits"], ""),
-    **dict.fromkeys(["mathbf", "boldsymbol", "bm", "vec", "overrightarrow", "mathit", "bf", "rm", "boxed", "$"], ""),
+    **dict.fromkeys(["mathbf", "boldsymbol", "bm", "vec", "overrightarrow", "mathit", "bf", "rm", "boxed"], ""),
     **dict.fromkeys(["nolimits", "scriptstyle", "mathopen", "mathclose", "mathord", "ensuremath", "fbox"], ""),
     **dict.fromkeys(["dfrac", "tfrac", "cfrac", "frac"], r"\frac "),
     **dict.fromkeys(["dbinom", "tbinom", "binom"], r"\binom "),
@@ -118,6 +118,10 @@ _COMMAND = re.compile(r"\\(?:[a-zA-Z]+|[^a-zA-Z])", re.DOTALL)
 _OVERESCAPED = re.compile(r"\\\\(?=[a-zA-Z{}()\[\]%$!,;])")
 _ESCAPED_ONCE = re.compile(r"(?<!\\)\\[a-zA-Z]")
 _DIGIT_GROUPS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|,\s*\\!)\s*(?:\\!\s*)*(?=\d{3}(?!\d))")
+_DECIMAL_COMMA = re.compile(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)")
+# A narrow gap between digits may group them, as in 1 234; a wide one, of `\quad` or a line break, separates numbers.
+_GAP = re.compile(r"(?<=\d)(?:[\s~$]|\\(?:[,;:> ]|(?:quad|qquad|enspace)(?![a-zA-Z])))+(?=\.?\d)")
+_WIDE = re.compile(r"[\n\r\t\f\v\u2001\u2003\u2028\u2029]|\\[qe]")
 _ASCII_RELATIONS = {"<=": r"\le ", ">=": r"\ge ", "!=": r"\ne ", "==": "=", "=<": r"\le ", "=>": r"\ge "}
 _ASCII_RELATION = re.compile("|".join(_ASCII_RELATIONS))
 _NO_TEXT = re.compile(r"\\text\s*\{\s*\}")
@@ -157,22 +161,25 @@ def _respell(match: re.Match[str]) -> str:
 def clean(text: str) -> str:
     r"""One spelling: no spacing, sizes, fonts or `$`; `\frac` for `\dfrac`, `\text` for `\mathrm`, `*` for `\cdot`.
 
-    Digits grouped by `{,}` or `,\!` are joined: `11,\! 111` → `11111`. So is what was escaped twice: `\\a` → `\a`.
+    Digits grouped by `{,}` or `,\!` are joined: `11,\! 111` → `11111`; other digits with a `{,}` are a decimal number.
+    A wide gap between digits becomes `;`. What was escaped twice is escaped once: `\\a` → `\a`.
     """
     text = text.replace("\x0crac", r"\frac").replace("\x08oxed", r"\boxed").translate(_TRANSLATION)
     if "\\\\" in text and not _ESCAPED_ONCE.search(text):
         text = _OVERESCAPED.sub(r"\\", text)
-    text = _CHOOSE.sub(r"\\binom{\1}{\2}", _PHANTOM.sub("", text))
-    text = _DIGIT_GROUPS.sub("", text)
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", _PHANTOM.sub(" ", text))
+    text = _DECIMAL_COMMA.sub(".", _DIGIT_GROUPS.sub("", text))
+    text = _GAP.sub(lambda gap: ";" if _WIDE.search(gap[0]) else " ", text)
     text = _COMMAND.sub(_respell, text.replace("\\\\%", "%"))
     text = _ASCII_RELATION.sub(lambda match: _ASCII_RELATIONS[match[0]], text)
-    return _SPACE.sub(" ", _NO_TEXT.sub("", text.replace("$", " "))).strip()
+    return _SPACE.sub(" ", _NO_TEXT.sub(" ", text.replace("$", " "))).strip()
 
 
 def compact(text: str) -> str:
-    """The cleaned text without spaces, and with braces only where they hold more than one character."""
+    """The cleaned text without spaces but those between digits, and with braces only around several characters."""
     text = re.sub(r"(?<!\\)\{(\w)\}", r" \1", text)
     text = re.sub(r"(\\[a-zA-Z]+) +(?![a-zA-Z])", r"\1", text)
+    text = re.sub(r"(?<=[\d.]) +(?=\.?\d)", "\0", text)  # 1 2 is not 12
     return re.sub(r"(?<!\\) +(?![a-zA-Z])|(?<![\\a-zA-Z]) +|(?<=[^a-zA-Z].) +", "", text)
 
 

@@ -36,6 +36,8 @@ OPERATORS = re.compile(
 _FOR_SYMBOLIC = re.compile(OPERATORS.pattern + r"|(?<![a-zA-Z\\])[fgh]\s*\(")
 _DECIMAL = re.compile(r"-?\s*\d*\.\d+")
 _OPTION = re.compile(r"\(?([A-J])\)?[.)]?")
+_WORD_OR_NUMBER = re.compile(r"(?:(?<!\w)-\s?)?\d+(?:[.,:/]\d+)*|[^\W_]+")
+_APART = re.compile(r"\d\.? +\.?\d")
 _UNITS: Mapping[str, str] = {
     alias: unit
     for unit, aliases in {
@@ -142,6 +144,8 @@ def same_value(reference: str, answer: str, rules: Rules) -> bool:
     except UndefinedError:
         return False
     except UnsupportedError:
+        if _APART.search(reference + "\n" + answer):  # not every parser keeps 1 2 apart
+            return False
         return bool(_FOR_SYMBOLIC.search(reference)) and rules.symbolic(latex(reference), latex(answer))
 
 
@@ -158,8 +162,8 @@ def _is_rounded(left: expression.Tree, reference: str, right: expression.Tree, a
 
 
 def _plain(text: str) -> str:
-    """Words in lower case without punctuation and articles."""
-    words = re.sub(r"[^\w\s]|_", " ", re.sub(r"\\text\s*", " ", text)).casefold().split()
+    """Words in lower case without articles and punctuation, and numbers with their signs."""
+    words = _WORD_OR_NUMBER.findall(re.sub(r"\\text\s*", " ", text).casefold())
     return " ".join(word for word in words if word not in ("a", "an", "the")) or " ".join(words)
 
 
@@ -185,4 +189,5 @@ def same_words(right: str, said: str) -> bool:
         return right.strip() == said.strip()
     if _plain(right) == _plain(said):
         return True
-    return bool(re.search(r"[^\W\d_]{4}", right)) and _plain(right).replace(" ", "") == _plain(said).replace(" ", "")
+    joined = [re.sub(r"(?<!\d) | (?!\d)", "", _plain(text)) for text in (right, said)]  # but not 1 2 to 12
+    return bool(re.search(r"[^\W\d_]{4}", right)) and joined[0] == joined[1]

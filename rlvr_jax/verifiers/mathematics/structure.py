@@ -68,7 +68,7 @@ _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: \d{3})+(?![\d,])")
 _DOTTED_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?")
 _DECIMAL_COMMA = re.compile(r"[-+]?0,\d{3,}")
-_MIXED = re.compile(r"(?P<sign>[-+]?)(?P<whole>\d+) (?P<rest>\d+/\d+)")
+_MIXED = re.compile(r"(?P<sign>[-+]?)(?P<whole>\d+) (?P<rest>(?P<top>\d+)/(?P<bottom>\d+))")
 _REPEATING = re.compile(
     r"(?P<sign>[-+]?)\s*(?P<whole>\d*)\.(?P<start>\d*)\s*\\(?:overline|bar|dot)\s*(?:\{\s*(?P<again>\d{1,40})\s*\}|(?P<one>\d))"
 )
@@ -167,7 +167,7 @@ def _numeral(text: str) -> str:
     text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
     if _DOTTED_THOUSANDS.fullmatch(text):
         text = text.replace(".", "").replace(",", ".")
-    if found := _MIXED.fullmatch(text):
+    if (found := _MIXED.fullmatch(text)) and int(found["top"]) < int(found["bottom"]):
         text = f"{found['sign']}({found['whole']}+{found['rest']})"
     if found := _REPEATING.fullmatch(text):
         start, again = found["start"], found["again"] or found["one"]
