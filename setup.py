@@ -44,6 +44,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.10,<0.12"],
         # This version alone: verifiers/reasoning_gym.py knows which of its scorers run what a model wrote.
         "reasoning-gym": ["reasoning-gym==0.1.25"],
+        "wandb": ["wandb>=0.19"],
         # The compiler of TPU kernels, for machines without TPUs. `make test` has it in a folder of its own: where it is
         # installed, every start of JAX looks for TPUs and says that it finds none.
         "tpu-compiler": ["libtpu; platform_system == 'Linux'"],

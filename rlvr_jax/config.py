@@ -194,6 +194,7 @@ class Config:
         takes that of `pretrained`, or "characters" without it.
       tasks: the problems, by a name for each source; several make a mixture.
       reward: (name, weight) terms whose weighted sum is the reward, see `rlvr_jax.rewards`.
+      reporting: where metrics go besides metrics.jsonl: "tensorboard", "wandb" (Weights & Biases).
     """
 
     seed: int = 0
@@ -214,6 +215,7 @@ class Config:
     sft: SftConfig = field(default_factory=SftConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    reporting: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
 
 
 def from_dict(data: Mapping[str, Any]) -> Config:

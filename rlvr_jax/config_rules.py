@@ -4,6 +4,7 @@ import math
 import operator
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
@@ -113,6 +114,10 @@ def _choices(c: Config) -> Rules:
     yield not any(task.weight > 0 for task in c.tasks.values()), "config.tasks: no task has a weight above 0"
     yield "{prompt}" not in c.prompt.template, "config.prompt.template lacks the place {prompt}"
     yield not c.reward, "config.reward has no terms; the plain one is (('score', 1.0),)"
+    yield (
+        "wandb" in c.reporting and find_spec("wandb") is None,
+        "config.reporting names 'wandb', whose package is not installed: pip install 'rlvr_jax[wandb]'",
+    )
     names = [name for name, _ in c.reward]
     for name, weight in c.reward:
         yield names.count(name) > 1, f"config.reward names the term {name!r} twice"

@@ -159,9 +159,9 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "Tokens per second",
             "tokens/s",
             (
-                Series("rollout/tokens_per_second", "sampling", "#56B4E9"),
-                Series("train/tokens_per_second", "training", "#0072B2"),
-                Series("sft/tokens_per_second", "supervised training", "#009E73"),
+                Series("time/rollout_tokens_per_second", "sampling", "#56B4E9"),
+                Series("time/train_tokens_per_second", "training", "#0072B2"),
+                Series("time/sft_tokens_per_second", "supervised training", "#009E73"),
             ),
             "Throughput of sampling and of training, each over its own seconds.",
         ),

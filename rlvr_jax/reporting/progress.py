@@ -1,27 +1,65 @@
-"""The progress bar of a run: reward, held-out accuracy, tokens per second and time left, in 100 columns."""
+"""The progress of a run on stderr: a bar where that is a terminal, and now and then a plain line where it is not."""
 
-from collections.abc import Mapping
-from io import TextIOBase
-from typing import Any
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
+SECONDS_BETWEEN_LINES = 10.0
 # (metric, how to show it); of several speeds, a row has one that matters.
 _SHOWN = {
     "sft/loss": lambda value: f"loss {value:.3f}",
     "train/reward": lambda value: f"reward {value:.2f}",
+    "train/accuracy": lambda value: f"accuracy {value:.2f}",
     "eval/greedy_accuracy": lambda value: f"held-out {value:.2f}",
-    "sft/tokens_per_second": lambda value: f"{_short(value)} tok/s",
-    "rollout/tokens_per_second": lambda value: f"{_short(value)} tok/s",
+    "time/sft_tokens_per_second": lambda value: f"{_short(value)} tok/s",
+    "time/rollout_tokens_per_second": lambda value: f"{_short(value)} tok/s",
 }
+_NOT_IN_BAR = ("train/accuracy",)  # which has to fit into 100 columns
+
+Show = Callable[[Mapping[str, Any]], None]
 
 
-def bar(total: int, initial: int, description: str, unit: str = "step", file: TextIOBase | None = None) -> tqdm:
+@contextlib.contextmanager
+def progress(total: int, initial: int, description: str, file: TextIO | None = None) -> Iterator[Show]:
+    """A function that shows a row of metrics as the progress to its step.
+
+    Args:
+      total: steps of the run, of which `initial` are done.
+      description: a word or two in front.
+      file: stderr by default.
+    """
+    file = file or sys.stderr
+    shown: dict[str, Any] = {}  # last known value of each shown metric: evaluation does not run at every step
+
+    def values(row: Mapping[str, Any], left_out: tuple[str, ...] = ()) -> list[str]:
+        shown.update({name: row[name] for name in _SHOWN if name in row and name not in left_out})
+        return [form(shown[name]) for name, form in _SHOWN.items() if name in shown]
+
+    if not file.isatty():
+        yield _lines(total, initial, description, file, values)
+        return
+    with bar(total, initial, description, file=file) as opened:
+
+        def show(row: Mapping[str, Any]) -> None:
+            opened.set_postfix_str(", ".join(values(row, _NOT_IN_BAR)), refresh=False)
+            if row["step"] > opened.n:
+                opened.update(row["step"] - opened.n)
+            else:
+                opened.refresh()
+
+        yield show
+
+
+def bar(total: int | None, initial: int, description: str, unit: str = "step", file: TextIO | None = None) -> tqdm:
     """A progress bar over `total` steps of which `initial` are done; silent where stderr (or `file`) is no terminal.
 
     Use it as a context manager, or close it.
     """
-    opened = tqdm(
+    return tqdm(
         total=total,
         initial=initial,
         desc=description,
@@ -31,19 +69,24 @@ def bar(total: int, initial: int, description: str, unit: str = "step", file: Te
         dynamic_ncols=True,
         bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
     )
-    opened.shown = {}  # last known value of each shown metric: evaluation does not run at every step
-    return opened
 
 
-def show(bar: tqdm, row: Mapping[str, Any]) -> None:
-    """Advances the bar to step `row["step"]` and shows the metrics of that row."""
-    bar.shown.update({name: row[name] for name in _SHOWN if name in row})
-    text = ", ".join(form(bar.shown[name]) for name, form in _SHOWN.items() if name in bar.shown)
-    bar.set_postfix_str(text, refresh=False)
-    if row["step"] > bar.n:
-        bar.update(row["step"] - bar.n)
-    else:
-        bar.refresh()
+def _lines(total: int, initial: int, description: str, file: TextIO, values: Callable[..., list[str]]) -> Show:
+    """Shows the first row, the last one, and others if the last line is some seconds old."""
+    start, printed = time.monotonic(), -SECONDS_BETWEEN_LINES
+
+    def show(row: Mapping[str, Any]) -> None:
+        nonlocal printed
+        step, elapsed, known = row["step"], time.monotonic() - start, values(row)
+        if elapsed - printed < SECONDS_BETWEEN_LINES and step < total:
+            return
+        printed = elapsed
+        times = [f"{tqdm.format_interval(elapsed)} elapsed"]
+        if initial < step < total:
+            times.append(f"{tqdm.format_interval(elapsed / (step - initial) * (total - step))} left")
+        print(", ".join([f"{description} {step}/{total}", *known, *times]), file=file, flush=True)
+
+    return show
 
 
 def _short(value: float) -> str:

@@ -110,7 +110,7 @@ def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
     if seconds:
         note = f"median {curves.short(sorted(seconds)[len(seconds) // 2])} s a step, {len(seconds)} steps"
         found.append({"label": "time in steps", "value": f"{curves.short(sum(seconds))} s", "note": note})
-    speeds = sorted(value for _, value in curves.values(rows, "rollout/tokens_per_second"))
+    speeds = sorted(value for _, value in curves.values(rows, "time/rollout_tokens_per_second"))
     if speeds:
         value = f"{curves.short(speeds[len(speeds) // 2])} tok/s"
         found.append({"label": "sampling", "value": value, "note": "median over the steps"})

@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,16 @@ class Writer:
 
     path: Path
     file: IO[bytes]
+
+
+@contextlib.contextmanager
+def events(workdir: Path | str, purge_step: int | None = None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A function that writes a row of metrics to a new event file; see `open_writer` and `write`."""
+    writer = open_writer(workdir, purge_step)
+    try:
+        yield lambda row: write(writer, row)
+    finally:
+        close(writer)
 
 
 def open_writer(workdir: Path | str, purge_step: int | None = None) -> Writer:

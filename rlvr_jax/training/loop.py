@@ -71,7 +71,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         reference_logprobs = make_score(setup)
         evaluate = make_evaluation(setup, stream, partial(judge, pool, setup.tasks))
 
-        with open_record(workdir, num_steps, done, "training") as record:
+        with open_record(workdir, config, num_steps, done, "training") as record:
             if done == 0:
                 metrics, samples = evaluate(state.params, 0, key_of(EVALUATE, 0))
                 dropped = {f"task/{task}/dropped_prompts": count for task, count in setup.dropped.items()}

@@ -1,50 +1,54 @@
-"""What a run writes down: rows of metrics and samples, the progress bar, TensorBoard."""
+"""What a run writes down: rows of metrics and samples, its progress, TensorBoard, Weights & Biases."""
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from rlvr_jax.algorithms import zero_signal_groups
+from rlvr_jax.config import Config, to_dict
 from rlvr_jax.errors import RunError
-from rlvr_jax.reporting import jsonl, progress, tensorboard
+from rlvr_jax.reporting import jsonl, tensorboard
+from rlvr_jax.reporting.progress import progress
 from rlvr_jax.reporting.report import write_report
+from rlvr_jax.reporting.weights_and_biases import weights_and_biases
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.verifiers.verdict import Verdict
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 
+Sink = Callable[[Mapping[str, Any]], None]  # takes a row of metrics
+
 
 @dataclass(frozen=True)
 class Record:
-    """The open files of a run."""
+    """Where the rows of a run go: always to its two files, and to more sinks."""
 
     workdir: Path
-    events: tensorboard.Writer
-    bar: tqdm
+    sinks: tuple[Sink, ...]
 
     def write(self, row: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> None:
         """Writes one step. Raises OSError, which names the file, if the disk is full."""
         jsonl.append(self.workdir / METRICS, [row])
         jsonl.append(self.workdir / SAMPLES, samples)
-        tensorboard.write(self.events, row)
-        progress.show(self.bar, row)
+        for sink in self.sinks:
+            sink(row)
 
 
 @contextlib.contextmanager
-def open_record(workdir: Path, num_steps: int, done: int, description: str) -> Iterator[Record]:
+def open_record(workdir: Path, config: Config, num_steps: int, done: int, description: str) -> Iterator[Record]:
     """Opens the files to go on after step `done`; what they hold of later steps is dropped, they are made again.
 
-    Step 0 is the evaluation before the first update; a run that has no checkpoint after it makes it again, too.
+    Step 0 is the evaluation before the first update; a run that has no checkpoint after it makes it again, too. If the
+    run ends by an error, a signal or an interrupt, its report is written nevertheless.
 
     Raises:
-      RunError: a file is damaged; the message names it and the line.
+      RunError: a file is damaged; the message names it and the line. Or a sink of `config.reporting` can't be opened.
       OSError: a file can't be written.
     """
     last = done if done > 0 else -1
@@ -53,12 +57,21 @@ def open_record(workdir: Path, num_steps: int, done: int, description: str) -> I
         jsonl.truncate_after(workdir / SAMPLES, last)
     except ValueError as error:
         raise RunError(str(error)) from error
-    events = tensorboard.open_writer(workdir, purge_step=last + 1)
-    try:
-        with progress.bar(num_steps, done, description) as bar:
-            yield Record(workdir, events, bar)
-    finally:
-        tensorboard.close(events)
+    with contextlib.ExitStack() as stack:
+        sinks = [stack.enter_context(_open_sink(name, workdir, config, last)) for name in config.reporting]
+        sinks.append(stack.enter_context(progress(num_steps, done, description)))
+        try:
+            yield Record(workdir, tuple(sinks))
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                write_report(workdir)
+            raise
+
+
+def _open_sink(name: str, workdir: Path, config: Config, last: int) -> contextlib.AbstractContextManager[Sink]:
+    if name == "wandb":
+        return weights_and_biases(workdir, to_dict(config))
+    return tensorboard.events(workdir, purge_step=last + 1)
 
 
 class Clock:
@@ -106,8 +119,8 @@ def describe(
         **_by_task(trajectories, verdicts, rewards.reshape(-1)),
         **{name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]},
         "train/logprob_gap": float(updates[0]["train/logprob_gap"]),  # the later ones follow an update
-        "rollout/tokens_per_second": tokens / laps["time/rollout"],
-        "train/tokens_per_second": tokens / laps["time/train"],
+        "time/rollout_tokens_per_second": tokens / laps["time/rollout"],
+        "time/train_tokens_per_second": tokens / laps["time/train"],
     }
 
 

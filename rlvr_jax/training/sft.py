@@ -45,7 +45,7 @@ def sft(config: Config, workdir: Path) -> None:
         step = partial(train_step, setup.policy, imitation, optimizer, options.optimizer.microbatches, 1.0)
         update = jax.jit(partial(jax.lax.scan, step), donate_argnums=0)
         batches = _batches(setup, done) if done else first
-        with open_record(workdir, options.num_steps, done, "warm start") as record:
+        with open_record(workdir, config, options.num_steps, done, "warm start") as record:
             for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
                 clock = Clock()
                 state, metrics = update(state, batches)
@@ -57,7 +57,7 @@ def sft(config: Config, workdir: Path) -> None:
                 row["train/learning_rate"] = float(learning_rate(last - 1))
                 row["train/skipped_steps"] = int(state.skipped)
                 row["time/step"] = clock.total()
-                record.write(row | {"sft/tokens_per_second": tokens / clock.total()})
+                record.write(row | {"time/sft_tokens_per_second": tokens / clock.total()})
                 due = last % options.save_every == 0 or last == options.num_steps
                 checkpoints.end_step(manager, state, last, due, signal_arrived(), config.training.max_skipped_in_a_row)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,10 +90,15 @@ def error_of(outcome: tuple[int, str, str], status: int) -> str:
     """The message of a command that had to fail with this status and with nothing but one line that names an error."""
     assert outcome[0] == status, outcome
     assert outcome[1] == "", outcome
-    lines = outcome[2].splitlines()
+    lines = complaints(outcome[2]).splitlines()
     assert len(lines) == 1, outcome[2]
     assert lines[0].startswith("error: ")
     return lines[0]
+
+
+def complaints(stderr: str) -> str:
+    """What a command wrote to stderr, without its progress."""
+    return re.sub(r"(?m)^(training|warm start) \d+/\d+, .*\n", "", stderr)
 
 
 def interrupt(line: list[str], when: Callable[[], bool], number: signal.Signals) -> tuple[int, str, str]:
@@ -134,10 +140,7 @@ def lines_of(path: Path) -> int:
 def metrics(workdir: Path) -> list[dict]:
     """The rows of metrics.jsonl without what depends on the clock."""
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in row.items() if not key.startswith("time/") and "per_second" not in key}
-        for row in rows
-    ]
+    return [{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows]
 
 
 def saved_steps(workdir: Path) -> list[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import COMMANDS
-from tests.experiments.runs import ROOT, TINY, error_of, lines_of, run, saved_steps
+from tests.experiments.runs import ROOT, TINY, complaints, error_of, lines_of, run, saved_steps
 
 SIZE = TINY | {"training.num_steps": 2, "sft.num_steps": 2, "sft.save_every": 2}
 OVERRIDES = [f"--config.{key}={value}" for key, value in SIZE.items()]
@@ -69,7 +69,7 @@ def workdir(rlvr, elsewhere) -> Path:
 def done(rlvr: str, folder: Path, *arguments: object) -> str:
     """What the command prints; it must succeed and have nothing to complain about."""
     status, stdout, stderr = run([rlvr, *map(str, arguments)], cwd=folder)
-    assert (status, stderr) == (0, ""), stderr
+    assert (status, complaints(stderr)) == (0, ""), stderr
     return stdout
 
 

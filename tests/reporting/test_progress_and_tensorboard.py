@@ -15,23 +15,48 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_bar_is_silent_where_there_is_no_terminal():
-    out = io.StringIO()
-    with progress.bar(3, 0, "training", file=out) as bar:
-        progress.show(bar, {"step": 1, "train/reward": 0.5})
-    assert out.getvalue() == ""
-
-
-def test_the_bar_shows_reward_accuracy_speed_and_time_left():
+def test_the_bar_shows_reward_speed_and_time_left():
     out = Terminal()
-    with progress.bar(10, 0, "training", file=out) as bar:
-        progress.show(bar, {"step": 0, "eval/greedy_accuracy": 0.25})
-        progress.show(bar, {"step": 4, "train/reward": 0.5, "rollout/tokens_per_second": 123456.0})
-        progress.show(bar, {"step": 5, "train/reward": 0.75, "rollout/tokens_per_second": 123456.0})
-        bar.refresh()
-    last = out.getvalue().split("\r")[-1]
-    for part in ("training", "5/10", "reward 0.75", "held-out 0.25", "123k tok/s", "<"):
-        assert part in last
+    with progress.progress(10, 0, "training", file=out) as show:
+        show({"step": 0, "eval/greedy_accuracy": 0.25})
+        show({"step": 4, "train/reward": 0.5, "time/rollout_tokens_per_second": 123456.0})
+        show({"step": 5, "train/reward": 0.75, "train/accuracy": 0.5, "time/rollout_tokens_per_second": 123456.0})
+    shown = [line for line in out.getvalue().split("\r") if "5/10" in line]
+    for part in ("training", "reward 0.75", "held-out 0.25", "123k tok/s", "<"):
+        assert part in shown[-1]
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The seconds of the clock, for a test to set."""
+    seconds = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_without_a_terminal_there_is_a_plain_line_every_ten_seconds_and_at_both_ends(now):
+    out = io.StringIO()
+    with progress.progress(44, 40, "training", file=out) as show:
+        for step, seconds in ((41, 4), (42, 8), (43, 15), (44, 16)):
+            now[0] = 100.0 + seconds
+            held_out = {"eval/greedy_accuracy": 0.125} if step == 42 else {}
+            show({"step": step, "train/reward": step / 50, "train/accuracy": 0.5} | held_out)
+    assert out.getvalue().splitlines() == [
+        "training 41/44, reward 0.82, accuracy 0.50, 00:04 elapsed, 00:12 left",
+        "training 43/44, reward 0.86, accuracy 0.50, held-out 0.12, 00:15 elapsed, 00:05 left",
+        "training 44/44, reward 0.88, accuracy 0.50, held-out 0.12, 00:16 elapsed",
+    ]
+
+
+def test_slow_steps_have_a_line_each(now):
+    out = io.StringIO()
+    with progress.progress(9, 0, "warm start", file=out) as show:
+        for step in range(4):
+            show({"step": step, "sft/loss": 1.5})
+            now[0] += 11
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "warm start 0/9, loss 1.500, 00:00 elapsed"
+    assert lines[3] == "warm start 3/9, loss 1.500, 00:33 elapsed, 01:06 left"
 
 
 def events_in(path):

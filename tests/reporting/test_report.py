@@ -57,7 +57,7 @@ def typical_rows(steps=60):
         row = {
             "step": step, "train/reward": 1 - math.exp(-step / 9), "train/entropy": 1 / step, "train/kl": step / 99,
             "train/grad_norm": 1.5, "train/zero_signal_groups": 0.25, "train/logprob_gap": 1e-6, "time/rollout": 0.25,
-            "time/verify": 0.25, "time/train": 0.5, "time/step": 1.25, "rollout/tokens_per_second": 1000.0,
+            "time/verify": 0.25, "time/train": 0.5, "time/step": 1.25, "time/rollout_tokens_per_second": 1000.0,
             "verify/errors": 2, "train/skipped_steps": 3, "custom/thing": step / 2,
         }  # fmt: skip
         if step % 10 == 0:

@@ -1,10 +1,15 @@
+import dataclasses
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from rlvr_jax.errors import RunError
+from rlvr_jax import config_rules
+from rlvr_jax.config import Config, from_dict, to_dict
+from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.tasks import Example
 from rlvr_jax.training.record import describe, open_record, sample_rows
@@ -13,7 +18,7 @@ from rlvr_jax.verifiers.verdict import Verdict
 
 def write(workdir, done, last):
     """Rows of the steps after `done` up to `last`, of step 0 too if nothing is done, as a run writes them."""
-    with open_record(workdir, 10, done, "training") as record:
+    with open_record(workdir, Config(), 10, done, "training") as record:
         for step in range(done + 1 if done else 0, last + 1):
             record.write({"step": step, "train/reward": step / 10}, [{"step": step, "completion": "#1"}])
 
@@ -44,7 +49,7 @@ def test_every_step_is_in_the_metrics_the_samples_and_tensorboard(tmp_path):
 def test_resuming_drops_the_rows_of_later_steps_and_keeps_the_others_to_the_byte(tmp_path):
     write(tmp_path, 0, 5)
     kept = b"".join((tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:4])
-    with open_record(tmp_path, 10, 3, "training"):
+    with open_record(tmp_path, Config(), 10, 3, "training"):
         assert (tmp_path / "metrics.jsonl").read_bytes() == kept
         assert steps(tmp_path, "samples.jsonl") == [0, 1, 2, 3]
     write(tmp_path, 3, 6)
@@ -54,7 +59,7 @@ def test_resuming_drops_the_rows_of_later_steps_and_keeps_the_others_to_the_byte
 @pytest.mark.parametrize("last", [0, 2])
 def test_without_a_checkpoint_after_step_0_that_step_is_made_again(last, tmp_path):
     write(tmp_path, 0, last)
-    with open_record(tmp_path, 10, 0, "training"):
+    with open_record(tmp_path, Config(), 10, 0, "training"):
         assert (tmp_path / "metrics.jsonl").read_bytes() == b""
         assert (tmp_path / "samples.jsonl").read_bytes() == b""
 
@@ -78,9 +83,86 @@ def test_a_damaged_row_is_an_error_that_names_file_and_line_and_the_file_stays(t
     write(tmp_path, 0, 3)
     damaged = (tmp_path / "metrics.jsonl").read_text().replace('{"step": 2', '{"step" 2')
     (tmp_path / "metrics.jsonl").write_text(damaged)
-    with pytest.raises(RunError, match=r"metrics\.jsonl, line 3"), open_record(tmp_path, 10, 2, "training"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl, line 3"), open_record(tmp_path, Config(), 10, 2, "training"):
         pytest.fail("it was opened")
     assert (tmp_path / "metrics.jsonl").read_text() == damaged
+
+
+def end_early(workdir, config, row, error):
+    with open_record(workdir, config, 10, max(row["step"] - 1, 0), "training") as record:
+        record.write(row)
+        raise error
+
+
+def test_a_run_that_ends_early_has_a_report_and_ends_by_its_own_error(tmp_path):
+    for error in (RunError("it diverged"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            end_early(tmp_path, Config(), {"step": 0, "eval/greedy_accuracy": 0.25}, error)
+        assert "0.25" in (tmp_path / "report.html").read_text()
+        (tmp_path / "report.html").unlink()
+
+
+class FakeWandb(types.ModuleType):
+    """The part of Weights & Biases' package that is used, which writes down what it is told."""
+
+    def __init__(self, broken=""):
+        super().__init__("wandb")
+        self.inits, self.rows, self.ends, self.metrics, self.broken = [], [], [], [], broken
+
+    def Settings(self, **options):  # noqa: N802
+        return options
+
+    def init(self, **options):
+        if self.broken:
+            raise ValueError(self.broken)
+        self.inits.append(options)
+        return self
+
+    def define_metric(self, *names, **options):
+        self.metrics.append((names, options))
+
+    def log(self, row):
+        self.rows.append(row)
+
+    def finish(self, exit_code=0):
+        self.ends.append(exit_code)
+
+
+def test_weights_and_biases_gets_every_row_and_a_continued_run_goes_on_there(tmp_path, monkeypatch):
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    config = dataclasses.replace(Config(), reporting=("wandb",))
+    with open_record(tmp_path, config, 10, 0, "training") as record:
+        record.write({"step": 0, "eval/pass@8": 0.5})
+    with pytest.raises(RunError):
+        end_early(tmp_path, config, {"step": 2, "train/reward": 0.25}, RunError("a reason"))
+    assert wandb.rows == [{"step": 0, "eval/pass@8": 0.5}, {"step": 2, "train/reward": 0.25}]
+    assert wandb.ends == [0, 1]
+    first, second = wandb.inits
+    assert first["id"] == second["id"]
+    assert (first["resume"], first["project"], first["name"]) == ("allow", "mine", tmp_path.name)
+    assert first["config"] == to_dict(config)
+    assert (("*",), {"step_metric": "step"}) in wandb.metrics
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_a_login_that_fails_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb("no API\nkey"))
+    config = dataclasses.replace(Config(), reporting=("wandb",))
+    with pytest.raises(RunError, match=r"no API key.*WANDB_MODE"), open_record(tmp_path, config, 10, 0, "training"):
+        pytest.fail("it was opened")
+
+
+def test_a_sink_whose_package_is_missing_is_refused_before_the_run(monkeypatch):
+    config = dataclasses.replace(Config(), reporting=("tensorboard", "wandb"))
+    monkeypatch.setattr(config_rules, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"config\.reporting .*rlvr_jax\[wandb\]"):
+        config_rules.check(config, 1)
+    monkeypatch.setattr(config_rules, "find_spec", lambda name: name)
+    config_rules.check(config, 1)
+    with pytest.raises(ConfigError, match=r"config\.reporting\[0\] must be one of 'tensorboard', 'wandb'"):
+        from_dict({"reporting": ["comet"]})
 
 
 def trajectory(text, finish_reason):
@@ -110,7 +192,7 @@ def test_samples_are_described_and_kept_with_their_verdicts():
     assert metrics["train/zero_signal_groups"] == 0
     assert metrics["train/entropy"] == pytest.approx(0.75)
     assert metrics["train/logprob_gap"] == pytest.approx(1e-6)
-    assert (metrics["rollout/tokens_per_second"], metrics["train/tokens_per_second"]) == (3.0, 1.5)
+    assert (metrics["time/rollout_tokens_per_second"], metrics["time/train_tokens_per_second"]) == (3.0, 1.5)
     assert metrics["train/accuracy"] == pytest.approx(1 / 3)
     assert metrics["train/response_length"] == pytest.approx(2)
     assert metrics["train/truncated"] == pytest.approx(1 / 3)
