@@ -4,28 +4,35 @@
 
     l list   t tuple   s set   z frozenset   d dict, keys and values in turn   i int in hexadecimal   c complex
     b bytes  B bytearray  r range  e Ellipsis  D Decimal  F Fraction  q deque  w date or time  T builtin by its name
+    N array of NumPy: type of its elements, shape, elements
     h y an object of the job, a function of the tests, which stay where they are: number, name of the type
 
 Reading gives exact builtin types, so that no method of the sender's classes takes part in any comparison. An instance
-of a subclass of a builtin type travels as the builtin value that it contains. All is bounded: bytes, depth, items, and
-the number of items of a set or dict that share a hash.
+of a subclass of a builtin type travels as the builtin value that it contains, and so does a scalar of NumPy. All is
+bounded: bytes, depth, items, and the number of items of a set or dict that share a hash.
 """
 
 import builtins
 import datetime
 import json
+import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterable
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
-MAX_BYTES = 1 << 20  # of one message
+MAX_BYTES = 64 << 20  # of one message between processes of the sandbox, where the job's memory and CPU time are bounds
+MAX_ITEMS = 4_000_000
+HOST_BYTES = 1 << 20  # of a message that the host reads, unless it expects a longer value
+HOST_ITEMS = 200_000
 MAX_DEPTH = 64
-MAX_ITEMS = 200_000
 _SMALL = 1 << 53  # integers below are JSON numbers, as every JSON parser reads them exactly
 _MAX_FRACTION_BITS = 1 << 16
+_MAX_SAME_HASH = 64  # items of a set
+_ATOMS = {int, float, str, bool, type(None)}
 _TIMES = {
     "date": datetime.date,
     "datetime": datetime.datetime,
@@ -37,6 +44,10 @@ class CodecError(ValueError):
     """A value that is not plain data, or a message that is not a value, or one beyond the bounds."""
 
 
+class NotPlainError(CodecError):
+    """A value that is not plain data."""
+
+
 def _builtin_name(value: Any) -> str | None:
     """The name under which `builtins` has the value, if it is one of its types or functions."""
     if not issubclass(type(value), (type, type(len))):
@@ -45,24 +56,35 @@ def _builtin_name(value: Any) -> str | None:
     return name if isinstance(name, str) and vars(builtins).get(name) is value else None
 
 
-def encode(value: Any, handle: Callable[[Any], tuple[str, int, str] | None] | None = None) -> Any:
+def encode(
+    value: Any, handle: Callable[[Any], tuple[str, int, str] | None] | None = None, max_items: int = MAX_ITEMS
+) -> Any:
     """The value as JSON-able data; `handle` gives tag, number and type name of objects that stay here, or None.
 
     Raises:
       CodecError: it contains something that is neither plain nor accepted by `handle`, or exceeds the bounds.
     """
-    left = MAX_ITEMS
+    left = max_items
+
+    def count(items: int) -> None:
+        nonlocal left
+        left -= items
+        if left < 0:
+            raise CodecError(f"more than {max_items} items")
 
     def many(tag: str, items: Iterable[Any], depth: int) -> list[Any]:
+        items = list(items)
+        if len(items) > left:
+            count(len(items))
+        if set(map(type, items)) <= _ATOMS and all(-_SMALL < x < _SMALL for x in items if type(x) is int):
+            count(len(items))
+            return [tag, *items]
         return [tag, *[one(item, depth + 1) for item in items]]
 
     def one(value: Any, depth: int) -> Any:
-        nonlocal left
-        left -= 1
+        count(1)
         if depth > MAX_DEPTH:
             raise CodecError(f"nested deeper than {MAX_DEPTH}")
-        if left < 0:
-            raise CodecError(f"more than {MAX_ITEMS} items")
         if value is None or value is True or value is False:
             return value
         for kind, write in _WRITERS:
@@ -71,12 +93,52 @@ def encode(value: Any, handle: Callable[[Any], tuple[str, int, str] | None] | No
         name = _builtin_name(value)
         if name is not None:
             return ["T", name]
+        if (plain := _from_numpy(value)) is not value:
+            return one(plain, depth) if type(plain) is not _Array else [*plain.head, *many("l", plain.items, depth)[1:]]
         stays = handle(value) if handle is not None else None
         if stays is None:
-            raise CodecError(f"a value of type {type(value).__name__} is not plain data")
+            raise NotPlainError(f"a value of type {type(value).__name__} is not plain data")
         return list(stays)
 
     return one(value, 0)
+
+
+class _Array(NamedTuple):
+    head: list[Any]
+    items: list[Any]
+
+
+def _from_numpy(value: Any) -> Any:
+    """A scalar as a builtin value, an array of numbers, truth values or texts as `_Array`; anything else as it is."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray):
+        return value
+    if isinstance(value, numpy.generic) or value.ndim == 0:
+        item = value.item()
+        return value if isinstance(item, numpy.generic) else item
+    if value.dtype.kind not in "biufcU":
+        return value
+    shape = [int(size) for size in value.shape]
+    return _Array(["N", value.dtype.str, ["t", *shape]], value.ravel().tolist()) if value.size else value.tolist()
+
+
+def _nested(items: list[Any], shape: Sequence[int]) -> list[Any]:
+    if len(shape) == 1:
+        return items
+    step = len(items) // shape[0]
+    return [_nested(items[i : i + step], shape[1:]) for i in range(0, len(items), step)]
+
+
+def _array(kind: str, shape: tuple[int, ...], items: list[Any], arrays: bool) -> Any:
+    if not (
+        1 <= len(shape) <= MAX_DEPTH
+        and all(type(size) is int and size > 0 for size in shape)
+        and math.prod(shape) == len(items)
+        and kind[1:2] in tuple("biufcU")
+    ):
+        raise CodecError("not an array")
+    numpy = sys.modules.get("numpy") if arrays else None
+    return _nested(items, shape) if numpy is None else numpy.array(items, dtype=kind).reshape(shape)
 
 
 def _integer(value: int, *_: Any) -> Any:
@@ -115,39 +177,61 @@ _WRITERS: tuple[tuple[type, Callable[..., Any]], ...] = (
 
 def _spread(items: list[Any]) -> list[Any]:
     """The items, if their hashes differ enough for a set of them to take linear time."""
-    if len(items) > 64 and len({hash(item) for item in items}) < len(items) // 2:
-        raise CodecError("most of the items share a hash")
+    if len(items) > _MAX_SAME_HASH and max(Counter(map(hash, items)).values()) > _MAX_SAME_HASH:
+        raise CodecError("many of the items share a hash")
     return items
 
 
-def decode(data: Any, handle: Callable[[str, int, str], Any] | None = None, functions: bool = False) -> Any:
+def decode(
+    data: Any,
+    handle: Callable[[str, int, str], Any] | None = None,
+    functions: bool = False,
+    arrays: bool = False,
+    max_items: int = MAX_ITEMS,
+) -> Any:
     """The value that `encode` wrote. `handle` makes the stand-in of an object that stayed with the sender.
 
     Args:
       functions: accept builtin functions by name as well as builtin types.
+      arrays: give arrays of NumPy where it is loaded; otherwise they are nested lists.
+      max_items: of the whole value.
 
     Raises:
       CodecError: the data is anything else.
     """
-    left = MAX_ITEMS
+    left = max_items
+
+    def count(items: int) -> None:
+        nonlocal left
+        left -= items
+        if left < 0:
+            raise CodecError(f"more than {max_items} items")
+
+    def many(items: list[Any], depth: int) -> list[Any]:
+        if len(items) > left or set(map(type, items)) <= _ATOMS:
+            count(len(items))
+            return items
+        return [one(item, depth + 1) for item in items]
 
     def one(data: Any, depth: int) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0 or depth > MAX_DEPTH:
-            raise CodecError("beyond the bounds of a value")
+        count(1)
+        if depth > MAX_DEPTH:
+            raise CodecError(f"nested deeper than {MAX_DEPTH}")
         if data is None or type(data) in (bool, int, float, str):
             return data
         if type(data) is not list or not data or type(data[0]) is not str:
             raise CodecError("not a tagged value")
         tag, *rest = data
         if tag in _CONTAINERS:
-            return _CONTAINERS[tag]([one(item, depth + 1) for item in rest])
+            return _CONTAINERS[tag](many(rest, depth))
         if tag in ("h", "y") and handle is not None:
             number, name = rest
             if type(number) is not int or type(name) is not str:
                 raise CodecError("not a handle")
             return handle(tag, number, name[:100])
+        if tag == "N":
+            kind, shape, *items = rest
+            return _array(kind, one(shape, depth + 1), many(items, depth), arrays)
         if tag == "T":
             value = vars(builtins).get(rest[0]) if type(rest[0]) is str else None
             if isinstance(value, type) or (functions and isinstance(value, type(len))):
@@ -203,11 +287,11 @@ _READERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def dumps(message: Any) -> bytes:
-    """A message of JSON-able data as bytes; raises CodecError if it exceeds `MAX_BYTES`."""
+def dumps(message: Any, max_bytes: int = MAX_BYTES) -> bytes:
+    """A message of JSON-able data as bytes; raises CodecError if it exceeds `max_bytes`."""
     data = json.dumps(message, separators=(",", ":")).encode("ascii")
-    if len(data) > MAX_BYTES:
-        raise CodecError(f"a message of {len(data)} bytes, more than {MAX_BYTES}")
+    if len(data) > max_bytes:
+        raise CodecError(f"a message of {len(data)} bytes, more than {max_bytes}")
     return data
 
 
@@ -241,14 +325,19 @@ def receive(file: int) -> dict[str, Any]:
     return loads(read_exactly(file, length))
 
 
-def framed(message: dict[str, Any]) -> bytes:
+def framed(message: dict[str, Any], max_bytes: int = MAX_BYTES) -> bytes:
     """The message as it goes into a stream: four bytes of length, and `dumps`."""
-    data = dumps(message)
+    data = dumps(message, max_bytes)
     return len(data).to_bytes(4, "big") + data
+
+
+def write(file: int, data: bytes) -> None:
+    """Writes all of it into a stream."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
 
 
 def send(file: int, message: dict[str, Any]) -> None:
     """Writes the message into a stream; waits until all is written."""
-    data = memoryview(framed(message))
-    while data:
-        data = data[os.write(file, data) :]
+    write(file, framed(message))

@@ -75,7 +75,7 @@ def environment(name):
 def _attempts(sandbox: Sandbox, arguments: dict[str, Any]) -> list[str]:
     """The names of the escapes that came through, and of what else is wrong."""
     with sandbox.job("program", _LIMITS) as job:
-        loaded = job.ask({"program": _ESCAPES})
+        loaded = job.ask({"program": _ESCAPES, "room": job.room})
         if "ok" not in loaded:
             raise SandboxError(f"{sandbox.engine}: the trial program does not load: {loaded}")
         wrong = ["it runs as root"] if job.user == 0 else []

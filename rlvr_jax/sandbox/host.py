@@ -25,7 +25,8 @@ from typing import Any
 from rlvr_jax.sandbox import codec
 
 START_SECONDS = 60.0  # for a zygote, or a job before it reads its program, however busy the machine
-PATIENCE = 20  # times the limit of wall time, at the very most, that a job may hold on because it waits for a core
+_PATIENCE = 20  # times its limits, at the very most, that a job may hold on because it waits for a core
+_PROMPT_SECONDS = 0.05  # an answer within them needs no look at the clocks
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 _ENVIRONMENT = {
     "HOME": "/tmp",
@@ -53,7 +54,7 @@ class Limits:
       cpu_seconds: CPU time of the whole job, enforced by the kernel; an integer.
       wall_seconds: time in which it sleeps or waits.
       memory_bytes: address space, interpreter included.
-      output_bytes: what a script may print. (A value that a function returns is bounded by `codec.MAX_BYTES`.)
+      output_bytes: what a script may print. (For values that functions return see `codec`.)
     """
 
     cpu_seconds: int = 6
@@ -71,13 +72,18 @@ class Limits:
         if not (isinstance(self.output_bytes, int) and self.output_bytes >= 1):
             raise ValueError(f"output_bytes must be positive, not {self.output_bytes!r}")
 
+    @property
+    def longest_seconds(self) -> float:
+        """After which a job is ended however busy the machine is: far more than it can use by itself."""
+        return _PATIENCE * (self.cpu_seconds + self.wall_seconds)
 
-def _held_up_seconds(process: int | None) -> float:
-    """Seconds for which a process has run or waited for a core; 0 where the system does not tell."""
+
+def _held_up_seconds(process: int | None) -> float | None:
+    """Seconds for which a process has run or waited for a core; None where the system does not tell, or it is gone."""
     try:
         running, waiting, _ = Path(f"/proc/{process}/schedstat").read_text().split()
     except (OSError, ValueError):
-        return 0.0
+        return None
     return (int(running) + int(waiting)) / 1e9
 
 
@@ -92,7 +98,9 @@ class Job:
         self.process: int | None = None
         self.user: int | None = None
         self.others: list[Job] = []  # whose time is not time that this one waits
-        self._since = time.monotonic()
+        self.room = codec.HOST_BYTES, codec.HOST_ITEMS  # bytes and items of what the host reads
+        self._idle = 0.0  # seconds that it has waited so far
+        self._deadline = time.monotonic() + START_SECONDS
         self._ending: dict[str, Any] | None = None
 
     def __enter__(self) -> "Job":
@@ -113,24 +121,32 @@ class Job:
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, getattr(socket, "SCM_CREDENTIALS", None)):
                 self.process, self.user, _ = struct.unpack("3i", data[:12])
-        self._since = time.monotonic() - _held_up_seconds(self.process)
+        self._idle, self._deadline = 0.0, time.monotonic() + self.limits.longest_seconds
+
+    def _held_up(self) -> float | None:
+        seconds = [_held_up_seconds(job.process) for job in (self, *self.others)]
+        return None if None in seconds else sum(seconds)
 
     def wait(self, events: dict[Any, int], seconds: float | None = None) -> list[int]:
-        """The file numbers on which one of the events happened. Raises JobError after the limit of wall time."""
+        """The file numbers on which one of the events happened.
+
+        Raises JobError when all the job's waiting together has taken its limit of wall time, or `seconds`. That the
+        job has worked, or waited for a core, is no waiting.
+        """
         limit = self.limits.wall_seconds if seconds is None else seconds
         poll = select.poll()
         for file, event in events.items():
             poll.register(file, event)
-        idle = 0.0
-        while True:
-            elapsed = time.monotonic() - self._since
-            ready = poll.poll(max(0.0, min(limit - idle, PATIENCE * limit - elapsed)) * 1000 + 1)
-            if ready:
-                return [file for file, _ in ready]
-            elapsed = time.monotonic() - self._since
-            idle = elapsed - sum(_held_up_seconds(job.process) for job in (self, *self.others))
-            if idle >= limit or elapsed >= PATIENCE * limit:
-                raise JobError(f"timed out: waited for more than {limit:g} s")
+        if not (ready := poll.poll(min(limit, _PROMPT_SECONDS) * 1000)):
+            since, before, worked = time.monotonic(), self._idle, self._held_up()
+            while not ready:
+                ready = poll.poll(max(0.0, limit - self._idle) * 1000 + 1)
+                now, work = time.monotonic(), self._held_up()
+                if work is not None or worked is None:  # else it is gone, and with it what it has used
+                    self._idle = before + (now - since) - ((work or 0.0) - (worked or 0.0))
+                if not ready and (self._idle >= limit or now >= self._deadline):
+                    raise JobError(f"timed out: waited for more than {limit:g} s")
+        return [file for file, _ in ready]
 
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -169,7 +185,7 @@ class Job:
     def receive(self) -> dict[str, Any]:
         """The next message. Raises JobError if there is none in time, or it is not one."""
         length = int.from_bytes(self._read(4), "big")
-        if length > codec.MAX_BYTES:
+        if length > self.room[0]:
             raise JobError("sent what is not an answer")
         try:
             return codec.loads(self._read(length))
@@ -180,12 +196,6 @@ class Job:
         """The answer to a message."""
         self.send(message)
         return self.receive()
-
-    def has_ended(self) -> bool:
-        """Whether it has ended by itself, or for a limit of the kernel's."""
-        poll = select.poll()
-        poll.register(self.status, select.POLLIN)
-        return self._ending is None and bool(poll.poll(0))
 
     def end(self) -> dict[str, Any]:
         """Kills the job if it lives, waits until it is gone, and returns how it ended: `code` as of `os.wait`,

@@ -30,6 +30,7 @@ BINARY = "add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift
 _OTHERS = "neg pos invert abs index getitem setitem delitem"
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "call": lambda function, *args, **kw: function(*args, **kw),
+    "truth": lambda function, *args, **kw: bool(function(*args, **kw)),
     **{name: getattr(operator, name) for name in f"{BINARY} {_OTHERS}".split()},
     **{f.__name__: f for f in (getattr, setattr, delattr, iter, next, len, str, repr, format, round)},
     **{f.__name__: f for f in (int, float, complex, bool)},
@@ -61,11 +62,12 @@ def named(namespace: dict[str, Any], name: str) -> Any:
 class Server:
     """Answers requests about the objects of a program.
 
-    `objects` are those that the other side knows by number; they live as long as the job.
+    `objects` are those that the other side knows by number; they live as long as the job. `room` is how many bytes
+    and items an answer may have.
     """
 
-    def __init__(self, channel: int, namespace: dict[str, Any]):
-        self.channel, self.namespace = channel, namespace
+    def __init__(self, channel: int, namespace: dict[str, Any], room: tuple[int, int]):
+        self.channel, self.namespace, self.room = channel, namespace, room
         self.objects: list[Any] = []
         self.numbers: dict[int, int] = {}  # id of an object: its number
 
@@ -81,10 +83,10 @@ class Server:
         return self.objects[number] if tag == "h" else _Callback(self, number)
 
     def encode(self, value: Any) -> Any:
-        return codec.encode(value, self._handle)
+        return codec.encode(value, self._handle, self.room[1])
 
     def decode(self, data: Any) -> Any:
-        return codec.decode(data, self._stand_in, functions=True)
+        return codec.decode(data, self._stand_in, functions=True, arrays=True)
 
     def perform(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request."""
@@ -99,7 +101,6 @@ class Server:
                 after = self.encode(args)[1:]
                 if changed := [[i, new] for i, (old, new) in enumerate(zip(data, after, strict=True)) if old != new]:
                     answer["args"] = changed
-            codec.dumps(answer)  # too much to send is an error, too
             return answer
         except StopIteration as error:
             return {"end": True} if name == "next" else raised(error)
@@ -112,7 +113,12 @@ class Server:
             message = codec.receive(self.channel)
             if "do" not in message and until_answer:
                 return message
-            codec.send(self.channel, self.perform(message))
+            answer = self.perform(message)
+            try:
+                data = codec.framed(answer, self.room[0])
+            except (codec.CodecError, MemoryError) as error:  # too much to send
+                data = codec.framed(raised(error))
+            codec.write(self.channel, data)
 
 
 class _Callback:
@@ -180,15 +186,15 @@ def prepare() -> None:
 
 def serve_program() -> None:
     """Loads the program that the first message brings, says how that went, and serves."""
-    program = codec.receive(CHANNEL)["program"]
+    message = codec.receive(CHANNEL)
     module = _module("program")
     try:
-        exec(compile(program, "program.py", "exec", dont_inherit=True), module.__dict__)
+        exec(compile(message["program"], "program.py", "exec", dont_inherit=True), module.__dict__)
         answer: dict[str, Any] = {"ok": None}
     except BaseException as error:
         answer = raised(error)
     codec.send(CHANNEL, answer)
-    Server(CHANNEL, module.__dict__).serve()
+    Server(CHANNEL, module.__dict__, tuple(message["room"])).serve()
 
 
 def run_script() -> None:

@@ -7,12 +7,16 @@ The reference is one of
     {"type": "humaneval", "prompt": "…", "entry_point": "add", "test": "def check(candidate): …"}
     {"type": "stdio", "cases": [{"stdin": "1 2\n", "stdout": "3\n"}, …]}
 
-A function may also be a method of a class `Solution`, of which each test gets a new instance.
+A function may also be a method of a class `Solution`, of which each test gets a new instance. `asserts` may have an
+`entry_point`, a name or several: what the program has to define. Without it, that is what all the tests use.
 
 The process that runs the program gives no verdict and knows no expected result. It is called with plain data, answers
 with plain data, and this process compares; tests that are more than that run in a second sandboxed process
 (`rlvr_jax.sandbox.trial`). What a `stdio` program prints is compared line by line and word by word, as text: how words
 are spaced does not matter, nor do empty lines at the beginning and the end, but 0.50 is not 0.5.
+
+Tests that can't run are no fault of the program's: then the verdict has an error. That is decided by what the program
+can't influence, see `rlvr_jax.sandbox.trial`, and never in favour of a program that fails another test.
 
 What a program sees: the standard library of this Python, an empty environment with `TZ=UTC` and `LC_ALL=C.UTF-8`,
 `PYTHONHASHSEED=0` and `random` seeded with 0, so that it does the same every time unless it asks for the time, its
@@ -23,13 +27,14 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlvr_jax.sandbox import codec
 from rlvr_jax.sandbox.engine import discard, sandbox_of_process
 from rlvr_jax.sandbox.host import Job, JobError, Limits, Sandbox, SandboxError
 from rlvr_jax.sandbox.script import run_script
-from rlvr_jax.verifiers.code_cases import Case, from_asserts, from_check, require_python
+from rlvr_jax.verifiers.code_cases import Case, from_asserts, from_check, require_python, size_of
 from rlvr_jax.verifiers.code_text import MAX_PROGRAM, completed, preamble_of, program_of
 from rlvr_jax.verifiers.verdict import Verdict
 
@@ -38,7 +43,8 @@ _MAX_SHOWN = 200
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
-_Results = list[tuple[bool, str]]  # of each test: whether it passed, and if not, why
+# Of each test: whether it passed, None if it could not run; and why not.
+_Results = list[tuple[bool | None, str]]
 _UNREADABLE = "the program does not load"
 _NOT_PYTHON = tuple(f"{_UNREADABLE}: {error}" for error in ("SyntaxError", "IndentationError", "TabError"))
 
@@ -111,9 +117,9 @@ def _error_text(answer: Mapping[str, Any]) -> str:
     return ": ".join(text[:_MAX_SHOWN] for text in texts if isinstance(text, str) and text)
 
 
-def _load(job: Job, program: str) -> str | None:
-    """Has the job load the program; says why it does not, if so."""
-    answer = job.ask({"program": program})
+def _load(job: Job, program: str, room: tuple[int, int]) -> str | None:
+    """Has the job load the program, whose answers may have so many bytes and items; says why it does not, if so."""
+    answer = job.ask({"program": program, "room": room})
     return None if "ok" in answer else f"{_UNREADABLE}: {_error_text(answer)}"
 
 
@@ -124,13 +130,11 @@ def _call(job: Job, case: Case) -> tuple[bool, str]:
         return False, f"the program does not define {case.function}"
     args = [function["ok"], *[codec.encode(arg) for arg in case.args]]
     kwargs = {name: codec.encode(value) for name, value in case.kwargs.items()}
-    answer = job.ask({"do": "call", "args": args, "kw": kwargs})
-    if case.truth and "ok" in answer:
-        answer = job.ask({"do": "bool", "args": [answer["ok"]]})
+    answer = job.ask({"do": "truth" if case.truth else "call", "args": args, "kw": kwargs})
     if "raised" in answer:
         return False, f"{case.text}: raised {_error_text(answer)}"
     try:
-        result = codec.decode(answer.get("ok"), lambda _tag, _number, name: _Opaque(name))
+        result = codec.decode(answer.get("ok"), lambda _tag, _number, name: _Opaque(name), max_items=job.room[1])
     except codec.CodecError as error:
         raise JobError(f"sent what is not an answer: {error}") from None
     with contextlib.suppress(ArithmeticError):  # a signalling NaN
@@ -141,9 +145,12 @@ def _call(job: Job, case: Case) -> tuple[bool, str]:
 
 def _run_cases(sandbox: Sandbox, program: str, cases: Sequence[Case], limits: Limits) -> _Results:
     results: _Results = []
+    # What is much longer than the longest expected result is not right, and need not be read here.
+    size = max(case.size for case in cases)
     with sandbox.job("program", limits) as job:
+        job.room = codec.HOST_BYTES + 8 * size, codec.HOST_ITEMS + size
         try:
-            if problem := _load(job, program):
+            if problem := _load(job, program, job.room):
                 return [(False, problem)] * len(cases)
             for case in cases:
                 results.append((False, case.text))  # until it is done
@@ -155,19 +162,30 @@ def _run_cases(sandbox: Sandbox, program: str, cases: Sequence[Case], limits: Li
 
 
 def _run_trial(sandbox: Sandbox, program: str, tests: dict[str, Any], count: int, limits: Limits) -> _Results:
-    """Runs test code, in a job of its own, against the program. `count` is the number of tests, if that is known."""
-    with sandbox.job("program", limits) as job:
+    """Runs test code, in a job of its own, against the program. `count` is the number of tests, if that is known.
+
+    Raises ValueError if the tests can't run, before the program does anything.
+    """
+    with (
+        sandbox.job("program", limits) as job,
+        sandbox.job("tests", limits, (job.connection.fileno(),)) as trial,
+    ):
+        trial.room = codec.MAX_BYTES, codec.MAX_ITEMS
         try:
-            if problem := _load(job, program):
+            state = trial.ask(tests)
+        except JobError as error:
+            state = {"unable": str(error)}
+        if "unable" in state:
+            raise ValueError(f"the reference's tests can't run: {state['unable']}")
+        try:
+            if problem := _load(job, program, trial.room):
                 return [(False, problem)] * count
-            with sandbox.job("tests", limits, (job.connection.fileno(),)) as trial:
-                trial.others.append(job)
-                answer = trial.ask(tests)
-            results = [(ok is True, str(reason)) for ok, reason in answer["results"]]
-            if job.has_ended():  # the tests saw only that it was gone
-                results = [
-                    (ok, reason if ok else f"{reason.partition('Gone:')[0]}{job.ending()}") for ok, reason in results
-                ]
+            trial.others.append(job)
+            answer = trial.ask({"run": True})
+            results = [(None if ok is None else ok is True, str(reason)) for ok, reason in answer["results"]]
+            if answer["ended"]:  # the tests saw only that it was gone
+                ending = job.ending()
+                results = [(ok, f"{r.partition('Gone:')[0]}{ending}" if ok is False else r) for ok, r in results]
         except JobError as error:
             return [(False, str(error))] * count
     return results
@@ -222,13 +240,25 @@ def _plan(reference: Any, text: str, tolerance: float, limits: Limits) -> tuple[
         return text, lambda sandbox: _run_cases(sandbox, text, planned, limits)
     if kind == "asserts":
         setup, tests = reference.get("setup", "") or "", reference.get("tests")
-        if not (_is_text(setup) and isinstance(tests, list | tuple) and tests and all(map(_is_text, tests))):
-            raise _refuse("of type asserts has tests, a list of texts, and maybe setup, a text", reference)
+        names = reference.get("entry_point") or []
+        names = [names] if _is_text(names) else names
+        if not (
+            _is_text(setup)
+            and isinstance(tests, list | tuple)
+            and tests
+            and isinstance(names, list | tuple)
+            and all(map(_is_text, [*tests, *names]))
+        ):
+            raise _refuse(
+                "of type asserts has tests, a list of texts, and maybe setup, a text, and entry_point, a name or a "
+                "list of names",
+                reference,
+            )
         if (found := from_asserts(setup, tests)) is not None:
             return text, lambda sandbox: _run_cases(sandbox, text, found, limits)
         for number, source in enumerate((setup, *tests)):
             require_python(f"test {number}" if number else "set-up", source)
-        message = {"kind": "asserts", "setup": setup, "tests": list(tests)}
+        message = {"kind": "asserts", "setup": setup, "tests": list(tests), "entry_points": names}
         return text, lambda sandbox: _run_trial(sandbox, text, message, len(tests), limits)
     if kind == "humaneval":
         prompt, name, test = (reference.get(key) for key in ("prompt", "entry_point", "test"))
@@ -236,7 +266,7 @@ def _plan(reference: Any, text: str, tolerance: float, limits: Limits) -> tuple[
             raise _refuse("of type humaneval has prompt, entry_point and test, all texts", reference)
         program = completed(prompt, name, text)
         if (found := from_check(test)) is not None:
-            named = [Case(name, c.args, c.holds, c.truth, c.text, c.kwargs) for c in found]
+            named = [replace(case, function=name) for case in found]
             return program, lambda sandbox: _run_cases(sandbox, program, named, limits)
         require_python("test", test)
         message = {"kind": "check", "prompt": preamble_of(prompt, name), "entry_point": name, "test": test}
@@ -256,7 +286,7 @@ def _plan(reference: Any, text: str, tolerance: float, limits: Limits) -> tuple[
 def _json_case(name: str, args: Sequence[Any], expected: Any, tolerance: float) -> Case:
     codec.dumps(codec.encode(list(args)))  # raises for what cannot be sent
     shown = f"{name}({', '.join(map(_shown, args))}), which should give {_shown(expected)}"
-    return Case(name, args, lambda result: matches(result, expected, tolerance), False, shown)
+    return Case(name, args, lambda result: matches(result, expected, tolerance), False, shown, size=size_of(expected))
 
 
 def verify(
@@ -309,11 +339,15 @@ def verify(
     except SandboxError:
         discard(engine)
         results = run(sandbox_of_process(engine))
-    passed = sum(ok for ok, _ in results)
+    passed = sum(ok is True for ok, _ in results)
     share = passed / len(results)
-    failures = [reason for ok, reason in results if not ok]
+    failures = [reason for ok, reason in results if ok is False]
+    unable = [reason for ok, reason in results if ok is None]
     is_readable = not (failures and failures[0].startswith(_NOT_PYTHON))
     reason = f"{passed} of {len(results)} tests pass" + (f"; {failures[0]}" if failures else "")
     parts = {"passed": share, "format": float(is_readable)}
     reason = _ADDRESS.sub(" at 0x…", reason)  # where something lay in memory is another every time
+    if unable and not failures:  # a program that fails another test is wrong all the same
+        error = f"{len(unable)} of the reference's {len(results)} tests can't run: {unable[0]}"
+        return Verdict(0.0, parts, program[:MAX_ANSWER], reason, error)
     return Verdict(float(not failures) if score == "all" else share, parts, program[:MAX_ANSWER], reason)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlvr_jax.sandbox import codec
+
 
 @dataclass(frozen=True)
 class Case:
@@ -23,6 +25,7 @@ class Case:
       truth: compare the truth value of the result instead.
       text: the test in words, for the reason of a verdict.
       kwargs: keyword arguments.
+      size: bytes of the expected result.
     """
 
     function: str
@@ -31,6 +34,12 @@ class Case:
     truth: bool
     text: str
     kwargs: dict[str, Any] = field(default_factory=dict)
+    size: int = 0
+
+
+def size_of(value: Any) -> int:
+    """Bytes of the value on its way between processes. Raises CodecError for one that can't travel."""
+    return len(codec.dumps(codec.encode(value)))
 
 
 def require_python(what: str, source: str) -> None:
@@ -45,21 +54,24 @@ def _is_constant(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, bool))
 
 
-def _condition(test: ast.expr) -> tuple[ast.expr, bool, Callable[[Any], bool]]:
-    """The tested expression, whether only its truth matters, and what has to hold. Raises ValueError if it is more."""
+def _condition(test: ast.expr) -> tuple[ast.expr, bool, Callable[[Any], bool], int]:
+    """The tested expression, whether only its truth matters, what has to hold, and the size of what is expected.
+
+    Raises ValueError if it is more.
+    """
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        subject, truth, holds = _condition(test.operand)
-        return subject, truth, lambda result: not holds(result)
+        subject, truth, holds, size = _condition(test.operand)
+        return subject, truth, lambda result: not holds(result), size
     if not isinstance(test, ast.Compare):
-        return test, True, lambda result: result is True
+        return test, True, lambda result: result is True, 0
     if len(test.ops) != 1:
         raise ValueError("a chain of comparisons")
     right = test.comparators[0]
     expected = ast.literal_eval(right)
     if isinstance(test.ops[0], ast.Eq):
-        return test.left, False, lambda result: bool(result == expected)
+        return test.left, False, lambda result: bool(result == expected), size_of(expected)
     if isinstance(test.ops[0], ast.Is) and _is_constant(right):
-        return test.left, False, lambda result: result is expected
+        return test.left, False, lambda result: result is expected, 0
     raise ValueError("a comparison other than == and is")
 
 
@@ -67,14 +79,14 @@ def _case(statement: ast.stmt, name: str | None) -> Case:
     """The case of an `assert`. Raises ValueError if it is not one call, of function `name` if that is given."""
     if not isinstance(statement, ast.Assert):
         raise ValueError("not an assertion")
-    call, truth, holds = _condition(statement.test)
+    call, truth, holds, size = _condition(statement.test)
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and name in (None, call.func.id)):
         raise ValueError("not a call of the function")
     args = [ast.literal_eval(arg) for arg in call.args]
     kwargs = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg is not None}
     if len(kwargs) != len(call.keywords):
         raise ValueError("keyword arguments from a dictionary")
-    return Case(call.func.id, args, holds, truth, ast.unparse(statement), kwargs)
+    return Case(call.func.id, args, holds, truth, ast.unparse(statement), kwargs, size)
 
 
 def from_asserts(setup: str, tests: Sequence[str]) -> list[Case] | None:

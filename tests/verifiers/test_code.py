@@ -312,11 +312,113 @@ def test_a_program_that_is_too_long_is_not_run():
     assert (verdict.score, verdict.reason, len(verdict.answer)) == (0.0, "longer than 200000 characters", 20_000)
 
 
-def test_broken_tests_fail_with_their_own_error():
-    reference = {"type": "asserts", "setup": "import nothing_of_the_kind", "tests": ["assert add(1, 2) == 1 + 2"]}
-    assert "ModuleNotFoundError: No module named 'nothing_of_the_kind'" in verify("code", RIGHT, reference).reason
-    reference = {"type": "asserts", "tests": ["assert add(1, 2) == = 3"]}
-    verdict = verify("code", RIGHT, reference)
-    assert "ValueError: the reference's test 1 is not Python: invalid syntax" in verdict.error
-    reference = {"type": "humaneval", "prompt": PROMPT, "entry_point": "up", "test": "def check(candidate)"}
-    assert "ValueError: the reference's test is not Python" in verify("code", RIGHT, reference).error
+@pytest.mark.parametrize(
+    ("reference", "error"),
+    [
+        ({"setup": "import nothing_of_the_kind", "tests": ["assert add(1, 2) == 1 + 2"]}, "nothing_of_the_kind"),
+        ({"tests": ["from nothing import x\nassert add(1, 2) == x", "assert add(0, 0) == 0 * 1"]}, "nothing"),
+        ({"setup": "limit = 1 // 0", "tests": ["assert add(1, 2) == 3 + limit"]}, "ZeroDivisionError"),
+        ({"setup": "sums = [0] * 10**11", "tests": ["assert add(1, 2) == sums[0]"]}, "MemoryError"),
+        ({"setup": "import os\nos._exit(0)", "tests": ["assert add(1, 2) == 1 + 2"]}, "exit code 0"),
+        ({"setup": "while True: pass", "tests": ["assert add(1, 2) == 1 + 2"]}, "more than 1 s of CPU time"),
+        ({"tests": ["assert add(1, 2) == 1 + 2", "assert close(add(1, 2), 3)"]}, "close"),
+        ({"tests": ["assert add(1, 2) == close(3)"], "entry_point": "add"}, "close"),
+        ({"tests": ["assert add(1, 2) == 1 + 2", "total = undefined[0]"], "entry_point": ["add"]}, "undefined"),
+        ({"tests": ["assert add(1, 2) == 1 + 2", "import math\nassert math.nothing == 2"]}, "nothing"),
+        ({"tests": ["assert add(1, 2) == 1 + 2", "return 3"]}, "outside function"),
+        ({"tests": ["assert add(1, 2) == 1 + 2", "assert add(iter([1]), 2) == 1 + 2"]}, "list_iterator"),
+        ({"tests": ["x = 1 + 1\nassert x == 2"]}, "use nothing of the program"),
+        ({"tests": ["assert add(1, 2) == = 3"]}, "test 1 is not Python"),
+        ({"tests": ["assert add(1, 2) == 3"], "entry_point": 3}, "entry_point"),
+    ],
+)
+def test_tests_that_cannot_run_are_the_references_fault(reference, error):
+    verdict = verify("code", RIGHT, {"type": "asserts"} | reference, cpu_seconds=1)
+    assert verdict.score == 0.0
+    assert error in verdict.error
+
+
+@pytest.mark.parametrize(
+    ("test", "error"),
+    [
+        (
+            "import nothing_of_the_kind\ndef check(candidate):\n    assert candidate(1) == [1 + 1]",
+            "nothing_of_the_kind",
+        ),
+        ("def check(candidate):\n    assert candidate(1) == [2]\n    assert close(candidate(2), [3])", "close"),
+        ("def check(candidate):\n    import nowhere\n    assert candidate(1) == [nowhere.two]", "nowhere"),
+        ("def check(candidate):\n    inputs = [0] * 10**11\n    assert candidate(1) == [2]", "MemoryError"),
+        ("def check(candidate):\n    two = one + 1\n    assert candidate(1) == [two]", "one"),
+        ("def verify(candidate):\n    assert candidate(1) == [1 + 1]", "check"),
+        ("def check(candidate)", "not Python"),
+    ],
+)
+def test_so_are_those_of_a_check(test, error):
+    reference = {"type": "humaneval", "prompt": PROMPT, "entry_point": "up", "test": test}
+    verdict = verify("code", "    return [helper(n)]", reference)
+    assert verdict.score == 0.0
+    assert error in verdict.error
+
+
+UNABLE = {"type": "asserts", "tests": ["assert add(1, 2) == 1 + 2", "assert close(add(1, 2), 3)"]}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def add(a, b):\n    return None\n",  # it fails what can be tested
+        "def sub(a, b):\n    return None\n",
+        "def add(a, b):\n    raise NameError(\"name 'close' is not defined\", name='close')\n",
+        "def add(a, b):\n    raise ModuleNotFoundError('numpy', name='numpy')\n",
+        "def add(a, b):\n    raise MemoryError\n",
+        "def add(a, b):\n    import nothing_of_the_kind\n",
+        "import nothing_of_the_kind\n",
+        "import os\nos._exit(0)\n",
+        "def add(a, b):\n    __import__('os')._exit(0)\n",
+        "def add(a, b):\n    return [0] * (5 * 10**6)\n",
+        "add = 3\n",
+        "add = None\n",
+        "add = [1] * 10**6\n",
+        "class add:\n    def __init__(self, *a): raise ImportError(name='x')\n",
+        "def add(a, b:\n",
+        "import os\ndef add(a, b):\n    for fd in range(3, 20):\n        try: os.write(fd, b'\\0\\0\\0\\1{')\n"
+        "        except OSError: pass\n",
+    ],
+)
+def test_a_program_cannot_make_itself_unjudged(program):
+    assert verify("code", program, UNABLE).error is None
+    check = "def check(candidate):\n    assert candidate(1, 2) == 1 + 2\n    assert candidate(0, 2) == close(2)\n"
+    humaneval = {"type": "humaneval", "prompt": "def add(a, b):\n", "entry_point": "add", "test": check}
+    for reference in (ADD, UNABLE | {"tests": UNABLE["tests"][:1]}, humaneval):
+        verdict = verify("code", "```python\n" + program + "```", reference)
+        assert (verdict.score, verdict.error) == (0.0, None), verdict
+
+
+@pytest.mark.parametrize("form", ["function", "literal", "asserts", "humaneval"])
+def test_long_values_are_judged(form):
+    """Over 200,000 items, over 1 MiB: as arguments, as results, and as both."""
+    program = "def f(n, items=(), text=''):\n    return [len(items), len(text)] if items else list(range(n))\n"
+    count, text = 210_000, "x" * (2 << 20)
+    references = {
+        "function": _function([((count,), list(range(count))), ((0, list(range(count)), text), [count, len(text)])]),
+        "literal": {"type": "asserts", "tests": [f"assert f({count}) == {list(range(count))}", "assert f(3)"]},
+        "asserts": {
+            "type": "asserts",
+            "tests": [
+                f"assert f({count}) == list(range({count}))",
+                f"assert f(0, list(range({count})), 'x' * {len(text)}) == [{count}, {len(text)}]",
+                f"assert f(0, f({count})) == [{count}, 0]",
+            ],
+        },
+        "humaneval": {
+            "type": "humaneval",
+            "prompt": "def f(n, items=(), text=''):\n",
+            "entry_point": "f",
+            "test": f"def check(candidate):\n    for n in ({count}, 5):\n        assert len(candidate(n)) == n\n",
+        },
+    }
+    assert verify("code", program, references[form], cpu_seconds=20).reason == (
+        f"{(n := {'function': 2, 'literal': 2, 'asserts': 3, 'humaneval': 2}[form])} of {n} tests pass"
+    )
+    wrong = program.replace("range(n)", "range(n - 1)")
+    assert verify("code", wrong, references[form], cpu_seconds=20).score == 0.0

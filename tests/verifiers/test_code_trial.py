@@ -192,3 +192,85 @@ def test_a_program_that_dies_fails_the_test_that_expects_an_exception_and_all_af
 )
 def test_names_in_tests_mean_the_program_only_where_they_are_under_test(program, tests, score):
     assert _passed(program, tests, setup="").score == score
+
+
+@pytest.mark.parametrize(
+    ("setup", "tests"),
+    [
+        ("def mean(xs):\n    total = 0\n    for x in xs:\n        total += x\n    return total / len(xs)",
+         ["assert total([1, 2]) == 1 + 2", "assert mean([total([1, 2]), 5]) == 4"]),
+        ("", ["total = total([1, 2])\nassert total == 3"]),
+        ("", ["for total_of in ([1, 2], [3]):\n    assert total(total_of) == 3"]),
+        ("", ["assert [total(x) for x in [[1], [2]]] == [x for x in (1, 2)]", "x = total([1])\nassert x == 1"]),
+        ("def helper(total):\n    return total + 1", ["assert helper(total([1])) == 2"]),
+        ("class Case:\n    total = 3\n    def sum(self, xs): return total(xs)", ["assert Case().sum([1]) == 1"]),
+        ("def later():\n    return total([4])", ["assert later() == 4"]),
+        ("expected = total([1, 2])", ["assert expected == 3", "assert total([3]) == expected"]),
+        ("def outer():\n    def inner(xs):\n        return total(xs)\n    return inner", ["assert outer()([1]) == 1"]),
+        ("def reset():\n    global seen\n    seen = total([])", ["reset()\nassert seen == 0"]),
+        ("", ["try:\n    total(3)\nexcept TypeError as total_error:\n    assert str(total_error) and total([]) == 0"]),
+        ("", ["(lambda total: total)(1)\nassert total([5]) == 5"]),
+    ],
+)  # fmt: skip
+def test_names_in_tests_have_scopes(setup, tests):
+    program = "def total(xs):\n    n = 0\n    for x in xs:\n        n += x\n    return n\n"
+    assert _passed(program, tests, setup).score == 1.0, _passed(program, tests, setup)
+    wrong = program.replace("return n", "return n + 1").replace("for x in xs", "for x in list(xs or [])")
+    assert _passed(wrong, tests, setup).score < 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "test"),
+    [
+        ("max", "assert isinstance(max([1, 3, 2]), int) and max([1, 3, 2]) == 3"),
+        ("sum", "assert abs(sum([1, 3, 2]) - 6) < 1e-9"),
+        ("sum", "assert sum([int(x) for x in ['1', '2']]) == 3"),
+        ("sorted", "assert list(sorted([2, 1])) == [1, 2]"),
+        ("len", "assert len(['a', 'b']) == 2"),
+    ],
+)
+def test_a_program_that_defines_a_builtin_is_the_one_that_is_tested(name, test):
+    right = f"import builtins\ndef {name}(xs):\n    return builtins.{name}(xs)\n"
+    assert _passed(right, [test], setup="").score == 1.0
+    for wrong in (f"def {name}(xs):\n    return None\n", "def other(xs):\n    return None\n", "x = 1\n"):
+        assert _passed(wrong, [test], setup="").score == 0.0
+
+
+SIZED = """
+class Bag:
+    def __init__(self, items, claimed=None):
+        self.all, self.claimed = list(items), claimed
+    def __len__(self):
+        return len(self.all) if self.claimed is None else self.claimed
+    def __iter__(self):
+        return iter(self.all)
+def bag(n): return Bag(range(n))
+def everything(n): return Bag(range(1000), n)
+def another(n):
+    bag = Bag(range(n))
+    type(bag).__iter__ = lambda self: iter([turns.pop(0)] + [0] * (n - 1))
+    turns = list(range(1000))
+    return bag
+def unsaid(n):
+    class Late(Bag):
+        said = 0
+        def __len__(self):
+            self.said += 1
+            if self.said > 1: return n
+            raise TypeError
+    return Late(range(1000))
+def grow(bag): bag.all.append(len(bag.all))
+"""
+
+
+def test_what_has_a_length_has_as_many_items_and_the_same_ones():
+    tests = "r = {}(3)\nassert len(r) == 3 and 0 in r and 1 in r and 2 in r"
+    reverse = "r = {}(3)\nassert 0 in r and 1 in r and 2 in r and len(r) == 3"
+    for test in (tests, reverse):
+        assert _passed(SIZED, [test.format("bag")]).score == 1.0
+        for stand_in in ("everything", "another", "unsaid"):
+            assert _passed(SIZED, [test.format(stand_in)]).score == 0.0, stand_in
+    changed = (
+        "r = bag(2)\nassert len(r) == 2 and 2 not in r\ngrow(r)\nassert len(r) == 3 and 2 in r and list(r) == [0, 1, 2]"
+    )
+    assert _passed(SIZED, [changed]).score == 1.0
