@@ -4,7 +4,7 @@ A policy of this size learns nothing here; the config shows real data going thro
 its own gold answer. The data set is downloaded from its public home, or prepared from local files:
 
     rlvr train --config=gsm8k --workdir=runs/gsm8k \\
-        --config.data.manual_dir=../shared/data/gsm8k
+        --config.data.manual_dir=FOLDER
 """
 
 from rlvr_jax.configs import base

@@ -2,14 +2,15 @@
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "tests" / "data"
 if not importlib.util.find_spec("rlvr_jax.configs"):
     pytest.exit("setup.py is newer than its installation; run: make .venv/installed", 4)
-SHARED_DATA = ROOT.parent / "shared" / "data"
 
 # Before JAX is imported, here and in the processes that tests start. Compiling is most of a test's time, and many
 # compile the same functions.
@@ -29,11 +30,43 @@ os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
 os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--data", metavar="DIR", help="only the tests that read data sets, on the whole files in DIR")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "whole: reads whole data sets, which only --data=DIR has")
+    if (folder := config.getoption("--data")) is None:
+        return
+    if not folder:
+        raise pytest.UsageError("which data? make test-data DATA=DIR; tests/data/README.md lists the files of DIR")
+    files = [path.relative_to(SAMPLES) for path in sorted(SAMPLES.glob("*/*.jsonl"))]
+    missing = [str(file) for file in files if not any(Path(folder, f"{file}{end}").is_file() for end in ("", ".gz"))]
+    if missing:
+        raise pytest.UsageError(f"{folder} lacks {', '.join(missing)} (or .gz), see tests/data/README.md")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --data the tests that read data sets, without it all but those that need the whole ones."""
+    data = config.getoption("--data")
+    kept = [x for x in items if ("data_sets" in x.fixturenames if data else not x.get_closest_marker("whole"))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real data sets beside the repository."""
-    assert SHARED_DATA.is_dir(), f"these tests read the real data sets in {SHARED_DATA}, which is absent"
-    return SHARED_DATA
+def data_sets(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder with a folder for each data set: samples of them, or with --data the whole ones."""
+    if data := request.config.getoption("--data"):
+        yield Path(data).absolute()
+        return
+    from rlvr_jax.tasks import published
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(published, "CHECKSUMS", SAMPLES / "checksums.json")
+        published.checksums.cache_clear()
+        yield SAMPLES
+    published.checksums.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from typing import Any
 
 Record = dict[str, Any]
 
+CHECKSUMS = Path(__file__).with_name("checksums.json")
 _DIGITS = 8  # of a record's checksum
 
 
@@ -126,7 +127,7 @@ def checked_records(file: PublishedFile, content: bytes, where: str) -> list[Rec
 @functools.cache
 def checksums(name: str) -> tuple[dict[str, int], str]:
     """Checksum of a record -> its index, and the checksum of the file."""
-    entry = json.loads(Path(__file__).with_name("checksums.json").read_text())[name]
+    entry = json.loads(CHECKSUMS.read_text())[name]
     digits = entry["records"]
     starts = range(0, len(digits), _DIGITS)
     return {digits[start : start + _DIGITS]: index for index, start in enumerate(starts)}, entry["sha256"]

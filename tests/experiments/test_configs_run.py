@@ -51,8 +51,8 @@ def tiny(name: str, manual_dir, data_dir) -> Config:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_config_for_a_real_model_trains_at_reduced_width_on_real_data(name, shared_data, tmp_path, prepared_dir):
-    config = tiny(name, shared_data, prepared_dir)
+def test_a_config_for_a_real_model_trains_at_reduced_width_on_real_data(name, data_sets, tmp_path, prepared_dir):
+    config = tiny(name, data_sets, prepared_dir)
     setup = make_setup(config)
     full = load(name)
     kept = ("qk_norm", "qkv_bias", "norm_placement", "rope_scaling", "rope_theta", "tie_embeddings", "norm_eps")

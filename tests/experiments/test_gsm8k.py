@@ -1,6 +1,5 @@
 """The real GSM8K problems go through the whole loop."""
 
-import gzip
 import html
 import json
 
@@ -10,14 +9,15 @@ from configs import gsm8k
 from rlvr_jax.config import from_dict
 from rlvr_jax.training.loop import train
 from rlvr_jax.verifiers.pool import Pool
+from tests.data.read import rows
 
 
 @pytest.fixture(scope="module")
-def workdir(shared_data, tmp_path_factory):
+def workdir(data_sets, tmp_path_factory):
     """A run of ten steps with a policy that is smaller still than the config's."""
     folder = tmp_path_factory.mktemp("gsm8k")
     config = gsm8k.get_config()
-    config.data.manual_dir = str(shared_data / "gsm8k")
+    config.data.manual_dir = str(data_sets / "gsm8k")
     config.data.data_dir = str(folder / "data")
     config.policy.num_layers, config.policy.width, config.policy.mlp_width = 1, 16, 16
     config.policy.num_heads, config.policy.num_kv_heads, config.policy.head_dim = 1, 1, 8
@@ -32,19 +32,17 @@ def workdir(shared_data, tmp_path_factory):
 
 
 def test_ten_steps_run_end_to_end(workdir):
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(11))
-    assert all(row["verify/errors"] == 0 for row in rows[1:])
-    assert all(row["train/logprob_gap"] <= 2e-5 for row in rows[1:])
+    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in metrics] == list(range(11))
+    assert all(row["verify/errors"] == 0 for row in metrics[1:])
+    assert all(row["train/logprob_gap"] <= 2e-5 for row in metrics[1:])
 
 
-def test_each_sample_is_judged_against_its_own_gold_answer(workdir, shared_data):
+def test_each_sample_is_judged_against_its_own_gold_answer(workdir, data_sets):
     gold = {}
     for split, name in (("train", "train"), ("heldout", "test")):
-        with gzip.open(shared_data / "gsm8k" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-            for i, line in enumerate(lines):
-                record = json.loads(line)
-                gold[f"gsm8k/{split}/{i}"] = record["question"], record["answer"].rpartition("####")[2].strip()
+        for i, record in enumerate(rows(data_sets / "gsm8k" / f"{name}.jsonl")):
+            gold[f"gsm8k/{split}/{i}"] = record["question"], record["answer"].rpartition("####")[2].strip()
     samples = [json.loads(line) for line in (workdir / "samples.jsonl").read_text().splitlines()]
     assert {sample["split"] for sample in samples} == {"train", "heldout"}
     for sample in samples:

@@ -60,7 +60,7 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def config(checkpoint, shared_data, prepared_dir) -> Config:
+def config(checkpoint, data_sets, prepared_dir) -> Config:
     config = Config(
         pretrained=str(checkpoint),
         tasks={"gsm8k": TaskConfig(options={"answer_format": "boxed"}, thinking="off")},
@@ -71,7 +71,7 @@ def config(checkpoint, shared_data, prepared_dir) -> Config:
         training=TrainingConfig(num_steps=2, save_every=2),
         evaluation=EvaluationConfig(2, 8, 8, 4, 4, (1, 4), 4),
     )
-    data = dataclasses.replace(config.data, manual_dir=str(shared_data), data_dir=str(prepared_dir))
+    data = dataclasses.replace(config.data, manual_dir=str(data_sets), data_dir=str(prepared_dir))
     return dataclasses.replace(config, data=data)
 
 

@@ -1,4 +1,4 @@
-"""The real data sets, prepared once for all tests of a process."""
+"""Data sets, prepared once for all tests of a process."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +9,14 @@ from rlvr_jax.tasks import Task, make_task
 
 
 @pytest.fixture(scope="session")
-def real_task(shared_data: Path, prepared_dir: Path) -> Callable[..., Task]:
-    """(name, options...) -> the task, from the real files."""
+def real_task(data_sets: Path, prepared_dir: Path) -> Callable[..., Task]:
+    """(name, options...) -> the task, from the data sets of the tests."""
     made = {}
 
     def task(name: str, **options: object) -> Task:
         key = name, repr(options)
         if key not in made:
-            made[key] = make_task(name, options, str(prepared_dir), str(shared_data))
+            made[key] = make_task(name, options, str(prepared_dir), str(data_sets))
         return made[key]
 
     return task

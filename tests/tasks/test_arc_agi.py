@@ -1,6 +1,5 @@
 """ARC-AGI-1 as a task."""
 
-import gzip
 import io
 import json
 import zipfile
@@ -9,11 +8,16 @@ import pytest
 
 from rlvr_jax.tasks.arc_agi import TASKS
 from rlvr_jax.tasks.published import checked_records
+from tests.data.read import rows as records_of
 
 
 @pytest.fixture(scope="module")
-def published(shared_data) -> list[dict]:
-    return [json.loads(line) for line in gzip.open(shared_data / "arc_agi1" / "tasks.jsonl.gz")]
+def published(data_sets) -> list[dict]:
+    return records_of(data_sets / "arc_agi1" / "tasks.jsonl")
+
+
+def of_split(records: list[dict], split: str) -> list[dict]:
+    return [record for record in records if record["split"] == split]
 
 
 def rows(text: str) -> list[list[int]]:
@@ -22,19 +26,22 @@ def rows(text: str) -> list[list[int]]:
 
 def test_training_and_evaluation_tasks_but_the_one_that_is_in_both(real_task, published):
     task = real_task("arc_agi")
-    assert (task.num_examples("train"), task.num_examples("heldout"), task.verifier) == (399, 400, "arc")
-    by_split = {"train": published[:400], "heldout": published[400:]}
+    assert {"40853293", "070dd51e"} <= {record["task_id"] for record in published}
+    by_split = {"train": of_split(published, "training"), "heldout": of_split(published, "evaluation")}
     by_split["train"] = [record for record in by_split["train"] if record["task_id"] != "40853293"]
+    assert task.verifier == "arc"
     for split, records in by_split.items():
+        assert task.num_examples(split) == len(records)
         for index, record in enumerate(records):
             assert task.example(split, index).reference == [pair["output"] for pair in record["test"]]
 
 
 def test_the_prompt_holds_all_pairs_and_test_inputs_and_the_demonstration_the_outputs(real_task, published):
     task = real_task("arc_agi")
-    several = next(index for index, record in enumerate(published[400:]) if len(record["test"]) > 1)
+    published = of_split(published, "evaluation")
+    several = next(index for index, record in enumerate(published) if len(record["test"]) > 1)
     for index in (0, several):
-        record, example = published[400 + index], task.example("heldout", index)
+        record, example = published[index], task.example("heldout", index)
         grids = [part.partition(":\n")[2] for part in example.prompt.split("\n\n")[1:-1]]
         pairs = [grid for pair in record["train"] for grid in (pair["input"], pair["output"])]
         assert [rows(grid) for grid in grids] == pairs + [pair["input"] for pair in record["test"]]
@@ -44,9 +51,9 @@ def test_the_prompt_holds_all_pairs_and_test_inputs_and_the_demonstration_the_ou
 
 
 def test_grids_can_be_bounded(real_task):
-    task = real_task("arc_agi", largest_grid=10)
-    assert 0 < task.num_examples("heldout") < task.num_examples("train") < 399
+    task, unbounded = real_task("arc_agi", largest_grid=10), real_task("arc_agi")
     for split in ("train", "heldout"):
+        assert 0 < task.num_examples(split) < unbounded.num_examples(split)
         for index in range(task.num_examples(split)):
             example = task.example(split, index)
             lines = [line.split() for line in example.prompt.splitlines() if line[:1].isdigit()]

@@ -1,8 +1,6 @@
 """TinyZero's Countdown problems as a task."""
 
-import gzip
 import io
-import json
 
 import pyarrow
 import pyarrow.parquet
@@ -12,11 +10,12 @@ from rlvr_jax.tasks import make_task
 from rlvr_jax.tasks.countdown_tinyzero import PROBLEMS
 from rlvr_jax.tasks.published import checked_records
 from rlvr_jax.verifiers import verify
+from tests.data.read import rows
 
 
 @pytest.fixture(scope="module")
-def published(shared_data) -> list[dict]:
-    return [json.loads(line) for line in gzip.open(shared_data / "countdown" / "train.jsonl.gz")]
+def published(data_sets) -> list[dict]:
+    return rows(data_sets / "countdown" / "train.jsonl")
 
 
 def examples(task):
@@ -25,9 +24,8 @@ def examples(task):
 
 def test_known_solutions_of_all_problems_are_right(real_task, published):
     task = real_task("countdown_tinyzero")
-    assert (task.num_examples("train"), task.num_examples("heldout")) == (7266, 735)
     solutions = {(tuple(record["nums"]), record["target"]): record["solution"] for record in published}
-    assert len(solutions) == 8001
+    assert len(solutions) == len(published)
     for example in examples(task):
         numbers, target = example.reference["numbers"], example.reference["target"]
         solution = solutions.pop((tuple(numbers), target))
@@ -35,6 +33,12 @@ def test_known_solutions_of_all_problems_are_right(real_task, published):
         assert verify(task.verifier, completion, example.reference).score == 1
         assert f"Using the numbers {numbers}, create an equation that equals {target}." in example.prompt
     assert not solutions
+
+
+@pytest.mark.whole
+def test_about_a_tenth_of_the_problems_is_held_out(real_task):
+    task = real_task("countdown_tinyzero")
+    assert (task.num_examples("train"), task.num_examples("heldout")) == (7266, 735)
 
 
 def test_problems_never_straddle_the_split_whatever_the_order_of_their_numbers(real_task):
@@ -57,10 +61,10 @@ def test_problems_that_countdown_makes_for_training_are_never_held_out_here(real
     assert not heldout & {key(made.example("train", index).reference) for index in range(2000)}
 
 
-def test_a_prompt_of_ones_own_replaces_tinyzeros(real_task):
+def test_a_prompt_of_ones_own_replaces_tinyzeros(real_task, published):
     task = real_task("countdown_tinyzero", prompt="{target} of {numbers}, e.g. {1}?", heldout_share=0.0)
     assert task.example("train", 0).prompt == "98 of [44, 19, 35], e.g. {1}?"
-    assert (task.num_examples("train"), task.num_examples("heldout")) == (8001, 0)
+    assert (task.num_examples("train"), task.num_examples("heldout")) == (len(published), 0)
 
 
 @pytest.mark.parametrize(
@@ -89,5 +93,6 @@ def test_the_parquet_file_of_the_repository_passes_too(published):
         checked_records(PROBLEMS, file.getvalue()[:-100], "train.parquet")
     file = io.BytesIO()
     pyarrow.parquet.write_table(table.slice(0, 10), file)
-    with pytest.raises(ValueError, match=r"train\.parquet ends after row 10, TinyZero's train\.parquet has 8001"):
+    message = rf"train\.parquet ends after row 10, TinyZero's train\.parquet has {len(published)}"
+    with pytest.raises(ValueError, match=message):
         checked_records(PROBLEMS, file.getvalue(), "train.parquet")

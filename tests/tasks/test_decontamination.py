@@ -1,7 +1,5 @@
 """Decontamination: what counts as a match, what does not, and what it finds in the real data sets."""
 
-import gzip
-import json
 import random
 
 import pytest
@@ -10,6 +8,7 @@ from hypothesis import strategies as st
 
 from rlvr_jax.tasks import decontamination
 from rlvr_jax.tasks.decontamination import KINDS, Match, find_matches
+from tests.data.read import rows
 
 HORSES = (
     "A horse 24 feet from the center of a merry-go-round makes 32 revolutions. In order to travel the same distance, "
@@ -204,16 +203,15 @@ def test_two_prompts_with_one_id_are_refused():
 
 
 @pytest.fixture(scope="module")
-def math_problems(shared_data):
-    with gzip.open(shared_data / "math" / "train_12k.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    return [[(r["unique_id"], r["problem"]) for r in rows if r["unique_id"].startswith(s)] for s in ("train", "test")]
+def math_problems(data_sets):
+    problems = rows(data_sets / "math" / "train_12k.jsonl")
+    return [
+        [(r["unique_id"], r["problem"]) for r in problems if r["unique_id"].startswith(s)] for s in ("train", "test")
+    ]
 
 
 def test_it_finds_the_known_variants_between_the_training_and_the_test_problems_of_math(math_problems):
-    train, heldout = math_problems
-    assert (len(train), len(heldout)) == (7500, 4500)
-    found = find_matches(train, heldout)
+    found = find_matches(*math_problems)
     by_kind = {kind: {(m.train_id, m.heldout_id) for m in found if m.kind == kind} for kind in KINDS}
     assert by_kind["exact"] == {
         ("train/algebra/777.json", "test/algebra/1674.json"),
@@ -229,7 +227,14 @@ def test_it_finds_the_known_variants_between_the_training_and_the_test_problems_
     assert ("train/algebra/2171.json", "test/algebra/1023.json") in by_kind["ngrams"]
     # "in how many ways can a 2-person committee be chosen", from a group of another size and with a president.
     assert ("train/prealgebra/236.json", "test/prealgebra/885.json") in by_kind["masked_ngrams"]
-    assert {kind: len({heldout for _, heldout in pairs}) for kind, pairs in by_kind.items()} == {
+
+
+@pytest.mark.whole
+def test_it_finds_as_many_variants_between_all_problems_of_math_as_before(math_problems):
+    train, heldout = math_problems
+    assert (len(train), len(heldout)) == (7500, 4500)
+    found = find_matches(train, heldout)
+    assert {kind: len({m.heldout_id for m in found if m.kind == kind}) for kind in KINDS} == {
         "exact": 4,
         "numbers": 369,
         "ngrams": 210,

@@ -1,21 +1,19 @@
 """GSM8K as a task."""
 
-import gzip
-import json
 import re
 
 import pytest
 
 from rlvr_jax.verifiers import verify
+from tests.data.read import rows
 
 INSTRUCTION = "Reason step by step. Write the answer, a number, on the last line after ####."
 
 
 @pytest.fixture(scope="module")
-def published(shared_data) -> dict[str, list[dict]]:
+def published(data_sets) -> dict[str, list[dict]]:
     return {
-        split: [json.loads(line) for line in gzip.open(shared_data / "gsm8k" / f"{name}.jsonl.gz")]
-        for split, name in (("train", "train"), ("heldout", "test"))
+        split: rows(data_sets / "gsm8k" / f"{name}.jsonl") for split, name in (("train", "train"), ("heldout", "test"))
     }
 
 
@@ -24,8 +22,8 @@ def task(real_task):
     return real_task("gsm8k")
 
 
-def test_counts_and_first_examples_are_the_published_ones(task):
-    assert (task.num_examples("train"), task.num_examples("heldout")) == (7473, 1319)
+def test_counts_and_first_examples_are_those_of_the_files(task, published):
+    assert {split: task.num_examples(split) for split in published} == {s: len(r) for s, r in published.items()}
     example = task.example("train", 0)
     assert example.id == "gsm8k/train/0"
     assert example.prompt.startswith("Natalia sold clips to 48 of her friends in April, and")
@@ -75,7 +73,9 @@ def test_an_unknown_answer_format_is_refused_with_the_known_ones(real_task):
         real_task("gsm8k", answer_format="tags")
 
 
-@pytest.mark.parametrize(("split", "index"), [("train", 7473), ("heldout", 1319), ("train", -1)])
-def test_an_index_outside_the_split_is_refused(task, split, index):
+@pytest.mark.parametrize("split", ["train", "heldout"])
+@pytest.mark.parametrize("beyond", [0, 5, None])
+def test_an_index_outside_the_split_is_refused(task, split, beyond):
+    index = -1 if beyond is None else task.num_examples(split) + beyond
     with pytest.raises(IndexError, match=f"gsm8k: {split} has the indices 0 to .*, there is no index {index}"):
         task.example(split, index)

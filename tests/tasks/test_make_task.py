@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rlvr_jax.tasks import TASKS, make_task, modsum, reasoning_gym
+from rlvr_jax.tasks import TASKS, make_task, modsum, published, reasoning_gym
 
 
 def test_a_task_is_made_by_name_with_its_options():
@@ -67,7 +67,8 @@ def test_an_unknown_name_or_option_lists_the_known_ones():
 
 def test_reading_data_sets_imports_neither_tensorflow_nor_torch(gsm8k_data_dir):
     program = (
-        "import sys; from rlvr_jax.tasks import make_task; "
+        "import sys; from pathlib import Path; from rlvr_jax.tasks import make_task, published; "
+        f"published.CHECKSUMS = Path({str(published.CHECKSUMS)!r}); "
         f"print(make_task('gsm8k', data_dir={str(gsm8k_data_dir)!r}).example('train', 0).reference); "
         "assert not {'tensorflow', 'torch'} & set(sys.modules)"
     )

@@ -1,8 +1,8 @@
 """MATH as a task."""
 
 import dataclasses
-import gzip
 import hashlib
+import itertools
 import json
 
 import pytest
@@ -10,12 +10,13 @@ import pytest
 from rlvr_jax.tasks import math as module
 from rlvr_jax.tasks import published
 from rlvr_jax.tasks.math import SUBJECTS, boxed
+from tests.data.read import rows
 
 
 @pytest.fixture(scope="module")
-def copy(shared_data) -> list[dict]:
-    """The records of the copy of the 12,000 training problems."""
-    return [json.loads(line) for line in gzip.open(shared_data / "math" / "train_12k.jsonl.gz")]
+def copy(data_sets) -> list[dict]:
+    """The records of the copy of the training problems."""
+    return rows(data_sets / "math" / "train_12k.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_the_last_box_is_read_with_its_nested_braces(solution, answer):
 def test_all_problems_with_an_answer_are_there_and_those_held_back_are_no_others(task, copy):
     answers = {record["problem"]: record["answer"] for record in copy}
     sizes = {split: task.num_examples(split) for split in ("train", "heldout")}
-    assert sizes == {"train": 11495, "heldout": 503}
+    assert sum(sizes.values()) == len(copy) - 2
     seen = set()
     for split, size in sizes.items():
         for index in range(size):
@@ -56,7 +57,12 @@ def test_all_problems_with_an_answer_are_there_and_those_held_back_are_no_others
             assert example.reference == answers[problem]
             assert problem not in seen
             seen.add(problem)
-    assert len(seen) == 11998
+    assert len(seen) == len(copy) - 2
+
+
+@pytest.mark.whole
+def test_one_in_24_problems_is_held_back(task):
+    assert (task.num_examples("train"), task.num_examples("heldout")) == (11495, 503)
 
 
 def test_the_first_example_is_the_published_one(task):
@@ -80,8 +86,8 @@ def test_levels_and_subjects_choose_training_problems_and_leave_the_held_out_one
     prompts = [chosen.example("train", index).prompt for index in range(chosen.num_examples("train"))]
     problems = {prompt.rpartition("\nReason")[0] for prompt in prompts}
     assert problems <= wanted
-    assert len(problems) == len(prompts) > 0.9 * len(wanted)
-    assert chosen.num_examples("heldout") == 503
+    assert len(problems) == len(prompts) > 0.8 * len(wanted)
+    assert chosen.num_examples("heldout") == task.num_examples("heldout")
     assert chosen.example("heldout", 7) == task.example("heldout", 7)
 
 
@@ -105,9 +111,13 @@ def test_without_the_file_of_the_500_the_error_names_it_and_what_does_without_it
         real_task("math")
 
 
-def test_the_500_are_held_out_and_the_12000_train(copy, tmp_path, prepared_dir, monkeypatch):
-    # Other problems in the place of the 500, whose text is not in ../shared/data.
-    content = "\n".join(json.dumps({**record, "problem": f"500: {record['problem']}"}) for record in copy[:500])
+def test_the_500_are_held_out_and_all_others_train(copy, tmp_path, prepared_dir, monkeypatch):
+    # Other problems in the place of the 500.
+    others = [
+        {**record, "problem": f"{number}: {record['problem']}", "unique_id": f"{number:03}"}
+        for number, record in enumerate(itertools.islice(itertools.cycle(copy), 500))
+    ]
+    content = "\n".join(map(json.dumps, reversed(others)))
     (tmp_path / "test.jsonl").write_text(content)
     expected = dataclasses.replace(module.TEST, sha256=hashlib.sha256(content.encode()).hexdigest())
     monkeypatch.setattr(module, "TEST", expected)
@@ -116,10 +126,9 @@ def test_the_500_are_held_out_and_the_12000_train(copy, tmp_path, prepared_dir, 
     files = {module.TRAIN.name: train, expected.name: test}
     monkeypatch.setattr(module, "load", lambda file, *_: files[file.name])
     task = module.math()
-    assert (task.num_examples("train"), task.num_examples("heldout")) == (11998, 500)
-    first = min(copy[:500], key=lambda record: record["unique_id"])
-    assert task.example("heldout", 0).prompt.startswith(f"500: {first['problem']}")
-    assert task.example("heldout", 0).reference == first["answer"]
+    assert (task.num_examples("train"), task.num_examples("heldout")) == (len(copy) - 2, 500)
+    assert task.example("heldout", 7).prompt.startswith(f"7: {copy[7]['problem']}")
+    assert task.example("heldout", 7).reference == copy[7]["answer"]
 
 
 def test_subjects_are_those_of_the_problems(copy):

@@ -5,34 +5,66 @@ import gzip
 import hashlib
 import json
 import random
+from pathlib import Path
 
 import pytest
 
 from rlvr_jax.tasks import arc_agi, countdown_tinyzero, gsm8k, humaneval, ifeval, math, mbpp, published
 from rlvr_jax.tasks.published import PublishedFile, checked_records
+from tests.data.read import lines_of
 
-# The published file, its copy in ../shared/data, and a line number that the tests edit.
+# The published file, and its place in the folder of the data sets.
 FILES = {
-    "gsm8k_train": (gsm8k.TRAIN, "gsm8k/train.jsonl.gz", 1234),
-    "gsm8k_test": (gsm8k.TEST, "gsm8k/test.jsonl.gz", 1),
-    "math_train": (math.TRAIN, "math/train_12k.jsonl.gz", 12000),
-    "mbpp": (mbpp.FULL, "mbpp/mbpp.jsonl", 974),
-    "mbpp_sanitized": (mbpp.SANITIZED, "mbpp/sanitized-mbpp.jsonl", 7),
-    "humaneval": (humaneval.PROBLEMS, "humaneval/HumanEval.jsonl", 164),
-    "ifeval": (ifeval.PROMPTS, "ifeval/prompts.jsonl", 300),
-    "countdown_tinyzero": (countdown_tinyzero.PROBLEMS, "countdown/train.jsonl.gz", 4000),
-    "arc_agi": (arc_agi.TASKS, "arc_agi1/tasks.jsonl.gz", 500),
+    "gsm8k_train": (gsm8k.TRAIN, "gsm8k/train.jsonl"),
+    "gsm8k_test": (gsm8k.TEST, "gsm8k/test.jsonl"),
+    "math_train": (math.TRAIN, "math/train_12k.jsonl"),
+    "mbpp": (mbpp.FULL, "mbpp/mbpp.jsonl"),
+    "mbpp_sanitized": (mbpp.SANITIZED, "mbpp/sanitized-mbpp.jsonl"),
+    "humaneval": (humaneval.PROBLEMS, "humaneval/HumanEval.jsonl"),
+    "ifeval": (ifeval.PROMPTS, "ifeval/prompts.jsonl"),
+    "countdown_tinyzero": (countdown_tinyzero.PROBLEMS, "countdown/train.jsonl"),
+    "arc_agi": (arc_agi.TASKS, "arc_agi1/tasks.jsonl"),
+}
+# Of the whole files.
+COUNTS = {
+    "gsm8k_train": 7473,
+    "gsm8k_test": 1319,
+    "math_train": 12000,
+    "mbpp": 974,
+    "mbpp_sanitized": 427,
+    "humaneval": 164,
+    "ifeval": 541,
+    "countdown_tinyzero": 8001,
+    "arc_agi": 800,
 }
 
 
 @pytest.fixture(scope="module")
-def lines(shared_data):
+def lines(data_sets):
     """name of FILES -> the lines of the copy."""
-    found = {}
-    for name, (_, path, _) in FILES.items():
-        content = (shared_data / path).read_bytes()
-        found[name] = (gzip.decompress(content) if path.endswith(".gz") else content).splitlines()
-    return found
+    return {name: lines_of(data_sets / path) for name, (_, path) in FILES.items()}
+
+
+def true_checksums(name: str) -> dict[str, int]:
+    """Checksum -> index in the whole file, whatever files the tests read."""
+    digits = json.loads(Path(published.__file__).with_name("checksums.json").read_text())[name]["records"]
+    return {digits[start : start + 8]: start // 8 for start in range(0, len(digits), 8)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_copies_hold_published_records_in_their_published_order(data_sets, name):
+    assert data_sets
+    known, read = true_checksums(name), published.checksums(name)[0]
+    assert len(known) == COUNTS[name]
+    places = [known[digits] for digits in read]
+    assert places == sorted(places)
+    assert len(places) > 20
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", FILES)
+def test_the_whole_files_have_the_published_counts(lines, name):
+    assert len(lines[name]) == len(published.checksums(name)[0]) == COUNTS[name]
 
 
 def refused(file: PublishedFile, lines: list[bytes], message: str) -> None:
@@ -71,16 +103,16 @@ def test_the_real_records_pass_in_any_order_and_way_of_writing_json_and_come_in_
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_edit_of_any_field_is_refused_with_its_line(lines, name):
-    file, _, number = FILES[name]
-    record = json.loads(lines[name][number - 1])
+    file, _ = FILES[name]
+    record = json.loads(lines[name][-1])
     kept = [field for field in file.fields if field != "unique_id"]  # MATH's own, which only orders records
     for field in kept:
         line = json.dumps({**record, field: edited(record[field])}).encode()
         refused(
             file,
             # the lines between are left out to save time: an edit is found before a gap is
-            [*lines[name][: min(2, number - 1)], line],
-            rf"dir/copy\.jsonl, line {min(3, number)}: not a record of .* as published; it was edited\. Take the file",
+            [*lines[name][:2], line],
+            r"dir/copy\.jsonl, line 3: not a record of .* as published; it was edited\. Take the file",
         )
 
 
@@ -88,23 +120,29 @@ def test_an_edit_of_any_field_is_refused_with_its_line(lines, name):
 def test_a_file_that_ends_early_is_refused_with_its_last_line(lines, name):
     refused(
         FILES[name][0],
-        lines[name][:99],
-        rf"dir/copy\.jsonl ends after line 99, .* has {len(lines[name])} records; number [0-9]+ is missing",
+        lines[name][:19],
+        rf"dir/copy\.jsonl ends after line 19, .* has {len(lines[name])} records; number [0-9]+ is missing",
     )
 
 
 def test_a_missing_record_is_named(lines):
-    without = lines["gsm8k_test"][:99] + lines["gsm8k_test"][100:]
-    refused(gsm8k.TEST, without, r"ends after line 1318, GSM8K's test\.jsonl has 1319 records; number 100 is missing")
+    without = lines["gsm8k_test"][:30] + lines["gsm8k_test"][31:]
+    count = len(lines["gsm8k_test"])
+    refused(
+        gsm8k.TEST,
+        without,
+        rf"ends after line {count - 1}, GSM8K's test\.jsonl has {count} records; number 31 is missing",
+    )
 
 
 def test_a_record_that_comes_twice_is_refused_with_both_lines(lines):
     all_and_first = [*lines["gsm8k_test"], lines["gsm8k_test"][0]]
-    refused(gsm8k.TEST, all_and_first, "line 1320: the same record as line 1")
+    refused(gsm8k.TEST, all_and_first, f"line {len(all_and_first)}: the same record as line 1")
 
 
-def test_an_empty_file_is_refused():
-    with pytest.raises(ValueError, match=r"copy is empty, GSM8K's test\.jsonl has 1319 records"):
+def test_an_empty_file_is_refused(lines):
+    message = rf"copy is empty, GSM8K's test\.jsonl has {len(lines['gsm8k_test'])} records"
+    with pytest.raises(ValueError, match=message):
         checked_records(gsm8k.TEST, b"", "copy")
 
 
@@ -124,12 +162,12 @@ def test_a_broken_array_is_refused(lines):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "header"])
-def test_a_damaged_gzip_file_is_refused_with_the_last_line_that_could_be_read(shared_data, damage):
-    content = bytearray((shared_data / "gsm8k" / "train.jsonl.gz").read_bytes())
+def test_a_damaged_gzip_file_is_refused_with_the_last_line_that_could_be_read(lines, damage):
+    content = bytearray(gzip.compress(b"\n".join(lines["gsm8k_train"]) + b"\n"))
     if damage == "cut":
-        content = content[:500_000]
+        content = content[: len(content) // 2]
     elif damage == "flipped":
-        content[500_000] ^= 0xFF
+        content[len(content) // 2] ^= 0xFF
     else:
         content[2] ^= 0xFF
     with pytest.raises(ValueError, match=r"copy can't be read after line [0-9]+: .*Take the file"):
@@ -160,6 +198,6 @@ def test_a_file_with_the_published_sha256_passes_and_is_put_into_the_order_of_it
 
 
 def test_the_500_and_the_12000_problems_of_math_are_different_ones():
-    train, test = (published.checksums(file.name)[0] for file in (math.TRAIN, math.TEST))
+    train, test = (true_checksums(file.name) for file in (math.TRAIN, math.TEST))
     assert (len(train), len(test)) == (12000, 500)
     assert not train.keys() & test.keys()

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr_jax.verifiers.arc import MAX_SIZE, verify
-from tests.verifiers.data import rows
+from tests.data.read import rows
 
 ONE = [[[0, 1, 2], [3, 4, 5]]]
 TWO = [[[0, 1], [2, 3]], [[7]]]
@@ -110,9 +110,8 @@ def test_any_text_gets_a_verdict_with_the_same_parts(text):
     assert verdict.score <= verdict.parts["cells"] <= verdict.parts["format"]
 
 
-def test_the_outputs_of_every_published_task_score_one():
-    tasks = rows("arc_agi1/tasks.jsonl.gz")
-    assert len(tasks) == 800
+def test_the_outputs_of_every_published_task_score_one(data_sets):
+    tasks = rows(data_sets / "arc_agi1" / "tasks.jsonl")
     for task in tasks:
         outputs = [pair["output"] for pair in task["test"]]
         assert verify(f"<answer>\n{written(outputs)}\n</answer>", outputs).score == 1.0, task["task_id"]

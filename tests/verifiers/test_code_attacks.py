@@ -122,8 +122,8 @@ def _judge(pool, jobs):
     return verdicts
 
 
-def _rows(shared_data, name, canary):
-    text = (shared_data / "hostile" / name).read_text().replace("@CANARY@", str(canary))
+def _rows(data_sets, name, canary):
+    text = (data_sets / "hostile" / name).read_text().replace("@CANARY@", str(canary))
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -132,8 +132,8 @@ def _reference(row):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_no_attack_of_the_data_set_scores_or_gets_out(engine, pool, world, shared_data):
-    rows = _rows(shared_data, "attacks.jsonl", world[0])
+def test_no_attack_of_the_data_set_scores_or_gets_out(engine, pool, world, data_sets):
+    rows = _rows(data_sets, "attacks.jsonl", world[0])
     assert len(rows) == 56
     verdicts = _judge(pool, [Job("code", r["code"], _reference(r), {"engine": engine, **LIMITS}) for r in rows])
     scored = {r["name"] for r, v in zip(rows, verdicts, strict=True) if v.score > 0}
@@ -143,8 +143,8 @@ def test_no_attack_of_the_data_set_scores_or_gets_out(engine, pool, world, share
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_honest_programs_pass(engine, pool, world, shared_data):
-    rows = _rows(shared_data, "controls.jsonl", world[0])
+def test_honest_programs_pass(engine, pool, world, data_sets):
+    rows = _rows(data_sets, "controls.jsonl", world[0])
     assert len(rows) == 14
     verdicts = _judge(pool, [Job("code", r["code"], FORMS[f], {"engine": engine}) for f in FORMS for r in rows])
     names = [r["name"] for _ in FORMS for r in rows]
@@ -176,8 +176,8 @@ def test_no_escape_comes_through(engine, world):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_no_escape_comes_through_that_the_data_set_prints(engine, world, shared_data):
-    rows = [r for r in _rows(shared_data, "attacks.jsonl", world[0]) if r["category"] == "escape"]
+def test_no_escape_comes_through_that_the_data_set_prints(engine, world, data_sets):
+    rows = [r for r in _rows(data_sets, "attacks.jsonl", world[0]) if r["category"] == "escape"]
     assert len(rows) == 9
     limits = Limits(cpu_seconds=5, wall_seconds=5.0)
     with open_sandbox(engine) as sandbox:

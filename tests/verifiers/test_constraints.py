@@ -34,17 +34,16 @@ def lines(path):
         return [json.loads(line) for line in file]
 
 
-def test_every_published_unit_case_gets_its_verdict(shared_data):
-    cases = lines(shared_data / "ifeval" / "unit_cases.jsonl")
+def test_every_published_unit_case_gets_its_verdict(data_sets):
+    cases = lines(data_sets / "ifeval" / "unit_cases.jsonl")
     assert len(cases) == 40
     for case in cases:
         verdict = judge("constraints", case["response"], reference((case["instruction_id"], case["kwargs"])))
         assert (verdict.score, verdict.error) == (float(case["expected"]), None), case["id"]
 
 
-def test_every_published_prompt_is_accepted_with_its_kwargs_bare_or_among_nulls(shared_data):
-    prompts = lines(shared_data / "ifeval" / "prompts.jsonl")
-    assert len(prompts) == 541
+def test_every_published_prompt_is_accepted_with_its_kwargs_bare_or_among_nulls(data_sets):
+    prompts = lines(data_sets / "ifeval" / "prompts.jsonl")
     names = {key for prompt in prompts for kwargs in prompt["kwargs"] for key in kwargs}
     assert {name for prompt in prompts for name in prompt["instruction_id_list"]} == set(ifeval.CHECKS)
     for prompt in prompts:
@@ -54,8 +53,8 @@ def test_every_published_prompt_is_accepted_with_its_kwargs_bare_or_among_nulls(
         assert judge("constraints", "My answer is yes.", nulls) == bare
 
 
-def test_the_two_prompts_that_ask_for_a_sign_as_letter_are_judged_by_that_sign(shared_data):
-    prompts = {prompt["key"]: prompt for prompt in lines(shared_data / "ifeval" / "prompts.jsonl")}
+def test_the_two_prompts_that_ask_for_a_sign_as_letter_are_judged_by_that_sign(data_sets):
+    prompts = {prompt["key"]: prompt for prompt in lines(data_sets / "ifeval" / "prompts.jsonl")}
     assert verify("nice and soft. #a #b #c #d", prompts[1122]).parts["strict/1"] == 1.0
     assert verify("nice and soft. #a #b #c", prompts[1122]).parts["strict/1"] == 0.0
     assert verify("!!!!!!", prompts[1129]).parts["strict/0"] == 1.0

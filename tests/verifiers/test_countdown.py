@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr_jax.verifiers.countdown import MAX_DEPTH, MAX_DIGITS, MAX_LENGTH, evaluate, verify
-from tests.verifiers.data import rows
+from tests.data.read import rows
 
 REFERENCE = {"numbers": [44, 19, 35], "target": 98}
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
@@ -188,10 +188,8 @@ def test_a_reference_of_another_shape_is_refused(reference):
         verify("1", reference)
 
 
-def test_every_tinyzero_solution_scores_one_and_no_other_target_does():
-    problems = rows("countdown/train.jsonl.gz")
-    assert len(problems) == 8001
-    for problem in problems:
+def test_every_tinyzero_solution_scores_one_and_no_other_target_does(data_sets):
+    for problem in rows(data_sets / "countdown" / "train.jsonl"):
         reference = {"numbers": problem["nums"], "target": problem["target"]}
         completion = f"<answer>{problem['solution']}</answer>"
         assert verify(problem["solution"], reference).score == 1.0, problem

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr_jax.verifiers.cryptarithm import MAX_LENGTH, assignment, verify
+from tests.data.read import rows
 
 REFERENCE = {"equation": "SEND + MORE = MONEY"}
 SOLUTION = {"S": 9, "E": 5, "N": 6, "D": 7, "M": 1, "O": 0, "R": 8, "Y": 2}
@@ -100,14 +101,19 @@ def test_any_text_is_an_assignment_or_refused(text):
 
 
 @pytest.fixture(scope="module")
-def problems(shared_data):
-    with (shared_data / "cryptarithm" / "train.jsonl").open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+def problems(data_sets):
+    return rows(data_sets / "cryptarithm" / "train.jsonl")
+
+
+@pytest.mark.whole
+def test_the_published_counts(problems):
+    # the others have solutions with leading zeros only
+    assert (len(problems), sum(bool(problem["example_solution"]) for problem in problems)) == (1601, 1509)
 
 
 def test_every_known_solution_of_tinyzeros_equations_scores_one_and_of_a_changed_equation_none(problems):
     solved = [problem for problem in problems if problem["example_solution"]]
-    assert (len(problems), len(solved)) == (1601, 1509)  # the others have solutions with leading zeros only
+    assert 0 < len(solved) < len(problems)
     for problem in solved:
         completion = json.dumps(problem["example_solution"])
         assert verify(completion, problem).score == 1.0, problem

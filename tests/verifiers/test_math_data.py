@@ -12,19 +12,18 @@ from experiments.verifier_report import (
     math_cases,
     ours,
     ours_with_last_number,
-    rows,
 )
 from rlvr_jax.verifiers import verify
 from rlvr_jax.verifiers.pool import Job, Pool
-from tests.verifiers.data import rows as gzipped
+from tests.data.read import rows
 
 MATH_VERIFY = {"main": 204, "convention": 13, "format": 2, "f1": 0}  # math-verify 0.9.0 on the same cases
 SEVERAL_BOXES = 15  # solutions of MATH with several boxes side by side, of which the gold answer is the last only
 
 
 @pytest.mark.parametrize(("judge", "main"), [(ours, 246), (ours_with_last_number, 247)])
-def test_agreement_with_the_test_cases_of_other_graders_does_not_fall(shared_data, judge, main):
-    cases = math_cases(shared_data)
+def test_agreement_with_the_test_cases_of_other_graders_does_not_fall(data_sets, judge, main):
+    cases = math_cases(data_sets)
     groups = agreement(judge, cases)
     assert {group: total for group, (_, total) in groups.items()} == {
         "main": 252,
@@ -37,33 +36,30 @@ def test_agreement_with_the_test_cases_of_other_graders_does_not_fall(shared_dat
     assert groups["format"][0] >= 3
 
 
-def test_cases_that_upstream_asserts_both_ways_are_judged_both_ways(shared_data):
-    cases = [case for case in math_cases(shared_data) if case.get("symmetric") and case["group"] == "main"]
+def test_cases_that_upstream_asserts_both_ways_are_judged_both_ways(data_sets):
+    cases = [case for case in math_cases(data_sets) if case.get("symmetric") and case["group"] == "main"]
     assert len(cases) == 13
     for case in cases:
         turned = {**case, "gold": str(case["prediction"]), "prediction": str(case["gold"])}
         assert case_score(ours, turned) == case["expected"], case
 
 
-def test_published_model_solutions_are_judged_as_their_labels_say():
-    solutions = gzipped("verifier_outputs/gsm8k_openai_solutions.jsonl.gz")
-    assert len(solutions) == 2640
-    for solution in solutions:
+def test_published_model_solutions_are_judged_as_their_labels_say(data_sets):
+    for solution in rows(data_sets / "verifier_outputs" / "gsm8k_openai_solutions.jsonl"):
         assert ours(gsm8k_completion(solution), solution["gold"]) == solution["expected"], solution
         assert ours_with_last_number(solution["response"], solution["gold"]) == solution["expected"], solution
 
 
-def test_gold_solutions_of_math_verify_against_their_own_answers():
-    problems = [problem for problem in gzipped("math/train_12k.jsonl.gz") if problem["answer"]]
-    assert len(problems) == 11_998
+def test_gold_solutions_of_math_verify_against_their_own_answers(data_sets):
+    problems = [problem for problem in rows(data_sets / "math" / "train_12k.jsonl") if problem["answer"]]
     wrong = [problem for problem in problems if ours(problem["solution"], problem["answer"]) != 1.0]
     assert len(wrong) <= SEVERAL_BOXES
     for problem in wrong:
         assert problem["solution"].count(r"\boxed") > 1, problem
 
 
-def test_the_answer_of_another_problem_does_not_verify():
-    problems = [problem for problem in gzipped("math/train_12k.jsonl.gz") if problem["answer"]]
+def test_the_answer_of_another_problem_does_not_verify(data_sets):
+    problems = [problem for problem in rows(data_sets / "math" / "train_12k.jsonl") if problem["answer"]]
     golds = [problem["answer"].strip() for problem in problems]
     step = 5003  # coprime to the number of problems
     for index in range(0, len(golds), 3):
@@ -72,8 +68,8 @@ def test_the_answer_of_another_problem_does_not_verify():
             raise AssertionError(f"{answer} verifies against {gold}; is it equal?")
 
 
-def test_hostile_answers_score_zero_and_the_pool_keeps_its_workers(shared_data):
-    hostile = rows(shared_data / "hostile" / "hostile_math.jsonl")
+def test_hostile_answers_score_zero_and_the_pool_keeps_its_workers(data_sets):
+    hostile = rows(data_sets / "hostile" / "hostile_math.jsonl")
     assert len(hostile) == 40
     with Pool(workers=1, timeout=60.0, memory_bytes=1 << 30) as pool:
         pool.judge([Job("math", "1", "1")])
@@ -86,12 +82,12 @@ def test_hostile_answers_score_zero_and_the_pool_keeps_its_workers(shared_data):
         assert (again.score, again.error) == (0.0, None), row["name"]
 
 
-def test_hostile_answers_need_little_processor_time_and_memory(shared_data):
+def test_hostile_answers_need_little_processor_time_and_memory(data_sets):
     def used() -> tuple[float, int]:
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         return sum(u.ru_utime + u.ru_stime for u in usage), usage[0].ru_maxrss
 
-    for row in rows(shared_data / "hostile" / "hostile_math.jsonl"):
+    for row in rows(data_sets / "hostile" / "hostile_math.jsonl"):
         (before, memory), attack = used(), math_attack(row)
         assert ours(attack, row["gold"]) == 0.0
         after, grown = used()

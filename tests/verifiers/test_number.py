@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr_jax.verifiers.number import MAX_DIGITS, canonical_number, verify
-from tests.verifiers.data import rows
+from tests.data.read import rows
 
 
 @pytest.mark.parametrize(
@@ -109,19 +109,17 @@ def test_a_score_of_one_needs_the_answer_alone_on_the_last_marked_line(completio
         assert digits.strip("+$.%0rox") == "12"
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 7473), ("test", 1319)])
-def test_every_gsm8k_reference_solution_scores_one_and_the_next_number_zero(split, count):
-    problems = rows(f"gsm8k/{split}.jsonl.gz")
-    assert len(problems) == count
-    for problem in problems:
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_gsm8k_reference_solution_scores_one_and_the_next_number_zero(data_sets, split):
+    for problem in rows(data_sets / "gsm8k" / f"{split}.jsonl"):
         gold = problem["answer"].split("####")[1].strip()
         assert verify(problem["answer"], gold).score == 1.0, problem
         assert verify(problem["answer"], str(int(gold.replace(",", "")) + 1)).score == 0.0, problem
 
 
-def test_published_model_solutions_are_judged_as_their_labels_say():
-    solutions = rows("verifier_outputs/gsm8k_openai_solutions.jsonl.gz")
-    assert len(solutions) == 2640
+def test_published_model_solutions_are_judged_as_their_labels_say(data_sets):
+    solutions = rows(data_sets / "verifier_outputs" / "gsm8k_openai_solutions.jsonl")
+    assert {solution["expected"] for solution in solutions} == {0, 1}
     for solution in solutions:
         completion = solution["response"].replace("\nA: ", "\n#### ")
         assert verify(completion, solution["gold"]).score == solution["expected"], solution
