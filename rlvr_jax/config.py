@@ -27,6 +27,8 @@ class TaskConfig:
       options: keyword arguments of the task.
       weight: its share of the training problems, relative to the other tasks'; 0 only evaluates it.
       system: system prompt.
+      shots: solved training problems that are put before each problem (few-shot prompting), from the task's
+        demonstrations.
       thinking: whether the model thinks before it answers, see `rlvr_jax.tasks.prompts`; "default" leaves it to the
         chat template.
     """
@@ -35,6 +37,7 @@ class TaskConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     weight: float = 1.0
     system: str = ""
+    shots: int = 0
     thinking: Literal["default", "on", "off"] = "default"
 
 

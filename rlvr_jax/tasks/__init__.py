@@ -8,7 +8,7 @@ from typing import Any
 from rlvr_jax.tasks.countdown import countdown
 from rlvr_jax.tasks.mixture import Mixture, batch, counts, example_at
 from rlvr_jax.tasks.modsum import modsum
-from rlvr_jax.tasks.prompts import rendered, renderer
+from rlvr_jax.tasks.prompts import rendered, renderer, shots_of
 from rlvr_jax.tasks.reasoning_gym import reasoning_gym
 from rlvr_jax.tasks.task import Example, Split, Task, draw, place_of, split_of, uniform
 from rlvr_jax.tasks.tokenizers import (
@@ -45,6 +45,7 @@ __all__ = [
     "reasoning_gym",
     "rendered",
     "renderer",
+    "shots_of",
     "split_of",
     "stop_tokens",
     "uniform",
@@ -64,6 +65,8 @@ TASKS = (
     "mbpp",
     "modsum",
     "reasoning_gym",
+    "sentences",
+    "sums",
 )
 
 

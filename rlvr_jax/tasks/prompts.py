@@ -8,7 +8,7 @@ prompt, "on" opens a `<think>` at its end, and "off" adds nothing.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from rlvr_jax.tasks.task import Example, Split, Task
@@ -29,6 +29,7 @@ def renderer(
     template: str,
     system: str = "",
     thinking: Literal["default", "on", "off"] = "default",
+    shots: Sequence[tuple[str, str]] = (),
 ) -> Callable[[str], str]:
     """The function from a problem to the prompt.
 
@@ -40,6 +41,7 @@ def renderer(
       template: text with the places {system}, which takes the system prompt and a line break, and {prompt}.
       system: system prompt; empty for none.
       thinking: see the module.
+      shots: (problem, answer) pairs to put before the problem: earlier turns of the chat, or text.
 
     Raises:
       ValueError: the chat template can't be rendered with these, or a system prompt has no place.
@@ -48,18 +50,26 @@ def renderer(
     if kind == "plain":
         if system:
             raise ValueError("a system prompt needs prompt format 'chat' or 'template', it is 'plain'")
-        return lambda problem: _thinking(problem, thinking)
+        before = "".join(f"{problem}{answer}\n\n" for problem, answer in shots)
+        return lambda problem: _thinking(before + problem, thinking)
     if chat is None:
         if system and "{system}" not in template:
             raise ValueError("there is a system prompt, but the template has no place {system}")
         start = template.replace("{system}", f"{system}\n" if system else "")  # not str.format: problems hold braces
-        return lambda problem: _thinking(start.replace("{prompt}", problem.rstrip("\n")), thinking)
+        again = template.replace("{system}", "")
+        asked = lambda text, problem: text.replace("{prompt}", problem.rstrip("\n"))  # noqa: E731
+        solved = [f"{asked(again if turn else start, q)} {answer}\n\n" for turn, (q, answer) in enumerate(shots)]
+        before, last = "".join(solved), again if shots else start
+        return lambda problem: _thinking(before + asked(last, problem), thinking)
 
     switch = {} if thinking == "default" else {"enable_thinking": thinking == "on"}
     knows_switch = "enable_thinking" in (chat if isinstance(chat, str) else str(chat))
 
     def render(problem: str) -> str:
         messages = [{"role": "system", "content": system}] * bool(system)
+        for question, answer in shots:
+            messages.append({"role": "user", "content": question.rstrip("\n")})
+            messages.append({"role": "assistant", "content": answer})
         messages.append({"role": "user", "content": problem.rstrip("\n")})
         try:
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
@@ -76,6 +86,22 @@ def renderer(
 
 def _thinking(prompt: str, thinking: str) -> str:
     return f"{prompt}{THINK}\n" if thinking == "on" and not opens_thinking(prompt) else prompt
+
+
+def shots_of(task: Task, count: int) -> list[tuple[str, str]]:
+    """The first `count` training problems of a task, each with its demonstration.
+
+    Raises:
+      ValueError: the task has no demonstrations, or fewer problems.
+    """
+    length = task.num_examples("train")
+    if count and (task.demonstration is None or (length is not None and length < count)):
+        raise ValueError(
+            f"shots = {count}, but task {task.name!r} has "
+            + ("no demonstrations" if task.demonstration is None else f"{length} training problems")
+        )
+    examples = [task.example("train", index) for index in range(count)]
+    return [(example.prompt, task.demonstration(example, 0)) for example in examples]
 
 
 def rendered(task: Task, label: str, render: Callable[[str], str]) -> Task:

@@ -122,7 +122,8 @@ def _make_task(config: Config, label: str) -> Task:
 def _with_prompts(config: Config, label: str, task: Task, tokenizer: Any) -> Task:
     prompt, options = config.prompt, config.tasks[label]
     try:
-        render = tasks.renderer(tokenizer, prompt.format, prompt.template, options.system, options.thinking)
+        shots = tasks.shots_of(task, options.shots)
+        render = tasks.renderer(tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots)
     except ValueError as error:
         raise ConfigError(f"config.tasks.{label}: {error}") from error
     return tasks.rendered(task, label, render)

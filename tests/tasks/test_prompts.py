@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from rlvr_jax.tasks import byte_tokenizer, encode, modsum, rendered, renderer
+from rlvr_jax.tasks import byte_tokenizer, encode, make_task, modsum, rendered, renderer, shots_of
 from rlvr_jax.tasks.prompts import R1_ZERO
 from rlvr_jax.text.tags import opens_thinking
 
@@ -91,3 +91,29 @@ def test_a_rendered_task_has_its_label_and_prompts_and_the_same_demonstrations()
     assert example.reference == before.reference
     same = dataclasses.replace(example, id=before.id)
     assert task.demonstration(same, 0) == plain.demonstration(before, 0)
+
+
+SHOTS = [("2 + 2?\n", "#4"), ("3 {prompt}?", "#{system}")]
+
+
+def test_shots_are_earlier_turns_of_the_chat():
+    prompt = renderer(tokenizer(TEMPLATE), "chat", R1_ZERO, system="Be brief.", shots=SHOTS)("5?\n")
+    turns = "<|user|>2 + 2?\n<|assistant|>#4\n<|user|>3 {prompt}?\n<|assistant|>#{system}\n"
+    assert prompt == f"<|system|>Be brief.\n{turns}<|user|>5?\n<|assistant|>"
+
+
+def test_shots_of_a_model_without_a_chat_template_are_text_under_one_system_prompt():
+    prompt = renderer(tokenizer(None), "chat", "{system}Q: {prompt}\nA:", system="Be brief.", shots=SHOTS)("5?")
+    assert prompt == "Be brief.\nQ: 2 + 2?\nA: #4\n\nQ: 3 {prompt}?\nA: #{system}\n\nQ: 5?\nA:"
+    assert renderer(tokenizer(None), "plain", "", shots=[("2 + 2?\n", "#4")])("5?\n") == "2 + 2?\n#4\n\n5?\n"
+
+
+def test_shots_are_solved_training_problems_and_refused_where_there_are_none():
+    task = make_task("sums", {"digits": 2})
+    for index, (problem, answer) in enumerate(shots_of(task, 2)):
+        example = task.example("train", index)
+        assert problem == example.prompt
+        assert answer.endswith(f"#### {example.reference}")
+    assert shots_of(make_task("sentences"), 0) == []
+    with pytest.raises(ValueError, match=r"shots = 1, .*'sentences' has no demonstrations"):
+        shots_of(make_task("sentences"), 1)
