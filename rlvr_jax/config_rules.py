@@ -111,6 +111,7 @@ def _choices(c: Config) -> Rules:
             f"{where}: a task's key is made of letters, digits, _ . and -",
         )
         yield not 0 <= task.weight < math.inf, f"{where}.weight must be 0 or more and finite, not {task.weight}"
+        yield task.shots < 0, f"{where}.shots must be 0 or more, not {task.shots}"
     yield not any(task.weight > 0 for task in c.tasks.values()), "config.tasks: no task has a weight above 0"
     yield "{prompt}" not in c.prompt.template, "config.prompt.template lacks the place {prompt}"
     yield not c.reward, "config.reward has no terms; the plain one is (('score', 1.0),)"
