@@ -1,85 +1,83 @@
 """The `####` number of GSM8K: a worked solution ends with `#### 72`, and only that number is compared.
 
 The convention is that of the data set (https://github.com/openai/grade-school-math). Its own checker searches for the
-first `#### number` and ignores what else the line says; here the last `####` counts, since that is the answer which
-the writer settled on, and a line that hedges (`#### 3 or 4`) has no answer.
+first `#### number` and ignores what else the line says; here the last `####` line counts that is no heading, since that
+is the answer which the writer settled on, and a line that hedges (`#### 3 or 4`) has no answer.
 """
 
-import re
+from fractions import Fraction
 
+from rlvr_jax.verifiers import percent as percent_signs
+from rlvr_jax.verifiers.mathematics.extract import extract
+from rlvr_jax.verifiers.mathematics.quantity import MAX_QUANTITY, Quantity, quantity
 from rlvr_jax.verifiers.verdict import Verdict
 
-MAX_LINE = 200  # characters of an answer line
 MAX_DIGITS = 40  # of an answer
-
-_SIGN = r"[-+\u2212]"
-_WORD = r"[^\W\d_]+"
-_NUMBER = r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.(?P<decimals>[0-9]+))?"
-_REST_OF_LINE = re.compile(r"[^\r\n]*")
-# An optional sign and dollar, the number, then at most a percent sign or a unit of up to three words, and a full stop.
-_LINE = re.compile(
-    rf"(?P<sign>{_SIGN}?)\s?\$?\s?(?P<sign_after>{_SIGN}?){_NUMBER}\s?(?P<unit>%|{_WORD}(?:[ /]{_WORD}){{0,2}})?\.?"
-)
-# Words that do not name a unit but change the number before them, or offer another one.
-_NOT_A_UNIT = re.compile(
-    r"\b(or|and|to|not|nor|but|than|plus|minus|times|divided|over|by|point|squared|cubed|halve?s?|e|k|mil|mio|mn|bn|b"
-    r"|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozens?|score"
-    r"|(hundred|thousand|million|billion|trillion)(s|ths?)?|half|thirds?|quarters?|(four|fif|six|seven|eigh|nin|ten)ths?)\b",
-    re.IGNORECASE,
-)
 
 
 def canonical_number(text: str) -> str:
     """The one way to write the number in `text`: `$1,080.50` → `1080.5`, `-0` → `0`. Equal numbers, equal results.
 
-    Accepted are a sign, `$`, commas between groups of three digits, decimals, and after them `%` or a unit of up to
-    three words, which are ignored, and a full stop.
+    What is accepted besides digits (currency, groups of digits, words that name a unit): see `quantity`. A unit and a
+    percent sign are ignored.
 
     Raises:
       ValueError: `text` is anything else, or longer than the bounds of this module.
     """
+    return _canonical(_number(text))
+
+
+def _number(text: str) -> Quantity:
     text = text.strip()
-    if len(text) > MAX_LINE:
-        raise ValueError(f"the answer line is longer than {MAX_LINE} characters")
-    match = _LINE.fullmatch(text)
-    if match is None or not (match["whole"] or match["decimals"]) or (match["sign"] and match["sign_after"]):
+    if len(text) > MAX_QUANTITY:
+        raise ValueError(f"the answer line is longer than {MAX_QUANTITY} characters")
+    if text.startswith("(") and text.endswith(")"):
+        text = text[1:-1]
+    found = quantity(text)
+    if found is None:
         raise ValueError(f"{text!r} is not one number")
-    unit = match["unit"] or ""
-    if _NOT_A_UNIT.search(unit):
-        raise ValueError(f"{text!r} is not one number: {unit!r} is not a unit")
-    whole, decimals = (match["whole"] or "").replace(",", ""), match["decimals"] or ""
-    if len(whole) + len(decimals) > MAX_DIGITS:
-        raise ValueError(f"a number of {len(whole) + len(decimals)} digits, more than {MAX_DIGITS}")
-    whole, decimals = whole.lstrip("0") or "0", decimals.rstrip("0")
+    if (digits := len(found.whole) + len(found.decimals)) > MAX_DIGITS:
+        raise ValueError(f"a number of {digits} digits, more than {MAX_DIGITS}")
+    return found
+
+
+def _canonical(found: Quantity) -> str:
+    whole, decimals = found.whole.lstrip("0") or "0", found.decimals.rstrip("0")
     magnitude = f"{whole}.{decimals}" if decimals else whole
-    negative = (match["sign"] or match["sign_after"]) in ("-", "\u2212") and magnitude != "0"
-    return f"-{magnitude}" if negative else magnitude
+    return f"-{magnitude}" if found.negative and magnitude != "0" else magnitude
 
 
-def verify(completion: str, reference: str) -> Verdict:
-    """Scores 1 if the number after the last `####` of the completion, on the same line, equals `reference`.
+def verify(completion: str, reference: str, percent: str = percent_signs.DEFAULT) -> Verdict:
+    """Scores 1 if the number on the last `####` line of the completion that is no heading equals `reference`.
 
     The comparison is exact: `18.00` is `18`, `17.999` is not. `answer` is the canonical number.
+
+    Args:
+      completion: what the policy wrote.
+      reference: the gold answer, such as `1,080`.
+      percent: which convention holds for percent signs, see `rlvr_jax.verifiers.percent`.
 
     Parts: `format` (there is a `####` with one number after it).
 
     Raises:
-      ValueError: `reference` is not a number.
+      ValueError: `reference` is not a number; there is no such convention.
     """
+    percent_signs.check(percent)
     if not isinstance(reference, str):
         raise ValueError(f"the reference of a gsm8k example is a number as text, not {reference!r}")
     try:
-        right = canonical_number(reference)
+        right = _number(reference)
     except ValueError as error:
         raise ValueError(f"the reference of a gsm8k example is a number as text: {error}") from None
-    start = completion.rfind("####")
-    if start < 0:
-        return Verdict(0.0, {"format": 0.0}, reason="no #### in the completion")
-    line = _REST_OF_LINE.match(completion, start + len("####"))
+    found = extract(completion, ("hash",))
+    if found is None:
+        return Verdict(0.0, {"format": 0.0}, reason="no #### with an answer in the completion")
     try:
-        answer = canonical_number(line[0])
+        said = _number(found.answer)
     except ValueError as error:
         return Verdict(0.0, {"format": 0.0}, reason=str(error))
-    if answer == right:
-        return Verdict(1.0, {"format": 1.0}, answer, "right")
-    return Verdict(0.0, {"format": 1.0}, answer, f"{answer} is not {right}")
+    gold, answer = Fraction(_canonical(right)), Fraction(_canonical(said))
+    factors = percent_signs.factors(right.percent, said.percent, percent, abs(gold) <= 1)
+    equal = any(answer * factor == gold for factor in factors)
+    written, wanted = (_canonical(side) + "%" * side.percent for side in (said, right))
+    return Verdict(float(equal), {"format": 1.0}, _canonical(said), "right" if equal else f"{written} is not {wanted}")

@@ -29,6 +29,22 @@ from tests.data.read import rows
         ("18 dollars.", "18"),
         ("60 miles per hour", "60"),
         ("60 miles/hour", "60"),
+        ("2 407 sheets", "2407"),
+        ("$26$", "26"),
+        (r"\(26\)", "26"),
+        (r"\$1{,}026", "1026"),
+        (r"26\text{ cm}", "26"),
+        ("(26)", "26"),
+        ("(\u20ac26)", "26"),
+        ("-\u00a326.10", "-26.1"),
+        ("26\u20ac", "26"),
+        ("26 times", "26"),
+        ("5 weeks ago", "5"),
+        ("7 jars of fig jam.", "7"),
+        ("31 wet dogs", "31"),
+        ("4 pills a night", "4"),
+        ("$9.25 on paint for the shed.", "9.25"),
+        ("26 more stamps than Ann", "26"),
         ("9" * MAX_DIGITS, "9" * MAX_DIGITS),
     ],
 )
@@ -41,8 +57,60 @@ def test_the_ways_to_write_a_number_have_one_canonical_form(text, canonical):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "3 or 4", "3, 4", "3 and 4", "3 or four", "3 4", "3-4", "3/4", "3 = 3", "(3)", "x = 3", "three"),
-        *("3 million", "3k", "3 half", "3 tenths", "3 squared", "1e5", "3^2", "3 words too many here"),
+        *(
+            "**26**",
+            "**26 eggs**",
+            "*26*",
+            r"$\boxed{26}$",
+            r"\boxed{26} eggs",
+            "26;",
+            "26,",
+            "= 26",
+            ": 26",
+            "**$26**",
+        ),
+        *("26<|eot_id|> 7", "26</s>", "The answer is 26.", "Answer: 26 books", "**Answer:** 26"),
+    ],
+)
+def test_emphasis_and_end_marks_around_the_number_do_not_count(text):
+    assert verify(f"It is 3.\n#### {text}", "26").score == 1.0
+    assert verify(f"It is 3.\n#### {text}", "7").score == 0.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "3 or 4", "3, 4", "3 and 4", "3 or four", "3 4", "3-4", "3/4", "3 = 3", "(3, 4)", "x = 3", "three"),
+        *("3 million", "3k", "3 half", "3 tenths", "3 squared", "1e5", "3^2", "3!", "3 times x", "3 times four"),
+        *("3 pi", "3 xy", "3 sin t", "3 dozen eggs", "3 plus tax", "3 boxes or so", "3 at least", "3 is too few"),
+        *(
+            "3 eggs, 4 hens",
+            "3 eggs and a half",
+            "3 minus one",
+            "3 less than the total",
+            "3 isn't right",
+            "3 or**",
+            "3/x",
+        ),
+        *(
+            "not 3",
+            "maybe 3",
+            "Or 3",
+            "The answer is not 3.",
+            "The answer is 3 or 4.",
+            r"\boxed{3} or \boxed{4}",
+            "= 3 = 3",
+        ),
+        *(
+            "(3) or (4)",
+            "**3** or **4**",
+            "3 unless it rains",
+            "3 if so",
+            "3 perhaps",
+            "3 degrees below",
+            "3 3",
+            "3 \u6216",
+        ),
         *("1,23", "1234,567", ",123", "--3", "-$-3", "3.0.0", "3..", ".", "-", "$", "nan", "inf"),
         *("3 \uff14", "\uff13", "\u0663", "3\u202e4"),
     ],
@@ -56,16 +124,39 @@ def test_a_line_that_is_not_one_number_scores_zero(text):
 def test_only_the_line_of_the_last_mark_counts():
     assert verify("#### 3\n#### 4", "4").score == 1.0
     assert verify("#### 3\n#### 4", "3").score == 0.0
+    assert verify("#### 3 #### 4", "4").score == 1.0
+    assert verify("#### 3 #### 4", "3").score == 0.0
     assert verify("#### 3\nThe end, 5.", "3").score == 1.0
     assert verify("#### 3\r\n5", "3").score == 1.0
     assert verify("####\n3", "3").score == 0.0
     assert verify("####3", "3").score == 1.0
-    assert verify("#### 3\n####", "3").score == 0.0
+    assert verify("**#### 3**", "3").score == 1.0
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("Check", "Verification", "", "###", "Why it is so:", "Step 4: add 5", "2. Add them up", "(b) The other way"),
+        *("**Conclusion**", "Using 9 instead", "1) Start", "2 Checking the sum", "A second look"),
+    ],
+)
+def test_a_heading_is_no_answer(heading):
+    assert verify(f"So it is 3.\n#### 3\n#### {heading}\nAnd 1 + 2 = 3.", "3").score == 1.0
+    for other in ("4", "2", "5", "9", "1"):
+        verdict = verify(f"#### {heading}\nThis gives {other}, and it is right.", other)
+        assert (verdict.score, verdict.parts) == (0.0, {"format": 0.0})
+
+
+@pytest.mark.parametrize("last", ["4", "3 or 4", "four", "maybe 3", "Or rather 3?", "not 3", "4, I think", "3, 4 or 5"])
+def test_a_later_line_with_a_number_replaces_an_earlier_one_even_if_it_hedges(last):
+    assert verify(f"#### 3\n#### {last}", "3").score == 0.0
 
 
 def test_without_the_mark_there_is_no_answer():
-    verdict = verify("The answer is 3, ### 3", "3")
-    assert (verdict.score, verdict.reason) == (0.0, "no #### in the completion")
+    for completion in ("The answer is 3, ### 3", "3", r"\boxed{3}", "<think>#### 3</think> Done.", "<think>#### 3"):
+        verdict = verify(completion, "3")
+        assert (verdict.score, verdict.parts) == (0.0, {"format": 0.0})
+        assert "no ####" in verdict.reason
 
 
 def test_a_number_near_by_is_wrong():

@@ -15,8 +15,11 @@ from rlvr_jax.verifiers import percent as percent_signs
 from rlvr_jax.verifiers.mathematics.compare import same_text
 from rlvr_jax.verifiers.mathematics.expression import TooLargeError
 from rlvr_jax.verifiers.mathematics.extract import FORMATS, extract
+from rlvr_jax.verifiers.mathematics.forms import Answer, Group, Named
 from rlvr_jax.verifiers.mathematics.latex import MAX_LENGTH, clean, compact, refusal
 from rlvr_jax.verifiers.mathematics.leaf import Rules
+from rlvr_jax.verifiers.mathematics.quantity import quantity
+from rlvr_jax.verifiers.mathematics.structure import read
 from rlvr_jax.verifiers.mathematics.symbolic import SymbolicLimitError, prepare, symbolically_equal
 from rlvr_jax.verifiers.verdict import Verdict
 
@@ -39,6 +42,19 @@ def _gold(reference: str) -> str:
     if why := refusal(reference):
         raise ValueError(f"the reference of a math example cannot be used: {why}")
     return reference
+
+
+def _values(answer: Answer) -> int:
+    """How many values an answer has."""
+    if isinstance(answer, Named):
+        return _values(answer.value)
+    return len(answer.items) if isinstance(answer, Group) and answer.kind in ("list", "set", "tuple") else 1
+
+
+def _readings(answer: str) -> list[str]:
+    """Cleaned texts of what an answer says: the whole, and the number with its unit where words follow it."""
+    found = quantity(answer)
+    return [clean(answer), *([clean(found.latex())] if found else [])]
 
 
 def verify(
@@ -67,7 +83,8 @@ def verify(
     """
     percent_signs.check(percent)
     gold = _gold(reference)
-    found = extract(completion.replace("\\\\boxed", "\\boxed"), formats, last_number)
+    right = clean(gold)
+    found = extract(completion.replace("\\\\boxed", "\\boxed"), formats, last_number, _values(read(right)))
     if found is None:
         return Verdict(0.0, {"format": 0.0}, reason="no final answer in the completion")
     parts = {"format": float(found.format in FORMATS)}
@@ -76,11 +93,11 @@ def verify(
     shown = found.answer.strip()[:_MAX_SHOWN]
     if why := refusal(found.answer):
         return Verdict(0.0, parts, shown, f"refused: {why}")
-    right, said = clean(gold), clean(found.answer)
-    if not compact(said):
+    if not compact(clean(found.answer)):
         return Verdict(0.0, parts, shown, "the answer is empty")
     try:
-        equal = same_text(right, said, Rules(symbolically_equal, percent))
+        rules = Rules(symbolically_equal, percent)
+        equal = any(same_text(right, said, rules) for said in _readings(found.answer))
     except (TooLargeError, SymbolicLimitError) as error:
         return Verdict(0.0, parts, shown, f"refused: {error}")
     return Verdict(float(equal), parts, shown, "right" if equal else f"{shown} is not {gold[:_MAX_SHOWN]}")

@@ -3,6 +3,9 @@
 import re
 from dataclasses import dataclass
 
+from rlvr_jax.verifiers.mathematics.expression import FUNCTIONS
+from rlvr_jax.verifiers.mathematics.quantity import NUMBER_WORD
+
 MAX_STATEMENT = 1_000  # characters of a phrase's statement, and of a bare answer
 MAX_CANDIDATES = 40  # from the end that are looked at
 _TAIL = 4_000  # characters at the end in which phrases without a mark are searched
@@ -10,7 +13,9 @@ _TAIL = 4_000  # characters at the end in which phrases without a mark are searc
 _GAP_NOISE = re.compile(r"\\text\s*\{|\\q?quad|\\[,;:! ]|\\[()\[\]]|[{}$*\s]|\\\\")
 _JOINED = re.compile(r"(?:.{0,30}?)(?:[,;&]|\b(?:and|or|und|oder|et|ou|y|o)|[,;]?(?:and|or))[,:]?", re.IGNORECASE)
 _HEDGE = re.compile(
-    r"\b(?:or|either|alternatively|maybe|perhaps|possibly|could be|might be|may be|not sure|otherwise)\b", re.IGNORECASE
+    r"\b(?:or|either|alternatively|maybe|perhaps|possibly|(?:could|might|may)(?: also| well| even)? be|not sure"
+    r"|otherwise)\b",
+    re.IGNORECASE,
 )
 _CORRECTION = re.compile(
     r"\b(?:wait|actually|correct(?:ion|ed)?|instead|mistake|no,|sorry|therefore|thus|so|hence)\b", re.IGNORECASE
@@ -18,7 +23,49 @@ _CORRECTION = re.compile(
 _NEGATION = re.compile(
     r"\b(?:not|isn't|wasn't|cannot|can't|never|wrong|incorrect|neither|nor|rather than|no)\b|n't\b|不是", re.IGNORECASE
 )
-_NOT_THE_NEXT = re.compile(r"\b(?:not|rather than|instead of)\s*$", re.IGNORECASE)
+NOT_THE_NEXT = re.compile(r"(?:\b(?:not|never|rather than|instead of|isn't|wasn't)|不是)[\s$({*]*$", re.IGNORECASE)
+# What denies the value that it follows: `is not the answer`, but not `is not 5`.
+_DENIED = re.compile(
+    r"[\s$)\]}*.,;:\"'\\]*(?:(?:but )?(?:which|that|this|it)\s+)?(?:"
+    r"(?:is|was|are|were|would be|seems?|looks)(?:\s+(?:clearly|obviously|also|certainly))*\s+"
+    r"(?:wrong|incorrect|false|impossible|invalid|too (?:big|small|large|low|high|much|many|few)|a mistake|an error)"
+    r"|(?:(?:is|was|are|were|would be)(?:\s+(?:clearly|obviously|certainly))*(?:\s+not|n['\u2019]t)"
+    r"|can(?:not|['\u2019]t| not)\s+be)"
+    r"\s+(?:(?:the|an?|our|my)\s+(?:\w+\s+)?(?:answer|solution|result|option|choice)|right|correct|it|what|true"
+    r"|valid|possible(?! to))"
+    r"|\?\s+no)\b",
+    re.IGNORECASE,
+)
+# What limits a number instead of giving it.
+_BOUND = re.compile(
+    r"\b(?:at (?:most|least)|(?:more|less|fewer|greater|bigger|smaller|larger|higher|lower|other) than|up to"
+    r"|no more|between|multiple of|divisor of|factor of|power of)\b",
+    re.IGNORECASE,
+)
+# A reason or an explanation after an answer: `12, as 5 + 7 = 12`.
+_REASON = re.compile(
+    r"(?:\s*[,;(\u2014\u2013]\s*(?:as(?! well| are| do| is)|by|which|given|so that)"
+    r"|\s*[,;(\u2014\u2013]?\s*(?:because|since|where))\b(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_REASON_DENIES = re.compile(r"\b(?:wrong|incorrect|mistake|false|not (?:the|my|right|correct))\b", re.IGNORECASE)
+# A value at the start of a text: a number, a formula, an option in brackets, or a symbol that is no word.
+STARTS_WITH_VALUE = re.compile(
+    rf"[\s*(\[{{|]*(?:[-+\u2212±]?\s?[€£¥₹]?\s?(?:[.]?\d|[$\\√∞∅ℝπ½¼¾]|[a-zA-Z]\s*[=^_(<>]|[a-zA-Z]\s*$)|\(?[A-J][).:]"
+    rf"|(?:{'|'.join(sorted(FUNCTIONS))}|sqrt|pi)\b|{NUMBER_WORD.pattern})",
+    re.IGNORECASE,
+)
+_IS = re.compile(
+    r"\b(?:is|are|was|equals?|est|sont|ist|es|son)(?:\s+(?:equal to|exactly|about|approximately|therefore|thus|then"
+    r"|also|just|simply|only))*[\s:*]+|(?:[=:\uff1a为是有])[\s*]*",
+    re.IGNORECASE,
+)
+_OPTION_IS_RIGHT = re.compile(
+    r"\b(?:option|choice|answer)\s+\(?(?P<a>[A-J])\)?\s+(?:is|must be|would be)\s+"
+    r"(?:indeed |therefore |thus |clearly )?"
+    r"(?:the\s+)?(?:correct|right|best|answer)\b(?!\s+(?:only|if|unless|or|when|for))"
+    r"|\b(?:choose|select|pick|go with)\s+(?:option |choice |answer )?\(?(?P<b>[A-J])\)?(?=[.!]?\s*$|[.!]\s)"
+)
 _NOT_ANOTHER = re.compile(r"^\W*(?:and )?(?:not|rather than|instead of)\s*\$.*", re.IGNORECASE | re.DOTALL)
 FINAL = re.compile(r"final\s+answer\b(?:\s+is\b|\s*[:=])?\**\s*:?", re.IGNORECASE)
 _PHRASE = re.compile(
@@ -29,23 +76,32 @@ _PHRASE = re.compile(
     r"|答案(?:是|为|為|\uff1a|:)|答えは|답은|ответ\s*(?:[:—-]|равен)|الجواب(?:\s*هو|:)|उत्तर(?:\s*है|:))\**\s*:?",
     re.IGNORECASE,
 )
+_TAGS = re.compile(r"</?answer>")
 _MATH = re.compile(
     r"\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:[^$\\]|\\.)+)\$|\\\((?P<c>.+?)\\\)|\\\[(?P<d>.+?)\\\]", re.DOTALL
 )
 _BOLD = re.compile(r"\*\*(?P<a>[^*\n]{1,200})\*\*")
-_SENTENCE_END = re.compile(r"(?<![A-Z]\.[A-Z])(?<!\b[A-Za-z])[.!?](?=\s|$|\")|[。\uff01\uff1f।]|\n\s*\n")
+_SENTENCE_END = re.compile(
+    r"(?<![A-Z]\.[A-Z])(?<!\b[A-Za-z])[.!?](?=\s|$|\")|[。\uff01\uff1f।]|\n\s*\n|</answer>|<\|[a-z_]+\|>"
+)
 _LEAD = re.compile(
     r"^(?:\s|:|\*|>|therefore|thus|hence|so|then|clearly|simply|just|that|is|be|the|for sure|definitely|approximately"
     r"|about|exactly|equal to|equals|indeed|now|option|choice|letter)+(?=[\s:*\"“(\\$\d.-]|$)\s*",
     re.IGNORECASE,
 )
 _TEXT = re.compile(r"\\(?:text\w*|mathrm|mbox|operatorname|begin|end)\s*\{[^{}]*\}")
-_LATIN_WORD = re.compile(r"(?<!\\)[^\W\d_]{2,}")
-_OPTION = re.compile(r"^\(?([A-J])\)?(?=[.,:;)]|\s*$|\s*[。\uff0c])(?!\s*[,;]?\s*\(?[A-J]\b)")
+_WORD = re.compile(r"(?<!\\)(?<![^\W\d_])[^\W\d_]{2,}")
+_OPTION = re.compile(r"^(?:\(([A-J])\)|([A-J])(?![\w)]))(?=[.,:;*]|\s*$|\s*[。\uff0c])")
+_OTHER_OPTION = re.compile(r"(?<![\w\\])[B-J](?!\w)|\bA\b(?!\s+[a-z])|\bor\b")
+_OTHER_NEGATION = re.compile(r"\W*(?:non|pas|nicht)\b")
 _OPTION_NOT = re.compile(r"^\(?([A-J])\)?[\s,.;:。\uff0c]*(?=(?:not|non|pas|nicht|no)\s|不是)")
 _VALUE = re.compile(
     r"(?<![A-Za-z0-9_.,/^\\])(?:[-\u2212+]\s?)?[$€£¥]?\s?\\?(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+(?: \d{3})*(?! ?\d))?"
     r"(?:\.\d+)?(?<=\d)(?:/\d+(?:\.\d+)?)?(?:[eE][-+]?\d+)?(?:\s?\\?%|\s?percent\b|[€£])?|\[[^\[\]\n]{1,40}\]"
+)
+_CHANGES = re.compile(
+    r"(?:\b(?:times|plus|minus|by|of|than|root|over|step|case|number|part|line)|[-+*/^\u00d7\u00f7])\s*\(?$",
+    re.IGNORECASE,
 )
 _ASIDE = re.compile(r"([^,\s]*\d[^,\s]*)\s*,\s*(?!.*\b(?:or|and|not|maybe)\b)[A-Za-z][A-Za-z' ]{4,80}", re.IGNORECASE)
 _PREDICATE = re.compile(
@@ -86,6 +142,17 @@ def side_by_side(gap: str) -> bool:
     return bool(_HEDGE.search(words)) and not _CORRECTION.search(words)
 
 
+def labels(gap: str) -> bool:
+    """Whether the text between two boxes does no more than say what the second is: `; the other root is`."""
+    return len(gap) <= 100 and not _CORRECTION.search(gap) and not _NEGATION.search(gap)
+
+
+def hedges(line: str) -> bool:
+    """Whether a line offers or denies a value: `Or maybe 18`, `not 17`."""
+    start = line.strip(" *:")
+    return bool(re.search(r"[\d$]", line)) and bool(_HEDGE.match(start) or _NEGATION.match(start))
+
+
 def unwrapped(text: str) -> str:
     """Without emphasis, quotes, and the delimiters of formulas, where they enclose everything."""
     text = text.strip()
@@ -118,19 +185,25 @@ def _sentence(text: str, start: int) -> str:
 
 def _maths(text: str) -> list[re.Match[str]]:
     """The formulas in a text; what stands between the `$` of two prices is none."""
-    return [
-        match
-        for match in _MATH.finditer(text)
-        if not match["b"] or len(_LATIN_WORD.findall(_TEXT.sub("", match["b"]))) < 3
-    ]
+    return [match for match in _MATH.finditer(text) if not match["b"] or not _between_prices(match)]
 
 
-def _formulas(sentence: str) -> str | None:
-    """The last formulas that stand side by side in a sentence, with a percent sign or `or` that follows, or None."""
+def _between_prices(match: re.Match[str]) -> bool:
+    """Whether a `$…$` is prose from the sign of one price to that of the next: `$5 for each and $`."""
+    words = len(_WORD.findall(_TEXT.sub("", match["b"])))
+    next_price = match["b"].endswith(" ") and match.string[match.end() : match.end() + 1].isdigit()
+    return words >= 3 or (words >= 1 and next_price)
+
+
+def _formulas(sentence: str) -> tuple[str, str] | None:
+    """The last formulas that stand side by side in a sentence, with a percent sign or `or` that follows, or None.
+
+    First comes what stands before them.
+    """
     matches = _maths(sentence)[-MAX_CANDIDATES:]
     if not matches:
         return None
-    while len(matches) > 1 and _NOT_THE_NEXT.search(sentence[: matches[-1].start()]):
+    while len(matches) > 1 and NOT_THE_NEXT.search(sentence[: matches[-1].start()]):
         matches.pop()  # $3$, not $4$
     group = [matches[-1]]
     for match in reversed(matches[:-1]):
@@ -143,25 +216,68 @@ def _formulas(sentence: str) -> str | None:
         parts[-1] += "%"
     if (rest := re.search(r"\bor\b\s+(.*)", after)) or _NEGATION.search(after):
         parts.append(rest[1] if rest else r"\text{not}")
-    return " ; ".join(parts)
+    return sentence[: group[-1].start()], " ; ".join(parts)
 
 
 def _said(sentence: str) -> str | None:
     """The answer in the sentence that follows a phrase, or None if it says nothing or denies it."""
-    sentence = _LEAD.sub("", sentence, count=1)
+    sentence = _LEAD.sub("", _TAGS.sub(" ", sentence), count=1)
     if not sentence.strip(' .*$"') or re.match(r"(?:not|n't)\b", sentence.strip(), re.IGNORECASE):
         return None
-    if option := _OPTION.match(sentence) or _OPTION_NOT.match(sentence):
-        return option[1]
-    formulas = _formulas(sentence)
-    if formulas is None and len(_LATIN_WORD.findall(sentence)) > 3 and (only := _only_number(sentence)) is not None:
+    if (option := _option(sentence)) is not None:
+        return option
+    sentence = _without_reason(_predicate(sentence))
+    if (found := _formulas(sentence)) is not None:
+        before, formulas = found
+        return unwrapped(sentence) if _HEDGE.search(before) or _BOUND.search(before) else formulas
+    if _is_prose(sentence) and (only := _only_number(sentence)) is not None:
         return only
-    if formulas is not None:
-        before = sentence[: _maths(sentence)[0].start()]
-        return None if _HEDGE.search(before) else formulas
-    if aside := _ASIDE.fullmatch(sentence):
+    if (aside := _ASIDE.fullmatch(sentence)) and not _REASON_DENIES.search(sentence):
         return aside[1]
     return unwrapped(sentence)
+
+
+def _option(sentence: str) -> str | None:
+    """The letter of an option at the start of a sentence that names no other."""
+    found = _OPTION_NOT.match(sentence) or _OPTION.match(sentence)
+    if found is None:
+        return None
+    rest = sentence[found.end() :]
+    denial = _NEGATION.search(rest) or _OTHER_NEGATION.match(rest)  # of the other options: B, not C
+    if re.search(r"\bsure\b", rest) or _OTHER_OPTION.search(rest, 0, denial.start() if denial else len(rest)):
+        return None
+    return found[1] or found[found.lastindex]
+
+
+def _is_prose(sentence: str) -> bool:
+    """Whether a sentence starts with words that say of what it gives the number."""
+    return not STARTS_WITH_VALUE.match(sentence) and bool(_WORD.match(sentence))
+
+
+def _predicate(sentence: str) -> str:
+    """What the subject of a sentence is said to be: `20 cm` of `The area of $ABCD$ is 20 cm`; or all of it."""
+    if not _is_prose(sentence):
+        return sentence
+    inside = [match.span() for match in _maths(sentence)]
+    for match in _IS.finditer(sentence):
+        if not any(start < match.start() < end for start, end in inside):
+            rest, before = sentence[match.end() :], sentence[: match.start()]
+            if STARTS_WITH_VALUE.match(rest) and not (_HEDGE.search(before) or _NEGATION.search(before)):
+                return rest
+    return sentence
+
+
+def _without_reason(sentence: str) -> str:
+    """A sentence that starts with its answer, without the clause that says why."""
+    found = _REASON.search(sentence) if STARTS_WITH_VALUE.match(sentence) else None
+    if found is None or found.start() == 0 or _HEDGE.search(found["rest"]) or _REASON_DENIES.search(found["rest"]):
+        return sentence
+    return sentence[: found.start()]
+
+
+def denied(text: str, start: int, end: int) -> bool:
+    """Whether a text says of what stands at [start, end) that it is not the answer."""
+    return bool(NOT_THE_NEXT.search(text[max(0, start - 40) : start]) or _DENIED.match(text, end, end + 200))
 
 
 def phrase_statement(text: str) -> Statement | None:
@@ -171,7 +287,19 @@ def phrase_statement(text: str) -> Statement | None:
             said = _said(_sentence(text, match.end()))
             if said is not None:
                 return Statement(match.end(), "phrase", said)
-    return None
+    return _option_statement(text)
+
+
+def _option_statement(text: str) -> Statement | None:
+    """The option that the text says to be right (`option (C) is correct`), unless it hedges or denies around that."""
+    start = max(0, len(text) - _TAIL)
+    found = next(reversed(list(_OPTION_IS_RIGHT.finditer(text, start))), None)
+    if found is None:
+        return None
+    around = text[max(start, found.start() - 60) :]
+    if _HEDGE.search(around) or _NEGATION.search(around):
+        return None
+    return Statement(found.start(), "phrase", found["a"] or found["b"])
 
 
 def _last_sentence(text: str) -> str:
@@ -192,9 +320,12 @@ def _numbers(text: str) -> list[re.Match[str]]:
 
 
 def _only_number(sentence: str) -> str | None:
-    """The number of a sentence that has one number, and neither hedges nor denies it; else None."""
+    """The number of a sentence that has one number, and neither hedges, denies, limits nor changes it; else None."""
     values = _numbers(sentence)
-    if len(values) != 1 or _HEDGE.search(sentence) or _NEGATION.search(sentence):
+    if len(values) != 1 or any(pattern.search(sentence) for pattern in (_HEDGE, _NEGATION, _BOUND)):
+        return None
+    before = sentence[: values[0].start()]
+    if any(NUMBER_WORD.fullmatch(word) for word in _WORD.findall(sentence)) or _CHANGES.search(before):
         return None
     return _unbracketed(values[0][0])
 
@@ -208,9 +339,11 @@ def conclusion(text: str, last_resort: bool) -> str | None:
     sentence = _last_sentence(text)
     if _HEDGE.search(sentence):
         return None
-    formulas = _formulas(sentence)
-    if formulas is not None:
+    if (found := _formulas(sentence)) is not None:
         last = _maths(sentence)[-1]
+        before, formulas = found
+        if _BOUND.search(before) or NOT_THE_NEXT.search(before):
+            return None
         if last_resort or len(sentence[last.end() :].split()) <= 8:
             return formulas
     if bold := list(_BOLD.finditer(sentence)):
@@ -223,13 +356,13 @@ def conclusion(text: str, last_resort: bool) -> str | None:
     values = _numbers(sentence)
     if not values and last_resort:
         sentence = text[-_TAIL:]
-        if (formulas := _formulas(sentence)) is not None:
-            return formulas
+        if (found := _formulas(sentence)) is not None:
+            return found[1]
         values = _numbers(sentence)
     if not values:
         return None
     before, after = sentence[: values[-1].start()], sentence[values[-1].end() :]
-    if _NEGATION.search(after) or _NEGATION.search(before[-6:]):
+    if _NEGATION.search(after) or _NEGATION.search(re.split(r"[,;\d]", before)[-1]):
         return None
     if last_resort or (_PREDICATE.search(before) and _AFTER.fullmatch(after)):
         return _unbracketed(values[-1][0])
@@ -241,15 +374,15 @@ def bare_statement(text: str) -> Statement | None:
     stripped = text.strip()
     if not stripped:
         return None
-    if option := _OPTION_NOT.match(stripped):
-        return Statement(0, "bare", option[1])
+    if _OPTION_NOT.match(stripped) and (option := _option(stripped)) is not None:
+        return Statement(0, "bare", option)
     if len(stripped) <= MAX_STATEMENT and "\n\n" not in stripped:
         match = _MATH.fullmatch(stripped.removesuffix("."))
         if match is not None or not _maths(stripped):
             plain = re.sub(r"\\[a-zA-Z]+|[\\{}]", " ", stripped)
             words = re.findall(r"[^\W\d_]{2,}", re.sub(r"\\(?:text|mathrm|operatorname)\s*\{[^{}]*\}", " ", plain))
             numeral = re.search(r"\d", plain)
-            sentence = numeral and len(words) > 1 and _LATIN_WORD.match(stripped)
+            sentence = numeral and len(words) > 1 and _WORD.match(stripped)
             if match is not None or (len(words) <= (2 if numeral else 8) and not sentence):
                 return Statement(0, "bare", unwrapped(stripped))
     answer = conclusion(text, last_resort=False)

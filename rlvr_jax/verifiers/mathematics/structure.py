@@ -21,6 +21,7 @@ from rlvr_jax.verifiers.mathematics.forms import (
     Words,
 )
 from rlvr_jax.verifiers.mathematics.latex import compact, enclosed, inside, split
+from rlvr_jax.verifiers.mathematics.quantity import NOT_A_NAME
 
 _CONNECTIVE = re.compile(
     r"\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\\(?:text|quad)\s*\{\s*;\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])",
@@ -58,11 +59,7 @@ _CURRENCY = re.compile(
 _SCALE = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 # Words after a number that are no unit but change it, or offer another.
 _NOT_A_UNIT = re.compile(
-    r"\b(or|and|to|not|nor|but|than|plus|minus|times|divided|over|by|point|squared|cubed|half|halves|mod|modulo|dozens?"
-    r"|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirds?|quarters?|score|choose|either|maybe"
-    r"|(hundred|thousand|million|billion|trillion)(s|ths?)?|(four|fif|six|seven|eigh|nin|ten)ths?|is|are|if|when|where)\b"
-    r"|^[百万萬亿億]|^千(?![克米瓦卡])",
-    re.IGNORECASE,
+    rf"{NOT_A_NAME.pattern}|\b(?:to|than|times|over|by|halves|mod|modulo|are|if|when|where)\b", re.IGNORECASE
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: \d{3})+(?![\d,])")
