@@ -1,7 +1,7 @@
 r"""Mathematical answers: the final answer of a completion against a gold answer, by value and form.
 
     completion -- extract, sentences --> final statement -- latex, structure --> its form (forms)
-        -- compare, leaf, numeric --> equal or not; the rare rest -- symbolic --> `math-verify`
+        -- compare, regions, leaf, numeric --> equal or not; the rare rest -- symbolic --> `math-verify`
 
 Nearly every answer is decided by exact arithmetic or by values at a few points (`numeric`), in well under a
 millisecond and with bounded numbers. What those cannot express (sums, integrals, products of matrices) is for

@@ -7,15 +7,19 @@ import re
 from collections.abc import Sequence
 
 from rlvr_jax.verifiers.mathematics import expression, numeric
+from rlvr_jax.verifiers.mathematics.clock import dial, same_time
 from rlvr_jax.verifiers.mathematics.forms import (
     Answer,
     Formula,
     Group,
+    Intersection,
     Interval,
     Matrix,
     Named,
     Relation,
+    Time,
     Union,
+    Without,
     Words,
 )
 from rlvr_jax.verifiers.mathematics.latex import compact
@@ -28,9 +32,11 @@ from rlvr_jax.verifiers.mathematics.leaf import (
     same_words,
     written,
 )
+from rlvr_jax.verifiers.mathematics.regions import FLIPPED, as_interval, as_region, same_region
 from rlvr_jax.verifiers.mathematics.structure import read
 
-_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
+_COMBINED = (Union, Intersection, Without)
+_MAX_PAIRS = 1600  # of items of two collections that are compared
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _OPTION = re.compile(r"\(?([A-J])\)?[.)]?")
 _OPTION_AND_VALUE = re.compile(  # (C) 12, \text{(C)} 12, C. 12; not if another option is named
@@ -46,6 +52,8 @@ def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
         return True
     if isinstance(reference, Words) or isinstance(answer, Words):
         return _same_words(reference, answer, rules)
+    if isinstance(reference, Time) and isinstance(answer, Time):
+        return same_time(reference, answer)
     if isinstance(reference, Named) or isinstance(answer, Named):
         return _same_named(reference, answer, rules)
     if isinstance(reference, Relation) or isinstance(answer, Relation):
@@ -113,7 +121,7 @@ def _same_named(reference: Answer, answer: Answer, rules: Rules) -> bool:
             sides = (reference, named.relation) if named is answer else (named.relation, answer)
             if _same_relation(*sides, rules):
                 return True
-        solution = _as_set(other)
+        solution = as_region(other)
         if named.relation is None and solution is not None:
             return same(*((solution, named.value) if named is answer else (named.value, solution)), rules)
         if isinstance(other, Relation):  # x = 1/2 + 1/6 = 2/3
@@ -174,13 +182,13 @@ def _same_relation(reference: Answer, answer: Answer, rules: Rules) -> bool:
     if not (isinstance(reference, Relation) and isinstance(answer, Relation)):
         relation, other = (reference, answer) if isinstance(reference, Relation) else (answer, reference)
         assert isinstance(relation, Relation)
-        found = _as_set(relation) or _result(relation)
+        found = as_region(relation) or _result(relation)
         if found is None:
             return False
         return same(*((found, other) if relation is reference else (other, found)), rules)
     if len(reference.operators) != len(answer.operators):
         return False
-    flipped = Relation(tuple(_FLIPPED[o] for o in reversed(answer.operators)), tuple(reversed(answer.sides)))
+    flipped = Relation(tuple(FLIPPED[o] for o in reversed(answer.operators)), tuple(reversed(answer.sides)))
     for other in (answer, flipped):
         if reference.operators == other.operators and all(
             same_text(a, b, rules) for a, b in zip(reference.sides, other.sides, strict=True)
@@ -193,50 +201,7 @@ def _same_relation(reference: Answer, answer: Answer, rules: Rules) -> bool:
         sign = numeric.proportional(_difference(*reference.sides), _difference(*answer.sides))
     except ValueError:
         return False
-    return sign != 0 and operator == (other_operator if sign > 0 else _FLIPPED[other_operator])
-
-
-def _between(left: Answer | None, right: Answer | None) -> Interval | None:
-    """The interval from `x > 1` and `x < 3`, or None if the two do not overlap: then they are alternatives."""
-    if not (isinstance(left, Interval) and isinstance(right, Interval)):
-        return None
-    low, high = left.lower, right.upper
-    if (left.upper, right.lower) != (Formula(r"\infty"), Formula(r"-\infty")) or Formula(r"\infty") == high:
-        return None
-    try:
-        ends = [numeric.value(expression.parse(end.text)) for end in (low, high) if isinstance(end, Formula)]
-    except ValueError:
-        return None
-    return Interval(left.brackets[0] + right.brackets[1], low, high) if len(ends) == 2 and ends[0] < ends[1] else None
-
-
-def _as_set(answer: Answer) -> Answer | None:
-    r"""The interval or union that an inequality for one variable stands for, or None: `1 < x \le 2` is `(1, 2]`."""
-    if isinstance(answer, Group) and answer.kind == "list":
-        parts = [_as_set(item) for item in answer.items]
-        if len(parts) == 2 and (between := _between(parts[0], parts[1]) or _between(parts[1], parts[0])):
-            return between
-        return None if None in parts else Union(tuple(part for part in parts if part is not None))
-    if not isinstance(answer, Relation) or "=" in answer.operators:
-        return None
-    operators, sides = list(answer.operators), list(answer.sides)
-    if all(operator in (">", r"\ge") for operator in operators):
-        operators, sides = [_FLIPPED[operator] for operator in reversed(operators)], sides[::-1]
-    variable = re.compile(r"[a-zA-Z]|\\[a-z]+")
-    places = [index for index, side in enumerate(sides) if variable.fullmatch(side) and side != r"\infty"]
-    if len(places) != 1 or len(sides) > 3:
-        return None
-    (place,), low, high = places, Formula(r"-\infty"), Formula(r"\infty")
-    if operators == [r"\ne"]:
-        point = read(sides[1 - place])
-        return Union((Interval("()", low, point), Interval("()", point, high)))
-    if not all(operator in ("<", r"\le") for operator in operators) or (len(sides) == 3 and place != 1):
-        return None
-    left = "[" if place > 0 and operators[place - 1] == r"\le" else "("
-    right = "]" if place < len(operators) and operators[place] == r"\le" else ")"
-    return Interval(
-        left + right, read(sides[0]) if place > 0 else low, read(sides[-1]) if place == 0 or len(sides) == 3 else high
-    )
+    return sign != 0 and operator == (other_operator if sign > 0 else FLIPPED[other_operator])
 
 
 # --- collections
@@ -250,23 +215,42 @@ def _items(answer: Answer) -> tuple[Answer, ...]:
     return answer.items if isinstance(answer, Group) else (answer,)
 
 
-def _interval(answer: Answer) -> Answer:
-    """A pair in round brackets as the open interval that it also is; an inequality as its interval."""
-    if isinstance(answer, Group) and answer.kind == "tuple" and len(answer.items) == 2:
-        return Interval("()", *answer.items)
-    return _as_set(answer) or answer
+def _operands(answer: Answer) -> tuple[Answer, ...]:
+    return (answer.whole, answer.removed) if isinstance(answer, Without) else answer.parts
 
 
 def _in_order(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules) -> bool:
     return len(reference) == len(answer) and all(same(a, b, rules) for a, b in zip(reference, answer, strict=True))
 
 
+def _partners(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules) -> list[list[bool]]:
+    return [[same(a, b, rules) for b in answer] for a in reference]
+
+
 def _as_sets(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules) -> bool:
     """Whether each has a partner on the other side. Bounded: sets with more than 40 items are compared in order."""
-    if len(reference) * len(answer) > 1600:
+    if len(reference) * len(answer) > _MAX_PAIRS:
         return _in_order(reference, answer, rules)
-    table = [[same(a, b, rules) for b in answer] for a in reference]
-    return all(any(row) for row in table) and all(any(row[column] for row in table) for column in range(len(answer)))
+    table = _partners(reference, answer, rules)
+    return all(map(any, table)) and all(any(row[column] for row in table) for column in range(len(answer)))
+
+
+def _one_to_one(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules) -> bool:
+    """Whether each has a partner of its own on the other side, in any order. Bounded like `_as_sets`."""
+    if len(reference) != len(answer) or len(reference) * len(answer) > _MAX_PAIRS:
+        return _in_order(reference, answer, rules)
+    table, taken = _partners(reference, answer, rules), dict[int, int]()
+
+    def place(row: int, tried: set[int]) -> bool:
+        for column, fits in enumerate(table[row]):
+            if fits and column not in tried:
+                tried.add(column)
+                if column not in taken or place(taken[column], tried):
+                    taken[column] = row
+                    return True
+        return False
+
+    return all(place(row, set()) for row in range(len(table)))
 
 
 def _vector(answer: Answer) -> Answer:
@@ -282,45 +266,55 @@ def _same_collection(reference: Answer, answer: Answer, rules: Rules) -> bool:
         )
     if isinstance(reference, Matrix) and isinstance(answer, Formula):  # a product of matrices
         return r"\begin" in answer.text and rules.symbolic(latex(reference.text), latex(answer.text))
-    reference, answer = (_as_set(side) or _vector(side) for side in (reference, answer))
-    if isinstance(reference, Union) or isinstance(answer, Union):
-        left = reference.parts if isinstance(reference, Union) else _parts(reference)
-        right = answer.parts if isinstance(answer, Union) else _parts(answer)
-        return _as_sets([_interval(part) for part in left], [_interval(part) for part in right], rules)
+    reference, answer = (as_region(side) or _vector(side) for side in (reference, answer))
+    if isinstance(reference, _COMBINED) or isinstance(answer, _COMBINED):
+        verdict = same_region(reference, answer)
+        if verdict is None and type(reference) is type(answer):
+            left, right = (tuple(map(as_interval, _operands(side))) for side in (reference, answer))
+            return (_in_order if isinstance(reference, Without) else _one_to_one)(left, right, rules)
+        return bool(verdict)
     if isinstance(reference, Interval) or isinstance(answer, Interval):
-        reference, answer = _interval(reference), _interval(answer)
+        reference, answer = as_interval(reference), as_interval(answer)
         return (
             isinstance(reference, Interval)
             and isinstance(answer, Interval)
             and reference.brackets == answer.brackets
             and _in_order((reference.lower, reference.upper), (answer.lower, answer.upper), rules)
         )
+    if _kind(reference) == "ratio" and isinstance(answer, Time) and not answer.half:
+        answer = Group("ratio", tuple(Formula(str(part)) for part in dial(answer)))  # 6:10 for 3:5
     kinds = {_kind(reference), _kind(answer)}
-    if kinds == {"ratio"}:
-        return _same_ratio(_items(reference), _items(answer), rules)
-    if "ratio" in kinds or isinstance(reference, Matrix) or isinstance(answer, Matrix):
+    if "ratio" in kinds:
+        return _same_ratio(reference, answer)
+    if isinstance(reference, Matrix) or isinstance(answer, Matrix):
         return False
     if kinds == {"tuple"} or kinds == {"tuple", "list"}:
         return _in_order(_items(reference), _items(answer), rules)
     if "tuple" in kinds:  # only {(1, 2)} may be (1, 2)
         left, right = (_items(side) if _kind(side) == "set" else (side,) for side in (reference, answer))
         return kinds == {"tuple", "set"} and len(left) == len(right) == 1 and same(left[0], right[0], rules)
-    return bool(_items(reference)) == bool(_items(answer)) and _as_sets(_items(reference), _items(answer), rules)
-
-
-def _parts(answer: Answer) -> tuple[Answer, ...]:
-    """The parts of a union that was written in another way: as a list of inequalities, or as one interval."""
-    found = _as_set(answer)
-    return found.parts if isinstance(found, Union) else (answer,)
-
-
-def _same_ratio(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules) -> bool:
-    if len(reference) != len(answer) or not all(isinstance(item, Formula) for item in (*reference, *answer)):
+    if kinds == {""}:
         return False
-    if _in_order(reference, answer, rules):
-        return True
-    left, right = ([item.text for item in side if isinstance(item, Formula)] for side in (reference, answer))
+    left, right = _items(reference), _items(answer)
+    # A list may say a number twice on purpose, as of a double root. Points are solutions, which are a set.
+    as_sets = kinds == {"set"} or "" in kinds or all(_kind(item) == "tuple" for item in (*left, *right))
+    return bool(left) == bool(right) and (_as_sets if as_sets else _one_to_one)(left, right, rules)
+
+
+def _same_ratio(reference: Answer, answer: Answer) -> bool:
+    """Whether two ratios, or a ratio of two numbers and a quotient, are equal. With a zero in it, none is."""
+    sides = []
+    for side in (reference, answer):
+        items = _items(side)
+        if _kind(side) not in ("ratio", "") or not all(
+            isinstance(item, Formula) and not item.base and not item.percent for item in items
+        ):
+            return False
+        sides.append([item.text for item in items if isinstance(item, Formula)])
+    left, right = (side if len(side) > 1 else [side[0], "1"] for side in sides)
+    if len(left) != len(right) or any(same_value("0", part, _WITHOUT_SYMBOLIC) for part in (*left, *right)):
+        return False
     return all(
-        same_value(f"({left[0]})*({b})", f"({right[0]})*({a})", _WITHOUT_SYMBOLIC) and "0" not in (left[0], right[0])
+        same_value(f"({left[0]})*({b})", f"({right[0]})*({a})", _WITHOUT_SYMBOLIC)
         for a, b in zip(left[1:], right[1:], strict=True)
     )

@@ -4,7 +4,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlvr_jax.verifiers.mathematics.expression import TooLargeError, Tree, UndefinedError, exact
+from rlvr_jax.verifiers.mathematics.expression import TooLargeError, Tree, UndefinedError
+from rlvr_jax.verifiers.mathematics.rational import exact
 
 _MAX_EXPONENT = 20_000  # of 2, in a value
 _MAX_ARGUMENT = 2_000  # of factorials and binomial coefficients

@@ -48,6 +48,29 @@ class Union:
 
 
 @dataclass(frozen=True)
+class Intersection:
+    parts: tuple["Answer", ...]
+
+
+@dataclass(frozen=True)
+class Without:
+    """The elements of `whole` that are not in `removed`."""
+
+    whole: "Answer"
+    removed: "Answer"
+
+
+@dataclass(frozen=True)
+class Time:
+    """A time of day. `half`: `am`, `pm`, or `""` if it is not said or the hours are counted to 24."""
+
+    hour: int
+    minute: int
+    second: int | None
+    half: str
+
+
+@dataclass(frozen=True)
 class Matrix:
     rows: tuple[tuple["Answer", ...], ...]
     text: str  # as it was written
@@ -70,4 +93,4 @@ class Relation:
     sides: tuple[str, ...]
 
 
-Answer = Formula | Words | Group | Interval | Union | Matrix | Named | Relation
+Answer = Formula | Words | Group | Interval | Union | Intersection | Without | Time | Matrix | Named | Relation

@@ -113,11 +113,13 @@ _SPELLING: Mapping[str, str] = {
     **dict.fromkeys(["varphi"], r"\phi "),
     **dict.fromkeys(["varepsilon"], r"\epsilon "),
     **dict.fromkeys(["infin"], r"\infty "),
+    **dict.fromkeys(["setminus", "smallsetminus", "backslash"], r"\setminus "),
 }
 _COMMAND = re.compile(r"\\(?:[a-zA-Z]+|[^a-zA-Z])", re.DOTALL)
 _OVERESCAPED = re.compile(r"\\\\(?=[a-zA-Z{}()\[\]%$!,;])")
 _ESCAPED_ONCE = re.compile(r"(?<!\\)\\[a-zA-Z]")
 _DIGIT_GROUPS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|,\s*\\!)\s*(?:\\!\s*)*(?=\d{3}(?!\d))")
+_BRACED_SIGN = re.compile(r"\{\s*([:;])\s*\}")
 _DECIMAL_COMMA = re.compile(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)")
 # A narrow gap between digits may group them, as in 1 234; a wide one, of `\quad` or a line break, separates numbers.
 _GAP = re.compile(r"(?<=\d)(?:[\s~$]|\\(?:[,;:> ]|(?:quad|qquad|enspace)(?![a-zA-Z])))+(?=\.?\d)")
@@ -168,7 +170,7 @@ def clean(text: str) -> str:
     if "\\\\" in text and not _ESCAPED_ONCE.search(text):
         text = _OVERESCAPED.sub(r"\\", text)
     text = _CHOOSE.sub(r"\\binom{\1}{\2}", _PHANTOM.sub(" ", text))
-    text = _DECIMAL_COMMA.sub(".", _DIGIT_GROUPS.sub("", text))
+    text = _BRACED_SIGN.sub(r"\1", _DECIMAL_COMMA.sub(".", _DIGIT_GROUPS.sub("", text)))
     text = _GAP.sub(lambda gap: ";" if _WIDE.search(gap[0]) else " ", text)
     text = _COMMAND.sub(_respell, text.replace("\\\\%", "%"))
     text = _ASCII_RELATION.sub(lambda match: _ASCII_RELATIONS[match[0]], text)

@@ -22,9 +22,9 @@ from rlvr_jax.verifiers.mathematics.expression import (
     Tree,
     UndefinedError,
     UnsupportedError,
-    exact,
     names,
 )
+from rlvr_jax.verifiers.mathematics.rational import exact
 
 _DIGITS = 60  # of a value at first; two fifths of them may be lost to cancellation
 _MAX_DIGITS, _MAX_ELEMENTARY_DIGITS = 7680, 1920  # of a value, without and with elementary functions

@@ -5,19 +5,21 @@ which `expression` can parse or not, or `Words`.
 """
 
 import functools
-import itertools
 import re
 
-from rlvr_jax.verifiers.mathematics.expression import FUNCTIONS, NAMES, exact, parse
+from rlvr_jax.verifiers.mathematics.clock import read_time
+from rlvr_jax.verifiers.mathematics.expression import FUNCTIONS, NAMES
 from rlvr_jax.verifiers.mathematics.forms import (
     Answer,
     Formula,
     Group,
+    Intersection,
     Interval,
     Matrix,
     Named,
     Relation,
     Union,
+    Without,
     Words,
 )
 from rlvr_jax.verifiers.mathematics.latex import compact, enclosed, inside, split
@@ -64,6 +66,10 @@ _NOT_A_UNIT = re.compile(
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: \d{3})+(?![\d,])")
 _DOTTED_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?")
+_COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+")
+_SET_BUILDER = re.compile(r"[a-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:](?P<condition>[^|:]+)")
+_MINUS_SET = re.compile(r"(?<=[)\]}])\s*[-/]\s*(?=\\\{)")
+_OUTWARD = re.compile(r"(?P<left>[\[\]])(?P<ends>[^\[\]]*[,;][^\[\]]*)(?P<right>[\[\]])")  # ]1, 2[
 _DECIMAL_COMMA = re.compile(r"[-+]?0,\d{3,}")
 _MIXED = re.compile(r"(?P<sign>[-+]?)(?P<whole>\d+) (?P<rest>(?P<top>\d+)/(?P<bottom>\d+))")
 _REPEATING = re.compile(
@@ -78,12 +84,9 @@ _ENVIRONMENT = re.compile(
     r"\\begin\s*\{(?P<name>[pbB]?matrix|smallmatrix|array)\}\s*(?:\{[lcr| ]*\})?(?P<body>.*)\\end\s*\{(?P=name)\}",
     re.DOTALL,
 )
-_TIME = re.compile(
-    r"(?:\\text\s*\{\s*)?(\d\d?)\s*:\s*(\d\d)\s*(?:\\text\s*\{\s*)?([ap])\.?\s*m\.?\s*\}?", re.IGNORECASE
-)
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _NUMBERS_AS_TEXT = re.compile(
-    r"\\text\s*\{((?:[-+\d.,/()\[\]\s]|and|or)*\d(?:[-+\d.,/()\[\]\s]|and|or)*"
+    r"\\text\s*\{((?:[-+\d.,:/()\[\]\s]|and|or)*\d(?:[-+\d.,:/()\[\]\s]|and|or)*"
     r"|\s*[A-Z](?:\s*(?:,\s*and|,|and)\s*[A-Z])+\s*)\}"
 )
 _WORD = re.compile(r"(?<!\\)[^\W\d_]{2,}")
@@ -204,14 +207,24 @@ def _comma_parts(text: str) -> list[str]:
     return [part for _, part in split(text, _COMMA)]
 
 
+def _coordinates(text: str) -> list[str]:
+    """The parts of what stands in brackets: between semicolons, so that commas may be of decimals, or commas."""
+    parts = [part for _, part in split(text, _SEMICOLON)]
+    if len(parts) > 1:
+        return [part.replace(",", ".") if _COMMA_NUMBER.fullmatch(part) else part for part in parts]
+    return _comma_parts(text)
+
+
 def _bracketed(text: str, brackets: tuple[str, str]) -> Answer | None:
     content = inside(text)
     if brackets == (r"\{", r"\}"):
+        if found := _SET_BUILDER.fullmatch(content):
+            return _items(found["condition"])
         items = _items(content) if content else Group("list", ())
         return Group("set", items.items if isinstance(items, Group) and items.kind == "list" else (items,))
     if brackets == ("{", "}"):
         return _items(content)
-    parts = _comma_parts(content)
+    parts = _coordinates(content)
     if brackets in (("[", ")"), ("(", "]")) or (brackets == ("[", "]") and len(parts) == 2):
         if len(parts) == 2 and all(parts):
             return Interval(brackets[0] + brackets[1], _value(parts[0]), _value(parts[1]))
@@ -224,24 +237,6 @@ def _bracketed(text: str, brackets: tuple[str, str]) -> Answer | None:
     return None
 
 
-def _without(line: Answer, points: Answer) -> Answer | None:
-    r"""The union that `\mathbb{R} \setminus \{1, 2\}` is, if the points are rational numbers."""
-    ends = Formula(r"-\infty"), Formula(r"\infty")
-    if line != Interval("()", *ends) or not (isinstance(points, Group) and points.kind == "set"):
-        return None
-    found = []
-    for point in points.items:
-        try:
-            value = exact(parse(point.text)) if isinstance(point, Formula) else None
-        except ValueError:
-            return None
-        if value is None:
-            return None
-        found.append((value, point))
-    inner = [point for _, point in sorted(found, key=lambda pair: pair[0])]
-    return Union(tuple(Interval("()", a, b) for a, b in itertools.pairwise((ends[0], *inner, ends[1]))))
-
-
 def _value(text: str) -> Answer:
     """A value without relations and without commas outside of brackets."""
     text = text.strip()
@@ -250,12 +245,17 @@ def _value(text: str) -> Answer:
         answer = _bracketed(text, brackets)
         if answer is not None:
             return answer
+    if (found := _OUTWARD.fullmatch(text)) and found["left"] + found["right"] != "[]":
+        return _value(("(" if found["left"] == "]" else "[") + found["ends"] + (")" if found["right"] == "[" else "]"))
+    text = _MINUS_SET.sub(r"\\setminus ", text)
     if r"\pm" in text or r"\mp" in text:
         signs = [text.replace(r"\pm", a).replace(r"\mp", b) for a, b in (("+", "-"), ("-", "+"))]
         return Group("list", tuple(_value(re.sub(r"^\s*\+", "", signed)) for signed in signs))
-    parts = split(text, frozenset([r"\cup"]))
-    if len(parts) > 1 and all(part for _, part in parts):
-        return Union(tuple(_value(part) for _, part in parts))
+    for sign, form in ((r"\setminus", None), (r"\cup", Union), (r"\cap", Intersection)):
+        parts = [part for _, part in split(text, frozenset([sign]))]
+        if len(parts) > 1 and all(parts):
+            values = tuple(map(_value, parts))
+            return form(values) if form else functools.reduce(Without, values)
     if (found := _ENVIRONMENT.fullmatch(text)) and r"\begin" not in found["body"]:
         rows = [row for row in re.split(r"\\\\", found["body"]) if row.replace(r"\hline", "").strip()]
         cells = [[cell for _, cell in split(row, frozenset(["&"]))] for row in rows]
@@ -266,14 +266,13 @@ def _value(text: str) -> Answer:
         r"\\mathbb\s*\{?\s*R\s*\}?|\{?\\text\s*\{\s*all real(?:s| numbers)?\s*\}\}?|all real(?:s| numbers)", text
     ):
         return Interval("()", Formula(r"-\infty"), Formula(r"\infty"))
-    if found := _TIME.fullmatch(text):
-        return Words(f"{found[1]}:{found[2]} {found[3].lower()}m")
-    parts = split(text, frozenset([r"\setminus"]))
-    if len(parts) == 2 and (union := _without(_value(parts[0][1]), _value(parts[1][1]))) is not None:
-        return union
+    if (time := read_time(text)) is not None:
+        return time
     ratio = split(text, frozenset([":"]))
     if len(ratio) > 1 and all(part for _, part in ratio):
-        return Group("ratio", tuple(_formula(part) for _, part in ratio))
+        items = [_formula(part) for _, part in ratio]
+        time = read_time(":".join(item.text for item in items if isinstance(item, Formula)))
+        return time if time is not None else Group("ratio", tuple(items))
     return _formula(text)
 
 
