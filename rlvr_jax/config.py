@@ -146,11 +146,13 @@ class TrainingConfig:
       num_steps: steps, each of one batch of samples.
       save_every: steps between checkpoints; the last step is saved too.
       keep_checkpoints: how many of the newest are kept; the first always is.
-      max_skipped_in_a_row: the run stops after so many updates in a row whose gradient was not finite.
+      max_skipped_in_a_row: the run stops after so many updates in a row that were not finite.
       packing: "none" trains on a row for each sample; "prefix_tree" on a row for each prompt with all samples behind
         it, see `rlvr_jax.training.packing`. It computes the same, in less time where prompts are long.
       packing_multiple: packed rows are as long as the longest of an update, their responses' part rounded up to a
         multiple of this many tokens; each length is compiled once. 0 for one length, that of full responses.
+      profile: (first, last) steps whose trace is written to the workdir's folder `profile`, for Perfetto or
+        TensorBoard's profile plugin; empty for none. Step 1 is mostly compilation.
     """
 
     num_steps: int = 100
@@ -159,6 +161,7 @@ class TrainingConfig:
     max_skipped_in_a_row: int = 5
     packing: Literal["none", "prefix_tree"] = "none"
     packing_multiple: int = 0
+    profile: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

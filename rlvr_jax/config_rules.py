@@ -119,6 +119,11 @@ def _choices(c: Config) -> Rules:
         "wandb" in c.reporting and find_spec("wandb") is None,
         "config.reporting names 'wandb', whose package is not installed: pip install 'rlvr_jax[wandb]'",
     )
+    profile = c.training.profile
+    yield (
+        bool(profile) and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
+        f"config.training.profile = {profile} must be two steps, the first and the last, or empty",
+    )
     names = [name for name, _ in c.reward]
     for name, weight in c.reward:
         yield names.count(name) > 1, f"config.reward names the term {name!r} twice"

@@ -20,7 +20,7 @@ class CheckpointError(RunError):
 
 
 class DivergedError(RunError):
-    """Several updates in a row had no finite gradient."""
+    """Several updates in a row were not finite."""
 
 
 class PreemptedError(RunError):

@@ -18,7 +18,19 @@ from typing import Any
 from rlvr_jax.reporting import files
 
 TEXT_FIELDS = frozenset(
-    {"answer", "completion", "error", "example", "finish_reason", "prompt", "reason", "reference", "split", "task"}
+    {
+        "answer",
+        "completion",
+        "error",
+        "example",
+        "finish_reason",
+        "gold",
+        "prompt",
+        "reason",
+        "reference",
+        "split",
+        "task",
+    }
 )
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 

@@ -1,6 +1,7 @@
 """One self-contained HTML page about a run, made from the files of its workdir alone."""
 
 import json
+import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ Row = Mapping[str, Any]
 
 _MAX_CHARACTERS = 2000  # of a completion or prompt that are shown
 _MAX_SAMPLES = 16  # of each table
+_LONG_OPENING = 100  # characters
 _PARTS = (
     ("time/rollout", "sampling"),
     ("time/verify", "verification"),
@@ -41,11 +43,11 @@ def write_report(workdir: Path) -> Path:
     """
     import jinja2
 
-    rows, samples = (_rows(workdir / name) for name in ("metrics.jsonl", "samples.jsonl"))
+    rows, samples, changes = (_rows(workdir / f"{name}.jsonl") for name in ("metrics", "samples", "changes"))
     config, environment = (_json(workdir / name) for name in ("config.json", "environment.json"))
     title = f"{_shown(' + '.join(config.get('tasks', {})) or workdir.name)}, seed {config.get('seed', '?')}"
     curves.curves_png(rows, workdir / "curves.png", title)
-    panels = panels_of(rows)
+    panels, openings = panels_of(rows), _openings(samples)
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template("report.html")
@@ -60,10 +62,13 @@ def write_report(workdir: Path) -> Path:
         others=_others(rows, panels),
         config=sorted(flatten(config).items()),
         environment=environment,
+        changes=changes,
         task_columns=[label for _, label in _OF_A_TASK],
         short=curves.short,
         shown=_shown,
-        reference=_reference,
+        gold=_gold,
+        openings=openings,
+        prompt=lambda row: _shown(row["prompt"].removeprefix(openings.get(row["task"], ""))),
     )
     path = workdir / "report.html"
     files.replace(path, page.encode("utf-8", errors="replace"))
@@ -116,7 +121,7 @@ def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
         found.append({"label": "sampling", "value": value, "note": "median over the steps"})
     for metric, label, note, total in (
         ("verify/errors", "completions without a judgement", "the verifier raised, hung or died", True),
-        ("train/skipped_steps", "skipped updates", "the gradient was not finite", False),
+        ("train/skipped_steps", "skipped updates", "the gradient or the update was not finite", False),
     ):
         counts = [value for _, value in curves.values(rows, metric)]
         if counts:
@@ -208,8 +213,24 @@ def _shown(text: str) -> str:
     return visible + (f"\n… {len(text) - len(cut):,} more characters" if len(cut) < len(text) else "")
 
 
-def _reference(value: Any) -> str:
+def _gold(row: Row) -> str:
+    """The right answer, or else what the verifier is given."""
+    value = row.get("gold") or row["reference"]
     return _shown(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _openings(samples: Sequence[Row]) -> dict[str, str]:
+    """The text that all prompts of a task begin with (system prompt, examples), by task, where it is long."""
+    prompts: dict[str, set[str]] = {}
+    for row in samples:
+        prompts.setdefault(row["task"], set()).add(row["prompt"])
+    found = {}
+    for task, texts in prompts.items():
+        common = os.path.commonprefix(list(texts))
+        opening = common[: max(common.rfind("\n"), common.rfind(" ")) + 1]  # words stay whole
+        if len(texts) > 1 and len(opening) >= _LONG_OPENING:
+            found[task] = opening
+    return found
 
 
 def _inline_svg(svg: bytes, index: int) -> str:

@@ -26,6 +26,7 @@ def finite_task(
     reference: Callable[[Any], Any],
     demonstration: Callable[[Any], str] | None = None,
     verifier_options: Mapping[str, Any] | None = None,
+    gold: Callable[[Any], str] | None = None,
 ) -> Task:
     """The task whose problems are the records of `splits`, by their index.
 
@@ -37,6 +38,7 @@ def finite_task(
       reference: record -> reference.
       demonstration: record -> a right completion.
       verifier_options: keyword arguments of the verifier.
+      gold: record -> the right answer for people to read; None where the reference shows it.
     """
 
     def record(split: Split, index: int) -> Any:
@@ -48,7 +50,7 @@ def finite_task(
 
     def example(split: Split, index: int) -> Example:
         found = record(split, index)
-        return Example(f"{name}/{split}/{index}", prompt(found), reference(found), name)
+        return Example(f"{name}/{split}/{index}", prompt(found), reference(found), name, gold(found) if gold else "")
 
     def demonstrate(example: Example, index: int) -> str:
         del index  # each problem has one

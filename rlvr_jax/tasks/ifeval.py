@@ -43,4 +43,14 @@ def ifeval(data_dir: str = "", manual_dir: str = "", heldout_share: float = 1.0)
         splits,
         prompt=lambda record: record["prompt"],
         reference=lambda record: {key: record[key] for key in ("prompt", "instruction_id_list", "kwargs")},
+        gold=_constraints,
     )
+
+
+def _constraints(record: Record) -> str:
+    """One line for each constraint, with the arguments that it has."""
+    lines = []
+    for name, arguments in zip(record["instruction_id_list"], record["kwargs"], strict=True):
+        given = [f"{key}={value!r}" for key, value in arguments.items() if value is not None]
+        lines.append(f"{name} {', '.join(given)}".strip())
+    return "\n".join(lines)

@@ -86,7 +86,8 @@ def reasoning_gym(
             raise IndexError(f"{name}: index must be at least 0, not {index}")
         for attempt in range(_MOST_DRAWS):
             place = draw(name, split, index, attempt) % size
-            question = _entry(data, place)["question"]
+            entry = _entry(data, place)
+            question = entry["question"]
             if split_of(f"{name}/{question}", heldout_share) == split:
                 reference = {
                     "dataset": dataset,
@@ -94,7 +95,8 @@ def reasoning_gym(
                     "index": place,
                     "checksum": checksum(question),
                 }
-                return Example(f"{name}/{split}/{index}", formats.prompt(question, instruction), reference, name)
+                gold = entry["answer"] if isinstance(entry["answer"], str) else ""
+                return Example(f"{name}/{split}/{index}", formats.prompt(question, instruction), reference, name, gold)
         raise ValueError(
             f"{name}: {_MOST_DRAWS} problems were drawn and none belongs to the split {split!r}; with these settings "
             "there are too few different ones"

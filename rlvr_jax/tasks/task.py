@@ -21,12 +21,14 @@ class Example:
       prompt: the text that the policy continues.
       reference: what the verifier judges a completion against; plain JSON data. The policy never sees it.
       task: name of the task that made it.
+      gold: the right answer for people to read, where the reference does not show it; empty otherwise.
     """
 
     id: str
     prompt: str
     reference: Any
     task: str
+    gold: str = ""
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,9 @@ def end_step(
     if state.skipped_in_a_row >= max_skipped_in_a_row:
         wait(manager)
         raise DivergedError(
-            f"step {step}: the gradients of {state.skipped_in_a_row} updates in a row were not finite. The parameters "
-            f"from before them are safe in {manager.directory}. Lower the learning rate, or look for the samples that "
-            "do it"
+            f"step {step}: {state.skipped_in_a_row} updates in a row were skipped: their gradients, or what the "
+            f"optimizer made of them, were not finite. The parameters from before them are safe in "
+            f"{manager.directory}. Lower the learning rate, or look for the samples that do it"
         )
     if due or stop:
         save(manager, state, step)

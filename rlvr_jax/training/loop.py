@@ -18,6 +18,7 @@ from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.batch import make_batch, split
 from rlvr_jax.training.functions import make_evaluation, make_score, make_stream, make_update
 from rlvr_jax.training.optimizer import make_optimizer, make_schedule
+from rlvr_jax.training.profiling import traces
 from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows
 from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
 from rlvr_jax.training.step import policy_gradient
@@ -42,14 +43,14 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
 
     Raises:
       ConfigError: the config can't run, or the workdir belongs to another one.
+      RunError: another process uses the workdir.
       CheckpointError: a checkpoint can't be written or read.
-      DivergedError: too many gradients in a row were not finite; the checkpoints are good.
+      DivergedError: too many updates in a row were not finite; the checkpoints are good.
       OSError: the disk is full, or the workdir is not writable.
       PreemptedError: SIGTERM or SIGINT has arrived, and the state is saved.
     """
     setup = make_setup(config)
     check_start(setup, workdir)
-    open_workdir(workdir, config, "rl", setup.sandbox)
     num_steps, prompts, minibatches = config.training.num_steps, config.rollout.prompts, config.algorithm.minibatches
     optimizer = make_optimizer(config.optimizer, num_steps * minibatches)
     learning_rate = make_schedule(config.optimizer, num_steps * minibatches)
@@ -58,6 +59,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
     key_of = lambda stream, step: jax.random.fold_in(jax.random.fold_in(root, stream), step)  # noqa: E731
 
     with (
+        open_workdir(workdir, config, "rl", setup.sandbox),
         preemption.watch() as signal_arrived,
         parallel.use_mesh(setup.mesh),
         checkpoints.open_manager(workdir, config.training.keep_checkpoints) as manager,
@@ -71,13 +73,17 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         reference_logprobs = make_score(setup)
         evaluate = make_evaluation(setup, stream, partial(judge, pool, setup.tasks))
 
-        with open_record(workdir, config, num_steps, done, "training") as record:
+        with (
+            open_record(workdir, config, num_steps, done, "training") as record,
+            traces(workdir / "profile", config.training.profile) as trace,
+        ):
             if done == 0:
                 metrics, samples = evaluate(state.params, 0, key_of(EVALUATE, 0))
                 dropped = {f"task/{task}/dropped_prompts": count for task, count in setup.dropped.items()}
                 record.write({"step": 0} | metrics | dropped, samples)
 
             for step in range(done + 1, num_steps + 1):
+                trace(step)
                 clock = Clock()
                 examples = tasks.batch(mixture, "train", config.seed, step - 1, prompts)
                 judged, occupancy = [], 0.0

@@ -158,6 +158,7 @@ def sample_rows(
             "prompt": trajectory.example.prompt,
             "completion": trajectory.text,
             "reference": trajectory.example.reference,
+            "gold": trajectory.example.gold or None,
             "score": verdict.score,
             "reward": None if rewards is None else float(rewards[i]),
             "answer": verdict.answer,

@@ -30,10 +30,10 @@ def sft(config: Config, workdir: Path) -> None:
             raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")
     check_start(setup, workdir)
     first = _batches(setup, 0)  # before anything is written: a demonstration may be too long
-    open_workdir(workdir, config, "sft")
     optimizer = make_optimizer(options.optimizer, options.num_steps)
     learning_rate = make_schedule(options.optimizer, options.num_steps)
     with (
+        open_workdir(workdir, config, "sft"),
         preemption.watch() as signal_arrived,
         parallel.use_mesh(setup.mesh),
         checkpoints.open_manager(workdir) as manager,

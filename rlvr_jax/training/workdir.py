@@ -1,9 +1,12 @@
 """The folder of a run: what may be started in it, and what says where its results came from."""
 
+import contextlib
 import json
 import os
 import platform
+import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -12,39 +15,143 @@ import jax
 
 from rlvr_jax.config import Config, differences, from_dict, to_dict
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.reporting import files
+from rlvr_jax.reporting import files, jsonl
+from rlvr_jax.training.checkpoints import complete_steps
+from rlvr_jax.training.lock import locked
 
 Kind = Literal["sft", "rl"]
 
+# Keys that may change when a run goes on; those that end in a dot are groups. The first change nothing in the steps to
+# come, the others what is said of them.
+_FREE = (
+    "evaluation.",
+    "reporting",
+    "verifier.workers",
+    "data.",
+    "training.save_every",
+    "training.keep_checkpoints",
+    "training.max_skipped_in_a_row",
+    "training.profile",
+    "sft.save_every",
+)
+_UNUSED = {"rl": ("sft.",), "sft": ("training.", "optimizer.", "algorithm.", "reward", "verifier.")}
+_ROUNDING = (
+    "mesh.",
+    "rollout.slots",
+    "rollout.chunk",
+    "rollout.prefill_chunk",
+    "policy.attention",
+    "policy.remat",
+    "policy.head_chunk",
+    "optimizer.microbatches",
+    "sft.optimizer.microbatches",
+    "training.packing",
+    "training.packing_multiple",
+)
+_JUDGING = ("verifier.timeout", "verifier.memory_mib")
+_STEPS = {"rl": "training.num_steps", "sft": "sft.num_steps"}
+_OF_A_RUN = ("checkpoints", "tensorboard", "metrics.jsonl", "samples.jsonl", "changes.jsonl", "wandb_run_id.txt")
 
-def open_workdir(workdir: Path, config: Config, kind: Kind, sandbox: str = "") -> None:
-    """Makes the folder, or finds that of the same run to continue.
 
-    Writes config.json and environment.json (versions, hardware, command line, the sandbox engine if there is one).
+@contextlib.contextmanager
+def open_workdir(workdir: Path, config: Config, kind: Kind, sandbox: str = "") -> Iterator[None]:
+    """Makes the folder, or finds that of the same run to continue, and keeps other processes from writing to it.
+
+    Writes config.json and environment.json (versions, hardware, command line, the sandbox engine if there is one). A
+    run that goes on may change keys that don't touch what it has learned; each change is a line of changes.jsonl. A run
+    that ended before its first step (its model could not be loaded, its memory did not suffice) gives way to another.
 
     Raises:
       ConfigError: the folder belongs to a run with another config; the message names the keys that differ.
+      RunError: another process uses it.
       OSError: it can't be written; the message names it.
     """
     record = {"run": kind} | to_dict(config)
     path = workdir / "config.json"
     if path.exists():
-        different = differences(_read(path), record)
-        if different:
-            raise ConfigError(
-                f"{workdir} holds a run with another config: {'; '.join(different)}. "
-                "Use another --workdir, or the same config to continue that run"
-            )
+        _read(path)  # a damaged one is left alone
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise files.unwritable(error, workdir) from error
-    files.replace(
-        workdir / "environment.json",
-        json.dumps(_environment() | ({"sandbox": sandbox} if sandbox else {}), indent=1).encode(),
-    )
-    if not path.exists():
-        files.replace(path, json.dumps(record, indent=1).encode())
+    with locked(workdir):
+        if path.exists():
+            _continue(workdir, record, config, kind)
+        files.replace(
+            workdir / "environment.json",
+            json.dumps(_environment() | ({"sandbox": sandbox} if sandbox else {}), indent=1).encode(),
+        )
+        if not path.exists():
+            files.replace(path, json.dumps(record, indent=1).encode())
+        yield
+
+
+def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Kind) -> None:
+    """Lets the run of a workdir go on with this config, or removes it if it made no step; or raises ConfigError."""
+    path = workdir / "config.json"
+    old = _read(path)
+    different = differences({"run": old.get("run")} | to_dict(_config(old)), record)
+    if not different:
+        return
+    done = max(complete_steps(workdir), default=0)
+    if done == 0 and not _has_rows_after_step_0(workdir):
+        _note(f"the run that {workdir} held ended before its first step; this one takes its place")
+        for name in _OF_A_RUN:
+            target = workdir / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        path.unlink()
+        return
+    keys = {line: line.partition(":")[0] for line in different}
+    allowed = (*_FREE, *_UNUSED[kind], *_ROUNDING, *_JUDGING, _STEPS[kind])
+    refused = [line for line, key in keys.items() if not _among(key, allowed)]
+    if refused:
+        raise ConfigError(
+            f"{workdir} holds a run with another config: {'; '.join(refused)}. "
+            "Use another --workdir, or the same config to continue that run"
+        )
+    num_steps = config.training.num_steps if kind == "rl" else config.sft.num_steps
+    if num_steps < done:
+        raise ConfigError(f"config.{_STEPS[kind]} = {num_steps}, but the run in {workdir} has made {done} already")
+    for note in _consequences(sorted(keys.values()), config, kind, done):
+        _note(note)
+    jsonl.append(workdir / "changes.jsonl", [{"step": done, "changes": different}])
+    files.replace(path, json.dumps(record, indent=1).encode())
+
+
+def _consequences(changed: Sequence[str], config: Config, kind: Kind, done: int) -> Iterator[str]:
+    """What changed keys mean for the steps to come, where they mean anything."""
+    used = [key for key in changed if not _among(key, _UNUSED[kind])]
+    rounding = [key for key in used if _among(key, _ROUNDING)]
+    if rounding:
+        yield (
+            f"{', '.join(rounding)} changed: after step {done} sums are rounded otherwise, so the bits differ from "
+            "those of a run that was not changed"
+        )
+    judging = [key for key in used if _among(key, _JUDGING)]
+    if judging:
+        yield f"{', '.join(judging)} changed: after step {done} slow or large answers may be judged otherwise"
+    optimizer, name = (config.optimizer, "optimizer") if kind == "rl" else (config.sft.optimizer, "sft.optimizer")
+    if _STEPS[kind] in used and optimizer.decay != "constant":
+        yield (
+            f"config.{name}.decay = {optimizer.decay!r} spans config.{_STEPS[kind]}, which changed: up to step {done} "
+            "the learning rate was that of the old number, from there on it is that of the new one"
+        )
+
+
+def _among(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)
+
+
+def _has_rows_after_step_0(workdir: Path) -> bool:
+    path = workdir / "metrics.jsonl"
+    try:
+        return path.exists() and any(row.get("step") != 0 for row in jsonl.read(path))
+    except ValueError:  # it is damaged, and not to be thrown away
+        return True
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def read_config(workdir: Path) -> Config:
@@ -56,9 +163,12 @@ def read_config(workdir: Path) -> Config:
     path = workdir / "config.json"
     if not path.exists():
         raise ConfigError(f"{workdir} is not the workdir of a run: it has no config.json")
-    record = _read(path)
-    record.pop("run", None)
-    return from_dict(record)
+    return _config(_read(path))
+
+
+def _config(record: dict[str, Any]) -> Config:
+    """Keys that an earlier version did not know have their defaults."""
+    return from_dict({key: value for key, value in record.items() if key != "run"})
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -101,6 +101,7 @@ def test_sigterm_saves_exits_with_143_and_the_same_command_continues_to_the_same
     assert f"SIGTERM: saved the state of step {step} and stopped" in message
     assert "run the same command again" in message
     assert metrics(tmp_path)[-1]["step"] == step
+    assert "step 0 → " in (tmp_path / "report.html").read_text()
     complete(line)
     assert metrics(tmp_path) == metrics(uninterrupted)
     assert saved(tmp_path, STEPS) == saved(uninterrupted, STEPS)

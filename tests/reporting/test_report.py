@@ -172,3 +172,36 @@ def test_every_task_has_a_row_with_first_and_last_values_and_samples_of_its_own(
     assert "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" in html
     for task in ("gsm8k", "math"):
         assert sum(f"{task} problem {i}." in text for i in range(20)) == 8
+
+
+def test_what_all_prompts_of_a_task_begin_with_stands_once(tmp_path):
+    opening = "You are a careful assistant.\n\n" + "".join(f"Q: {i} + {i}?\nA: {2 * i}\n" for i in range(9))
+    rows = [
+        sample(1, "train", prompt=f"{opening}Q: {i} + 70?\nA:", example=f"modsum/train/{i}", reward=0.0)
+        for i in range(10, 14)
+    ]
+    short = [sample(1, "train", prompt=f"12{i}=", example=f"sums/train/{i}", task="sums", reward=0.0) for i in range(4)]
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], rows + short)
+    assert page.text.count("careful assistant") == 1
+    assert page.text.count("Q: 8 + 8?") == 1
+    assert all(f"{i} + 70?" in page.text and f"12{i - 10}=" in page.text for i in range(10, 14))
+
+
+def test_one_prompt_of_a_task_is_shown_whole(tmp_path):
+    prompt = "one of its kind " * 20
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], [sample(1, "train", prompt=prompt, reward=0.0)] * 2)
+    assert page.text.count(prompt) == 2
+
+
+def test_the_gold_answer_stands_where_the_verifier_is_given_something_else(tmp_path):
+    reference = {"dataset": "chain_sum", "settings": {"max_terms": 4}, "index": 17}
+    rows = [sample(1, "train", reward=0.0, reference=reference, gold="-396"), sample(1, "train", reference=[7, 8])]
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], rows)
+    assert "-396" in page.text
+    assert "max_terms" not in page.text
+    assert "[7, 8]" in page.text
+
+
+def test_changes_of_a_run_that_went_on_are_listed(tmp_path):
+    jsonl.append(tmp_path / "changes.jsonl", [{"step": 40, "changes": ["training.num_steps: 40 -> 60"]}])
+    assert "after step 40: training.num_steps: 40 -> 60" in run_of(tmp_path, [{"step": 1, "train/reward": 0.0}]).text

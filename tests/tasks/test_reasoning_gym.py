@@ -54,6 +54,7 @@ def test_an_example_is_what_it_always_was():
         "index": 1294196849,
         "checksum": "b1b1248fa000da3c",
     }
+    assert example.gold == "11677"
 
 
 def test_without_pycosat_one_data_set_is_refused_and_the_others_work(monkeypatch):

@@ -233,7 +233,7 @@ def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(judged_here
 def test_after_several_in_a_row_the_run_stops_and_the_last_good_checkpoint_loads(judged_here, tmp_path, monkeypatch):
     with_rewards(monkeypatch, {1, 3, 4, 5})
     config = changed(TINY, training={"num_steps": 9})
-    with pytest.raises(DivergedError, match="step 5: the gradients of 3 updates in a row were not finite"):
+    with pytest.raises(DivergedError, match="step 5: 3 updates"):
         train(config, tmp_path, judged_here)
     assert [row["step"] for row in rows_of(tmp_path)] == [0, 1, 2, 3, 4, 5]
     assert checkpoints.complete_steps(tmp_path) == [0, 1, 2, 3, 4]

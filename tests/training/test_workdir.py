@@ -1,17 +1,45 @@
 import dataclasses
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from rlvr_jax.config import Config, RolloutConfig, TaskConfig
-from rlvr_jax.errors import ConfigError
-from rlvr_jax.training.workdir import open_workdir, read_config
+from rlvr_jax.errors import ConfigError, RunError
+from rlvr_jax.reporting import jsonl
+from rlvr_jax.training import lock
+from rlvr_jax.training import workdir as workdirs
+from rlvr_jax.training.workdir import read_config
 
 CONFIG = Config(tasks={"modsum": TaskConfig(options={"digits": 3})}, reward=(("score", 1.0), ("length", -0.5)))
 
 
+def open_workdir(folder, config, kind):
+    """A run that ends at once."""
+    with workdirs.open_workdir(folder, config, kind):
+        pass
+
+
+def make_steps(folder, last):
+    """What a run leaves that has made so many steps."""
+    jsonl.append(folder / "metrics.jsonl", [{"step": step} for step in range(last + 1)])
+    for step in (0, last):
+        (folder / "checkpoints" / str(step)).mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoints" / str(step) / "commit_success.txt").write_text("")
+
+
+def changed(config, **groups):
+    return dataclasses.replace(
+        config, **{name: dataclasses.replace(getattr(config, name), **values) for name, values in groups.items()}
+    )
+
+
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_config_json_gives_the_config_back(tmp_path):
@@ -47,6 +75,7 @@ def test_the_same_config_may_continue(tmp_path):
 )
 def test_another_config_is_refused_with_old_and_new_value_and_nothing_changes(change, message, tmp_path):
     open_workdir(tmp_path, CONFIG, "rl")
+    make_steps(tmp_path, 3)
     before = contents(tmp_path)
     with pytest.raises(ConfigError) as error:
         open_workdir(tmp_path, dataclasses.replace(CONFIG, **change), "rl")
@@ -58,6 +87,7 @@ def test_another_config_is_refused_with_old_and_new_value_and_nothing_changes(ch
 
 def test_another_kind_of_run_is_refused(tmp_path):
     open_workdir(tmp_path, CONFIG, "sft")
+    make_steps(tmp_path, 3)
     with pytest.raises(ConfigError, match="run: sft -> rl"):
         open_workdir(tmp_path, CONFIG, "rl")
 
@@ -81,3 +111,123 @@ def test_a_folder_that_can_not_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"file/run"):
         open_workdir(tmp_path / "file" / "run", CONFIG, "rl")
+
+
+GOES_ON = {
+    "what is evaluated, saved and reported": (
+        changed(CONFIG, evaluation={"every": 3, "problems": 99}, training={"save_every": 7, "profile": (1, 2)}),
+        [],
+    ),
+    "more verifier processes": (changed(CONFIG, verifier={"workers": 9}), []),
+    "more steps at a constant rate": (changed(CONFIG, training={"num_steps": 777}), []),
+    "more steps of a schedule": (
+        changed(CONFIG, training={"num_steps": 777}, optimizer={"decay": "cosine"}),
+        ["config.optimizer.decay = 'cosine'"],
+    ),
+    "other devices": (changed(CONFIG, mesh={"fsdp": 2}), ["mesh.fsdp changed: after step 3"]),
+    "time and rows": (
+        changed(CONFIG, verifier={"timeout": 99.0}, optimizer={"microbatches": 2}),
+        ["optimizer.microbatches changed", "verifier.timeout changed"],
+    ),
+    "what only a warm start uses": (changed(CONFIG, sft={"num_steps": 77, "batch_size": 3}), []),
+}
+
+
+@pytest.mark.parametrize("what", GOES_ON)
+def test_a_run_goes_on_with_what_it_may_change_and_says_what_that_means(what, tmp_path, capsys):
+    config, notes = GOES_ON[what]
+    before = dataclasses.replace(CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, decay=config.optimizer.decay))
+    open_workdir(tmp_path, before, "rl")
+    make_steps(tmp_path, 3)
+    open_workdir(tmp_path, config, "rl")
+    assert read_config(tmp_path) == config
+    written = capsys.readouterr().err.splitlines()
+    assert len(written) == len(notes)
+    assert all(line.startswith("note: ") and note in line for line, note in zip(written, notes, strict=True))
+    (row,) = jsonl.read(tmp_path / "changes.jsonl")
+    assert row["step"] == 3
+    assert [line.partition(":")[0] for line in row["changes"]]
+    open_workdir(tmp_path, config, "rl")
+    assert len(jsonl.read(tmp_path / "changes.jsonl")) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_what_must_not_change_is_named_without_what_may(tmp_path):
+    open_workdir(tmp_path, CONFIG, "rl")
+    make_steps(tmp_path, 3)
+    with pytest.raises(ConfigError) as error:
+        open_workdir(tmp_path, changed(CONFIG, evaluation={"every": 3}, algorithm={"kl_coef": 0.5}), "rl")
+    assert "algorithm.kl_coef" in str(error.value)
+    assert "evaluation" not in str(error.value)
+
+
+def test_fewer_steps_than_were_made_are_refused(tmp_path):
+    open_workdir(tmp_path, CONFIG, "rl")
+    make_steps(tmp_path, 8)
+    with pytest.raises(ConfigError, match=r"config\.training\.num_steps = 7.* 8 "):
+        open_workdir(tmp_path, changed(CONFIG, training={"num_steps": 7}), "rl")
+    open_workdir(tmp_path, changed(CONFIG, training={"num_steps": 8}), "rl")
+
+
+def test_a_key_that_an_earlier_version_did_not_know_has_its_default(tmp_path):
+    open_workdir(tmp_path, CONFIG, "rl")
+    make_steps(tmp_path, 3)
+    record = json.loads((tmp_path / "config.json").read_text())
+    del record["reporting"], record["training"]["profile"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    open_workdir(tmp_path, CONFIG, "rl")
+    assert not (tmp_path / "changes.jsonl").exists()
+
+
+@pytest.mark.parametrize("left", ["nothing", "a checkpoint of step 0", "an evaluation of step 0"])
+def test_a_run_that_made_no_step_gives_way_to_another_and_what_is_not_its_own_stays(left, tmp_path, capsys):
+    open_workdir(tmp_path, CONFIG, "sft")
+    (tmp_path / "notes.txt").write_text("mine")
+    if left != "nothing":
+        make_steps(tmp_path, 0)
+    if left == "a checkpoint of step 0":
+        (tmp_path / "metrics.jsonl").unlink()
+    other = dataclasses.replace(CONFIG, pretrained="another/model")
+    open_workdir(tmp_path, other, "rl")
+    assert read_config(tmp_path) == other
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "environment.json", "lock", "notes.txt"}
+    assert "ended before its first step" in capsys.readouterr().err
+
+
+def test_a_step_without_a_checkpoint_is_a_step(tmp_path):
+    open_workdir(tmp_path, CONFIG, "rl")
+    jsonl.append(tmp_path / "metrics.jsonl", [{"step": 0}, {"step": 1}])
+    with pytest.raises(ConfigError, match="seed: 0 -> 1"):
+        open_workdir(tmp_path, dataclasses.replace(CONFIG, seed=1), "rl")
+
+
+def test_a_workdir_in_use_is_refused_by_the_process_that_holds_it(tmp_path):
+    with workdirs.open_workdir(tmp_path, CONFIG, "rl"):
+        before = contents(tmp_path)
+        with pytest.raises(RunError, match=rf"in use by process {os.getpid()} on "):
+            open_workdir(tmp_path, CONFIG, "rl")
+        assert contents(tmp_path) == before
+    open_workdir(tmp_path, CONFIG, "rl")
+    assert (tmp_path / "lock").read_bytes() == b""
+
+
+def test_a_dead_process_holds_no_lock(tmp_path):
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from rlvr_jax.training.lock import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    dead = subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
+    assert dead.returncode == -signal.SIGKILL
+    assert b"process " in (tmp_path / "lock").read_bytes()
+    open_workdir(tmp_path, CONFIG, "rl")
+
+
+def test_a_file_system_without_locks_is_said_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", no_locks)
+    open_workdir(tmp_path, CONFIG, "rl")
+    assert "has no locks" in capsys.readouterr().err

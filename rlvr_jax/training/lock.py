@@ -1,0 +1,52 @@
+"""One writer in a workdir at a time, by a lock that a dead process does not hold."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlvr_jax.errors import RunError
+from rlvr_jax.reporting import files
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds the lock of a folder, which must exist. The file `lock` says who holds it, and is empty if nobody does.
+
+    The kernel keeps the lock with the open file, so it ends with the process however that ends. On a file system that
+    has no locks a line says so, and nothing is held.
+
+    Raises:
+      RunError: another process holds it; the message names that one and its machine.
+      OSError: the file can't be written.
+    """
+    path = workdir / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise files.unwritable(error, path) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
+            raise RunError(f"{workdir} is in use by {holder}. Wait for it, stop it, or use another --workdir") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise files.unwritable(error, path) from error
+            print(f"note: the file system of {workdir} has no locks: start no second run there", file=sys.stderr)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n".encode(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,33 @@
+"""Traces of a few steps, for Perfetto or TensorBoard's profile plugin."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+
+
+@contextlib.contextmanager
+def traces(folder: Path, steps: tuple[int, ...]) -> Iterator[Callable[[int], None]]:
+    """A function to call when a step begins: the trace of the steps (first, last) is written to `folder`.
+
+    Args:
+      folder: is made.
+      steps: two numbers, or none to trace nothing.
+    """
+    running = False
+
+    def begin(step: int) -> None:
+        nonlocal running
+        wanted = bool(steps) and steps[0] <= step <= steps[-1]
+        if wanted and not running:
+            jax.profiler.start_trace(str(folder))
+        elif running and not wanted:
+            jax.profiler.stop_trace()
+        running = wanted
+
+    try:
+        yield begin
+    finally:
+        if running:
+            jax.profiler.stop_trace()
