@@ -7,7 +7,7 @@ workdir. The same command continues a run that was stopped.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from . import command
@@ -24,21 +24,17 @@ def main() -> None:
         report = train(config, workdir, pool)
     if config.training.num_steps in before:
         print(f"{workdir} already holds all {config.training.num_steps} steps of this run; nothing was trained")
-    print(_before_and_after(jsonl.read(workdir / "metrics.jsonl")))
+    evaluated = [row for row in jsonl.read(workdir / "metrics.jsonl") if "eval/greedy_accuracy" in row]
+    if evaluated:
+        print(_change(evaluated[0], evaluated[-1]))
     print(f"report: {report}")
 
 
-def _before_and_after(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Greedy accuracy and pass@k of the first and of the last evaluation; pass@1 is the accuracy of samples."""
-    evaluated = [row for row in rows if "eval/greedy_accuracy" in row]
-    first, last = evaluated[0], evaluated[-1]
-    names = {"eval/greedy_accuracy": "greedy accuracy"}
-    names |= {name: name.removeprefix("eval/") for name in last if re.fullmatch(r"eval/pass@\d+", name)}
-    if "eval/pass@1" in names:
-        names["eval/pass@1"] = "sampled accuracy (pass@1)"
-    changes = [
-        f"{names[name]} {first[name]:.3f} -> {last[name]:.3f}" for name in names if {name} <= first.keys() & last.keys()
-    ]
+def _change(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+    """Greedy accuracy and pass@k of two evaluations; pass@1 is the accuracy of samples."""
+    labels = {"eval/greedy_accuracy": "greedy accuracy", "eval/pass@1": "sampled accuracy (pass@1)"}
+    labels |= {name: name.removeprefix("eval/") for name in last if re.fullmatch(r"eval/pass@(?!1$)\d+", name)}
+    changes = [f"{label} {first[x]:.3f} -> {last[x]:.3f}" for x, label in labels.items() if x in first and x in last]
     return f"held-out problems, step {first['step']} -> {last['step']}: {', '.join(changes)}"
 
 

@@ -1,7 +1,7 @@
 """One self-contained HTML page about a run, made from the files of its workdir alone."""
 
+import itertools
 import json
-import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -226,7 +226,9 @@ def _openings(samples: Sequence[Row]) -> dict[str, str]:
         prompts.setdefault(row["task"], set()).add(row["prompt"])
     found = {}
     for task, texts in prompts.items():
-        common = os.path.commonprefix(list(texts))
+        first, last = min(texts), max(texts)  # in their order: what these begin with, all do
+        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+        common = "".join(character for character, _ in alike)
         opening = common[: max(common.rfind("\n"), common.rfind(" ")) + 1]  # words stay whole
         if len(texts) > 1 and len(opening) >= _LONG_OPENING:
             found[task] = opening

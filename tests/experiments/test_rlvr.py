@@ -4,6 +4,7 @@ The wheel lies in an environment of its own. It sees the packages that this one 
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -62,7 +63,11 @@ def workdir(rlvr, elsewhere) -> Path:
     done(rlvr, elsewhere, "sft", "--config=quickstart", "--workdir=run/sft", *OVERRIDES)
     train = ("train", "--config", "quickstart", "--workdir=run", "--config.init_from=run/sft")
     stdout = done(rlvr, elsewhere, *train, *OVERRIDES)
-    assert stdout.splitlines()[-1] == "report: run/report.html"
+    summary, report = stdout.splitlines()
+    share = r"[01]\.\d{3} -> [01]\.\d{3}"
+    names = ("greedy accuracy", r"sampled accuracy \(pass@1\)", "pass@4")
+    assert re.fullmatch(f"held-out problems, step 0 -> 2: {', '.join(f'{name} {share}' for name in names)}", summary)
+    assert report == "report: run/report.html"
     return elsewhere / "run"
 
 
