@@ -73,6 +73,7 @@ def bar(total: int | None, initial: int, description: str, unit: str = "step", f
 
 def _lines(total: int, initial: int, description: str, file: TextIO, values: Callable[..., list[str]]) -> Show:
     """Shows the first row, the last one, and others if the last line is some seconds old."""
+    print(f"{description} {initial}/{total}, begins; what follows first is compilation", file=file, flush=True)
     start, printed = time.monotonic(), -SECONDS_BETWEEN_LINES
 
     def show(row: Mapping[str, Any]) -> None:

@@ -42,6 +42,7 @@ def test_without_a_terminal_there_is_a_plain_line_every_ten_seconds_and_at_both_
             held_out = {"eval/greedy_accuracy": 0.125} if step == 42 else {}
             show({"step": step, "train/reward": step / 50, "train/accuracy": 0.5} | held_out)
     assert out.getvalue().splitlines() == [
+        "training 40/44, begins; what follows first is compilation",
         "training 41/44, reward 0.82, accuracy 0.50, 00:04 elapsed, 00:12 left",
         "training 43/44, reward 0.86, accuracy 0.50, held-out 0.12, 00:15 elapsed, 00:05 left",
         "training 44/44, reward 0.88, accuracy 0.50, held-out 0.12, 00:16 elapsed",
@@ -54,7 +55,7 @@ def test_slow_steps_have_a_line_each(now):
         for step in range(4):
             show({"step": step, "sft/loss": 1.5})
             now[0] += 11
-    lines = out.getvalue().splitlines()
+    _, *lines = out.getvalue().splitlines()
     assert lines[0] == "warm start 0/9, loss 1.500, 00:00 elapsed"
     assert lines[3] == "warm start 3/9, loss 1.500, 00:33 elapsed, 01:06 left"
 

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from rlvr_jax.config import Config, RolloutConfig, TaskConfig
+from rlvr_jax.config import Config, RolloutConfig, TaskConfig, flatten, to_dict
 from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.reporting import jsonl
 from rlvr_jax.training import lock
@@ -231,3 +232,11 @@ def test_a_file_system_without_locks_is_said_and_the_run_goes_on(tmp_path, monke
     monkeypatch.setattr(lock.fcntl, "flock", no_locks)
     open_workdir(tmp_path, CONFIG, "rl")
     assert "has no locks" in capsys.readouterr().err
+
+
+def test_the_keys_that_may_change_exist_and_are_documented():
+    text = (Path(__file__).parents[2] / "docs" / "runs.md").read_text()
+    keys = flatten(to_dict(Config()))
+    for name in (*workdirs._FREE, *workdirs._ROUNDING, *workdirs._JUDGING, *workdirs._STEPS.values()):
+        assert name in keys or any(key.startswith(name) for key in keys if name.endswith(".")), name
+        assert f"`{name}*`" in text or f"`{name}`" in text, name
