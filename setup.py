@@ -36,6 +36,7 @@ setup(
         "tensorboardX>=2.6",
         "matplotlib>=3.9",
         "jinja2>=3.1",
+        "markdown-it-py>=3",
         "math-verify>=0.9,<0.10",  # its functions change between minor versions
         "langdetect>=1.0.9",  # IFEval's own language detector: verdicts on language compare only if it is the same
     ],

@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,25 +122,26 @@ def weaknesses(sandbox: Sandbox) -> list[str]:
         return wrong
 
 
-def open_sandbox(engine: str = "auto") -> Sandbox:
+def open_sandbox(engine: str = "auto", packages: Sequence[str] = ()) -> Sandbox:
     """A sandbox of the best engine that holds on this machine, or of the one named.
 
     Args:
       engine: `auto`, or a name of the table above. `auto` never gives `none`.
+      packages: installed packages that programs may import besides the standard library, read-only.
 
     Raises:
-      ValueError: there is no such engine.
+      ValueError: there is no such engine, or a package is not installed.
       SandboxError: it does not work here, or a program could get out of it; the message says why.
     """
     if engine not in ("auto", *ENGINES, UNSAFE):
         raise ValueError(f"there is no sandbox engine {engine!r}; there are auto, {', '.join(ENGINES)} and {UNSAFE}")
     if engine == UNSAFE:
         _log.warning("programs run WITHOUT a sandbox, as was asked for: they can do whatever this user can")
-        return Sandbox(UNSAFE)
+        return Sandbox(UNSAFE, packages)
     refused = []
     for name in ENGINES if engine == "auto" else (engine,):
         try:
-            sandbox = Sandbox(name)
+            sandbox = Sandbox(name, packages)
         except SandboxError as error:
             refused.append(str(error))
             continue
@@ -159,20 +161,20 @@ def open_sandbox(engine: str = "auto") -> Sandbox:
 
 
 @functools.cache
-def _of_process(engine: str, process: int) -> dict[str, Sandbox]:
-    del engine, process  # a key only: after a fork, the child needs a sandbox of its own
+def _of_process(engine: str, packages: tuple[str, ...], process: int) -> dict[str, Sandbox]:
+    del engine, packages, process  # a key only: after a fork, the child needs a sandbox of its own
     return {}
 
 
-def sandbox_of_process(engine: str = "auto") -> Sandbox:
-    """This process's sandbox of the engine, opened at the first call and kept."""
-    held = _of_process(engine, os.getpid())
+def sandbox_of_process(engine: str = "auto", packages: tuple[str, ...] = ()) -> Sandbox:
+    """This process's sandbox of the engine with the packages, opened at the first call and kept."""
+    held = _of_process(engine, packages, os.getpid())
     if "it" not in held:
-        held["it"] = open_sandbox(engine)
+        held["it"] = open_sandbox(engine, packages)
     return held["it"]
 
 
-def discard(engine: str = "auto") -> None:
+def discard(engine: str = "auto", packages: tuple[str, ...] = ()) -> None:
     """Closes what `sandbox_of_process` keeps; the next call opens a new one."""
-    if sandbox := _of_process(engine, os.getpid()).pop("it", None):
+    if sandbox := _of_process(engine, packages, os.getpid()).pop("it", None):
         sandbox.close()

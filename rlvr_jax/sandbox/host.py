@@ -7,6 +7,7 @@ for a core, so that it says the same on a busy machine.
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import select
@@ -226,18 +227,24 @@ class Job:
 class Sandbox:
     """A zygote of one engine; a context manager, at whose end it and all its jobs are gone. Threads may share it."""
 
-    def __init__(self, engine: str):
+    def __init__(self, engine: str, packages: Sequence[str] = ()):
         """Starts the zygote.
 
+        Args:
+          engine: see `rlvr_jax.sandbox.engine`.
+          packages: installed packages that programs may import besides the standard library, read-only.
+
         Raises:
+          ValueError: a package is not installed.
           SandboxError: the engine does not work here; the message says why.
         """
         self.engine = engine
+        folders = {name: package_folders(name) for name in packages}
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
         boot = (
             f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); from rlvr_jax.sandbox import zygote; "
-            f"del sys.path[0]; zygote.main({engine!r}, {theirs.fileno()})"
+            f"del sys.path[0]; zygote.main({engine!r}, {theirs.fileno()}, {folders!r})"
         )
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         with theirs:
@@ -316,6 +323,19 @@ class Sandbox:
             job.__exit__()
             raise
         return job
+
+
+def package_folders(name: str) -> list[str]:
+    """The folder of an installed package, and that of the shared libraries that its wheel has brought, if any.
+
+    Raises:
+      ValueError: there is none; the message says what to do.
+    """
+    spec = importlib.util.find_spec(name) if isinstance(name, str) and name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations or spec.origin is None:
+        raise ValueError(f"programs are to use the package {name!r}, which is not installed here: pip install {name}")
+    folder = Path(spec.origin).resolve().parent
+    return [str(path) for path in (folder, folder.with_name(f"{folder.name}.libs")) if path.is_dir()]
 
 
 def interpreter(engine: str) -> str:

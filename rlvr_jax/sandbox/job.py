@@ -180,6 +180,8 @@ def prepare() -> None:
     threading.Thread.start, threading.Thread.join = _start, lambda *_, **__: None
     threading.Thread.is_alive = lambda _: False
     random.seed(0)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(0)
     site.setquit()
     sys.argv = ["program.py"]
 

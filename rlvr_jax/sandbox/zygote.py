@@ -19,7 +19,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,16 @@ _PRELOADED = (
     "textwrap time typing unicodedata warnings"
 )
 
+_SEEDED = {"numpy": "numpy.random"}  # what holds the generator that every job seeds
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-def readable_paths() -> list[str]:
-    """Where the standard library and the shared libraries that it needs lie."""
+
+def readable_paths(packages: Sequence[str] = ()) -> list[str]:
+    """Where the standard library and the shared libraries that it needs lie, and the folders of packages besides."""
     library = str(Path(os.__file__).resolve().parent)
     extensions = sys.modules["_json"].__file__ if getattr(sys.modules.get("_json"), "__file__", None) else library
     wanted = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/nix/store"]
-    wanted += [str(Path(sys.base_prefix).resolve() / "lib"), library, str(Path(extensions).resolve().parent)]
+    wanted += [str(Path(sys.base_prefix).resolve() / "lib"), library, str(Path(extensions).resolve().parent), *packages]
     paths: list[str] = []
     for path in sorted({p for p in wanted if Path(p).exists()}):
         if not any(path.startswith(f"{parent}/") for parent in paths):
@@ -54,10 +57,9 @@ def readable_paths() -> list[str]:
     return paths
 
 
-def _build_root() -> None:
-    """A root with the paths above, /dev/null, /dev/urandom and an empty /tmp, and nothing else."""
+def _build_root(paths: Sequence[str]) -> None:
+    """A root with the paths, /dev/null, /dev/urandom and an empty /tmp, and nothing else."""
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    paths = readable_paths()
     kernel.mount("tmpfs", _STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=1m")
     for path in [*paths, "/dev/null", "/dev/urandom"]:
         kernel.bind(path, _STAGE)
@@ -72,7 +74,7 @@ def _become_nobody() -> None:
     os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
-def isolate_with_namespaces() -> None:
+def isolate_with_namespaces(paths: Sequence[str]) -> None:
     """Goes on as process 1 of fresh namespaces, as an ordinary user of the machine; raises OSError where it can't."""
     seccomp.job_filter(), kernel.landlock_version()  # raise where there is none
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -82,7 +84,7 @@ def isolate_with_namespaces() -> None:
             kernel.unshare(kernel.CLONE_NEWNS)
             built = True
         if built:  # while every path can still be read
-            _build_root()
+            _build_root(paths)
         _become_nobody()
         kernel.set_dumpable(True)  # or /proc/self would belong to root
     uid, gid = os.geteuid(), os.getegid()
@@ -93,7 +95,7 @@ def isolate_with_namespaces() -> None:
     kernel.map_users(proc, uid, gid)
     os.close(proc)
     if not built:
-        _build_root()
+        _build_root(paths)
     socket.sethostname("sandbox")
     kernel.drop_bounding_capabilities()
     kernel.die_with_parent()
@@ -103,15 +105,15 @@ def isolate_with_namespaces() -> None:
     kernel.die_with_parent()
 
 
-def isolate_with_landlock() -> None:
+def isolate_with_landlock(paths: Sequence[str]) -> None:
     """Goes on as an ordinary user; everything else happens in each job. Raises OSError where it can't."""
     seccomp.job_filter(), kernel.landlock_version()
     if os.geteuid() == 0:
         _become_nobody()
     kernel.die_with_parent()
-    for path in (os.__file__, *(str(Path(p)) for p in readable_paths() if p.startswith(sys.base_prefix))):
+    for path in (os.__file__, *(p for p in paths if p.startswith(sys.base_prefix) or "-packages/" in p)):
         if not os.access(path, os.R_OK):
-            raise PermissionError(f"user {os.geteuid()} may not read Python's library, {path}")
+            raise PermissionError(f"user {os.geteuid()} may not read {path}, which programs need")
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Confinement:
     rights: Mapping[str, int]
 
 
-def confinement(engine: str) -> Confinement:
+def confinement(engine: str, paths: Sequence[str]) -> Confinement:
     """For this machine; call it where the jobs will be, that is, after the zygote has isolated itself."""
     if engine == "none":
         return Confinement(engine, b"", {})
@@ -131,7 +133,7 @@ def confinement(engine: str) -> Confinement:
     if engine == "namespaces":
         rights |= {"/tmp": kernel.WRITE, "/": kernel.READ}
     else:
-        rights |= dict.fromkeys((path for path in readable_paths() if os.access(path, os.R_OK)), kernel.READ)
+        rights |= dict.fromkeys((path for path in paths if os.access(path, os.R_OK)), kernel.READ)
     return Confinement(engine, seccomp.job_filter(writing=engine == "namespaces"), rights)
 
 
@@ -287,22 +289,45 @@ def serve(how: Confinement, control: socket.socket) -> None:
                 os.close(status)
 
 
-def main(engine: str, control_file: int) -> None:
-    """Isolates this process, and serves. What prevents that is written to standard error."""
+def _import(packages: Mapping[str, Sequence[str]]) -> None:
+    """Imports what programs may use. Raises ImportError, and OSError for a package that starts threads."""
+    for name in _PRELOADED.split():
+        __import__(name)
+    path = list(sys.path)
+    sys.path += {str(Path(folders[0]).parent): None for folders in packages.values()}
+    os.environ.update(_ONE_THREAD)  # a process that forks jobs has one
+    for name in packages:
+        __import__(name)
+        __import__(_SEEDED.get(name, name))
+    for name in _ONE_THREAD:
+        del os.environ[name]
+    sys.path[:] = path  # what lies beside the packages is not there for programs
+    if packages and sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) > 1:
+        raise OSError(f"one of the packages {', '.join(packages)} starts threads when it is imported")
+
+
+def main(engine: str, control_file: int, packages: Mapping[str, Sequence[str]]) -> None:
+    """Isolates this process, and serves. What prevents that is written to standard error.
+
+    Args:
+      engine: see `rlvr_jax.sandbox.engine`.
+      control_file: the connection to the host.
+      packages: name: its folder and those of its shared libraries, of what programs may import besides.
+    """
     os.chdir("/")
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     control = socket.socket(fileno=control_file)
     os.set_inheritable(control_file, False)
     try:
-        for name in _PRELOADED.split():
-            __import__(name)
+        _import(packages)
+        paths = readable_paths([path for of_one in packages.values() for path in of_one])
         {
             "namespaces": isolate_with_namespaces,
             "landlock": isolate_with_landlock,
-            "none": lambda: None,
-        }[engine]()
-        how = confinement(engine)
-    except OSError as error:
+            "none": lambda _: None,
+        }[engine](paths)
+        how = confinement(engine, paths)
+    except (OSError, ImportError) as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
         os._exit(1)

@@ -180,7 +180,8 @@ def _sandbox_engine(prompted: dict[str, Task]) -> str:
     for label, task in prompted.items():
         if task.verifier == "code":
             try:
-                with open_sandbox(task.verifier_options.get("engine", "auto")) as sandbox:
+                options = task.verifier_options
+                with open_sandbox(options.get("engine", "auto"), options.get("packages", ())) as sandbox:
                     engines.add(sandbox.engine)
             except (SandboxError, ValueError) as error:
                 raise ConfigError(f"config.tasks.{label}: {error}") from error

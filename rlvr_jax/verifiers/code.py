@@ -41,6 +41,7 @@ from rlvr_jax.verifiers.verdict import Verdict
 MAX_ANSWER = 20_000  # characters of `Verdict.answer`
 _MAX_SHOWN = 200
 
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 # Of each test: whether it passed, None if it could not run; and why not.
@@ -191,7 +192,9 @@ def _run_trial(sandbox: Sandbox, program: str, tests: dict[str, Any], count: int
     return results
 
 
-def _run_stdio(sandbox: Sandbox, program: str, cases: Sequence[Mapping[str, str]], limits: Limits) -> _Results:
+def _run_stdio(
+    sandbox: Sandbox, program: str, cases: Sequence[Mapping[str, str]], tolerance: float, limits: Limits
+) -> _Results:
     results: _Results = []
     for number, case in enumerate(cases, 1):
         output = run_script(sandbox, program, case["stdin"].encode(errors="surrogatepass"), limits)
@@ -202,7 +205,7 @@ def _run_stdio(sandbox: Sandbox, program: str, cases: Sequence[Mapping[str, str]
             results.append((False, unread if unread.startswith(_NOT_PYTHON) else problem))
             if output.timed_out:  # once is enough: the rest counts as failed
                 return results + [(False, "not run after a time-out")] * (len(cases) - number)
-        elif _lines(output.stdout.decode(errors="replace")) != _lines(case["stdout"]):
+        elif not same_output(output.stdout.decode(errors="replace"), case["stdout"], tolerance):
             results.append((False, f"test {number}: printed {_shown(output.stdout.decode(errors='replace'))}"))
         else:
             results.append((True, ""))
@@ -212,6 +215,34 @@ def _run_stdio(sandbox: Sandbox, program: str, cases: Sequence[Mapping[str, str]
 def _lines(text: str) -> list[list[str]]:
     """The words of each line; empty lines at the beginning and the end do not count."""
     return [line.split() for line in text.strip().splitlines()]
+
+
+def _number(word: str) -> float | int | str:
+    """The number that the word is; the word itself if it is none."""
+    if not _NUMBER.fullmatch(word):
+        return word
+    try:
+        return int(word) if word.lstrip("+-").isdigit() else float(word)
+    except ValueError:  # an integer of thousands of digits
+        return word
+
+
+def same_output(printed: str, expected: str, tolerance: float = 0.0) -> bool:
+    """Whether a program has printed what it should: line by line and word by word, as text.
+
+    With a tolerance, numbers of which at least one has a point or an exponent are compared as `matches` does.
+    """
+
+    def same(word: str, wanted: str) -> bool:
+        if word == wanted or not tolerance:
+            return word == wanted
+        pair = _number(word), _number(wanted)
+        return any(isinstance(number, float) for number in pair) and matches(*pair, tolerance)
+
+    lines, wanted = _lines(printed), _lines(expected)
+    return [*map(len, lines)] == [*map(len, wanted)] and all(
+        same(*words) for pair in zip(lines, wanted, strict=True) for words in zip(*pair, strict=True)
+    )
 
 
 def _is_text(value: Any) -> bool:
@@ -238,6 +269,8 @@ def _plan(reference: Any, text: str, tolerance: float, limits: Limits) -> tuple[
             raise _refuse("of type function has entry_point and cases, each with args (a list) and expected", reference)
         planned = [_json_case(name, case["args"], case["expected"], tolerance) for case in cases]
         return text, lambda sandbox: _run_cases(sandbox, text, planned, limits)
+    if tolerance and kind in ("asserts", "humaneval"):
+        raise ValueError(f"float_tolerance = {tolerance} has no use for {kind}: those tests compare numbers themselves")
     if kind == "asserts":
         setup, tests = reference.get("setup", "") or "", reference.get("tests")
         names = reference.get("entry_point") or []
@@ -279,7 +312,7 @@ def _plan(reference: Any, text: str, tolerance: float, limits: Limits) -> tuple[
             and all(isinstance(c, Mapping) and _is_text(c.get("stdin")) and _is_text(c.get("stdout")) for c in cases)
         ):
             raise _refuse("of type stdio has cases, each with stdin and stdout, both texts", reference)
-        return text, lambda sandbox: _run_stdio(sandbox, text, cases, limits)
+        return text, lambda sandbox: _run_stdio(sandbox, text, cases, tolerance, limits)
     raise _refuse("is a mapping with a type: function, asserts, humaneval or stdio", reference)
 
 
@@ -295,6 +328,7 @@ def verify(
     *,
     score: str = "all",
     engine: str = "auto",
+    packages: Sequence[str] = (),
     cpu_seconds: int = 6,
     wall_seconds: float = 6.0,
     memory_bytes: int = 1 << 30,
@@ -313,11 +347,13 @@ def verify(
       reference: see the module.
       score: `all`, or `share` for the share of the tests that pass.
       engine: of `rlvr_jax.sandbox.engine`; `auto` refuses to run anything where no sandbox holds.
+      packages: installed packages that programs and tests may import besides the standard library, `("numpy",)` say.
       cpu_seconds: of the program; for `stdio`, of each case. The other limits likewise.
       wall_seconds: that the program may sleep or wait; time in which it waits for a core does not count.
       memory_bytes: of address space, the interpreter included.
       output_bytes: that a `stdio` program may print.
-      float_tolerance: for `function`, see `matches`.
+      float_tolerance: for results of `function` and numbers that a `stdio` program prints, see `matches` and
+        `same_output`. The other kinds say themselves how close is close enough.
 
     Raises:
       ValueError: a reference or option that is not as described.
@@ -325,6 +361,9 @@ def verify(
     """
     if score not in ("all", "share"):
         raise ValueError(f"score is 'all' or 'share', not {score!r}")
+    if isinstance(packages, str) or not all(map(_is_text, packages)):
+        raise ValueError(f"packages is a list of names, not {packages!r}")
+    wanted = tuple(sorted(set(packages)))
     limits = Limits(cpu_seconds, wall_seconds, memory_bytes, output_bytes)
     text = program_of(completion)
     program, run = _plan(reference, text, float_tolerance, limits)
@@ -335,10 +374,10 @@ def verify(
             0.0, {"passed": 0.0, "format": 0.0}, program[:MAX_ANSWER], f"longer than {MAX_PROGRAM} characters"
         )
     try:
-        results = run(sandbox_of_process(engine))
+        results = run(sandbox_of_process(engine, wanted))
     except SandboxError:
-        discard(engine)
-        results = run(sandbox_of_process(engine))
+        discard(engine, wanted)
+        results = run(sandbox_of_process(engine, wanted))
     passed = sum(ok is True for ok, _ in results)
     share = passed / len(results)
     failures = [reason for ok, reason in results if ok is False]

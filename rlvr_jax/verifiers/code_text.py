@@ -1,39 +1,51 @@
 """Finding the program in what a policy wrote."""
 
+import functools
 import re
 import textwrap
+
+from markdown_it import MarkdownIt
 
 MAX_PROGRAM = 200_000  # characters
 
 _PYTHON = ("python", "python3", "py")
-_FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})[ ]*([\w+-]*)[^\n`]*")
+
+
+@functools.cache
+def _parser(containers: bool) -> MarkdownIt:
+    """A parser of fenced blocks; HTML is text to it.
+
+    Args:
+      containers: blocks may lie in list items and quotes, whose indentation and marks are not theirs. Otherwise those
+        are text, and blocks may be indented as far as they like.
+    """
+    parser = MarkdownIt("commonmark")
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    parser.block.ruler.enableOnly(["fence", "paragraph", *(["code", "list", "blockquote"] if containers else [])])
+    return parser
+
+
+def _blocks(completion: str, containers: bool) -> list[tuple[str, str]]:
+    """Language and text of each fenced block."""
+    fences = [token for token in _parser(containers).parse(completion) if token.type == "fence"]
+    return [("".join(token.info.split()[:1]).lower(), token.content.removesuffix("\n")) for token in fences]
 
 
 def program_of(completion: str) -> str:
     """The last block fenced as Python; else the last block without a language; else all the text.
 
-    A block that is not closed goes on to the end. Returns an empty text where there is no program: no text, or only
-    blocks of other languages.
+    Blocks are those of CommonMark, in list items and quotes, too. Where that finds none, one that is indented is no
+    less a block, and where its lines lie left of the list item that it starts in, the list does not count. A block that
+    is not closed goes on to the end. Returns an empty text where there is no program: no text, or only blocks of other
+    languages.
     """
-    blocks: list[tuple[str, list[str]]] = []
-    fence = ""
-    for line in completion.split("\n"):
-        match = _FENCE.fullmatch(line.rstrip())
-        if fence:
-            if match and match[1].startswith(fence) and not match[2]:
-                fence = ""
-            else:
-                blocks[-1][1].append(line)
-        elif match:
-            fence = match[1]
-            blocks.append((match[2].lower(), []))
-    if not blocks:
-        return completion if completion.strip() else ""
-    for wanted in (_PYTHON, ("",)):
-        for language, lines in reversed(blocks):
-            if language in wanted and any(line.strip() for line in lines):
-                return "\n".join(lines)
-    return ""
+    inner, outer = _blocks(completion, containers=True), _blocks(completion, containers=False)
+    for languages in (_PYTHON, ("",)):
+        found = [[text for language, text in blocks if language in languages] for blocks in (inner, outer)]
+        for text in [*(texts[-1] for texts in found if texts), *reversed(found[0])]:
+            if text.strip():
+                return text
+    return completion if completion.strip() and not outer else ""
 
 
 def preamble_of(prompt: str, entry_point: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy
 import pytest
 
 import rlvr_jax
@@ -106,6 +108,39 @@ def test_a_program_sees_a_fixed_world(sandbox):
     assert first == second
     assert b"UTC" in first.stdout
     assert first.failure is None or sandbox.engine == "landlock"
+
+
+_USES_NUMPY = """
+import os, sys
+import numpy as np
+from numpy.polynomial import Polynomial
+print(np.linalg.solve(np.eye(2), [1.0, 2.0]).tolist(), np.random.rand(), Polynomial([1, 2])(3), np.fft.fft([1, 0])[0])
+print([name for name in os.environ if "THREADS" in name])
+for name in ("jax", "pytest", "numpy.nothing"):
+    try: __import__(name); print("LEAK", name)
+    except ImportError: pass
+for path in (np.__file__, os.path.dirname(np.__file__) + "/new", os.path.dirname(np.__file__) + "/../jax/version.py"):
+    try: open(path, "a"); print("LEAK", path)
+    except OSError: pass
+try: print("LEAK", len(open(os.path.dirname(np.__file__) + "/../pip/__init__.py").read()))
+except OSError: pass
+"""
+
+
+@pytest.mark.parametrize("engine", ["namespaces", "landlock"])
+def test_packages_are_there_by_name_read_only_in_the_same_isolation(engine):
+    with open_sandbox(engine, ("numpy",)) as sandbox:
+        assert weaknesses(sandbox) == []
+        first, second = (run_script(sandbox, _USES_NUMPY, b"", LIMITS) for _ in range(2))
+    assert first == second
+    assert (first.failure, first.stderr) == (None, b"")
+    assert first.stdout.decode() == f"[1.0, 2.0] {numpy.random.RandomState(0).rand()} 7.0 (1+0j)\n[]\n"
+
+
+@pytest.mark.parametrize("name", ["nothing_of_the_kind", "numpy.linalg", "../numpy", "sys", ""])
+def test_a_package_that_is_not_installed_is_refused_by_name(name):
+    with pytest.raises(ValueError, match=re.escape(repr(name))):
+        open_sandbox("namespaces", (name,))
 
 
 def test_a_script_reads_its_input_however_large_and_its_output_is_bounded(sandbox):

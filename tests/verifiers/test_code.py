@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr_jax.verifiers import verify
-from rlvr_jax.verifiers.code import matches
+from rlvr_jax.verifiers.code import matches, same_output
 from rlvr_jax.verifiers.code_cases import from_asserts, from_check
 from rlvr_jax.verifiers.code_text import completed, program_of
 from rlvr_jax.verifiers.pool import Job, Pool
@@ -137,6 +138,22 @@ FENCED = "```python\n" + RIGHT + "```"
         ("```python\n```", ""),
         (" \n", ""),
         (f"```python\r\n{RIGHT}```", RIGHT),
+        (f"1. Add:\n\n   ```python\n{textwrap.indent(RIGHT, '   ')}   ```\n2. Done.", RIGHT),
+        (f"- Add:\n    ```py\n{textwrap.indent(RIGHT, '    ')}    ```", RIGHT),
+        (f"10) a\n    - b\n\n      ~~~python\n{textwrap.indent(RIGHT, '      ')}      ~~~\n", RIGHT),
+        (f"> Add:\n> ```python\n{textwrap.indent(RIGHT, '> ')}> ```\nThat is all.", RIGHT),
+        (f"> - > ```python\n{textwrap.indent(RIGHT, '>   > ')}", RIGHT),
+        (f"- Add:\n  ```python\n{RIGHT}  ```", RIGHT.replace("    ", "  ")),
+        (f"    ```python\n{textwrap.indent(RIGHT, '    ')}    ```", RIGHT),
+        (f"<answer>\n```python\n{RIGHT}```\n</answer>", RIGHT),
+        (f"<div>\n- x\n</div>\n{FENCED}", RIGHT),
+        (f"- ```python\n  x = 1\n  ```\n{FENCED}\n- ```\n  3\n  ```", RIGHT),
+        (f"{FENCED}\n```python\n```", RIGHT),
+        (f"* ```\n{textwrap.indent(RIGHT, '  ')}  ```", RIGHT),
+        (
+            '```python\ndef f():\n    """\n    ```\n    f()\n    ```\n    """\n```',
+            'def f():\n    """\n    ```\n    f()\n    ```\n    """',
+        ),
     ],
 )
 def test_the_program_is_the_last_python_block(completion, program):
@@ -262,6 +279,41 @@ SUMS = "for _ in range(int(input())):\n    print(sum(map(int, input().split())))
 def test_a_stdio_program_is_judged_by_the_words_of_its_lines(program, score):
     verdict = verify("code", program, STDIO)
     assert (verdict.score, verdict.error) == (score, None), verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected", "tolerance", "same"),
+    [
+        ("0.50\n", "0.5", 0.0, False),
+        ("0.50\n", "0.5", 1e-9, True),
+        ("x = 0.3333 m\n2", "x = 0.33333 m\n2", 1e-4, True),
+        ("x = 0.3333 m\n2", "x = 0.33333 m\n2", 1e-6, False),
+        ("3", "3.0", 1e-9, True),
+        ("1e3", "1000", 1e-9, True),
+        ("4", "3", 9.0, False),  # integers are exact
+        ("03", "3", 9.0, False),
+        ("1.0 2.0", "1.0\n2.0", 1.0, False),
+        ("1.0 2.0", "1.0", 1.0, False),
+        ("1_0.0", "10.0", 1e-3, False),
+        ("nan", "1.0", 9.0, False),
+        ("1e999", "1.5", 9.0, False),
+        ("nan inf", "nan inf", 1e-6, True),
+        ("9" * 5000, "9" * 4999 + "8", 1e-6, False),
+        ("9" * 5000, "1.0", 1e-6, False),
+        ("1.0 one", "1.0 two", 9.0, False),
+    ],
+)
+def test_printed_numbers_may_differ_by_the_tolerance(printed, expected, tolerance, same):
+    assert same_output(printed, expected, tolerance) is same
+
+
+def test_the_tolerance_acts_on_what_is_printed_and_is_refused_where_it_can_not_act():
+    stdio = {"type": "stdio", "cases": [{"stdin": "2", "stdout": "0.70711"}]}
+    program = "print(1 / float(input()) ** 0.5)"
+    assert verify("code", program, stdio).score == 0.0
+    assert verify("code", program, stdio, float_tolerance=1e-4).score == 1.0
+    for reference in ({"type": "asserts", "tests": ["assert f() == 1"]}, {"type": "humaneval"}):
+        assert "float_tolerance = 0.1" in verify("code", program, reference, float_tolerance=0.1).error
 
 
 def test_after_a_time_out_no_further_case_runs():
@@ -437,3 +489,45 @@ def test_long_values_are_judged(form):
     )
     wrong = program.replace("range(n)", "range(n - 1)")
     assert verify("code", wrong, references[form], cpu_seconds=20).score == 0.0
+
+
+NUMPY = {
+    "function": _function([([2], [[1.0, 0.0], [0.0, 1.0]]), ([0], [])]),
+    "asserts": {
+        "type": "asserts",
+        "setup": "import numpy as np",
+        "tests": [
+            "assert np.allclose(f(2), np.eye(2)) and f(3).shape == (3, 3) and type(f(2)) is np.ndarray",
+            "assert int(trace(np.eye(3))) == 3 and trace(np.arange(4).reshape(2, 2)) == 3",
+            "x = np.zeros(3)\nfill(x)\nassert (x == [7, 7, 7]).all()",
+        ],
+    },
+    "humaneval": {
+        "type": "humaneval",
+        "prompt": "import numpy as np\n\ndef f(n):\n",
+        "entry_point": "f",
+        "test": "import numpy as np\n\ndef same(a, b):\n    assert np.allclose(a, b, atol=1e-6)\n\n"
+        "def check(candidate):\n    for n in (1, 2):\n        same(candidate(n), np.eye(n))\n",
+    },
+    "stdio": {"type": "stdio", "cases": [{"stdin": "2", "stdout": "2.0"}]},
+}
+USES_NUMPY = (
+    "import numpy as np\ndef f(n):\n    return np.eye(n)\ndef trace(x):\n    return np.trace(x).astype(int)\n"
+    "def fill(x):\n    x[:] = 7\nif __name__ == '__main__':\n    print(np.trace(f(int(input()))))\n"
+)
+
+
+@pytest.mark.parametrize("kind", NUMPY)
+def test_programs_and_tests_may_use_packages_by_option(kind):
+    verdict = verify("code", USES_NUMPY, NUMPY[kind], packages=["numpy"])
+    assert (verdict.score, verdict.error) == (1.0, None), verdict
+    wrong = USES_NUMPY.replace("np.eye(n)", "np.ones((n, n)) * 3").replace("astype(int)", "astype(str)")
+    assert verify("code", wrong, NUMPY[kind], packages=["numpy"]).score == 0.0
+    verdict = verify("code", USES_NUMPY, NUMPY[kind])
+    assert "No module named 'numpy'" in (verdict.reason if kind in ("function", "stdio") else verdict.error)
+
+
+def test_a_package_that_is_missing_is_told_before_anything_runs():
+    verdict = verify("code", RIGHT, ADD, packages=["nothing_of_the_kind"])
+    assert "nothing_of_the_kind" in verdict.error
+    assert "numpy" in verify("code", RIGHT, ADD, packages="numpy").error
