@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "tests" / "data"
 if not importlib.util.find_spec("rlvr_jax.configs"):
     pytest.exit("setup.py is newer than its installation; run: make .venv/installed", 4)
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes depends on what else runs
+settings.load_profile("any machine")
 
 # Before JAX is imported, here and in the processes that tests start. Compiling is most of a test's time, and many
 # compile the same functions.

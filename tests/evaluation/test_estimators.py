@@ -40,6 +40,18 @@ def test_pass_at_k_refuses_a_k_that_the_samples_do_not_give(k):
         pass_at_k(8, 3, k)
 
 
+@pytest.mark.parametrize(("num_samples", "num_right"), [(8, -1), (8, 9), (1, 2), (0, 0)])
+def test_pass_at_k_refuses_counts_that_cannot_be(num_samples, num_right):
+    with pytest.raises(ValueError, match=rf"{num_samples}.*{num_right}" if num_samples else "pass@1 .* 0"):
+        pass_at_k(num_samples, num_right, 1)
+
+
+@pytest.mark.parametrize("values", [[], (), [0.5, 1.5], [-0.25, 1], [0.5, math.nan]])
+def test_the_interval_of_nothing_or_of_what_is_no_rate_is_refused(values):
+    with pytest.raises(ValueError, match=r"no values|1\.5|-0\.25|nan"):
+        mean_and_interval(values)
+
+
 @pytest.mark.parametrize("count", [1, 2, 10, 64, 1000])
 def test_the_ends_of_the_interval_solve_wilsons_equation(count):
     """An end q is where the observed mean lies z standard errors of q away: (mean - q)^2 = z^2 q (1 - q) / n."""

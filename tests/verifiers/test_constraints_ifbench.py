@@ -56,31 +56,55 @@ CASES = {
     ),
     "sentence:increment": ([({"small_n": 2}, "One. Two of us. Now there are five here.")], [({"small_n": 2}, "One.")]),
     "sentence:keyword": (
-        [({"word": "cat", "N": 2}, "Hi. The Cat sat.")],
+        [({"word": "cat", "N": 2}, "Hi. The Cat sat."), ({"word": "-O2", "N": 1}, "Try gcc -O2, then.")],
         [
             ({"word": "cat", "N": 2}, "A cat. Cats sat."),
             ({"word": "cat", "N": 3}, "Cat."),
+            ({"word": "-O2", "N": 1}, "Try gcc -O25, then."),
             ({"word": "a", "N": 0}, "a"),
         ],
     ),
-    "words:alphabet": ([({}, "Yes, zebras are big")], [({}, "a c"), ({}, "1 2"), ({}, "é f")]),
+    "words:alphabet": (
+        [({}, "Yes, zebras are big"), ({}, "Go —\n“home” I")],
+        [({}, "a c"), ({}, "1 2"), ({}, "é f"), ({}, "Zoo"), ({}, "!?")],
+    ),
     "words:consonants": ([({}, "Strong plants")], [({}, "strong ale")]),
     "words:keywords_specific_position": (
-        [({"keyword": "Cat", "n": 2, "m": 2}, "Hi. The (cat) sat.")],
-        [({"keyword": "cat", "n": 2, "m": 2}, "Hi. A big cat."), ({"keyword": "hi", "n": 0, "m": 0}, "hi")],
+        [
+            ({"keyword": "Cat", "n": 2, "m": 2}, "Hi. The (cat) sat."),
+            ({"keyword": "F#", "n": 1, "m": 2}, "I (f#), too."),
+        ],
+        [
+            ({"keyword": "cat", "n": 2, "m": 2}, "Hi. A big cat."),
+            ({"keyword": "hi", "n": 0, "m": 0}, "hi"),
+            ({"keyword": "F#", "n": 1, "m": 2}, "I F too."),
+        ],
     ),
     "words:last_first": ([({}, "I see you. You see it. It is.")], [({}, "I see you. He is."), ({}, "Only one.")]),
-    "words:no_consecutive": ([({}, "one big apple")], [({}, "a big, Bad apple")]),
+    "words:no_consecutive": (
+        [({}, "one big apple"), ({}, "one big\napple")],
+        [
+            ({}, "a big, Bad apple"),
+            ({}, "a big\n\nBad"),
+            ({}, "big\n• bad"),
+            ({}, "a big “bad” wolf"),
+            ({}, "one"),
+            ({}, "..."),
+        ],
+    ),
     "words:palindrome": ([({}, PALINDROMES)], [({}, PALINDROMES.replace("radar", "noon"))]),
     "words:paragraph_last_first": (
         [({}, "Day by day.\n\nCats like cats!")],
         [({}, "Day by day.\nNight."), ({}, "Hello")],
     ),
-    "words:prime_lengths": ([({}, "to the seven 'of'")], [({}, "a cat"), ({}, "four cats")]),
-    "words:repeats": ([({"small_n": 2}, "a b A")], [({"small_n": 2}, "a, b a A!")]),
-    "words:vowel": ([({}, "A big cat on it")], [({}, "a big hot cup"), ({}, "a\nb")]),
+    "words:prime_lengths": (
+        [({}, "to the seven 'of'"), ({}, "“of” it …")],
+        [({}, "a cat"), ({}, "four cats"), ({}, "-- !"), ({}, "“…”")],
+    ),
+    "words:repeats": ([({"small_n": 2}, "a b A")], [({"small_n": 2}, "a, b a A!"), ({"small_n": 2}, "...")]),
+    "words:vowel": ([({}, "A big cat on it")], [({}, "a big hot cup"), ({}, "a\nb"), ({}, "!!")]),
     "words:words_position": (
-        [({"keyword": "cat"}, "The cat met a Cat again.")],
+        [({"keyword": "cat"}, "The cat met a Cat again."), ({"keyword": "$5"}, "Only $5, or ($5) more")],
         [({"keyword": "cat"}, "The cat met a dog"), ({"keyword": "cat"}, "cat")],
     ),
     "custom:character_reverse": ([({}, "si elgae dlab ehT")], [({}, "the bald eagle")]),
@@ -102,7 +126,10 @@ CASES = {
         [({}, "Sure.\n" + QUIZ), ({}, QUIZ.replace("E) one", "")), ({}, QUIZ.replace("very ", "")), ({}, "Question")],
     ),
     "custom:multiples": ([({}, "14, 21, 28, 35, 42, 49")], [({}, "7, 14, 21, 28, 35, 42, 49"), ({}, "14 21 28 35 42")]),
-    "custom:sentence_alphabet": ([({}, ALPHABET)], [({}, ALPHABET.replace("Bnts", "Ants")), ({}, "Ants dig.")]),
+    "custom:sentence_alphabet": (
+        [({}, ALPHABET), ({}, ALPHABET.replace("Bnts dig.", '"Bnts dig."').replace("Cnts", "*Cnts*"))],
+        [({}, ALPHABET.replace("Bnts", "Ants")), ({}, "Ants dig.")],
+    ),
     "format:emoji": ([({}, "Hi there 😀. Good! 🎉 Fine 👍"), ({}, "Hi. 😀")], [({}, "Hi 😀. Good."), ({}, "No.")]),
     "format:line_indent": ([({}, "a\n b\n\n   c")], [({}, "a\nb"), ({}, "a\n  b\n c"), ({}, "a")]),
     "format:list": ([({"sep": "SEPARATOR"}, "SEPARATOR a\nSEPARATOR b")], [({"sep": "!?!?"}, "!?!? a")]),
@@ -134,12 +161,15 @@ CASES = {
         [({}, "(a [b {c (d) } ] )"), ({}, "((((("), ({}, "([{(<x)}])")],
     ),
     "format:quote_unquote": (
-        [({}, '"Hi" means hello, “Bye” the end.'), ({}, "none")],
-        [({}, 'So "Hi"'), ({}, '"Hi" "Bye" ends')],
+        [({}, '"Hi" means hello, “Bye” the end.')],
+        [({}, 'So "Hi"'), ({}, '"Hi" "Bye" ends'), ({}, "No quotes here."), ({}, "?")],
     ),
     "format:quotes": ([({}, '"a \'b "c" d\' e"')], [({}, "\"a 'b' c\"")]),
     "format:sub-bullets": ([({}, "* a\n  - b\n  - c\n* d\n - e")], [({}, "* a\n* b\n - c"), ({}, "- a"), ({}, "no")]),
-    "format:title_case": ([({}, "The Cat I Saw: NASA, iPhone 5s")], [({}, "The cat"), ({}, "The x Files")]),
+    "format:title_case": (
+        [({}, "The Cat I Saw: NASA, iPhone 5s")],
+        [({}, "The cat"), ({}, "The x Files"), ({}, "12, 13!")],
+    ),
     "repeat:repeat_change": (
         [({"prompt_to_repeat": "Write an ode."}, "Draw an\node.")],
         [

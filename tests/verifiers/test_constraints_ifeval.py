@@ -23,12 +23,20 @@ CASES = {
         ],
     ),
     "change_case:english_capital": (
-        [({}, ENGLISH.upper())],
-        [({}, ENGLISH), ({}, RUSSIAN.upper()), ({}, "12345")],
+        [({}, ENGLISH.upper()), ({}, "HALT!"), ({}, "MIND THE GAP 2")],
+        [
+            ({}, ENGLISH),
+            ({}, RUSSIAN.upper()),
+            ({}, "12345"),
+            ({}, "Halt!"),
+            ({}, "СТОП!"),
+            ({}, "FÜR ELISE"),
+            ({}, "?!"),
+        ],
     ),
     "change_case:english_lowercase": (
-        [({}, ENGLISH.lower())],
-        [({}, ENGLISH), ({}, RUSSIAN.lower()), ({}, "1 2 3")],
+        [({}, ENGLISH.lower()), ({}, "no.")],
+        [({}, ENGLISH), ({}, RUSSIAN.lower()), ({}, "1 2 3"), ({}, "нет.")],
     ),
     "combination:repeat_prompt": (
         [
@@ -120,8 +128,20 @@ CASES = {
         [({"keywords": ["cat", "dog"]}, "a cat"), ({"keywords": ["a.b"]}, "aXb"), ({"keywords": ["a+"]}, "aaa")],
     ),
     "keywords:forbidden_words": (
-        [({"forbidden_words": ["cat"]}, "concatenate cats"), ({"forbidden_words": ["a.c"]}, "abc")],
-        [({"forbidden_words": ["cat", "dog"]}, "The Dog!"), ({"forbidden_words": ["cat"]}, "cat-like")],
+        [
+            ({"forbidden_words": ["cat"]}, "concatenate cats"),
+            ({"forbidden_words": ["a.c"]}, "abc"),
+            ({"forbidden_words": ["C#", "@me", "$7"]}, "C me $70"),
+        ],
+        [
+            ({"forbidden_words": ["cat", "dog"]}, "The Dog!"),
+            ({"forbidden_words": ["cat"]}, "cat-like"),
+            ({"forbidden_words": ["C#"]}, "I like c#, too"),
+            ({"forbidden_words": ["C#"]}, "C#8"),
+            ({"forbidden_words": ["@me"]}, "write to you@me, now"),
+            ({"forbidden_words": ["$7"]}, "It costs US$7."),
+            ({"forbidden_words": ["-x-"]}, "a-x-b"),
+        ],
     ),
     "keywords:frequency": (
         [

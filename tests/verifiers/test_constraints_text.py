@@ -29,6 +29,8 @@ from rlvr_jax.verifiers.constraints.text import count_words, sentences, tokens
         ["A heading\n\nand its text."],
         ["\u201cYes.\u201d", "No."],
         ["I can't.", "You can."],
+        ["Bring fruit, e.g. Apples, i.e. what grows here.", "Then go."],
+        ["He (cf. Smith et al. 2020) has pens, paper, etc. in it.", "The end."],
     ],
 )
 def test_sentences_are_found_and_put_together_again(expected):

@@ -8,10 +8,13 @@ The checks agree with the published ones (https://github.com/allenai/IFBench) ex
 description rules out:
 
 - What an instruction says of "each" or "every" thing needs such things: a text of one sentence has no last words that
-  the next sentence repeats, and one without bullets has no bullets with sub-bullets.
+  the next sentence repeats, one without bullets has no bullets with sub-bullets, one without quotes none that are
+  explained, one without words none of prime length, and a single word is in no order.
 - `count:conjunctions` counts `And` and `and` as one; `ratio:sentence_words` wants all words to differ;
   `format:output_template` wants its labels in order; a bullet of `format:sub-bullets` and `format:no_bullets_bullets`
   starts a line, and blank lines don't count.
+- `sentence:keyword` finds a word that begins or ends with a sign (`C++`), and the instructions about positions do.
+  Printed quotes, dashes and bullets are no part of words. A sentence in quotes starts with its first letter.
 - Sentences are those of `text.sentences`; words are cut at spaces, where the published check uses NLTK's tokens.
 
 `ratio:overlap` compares trigrams of characters, as the published check does; the description does not say of what.

@@ -82,7 +82,7 @@ def _line_indent(response: str) -> bool:
 def _quote_unquote(response: str) -> bool:
     text = response.replace("\u201c", '"').replace("\u201d", '"')
     explanations = text.split('"')[2::2]  # what follows each quoted phrase
-    return all(any(map(str.isalpha, explanation)) for explanation in explanations)
+    return bool(explanations) and all(any(map(str.isalpha, explanation)) for explanation in explanations)
 
 
 def _list(response: str, *, sep: str) -> bool:
@@ -104,11 +104,12 @@ def _no_bullets_bullets(response: str) -> bool:
 
 
 def _title_case(response: str) -> bool:
-    for word in tokens(response):
+    words = tokens(response)
+    for word in words:
         first, rest = word[0], word[1:]
         if first.isalpha() and first.islower() and (not rest or rest.islower() or rest.isupper()):
             return False
-    return True
+    return any(word[0].isalpha() for word in words)
 
 
 def _output_template(response: str) -> bool:
@@ -142,7 +143,9 @@ def _character_reverse(response: str) -> bool:
 
 
 def _sentence_alphabet(response: str) -> bool:
-    return [sentence[0].lower() for sentence in sentences(response)] == list(string.ascii_lowercase)
+    # A sentence may begin with a quote or an asterisk.
+    starts = [next(filter(str.isalnum, sentence), "").lower() for sentence in sentences(response)]
+    return starts == list(string.ascii_lowercase)
 
 
 def _table(response: str, header: str, rows: int, delimiter: str = ",") -> list[list[str]]:

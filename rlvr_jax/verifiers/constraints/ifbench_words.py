@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
-from rlvr_jax.verifiers.constraints.text import count_words, sentences, tokens
+from rlvr_jax.verifiers.constraints.text import count_words, phrase_pattern, sentences, tokens
 
-_DELETE = str.maketrans("", "", string.punctuation)
+# Also the marks of printed text, which the published checks take for letters.
+_MARKS = string.punctuation + "\u2018\u2019\u201c\u201d\u00ab\u00bb\u2013\u2014\u2026\u2022"
+_DELETE = str.maketrans("", "", _MARKS)
 _JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")  # kana and kanji
 _CONSONANTS = re.compile(r"[b-df-hj-np-tv-z]{2}")
 _CONJUNCTIONS = frozenset({"and", "but", "for", "nor", "or", "so", "yet"})
@@ -31,7 +33,18 @@ _NAMES = frozenset(_NAMED.split())  # the list that the prompts give
 
 def bare_words(text: str) -> list[str]:
     """The words between spaces, without the punctuation around them; `don't` stays one, `--` is none."""
-    return [word for word in (word.strip(string.punctuation) for word in text.split()) if word]
+    return [word for word in (word.strip(_MARKS) for word in text.split()) if word]
+
+
+def _is_word(found: str, keyword: str) -> bool:
+    """Whether a word between spaces is the keyword, in any case, and nothing but punctuation stands beside it."""
+    before, _, after = found.lower().partition(keyword.strip().lower())
+    return keyword.strip().lower() in found.lower() and not (before + after).strip(_MARKS)
+
+
+def _words_with_marks(text: str) -> list[str]:
+    """The words of `bare_words`, as they stand between spaces: `C++,` keeps its signs."""
+    return [word for word in text.split() if word.strip(_MARKS)]
 
 
 def _joined_words(text: str) -> list[str]:
@@ -113,7 +126,7 @@ def _overlap(response: str, *, reference_text: str, percentage: float) -> bool:
 
 def _keyword_in_sentence(response: str, *, word: str, N: int) -> bool:  # noqa: N803
     sentence = "".join(sentences(response)[N - 1 : N]) if N else ""
-    return re.search(rf"\b{re.escape(word)}\b", sentence, re.IGNORECASE) is not None
+    return phrase_pattern(word.strip()).search(sentence) is not None
 
 
 def _increment(response: str, *, small_n: int) -> bool:
@@ -124,11 +137,13 @@ def _increment(response: str, *, small_n: int) -> bool:
 def _alphabet(response: str) -> bool:
     starts = [ord(word[0].lower()) - ord("a") for word in _joined_words(response)]
     in_order = all(after == (before + 1) % 26 for before, after in pairwise(starts))
-    return bool(starts) and 0 <= starts[0] < 26 and in_order
+    return len(starts) > 1 and 0 <= starts[0] < 26 and in_order
 
 
 def _vowel(response: str) -> bool:
-    return "\n" not in response.strip() and len(set("aeiou") & set(response.lower())) <= 3
+    return (
+        "\n" not in response.strip() and bool(bare_words(response)) and len(set("aeiou") & set(response.lower())) <= 3
+    )
 
 
 def _consonants(response: str) -> bool:
@@ -141,11 +156,11 @@ def _palindrome(response: str) -> bool:
 
 def _prime_lengths(response: str) -> bool:
     lengths = set(map(len, _joined_words(response)))
-    return all(n > 1 and all(n % divisor for divisor in range(2, int(n**0.5) + 1)) for n in lengths)
+    return bool(lengths) and all(n > 1 and all(n % d for d in range(2, int(n**0.5) + 1)) for n in lengths)
 
 
 def _repeats(response: str, *, small_n: int) -> bool:
-    return max(Counter(_joined_words(response.lower())).values(), default=0) <= small_n
+    return 1 <= max(Counter(_joined_words(response.lower())).values(), default=0) <= small_n
 
 
 def _last_first(response: str) -> bool:
@@ -159,17 +174,18 @@ def _paragraph_last_first(response: str) -> bool:
 
 
 def _no_consecutive(response: str) -> bool:
-    return all(before[0] != after[0] for before, after in pairwise(_joined_words(response.lower())))
+    words = _joined_words(response.lower())  # over the end of a line, too
+    return len(words) > 1 and all(before[0] != after[0] for before, after in pairwise(words))
 
 
 def _keyword_position(response: str, *, keyword: str, n: int, m: int) -> bool:
     sentence = "".join(sentences(response)[n - 1 : n]) if n else ""
-    return bare_words(sentence.lower())[m - 1 : m] == [keyword.strip().lower()] if m else False
+    return any(_is_word(word, keyword) for word in _words_with_marks(sentence)[m - 1 : m]) if m else False
 
 
 def _words_position(response: str, *, keyword: str) -> bool:
-    words = bare_words(response.lower())
-    return len(words) > 1 and words[1] == words[-2] == keyword.strip().lower()
+    words = _words_with_marks(response)
+    return len(words) > 1 and _is_word(words[1], keyword) and _is_word(words[-2], keyword)
 
 
 CHECKS: Mapping[str, Callable[..., bool]] = {

@@ -15,12 +15,15 @@ the published checker does, odd decisions included, so that scores compare:
 
 Where the published checker is at odds with its own instructions, or unsafe, they differ from it:
 
-- A keyword is itself, not a regular expression: `C++` and `a.b` mean what they say.
+- A keyword is itself, not a regular expression: `C++` and `a.b` mean what they say. A forbidden one that begins or ends
+  with a sign is found beside anything, also in `C++11` and `ASP.NET`; the published checker finds it only there.
+- Text of fewer than five words in capitals or small letters is English if its letters may be: langdetect, which the
+  published checker asks, guesses.
 - A text whose language can't be told does not follow a language instruction; the published checker lets it pass.
 - A kwarg that is missing or out of its range is an error; the published checker draws one at random, and it does so
   for the `letter` of the prompts 1122 (`#`) and 1129 (`!`). Here that very character is counted, as those prompts ask.
 - JSON that is nested too deeply for Python's parser is not followed. The published checker raises an exception.
-- Sentences and tokens are those of `text`, not of NLTK.
+- Sentences and tokens are those of `text`, not of NLTK; `e.g.` and `i.e.` end none.
 """
 
 import json
@@ -28,8 +31,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from rlvr_jax.verifiers.constraints.language import detect_language, known_languages
-from rlvr_jax.verifiers.constraints.text import count_words, sentences, tokens
+from rlvr_jax.verifiers.constraints.language import detect_language, is_english, known_languages
+from rlvr_jax.verifiers.constraints.text import count_words, phrase_pattern, sentences, tokens
 
 Relation = Literal["less than", "at least"]
 
@@ -58,7 +61,7 @@ def _keyword_frequency(response: str, *, keyword: str, frequency: int, relation:
 
 
 def _forbidden_words(response: str, *, forbidden_words: list[str]) -> bool:
-    return not any(re.search(rf"\b{re.escape(word)}\b", response, re.IGNORECASE) for word in forbidden_words)
+    return not any(phrase_pattern(word.strip()).search(response) for word in forbidden_words)
 
 
 def _letter_frequency(response: str, *, letter: str, let_frequency: int, let_relation: Relation) -> bool:
@@ -179,11 +182,11 @@ def _capital_words(response: str, *, capital_frequency: int, capital_relation: R
 
 
 def _english_capital(response: str) -> bool:
-    return response.isupper() and detect_language(response) == "en"
+    return response.isupper() and is_english(response)
 
 
 def _english_lowercase(response: str) -> bool:
-    return response.islower() and detect_language(response) == "en"
+    return response.islower() and is_english(response)
 
 
 def _no_comma(response: str) -> bool:

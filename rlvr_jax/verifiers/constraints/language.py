@@ -11,6 +11,8 @@ from typing import Any
 
 MAX_LENGTH = 20_000  # characters that are looked at; langdetect itself reads the first 10,000, after removing addresses
 
+_WORDS_TO_TELL = 5  # with fewer, the language is a guess
+
 
 @functools.cache  # two threads may both load, each its own: the detector is whole before anyone sees it
 def _detectors() -> Any:
@@ -21,6 +23,17 @@ def _detectors() -> Any:
     profiles = sorted(Path(detector_factory.PROFILES_DIRECTORY).iterdir())
     factory.load_json_profile([profile.read_text(encoding="utf-8") for profile in profiles])
     return factory
+
+
+def is_english(text: str) -> bool:
+    """Whether the text is English as far as one can tell: one of a few words is if it has no letters but English ones.
+
+    Of so little langdetect says anything: `STOP!` is Norwegian to it.
+    """
+    if len(text.split()) < _WORDS_TO_TELL:
+        letters = [character for character in text if character.isalpha()]
+        return bool(letters) and all(map(str.isascii, letters))
+    return detect_language(text) == "en"
 
 
 def known_languages() -> tuple[str, ...]:

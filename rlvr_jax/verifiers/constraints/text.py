@@ -24,10 +24,11 @@ _DOTTED = re.compile(r"[a-z](?:\.[a-z])+")  # u.s, p.m, i.e
 _ABBREVIATED = """
     adm ave bros capt col corp cos dr ft gen gov hon inc jr lt ltd maj messrs mr mrs ms mt prof rep rev sen sgt sr st vs
     jan feb aug sept sep oct nov dec ala ariz calif colo conn fla ill kan mich minn nev okla ore pa tenn va wash wis
-    ph.d
+    ph.d al approx cf etc viz
 """
 _ABBREVIATIONS = frozenset(_ABBREVIATED.split())
-_NOT_ABBREVIATED = frozenset({"e.g", "i.e", "p.s", "p.p.s"})  # NLTK's model does not know them
+_ALWAYS_WITHIN = frozenset({"e.g", "i.e"})  # something follows that belongs to the sentence
+_NOT_ABBREVIATED = frozenset({"p.s", "p.p.s"})  # NLTK's model does not know them
 _STARTING = """
     a after all also although an and another any as at because before being both but by can despite did do during each
     even every few finally first for from further he her here his how however i if in indeed instead is it its just
@@ -45,6 +46,16 @@ _TOKEN = re.compile(rf"\.{{2,}}|--|[{_ALONE}]|[:,](?![0-9])|(?:[^\s.:,\-{_ALONE}
 _CONTRACTION = re.compile(r"([^']++)('|'[smd]|'ll|'re|'ve)", re.IGNORECASE)
 # Where the Treebank cuts what is written as one word.
 _FUSED = {"cannot": 3, "gimme": 3, "gonna": 3, "gotta": 3, "lemme": 3, "wanna": 3, "more'n": 4, "'tis": 2, "'twas": 2}
+
+
+def phrase_pattern(phrase: str) -> re.Pattern[str]:
+    """The phrase as whole words, in any case: no letter or digit goes on where the phrase begins or ends with one.
+
+    Where it begins or ends with a sign (`C++`, `$5`, `.NET`), anything may stand beside that.
+    """
+    before = r"(?<!\w)" if _WORD.match(phrase[:1]) else ""
+    after = r"(?!\w)" if _WORD.match(phrase[-1:]) else ""
+    return re.compile(before + re.escape(phrase) + after, re.IGNORECASE)
 
 
 def count_words(text: str) -> int:
@@ -77,6 +88,8 @@ def _ends(text: str, match: re.Match) -> bool:
         return not after[:1].islower()
     if initial and not after:
         return True
+    if last in _ALWAYS_WITHIN:
+        return False
     if initial or last.rpartition("-")[2] in _ABBREVIATIONS:
         return _starts_sentence(after)
     if _DOTTED.fullmatch(last) and last not in _NOT_ABBREVIATED:
