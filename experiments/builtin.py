@@ -33,8 +33,10 @@ def resolve(argument: str) -> str:
         return f"{flag}={file}{colon}{options}"
     known = summaries()
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-    raise ValueError(f"--config={name}: there is no built-in config of this name; {hint}; or give the path of a file")
+    hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(known)}."
+    raise ValueError(
+        f"--config={name}: no built-in config has this name; a file needs its path, as in ./mine.py. {hint}"
+    )
 
 
 def _summary(docstring: str) -> str:

@@ -3,6 +3,7 @@
 import difflib
 import runpy
 import sys
+from importlib.metadata import version
 
 from .builtin import summaries
 
@@ -29,6 +30,8 @@ def main() -> None:
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help", "help"):
         print(usage())
+    elif name == "--version":
+        print(f"rlvr_jax {version('rlvr_jax')}")
     elif name in COMMANDS:
         sys.argv = [f"rlvr {name}", *rest]
         runpy.run_module(f"{__package__}.{name}", run_name="__main__")

@@ -13,7 +13,6 @@ explained in rlvr_jax/tasks/decontamination.py.
 import dataclasses
 import gzip
 import json
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from rlvr_jax.tasks import Task
     from rlvr_jax.tasks.decontamination import Match
 
-config_flags.DEFINE_config_file("config", None, "Config file, instead of --train and --heldout.")
+config_flags.DEFINE_config_file("config", None, "Name or file of a config, instead of --train and --heldout.")
 _TRAIN = flags.DEFINE_list("train", [], "Tasks, TASK:SPLIT, or FILE.jsonl:FIELD (also .gz), with commas between.")
 _HELDOUT = flags.DEFINE_list("heldout", [], "The same for the evaluation problems.")
 _DATA_DIR = flags.DEFINE_string("data_dir", DataConfig().data_dir, "Where prepared data sets are kept.")
@@ -178,5 +177,4 @@ def _file_prompts(path: Path, field: str) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    given = any(argument.startswith(("--config", "-config")) for argument in sys.argv[1:])
-    command.run(main, required=("config",) if given else ())
+    command.run(main, required=())

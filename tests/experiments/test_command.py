@@ -98,7 +98,7 @@ def test_a_built_in_config_is_found_by_its_name_and_a_path_is_left_alone(argumen
 
 
 def test_a_name_that_no_config_has_is_an_error_with_a_proposal():
-    with pytest.raises(ValueError, match="did you mean 'countdown'"):
+    with pytest.raises(ValueError, match="Did you mean 'countdown'"):
         builtin.resolve("--config=countdwon")
 
 

@@ -83,6 +83,7 @@ def test_help_lists_the_commands_and_the_configs(rlvr, elsewhere):
     assert all(f"  {name} " in page for name in COMMANDS)
     assert "  quickstart " in page
     assert done(rlvr, elsewhere) == page
+    assert done(rlvr, elsewhere, "--version").startswith("rlvr_jax 0.")
 
 
 def test_a_command_that_does_not_exist_is_one_line(rlvr, elsewhere):
