@@ -25,6 +25,7 @@ def get_config():
     config.rollout.max_prompt_length = 9
     config.rollout.max_response_length = 8
     config.algorithm.kl_coef = 0.02
+    config.algorithm.reference = "initial"
     config.algorithm.minibatches = 4
     config.optimizer.learning_rate = 3e-4
     config.training.num_steps = 150

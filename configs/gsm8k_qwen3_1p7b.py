@@ -19,6 +19,7 @@ def get_config():
     config.rollout.max_prompt_length = 512
     config.rollout.max_response_length = 1024
     config.algorithm.kl_coef = 1e-3
+    config.algorithm.reference = "initial"
     config.optimizer.learning_rate = 1e-6
     config.optimizer.warmup_steps = 10
     config.optimizer.microbatches = 16

@@ -1,6 +1,4 @@
-"""MATH with Qwen2.5-1.5B, a base model, by GRPO with rewards not divided by their deviation and no KL.
-
-This is Dr. GRPO (arXiv:2503.20783).
+"""MATH with Qwen2.5-1.5B, a base model, by Dr. GRPO (arXiv:2503.20783): no deviation, no lengths, no KL.
 
 Trained on the 12,000 problems of the PRM800K split, judged on the other 500 ("MATH-500"). Meant for one accelerator of
 80 GB or a v5p-8 slice: 16 bytes a parameter, as there is no reference, are 25 GB, divided by fsdp. It has not been run
@@ -21,7 +19,7 @@ def get_config():
     config.rollout.max_prompt_length = 1024
     config.rollout.max_response_length = 3072
     config.algorithm.scale = "none"
-    config.algorithm.reference = "none"
+    config.algorithm.aggregation = "constant"
     config.optimizer.learning_rate = 1e-6
     config.optimizer.microbatches = 64
     config.training.num_steps = 200

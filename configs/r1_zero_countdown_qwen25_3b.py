@@ -28,6 +28,7 @@ def get_config():
     config.rollout.max_prompt_length = 256
     config.rollout.max_response_length = 1024
     config.algorithm.kl_coef = 1e-3
+    config.algorithm.reference = "initial"
     config.algorithm.minibatches = 2
     config.optimizer.learning_rate = 1e-6
     config.optimizer.microbatches = 16

@@ -30,6 +30,7 @@ def get_config():
     config.rollout.max_response_length = 2048
     config.reward = (("score", 10.0), ("truncated", -10.0))
     config.algorithm.kl_coef = 0.05
+    config.algorithm.reference = "initial"
     config.optimizer.learning_rate = 3e-7
     config.optimizer.decay = "linear"
     config.optimizer.microbatches = 7

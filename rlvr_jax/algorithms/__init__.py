@@ -1,6 +1,7 @@
 """From rewards and log-probabilities to advantages and losses."""
 
 from rlvr_jax.algorithms.advantages import group_advantages, zero_signal_groups
+from rlvr_jax.algorithms.aggregation import token_weights
 from rlvr_jax.algorithms.config import AlgorithmConfig
 from rlvr_jax.algorithms.losses import TokenSums, clipped_policy_loss, imitation_loss, kl_divergence
 
@@ -11,5 +12,6 @@ __all__ = [
     "group_advantages",
     "imitation_loss",
     "kl_divergence",
+    "token_weights",
     "zero_signal_groups",
 ]

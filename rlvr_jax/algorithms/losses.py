@@ -1,7 +1,6 @@
-"""Losses as sums over tokens.
+"""Losses as sums over tokens, each with its weight (see `aggregation.py`).
 
-Sums, not means: a batch may be split into microbatches, and only the training step knows by how many tokens of the
-whole batch to divide.
+Sums, not means: a batch may be split into microbatches, of which none knows the tokens of the whole batch.
 """
 
 from typing import no_type_check
@@ -21,12 +20,14 @@ class TokenSums:
     """What a loss says of a (micro)batch.
 
     Attributes:
-      loss: sum over tokens; its gradient is what the step follows.
+      loss: weighted sum over tokens; its gradient is what the step follows.
+      totals: name -> a quantity that is reported as the sum over all microbatches.
       means: name -> sum over tokens of a quantity that is reported as a mean over tokens.
       largest: name -> a quantity that is reported as a maximum.
     """
 
     loss: Float[Array, ""]
+    totals: dict[str, Float[Array, ""]]
     means: dict[str, Float[Array, ""]]
     largest: dict[str, Float[Array, ""]]
 
@@ -50,6 +51,7 @@ def clipped_policy_loss(
     logprobs: Tokens,
     entropy: Tokens,
     mask: Tokens,
+    weights: Tokens,
     advantages: Tokens,
     old_logprobs: Tokens,
     reference_logprobs: Tokens | None,
@@ -61,14 +63,16 @@ def clipped_policy_loss(
       logprobs: of the taken actions under the policy being trained (nats).
       entropy: of the policy at each action (nats).
       mask: 1 on actions, 0 elsewhere.
+      weights: of each action in the loss.
       advantages: of each action.
       old_logprobs: under the policy that sampled, as the sampler reported them.
       reference_logprobs: under the frozen reference policy, or None.
 
-    Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7; Shao et al. 2024 (arXiv:2402.03300), eq. 3. Summed over all
-    tokens of the batch, so that every token weighs the same (Yu et al. 2025, arXiv:2503.14476, eq. 12).
+    Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7; Shao et al. 2024 (arXiv:2402.03300), eq. 3, but for
+    its weights.
     """
     logprobs, entropy, advantages, old_logprobs = _actions_only(mask, logprobs, entropy, advantages, old_logprobs)
+    (weights,) = _actions_only(mask, weights)
     gap = logprobs - old_logprobs
     ratio = jnp.exp(gap)
     clipped = jnp.clip(ratio, 1 - config.clip_low, 1 + config.clip_high)
@@ -81,11 +85,12 @@ def clipped_policy_loss(
         kl = kl_divergence(logprobs, *_actions_only(mask, reference_logprobs))
         loss = loss + config.kl_coef * kl
         means["train/kl"] = jnp.sum(kl)
-    loss = jnp.sum(loss)
-    return TokenSums(loss, means | {"train/loss": loss}, {"train/logprob_gap": jnp.max(jnp.abs(gap))})
+    loss = jnp.sum(weights * loss)
+    return TokenSums(loss, {"train/loss": loss}, means, {"train/logprob_gap": jnp.max(jnp.abs(gap))})
 
 
-def imitation_loss(logprobs: Tokens, mask: Tokens) -> TokenSums:
-    """Negative log-likelihood of demonstrated tokens (nats)."""
-    loss = -jnp.sum(*_actions_only(mask, logprobs))
-    return TokenSums(loss, {"sft/loss": loss}, {})
+def imitation_loss(logprobs: Tokens, mask: Tokens, weights: Tokens) -> TokenSums:
+    """Negative log-likelihood of demonstrated tokens (nats), each with its weight."""
+    logprobs, weights = _actions_only(mask, logprobs, weights)
+    loss = -jnp.sum(weights * logprobs)
+    return TokenSums(loss, {"sft/loss": loss}, {}, {})

@@ -74,7 +74,8 @@ class PolicyConfig:
       max_length: longest prompt plus response, in tokens.
       init_scale: standard deviation of the initial embeddings, and of every weight matrix times sqrt(width / fan-in).
       dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are float32 always.
-      param_dtype: storage dtype of the parameters. Updates are added to them in it: in bfloat16, small ones round away.
+      param_dtype: storage dtype of the parameters. "bfloat16" halves their memory; each update is then rounded at
+        random, so that small ones count on average, see `rlvr_jax.training.rounding`.
       remat: what the backward pass computes again: "none", "dots" (all but products with weights) or "full"
         (whole layers). What the attention kernels give is kept with any of them, so that they run once.
       attention: what computes attention in training, see `rlvr_jax.kernels.training`; "auto" chooses by platform and

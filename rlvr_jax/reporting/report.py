@@ -120,7 +120,7 @@ def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
         value = f"{curves.short(speeds[len(speeds) // 2])} tok/s"
         found.append({"label": "sampling", "value": value, "note": "median over the steps"})
     for metric, label, note, total in (
-        ("verify/errors", "completions without a judgement", "the verifier raised, hung or died", True),
+        ("verify/errors", "completions without a judgement", "left out of the rewards and the loss", True),
         ("train/skipped_steps", "skipped updates", "the gradient or the update was not finite", False),
     ):
         counts = [value for _, value in curves.values(rows, metric)]

@@ -10,11 +10,12 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.trajectory import Trajectory
@@ -29,6 +30,7 @@ TERMS: Mapping[str, Term] = {
     "length": lambda _, trajectory: float(len(trajectory.tokens)),  # tokens
 }
 
+_LARGEST = float(np.finfo(np.float32).max)
 _FORMAT = re.compile(r"format/(\w+)(?:\((.*)\))?", re.DOTALL)
 
 
@@ -75,25 +77,68 @@ def term_of(name: str, parts: Sequence[str]) -> Term:
     return partial(_format_check, check)
 
 
-def reward(
-    terms: Sequence[tuple[str, float]], verdicts: Sequence[Verdict], trajectories: Sequence[Trajectory]
-) -> tuple[Float[np.ndarray, "samples"], dict[str, Float[np.ndarray, "samples"]]]:
-    """The reward of each sample, and its weighted terms by name.
+@dataclass(frozen=True)
+class Rewards:
+    """The rewards of a step, in groups of samples of the same prompt.
 
-    A sample that could not be judged (its verdict has an error) gets reward 0 whatever the terms say.
+    A sample is judged if its verdict has no error and all terms of its reward are finite. The others have no reward:
+    the 0 that stands for it here is not to be read.
+
+    Attributes:
+      values: the reward of each sample.
+      judged: whether it has one.
+      terms: the weighted terms of the rewards, by name; 0 where there is no reward.
+      verdicts: of all samples, in order; one whose reward was not finite says so in `error`.
+    """
+
+    values: Float[np.ndarray, "prompts group"]
+    judged: Bool[np.ndarray, "prompts group"]
+    terms: Mapping[str, Float[np.ndarray, "prompts group"]]
+    verdicts: tuple[Verdict, ...]
+
+
+def reward(
+    terms: Sequence[tuple[str, float]],
+    verdicts: Sequence[Verdict],
+    trajectories: Sequence[Trajectory],
+    group_size: int,
+) -> Rewards:
+    """The reward of each sample, `group_size` of them for each prompt, one prompt after the other.
 
     Raises:
       ConfigError: a term is neither in `TERMS` nor a part that any of the verdicts has, or is named twice.
     """
-    judged = np.array([verdict.error is None for verdict in verdicts], np.float32)
-    parts = sorted({name for verdict in verdicts for name in verdict.parts})
-    if not judged.any():
-        parts = [name for name, _ in terms]  # without a judgement nobody knows them, and every term is 0
-    values = {}
-    for name, weight in terms:
-        if name in values:
+    for name, _ in terms:
+        if [other for other, _ in terms].count(name) > 1:
             raise ConfigError(f"config.reward names the term {name!r} twice")
-        term = term_of(name, parts)
-        raw = [term(verdict, trajectory) for verdict, trajectory in zip(verdicts, trajectories, strict=True)]
-        values[name] = weight * judged * np.array(raw, np.float32)
-    return sum(values.values()), values
+    parts = sorted({name for verdict in verdicts for name in verdict.parts})
+    if all(verdict.error for verdict in verdicts):
+        parts = [name for name, _ in terms]  # without a judgement nobody knows them
+    functions = {name: (term_of(name, parts), weight) for name, weight in terms}
+    raw = np.zeros((len(verdicts), len(terms)), np.float32)
+    found = []
+    for i, (verdict, trajectory) in enumerate(zip(verdicts, trajectories, strict=True)):
+        if verdict.error is None:
+            raw[i], error = _terms(functions, verdict, trajectory)
+            verdict = replace(verdict, score=0.0, error=error) if error else verdict
+        found.append(verdict)
+    grouped = raw.reshape(-1, group_size, len(terms))
+    judged = np.array([verdict.error is None for verdict in found]).reshape(-1, group_size)
+    values = {name: grouped[..., i] for i, name in enumerate(functions)}
+    return Rewards(sum(values.values()), judged, values, tuple(found))
+
+
+def _terms(
+    functions: Mapping[str, tuple[Term, float]], verdict: Verdict, trajectory: Trajectory
+) -> tuple[list[float], str]:
+    """The weighted terms of one sample, and why it has no reward, if so: then all of them are 0."""
+    values, nothing = [], [0.0] * len(functions)
+    for name, (term, weight) in functions.items():
+        try:
+            value = float(term(verdict, trajectory))
+        except Exception as error:
+            return nothing, f"the reward term {name!r} raised {type(error).__name__}: {error}"
+        values.append(weight * value)
+        if not abs(sum(values)) <= _LARGEST:  # catches nan, too
+            return nothing, f"the reward is not finite: the term {name!r} is {value:g}, its weight {weight:g}"
+    return values, ""

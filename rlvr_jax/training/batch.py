@@ -6,7 +6,7 @@ from typing import no_type_check
 import jax
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from rlvr_jax.rollout.trajectory import Trajectory
 
@@ -24,11 +24,12 @@ class Batch:
     Attributes:
       tokens, positions, segment_ids: see `rlvr_jax.policy.forward`.
       predictors: the column of the token that each action follows, whose hidden state predicts it.
-      action_mask: 1 on tokens that the policy chose, 0 elsewhere.
+      action_mask: 1 on tokens that are trained on, 0 elsewhere.
       advantages: of each action.
       old_logprobs: of each action under the policy that sampled it (nats).
       reference_logprobs: of each action under the reference policy (nats), or None without one.
       parents: see `rlvr_jax.policy.forward`; None if no segment has one.
+      weights: of each action in the loss, see `rlvr_jax.algorithms.token_weights`; None for a mean over all actions.
     """
 
     tokens: Int[Array | np.ndarray, "batch time"]
@@ -40,6 +41,7 @@ class Batch:
     old_logprobs: Float[Array | np.ndarray, "batch response"]
     reference_logprobs: Float[Array | np.ndarray, "batch response"] | None = None
     parents: Int[Array | np.ndarray, "batch time"] | None = None
+    weights: Float[Array | np.ndarray, "batch response"] | None = None
 
 
 def layout(
@@ -77,15 +79,16 @@ def layout(
 def make_batch(
     trajectories: Sequence[Trajectory],
     advantages: Float[np.ndarray, "batch"],
+    judged: Bool[np.ndarray, "batch"],
     prompt_length: int,
     response_length: int,
 ) -> Batch:
-    """Rows of trajectories, every action with the advantage of its trajectory."""
+    """Rows of trajectories, every action with the advantage of its trajectory; those not judged have no actions."""
     prompts, responses = [t.prompt for t in trajectories], [t.tokens for t in trajectories]
     batch = layout(prompts, responses, prompt_length, response_length)
     action_mask, old_logprobs = np.zeros_like(batch.action_mask), np.zeros_like(batch.action_mask)
     for row, trajectory in enumerate(trajectories):
-        action_mask[row, : len(trajectory.tokens)] = trajectory.action_mask
+        action_mask[row, : len(trajectory.tokens)] = trajectory.action_mask & judged[row]
         old_logprobs[row, : len(trajectory.tokens)] = trajectory.policy_logprobs
     advantages = advantages.astype(np.float32)[:, None] * action_mask
     return batch.replace(action_mask=action_mask, advantages=advantages, old_logprobs=old_logprobs)

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from rlvr_jax import parallel, policy, tasks
+from rlvr_jax.algorithms import token_weights
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import Judge, evaluate
 from rlvr_jax.policy import Params
@@ -20,7 +21,7 @@ from rlvr_jax.training.batch import Batch
 from rlvr_jax.training.packing import pack, unpack
 from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.setup import Setup
-from rlvr_jax.training.step import Loss, score, train_step
+from rlvr_jax.training.step import Loss, TrainState, score, train_step
 
 _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 
@@ -28,12 +29,18 @@ _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 def make_update(setup: Setup, optimizer: optax.GradientTransformation, loss: Loss, microbatches: int) -> Callable:
     """The training step (state, batch) -> (state, metrics) of `layout`'s batches; the given state's memory is reused.
 
-    It is jitted, or with packed rows packs them on the host and calls a jitted one.
+    It weighs the actions of the batch and packs its rows on the host, and calls a jitted function.
     """
+    aggregation, length = setup.config.algorithm.aggregation, setup.config.rollout.max_response_length
     step = partial(train_step, setup.policy, loss, optimizer, microbatches, setup.config.rollout.temperature)
-    update = jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
+    jitted = jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
     options = _packing(setup)
-    return (lambda state, batch: update(state, pack(batch, *options))) if options else update
+
+    def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+        batch = batch.replace(weights=token_weights(aggregation, np.asarray(batch.action_mask), length))
+        return jitted(state, pack(batch, *options) if options else batch)
+
+    return update
 
 
 def make_score(setup: Setup) -> Callable:

@@ -19,7 +19,7 @@ from rlvr_jax.training.batch import make_batch, split
 from rlvr_jax.training.functions import make_evaluation, make_score, make_stream, make_update
 from rlvr_jax.training.optimizer import make_optimizer, make_schedule
 from rlvr_jax.training.profiling import traces
-from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows
+from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows, warn_unjudged
 from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
 from rlvr_jax.training.step import policy_gradient
 from rlvr_jax.training.workdir import open_workdir
@@ -52,6 +52,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
     setup = make_setup(config)
     check_start(setup, workdir)
     num_steps, prompts, minibatches = config.training.num_steps, config.rollout.prompts, config.algorithm.minibatches
+    lengths = config.rollout.max_prompt_length, config.rollout.max_response_length
     optimizer = make_optimizer(config.optimizer, num_steps * minibatches)
     learning_rate = make_schedule(config.optimizer, num_steps * minibatches)
     mixture = training_mixture(setup)
@@ -94,12 +95,10 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                     occupancy = stats.occupancy
                 trajectories, verdicts = zip(*sorted(judged, key=lambda pair: pair[0].sample), strict=True)
 
-                rewards, terms = reward(config.reward, verdicts, trajectories)
-                groups = rewards.reshape(prompts, -1)
-                advantages = group_advantages(groups, config.algorithm.scale).reshape(-1)
-                batch = make_batch(
-                    trajectories, advantages, config.rollout.max_prompt_length, config.rollout.max_response_length
-                )
+                rewards = reward(config.reward, verdicts, trajectories, config.rollout.group_size)
+                warn_unjudged(step, rewards)
+                advantages = group_advantages(rewards.values, rewards.judged, config.algorithm.scale)
+                batch = make_batch(trajectories, advantages.reshape(-1), rewards.judged.reshape(-1), *lengths)
                 if config.algorithm.reference == "initial":
                     frozen = policy.base(state.params) if reference is None else reference
                     batch = batch.replace(reference_logprobs=np.asarray(reference_logprobs(frozen, batch)))
@@ -110,14 +109,14 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                 updates = jax.device_get(updates)
                 clock.lap("time/train")
 
-                row = {"step": step} | describe(trajectories, verdicts, groups, terms, updates, clock.laps)
+                row = {"step": step} | describe(trajectories, rewards, updates, clock.laps)
                 row["train/learning_rate"] = float(learning_rate((step - 1) * minibatches))
                 row["rollout/occupancy"] = occupancy
                 row["train/skipped_steps"] = int(state.skipped)
                 samples = []
                 evaluated = step % config.evaluation.every == 0 or step == num_steps
                 if evaluated or step == 1:
-                    samples = sample_rows(step, "train", trajectories, verdicts, rewards)
+                    samples = sample_rows(step, "train", trajectories, rewards.verdicts, rewards)
                     samples = samples[: _LOGGED_GROUPS * config.rollout.group_size]
                 if evaluated:
                     metrics, heldout = evaluate(state.params, step, key_of(EVALUATE, step))

@@ -47,7 +47,7 @@ def pack(batch: Batch, group: int, multiple: int = 0) -> Batch:
     parents = np.where(batch.segment_ids > 0, np.int32(_PROMPT), 0)
     segments = np.where(batch.segment_ids > 0, np.int32(_PROMPT + 1) + sample.astype(np.int32), 0)
     before = np.arange(first - 1, first + order.shape[1] - 1, dtype=np.int32)
-    actions = ("action_mask", "advantages", "old_logprobs", "reference_logprobs")
+    actions = ("action_mask", "advantages", "old_logprobs", "reference_logprobs", "weights")
     return Batch(
         tokens=behind(prompt.tokens, batch.tokens),
         positions=behind(prompt.positions, batch.positions),

@@ -1,6 +1,7 @@
 """What a run writes down: rows of metrics and samples, its progress, TensorBoard, Weights & Biases."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Shaped
 
 from rlvr_jax.algorithms import zero_signal_groups
 from rlvr_jax.config import Config, to_dict
@@ -17,8 +18,11 @@ from rlvr_jax.reporting import jsonl, tensorboard
 from rlvr_jax.reporting.progress import progress
 from rlvr_jax.reporting.report import write_report
 from rlvr_jax.reporting.weights_and_biases import weights_and_biases
+from rlvr_jax.rewards import Rewards
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.verifiers.verdict import Verdict
+
+_log = logging.getLogger(__name__)
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 
@@ -91,32 +95,43 @@ class Clock:
         return time.perf_counter() - self.start
 
 
+def warn_unjudged(step: int, rewards: Rewards) -> None:
+    """Says on the log how many samples of a step could not be judged, and why the first one could not, if any."""
+    errors = [verdict.error for verdict in rewards.verdicts if verdict.error is not None]
+    if errors:
+        _log.warning(
+            "step %d: %d of %d samples could not be judged and are left out; the first: %s",
+            step, len(errors), len(rewards.verdicts), errors[0],
+        )  # fmt: skip
+
+
 def describe(
     trajectories: Sequence[Trajectory],
-    verdicts: Sequence[Verdict],
-    rewards: Float[np.ndarray, "prompts group"],
-    terms: Mapping[str, Float[np.ndarray, "_"]],
+    rewards: Rewards,
     updates: Sequence[Mapping[str, Any]],
     laps: Mapping[str, float],
 ) -> dict[str, float | int]:
     """The metrics of a training step, but for its evaluation.
 
     Args:
-      trajectories, verdicts, rewards: of the step's samples.
-      terms: the weighted terms of the reward.
+      trajectories, rewards: of the step's samples.
       updates: what each update said of itself.
       laps: seconds of each phase.
     """
     tokens = sum(len(trajectory.tokens) for trajectory in trajectories)
+    judged = rewards.judged.reshape(-1)
+    of_verdicts = {
+        "reward": rewards.values.reshape(-1),
+        **{f"reward_{name}": term.reshape(-1) for name, term in rewards.terms.items()},
+        "accuracy": np.array([verdict.score == 1 for verdict in rewards.verdicts]),
+    }
     return {
-        "train/reward": float(np.mean(rewards)),
-        **{f"train/reward_{name}": float(np.mean(term)) for name, term in terms.items()},
-        "train/accuracy": float(np.mean([verdict.score == 1 for verdict in verdicts])),
+        **_means("train", of_verdicts, judged),
         "train/response_length": tokens / len(trajectories),
         "train/truncated": float(np.mean([trajectory.finish_reason == "length" for trajectory in trajectories])),
-        "train/zero_signal_groups": zero_signal_groups(rewards),
-        "verify/errors": sum(verdict.error is not None for verdict in verdicts),
-        **_by_task(trajectories, verdicts, rewards.reshape(-1)),
+        "train/zero_signal_groups": zero_signal_groups(rewards.values, rewards.judged),
+        "verify/errors": int(np.sum(~judged)),
+        **_by_task(trajectories, {name: of_verdicts[name] for name in ("reward", "accuracy")}, judged),
         **{name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]},
         "train/logprob_gap": float(updates[0]["train/logprob_gap"]),  # the later ones follow an update
         "time/rollout_tokens_per_second": tokens / laps["time/rollout"],
@@ -124,21 +139,26 @@ def describe(
     }
 
 
+def _means(
+    group: str, values: Mapping[str, Shaped[np.ndarray, "samples"]], of: Bool[np.ndarray, "samples"]
+) -> dict[str, float]:
+    """The mean of each of the values over those samples; nothing where there are none."""
+    return {f"{group}/{name}": float(np.mean(value[of])) for name, value in values.items() if of.any()}
+
+
 def _by_task(
-    trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict], rewards: Float[np.ndarray, "samples"]
-) -> dict[str, float | int]:
+    trajectories: Sequence[Trajectory],
+    of_verdicts: Mapping[str, Shaped[np.ndarray, "samples"]],
+    judged: Bool[np.ndarray, "samples"],
+) -> dict[str, float]:
     """`task/<task>/*` of each task that has samples."""
     names = np.array([trajectory.example.task for trajectory in trajectories])
-    values = {
-        "reward": rewards,
-        "accuracy": np.array([verdict.score == 1 for verdict in verdicts]),
-        "response_length": np.array([len(trajectory.tokens) for trajectory in trajectories]),
-    }
-    return {
-        f"task/{task}/{name}": float(np.mean(value[names == task]))
-        for task in sorted(set(names.tolist()))
-        for name, value in values.items()
-    }
+    lengths = {"response_length": np.array([len(trajectory.tokens) for trajectory in trajectories])}
+    found = {}
+    for task in sorted(set(names.tolist())):
+        found |= _means(f"task/{task}", of_verdicts, (names == task) & judged)
+        found |= _means(f"task/{task}", lengths, names == task)
+    return found
 
 
 def sample_rows(
@@ -146,9 +166,13 @@ def sample_rows(
     split: str,
     trajectories: Sequence[Trajectory],
     verdicts: Sequence[Verdict],
-    rewards: Float[np.ndarray, "_"] | None = None,
+    rewards: Rewards | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of samples.jsonl; its fields are described in docs/metrics.md."""
+    values = [None] * len(trajectories)
+    if rewards is not None:
+        pairs = zip(rewards.values.flat, rewards.judged.flat, strict=True)
+        values = [float(value) if judged else None for value, judged in pairs]
     return [
         {
             "step": step,
@@ -160,7 +184,7 @@ def sample_rows(
             "reference": trajectory.example.reference,
             "gold": trajectory.example.gold or None,
             "score": verdict.score,
-            "reward": None if rewards is None else float(rewards[i]),
+            "reward": values[i],
             "answer": verdict.answer,
             "reason": verdict.reason,
             "error": verdict.error,

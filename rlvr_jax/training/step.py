@@ -1,7 +1,7 @@
 """One update of the policy: a jitted, donated, sharded function of (state, batch).
 
-The same function trains on demonstrations and on rewards; only the loss differs. It divides sums over tokens by the
-number of actions in the whole batch, so microbatches and device meshes change nothing but rounding.
+The same function trains on demonstrations and on rewards; only the loss differs. A loss is a weighted sum over tokens,
+and the weights are those of the whole batch, so microbatches and device meshes change nothing but rounding.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from rlvr_jax import policy
 from rlvr_jax.algorithms import AlgorithmConfig, TokenSums, clipped_policy_loss, imitation_loss
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.training.batch import Batch
+from rlvr_jax.training.rounding import added
 
 Loss = Callable[[Array, Array, Batch], TokenSums]  # (logprobs, entropy, batch) -> sums
 
@@ -31,7 +32,7 @@ class TrainState:
       updates: updates so far, skipped ones included.
       params: the policy's parameters.
       opt_state: the optimizer's.
-      skipped: updates skipped so far because their gradient was not finite.
+      skipped: updates skipped so far because they or their gradient were not finite.
       skipped_in_a_row: how many of those came last, without a good one after them.
     """
 
@@ -81,7 +82,14 @@ def policy_gradient(config: AlgorithmConfig) -> Loss:
 
     def loss(logprobs, entropy, batch):
         return clipped_policy_loss(
-            config, logprobs, entropy, batch.action_mask, batch.advantages, batch.old_logprobs, batch.reference_logprobs
+            config,
+            logprobs,
+            entropy,
+            batch.action_mask,
+            batch.weights,
+            batch.advantages,
+            batch.old_logprobs,
+            batch.reference_logprobs,
         )
 
     return loss
@@ -89,7 +97,7 @@ def policy_gradient(config: AlgorithmConfig) -> Loss:
 
 def imitation(logprobs: Array, _: Array, batch: Batch) -> TokenSums:
     """The loss of supervised learning on demonstrations."""
-    return imitation_loss(logprobs, batch.action_mask)
+    return imitation_loss(logprobs, batch.action_mask, batch.weights)
 
 
 def train_step(
@@ -101,7 +109,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """One update. A gradient that is not finite changes nothing but the counts of skipped updates.
+    """One update. One that is not finite, itself or its gradient, changes nothing but the counts of skipped updates.
 
     Args:
       config: the policy's shape.
@@ -116,13 +124,14 @@ def train_step(
       The next state, and metrics by their public names.
     """
     count = jnp.maximum(jnp.sum(batch.action_mask), 1.0)
-
+    if batch.weights is None:
+        batch = batch.replace(weights=batch.action_mask / count)
     trained = policy.trainable(state.params)
 
     def sums(trained, part):
         params = policy.with_trainable(state.params, trained)
         result = loss(*score(config, params, part, temperature), part)
-        return result.loss / count, result
+        return result.loss, result
 
     gradient_of = jax.grad(sums, has_aux=True)
     if microbatches == 1:
@@ -147,7 +156,7 @@ def train_step(
     norm = optax.tree.norm(gradient)
     updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
     finite = jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(updates))
-    new = (optax.apply_updates(trained, updates), opt_state)
+    new = (added(trained, updates, state.updates), opt_state)
     new, opt_state = jax.tree.map(lambda x, old: jnp.where(finite, x, old), new, (trained, state.opt_state))
     state = state.replace(
         updates=state.updates + 1,
@@ -156,5 +165,5 @@ def train_step(
         skipped=state.skipped + ~finite,
         skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
     )
-    metrics = {name: total / count for name, total in result.means.items()} | result.largest
+    metrics = {name: total / count for name, total in result.means.items()} | result.totals | result.largest
     return state, metrics | {"train/grad_norm": norm}

@@ -10,9 +10,9 @@ import pytest
 
 from rlvr_jax.algorithms import AlgorithmConfig, clipped_policy_loss, imitation_loss, kl_divergence
 
-CONFIG = AlgorithmConfig(clip_low=0.2, clip_high=0.3, kl_coef=0.25)
+CONFIG = AlgorithmConfig(clip_low=0.2, clip_high=0.3, kl_coef=0.25, reference="initial")
 ROWS, TIME = 6, 9
-NAMES = ("logprobs", "entropy", "mask", "advantages", "old_logprobs", "reference_logprobs")
+NAMES = ("logprobs", "entropy", "mask", "weights", "advantages", "old_logprobs", "reference_logprobs")
 
 
 def random_inputs(seed: int) -> dict[str, np.ndarray]:
@@ -24,6 +24,7 @@ def random_inputs(seed: int) -> dict[str, np.ndarray]:
         "logprobs": logprobs,
         "entropy": rng.exponential(1.0, (ROWS, TIME)),
         "mask": np.arange(TIME) < lengths[:, None],
+        "weights": rng.uniform(0.1, 2, (ROWS, TIME)),
         "advantages": rng.normal(size=(ROWS, TIME)),
         "old_logprobs": logprobs + rng.normal(size=(ROWS, TIME)) * 0.4,
         "reference_logprobs": logprobs + rng.normal(size=(ROWS, TIME)) * 0.4,
@@ -32,22 +33,23 @@ def random_inputs(seed: int) -> dict[str, np.ndarray]:
     return {name: x.astype(np.float32) for name, x in arrays.items()}
 
 
-def clipped_loss_by_hand(config, logprobs, entropy, mask, advantages, old_logprobs, reference_logprobs):
+def clipped_loss_by_hand(config, logprobs, entropy, mask, weights, advantages, old_logprobs, reference_logprobs):
     """Loss and metrics, token by token, in float64."""
     loss = entropies = clips = kls = gap = 0.0
     for place in zip(*np.nonzero(mask), strict=True):
         new, old, advantage = (float(x[place]) for x in (logprobs, old_logprobs, advantages))
         ratio = math.exp(new - old)
         clipped = min(max(ratio, 1 - config.clip_low), 1 + config.clip_high)
-        loss -= min(ratio * advantage, clipped * advantage)
+        weight = float(weights[place])
+        loss -= weight * min(ratio * advantage, clipped * advantage)
         clips += (ratio > 1 + config.clip_high and advantage > 0) or (ratio < 1 - config.clip_low and advantage < 0)
         entropies += float(entropy[place])
         gap = max(gap, abs(new - old))
         if reference_logprobs is not None:
             difference = float(reference_logprobs[place]) - new
             kl = math.exp(difference) - 1 - difference
-            kls, loss = kls + kl, loss + config.kl_coef * kl
-    means = {"train/entropy": entropies, "train/clip_fraction": clips, "train/loss": loss}
+            kls, loss = kls + kl, loss + weight * config.kl_coef * kl
+    means = {"train/entropy": entropies, "train/clip_fraction": clips}
     return loss, means | ({} if reference_logprobs is None else {"train/kl": kls}), {"train/logprob_gap": gap}
 
 
@@ -69,6 +71,7 @@ def test_clipped_loss_and_all_its_metrics_are_those_of_the_formula(seed, with_re
     assert sums.largest.keys() == largest.keys()
     assert means["train/clip_fraction"] > 0
     close(sums.loss, loss)
+    assert sums.totals == {"train/loss": sums.loss}
     for name, value in (means | largest).items():
         close((sums.means | sums.largest)[name], value)
 
@@ -81,7 +84,7 @@ def test_gradient_stops_exactly_where_the_clip_would_let_the_ratio_run_away(rati
     full = lambda x: jnp.full((1, 1), x, jnp.float32)  # noqa: E731
 
     def loss(logprobs):
-        return clipped_policy_loss(CONFIG, logprobs, full(0), full(1), full(advantage), full(0), None).loss
+        return clipped_policy_loss(CONFIG, logprobs, full(0), full(1), full(1), full(advantage), full(0), None).loss
 
     gradient = jax.grad(loss)(full(math.log(ratio)))
     close(gradient, [[-advantage * ratio if active else 0.0]])
@@ -91,18 +94,18 @@ def test_gradient_stops_exactly_where_the_clip_would_let_the_ratio_run_away(rati
 def test_gradient_of_the_clipped_loss_is_the_closed_form(seed):
     inputs = random_inputs(seed)
     gradient = jax.grad(lambda x: clipped_loss(CONFIG, inputs | {"logprobs": x}).loss)(jnp.asarray(inputs["logprobs"]))
-    logprobs, _, mask, advantages, old, reference = (inputs[name].astype(np.float64) for name in NAMES)
+    logprobs, _, mask, weights, advantages, old, reference = (inputs[name].astype(np.float64) for name in NAMES)
     ratio = np.exp(logprobs - old)
     active = np.where(advantages >= 0, ratio <= 1 + CONFIG.clip_high, ratio >= 1 - CONFIG.clip_low)
     kl_gradient = 1 - np.exp(reference - logprobs)
-    close(gradient, mask * (np.where(active, -ratio * advantages, 0) + CONFIG.kl_coef * kl_gradient))
+    close(gradient, mask * weights * (np.where(active, -ratio * advantages, 0) + CONFIG.kl_coef * kl_gradient))
 
 
 def test_the_gradient_on_policy_is_that_of_reinforce():
     inputs = random_inputs(0)
     inputs |= {"old_logprobs": inputs["logprobs"], "reference_logprobs": None}
     gradient = jax.grad(lambda x: clipped_loss(CONFIG, inputs | {"logprobs": x}).loss)(jnp.asarray(inputs["logprobs"]))
-    np.testing.assert_array_equal(gradient, -inputs["advantages"] * inputs["mask"])
+    np.testing.assert_allclose(gradient, -inputs["advantages"] * inputs["weights"] * inputs["mask"], rtol=1e-6)
 
 
 def test_the_gap_is_exactly_zero_on_policy():
@@ -150,13 +153,14 @@ def test_kl_divergence_is_an_unbiased_estimate():
     close(np.sum(np.exp(policy) * np.asarray(estimates, np.float64), axis=1), exact)
 
 
-def test_imitation_loss_is_the_negative_sum_of_unmasked_logprobs():
+def test_imitation_loss_is_the_negative_weighted_sum_of_unmasked_logprobs():
     inputs = random_inputs(0)
-    expected = -sum(float(inputs["logprobs"][place]) for place in zip(*np.nonzero(inputs["mask"]), strict=True))
-    sums = imitation_loss(jnp.asarray(inputs["logprobs"]), jnp.asarray(inputs["mask"]))
+    places = list(zip(*np.nonzero(inputs["mask"]), strict=True))
+    expected = -sum(float(inputs["weights"][place]) * float(inputs["logprobs"][place]) for place in places)
+    sums = imitation_loss(*(jnp.asarray(inputs[name]) for name in ("logprobs", "mask", "weights")))
     close(sums.loss, expected)
-    close(sums.means["sft/loss"], expected)
-    assert sums.largest == {}
+    assert sums.totals == {"sft/loss": sums.loss}
+    assert sums.means == sums.largest == {}
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 3e38])
@@ -164,6 +168,6 @@ def test_masked_places_never_reach_the_imitation_loss_or_its_gradient(value):
     inputs = random_inputs(0)
     mask = jnp.asarray(inputs["mask"])
     dirty = jnp.where(mask > 0, jnp.asarray(inputs["logprobs"]), value)
-    loss, gradient = jax.value_and_grad(lambda x: imitation_loss(x, mask).loss)(dirty)
+    loss, gradient = jax.value_and_grad(lambda x: imitation_loss(x, mask, mask).loss)(dirty)
     assert math.isfinite(loss)
     np.testing.assert_array_equal(gradient, -inputs["mask"])

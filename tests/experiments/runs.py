@@ -31,6 +31,7 @@ TINY = {
     "rollout.max_response_length": 6,
     "reward": "(('length',1.0),('score',1.0))",
     "algorithm.kl_coef": 0.01,
+    "algorithm.reference": "initial",
     "optimizer.learning_rate": 3e-3,
     "training.num_steps": STEPS,
     "training.save_every": 20,

@@ -27,7 +27,7 @@ CONFIG = {
     "tasks": {"modsum": {"options": {"digits": 2}}},
     "policy": {"num_layers": 2, "width": 16, "num_heads": 8, "num_kv_heads": 2, "head_dim": 2, "mlp_width": 24},
     "rollout": {"prompts": 8, "group_size": 2, "max_prompt_length": 4, "max_response_length": 5},
-    "algorithm": {"kl_coef": 0.1},
+    "algorithm": {"kl_coef": 0.1, "reference": "initial"},
     "optimizer": {"learning_rate": 0.1, "eps": 0.01, "clip_norm": 0.1, "weight_decay": 0.1},
 }
 # The mesh axis that each axis of a parameter is split along, if that divides it: the vocabulary has 14 tokens and there

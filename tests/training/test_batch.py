@@ -82,7 +82,9 @@ def test_every_action_has_its_trajectorys_advantage_and_the_policys_logprob_and_
         trajectory([11], [21, 22], [True, True], seed=0),
         trajectory([12, 13], [23, 24, 25, 26], [True, False, False, True], seed=1),
     ]
-    batch = make_batch(trajectories, np.array([0.5, -2.0], np.float32), prompt_length=3, response_length=5)
+    batch = make_batch(
+        trajectories, np.array([0.5, -2.0], np.float32), np.ones(2, bool), prompt_length=3, response_length=5
+    )
     np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0, 0, 0], [1, 0, 0, 1, 0]])
     np.testing.assert_array_equal(batch.advantages, [[0.5, 0.5, 0, 0, 0], [-2, 0, 0, -2, 0]])
     for row, t in enumerate(trajectories):
@@ -92,8 +94,17 @@ def test_every_action_has_its_trajectorys_advantage_and_the_policys_logprob_and_
     np.testing.assert_array_equal(batch.tokens[1], [0, 12, 13, 23, 24, 25, 26, 0])
 
 
+def test_a_trajectory_that_was_not_judged_has_no_actions():
+    trajectories = [trajectory([11], [21, 22], [True, True], seed=i) for i in range(3)]
+    batch = make_batch(trajectories, np.ones(3, np.float32), np.array([True, False, True]), 2, 3)
+    np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0], [0, 0, 0], [1, 1, 0]])
+    np.testing.assert_array_equal(batch.advantages, batch.action_mask)
+
+
 def test_arrays_of_a_batch_are_int32_and_float32_whatever_the_advantages_are():
-    batch = make_batch([trajectory([1], [2], [True], seed=0)], np.array([0.1]), prompt_length=2, response_length=2)
+    batch = make_batch(
+        [trajectory([1], [2], [True], seed=0)], np.array([0.1]), np.ones(1, bool), prompt_length=2, response_length=2
+    )
     assert {x.dtype for x in (batch.tokens, batch.positions, batch.segment_ids)} == {np.dtype(np.int32)}
     assert {x.dtype for x in (batch.action_mask, batch.advantages, batch.old_logprobs)} == {np.dtype(np.float32)}
 

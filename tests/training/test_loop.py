@@ -26,7 +26,7 @@ TINY = Config(
     policy=POLICY,
     rollout=RolloutConfig(prompts=8, group_size=4, max_prompt_length=4, max_response_length=6),
     reward=(("length", 1.0), ("score", 1.0)),
-    algorithm=AlgorithmConfig(kl_coef=0.01),
+    algorithm=AlgorithmConfig(kl_coef=0.01, reference="initial"),
     optimizer=OptimizerConfig(learning_rate=3e-3),
     training=TrainingConfig(num_steps=2, save_every=1, keep_checkpoints=9, max_skipped_in_a_row=3),
     evaluation=EvaluationConfig(every=2, problems=8, batch_size=8, pass_problems=8, pass_samples=4, ks=(1, 4), shown=2),
@@ -106,7 +106,7 @@ CHOICES = {
     "no reference policy": {"algorithm": {"reference": "none", "kl_coef": 0.0}},
     "bfloat16": {"policy": {"dtype": "bfloat16"}},
     "a mesh of all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2)},
-    "rewards not scaled": {"algorithm": {"scale": "none"}},
+    "Dr. GRPO": {"algorithm": {"scale": "none", "aggregation": "constant"}},
     "slots": {"rollout": {"slots": 8, "chunk": 2, "prefill_chunk": 4}},
     "rows that share a prompt": {"training": {"packing": "prefix_tree"}},
     "rows that share a prompt, cut, on a mesh": {
@@ -176,7 +176,7 @@ def test_minibatches_are_updates_of_their_own(pool, tmp_path):
     assert ready.config.algorithm.minibatches == 4
 
 
-def test_a_verifier_that_raises_hangs_or_dies_costs_its_sample_the_reward_and_nothing_else(tmp_path, monkeypatch):
+def test_a_verifier_that_raises_hangs_or_dies_leaves_its_sample_out_and_no_other(tmp_path, monkeypatch, caplog):
     failures = {
         "raise": "KeyError: 'what a pity'",
         "hang": "timed out after 2 s",
@@ -198,29 +198,30 @@ def test_a_verifier_that_raises_hangs_or_dies_costs_its_sample_the_reward_and_no
     before, row = rows_of(tmp_path)
     count, samples = len(failures), TINY.rollout.prompts * TINY.rollout.group_size
     assert row["verify/errors"] == count
-    assert row["train/reward"] == pytest.approx((samples - count) / samples)
+    assert row["train/reward"] == row["train/accuracy"] == 1.0
+    assert row["train/zero_signal_groups"] == 1.0  # the others are all right, so nothing is learnt from them
+    assert f"{count} of {samples} samples could not be judged" in caplog.text
     assert before["eval/errors"] == 2 * count  # of the greedy answers and of the samples for pass@k
     assert before["eval/greedy_accuracy"] == pytest.approx(1 - count / 8)
     kept = [sample for sample in rows_of(tmp_path, "samples.jsonl") if sample["split"] == "train"]
     assert [sample["error"] is not None for sample in kept] == [i < count for i in range(len(kept))]
-    assert [sample["reward"] for sample in kept] == [float(i >= count) for i in range(len(kept))]
+    assert [sample["reward"] for sample in kept] == [None if i < count else 1.0 for i in range(len(kept))]
     assert [sample["error"] for sample in kept[:count]] == list(failures.values())
 
 
-def with_rewards(monkeypatch, broken):
-    """Rewards are not a number in the calls that `broken` counts (from 1), one for each step."""
-    calls, reward = [], loop.reward
+def with_advantages(monkeypatch, broken):
+    """Advantages are not a number in the calls that `broken` counts (from 1), one for each step."""
+    calls, advantages = [], loop.group_advantages
 
     def sometimes(*arguments):
         calls.append(1)
-        rewards, terms = reward(*arguments)
-        return (rewards * np.float32(np.nan) if len(calls) in broken else rewards), terms
+        return advantages(*arguments) * np.float32(np.nan if len(calls) in broken else 1)
 
-    monkeypatch.setattr(loop, "reward", sometimes)
+    monkeypatch.setattr(loop, "group_advantages", sometimes)
 
 
 def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(judged_here, tmp_path, monkeypatch):
-    with_rewards(monkeypatch, {2, 3})
+    with_advantages(monkeypatch, {2, 3})
     config = changed(TINY, training={"num_steps": 4})
     train(config, tmp_path, judged_here)
     assert [row["train/skipped_steps"] for row in rows_of(tmp_path)[1:]] == [0, 1, 2, 2]
@@ -231,7 +232,7 @@ def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(judged_here
 
 
 def test_after_several_in_a_row_the_run_stops_and_the_last_good_checkpoint_loads(judged_here, tmp_path, monkeypatch):
-    with_rewards(monkeypatch, {1, 3, 4, 5})
+    with_advantages(monkeypatch, {1, 3, 4, 5})
     config = changed(TINY, training={"num_steps": 9})
     with pytest.raises(DivergedError, match="step 5: 3 updates"):
         train(config, tmp_path, judged_here)
@@ -241,11 +242,17 @@ def test_after_several_in_a_row_the_run_stops_and_the_last_good_checkpoint_loads
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params_of(config, tmp_path, 4)))
 
 
-def test_a_reward_too_large_for_float32_ends_the_run_and_not_the_policy(judged_here, tmp_path):
-    config = changed(TINY, reward=(("length", 3e38),), training={"num_steps": 9})
-    with pytest.raises(DivergedError), np.errstate(over="ignore", invalid="ignore"):
-        train(config, tmp_path, judged_here)
-    assert equal(params_of(config, tmp_path, 2), params_of(config, tmp_path, 0))
+def test_a_reward_that_is_not_finite_leaves_its_sample_out(judged_here, tmp_path):
+    config = changed(TINY, reward=(("length", 2e38),), training={"num_steps": 1})
+    train(config, tmp_path, judged_here)
+    kept = [sample for sample in rows_of(tmp_path, "samples.jsonl") if sample["split"] == "train"]
+    assert {sample["length"] > 1 for sample in kept} == {True, False}
+    for sample in kept:
+        assert (sample["reward"] is None) == ("not finite" in (sample["error"] or "")) == (sample["length"] > 1)
+    _, row = rows_of(tmp_path)
+    assert 0 < row["verify/errors"] < TINY.rollout.prompts * TINY.rollout.group_size
+    assert row["train/reward"] == pytest.approx(2e38)
+    assert (row["train/zero_signal_groups"], row["train/skipped_steps"]) == (1.0, 0)
 
 
 def test_a_warm_start_that_diverges_stops_and_keeps_the_checkpoint_from_before(tmp_path):

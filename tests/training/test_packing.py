@@ -27,7 +27,7 @@ SHAPES = {
     "queries in chunks": replace(PLAIN, attention="xla", remat="full"),
 }
 PROMPTS, GROUP, PROMPT, RESPONSE = 4, 3, 6, 5
-ALGORITHM = AlgorithmConfig(kl_coef=0.25)
+ALGORITHM = AlgorithmConfig(kl_coef=0.25, reference="initial")
 
 
 def random_batch(seed: int = 0) -> Batch:

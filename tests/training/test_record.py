@@ -10,9 +10,10 @@ from tensorboardX.proto import event_pb2
 from rlvr_jax import config_rules
 from rlvr_jax.config import Config, from_dict, to_dict
 from rlvr_jax.errors import ConfigError, RunError
+from rlvr_jax.rewards import Rewards
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.tasks import Example
-from rlvr_jax.training.record import describe, open_record, sample_rows
+from rlvr_jax.training.record import describe, open_record, sample_rows, warn_unjudged
 from rlvr_jax.verifiers.verdict import Verdict
 
 
@@ -186,19 +187,36 @@ def test_samples_are_described_and_kept_with_their_verdicts():
     trajectories = [trajectory("#3", "stop"), trajectory("#312", "length"), trajectory("", "stop")]
     verdicts = [Verdict(1.0, answer="3", reason="right"), Verdict(0.5), Verdict(0.0, error="it died")]
     updates = [{"train/entropy": 0.5, "train/logprob_gap": 1e-6}, {"train/entropy": 1.0, "train/logprob_gap": 0.5}]
-    rewards, laps = np.array([[1.0, 0.5, 0.0]], np.float32), {"time/rollout": 2.0, "time/train": 4.0}
-    metrics = describe(trajectories, verdicts, rewards, {"score": rewards[0]}, updates, laps)
-    assert metrics["train/reward"] == metrics["train/reward_score"] == pytest.approx(0.5)
+    values, laps = np.array([[1.0, 0.5, 0.0]], np.float32), {"time/rollout": 2.0, "time/train": 4.0}
+    rewards = Rewards(values, np.array([[True, True, False]]), {"score": values}, tuple(verdicts))
+    metrics = describe(trajectories, rewards, updates, laps)
+    assert metrics["train/reward"] == metrics["train/reward_score"] == metrics["task/modsum/reward"] == 0.75
     assert metrics["train/zero_signal_groups"] == 0
     assert metrics["train/entropy"] == pytest.approx(0.75)
     assert metrics["train/logprob_gap"] == pytest.approx(1e-6)
     assert (metrics["time/rollout_tokens_per_second"], metrics["time/train_tokens_per_second"]) == (3.0, 1.5)
-    assert metrics["train/accuracy"] == pytest.approx(1 / 3)
+    assert metrics["train/accuracy"] == metrics["task/modsum/accuracy"] == 0.5
     assert metrics["train/response_length"] == pytest.approx(2)
     assert metrics["train/truncated"] == pytest.approx(1 / 3)
     assert metrics["verify/errors"] == 1
-    rows = sample_rows(7, "train", trajectories, verdicts, np.array([1.0, 0.25, 0.0], np.float32))
-    assert [row["reward"] for row in rows] == [1.0, 0.25, 0.0]
+    rows = sample_rows(7, "train", trajectories, verdicts, rewards)
+    assert [row["reward"] for row in rows] == [1.0, 0.5, None]
     assert [row["error"] for row in rows] == [None, None, "it died"]
     assert rows[0] | {"step": 7, "split": "train", "completion": "#3", "reference": "3", "answer": "3"} == rows[0]
     assert sample_rows(7, "heldout", trajectories, verdicts)[0]["reward"] is None
+
+
+def test_a_step_without_a_judgement_has_no_reward_and_no_accuracy_and_says_why(caplog):
+    rewards = Rewards(
+        np.zeros((1, 2), np.float32),
+        np.zeros((1, 2), bool),
+        {"score": np.zeros((1, 2), np.float32)},
+        (Verdict(0.0, error="it died"), Verdict(0.0, error="too late")),
+    )
+    laps = {"time/rollout": 2.0, "time/train": 4.0}
+    metrics = describe([trajectory("#3", "stop")] * 2, rewards, [{"train/logprob_gap": 0.0}], laps)
+    assert not {name for name in metrics if "reward" in name or "accuracy" in name}
+    assert (metrics["verify/errors"], metrics["train/zero_signal_groups"]) == (2, 1.0)
+    assert metrics["task/modsum/response_length"] == 2
+    warn_unjudged(4, rewards)
+    assert "step 4: 2 of 2 samples could not be judged and are left out; the first: it died" in caplog.text

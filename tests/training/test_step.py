@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from rlvr_jax import policy
-from rlvr_jax.algorithms import AlgorithmConfig
+from rlvr_jax.algorithms import AlgorithmConfig, token_weights
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.training.batch import Batch, layout
 from rlvr_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -28,7 +28,7 @@ SHAPE = PolicyConfig(
     qkv_bias=True,
     init_scale=0.6,
 )
-ALGORITHM = AlgorithmConfig(clip_low=0.2, clip_high=0.3, kl_coef=0.25)
+ALGORITHM = AlgorithmConfig(clip_low=0.2, clip_high=0.3, kl_coef=0.25, reference="initial")
 # With an eps that is not small beside the gradients, an update is a smooth function of the gradient: Adam's first
 # one is otherwise its sign, and an element whose gradient is nearly zero may go either way by rounding alone.
 OPTIMIZER = OptimizerConfig(learning_rate=0.05, eps=0.01, clip_norm=0.3, weight_decay=0.1)
@@ -229,6 +229,22 @@ def test_every_token_weighs_the_same_whatever_the_length_of_its_response(params,
     first, second = (gradient(params, half, 1)[0] for half in halves)
     expected = jax.tree.map(lambda x, y: (counts[0] * x + counts[1] * y) / sum(counts), first, second)
     assert_close(gradient(params, batch, 1)[0], expected, 1e-6)
+
+
+def test_with_constant_weights_a_sample_does_not_change_what_the_others_weigh(params, batch, gradient):
+    """The gradient is the sum of those of the samples, however long each is."""
+
+    def of(mask):
+        return gradient(params, batch.replace(action_mask=mask, weights=token_weights("constant", mask, RESPONSE)), 1)
+
+    others = np.arange(ROWS)[:, None] != 2
+    whole, metrics = of(batch.action_mask)
+    without, alone = of(batch.action_mask * others)[0], of(batch.action_mask * ~others)[0]
+    assert_close(jax.tree.map(np.add, without, alone), whole, 1e-6)
+    total = float(metrics["train/loss"]) * ROWS * RESPONSE
+    assert total == pytest.approx(
+        float(gradient(params, batch, 1)[1]["train/loss"]) * batch.action_mask.sum(), rel=1e-5
+    )
 
 
 def test_what_padding_holds_changes_nothing(params, batch, gradient):
