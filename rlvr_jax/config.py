@@ -31,6 +31,17 @@ class TaskConfig:
         demonstrations.
       thinking: whether the model thinks before it answers, see `rlvr_jax.tasks.prompts`; "default" leaves it to the
         chat template.
+      template: how the problems are worded: text with the place {question}; empty for the task's own words.
+      verifier: what judges answers: a kind of `rlvr_jax.verifiers`, `module:function` or `file.py:function`; empty
+        takes the task's own.
+      verifier_options: keyword arguments of the verifier, beside the task's own.
+      file: the problems, for a task of one's own instead of `name`: a .jsonl, .json, .csv or .parquet file, or a folder
+        of a Hugging Face data set; see docs/own_task.md.
+      prompt, reference: the fields of its records that hold these; `reference` may be empty for a verifier that needs
+        none.
+      heldout_file: held-out problems.
+      heldout_share: share of the problems of `file` that are held out, if neither `heldout_file` nor the folder says
+        which.
     """
 
     name: str = ""
@@ -39,6 +50,14 @@ class TaskConfig:
     system: str = ""
     shots: int = 0
     thinking: Literal["default", "on", "off"] = "default"
+    template: str = ""
+    verifier: str = ""
+    verifier_options: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
+    prompt: str = "prompt"
+    reference: str = "reference"
+    heldout_file: str = ""
+    heldout_share: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -287,7 +306,7 @@ def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
     elif origin is Mapping and isinstance(value, Mapping):
         if dataclasses.is_dataclass(args[1]):
             return {key: _record(args[1](), x, f"{name}.{key}.") for key, x in value.items()}
-        return dict(value)  # a task's options, checked by the task
+        return dict(value)  # options, checked by what they are for
     elif hint is float and type(value) is int:
         return float(value)
     elif type(value) is hint:

@@ -110,6 +110,20 @@ def _choices(c: Config) -> Rules:
             not re.fullmatch(r"[A-Za-z0-9_.-]+", label),
             f"{where}: a task's key is made of letters, digits, _ . and -",
         )
+        yield (
+            task.template != "" and "{question}" not in task.template,
+            f"{where}.template lacks the place {{question}}",
+        )
+        yield task.heldout_file != "" and not task.file, f"{where}.heldout_file goes with a {where}.file"
+        yield (
+            task.file != "" and (task.name != "" or bool(task.options)),
+            f"{where} has a file and the name or options of a built-in task; set one of them",
+        )
+        yield (
+            task.file != "" and task.verifier == "",
+            f"{where}.file needs a {where}.verifier: a kind such as 'math', or 'module:function'",
+        )
+        yield not 0 <= task.heldout_share < 1, f"{where}.heldout_share must be in [0, 1), not {task.heldout_share}"
         yield not 0 <= task.weight < math.inf, f"{where}.weight must be 0 or more and finite, not {task.weight}"
         yield task.shots < 0, f"{where}.shots must be 0 or more, not {task.shots}"
     yield not any(task.weight > 0 for task in c.tasks.values()), "config.tasks: no task has a weight above 0"

@@ -1,9 +1,10 @@
 """Reward design as data: a weighted sum of named terms, chosen in the config.
 
 A term is one of `TERMS`, or `format/` and the name of a check in `rlvr_jax.verifiers.format`, with arguments in
-parentheses if it takes any, or the name of one of the verifier's parts. Each is logged under its own name:
+parentheses if it takes any, or the name of one of the verifier's parts, or that of a function (verdict, trajectory) ->
+number, as `module:function` or `file.py:function`. Each is logged under its own name:
 
-    config.reward = (("score", 1.0), ("format/repetition(n=4)", -0.5), ("uses_numbers", 0.1))
+    config.reward = (("score", 1.0), ("format/repetition(n=4)", -0.5), ("uses_numbers", 0.1), ("mine:brevity", 0.2))
 """
 
 import ast
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from rlvr_jax import named
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.verifiers import format as form
@@ -57,15 +59,21 @@ def term_of(name: str, parts: Sequence[str]) -> Term:
       parts: the names of the verifier's parts; a part that a verdict lacks counts as 0.
 
     Raises:
-      ConfigError: there is no such term, or its arguments are wrong.
+      ConfigError: there is no such term or function, or its arguments are wrong.
     """
     if name in TERMS:
         return TERMS[name]
     if name in parts:
         return lambda verdict, _: verdict.parts.get(name, 0.0)
     match = _FORMAT.fullmatch(name)
+    if match is None and named.is_name(name):
+        try:
+            named.check_arguments(name, Verdict(0.0), None)
+        except ValueError as error:
+            raise ConfigError(f"config.reward: {error}") from None
+        return named.load(name)
     if match is None or match[1] not in form.CHECKS:
-        known = ", ".join([*TERMS, *(f"format/{check}" for check in form.CHECKS), *sorted(parts)])
+        known = ", ".join([*TERMS, *(f"format/{check}" for check in form.CHECKS), *sorted(parts), "module:function"])
         raise ConfigError(f"config.reward: there is no term {name!r}; here are: {known}")
     check = form.CHECKS[match[1]]
     try:

@@ -44,6 +44,12 @@ class Trajectory:
         return THINK * opens_thinking(self.example.prompt) + self.text
 
 
+def empty_trajectory(example: Example) -> Trajectory:
+    """A response to an example that says nothing, to try a reward with."""
+    token, logprob = np.zeros(1, np.int32), np.zeros(1, np.float32)
+    return Trajectory(example, 0, token, token, np.ones(1, bool), logprob, logprob, "stop", "")
+
+
 @dataclass(frozen=True)
 class RolloutStats:
     """What a rollout has cost so far.

@@ -8,7 +8,8 @@ from typing import Any
 from rlvr_jax.tasks.countdown import countdown
 from rlvr_jax.tasks.mixture import Mixture, batch, counts, example_at
 from rlvr_jax.tasks.modsum import modsum
-from rlvr_jax.tasks.prompts import rendered, renderer, shots_of
+from rlvr_jax.tasks.own import file_task
+from rlvr_jax.tasks.prompts import rendered, renderer, shots_of, worded
 from rlvr_jax.tasks.reasoning_gym import reasoning_gym
 from rlvr_jax.tasks.task import Example, Split, Task, draw, place_of, split_of, uniform
 from rlvr_jax.tasks.tokenizers import (
@@ -37,6 +38,7 @@ __all__ = [
     "encode",
     "encode_batch",
     "example_at",
+    "file_task",
     "make_task",
     "make_tokenizer",
     "modsum",
@@ -49,6 +51,7 @@ __all__ = [
     "split_of",
     "stop_tokens",
     "uniform",
+    "worded",
 ]
 
 

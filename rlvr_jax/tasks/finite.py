@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rlvr_jax.tasks.task import Example, Split, Task, place_of
+from rlvr_jax.tasks.task import Example, Messages, Split, Task, place_of
 
 
 def subset(task: Task, indices: Mapping[Split, Sequence[int]]) -> Task:
@@ -22,7 +22,7 @@ def finite_task(
     name: str,
     verifier: str,
     splits: Mapping[Split, Sequence[Any]],
-    prompt: Callable[[Any], str],
+    prompt: Callable[[Any], str | Messages],
     reference: Callable[[Any], Any],
     demonstration: Callable[[Any], str] | None = None,
     verifier_options: Mapping[str, Any] | None = None,

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from rlvr_jax.tasks.task import Example, Split, Task
+from rlvr_jax.tasks.task import Example, Messages, Split, Task, place_of
 from rlvr_jax.text.tags import THINK, opens_thinking
 
 # DeepSeek-R1 (arXiv:2501.12948), table 1, with a place for a system prompt.
@@ -30,8 +30,8 @@ def renderer(
     system: str = "",
     thinking: Literal["default", "on", "off"] = "default",
     shots: Sequence[tuple[str, str]] = (),
-) -> Callable[[str], str]:
-    """The function from a problem to the prompt.
+) -> Callable[[str | Messages], str]:
+    """The function from a problem, text or chat messages, to the prompt.
 
     Args:
       tokenizer: of the policy; its chat template counts for "chat" only.
@@ -44,20 +44,21 @@ def renderer(
       shots: (problem, answer) pairs to put before the problem: earlier turns of the chat, or text.
 
     Raises:
-      ValueError: the chat template can't be rendered with these, or a system prompt has no place.
+      ValueError: the chat template can't be rendered with these, or a system prompt has no place. Or by the function:
+        the messages need a chat template, or have a system prompt beside `system`.
     """
     chat = getattr(tokenizer, "chat_template", None) if kind == "chat" else None
     if kind == "plain":
         if system:
             raise ValueError("a system prompt needs prompt format 'chat' or 'template', it is 'plain'")
         before = "".join(f"{problem}{answer}\n\n" for problem, answer in shots)
-        return lambda problem: _thinking(before + problem, thinking)
+        return lambda problem: _thinking(before + _single(problem), thinking)
     if chat is None:
         if system and "{system}" not in template:
             raise ValueError("there is a system prompt, but the template has no place {system}")
         start = template.replace("{system}", f"{system}\n" if system else "")  # not str.format: problems hold braces
         again = template.replace("{system}", "")
-        asked = lambda text, problem: text.replace("{prompt}", problem.rstrip("\n"))  # noqa: E731
+        asked = lambda text, problem: text.replace("{prompt}", _single(problem).rstrip("\n"))  # noqa: E731
         solved = [f"{asked(again if turn else start, q)} {answer}\n\n" for turn, (q, answer) in enumerate(shots)]
         before, last = "".join(solved), again if shots else start
         return lambda problem: _thinking(before + asked(last, problem), thinking)
@@ -65,12 +66,16 @@ def renderer(
     switch = {} if thinking == "default" else {"enable_thinking": thinking == "on"}
     knows_switch = "enable_thinking" in (chat if isinstance(chat, str) else str(chat))
 
-    def render(problem: str) -> str:
+    def render(problem: str | Messages) -> str:
+        if isinstance(problem, str):
+            problem = ({"role": "user", "content": problem.rstrip("\n")},)
+        elif system and problem[0]["role"] == "system":
+            raise ValueError("the messages have a system prompt, and the task's config another one")
         messages = [{"role": "system", "content": system}] * bool(system)
         for question, answer in shots:
             messages.append({"role": "user", "content": question.rstrip("\n")})
             messages.append({"role": "assistant", "content": answer})
-        messages.append({"role": "user", "content": problem.rstrip("\n")})
+        messages.extend(problem)
         try:
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
         except Exception as error:  # Jinja's own errors, and what templates raise
@@ -86,6 +91,38 @@ def renderer(
 
 def _thinking(prompt: str, thinking: str) -> str:
     return f"{prompt}{THINK}\n" if thinking == "on" and not opens_thinking(prompt) else prompt
+
+
+def _single(problem: str | Messages) -> str:
+    """The problem as one text, for prompts without a chat template."""
+    if isinstance(problem, str):
+        return problem
+    if len(problem) > 1 or problem[0]["role"] != "user":
+        roles = ", ".join(message["role"] for message in problem)
+        raise ValueError(f"messages of {roles} need prompt format 'chat' and a tokenizer with a chat template")
+    return problem[0]["content"]
+
+
+def worded(task: Task, template: str) -> Task:
+    """The task with its problems worded by a template: text with the place {question}. An empty one changes nothing.
+
+    Raises:
+      ValueError: by its examples, if their prompts are chat messages.
+    """
+    if not template:
+        return task
+
+    def example(split: Split, index: int) -> Example:
+        plain = task.example(split, index)
+        if not isinstance(plain.prompt, str):
+            raise ValueError("a template words problems that are text, these are chat messages")
+        return dataclasses.replace(plain, prompt=template.replace("{question}", plain.prompt.rstrip("\n")))
+
+    def demonstration(example: Example, index: int) -> str:
+        plain = task.example(*place_of(example))
+        return task.demonstration(dataclasses.replace(example, prompt=plain.prompt), index)
+
+    return dataclasses.replace(task, example=example, demonstration=demonstration if task.demonstration else None)
 
 
 def shots_of(task: Task, count: int) -> list[tuple[str, str]]:
@@ -104,7 +141,7 @@ def shots_of(task: Task, count: int) -> list[tuple[str, str]]:
     return [(example.prompt, task.demonstration(example, 0)) for example in examples]
 
 
-def rendered(task: Task, label: str, render: Callable[[str], str]) -> Task:
+def rendered(task: Task, label: str, render: Callable[[str | Messages], str]) -> Task:
     """The task under another name, `label`, with its prompts rendered."""
 
     def example(split: Split, index: int) -> Example:

@@ -37,6 +37,8 @@ def json_records(content: bytes) -> Iterator[tuple[str, Any]]:
         yield from ((f"record {number}", value) for number, value in enumerate(values, start=1))
         return
     for number, line in enumerate(io.BytesIO(content), start=1):
+        if not line.strip():
+            continue
         try:
             value = json.loads(line)
         except ValueError as error:

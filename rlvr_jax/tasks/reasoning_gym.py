@@ -48,7 +48,11 @@ _OWN_SETTINGS = ("seed", "size")
 
 
 def reasoning_gym(
-    dataset: str, answer_format: AnswerFormat = "answer", heldout_share: float = HELDOUT_SHARE, **settings: Any
+    dataset: str,
+    answer_format: AnswerFormat = "answer",
+    heldout_share: float = HELDOUT_SHARE,
+    instruction: str | None = None,
+    **settings: Any,
 ) -> Task:
     """A data set of reasoning-gym as a task without end; its splits share no problem text.
 
@@ -60,6 +64,7 @@ def reasoning_gym(
       answer_format: where the completion's answer stands, see `rlvr_jax.tasks.formats`.
       heldout_share: share of the problems that are held out. An example is drawn until it falls into its split, so a
         small share makes held-out examples slow to find.
+      instruction: what the prompt says after the question, instead of the sentences of the format.
       **settings: what differs from the data set's own configuration, as plain JSON data.
 
     Raises:
@@ -78,7 +83,8 @@ def reasoning_gym(
     data = _dataset(dataset, text)
     name = f"reasoning_gym.{dataset}"
     has_answers = isinstance(_entry(data, 0)["answer"], str)
-    instruction = formats.instruction(answer_format, "the final answer, and nothing else,")
+    if instruction is None:
+        instruction = formats.instruction(answer_format, "the final answer, and nothing else,")
 
     @functools.lru_cache(maxsize=4096)  # held-out examples are asked for again and again
     def example(split: Split, index: int) -> Example:

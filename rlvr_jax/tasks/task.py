@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Split = Literal["train", "heldout"]
+Messages = tuple[Mapping[str, str], ...]  # of a chat: {"role": "user", "content": "1 + 1 = ?"}, …
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,14 @@ class Example:
 
     Attributes:
       id: unique and stable, e.g. `modsum/train/17`.
-      prompt: the text that the policy continues.
+      prompt: the text that the policy continues; or chat messages, until `prompts.rendered` makes it of them.
       reference: what the verifier judges a completion against; plain JSON data. The policy never sees it.
       task: name of the task that made it.
       gold: the right answer for people to read, where the reference does not show it; empty otherwise.
     """
 
     id: str
-    prompt: str
+    prompt: str | Messages
     reference: Any
     task: str
     gold: str = ""
@@ -37,7 +38,7 @@ class Task:
 
     Attributes:
       name: unique name without a slash, also the prefix of the ids of its examples.
-      verifier: name of the verifier (a key of `rlvr_jax.verifiers.VERIFIERS`).
+      verifier: name of the verifier: a kind of `rlvr_jax.verifiers`, or `module:function`.
       example: (split, index) -> Example, a pure function. The two splits never share a problem.
       num_examples: split -> number of different examples, or None for a stream without end, of which any
         index >= 0 is valid.

@@ -1,5 +1,6 @@
 """What a run is made of before its first step: tasks, tokenizer, the policy's shape, devices, and its state."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from rlvr_jax import parallel, policy, tasks
+from rlvr_jax import named, parallel, policy, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.config_rules import check, check_policy
 from rlvr_jax.errors import ConfigError
@@ -20,14 +21,15 @@ from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
 from rlvr_jax.policy.families import with_shape_of
 from rlvr_jax.policy.pretrained import find_checkpoint, load_params, pretrained_config
-from rlvr_jax.rewards.reward import term_of
+from rlvr_jax.rewards import reward
+from rlvr_jax.rollout.trajectory import empty_trajectory
 from rlvr_jax.sandbox.engine import open_sandbox
 from rlvr_jax.sandbox.host import SandboxError
-from rlvr_jax.tasks import Task
+from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import subset
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.step import TrainState, new_state, state_shardings
-from rlvr_jax.verifiers import verify
+from rlvr_jax.verifiers import verifier_of, verify
 
 _CHECKED_PROMPTS = 256  # of tasks without end
 
@@ -79,7 +81,14 @@ def make_setup(config: Config, problems: bool = True) -> Setup:
     shape = _policy_shape(config, tokenizer)
     plain = plain if problems else {}
     prompted = {label: _with_prompts(config, label, task, tokenizer) for label, task in plain.items()}
-    fitting = {label: _fitting_prompts(config, task, tokenizer) for label, task in prompted.items()}
+    fitting = {}
+    for label, task in prompted.items():
+        try:
+            fitting[label] = _fitting_prompts(config, task, tokenizer)
+        except ConfigError:
+            raise
+        except ValueError as error:  # of a prompt that can't be rendered or encoded
+            raise ConfigError(f"config.tasks.{label}: {error}") from error
     prompted, dropped = ({label: both[i] for label, both in fitting.items()} for i in (0, 1))
     if problems:
         _check_reward(config, prompted)
@@ -110,18 +119,38 @@ def _policy_shape(config: Config, tokenizer: Any) -> PolicyConfig:
 
 
 def _make_task(config: Config, label: str) -> Task:
-    task = config.tasks[label]
+    task, data = config.tasks[label], config.data
+    own = dict(task.verifier_options)
     try:
-        return tasks.make_task(
-            task.name or label, task.options, data_dir=config.data.data_dir, manual_dir=config.data.manual_dir
-        )
+        if task.verifier:
+            verifier_of(task.verifier)  # for its errors
+        if task.file:
+            check = partial(_wrong_reference, task.verifier, own)
+            columns = task.prompt, task.reference
+            heldout = task.heldout_file, task.heldout_share
+            return tasks.file_task(label, task.file, *columns, task.verifier, own, *heldout, check)
+        made = tasks.make_task(task.name or label, task.options, data_dir=data.data_dir, manual_dir=data.manual_dir)
+    except OSError as error:
+        if not task.file:
+            raise
+        raise ConfigError(f"config.tasks.{label}: {error}") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.tasks.{label}: {error}") from error
+    options = own if task.verifier else {**made.verifier_options, **own}
+    return replace(made, verifier=task.verifier or made.verifier, verifier_options=options)
+
+
+def _wrong_reference(verifier: str, options: Mapping[str, Any], reference: Any) -> str | None:
+    """Why a built-in verifier can't judge against a reference; None if it can, or asking would take long."""
+    if named.is_name(verifier) or verifier == "code":
+        return None
+    return verify(verifier, "", reference, **options).error
 
 
 def _with_prompts(config: Config, label: str, task: Task, tokenizer: Any) -> Task:
     prompt, options = config.prompt, config.tasks[label]
     try:
+        task = tasks.worded(task, options.template)
         shots = tasks.shots_of(task, options.shots)
         render = tasks.renderer(tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots)
     except ValueError as error:
@@ -165,13 +194,39 @@ def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, 
 
 
 def _check_reward(config: Config, prompted: dict[str, Task]) -> None:
-    """A verifier gives all of its parts in every verdict, so the verdict on nothing tells which there are."""
-    parts: set[str] = set()
-    for task in prompted.values():
-        split = "train" if task.num_examples("train") != 0 else "heldout"
-        parts |= set(verify(task.verifier, "", task.example(split, 0).reference, **task.verifier_options).parts)
-    for name, _ in config.reward:
-        term_of(name, sorted(parts))
+    """Tries the verifiers and the reward on answers that say nothing.
+
+    A verifier gives all of its parts in every verdict, so such a verdict tells which there are.
+
+    Raises:
+      ConfigError: a verifier or a term that the config names can't be used, with its file and line.
+    """
+    verdicts, trajectories = [], []
+    for label, task in prompted.items():
+        example = task.example("train" if task.num_examples("train") != 0 else "heldout", 0)
+        if named.is_name(task.verifier):
+            _try_verifier(label, task, example)
+        verdicts.append(verify(task.verifier, "", example.reference, **task.verifier_options))
+        trajectories.append(empty_trajectory(example))
+    for before, after in zip(verdicts, reward(config.reward, verdicts, trajectories, 1).verdicts, strict=True):
+        if after.error and not before.error:
+            raise ConfigError(f"config.reward: on an empty completion {after.error}")
+
+
+def _try_verifier(label: str, task: Task, example: Example) -> None:
+    """Raises ConfigError, with file and line, if a function of the user's fails on an answer that says little."""
+    name, key = task.verifier, f"config.tasks.{label}.verifier"
+    try:
+        named.check_arguments(name, "", example.reference, **task.verifier_options)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    for text in ("", "?"):
+        verdict = verify(name, text, example.reference, **task.verifier_options)
+        if verdict.error:
+            raise ConfigError(
+                f"{key}: {named.where(name)}: {name!r} on the completion {text!r} of {example.id}: {verdict.error}. "
+                "Let it give 0 to what it can't read; a sample with an error is left out of the training"
+            )
 
 
 def _sandbox_engine(prompted: dict[str, Task]) -> str:

@@ -12,6 +12,10 @@
 | `code`          | a program that passes unit tests        | the tests, see the module             | `code`          |
 | `reasoning_gym` | problems of reasoning-gym               | its data set, settings and index      | `reasoning_gym` |
 
+A kind may also be a function's name, `module:function` or `file.py:function` (`rlvr_jax.named`). It is called with
+completion, reference and options, and returns a `Verdict`; or a number from 0 to 1 or a bool, the score; or a
+dictionary with the key `score`, whose other entries are parts.
+
 `verify` judges in this process. `rlvr_jax.verifiers.pool.Pool` judges in processes of its own, with a limit of time
 and memory for each completion. Neither ever raises because of what a completion says or a verifier does: where no
 judgement was possible, the verdict has score 0 and says why in `error`.
@@ -27,6 +31,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rlvr_jax import named
 from rlvr_jax.text.tags import after_thinking
 from rlvr_jax.verifiers import (
     arc,
@@ -63,9 +68,11 @@ _MAX_ERROR = 500  # characters of `Verdict.error`
 
 
 def verifier_of(kind: str) -> Callable[..., Verdict]:
-    """`VERIFIERS[kind]`; raises ValueError, which lists the kinds, if there is none."""
+    """`VERIFIERS[kind]`, or the function of that name; raises ValueError, which lists the kinds, if there is none."""
+    if named.is_name(kind):
+        return named.load(kind)
     if kind not in VERIFIERS:
-        raise ValueError(f"there is no verifier {kind!r}; the kinds are {', '.join(VERIFIERS)}")
+        raise ValueError(f"there is no verifier {kind!r}; the kinds are {', '.join(VERIFIERS)}, or 'module:function'")
     return VERIFIERS[kind]
 
 
@@ -79,13 +86,23 @@ def failure(error: str | BaseException) -> Verdict:
     return Verdict(0.0, error=error[:_MAX_ERROR])
 
 
-def _checked(verdict: Any) -> Verdict:
+def _as_verdict(returned: Any) -> Verdict:
+    """What a verifier returned, as a verdict. Raises TypeError if it is none of what it may return."""
+    if isinstance(returned, Verdict):
+        return returned
+    if isinstance(returned, Mapping) and "score" in returned:
+        return Verdict(returned["score"], {name: value for name, value in returned.items() if name != "score"})
+    if hasattr(returned, "__float__"):  # numbers and bools, those of NumPy among them, but not text
+        return Verdict(float(returned))
+    what = "a dictionary without 'score'" if isinstance(returned, Mapping) else type(returned).__name__
+    raise TypeError(f"the verifier returned {what}, not a number, a bool, a dictionary with 'score', or a Verdict")
+
+
+def _checked(verdict: Verdict) -> Verdict:
     """The verdict in plain types. Raises TypeError or ValueError if a verifier filled it with something else."""
-    if not isinstance(verdict, Verdict):
-        raise TypeError(f"the verifier returned {type(verdict).__name__}, not Verdict")
     score, parts = float(verdict.score), {name: float(value) for name, value in verdict.parts.items()}
     if not 0.0 <= score <= 1.0:
-        raise ValueError(f"the verifier gave score {score}, which is not in [0, 1]")
+        raise ValueError(f"the verifier gave score {score}, which is not from 0 to 1")
     for name, value in parts.items():
         if not (isinstance(name, str) and math.isfinite(value)):
             raise ValueError(f"the verifier gave part {name!r} = {value}; parts are finite numbers with names")
@@ -110,7 +127,7 @@ def guarded(verifier: Callable[..., Verdict], completion: Any, reference: Any, o
         return failure(f"TypeError: the completion is {type(completion).__name__}, not str")
     answer = after_thinking(completion)
     try:
-        verdict = _checked(verifier(answer or "", reference, **options))
+        verdict = _checked(_as_verdict(verifier(answer or "", reference, **options)))
     except (Exception, SystemExit) as error:
         return failure(error)
     if answer is None and verdict.error is None:  # some verifiers like an empty answer, which this is not
@@ -122,12 +139,12 @@ def verify(kind: str, completion: Any, reference: Any, /, **options: Any) -> Ver
     """Judges one completion in this process, without a limit of time or memory.
 
     Args:
-      kind: a key of `VERIFIERS`.
+      kind: a key of `VERIFIERS`, or the name of a function.
       completion: text, or bytes.
       reference: what the kind takes, see the table above.
       **options: further keyword arguments of the verifier.
 
     Raises:
-      ValueError: there is no such kind. Everything else that goes wrong is told in `Verdict.error`.
+      ValueError: there is no such kind or function. Everything else that goes wrong is told in `Verdict.error`.
     """
     return guarded(verifier_of(kind), completion, reference, options)

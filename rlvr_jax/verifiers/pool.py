@@ -28,6 +28,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
+from rlvr_jax.named import is_name
 from rlvr_jax.verifiers import PREPARE, failure, guarded, verifier_of
 from rlvr_jax.verifiers.verdict import Verdict
 from rlvr_jax.verifiers.worker import KIND
@@ -43,8 +44,8 @@ class Job:
     """One completion to judge.
 
     Attributes:
-      verifier: a key of `VERIFIERS`, or a function (completion, reference, **options) -> `Verdict` that a worker can
-        import: one at the top level of a module that is not the main script.
+      verifier: a key of `VERIFIERS`, the name of a function, or a function (completion, reference, **options) that a
+        worker can import: one at the top level of a module that is not the main script.
       completion: what the policy wrote.
       reference: what the verifier judges against.
       options: further keyword arguments of the verifier.
@@ -131,7 +132,7 @@ def _stop(worker: _Worker) -> str:
 
 def _payload(index: int, job: Job) -> _Payload:
     if isinstance(job.verifier, str):
-        module = f"{KIND}{job.verifier}" if job.verifier in PREPARE else None
+        module = f"{KIND}{job.verifier}" if job.verifier in PREPARE or is_name(job.verifier) else None
     else:
         module = getattr(job.verifier, "__module__", None)
     advice = "use a function at the top level of a module that can be imported, or judge with workers=0"

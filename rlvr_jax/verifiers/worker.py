@@ -53,9 +53,10 @@ def _judge(payload: bytes, memory_bytes: int) -> tuple[Verdict, bool]:
 
 
 def prepare(what: str) -> None:
-    """Imports a module by its name, or gets a verifier ready by its kind after `KIND`."""
+    """Imports a module by its name, or gets a verifier ready by its kind, or its function's name, after `KIND`."""
     if what.startswith(KIND):
-        verifiers.PREPARE[what.removeprefix(KIND)]()
+        kind = what.removeprefix(KIND)
+        verifiers.PREPARE.get(kind, lambda: verifiers.verifier_of(kind))()
     else:
         importlib.import_module(what)
 

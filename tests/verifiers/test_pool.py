@@ -358,3 +358,29 @@ def test_a_worker_that_hangs_ends_itself_when_no_pool_is_left_to_kill_it():
             connection.close()
         process.kill()
         process.wait()
+
+
+def test_functions_by_name_are_judged_like_any_kind_bounded_and_from_a_file_of_the_working_directory(tmp_path):
+    (tmp_path / "my_reward.py").write_text(
+        textwrap.dedent("""
+        import time
+
+        def check(completion, reference):
+            if completion == "hang":
+                time.sleep(3600)
+            if completion == "hoard":
+                completion = "x" * (1 << 40)
+            if completion == "raise":
+                raise KeyError(completion)
+            return {"score": completion == reference, "length": len(completion)}
+    """)
+    )
+    name = f"{tmp_path}/my_reward.py:check"
+    jobs = [Job(name, text, "yes") for text in ("yes", "no", "hang", "yes", "hoard", "raise", "<think>yes")]
+    with Pool(1, timeout=2.0) as own:
+        verdicts = own.judge(jobs)
+    assert [verdict.score for verdict in verdicts] == [1, 0, 0, 1, 0, 0, 0]
+    assert verdicts[1].parts == {"length": 2.0}
+    kinds = [None, None, "timed out after 2 s", None, "MemoryError", "KeyError", None]
+    assert [kind in (verdict.error or "") if kind else verdict.error is None
+            for kind, verdict in zip(kinds, verdicts, strict=True)] == [True] * 7  # fmt: skip

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -121,8 +122,7 @@ def test_what_a_verifier_raises_is_the_error_of_the_verdict(verifier, error):
 @pytest.mark.parametrize(
     ("what", "error"),
     [
-        ("none", "TypeError: the verifier returned NoneType, not Verdict"),
-        ("number", "TypeError: the verifier returned float, not Verdict"),
+        ("none", "TypeError: the verifier returned NoneType, not a number, a bool, a dictionary"),
         ("nan", "ValueError: the verifier gave score nan"),
         ("above", "ValueError: the verifier gave score 1.5"),
         ("below", "ValueError: the verifier gave score -0.1"),
@@ -139,6 +139,47 @@ def test_what_a_verifier_wrongly_returns_is_the_error_of_the_verdict(what, error
     verdict = guarded(misbehaving.returns_what_it_is_told, what, None, {})
     assert verdict.score == 0.0
     assert verdict.error.startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("returned", "verdict"),
+    [
+        (True, Verdict(1.0)),
+        (0, Verdict(0.0)),
+        (0.25, Verdict(0.25)),
+        (Fraction(1, 2), Verdict(0.5)),
+        ({"score": 1}, Verdict(1.0)),
+        ({"short": True, "score": 0.5}, Verdict(0.5, {"short": 1.0})),
+        (Verdict(1.0, answer="x"), Verdict(1.0, answer="x")),
+    ],
+)
+def test_a_verifier_may_return_a_number_a_bool_a_dictionary_of_parts_or_a_verdict(returned, verdict):
+    assert guarded(lambda *_: returned, "x", None, {}) == verdict
+
+
+@pytest.mark.parametrize(
+    ("returned", "error"),
+    [
+        ("1.0", "TypeError: the verifier returned str, not a number"),
+        ([1.0], "TypeError: the verifier returned list"),
+        (1j, "TypeError: the verifier returned complex"),
+        ({"short": 1.0}, "TypeError: the verifier returned a dictionary without 'score'"),
+        ({"score": 2}, "ValueError: the verifier gave score 2.0, which is not from 0 to 1"),
+        ({"score": 1, "short": None}, "TypeError"),
+        (-1, "ValueError: the verifier gave score -1.0"),
+    ],
+)
+def test_other_returned_values_are_the_error_of_the_verdict(returned, error):
+    verdict = guarded(lambda *_: returned, "x", None, {})
+    assert verdict.error.startswith(error)
+
+
+def test_a_kind_may_be_the_name_of_a_function():
+    name = "tests.verifiers.misbehaving:hangs_when_told"
+    assert verify(name, "<think>so</think>yes", None) == Verdict(1.0, answer="yes")
+    assert verify(name, "<think>yes", None).score == 0.0
+    with pytest.raises(ValueError, match="has no 'nothing'"):
+        verify("tests.verifiers.misbehaving:nothing", "", None)
 
 
 def test_a_verdict_with_an_error_never_scores():

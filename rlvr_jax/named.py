@@ -1,0 +1,119 @@
+"""Functions that a config names: `module:function`, or `path/to/file.py:function`.
+
+The one way by which a user's own verifiers and reward terms come in without a change of this package.
+"""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is meant as the name of a function."""
+    return ":" in text
+
+
+@functools.cache
+def load(name: str) -> Callable[..., Any]:
+    """The function of a name.
+
+    A module is looked for where Python imports from, and in the working directory; it runs once in a process.
+
+    Raises:
+      ValueError: the name has another form, its module can't be imported, or has no such function. The message says
+        why, with the file and line at which an import failed.
+    """
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute:
+        raise ValueError(f"{name!r} is not of the form 'module:function' or 'file.py:function'")
+    module = _module(name, place)
+    function = module
+    for part in attribute.split("."):
+        if not hasattr(function, part):
+            found = ", ".join(sorted(x for x, value in vars(module).items() if inspect.isfunction(value))) or "none"
+            raise ValueError(f"{name!r}: {module.__file__} has no {attribute!r}; its functions: {found}")
+        function = getattr(function, part)
+    if not callable(function):
+        raise ValueError(f"{name!r}: {attribute!r} of {module.__file__} is {type(function).__name__}, not a function")
+    return function
+
+
+def check_arguments(name: str, *arguments: Any, **options: Any) -> None:
+    """Refuses a function that can't be called with these arguments.
+
+    Raises:
+      ValueError: it can't; the message shows file, line and signature. Or as `load`.
+    """
+    function = load(name)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in functions have none
+        return
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        raise ValueError(f"{where(name)}: {name!r} takes {signature}: {error}") from None
+
+
+def where(name: str) -> str:
+    """`file.py, line 3`: where the function of a name begins."""
+    code = getattr(inspect.unwrap(load(name)), "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}" if code else name
+
+
+def line_of(error: BaseException, file: str) -> str:
+    """`file.py, line 3`: the last line of `file` that an exception went through; the file alone if there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{file}, line {lines[-1]}" if lines else file
+
+
+def _module(name: str, place: str) -> Any:
+    path = Path(place).expanduser()
+    if not place.endswith(".py"):
+        try:
+            spec = importlib.util.find_spec(place)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is not None:
+            return _imported(name, spec.origin or place, lambda: importlib.import_module(place))
+        path = Path.cwd() / (place.replace(".", "/") + ".py")
+    if not path.is_file():
+        what = f"no such file: {path}" if place.endswith(".py") else f"no module {place!r}, and no file {path}"
+        raise ValueError(f"{name!r}: {what}")
+    path = path.resolve()
+    return _imported(name, str(path), lambda: _from_file(path))
+
+
+def _from_file(path: Path) -> Any:
+    # The folder's name is a part of the module's, since two files may have the same name.
+    module_name = f"{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # what it defines can then be pickled, and dataclasses find their module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def _imported(name: str, file: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except (Exception, SystemExit) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise ValueError(
+            f"{line_of(error, file)}: {name!r} can't be imported: {type(error).__name__}: {reason}"
+        ) from None

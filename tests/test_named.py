@@ -1,0 +1,60 @@
+"""Functions by their names, and what is wrong with a name: with file and line."""
+
+import re
+
+import pytest
+
+from rlvr_jax import named
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_function_comes_from_a_module_or_a_file_and_its_module_runs_once(folder):
+    assert named.load("json:dumps")([1]) == "[1]"
+    assert named.load("collections:OrderedDict.fromkeys") is not None
+    (folder / "taste_of_mine.py").write_text(
+        "RUNS = []\nRUNS.append(1)\n\ndef sweet(x, y=2):\n    return x + y, len(RUNS)\n"
+    )
+    for name in ("taste_of_mine:sweet", "taste_of_mine.py:sweet", f"{folder}/taste_of_mine.py:sweet"):
+        assert named.load(name)(1) == (3, 1)
+        assert named.where(name) == f"{folder.resolve()}/taste_of_mine.py, line 4"
+    (folder / "other").mkdir()
+    (folder / "other" / "taste_of_mine.py").write_text("def sweet(x):\n    return -x\n")
+    assert named.load("other/taste_of_mine.py:sweet")(1) == -1
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("def f(:\n", "broken_a:f", r"broken_a\.py, line 1: .* can't be imported: SyntaxError"),
+        ("x = 1\n\ny = 1 / 0\n", "broken_b.py:f", r"broken_b\.py, line 3: .* ZeroDivisionError"),
+        ("import nowhere_at_all\n", "broken_c:f", r"broken_c\.py, line 1: .* No module named 'nowhere_at_all'"),
+        ("raise SystemExit('no')\n", "broken_d:f", r"broken_d\.py, line 1: .* SystemExit: no"),
+        ("def g(): ...\ndef h(): ...\n", "broken_e:f", r"broken_e\.py has no 'f'; its functions: g, h"),
+        ("f = 3\n", "broken_f:f", r"'f' of .*broken_f\.py is int, not a function"),
+        (None, "absent_module:f", "no module 'absent_module', and no file .*absent_module.py"),
+        (None, "absent.py:f", "no such file: absent.py"),
+        (None, ":f", "not of the form 'module:function'"),
+        (None, "module:", "not of the form 'module:function'"),
+    ],
+)
+def test_a_name_that_leads_to_no_function_says_why_and_where(content, name, message, folder):
+    if content is not None:
+        (folder / f"{name.partition(':')[0].removesuffix('.py')}.py").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        named.load(name)
+
+
+def test_a_function_with_another_signature_is_named_with_file_and_line(folder):
+    (folder / "signatures.py").write_text(
+        "\ndef two(completion, reference, scale=1): ...\n\ndef one(completion): ...\n"
+    )
+    named.check_arguments("signatures:two", "", None, scale=2)
+    with pytest.raises(ValueError, match=r"signatures\.py, line 4: 'signatures:one' takes \(completion\): too many"):
+        named.check_arguments("signatures:one", "", None)
+    with pytest.raises(ValueError, match=re.escape("line 2: 'signatures:two' takes (completion, reference, scale=1)")):
+        named.check_arguments("signatures:two", "", None, size=2)
