@@ -73,9 +73,9 @@ def test_a_builtin_task_may_have_another_verifier_and_other_words(mine):
     task = TaskConfig(options={"digits": 2}, verifier="own_reward:exact", template="{question}")
     setup = make_setup(dataclasses.replace(mine(), tasks={"modsum": task}))
     assert setup.tasks["modsum"].verifier == "own_reward:exact"
-    worded = dataclasses.replace(task, template="={question}=")
+    worded = dataclasses.replace(task, template="={question}")
     setup = make_setup(dataclasses.replace(mine(), tasks={"modsum": worded}))
-    assert re.fullmatch("=[0-9]{2}==", setup.tasks["modsum"].example("train", 0).prompt)
+    assert re.fullmatch("=[0-9]{2}=", setup.tasks["modsum"].example("train", 0).prompt)
 
 
 @pytest.mark.parametrize(
@@ -83,30 +83,30 @@ def test_a_builtin_task_may_have_another_verifier_and_other_words(mine):
     [
         (
             {"verifier": "own_reward:absent"},
-            r"tasks\.mine: .*own_reward\.py has no 'absent'; its functions: brevity, ex",
+            r"tasks\.mine: .*own_reward\.py has no 'absent'; its functions: brev",
         ),
         ({"verifier": "nowhere:f"}, r"tasks\.mine: 'nowhere:f': no module 'nowhere'"),
         ({"verifier": "maths"}, r"tasks\.mine: there is no verifier 'maths'"),
         ({"verifier": "own_reward:one"}, r"mine\.verifier: .*own_reward\.py, line 11: 'own_reward:one' takes \(compl"),
         (
             {"verifier": "own_reward:raises"},
-            r"own_reward\.py, line 8: .* on the completion '' of mine/train/0: ValueErr",
+            r"own_reward\.py, line 8: .* on the completion '' of mine/train/0: Val",
         ),
         ({"verifier": "own_reward:text"}, r"own_reward\.py, line 14: .* returned str, not a number"),
         ({"verifier": "own_reward:large"}, r"own_reward\.py, line 17: .* score 10\.0, which is not from 0 to 1"),
         ({"verifier": "own_reward:exact", "verifier_options": {"x": 1}}, r"line 2: 'own_reward:exact' takes"),
         (
             {"verifier": "gsm8k", "reference": "question"},
-            r"mine\.jsonl, line 1: the reference '01=' can't be used: Value",
+            r"mine\.jsonl, line 1: the reference '01=' can't be used",
         ),
         (
             {"verifier": "own_reward:exact", "prompt": "q"},
-            r"tasks\.mine: mine\.jsonl, line 1: no field 'q'; it has 'ques",
+            r"tasks\.mine: mine\.jsonl, line 1: no field 'q'",
         ),
         ({"verifier": "own_reward:exact", "file": "absent.jsonl"}, r"tasks\.mine: .*absent\.jsonl"),
         (
             {"verifier": "own_reward:exact", "heldout_file": "mine.jsonl"},
-            r"mine\.jsonl, line 1: .* training prompt, too",
+            r"mine\.jsonl, line 1: .* training prompt",
         ),
     ],
 )
