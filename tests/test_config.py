@@ -178,6 +178,7 @@ REFUSED = [
     ({"tasks__modsum__weight": -1.0}, 1, "config.tasks.modsum.weight must be 0 or more and finite, not -1.0"),
     ({"tasks__modsum__weight": NAN}, 1, "config.tasks.modsum.weight must be 0 or more and finite, not nan"),
     ({"tasks__modsum__shots": -1}, 1, "config.tasks.modsum.shots must be 0 or more, not -1"),
+    ({"tasks__modsum__heldout_share": 1.0}, 1, "config.tasks.modsum.heldout_share must be in [0, 1), not 1.0"),
     ({"tasks__modsum__weight": 0}, 1, "config.tasks: no task has a weight above 0"),
     ({"tasks": {}}, 1, "config.tasks is empty: a run needs problems"),
     ({"tasks": {"a/b": {"name": "modsum"}}}, 1, "config.tasks.a/b: a task's key is made of letters, digits, _ . and -"),
