@@ -1,4 +1,4 @@
-"""The tables of docs/verifiers.md: agreement with the field's own test cases, speed, and attacks held.
+"""The tables of docs/verifiers.md: agreement with public test cases and on written completions, speed, attacks held.
 
     python -m experiments.verifier_report --data=../shared/data
 
@@ -23,11 +23,12 @@ from typing import Any
 from rlvr_jax.verifiers import mathematics, verify
 
 from .code_report import code_lines
+from .verifier_corpus import Item, corpus
 
 Row = Mapping[str, Any]
 Judge = Callable[[str, str], float]  # (completion, reference) -> score
 
-SPEED_ITEMS = 100  # of MATH, half of them with the answer of another problem
+SPEED_ITEMS = 100  # of MATH in a round, half of them with the answer of another problem
 SPEED_ROUNDS = 3
 IN_TIME = 1.0  # seconds of processor time within which an attack must be judged
 GIVE_UP = 20  # seconds of processor time
@@ -112,19 +113,23 @@ def math_verify_directly(completion: str, reference: str) -> float:
     return 0.0
 
 
-def speed_items(data: Path) -> list[tuple[str, str]]:
-    """Solutions of MATH, with their own gold answers and with those of other problems in turns."""
-    problems = [row for row in rows(data / "math" / "train_12k.jsonl.gz") if row["answer"]][:SPEED_ITEMS]
-    return [
-        (problem["solution"], problems[(index + index % 2) % len(problems)]["answer"])
-        for index, problem in enumerate(problems)
+def speed_items(data: Path) -> list[list[tuple[str, str]]]:
+    """For each round, solutions of MATH, with their own gold answers and with those of other problems in turns."""
+    problems = [row for row in rows(data / "math" / "train_12k.jsonl.gz") if row["answer"]]
+    pairs = [
+        (problem["solution"], problems[index + index % 2]["answer"])
+        for index, problem in enumerate(problems[: SPEED_ROUNDS * SPEED_ITEMS])
     ]
+    return [pairs[start : start + SPEED_ITEMS] for start in range(0, len(pairs), SPEED_ITEMS)]
 
 
-def speeds(judges: Sequence[Judge], items: Sequence[tuple[str, str]]) -> list[float]:
-    """Items per second of processor time in this process for each judge: the best of `SPEED_ROUNDS` rounds."""
+def speeds(judges: Sequence[Judge], rounds: Sequence[Sequence[tuple[str, str]]]) -> list[float]:
+    """Items per second of processor time in this process for each judge: the best round.
+
+    No item comes in two rounds, since a verifier may remember what it has read.
+    """
     best = [0.0] * len(judges)
-    for _ in range(SPEED_ROUNDS):
+    for items in rounds:
         for index, judge in enumerate(judges):
             start = time.process_time()
             for completion, reference in items:
@@ -182,6 +187,38 @@ def math_section(data: Path) -> str:
     return table([*header, "attacks held", f"in {IN_TIME:g} s", "slowest, s CPU"], lines) + "\n\n" + math_gold(data)
 
 
+def corpus_section(_data: Path) -> str:
+    """Agreement and speed on the completions of `verifier_corpus`, short and long, beside math-verify."""
+    logging.disable(logging.CRITICAL)
+    judges = {"`math`": ours, "`math`, last_number": ours_with_last_number, "math-verify": math_verify_directly}
+    lines: list[list[object]] = []
+    for length, long in (("short", False), ("long", True)):
+        items = corpus(long=long)
+        characters = sum(len(item.completion) for item in items) // len(items)
+        rounds = [[(item.completion, item.gold) for item in corpus(seed, long)] for seed in range(1, 1 + SPEED_ROUNDS)]
+        rates = dict(zip(judges, speeds(list(judges.values()), rounds), strict=True))
+        for name, judge in judges.items():
+            accepted, rejected = corpus_errors(judge, items)
+            lines.append(
+                [
+                    f"{length}, {characters} characters",
+                    name,
+                    f"{len(items) - accepted - rejected} of {len(items)}",
+                    f"{accepted} of {sum(not item.right for item in items)}",
+                    f"{rejected} of {sum(item.right for item in items)}",
+                    f"{rates[name]:.0f} ({rates[name] / rates['math-verify']:.1f}x)",
+                ]
+            )
+    return table(["completions", "verifier", "agreed", "false accepts", "false rejects", "answers/s (CPU)"], lines)
+
+
+def corpus_errors(judge: Judge, items: Sequence[Item]) -> tuple[int, int]:
+    """How many wrong completions are accepted, and how many right ones rejected."""
+    scores = [judge(item.completion, item.gold) for item in items]
+    accepted = sum(score == 1.0 and not item.right for score, item in zip(scores, items, strict=True))
+    return accepted, sum(score != 1.0 and item.right for score, item in zip(scores, items, strict=True))
+
+
 def math_gold(data: Path) -> str:
     """How many gold solutions of MATH verify against their own answers, and how many problems were used."""
     problems = [row for row in rows(data / "math" / "train_12k.jsonl.gz") if row["answer"]]
@@ -220,6 +257,7 @@ def code_section(data: Path) -> str:
 
 SECTIONS: Mapping[str, Callable[[Path], str]] = {
     "Mathematics": math_section,
+    "Written completions": corpus_section,
     "Constraints": constraints_section,
     "Code": code_section,
 }

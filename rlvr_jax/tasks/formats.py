@@ -1,8 +1,10 @@
 """How a prompt asks for its answer: after `####`, in `\\boxed{}` or in `<answer>` tags. The verifier looks there."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 AnswerFormat = Literal["hash", "boxed", "answer"]
+Grader = Literal["rlvr_jax", "math_verify"]
 
 _PLACES = {"hash": "on the last line after ####", "boxed": "in \\boxed{}", "answer": "in <answer> </answer> tags"}
 _WRITTEN = {"hash": "#### {}", "boxed": "\\boxed{{{}}}", "answer": "<answer>{}</answer>"}
@@ -25,6 +27,19 @@ def instruction(answer_format: AnswerFormat, answer: str = "the answer") -> str:
 def written(answer_format: AnswerFormat, answer: str) -> str:
     """The answer as the format wants it: `\\boxed{72}`."""
     return _WRITTEN[answer_format].format(answer)
+
+
+def verifier_options(kind: str, answer_format: AnswerFormat, grader: Grader) -> Mapping[str, Any]:
+    """The options of a verifier of kind `gsm8k` or `math` that judges answers in that format.
+
+    Raises:
+      ValueError: there is no such grader.
+    """
+    if grader not in get_args(Grader):
+        raise ValueError(f"grader must be one of {', '.join(get_args(Grader))}, not {grader!r}")
+    if grader == "math_verify":
+        return {"grader": grader}
+    return {} if kind == "gsm8k" else {"formats": (answer_format,)}
 
 
 def prompt(problem: str, instruction: str) -> str:

@@ -2,7 +2,7 @@
 
 from rlvr_jax.tasks import formats
 from rlvr_jax.tasks.finite import finite_task
-from rlvr_jax.tasks.formats import AnswerFormat
+from rlvr_jax.tasks.formats import AnswerFormat, Grader
 from rlvr_jax.tasks.prepared import load
 from rlvr_jax.tasks.published import PublishedFile, Record
 from rlvr_jax.tasks.task import Task
@@ -30,6 +30,7 @@ def gsm8k(
     manual_dir: str = "",
     answer_format: AnswerFormat = "hash",
     instruction: str | None = None,
+    grader: Grader = "rlvr_jax",
 ) -> Task:
     """GSM8K as a task: `train` is GSM8K's training set, `heldout` its test set.
 
@@ -41,21 +42,24 @@ def gsm8k(
       manual_dir: a folder with `train.jsonl` and `test.jsonl`, see `prepared.load`.
       answer_format: where the answer stands. "hash" is verified exactly (kind `gsm8k`), the others by kind `math`.
       instruction: what the prompt says after the question, instead of the sentences of the format.
+      grader: whose rules find and compare the answer: "rlvr_jax", or "math_verify" for numbers that compare with those
+        of others.
 
     Raises:
       FileNotFoundError, ValueError, ConnectionError, OSError: see `prepared.load`.
-      ValueError: there is no such answer format.
+      ValueError: there is no such answer format or grader.
     """
     asked = formats.instruction(answer_format, "the answer, a number,")
+    verifier = "gsm8k" if answer_format == "hash" else "math"
     files = {"train": TRAIN, "heldout": TEST}
     return finite_task(
         "gsm8k",
-        "gsm8k" if answer_format == "hash" else "math",
+        verifier,
         {split: load(file, data_dir, manual_dir) for split, file in files.items()},
         prompt=lambda record: formats.prompt(record["question"], asked if instruction is None else instruction),
         reference=_answer,
         demonstration=lambda record: _steps(record) + formats.written(answer_format, _answer(record)),
-        verifier_options={} if answer_format == "hash" else {"formats": (answer_format,)},
+        verifier_options=formats.verifier_options(verifier, answer_format, grader),
     )
 
 

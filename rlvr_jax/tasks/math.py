@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from rlvr_jax.tasks import formats
 from rlvr_jax.tasks.finite import finite_task
-from rlvr_jax.tasks.formats import AnswerFormat
+from rlvr_jax.tasks.formats import AnswerFormat, Grader
 from rlvr_jax.tasks.prepared import load
 from rlvr_jax.tasks.published import PublishedFile, Record, json_records
 from rlvr_jax.tasks.task import Task, split_of
@@ -114,6 +114,7 @@ def math(
     level: Sequence[int] = _ALL_LEVELS,
     subjects: Sequence[str] = (),
     heldout: Literal["500", "holdback"] = "500",
+    grader: Grader = "rlvr_jax",
 ) -> Task:
     """MATH as a task: `train` is the 11,998 training problems with an answer, `heldout` MATH-500.
 
@@ -130,6 +131,8 @@ def math(
       subjects: of training problems, some of `SUBJECTS`; all if empty.
       heldout: "holdback" holds about one in 24 of the training problems out, of all levels and subjects, and needs no
         other file. Its results can't be compared with those on MATH-500.
+      grader: whose rules find and compare the answer: "rlvr_jax", or "math_verify" for numbers that compare with those
+        of others.
 
     Raises:
       FileNotFoundError, ValueError, ConnectionError, OSError: see `prepared.load`.
@@ -175,5 +178,5 @@ def math(
         prompt=lambda record: formats.prompt(record["problem"], asked if instruction is None else instruction),
         reference=lambda record: boxed(record["solution"]),
         demonstration=demonstration,
-        verifier_options={"formats": (answer_format,)},
+        verifier_options=formats.verifier_options("math", answer_format, grader),
     )

@@ -8,6 +8,7 @@ is the answer which the writer settled on, and a line that hedges (`#### 3 or 4`
 from fractions import Fraction
 
 from rlvr_jax.verifiers import percent as percent_signs
+from rlvr_jax.verifiers.mathematics import GRADERS, by_math_verify, check_grader
 from rlvr_jax.verifiers.mathematics.extract import extract
 from rlvr_jax.verifiers.mathematics.quantity import MAX_QUANTITY, Quantity, quantity
 from rlvr_jax.verifiers.verdict import Verdict
@@ -47,7 +48,7 @@ def _canonical(found: Quantity) -> str:
     return f"-{magnitude}" if found.negative and magnitude != "0" else magnitude
 
 
-def verify(completion: str, reference: str, percent: str = percent_signs.DEFAULT) -> Verdict:
+def verify(completion: str, reference: str, percent: str = percent_signs.DEFAULT, grader: str = GRADERS[0]) -> Verdict:
     """Scores 1 if the number on the last `####` line of the completion that is no heading equals `reference`.
 
     The comparison is exact: `18.00` is `18`, `17.999` is not. `answer` is the canonical number.
@@ -56,19 +57,23 @@ def verify(completion: str, reference: str, percent: str = percent_signs.DEFAULT
       completion: what the policy wrote.
       reference: the gold answer, such as `1,080`.
       percent: which convention holds for percent signs, see `rlvr_jax.verifiers.percent`.
+      grader: `rlvr_jax`, or `math_verify`, see `rlvr_jax.verifiers.mathematics.verify`.
 
     Parts: `format` (there is a `####` with one number after it).
 
     Raises:
-      ValueError: `reference` is not a number; there is no such convention.
+      ValueError: `reference` is not a number; there is no such convention or grader.
     """
     percent_signs.check(percent)
+    check_grader(grader, percent=percent != percent_signs.DEFAULT)
     if not isinstance(reference, str):
         raise ValueError(f"the reference of a gsm8k example is a number as text, not {reference!r}")
     try:
         right = _number(reference)
     except ValueError as error:
         raise ValueError(f"the reference of a gsm8k example is a number as text: {error}") from None
+    if grader == "math_verify":
+        return by_math_verify(completion, _canonical(right))
     found = extract(completion, ("hash",))
     if found is None:
         return Verdict(0.0, {"format": 0.0}, reason="no #### with an answer in the completion")

@@ -1,10 +1,13 @@
 """GSM8K as a task."""
 
 import re
+from typing import get_args
 
 import pytest
 
+from rlvr_jax.tasks import formats
 from rlvr_jax.verifiers import verify
+from rlvr_jax.verifiers.mathematics import GRADERS
 from tests.data.read import rows
 
 INSTRUCTION = "Reason step by step. Write the answer, a number, on the last line after ####."
@@ -66,6 +69,14 @@ def test_the_answer_format_is_asked_for_demonstrated_and_verified(real_task, ans
 def test_an_instruction_of_ones_own_replaces_that_of_the_format(real_task):
     assert real_task("gsm8k", instruction="Go.").example("train", 0).prompt.endswith("and May?\nGo.\n")
     assert real_task("gsm8k", instruction="").example("train", 0).prompt.endswith("and May?\n")
+
+
+def test_the_grader_is_an_option(real_task):
+    for options in ({}, {"answer_format": "boxed"}):
+        assert real_task("gsm8k", grader="math_verify", **options).verifier_options == {"grader": "math_verify"}
+    with pytest.raises(ValueError, match="grader must be one of rlvr_jax, math_verify, not 'sympy'"):
+        real_task("gsm8k", grader="sympy")
+    assert get_args(formats.Grader) == GRADERS
 
 
 def test_an_unknown_answer_format_is_refused_with_the_known_ones(real_task):

@@ -100,8 +100,9 @@ def test_a_helper_that_does_not_start_is_an_error_of_the_verdict(monkeypatch, tm
 
 
 def test_the_helper_answers_line_by_line_and_ends_when_its_input_does():
-    command = [sys.executable, "-m", "rlvr_jax.verifiers.mathematics.helper", "0.5", str(1 << 30)]
-    questions = "".join(json.dumps(pair) + "\n" for pair in (EQUAL[3], DIFFERENT[2], EQUAL[0]))
+    command = [sys.executable, "-m", "rlvr_jax.verifiers.mathematics.helper", str(1 << 30)]
+    pairs = (EQUAL[3], DIFFERENT[2], EQUAL[0])
+    questions = "".join(json.dumps(["formulas", *pair, 0.5]) + "\n" for pair in pairs)
     ran = subprocess.run(command, input=questions, capture_output=True, text=True, check=True)
     assert ran.stdout == '"equal"\n"different"\n"equal"\n'
 
@@ -113,3 +114,40 @@ def test_neither_sympy_nor_mpmath_is_imported_for_plain_answers():
         "print(*{'sympy', 'mpmath', 'math_verify'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+@pytest.mark.parametrize(
+    ("completion", "reference", "score"),
+    [
+        (r"Hence it is $\boxed{\frac{3}{4}}$.", "0.75", 1.0),
+        (r"Hence it is $\boxed{\frac{3}{5}}$.", "0.75", 0.0),
+        ("So the sum is 3, and then 12 is what we look for", "12", 1.0),  # a last number: not found by our own rules
+        (r"\boxed{4} is not the answer", "4", 1.0),  # not a thing that it looks at
+        ("", "4", 0.0),
+        ("<think>It is \\boxed{4}.", "4", 0.0),
+        (r"\boxed{7}", r"We get $\boxed{7}$.", 1.0),
+    ],
+)
+def test_math_verify_grades_by_its_own_rules(completion, reference, score):
+    verdict = verify("math", completion, reference, grader="math_verify")
+    assert (verdict.score, verdict.error, verdict.parts) == (score, None, {})
+
+
+def test_math_verify_grades_marked_numbers_too():
+    for completion, score in (("so\n#### 1,080", 1.0), ("#### 1080", 1.0), ("#### 18", 0.0)):
+        verdict = verify("gsm8k", completion, "1,080", grader="math_verify")
+        assert (verdict.score, verdict.error, verdict.parts) == (score, None, {})
+
+
+def test_a_completion_that_math_verify_never_finishes_scores_zero(monkeypatch):
+    monkeypatch.setattr(symbolic, "GRADER_CPU_SECONDS", 0.3)
+    verdict = verify("math", r"\boxed{9^{9^{9^{9}}}}", "9", grader="math_verify")
+    assert (verdict.score, verdict.error) == (0.0, None)
+    assert "refused: more than 0.3 s" in verdict.reason
+
+
+@pytest.mark.parametrize("kind", ["math", "gsm8k"])
+def test_an_unknown_grader_or_an_option_that_it_ignores_is_an_error(kind):
+    assert "grader is 'rlvr_jax' or 'math_verify', not 'sympy'" in verify(kind, "3", "3", grader="sympy").error
+    assert "leave out percent" in verify(kind, "3", "3", grader="math_verify", percent="value").error
+    assert "leave out formats" in verify("math", "3", "3", grader="math_verify", formats=("boxed",)).error

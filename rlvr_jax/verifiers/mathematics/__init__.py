@@ -20,11 +20,17 @@ from rlvr_jax.verifiers.mathematics.latex import MAX_LENGTH, clean, compact, ref
 from rlvr_jax.verifiers.mathematics.leaf import Rules
 from rlvr_jax.verifiers.mathematics.quantity import quantity
 from rlvr_jax.verifiers.mathematics.structure import read
-from rlvr_jax.verifiers.mathematics.symbolic import SymbolicLimitError, prepare, symbolically_equal
+from rlvr_jax.verifiers.mathematics.symbolic import (
+    SymbolicLimitError,
+    graded_by_math_verify,
+    prepare,
+    symbolically_equal,
+)
 from rlvr_jax.verifiers.verdict import Verdict
 
-__all__ = ["FORMATS", "extract", "prepare", "verify"]
+__all__ = ["FORMATS", "GRADERS", "extract", "prepare", "verify"]
 
+GRADERS = ("rlvr_jax", "math_verify")
 _MAX_SHOWN = 200  # characters of an answer in the verdict
 
 
@@ -57,12 +63,34 @@ def _readings(answer: str) -> list[str]:
     return [clean(answer), *([clean(found.latex())] if found else [])]
 
 
+def by_math_verify(completion: str, reference: str) -> Verdict:
+    """The verdict of math-verify, which finds the answer and compares it by its own rules; within a limit of time.
+
+    It has no parts, since math-verify says no more than right or wrong.
+    """
+    try:
+        equal = graded_by_math_verify(reference, completion)
+    except SymbolicLimitError as error:
+        return Verdict(0.0, reason=f"refused: {error}")
+    return Verdict(float(equal), reason=f"{'right' if equal else 'wrong'}, says math-verify")
+
+
+def check_grader(grader: str, **options: bool) -> None:
+    """Raises ValueError if there is no such grader, or if it ignores one of the options that are set."""
+    if grader not in GRADERS:
+        raise ValueError(f"grader is {' or '.join(map(repr, GRADERS))}, not {grader!r}")
+    ignored = [name for name, is_set in options.items() if is_set and grader == "math_verify"]
+    if ignored:
+        raise ValueError(f"grader='math_verify' goes by its own rules; leave out {', '.join(ignored)}")
+
+
 def verify(
     completion: str,
     reference: str,
     formats: Sequence[str] = FORMATS,
     last_number: bool = False,
     percent: str = percent_signs.DEFAULT,
+    grader: str = GRADERS[0],
 ) -> Verdict:
     """Scores 1 if the final answer of the completion equals the reference.
 
@@ -75,14 +103,24 @@ def verify(
         ("the answer is") and `bare` (nothing but the answer, or a last sentence that ends with it).
       last_number: whether, where no format is found, the last formula or number of the text counts.
       percent: `unit` if `30%` is right for a gold answer of 30, `value` if only for 0.3; see `verifiers.percent`.
+      grader: `rlvr_jax`, or `math_verify` for numbers that compare with those of others: math-verify 0.9 finds and
+        compares the answer by its own rules, and the other options don't apply.
 
     Parts: `format` (1 if an answer was found in one of the formats).
 
     Raises:
-      ValueError: the reference is not text, or there is no answer in it; there is no such format or convention.
+      ValueError: the reference is not text, or there is no answer in it; there is no such format, convention or grader.
     """
     percent_signs.check(percent)
+    check_grader(
+        grader,
+        formats=tuple(formats) != FORMATS,
+        last_number=last_number,
+        percent=percent != percent_signs.DEFAULT,
+    )
     gold = _gold(reference)
+    if grader == "math_verify":
+        return by_math_verify(completion, gold)
     right = clean(gold)
     found = extract(completion.replace("\\\\boxed", "\\boxed"), formats, last_number, _values(read(right)))
     if found is None:

@@ -1,7 +1,9 @@
-"""The helper process of `symbolic`: reads pairs of formulas as JSON lines, answers each with a JSON line.
+"""The helper process of `symbolic`: reads questions as JSON lines, answers each with a JSON line.
 
-Run as `python -m rlvr_jax.verifiers.mathematics.helper CPU_SECONDS MEMORY_BYTES`. For each pair it forks a child, whose
-limits the kernel enforces: the default action of SIGPROF needs no help from the interpreter, whatever keeps it busy.
+A question is `[how, reference, answer, cpu_seconds]`: `formulas` compares two formulas, and with `completion` it is
+math-verify that finds the answer, too. Run as `python -m rlvr_jax.verifiers.mathematics.helper MEMORY_BYTES`. For each
+question the helper forks a child, whose limits the kernel enforces: the default action of SIGPROF needs no help from
+the interpreter, whatever keeps it busy.
 """
 
 import json
@@ -38,6 +40,20 @@ def _equal(reference: str, answer: str) -> bool:
     )
 
 
+def _graded(reference: str, completion: str) -> bool:
+    """What math-verify says, called as its documentation does, without its limits of time."""
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    for text in (reference, f"${reference}$"):  # with delimiters, or else without
+        gold = parse(text, [LatexExtractionConfig(), ExprExtractionConfig()], parsing_timeout=None)
+        if gold:
+            return bool(verify(gold, parse(completion, parsing_timeout=None), timeout_seconds=None))
+    return False
+
+
+_HOW = {"formulas": _equal, "completion": _graded}
+
+
 def _limit(cpu_seconds: float, memory_bytes: int) -> None:
     import resource
 
@@ -53,7 +69,7 @@ def _limit(cpu_seconds: float, memory_bytes: int) -> None:
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
 
 
-def _in_child(reference: str, answer: str, cpu_seconds: float, memory_bytes: int) -> str:
+def _in_child(how: str, reference: str, answer: str, cpu_seconds: float, memory_bytes: int) -> str:
     """`equal`, `different`, or `limit` if the child ended without saying either."""
     ours, theirs = os.pipe()
     child = os.fork()
@@ -62,7 +78,7 @@ def _in_child(reference: str, answer: str, cpu_seconds: float, memory_bytes: int
         try:
             os.close(ours)
             _limit(cpu_seconds, memory_bytes)
-            said = b"e" if _equal(reference, answer) else b"d"
+            said = b"e" if _HOW[how](reference, answer) else b"d"
         except MemoryError:
             pass
         except BaseException:  # what it cannot parse is not equal
@@ -85,7 +101,7 @@ def main() -> None:
     # Signals to the process group are for the caller to act on; the helper ends when its standard input does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    cpu_seconds, memory_bytes = float(sys.argv[1]), int(sys.argv[2])
+    memory_bytes = int(sys.argv[1])
     questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "r+b") as nowhere:  # noqa: PTH123
         for descriptor in (0, 1):
@@ -96,8 +112,8 @@ def main() -> None:
     with open(os.devnull, "r+b") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), 2)  # until here, it was for the caller to read why this process does not start
     for question in questions:
-        reference, answer = json.loads(question)
-        answers.write(json.dumps(_in_child(reference, answer, cpu_seconds, memory_bytes)).encode() + b"\n")
+        how, reference, answer, cpu_seconds = json.loads(question)
+        answers.write(json.dumps(_in_child(how, reference, answer, cpu_seconds, memory_bytes)).encode() + b"\n")
         answers.flush()
 
 

@@ -82,7 +82,7 @@ _MATH = re.compile(
 )
 _BOLD = re.compile(r"\*\*(?P<a>[^*\n]{1,200})\*\*")
 _SENTENCE_END = re.compile(
-    r"(?<![A-Z]\.[A-Z])(?<!\b[A-Za-z])[.!?](?=\s|$|\")|[。\uff01\uff1f।]|\n\s*\n|</answer>|<\|[a-z_]+\|>"
+    r"(?<![A-Z]\.[A-Z])(?<!\b[A-Za-z])(?<!\b[DM]r)(?<!\bM[rs]s)(?<!\bMs)[.!?](?=\s|$|\")|[。\uff01\uff1f।]|\n\s*\n|</answer>|<\|[a-z_]+\|>"
 )
 _LEAD = re.compile(
     r"^(?:\s|:|\*|>|therefore|thus|hence|so|then|clearly|simply|just|that|is|be|the|for sure|definitely|approximately"

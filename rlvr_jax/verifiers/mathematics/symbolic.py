@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-CPU_SECONDS = 0.5  # of one question; usual ones take 0.02 to 0.15
+CPU_SECONDS = 0.5  # of one pair of formulas; usual ones take 0.02 to 0.15
+GRADER_CPU_SECONDS = 5.0  # of one completion; math-verify's own limit is 5 s for each of its two steps
 MEMORY_BYTES = 1 << 30  # address space of a child, the interpreter included
 
 
@@ -48,7 +49,6 @@ class _Helper:
                     "-P",
                     "-m",
                     "rlvr_jax.verifiers.mathematics.helper",
-                    str(CPU_SECONDS),
                     str(MEMORY_BYTES),
                 ],
                 stdin=subprocess.PIPE,
@@ -116,7 +116,16 @@ def symbolically_equal(reference: str, answer: str) -> bool:
       SymbolicLimitError: it took more than `CPU_SECONDS` or `MEMORY_BYTES`.
       RuntimeError: the helper process does not work.
     """
-    question = json.dumps([reference, answer]).encode() + b"\n"
+    return _ask("formulas", reference, answer, CPU_SECONDS)
+
+
+def graded_by_math_verify(reference: str, completion: str) -> bool:
+    """Whether `math-verify` finds the reference in a completion, by its own rules for both. Errors: as above."""
+    return _ask("completion", reference, completion, GRADER_CPU_SECONDS)
+
+
+def _ask(how: str, reference: str, answer: str, cpu_seconds: float) -> bool:
+    question = json.dumps([how, reference, answer, cpu_seconds]).encode() + b"\n"
     helper = _helper()
     with helper.lock:
         said = helper.ask(question) or helper.ask(question)  # once more, should an earlier helper have died
@@ -127,6 +136,6 @@ def symbolically_equal(reference: str, answer: str) -> bool:
     verdict = json.loads(said)
     if verdict == "limit":
         raise SymbolicLimitError(
-            f"more than {CPU_SECONDS} s of processor time or {MEMORY_BYTES >> 20} MiB for one answer"
+            f"more than {cpu_seconds} s of processor time or {MEMORY_BYTES >> 20} MiB for one answer"
         )
     return verdict == "equal"
