@@ -6,6 +6,8 @@ parser of its own, exact and bounded in length, depth and digits: a completion i
     sum     := product (("+" | "-") product)*
     product := factor (("*" | "/") factor)*
     factor  := number | "-" factor | "(" sum ")"
+
+Operators may be written as in print and in LaTeX: `3 × 4`, `$24 \\div 4$`, `\\frac{24}{4}`.
 """
 
 import re
@@ -21,6 +23,10 @@ MAX_DEPTH = 50  # parentheses and minus signs around a number
 MAX_DIGITS = 12  # of one number
 
 _TOKEN = re.compile(r"[0-9]+|[-+*/()]")
+_SIGNS = str.maketrans("\u00d7\u22c5\u00b7\u2217\u00f7\u2215\u2212{}[]", "****//-()()")
+_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}\\]*)\}\s*\{([^{}\\]*)\}")
+_COMMANDS = {"times": "*", "cdot": "*", "ast": "*", "div": "/"}
+_COMMAND = re.compile(r"\\(?:(?P<name>times|cdot|ast|div|left|right|quad|boxed)(?![a-zA-Z])|[,;:! ()\[\]])|\$")
 _LEVELS = ("+-", "*/")  # operators, loosest first
 _NEGATE = "negate"
 
@@ -124,6 +130,18 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]]:
     return _value(postfix), _numbers(postfix)
 
 
+def _plain(text: str) -> str:
+    """The expression without LaTeX: delimiters and spacing as spaces, operators and fractions as `*` and `/`."""
+    if len(text) > 2 * MAX_LENGTH:
+        return text
+    text = _COMMAND.sub(lambda found: _COMMANDS.get(found["name"], " "), text)
+    for _ in range(MAX_DEPTH):  # the innermost fractions first
+        text, count = _FRACTION.subn(r"((\1)/(\2))", text)
+        if not count:
+            break
+    return re.sub(r"(?<=[\d)])\s*[xX]\s*(?=[\d(])", " * ", text.translate(_SIGNS))
+
+
 def _expression(completion: str, target: int, tags: bool) -> str:
     """What the completion offers as its expression; a trailing `= target` is taken off."""
     answer = answer_in_tags(completion)
@@ -131,8 +149,9 @@ def _expression(completion: str, target: int, tags: bool) -> str:
         if tags:
             raise ValueError("no <answer>…</answer> in the answer")
         answer = completion
+    answer = _plain(answer).strip()
     left, equals, right = answer.rpartition("=")
-    return (left if equals and right.strip() == str(target) else answer).strip()
+    return (left if equals and right.strip(" .") == str(target) else answer).strip()
 
 
 def verify(completion: str, reference: Mapping[str, Any], *, tags: bool = False) -> Verdict:

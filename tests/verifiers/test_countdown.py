@@ -195,3 +195,52 @@ def test_every_tinyzero_solution_scores_one_and_no_other_target_does(data_sets):
         assert verify(problem["solution"], reference).score == 1.0, problem
         assert verify(completion, reference, tags=True).score == 1.0, problem
         assert verify(problem["solution"], reference | {"target": problem["target"] + 1}).score == 0.0, problem
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "6 \u00d7 7 \u2212 10 \u00f7 5",
+        "6\u00d77\u221210\u00f75",
+        r"6 \times 7 - 10 \div 5",
+        r"$6 \cdot 7 - \frac{10}{5}$",
+        r"\(6\cdot7-10/5\)",
+        r"$$6 \times 7 - \dfrac{10}{5} = 40$$",
+        r"\[ \left(6 \ast 7\right) \, - \, \left(10 \div 5\right) = 40. \]",
+        r"\boxed{6 \times 7 - 10 \div 5}",
+        "6 x 7 - 10/5 = 40",
+        "[6 * 7] - [10 / 5]",
+    ],
+)
+def test_operators_may_be_those_of_print_and_of_latex(expression):
+    for completion in (expression, f"<answer>{expression}</answer>"):
+        verdict = verify(completion, {"numbers": [5, 6, 7, 10], "target": 40})
+        assert (verdict.score, verdict.reason) == (1.0, "right")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "6 \u00d7 7 \u00f7 10 - 5",
+        r"6\left 7",
+        r"6\,7",
+        "6$ $7",
+        r"\frac{6}{0}",
+        r"\frac{67}",
+        r"6\timesx7",
+        "6 x",
+        "67x",
+        r"\frac{" * 60 + "6" + "}{7}" * 60,
+        r"\sqrt{67}",
+        "6 \u00d7 \u0667",
+    ],
+)
+def test_other_signs_are_neither_arithmetic_nor_join_digits(expression):
+    for numbers in ([6, 7], [67], [5, 6, 7, 10], [6, 0]):
+        verdict = verify(expression, {"numbers": numbers, "target": 67})
+        assert (verdict.score, verdict.error) == (0.0, None)
+
+
+def test_a_fraction_of_fractions_is_evaluated():
+    completion = r"$\frac{\frac{12}{3} + 8}{2}$"
+    assert verify(completion, {"numbers": [2, 3, 8, 12], "target": 6}).score == 1.0

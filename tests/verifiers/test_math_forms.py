@@ -220,3 +220,59 @@ def test_unions_are_equal_if_they_have_the_same_elements(left, right, hole):
     assert both_ways(texts[0], r"\cup".join(map(interval, reversed(left)))) == 1.0
     contains = any(inside(part, hole) for part in left)
     assert both_ways(texts[0], rf"{texts[0]}\setminus\{{{hole}\}}") == float(not contains)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        # one number with a comma, where the gold answer has none
+        ("5600", "(5,600)", 1.0),
+        ("5600000", "(5,600,000)", 1.0),
+        ("-5600", "(-5,600)", 1.0),
+        ("(5,600)", "(5,600)", 1.0),
+        ("(5,600)", "5600", 0.0),
+        ("5.6", "(5,600)", 0.0),
+        ("3.85", "3,85", 1.0),
+        ("-0.125", "-0,125", 1.0),
+        (r"\frac{77}{20}", "3,85", 1.0),
+        ("3.85", r"3,85\text{ cm}", 1.0),
+        ("3.85", "3{,}85", 1.0),
+        ("3{,}85", "3.85", 1.0),
+        ("3.5, 2", "3{,}5; 2", 1.0),
+        ("3,85", "3.85", 0.0),
+        ("1,2", "1.2", 0.0),
+        ("3.856", "3,856", 0.0),
+        ("3", "3,4", 0.0),
+        ("385", "3,85", 0.0),
+        (r"1 \text{ and } 2", "2,1", 1.0),
+        ("x=3.85", "3,85", 1.0),
+        # ordinals
+        ("7", r"7^{\text{th}}", 1.0),
+        ("31", r"31^{st}", 1.0),
+        ("22", r"22\text{nd}", 1.0),
+        ("103rd", "103", 1.0),
+        ("7th", r"7^\text{th}", 1.0),
+        ("7", r"8^{\text{th}}", 0.0),
+        ("7", r"n^{\text{th}}", 0.0),
+        # bounds, alternatives, and letters side by side
+        ("9", r"9 \text{ or more}", 0.0),
+        ("9", r"9 \text{ or fewer}", 0.0),
+        ("9", r"9\text{ and above}", 0.0),
+        ("9", r"\text{at least } 9", 0.0),
+        ("9", r"9 \text{ at most}", 0.0),
+        ("9", r"\text{more than }9", 0.0),
+        ("9", r"{}\ge 9", 0.0),
+        ("C", r"\text{C} \text{D}", 0.0),
+        ("C", r"\text{C}\ \text{A}", 0.0),
+        ("C", r"\text{C}, \text{D}", 0.0),
+        (r"\text{C}", r"\textbf{C}\,\textbf{D}", 0.0),
+        ("9", r"9\text{ red } \text{pens}", 1.0),
+        # a reference that says that it is one
+        ("answer is 4200", "4200", 1.0),
+        ("The final answer is: $4200$", "4,200", 1.0),
+        ("Answer: C", "C", 1.0),
+        ("answer is 4200", "42", 0.0),
+    ],
+)
+def test_what_is_written_around_and_in_a_number(gold, answer, right):
+    assert score(answer, gold) == right

@@ -9,6 +9,7 @@ millisecond and with bounded numbers. What those cannot express (sums, integrals
 deceptive characters is refused: score 0, and `reason` says why.
 """
 
+import re
 from collections.abc import Sequence
 
 from rlvr_jax.verifiers import percent as percent_signs
@@ -32,6 +33,9 @@ __all__ = ["FORMATS", "GRADERS", "extract", "prepare", "verify"]
 
 GRADERS = ("rlvr_jax", "math_verify")
 _MAX_SHOWN = 200  # characters of an answer in the verdict
+_PREFIX = re.compile(
+    r"\s*(?:the\s+)?(?:(?:final|correct)\s+)?answer\s*(?:is\b|[:=])\s*:?(?=.*[^\s.])", re.IGNORECASE | re.DOTALL
+)
 
 
 def _gold(reference: str) -> str:
@@ -45,6 +49,7 @@ def _gold(reference: str) -> str:
         if found is None or not found.answer.strip():
             raise ValueError(f"there is no answer in the reference {reference[:_MAX_SHOWN]!r}")
         reference = found.answer
+    reference = _PREFIX.sub("", reference)
     if why := refusal(reference):
         raise ValueError(f"the reference of a math example cannot be used: {why}")
     return reference

@@ -38,6 +38,8 @@ from rlvr_jax.verifiers.mathematics.structure import read
 _COMBINED = (Union, Intersection, Without)
 _MAX_PAIRS = 1600  # of items of two collections that are compared
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_BRACKETED_NUMBER = re.compile(r"\(\s*([-+]?[1-9]\d{0,2}(?:,\d{3})+)\s*\)")
+_DECIMAL_COMMA = re.compile(r"([-+]?(?:0|\d+(?!,\d{3}(?!\d)))),(\d+[^\d,;]*)")  # not 1,234
 _OPTION = re.compile(r"\(?([A-J])\)?[.)]?")
 _OPTION_AND_VALUE = re.compile(  # (C) 12, \text{(C)} 12, C. 12; not if another option is named
     r"(?:\\text\s*\{\s*(?:\((?P<a>[A-J])\)|(?P<b>[A-J])[.:)])\s*\}|\((?P<c>[A-J])\)\s|(?P<d>[A-J])[.:)]\s)\s*[.:]?\s*"
@@ -74,8 +76,20 @@ def same_text(reference: str, answer: str, rules: Rules) -> bool:
         if right and said:
             return right == said
         return same_text(right_value or reference, said_value or answer, rules)
+    if "," in answer and "," not in reference and (number := _one_number(answer)) is not None:
+        right = read(reference)
+        if isinstance(right.value if isinstance(right, Named) else right, Formula):
+            answer = number
     readings = [True] if "," not in reference + answer else [True, False]
     return any(same(read(reference, way), read(answer, way), rules) for way in readings)
+
+
+def _one_number(text: str) -> str | None:
+    """A number with one comma or more, `(1,000)` or `2,74`, without the comma, for a reference that has none."""
+    if found := _BRACKETED_NUMBER.fullmatch(text):
+        return found[1].replace(",", "")
+    found = _DECIMAL_COMMA.fullmatch(text)
+    return f"{found[1]}.{found[2]}" if found else None
 
 
 def _option(text: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ _CONNECTIVE = re.compile(
     r"\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\\(?:text|quad)\s*\{\s*;\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])",
     re.IGNORECASE,
 )
+_CONNECTIVE_OR_TEXT = re.compile(rf"(?P<joins>{_CONNECTIVE.pattern})|\\text\s*\{{[^{{}}]*\}}", re.IGNORECASE)
 _DANGLING = re.compile(rf"(?:{_CONNECTIVE.pattern})[\s,;.]*$|^[\s,;.]*(?:\\text\s*\{{\s*or\s*\}}|or\b)", re.IGNORECASE)
 _COMMA, _SEMICOLON = frozenset([","]), frozenset([";"])
 _RELATIONS = frozenset(["=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx"])
@@ -85,6 +86,8 @@ _ENVIRONMENT = re.compile(
     re.DOTALL,
 )
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_TEXT_AT_END = re.compile(r"\\text\s*\{[^{}]*\}$")
+_ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*(?:\\text\s*\{\s*)?(?:st|nd|rd|th)(?:\s*\}){0,2}$")
 _NUMBERS_AS_TEXT = re.compile(
     r"\\text\s*\{((?:[-+\d.,:/()\[\]\s]|and|or)*\d(?:[-+\d.,:/()\[\]\s]|and|or)*"
     r"|\s*[A-Z](?:\s*(?:,\s*and|,|and)\s*[A-Z])+\s*)\}"
@@ -120,7 +123,9 @@ def _words_only(text: str) -> str | None:
 
 
 def _unit(text: str) -> tuple[str, str]:
-    """The text without the unit that follows it, and the unit."""
+    """The text without the unit or the ending of an ordinal that follows it, and the unit."""
+    if found := _ORDINAL.search(text):
+        return text[: found.start()], ""
     if found := _DEGREES.search(text):
         return text[: found.start()].strip(), "°" + found["scale"]
     found = _TEXT_TAIL.search(text)
@@ -130,7 +135,7 @@ def _unit(text: str) -> tuple[str, str]:
         before = text[: found.start()].strip()
         if scale:
             return f"{before}*10^{{{_SCALE[scale[1]]}}}", scale[2]
-        if not _NOT_A_UNIT.search(unit) and re.search(r"[\d})\]a-z]$", before):
+        if not _NOT_A_UNIT.search(unit) and re.search(r"[\d})\]a-z]$", before) and not _TEXT_AT_END.search(before):
             return before, unit + (found["power"] or "")
         return text, ""
     if found := _SHORT_UNIT.fullmatch(text):
@@ -289,7 +294,7 @@ def _items(text: str) -> Answer:
     """One item, or the list of those that stand side by side; `x = 1, y = 2; x = 3, y = 4` is a list of two tuples."""
     if _DANGLING.search(text):  # 3 or
         return Group("list", (Words(text), Words("")))
-    text = _CONNECTIVE.sub(" ; ", text)
+    text = _CONNECTIVE_OR_TEXT.sub(lambda found: " ; " if found["joins"] else found[0], text)
     groups = [[part for part in _comma_parts(group) if part] for _, group in split(text, _SEMICOLON)]
     groups = [group for group in groups if group]
     if len(groups) == 1 and len(groups[0]) == 1:
