@@ -10,14 +10,18 @@ function that it was given as an argument, by `{"callback": number, "args": [val
 request.
 """
 
+import asyncio
 import atexit
 import builtins
+import concurrent.futures
 import operator
 import os
 import random
+import selectors
 import site
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -162,11 +166,13 @@ def _module(name: str) -> types.ModuleType:
     return module
 
 
+_NO_THREADS = "the sandbox runs a thread to its end when it is started; it has none that run side by side"
+
+
 def _start(thread: threading.Thread) -> None:
     """Runs a thread to its end: many programs start a single one, for its larger stack, and wait for it."""
-    target = getattr(thread, "_target", None)
-    if not isinstance(target, types.FunctionType) or target.__module__ == "concurrent.futures.thread" or thread.daemon:
-        raise RuntimeError("can't start new thread")
+    if thread.daemon:
+        raise RuntimeError(f"can't start new thread: {_NO_THREADS}")
     try:
         thread.run()
     except SystemExit:
@@ -175,10 +181,45 @@ def _start(thread: threading.Thread) -> None:
         threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), thread)))
 
 
-def prepare() -> None:
-    """What every program finds: the same random numbers, `exit`, and threads that run when they are started."""
+def _wait(_: threading.Condition, timeout: float | None = None) -> bool:
+    """Waits for what no other thread can do."""
+    if timeout is None:
+        raise RuntimeError(f"waits for another thread for ever: {_NO_THREADS}")
+    time.sleep(max(0.0, timeout))
+    return False
+
+
+def _submit(
+    executor: concurrent.futures.Executor, function: Callable[..., Any], /, *args: Any, **kw: Any
+) -> concurrent.futures.Future:
+    """Calls the function at once."""
+    if executor._shutdown:
+        raise RuntimeError("cannot schedule new futures after shutdown")
+    future: concurrent.futures.Future = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()
+    try:
+        future.set_result(function(*args, **kw))
+    except BaseException as error:
+        future.set_exception(error)
+    return future
+
+
+def _run_in_one_thread() -> None:
+    """Has threads, executors and event loops do with one thread, and without sockets."""
     threading.Thread.start, threading.Thread.join = _start, lambda *_, **__: None
     threading.Thread.is_alive = lambda _: False
+    threading.Condition.wait = _wait
+    concurrent.futures.ThreadPoolExecutor.submit = _submit
+    selectors.DefaultSelector = selectors.SelectSelector
+    loop = asyncio.selector_events.BaseSelectorEventLoop
+    loop._make_self_pipe = lambda self: setattr(self, "_csock", None)  # by which other threads would wake it
+    loop._close_self_pipe = lambda _: None
+
+
+def prepare() -> None:
+    """What every program finds: the same random numbers, `exit`, one thread, integers of any length."""
+    _run_in_one_thread()
+    sys.set_int_max_str_digits(0)  # the limit of CPU time is limit enough
     random.seed(0)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(0)

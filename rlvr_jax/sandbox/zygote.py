@@ -35,9 +35,9 @@ MAX_REQUEST = 1 << 16
 
 # Imported once, for all programs: what they use often, and what takes long to import.
 _PRELOADED = (
-    "abc array base64 bisect calendar cmath collections copy dataclasses datetime decimal enum fractions functools "
-    "hashlib heapq inspect io itertools json math numbers operator queue random re statistics string struct tempfile "
-    "textwrap time typing unicodedata warnings"
+    "abc array base64 bisect calendar cmath collections concurrent.futures.thread copy dataclasses datetime decimal "
+    "enum fractions functools hashlib heapq inspect io itertools json math numbers operator queue random re statistics "
+    "string struct tempfile textwrap time typing unicodedata warnings"
 )
 
 _SEEDED = {"numpy": "numpy.random"}  # what holds the generator that every job seeds

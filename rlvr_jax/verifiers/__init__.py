@@ -64,6 +64,12 @@ PREPARE: Mapping[str, Callable[[], None]] = {
     "reasoning_gym": reasoning_gym.prepare,
 }
 
+# Kinds that bound CPU time themselves, and say when it was too much: (reference, options) -> seconds, after which not
+# even a busy machine is an excuse. Only then a pool ends the judgement.
+LONGEST: Mapping[str, Callable[[Any, Mapping[str, Any]], float]] = {
+    "code": code.longest_seconds,
+}
+
 _MAX_ERROR = 500  # characters of `Verdict.error`
 
 

@@ -20,7 +20,8 @@ can't influence, see `rlvr_jax.sandbox.trial`, and never in favour of a program 
 
 What a program sees: the standard library of this Python, an empty environment with `TZ=UTC` and `LC_ALL=C.UTF-8`,
 `PYTHONHASHSEED=0` and `random` seeded with 0, so that it does the same every time unless it asks for the time, its
-memory addresses or `os.urandom`. It has no network and no processes; a thread runs to its end when it is started.
+memory addresses or `os.urandom`. It has no network and no processes. A thread runs to its end when it is started, a
+`ThreadPoolExecutor` calls at once, `asyncio` works; what would have to run side by side raises an error that says so.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ from typing import Any
 
 from rlvr_jax.sandbox import codec
 from rlvr_jax.sandbox.engine import discard, sandbox_of_process
-from rlvr_jax.sandbox.host import Job, JobError, Limits, Sandbox, SandboxError
+from rlvr_jax.sandbox.host import START_SECONDS, Job, JobError, Limits, Sandbox, SandboxError
 from rlvr_jax.sandbox.script import run_script
 from rlvr_jax.verifiers.code_cases import Case, from_asserts, from_check, require_python, size_of
 from rlvr_jax.verifiers.code_text import MAX_PROGRAM, completed, preamble_of, program_of
@@ -322,6 +323,17 @@ def _json_case(name: str, args: Sequence[Any], expected: Any, tolerance: float) 
     return Case(name, args, lambda result: matches(result, expected, tolerance), False, shown, size=size_of(expected))
 
 
+def longest_seconds(reference: Any, options: Mapping[str, Any]) -> float:
+    """Wall time that a judgement may take on a busy machine; without one it takes a small part of it.
+
+    Raises ValueError or TypeError for limits that `verify` refuses.
+    """
+    names = ("cpu_seconds", "wall_seconds")
+    limits = Limits(**{name: options[name] for name in names if name in options})
+    jobs = len(reference["cases"]) if reference["type"] == "stdio" else 2
+    return (jobs + 1) * (START_SECONDS + limits.longest_seconds)
+
+
 def verify(
     completion: str,
     reference: Mapping[str, Any],
@@ -337,8 +349,7 @@ def verify(
 ) -> Verdict:
     """Scores 1 if the program passes all tests.
 
-    The program is what `code_text.program_of` finds. In a pool, the pool's `timeout` has to exceed `cpu_seconds` and
-    `wall_seconds`, or the item ends with an error instead of a reason.
+    The program is what `code_text.program_of` finds. A pool waits for the program's own limits, see `longest_seconds`.
 
     Parts: `passed` (the share of the tests), `format` (a program was found that Python can read).
 

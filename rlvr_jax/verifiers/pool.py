@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rlvr_jax.named import is_name
-from rlvr_jax.verifiers import PREPARE, failure, guarded, verifier_of
+from rlvr_jax.verifiers import LONGEST, PREPARE, failure, guarded, verifier_of
 from rlvr_jax.verifiers.verdict import Verdict
 from rlvr_jax.verifiers.worker import KIND
 
@@ -77,14 +77,15 @@ class _Worker:
         self.since, self.patience = time.monotonic(), seconds
 
 
-_Payload = tuple[str | None, bytes]  # what to prepare, see `worker.prepare`, or None; the pickled job
+# What to prepare, see `worker.prepare`, or None; the pickled job; seconds after which the worker ends by itself.
+_Payload = tuple[str | None, bytes, float]
 
 
-def _start(memory_bytes: int, timeout: float) -> _Worker:
+def _start(memory_bytes: int) -> _Worker:
     ours, theirs = socket.socketpair()
     stderr = tempfile.TemporaryFile()  # noqa: SIM115
     command = [sys.executable, "-P", "-m", "rlvr_jax.verifiers.worker"]
-    command += [str(theirs.fileno()), str(memory_bytes), str(timeout + START_UP_SECONDS)]
+    command += [str(theirs.fileno()), str(memory_bytes)]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),  # imports what this process can
@@ -130,7 +131,17 @@ def _stop(worker: _Worker) -> str:
     return ending
 
 
-def _payload(index: int, job: Job) -> _Payload:
+def _seconds(job: Job, timeout: float) -> float:
+    """How long a worker may be at the job."""
+    if not isinstance(job.verifier, str) or job.verifier not in LONGEST:
+        return timeout
+    try:
+        return max(timeout, LONGEST[job.verifier](job.reference, job.options))
+    except Exception:  # a reference or option that the verifier refuses as well, at once, and says why
+        return timeout
+
+
+def _payload(index: int, job: Job, timeout: float) -> _Payload:
     if isinstance(job.verifier, str):
         module = f"{KIND}{job.verifier}" if job.verifier in PREPARE or is_name(job.verifier) else None
     else:
@@ -142,7 +153,7 @@ def _payload(index: int, job: Job) -> _Payload:
         payload = pickle.dumps((job.verifier, job.completion, job.reference, dict(job.options)), protocol=5)
     except Exception as error:
         raise ValueError(f"job {index} cannot be sent to a worker process ({error}); {advice}") from error
-    return module, payload
+    return module, payload, _seconds(job, timeout) + START_UP_SECONDS
 
 
 class Pool:
@@ -158,7 +169,8 @@ class Pool:
         Args:
           workers: how many. With 0, jobs are judged in this process, without protection from a verifier that hangs
             or dies, and verifiers may be any function: for notebooks.
-          timeout: seconds that one item may take.
+          timeout: seconds that one item may take. Verifiers that bound CPU time themselves (`LONGEST`) may take as long
+            as that needs on a busy machine.
           memory_bytes: address space of one worker, interpreter included; not enforced on macOS.
 
         Raises:
@@ -215,7 +227,7 @@ class Pool:
                     guarded(function, job.completion, job.reference, job.options)
                     for function, job in zip(functions, jobs, strict=True)
                 ]
-            payloads = [_payload(index, job) for index, job in enumerate(jobs)]
+            payloads = [_payload(index, job, self._timeout) for index, job in enumerate(jobs)]
             verdicts: dict[int, Verdict] = {}
             try:
                 self._run(payloads, verdicts)
@@ -229,7 +241,7 @@ class Pool:
         """Fills `verdicts` for every index of `payloads`."""
         largest = self._memory_bytes // 8  # a worker needs several times the size of a job to receive it
         queue: deque[int] = deque()
-        for index, (_, payload) in enumerate(payloads):
+        for index, (_, payload, _) in enumerate(payloads):
             if len(payload) > largest:
                 verdicts[index] = failure(f"the job has {len(payload)} bytes; a worker takes up to {largest}")
             else:
@@ -242,7 +254,7 @@ class Pool:
             waiting = [worker for worker in self._workers if worker.pending or not worker.ready]
             patience = min((worker.deadline for worker in waiting), default=0.0) - time.monotonic()
             for key, _ in self._selector.select(max(0.0, patience)):
-                self._receive(key.data, queue, verdicts)
+                self._receive(key.data, payloads, queue, verdicts)
             now = time.monotonic()
             for worker in waiting:
                 # A worker is not late if it was this process that was held up and did not listen: hence `poll`.
@@ -251,7 +263,7 @@ class Pool:
 
     def _fill(self) -> None:
         while len(self._workers) < self._size:
-            worker = _start(self._memory_bytes, self._timeout)
+            worker = _start(self._memory_bytes)
             self._workers.append(worker)
             self._selector.register(worker.connection, selectors.EVENT_READ, worker)
 
@@ -271,13 +283,15 @@ class Pool:
             chunk.append(payloads[index])
             size += len(payloads[index][1])
         worker.started = False
-        worker.expect(self._timeout)
+        worker.expect(chunk[0][2] - START_UP_SECONDS)
         try:
             worker.connection.send_bytes(pickle.dumps(chunk, protocol=5))
         except OSError:  # it died while it waited
             self._take_back(worker, queue)
 
-    def _receive(self, worker: _Worker, queue: deque[int], verdicts: dict[int, Verdict]) -> None:
+    def _receive(
+        self, worker: _Worker, payloads: Sequence[_Payload], queue: deque[int], verdicts: dict[int, Verdict]
+    ) -> None:
         try:
             event, *content = json.loads(worker.connection.recv_bytes())
             if event == "verdict":
@@ -287,7 +301,8 @@ class Pool:
         except Exception:  # it has died, or its verifier has meddled with the connection
             self._give_up(worker, queue, verdicts)
             return
-        worker.expect(START_UP_SECONDS if event == "importing" else self._timeout)
+        seconds = payloads[worker.pending[0]][2] - START_UP_SECONDS if worker.pending else self._timeout
+        worker.expect(START_UP_SECONDS if event == "importing" else seconds)
         if event == "ready":
             worker.ready = True
             worker.stderr.close()

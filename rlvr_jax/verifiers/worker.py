@@ -1,6 +1,6 @@
 """A verifier process: takes chunks of jobs from its pool, and answers each job by itself as soon as it is judged.
 
-Run as `python -m rlvr_jax.verifiers.worker FD MEMORY_BYTES LAST_RESORT_SECONDS` by `rlvr_jax.verifiers.pool`; FD is
+Run as `python -m rlvr_jax.verifiers.worker FD MEMORY_BYTES` by `rlvr_jax.verifiers.pool`; FD is
 the worker's end of a socket pair. Everything the worker says is a JSON list, since parsing JSON, unlike unpickling,
 cannot run code in the trainer's process, whatever a verifier did to this one:
 
@@ -61,7 +61,7 @@ def prepare(what: str) -> None:
         importlib.import_module(what)
 
 
-def serve(connection: Connection, memory_bytes: int, last_resort_seconds: float) -> None:
+def serve(connection: Connection, memory_bytes: int) -> None:
     """Judges until the pool closes its end, or memory runs out."""
 
     def say(*message: object) -> None:
@@ -75,10 +75,10 @@ def serve(connection: Connection, memory_bytes: int, last_resort_seconds: float)
         except (EOFError, OSError):
             return
         say("started")
-        for what, payload in chunk:
+        for what, payload, seconds in chunk:
             # The pool kills a worker that hangs. Should the pool itself be gone by then, this timer ends the worker:
             # the default action of SIGALRM needs no help from the interpreter.
-            signal.setitimer(signal.ITIMER_REAL, last_resort_seconds)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
             if what is not None and what not in prepared:
                 say("importing")
                 with contextlib.suppress(Exception):  # the item meets the same exception again, and reports it
@@ -98,7 +98,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-    fd, memory_bytes, last_resort_seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    fd, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
     os.set_inheritable(fd, False)
     _limit(resource.RLIMIT_AS, memory_bytes)
     _limit(resource.RLIMIT_CORE, 0)
@@ -108,7 +108,7 @@ def main() -> None:
         os.dup2(nowhere.fileno(), 2)
     status = 1
     try:
-        serve(Connection(fd), memory_bytes, last_resort_seconds)
+        serve(Connection(fd), memory_bytes)
         status = 0
     finally:
         os._exit(status)  # at once, whatever threads a verifier has left behind

@@ -281,6 +281,61 @@ def test_a_stdio_program_is_judged_by_the_words_of_its_lines(program, score):
     assert (verdict.score, verdict.error) == (score, None), verdict.reason
 
 
+TOGETHER = {
+    "executor": "from concurrent.futures import ThreadPoolExecutor, as_completed\n"
+    "with ThreadPoolExecutor(max_workers=4) as pool:\n    print(sum(pool.map(pow, range(4), [2] * 4)))\n"
+    "    futures = [pool.submit(divmod, 7, n) for n in (0, 2)]\n"
+    "    print(type(futures[0].exception()).__name__, futures[1].result(), len(list(as_completed(futures))))\n"
+    "try: pool.submit(len, '')\nexcept RuntimeError: print('shut')",
+    "asyncio": "import asyncio\nasync def half(n):\n    await asyncio.sleep(0.001 * n)\n    return n / 2\n"
+    "async def main():\n    queue = asyncio.Queue()\n    await queue.put(await asyncio.to_thread(sum, [1, 2]))\n"
+    "    return [*await asyncio.gather(half(3), half(2)), await queue.get()]\n"
+    "print(asyncio.run(main()))\nprint(asyncio.run(half(1)))",
+    "threads": "import threading, queue\nq, done = queue.Queue(), threading.Event()\n"
+    "class Worker(threading.Thread):\n    def run(self): q.put(7)\nw = Worker()\nw.start()\nw.join()\n"
+    "t = threading.Timer(0.001, done.set)\nt.start()\nwith threading.Lock():\n    print(q.get(), done.wait())",
+    "long": "print(7 ** 6000)\nn = int('9' * 5000)\nprint(len(str(n * n)))",
+}
+
+
+@pytest.mark.parametrize(
+    ("program", "printed"),
+    [
+        (TOGETHER["executor"], "14\nZeroDivisionError (3, 1) 2\nshut"),
+        (TOGETHER["asyncio"], "[1.5, 1.0, 3]\n0.5"),
+        (TOGETHER["threads"], "7 True"),
+        (TOGETHER["long"], None),
+    ],
+)
+def test_executors_event_loops_and_long_integers_work(program, printed):
+    if printed is None:
+        limit = sys.get_int_max_str_digits()
+        sys.set_int_max_str_digits(0)
+        printed = f"{7**6000}\n10000"
+        sys.set_int_max_str_digits(limit)
+    for engine in ("namespaces", "landlock"):
+        reference = {"type": "stdio", "cases": [{"stdin": "", "stdout": printed}]}
+        verdict = verify("code", program, reference, engine=engine)
+        assert (verdict.score, verdict.error) == (1.0, None), verdict.reason
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import threading\nthreading.Thread(target=print, daemon=True).start()",
+        "import queue, threading\nq = queue.Queue()\nthreading.Thread(target=q.get).start()",
+        "import queue\nqueue.Queue().get()",
+        "import threading\nthreading.Barrier(2).wait()",
+    ],
+)
+def test_what_would_have_to_run_side_by_side_says_so(program):
+    reference = {"type": "stdio", "cases": [{"stdin": "", "stdout": "3"}]}
+    verdict = verify("code", program + "\n1 / 0", reference)
+    assert verdict.score == 0.0
+    assert "side by side" in verdict.reason or "ZeroDivisionError" in verdict.reason
+    assert "timed out" not in verdict.reason
+
+
 @pytest.mark.parametrize(
     ("printed", "expected", "tolerance", "same"),
     [
@@ -531,3 +586,15 @@ def test_a_package_that_is_missing_is_told_before_anything_runs():
     verdict = verify("code", RIGHT, ADD, packages=["nothing_of_the_kind"])
     assert "nothing_of_the_kind" in verdict.error
     assert "numpy" in verify("code", RIGHT, ADD, packages="numpy").error
+
+
+def test_the_limit_of_a_pool_leaves_a_program_the_cpu_time_that_it_may_use():
+    busy = "import time\nend = time.process_time() + 1\nwhile time.process_time() < end: pass\n"
+    jobs = [Job("code", program, ADD, {"cpu_seconds": 2}) for program in (busy + RIGHT, RIGHT, "while True: pass\n")]
+    jobs += [Job("code", busy + SUMS, STDIO), Job("code", RIGHT, ADD, {"cpu_seconds": "two"})]
+    with Pool(1, timeout=0.05) as pool:
+        verdicts = pool.judge(jobs)
+    assert [v.score for v in verdicts] == [1.0, 1.0, 0.0, 1.0, 0.0]
+    assert [v.error for v in verdicts[:4]] == [None] * 4
+    assert "more than 2 s of CPU time" in verdicts[2].reason
+    assert "cpu_seconds" in verdicts[4].error

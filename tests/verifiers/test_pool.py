@@ -342,14 +342,14 @@ def test_no_process_is_left_when_the_trainer_ends_without_closing(tmp_path, endi
 
 def test_a_worker_that_hangs_ends_itself_when_no_pool_is_left_to_kill_it():
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "rlvr_jax.verifiers.worker", str(theirs.fileno()), str(1 << 30), "0.5"]
+    command = [sys.executable, "-m", "rlvr_jax.verifiers.worker", str(theirs.fileno()), str(1 << 30)]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT)
     theirs.close()
     connection = Connection(ours.detach())
     try:
         assert connection.recv_bytes() == b'["ready"]'
         job = pickle.dumps((misbehaving.hangs, "", None, {}))
-        connection.send_bytes(pickle.dumps([(None, job)]))
+        connection.send_bytes(pickle.dumps([(None, job, 0.5)]))
         assert connection.recv_bytes() == b'["started"]'
         connection.close()
         assert process.wait(timeout=PATIENT) == -signal.SIGALRM
