@@ -81,8 +81,10 @@ def _module(name: str, place: str) -> Any:
     if not place.endswith(".py"):
         try:
             spec = importlib.util.find_spec(place)
-        except (ImportError, ValueError):
+        except ModuleNotFoundError:  # of the package that should hold it
             spec = None
+        except Exception as error:  # what the package does when it is imported
+            raise ValueError(f"{name!r} can't be imported: {type(error).__name__}: {error}") from None
         if spec is not None:
             return _imported(name, spec.origin or place, lambda: importlib.import_module(place))
         path = Path.cwd() / (place.replace(".", "/") + ".py")
@@ -98,6 +100,8 @@ def _from_file(path: Path) -> Any:
     module_name = f"{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
     if module_name in sys.modules:
         return sys.modules[module_name]
+    if str(path.parent) not in sys.path:  # as for a script: it may import its neighbours
+        sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(module_name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # what it defines can then be pickled, and dataclasses find their module

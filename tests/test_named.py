@@ -1,6 +1,7 @@
 """Functions by their names, and what is wrong with a name: with file and line."""
 
 import re
+import sys
 
 import pytest
 
@@ -10,6 +11,7 @@ from rlvr_jax import named
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     return tmp_path
 
 
@@ -25,6 +27,15 @@ def test_a_function_comes_from_a_module_or_a_file_and_its_module_runs_once(folde
     (folder / "other").mkdir()
     (folder / "other" / "taste_of_mine.py").write_text("def sweet(x):\n    return -x\n")
     assert named.load("other/taste_of_mine.py:sweet")(1) == -1
+
+
+def test_a_file_may_import_its_neighbours(folder):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "neighbour_of_mine.py").write_text("VALUE = 7\n")
+    (folder / "deep" / "asks.py").write_text(
+        "import neighbour_of_mine\n\ndef f():\n    return neighbour_of_mine.VALUE\n"
+    )
+    assert named.load("deep/asks.py:f")() == 7
 
 
 @pytest.mark.parametrize(
