@@ -9,6 +9,7 @@ from . import command
 
 
 def main() -> None:
+    from rlvr_jax.reporting import jsonl
     from rlvr_jax.training.checkpoints import complete_steps
     from rlvr_jax.training.sft import sft
 
@@ -17,6 +18,9 @@ def main() -> None:
     sft(config, workdir)
     if config.sft.num_steps in before:
         print(f"{workdir} already holds all {config.sft.num_steps} updates of this run; nothing was trained")
+    losses = [row["sft/loss"] for row in jsonl.read(workdir / "metrics.jsonl") if "sft/loss" in row]
+    if losses:
+        print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}; train from here with --config.init_from={workdir}")
 
 
 if __name__ == "__main__":

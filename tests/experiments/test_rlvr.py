@@ -60,7 +60,8 @@ def elsewhere(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def workdir(rlvr, elsewhere) -> Path:
     """Of a shortened quickstart: a warm start and reinforcement learning from it."""
-    done(rlvr, elsewhere, "sft", "--config=quickstart", "--workdir=run/sft", *OVERRIDES)
+    stdout = done(rlvr, elsewhere, "sft", "--config=quickstart", "--workdir=run/sft", *OVERRIDES)
+    assert re.fullmatch(r"loss \d\.\d{3} -> \d\.\d{3}; train from here with --config.init_from=run/sft\n", stdout)
     train = ("train", "--config", "quickstart", "--workdir=run", "--config.init_from=run/sft")
     stdout = done(rlvr, elsewhere, *train, *OVERRIDES)
     summary, report = stdout.splitlines()
