@@ -101,6 +101,23 @@ def test_the_two_sides_may_be_exchanged(left, right):
     assert score("".join(left), "".join(right)) == score("".join(right), "".join(left))
 
 
+NOTATIONS = ["7:45", "7:45 p.m.", "3:5", "a:b", "0:4", "2,74", "(1,000)", "]1;2[", r"\mathbb{R}\setminus\{2\}", "0.3"]
+NOTATIONS += [r"x \ne 3", "(1;2),(3;4)", "1,1,2", r"\{x : x > 2\}", "1 234", r"4 \quad 5", r"30\%", "52_8"]
+NOTATIONS += [r"\text{noon}", r"7^{\text{th}}"]
+
+
+@BOUNDED
+@given(
+    st.sampled_from(NOTATIONS),
+    st.sampled_from(NOTATIONS) | answers().map("".join),
+    st.sampled_from([" ", r"\,", "\u2009", "\u00a0", r"\;"]),
+)
+def test_an_answer_equals_itself_and_narrow_spaces_around_it_do_not_count(answer, other, space):
+    for text in (answer, other):
+        assert score(space + text + space, text) == 1.0
+    assert score(rf"({answer};{other})", f"({answer};{other})") == 1.0
+
+
 def written(value: Fraction, form: int) -> str:
     """A number with a finite decimal expansion, in one of several forms."""
     decimal = f"{float(value):.3f}"
