@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -42,4 +43,4 @@ def resolve(argument: str) -> str:
 def _summary(docstring: str) -> str:
     """The first sentence on one line."""
     text = " ".join(docstring.partition("\n\n")[0].split())
-    return text.partition(". ")[0].rstrip(".:")
+    return re.split(r"(?<=\S{3})\.\s", text)[0].rstrip(".:")  # not after "Dr."

@@ -1,6 +1,7 @@
 """Top-level folders are installed below `rlvr_jax` and stay out of the way of packages of their names."""
 
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -40,6 +41,13 @@ def test_top_level_folders_are_importable_from_any_directory(module, tmp_path):
 def test_their_bare_names_are_not_ours_outside_the_repository(tmp_path):
     names = ("kernels", "configs", "experiments")
     assert python(f"import importlib.util as u; print({{u.find_spec(name) for name in {names}}})", tmp_path) == "{None}"
+
+
+@pytest.mark.parametrize("folder", ["configs", "experiments", "kernels", "rlvr_jax"])
+def test_no_module_imports_them_by_their_bare_names(folder):
+    """It would work in the repository only."""
+    bare = re.compile(r"^\s*(from|import) (configs|experiments|kernels)\b", re.MULTILINE)
+    assert [path.name for path in (ROOT / folder).rglob("*.py") if bare.search(path.read_text())] == []
 
 
 @pytest.fixture
