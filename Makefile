@@ -4,7 +4,7 @@ SEED ?= 0
 WORKDIR ?= runs/quickstart
 BIN := .venv/bin
 
-.PHONY: quickstart test test-data lint
+.PHONY: quickstart test test-fast test-data lint
 
 # Reinforcement learning on a small task, from nothing to a learning curve: $(WORKDIR)/report.html
 quickstart: .venv/installed
@@ -14,6 +14,10 @@ quickstart: .venv/installed
 
 test: .venv/installed-test lint
 	$(BIN)/python -m pytest
+
+# Pure Python and float64, nothing that takes long to compile: see tests/README.md.
+test-fast: .venv/installed-test
+	$(BIN)/python -m pytest -m fast
 
 # The tests of the data sets on the whole files in the folder DATA; tests/data/README.md lists them.
 test-data: .venv/installed-test

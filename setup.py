@@ -52,6 +52,7 @@ setup(
         "test": [
             "beartype>=0.20",
             "hypothesis>=6",
+            "psutil>=6",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.14",

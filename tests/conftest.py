@@ -10,6 +10,14 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "tests" / "data"
+# What `make test-fast` runs: nothing here compiles for long, waits or starts processes of JAX.
+FAST = (
+    *("algorithms", "evaluation", "kernels/test_schedule", "kernels/test_online_softmax", "policy/test_rotary"),
+    *("policy/test_config", "policy/test_safetensors", "reporting", "rewards", "tasks", "test_config", "text"),
+    *("training/test_batch", "training/test_workdir", "training/test_record"),
+    *("verifiers/test_arc", "verifiers/test_countdown", "verifiers/test_cryptarithm", "verifiers/test_format"),
+    *("verifiers/test_judge", "verifiers/test_math_", "verifiers/test_modsum", "verifiers/test_number"),
+)
 if not importlib.util.find_spec("rlvr_jax.configs"):
     pytest.exit("setup.py is newer than its installation; run: make .venv/installed", 4)
 
@@ -17,9 +25,10 @@ settings.register_profile("any machine", deadline=None)  # how long an example t
 settings.load_profile("any machine")
 
 # Before JAX is imported, here and in the processes that tests start. Compiling is most of a test's time, and many
-# compile the same functions.
+# compile the same functions. Without most optimizations it takes half as long.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "xla")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -39,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "fast: in `FAST`")
     config.addinivalue_line("markers", "whole: reads whole data sets, which only --data=DIR has")
     if (folder := config.getoption("--data")) is None:
         return
@@ -51,7 +61,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --data the tests that read data sets, without it all but those that need the whole ones."""
+    """Marks `FAST`; chooses with --data the tests that read data sets, without it all but those of whole ones."""
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").as_posix().startswith(FAST):
+            item.add_marker("fast")
     data = config.getoption("--data")
     kept = [x for x in items if ("data_sets" in x.fixturenames if data else not x.get_closest_marker("whole"))]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
+from tests.processes import children, is_alive
+
 ROOT = Path(__file__).parents[2]
 PATIENT = 900.0  # seconds after which a process hangs, and is not only slow on a busy machine
-STEPS = 200
+STEPS = 100
 # The reward is the length of the response, which a random policy can change from the first step on.
 TINY = {
     "tasks.modsum.options.digits": 3,
@@ -63,7 +65,8 @@ def start(line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = R
 
     One that is `doomed` only reads the compilation cache: JAX would leave the entry that it is writing torn.
     """
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the last one counts
+    environment = os.environ | {"XLA_FLAGS": flags}
     if doomed:
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
     pipe = subprocess.PIPE
@@ -109,7 +112,7 @@ def interrupt(line: list[str], when: Callable[[], bool], number: signal.Signals)
     workers = children(process.pid)
     process.send_signal(number)
     outcome = finish(process)
-    wait_until(lambda: not alive(workers))
+    wait_until(lambda: not any(map(is_alive, workers)))
     return outcome
 
 
@@ -118,19 +121,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "what a test waits for did not happen"
         time.sleep(0.001)
-
-
-def children(parent: int) -> list[int]:
-    """Process ids of the children of a process."""
-    table = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    return [int(pid) for pid, ppid in map(str.split, table.splitlines()) if int(ppid) == parent]
-
-
-def alive(pids: list[int]) -> list[int]:
-    """Those that run; a dead process that nobody has waited for does not."""
-    table = subprocess.run(["ps", "-axo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
-    states = dict(line.split(None, 1) for line in table.splitlines())
-    return [pid for pid in pids if states.get(str(pid), "Z")[0] != "Z"]
 
 
 def lines_of(path: Path) -> int:

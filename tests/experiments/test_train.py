@@ -70,8 +70,7 @@ def test_a_run_killed_at_several_moments_and_continued_ends_with_the_same_bits(u
     moments = [
         lambda: (tmp_path / "config.json").exists(),  # before the first checkpoint
         lambda: lines_of(rows) >= 1,
-        lambda: lines_of(rows) >= 27,
-        lambda: lines_of(rows) >= 90,
+        lambda: lines_of(rows) >= 50,
     ]
     for moment in moments:
         assert interrupt(line, moment, signal.SIGKILL)[0] == -signal.SIGKILL

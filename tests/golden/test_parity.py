@@ -11,11 +11,12 @@ import pytest
 from rlvr_jax import policy
 from rlvr_jax.policy.pretrained import load_pretrained
 from rlvr_jax.rollout.sampler import SamplingConfig, sample
+from tests.close import assert_close
 from tests.golden import make_golden
 from tests.policy.checkpoints import golden_weights, write_checkpoint
 from tests.policy.reference import left_padded
 
-SAMPLED = ("llama3", "qwen2", "qwen3", "olmo2", "olmo3", "smollm3")  # one of each family: compiling takes seconds
+SAMPLED = ("qwen3", "olmo3", "smollm3")  # norms, windows and layers without rotation; compiling takes seconds
 
 
 @pytest.fixture(scope="module", params=make_golden.CASES)
@@ -38,7 +39,7 @@ def case(request, tmp_path_factory):
 def test_logits_equal_those_of_transformers(case):
     _, golden, _, _, logits = case
     actual = logits[: len(golden["logits"]), -make_golden.LENGTH :]
-    np.testing.assert_allclose(actual, golden["logits"], rtol=0, atol=1e-5 * np.abs(golden["logits"]).max())
+    assert_close(actual, golden["logits"])
 
 
 def test_every_greedy_token_of_transformers_is_the_likeliest_in_a_ragged_batch(case):

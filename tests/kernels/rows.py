@@ -58,11 +58,3 @@ def attention_and_gradients(query, keys, values, reads, weights, scale=1.0, soft
 def random_vectors(rng, batch, time, heads, kv, dim, dtype=jnp.float32):
     """Query, keys, values, and weights of the output in a loss."""
     return tuple(jnp.asarray(rng.normal(size=(batch, time, h, dim)), dtype) for h in (heads, kv, kv, heads))
-
-
-def assert_close(actual, expected, tolerance):
-    """The largest difference is at most `tolerance` times the larger of 1 and the largest expected number."""
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    assert actual.shape == expected.shape
-    assert np.isfinite(actual).all()
-    assert np.abs(actual - expected).max() <= tolerance * max(1, np.abs(expected).max())

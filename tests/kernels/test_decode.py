@@ -13,7 +13,8 @@ from jax.sharding import PartitionSpec
 from rlvr_jax.kernels.decode import blockwise, decode_attention, flash_decode, reference
 from rlvr_jax.kernels.flash import flash_attention
 from rlvr_jax.kernels.schedule import make_schedule
-from tests.kernels.rows import assert_close, random_vectors
+from tests.close import assert_close
+from tests.kernels.rows import random_vectors
 
 BATCH, HEADS, KV, DIM = 6, 4, 2, 8
 IMPLEMENTATIONS = {

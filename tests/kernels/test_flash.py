@@ -13,7 +13,8 @@ from jax.experimental.pallas import tpu as pltpu
 from rlvr_jax.kernels.flash import flash_attention
 from rlvr_jax.kernels.reference import chunked_attention, masked_attention
 from rlvr_jax.kernels.schedule import LIVE, MASKED, make_schedule
-from tests.kernels.rows import assert_close, attention_and_gradients, random_rows, random_vectors, readable
+from tests.close import assert_close
+from tests.kernels.rows import attention_and_gradients, random_rows, random_vectors, readable
 
 # Most tests share these sizes, and so what is compiled for them.
 BATCH, TIME, HEADS, KV, DIM, SCALE = 2, 91, 4, 2, 8, 0.3
@@ -53,19 +54,26 @@ def check(seeds, heads, kv, time, tolerance, dtype=jnp.float32, tree=True, windo
         jax.tree.map(lambda a, b: assert_close(a, b, tolerance), (output, gradients), expected)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize(
-    ("heads", "kv", "time", "options"),
-    [
-        (2, 2, 64, {"tree": False}),
-        (HEADS, KV, TIME, {"scale": SCALE}),
-        (8, 1, 77, {"window": 9, "soft_cap": 3.0}),
-        (1, 1, 5, {"blocks": (16, 16), "soft_cap": 20.0}),
-        (2, 1, 130, {"window": 40, "blocks": (32, 16)}),
-    ],
-)
-def test_outputs_and_gradients_equal_float64(kernel, heads, kv, time, options):
-    check(range(4), heads, kv, time, 1e-5, kernel=kernel, **options)
+CASES = {
+    "whole rows": (2, 2, 64, {"tree": False}),
+    "groups": (HEADS, KV, TIME, {"scale": SCALE}),
+    "window and cap": (8, 1, 77, {"window": 9, "soft_cap": 3.0}),
+    "one block": (1, 1, 5, {"blocks": (16, 16), "soft_cap": 20.0}),
+    "large blocks": (2, 1, 130, {"window": 40, "blocks": (32, 16)}),
+}
+# The TPU kernel with every case, the others with those that differ for them; compiling takes seconds.
+PAIRS = [
+    *(("tpu", case) for case in CASES),
+    *(("gpu", case) for case in ("whole rows", "groups", "window and cap", "large blocks")),
+    *(("reference", case) for case in ("groups", "window and cap")),
+    *(("chunked", case) for case in ("groups", "window and cap", "large blocks")),
+]
+
+
+@pytest.mark.parametrize(("kernel", "case"), PAIRS)
+def test_outputs_and_gradients_equal_float64(kernel, case):
+    heads, kv, time, options = CASES[case]
+    check(range(3), heads, kv, time, 1e-5, kernel=kernel, **options)
 
 
 @pytest.mark.parametrize("kernel", ["tpu", "gpu"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax.kernels import online_softmax as softmax
-from tests.kernels.rows import assert_close
+from tests.close import assert_close
 
 ROWS, KEYS, DIM = 6, 24, 4
 

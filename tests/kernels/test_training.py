@@ -10,7 +10,8 @@ from jax.sharding import PartitionSpec
 
 from rlvr_jax.kernels.schedule import make_schedule
 from rlvr_jax.kernels.training import training_attention
-from tests.kernels.rows import assert_close, random_rows, random_vectors
+from tests.close import assert_close
+from tests.kernels.rows import random_rows, random_vectors
 
 BATCH, TIME, HEADS, KV, DIM = 4, 40, 4, 2, 8
 PARTITION = PartitionSpec(("data", "fsdp"), None, "tensor")

@@ -21,6 +21,7 @@ from rlvr_jax.training.functions import make_score, make_update
 from rlvr_jax.training.optimizer import make_optimizer
 from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.step import new_state, policy_gradient, state_shardings
+from tests.close import assert_close
 
 TOLERANCE = 1e-5
 CONFIG = {
@@ -45,7 +46,8 @@ LAYOUT = {
     "layers/mlp/up": (None, "fsdp", "tensor"),
     "layers/mlp/down": (None, "tensor", "fsdp"),
 }
-MESHES = [(d, f, 8 // (d * f)) for d in (8, 4, 2, 1) for f in (8, 4, 2, 1) if d * f <= 8]
+# Each axis alone, and all together: how an array is split along an axis depends on no other.
+MESHES = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]
 
 
 def make_batch():
@@ -123,7 +125,7 @@ def on_mesh(mesh_shape):
 def assert_same_update(run, reference):
     assert run["metrics"].keys() == reference["metrics"].keys()
     for name, value in reference["metrics"].items():
-        np.testing.assert_allclose(run["metrics"][name], value, rtol=TOLERANCE, atol=1e-6, err_msg=name)
+        assert_close(run["metrics"][name], value, terms=0.1, name=name)
     reference_changes, changes = (
         jax.tree.map(lambda x, y: np.asarray(x, np.float64) - y, each["after"].params, each["before"].params)
         for each in (reference, run)
@@ -190,5 +192,5 @@ def test_rows_that_share_a_prompt_on_a_mesh_give_the_update_and_logprobs_of_sepa
     with use_mesh(packed.mesh):
         logprobs = [make_score(setup)(state.params, batch) * batch.action_mask for setup in (packed, separate)]
         after, metrics = update(state, batch)
-    np.testing.assert_allclose(*logprobs, rtol=0, atol=1e-5)
+    assert_close(*logprobs)
     assert_same_update({"before": before, "after": after, "metrics": jax.device_get(metrics)}, one_device)

@@ -11,6 +11,7 @@ import pytest
 from rlvr_jax import policy
 from rlvr_jax.policy import Cache, RopeScaling
 from rlvr_jax.policy.layers import DENSE_LENGTH
+from tests.close import assert_close
 from tests.policy import reference
 from tests.policy.reference import TINY, left_padded, random_params, random_sequences
 
@@ -55,9 +56,13 @@ def case(request):
     return config, random_params(config)
 
 
+@partial(jax.jit, static_argnums=0)
 def apply(config, params, *inputs):
-    """Hidden states without a cache, compiled."""
-    return jax.jit(lambda *args: policy.forward(config, *args)[0])(params, *inputs)
+    """Hidden states without a cache, compiled once for all tests of a config and a shape."""
+    return policy.forward(config, params, *inputs)[0]
+
+
+step = jax.jit(policy.forward, static_argnums=0)
 
 
 def test_forward_equals_a_decoder_in_float64_on_left_padded_sequences(case):
@@ -67,7 +72,7 @@ def test_forward_equals_a_decoder_in_float64_on_left_padded_sequences(case):
     assert hidden.dtype == jnp.float32
     for row, sequence in zip(hidden, sequences, strict=True):
         expected = reference.hidden(config, params, sequence)
-        np.testing.assert_allclose(row[WINDOW - len(sequence) :], expected, rtol=1e-5, atol=1e-5)
+        assert_close(row[WINDOW - len(sequence) :], expected)
 
 
 def test_logits_are_float32_and_equal_the_decoder_in_float64(case):
@@ -77,7 +82,7 @@ def test_logits_are_float32_and_equal_the_decoder_in_float64(case):
     assert logits.dtype == jnp.float32
     assert logits.shape == (2, 7, config.vocab_size)
     for row, sequence in zip(logits, sequences, strict=True):
-        np.testing.assert_allclose(row, reference.logits(config, params, sequence), rtol=1e-5, atol=1e-5)
+        assert_close(row, reference.logits(config, params, sequence))
 
 
 def test_gradients_equal_finite_differences_of_the_decoder_in_float64(case):
@@ -116,8 +121,8 @@ def test_packed_sequences_equal_separate_ones(case):
         x[1, 1:11] = x[0, order]
     packed = apply(config, params, *map(jnp.asarray, (tokens, positions, segments)))
     expected = np.concatenate([reference.hidden(config, params, sequence) for sequence in sequences])
-    np.testing.assert_allclose(packed[0, :10], expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(packed[1, 1:11], expected[order], rtol=1e-5, atol=1e-5)
+    assert_close(packed[0, :10], expected)
+    assert_close(packed[1, 1:11], expected[order])
 
 
 def test_what_stands_in_the_padding_changes_no_bit_of_real_tokens(case):
@@ -149,7 +154,7 @@ def test_segments_with_a_parent_equal_separate_sequences(case, unstack):
     hidden = jax.jit(lambda params: policy.forward(config, params, *row, parents=parents)[0][0])(run)
     expected = [reference.hidden(config, params, sequence) for sequence in sequences]
     expected = np.concatenate([expected[0][:5], *(x[5:] for x in expected)])
-    np.testing.assert_allclose(hidden, expected, rtol=1e-5, atol=1e-5)
+    assert_close(hidden, expected)
 
 
 def test_parents_with_a_cache_are_refused():
@@ -169,8 +174,7 @@ def test_gradients_through_some_queries_at_a_time_are_those_of_all_at_once(case)
         loss = lambda params: jnp.sum(policy.forward(shape, params, *row, parents=parents)[0] ** 3)  # noqa: E731
         return jax.jit(jax.grad(loss))(params)
 
-    for x, y in zip(jax.tree.leaves(gradient("xla")), jax.tree.leaves(gradient("reference")), strict=True):
-        np.testing.assert_allclose(x, y, rtol=0, atol=1e-5 * np.abs(y).max())
+    assert_close(gradient("xla"), gradient("reference"))
 
 
 def test_long_rows_need_far_less_memory_than_all_scores_at_once():
@@ -198,21 +202,20 @@ def test_prefill_and_decoding_token_by_token_equal_the_teacher_forced_forward(na
     prompt_lengths, prompt_window = [4, 1, 3], 5
     expected = jax.nn.log_softmax(policy.logits(config, params, jnp.asarray(np.stack(sequences))))
     run = policy.unstack(params) if layers == "unstacked" else params
-    step = jax.jit(partial(policy.forward, config))
 
     prompts = [sequence[:length] for sequence, length in zip(sequences, prompt_lengths, strict=True)]
     cache = Cache(policy.empty_key_values(config, run, 3, prompt_window + 6))
-    hidden, cache = step(run, *left_padded(prompts, prompt_window), cache)
+    hidden, cache = step(config, run, *left_padded(prompts, prompt_window), cache)
     for t in range(6):
         if t:
             positions = np.array(prompt_lengths)[:, None] + t - 1
             tokens = np.stack([s[p] for s, p in zip(sequences, positions, strict=True)])
             hidden, cache = step(
-                run, jnp.asarray(tokens), jnp.asarray(positions, jnp.int32), jnp.ones((3, 1), jnp.int32), cache
+                config, run, jnp.asarray(tokens), jnp.asarray(positions, jnp.int32), jnp.ones((3, 1), jnp.int32), cache
             )
         actual = jax.nn.log_softmax(policy.head_logits(config, run, hidden[:, -1]))
         for row, length in enumerate(prompt_lengths):
-            np.testing.assert_allclose(actual[row], expected[row, length + t - 1], atol=2e-5, rtol=0)
+            assert_close(actual[row], expected[row, length + t - 1])
     assert int(cache.own.size) == prompt_window + 5
 
 
@@ -224,24 +227,23 @@ def test_decoding_after_a_prefix_shared_by_a_group_equals_the_teacher_forced_for
     prompts = random_sequences([2, 6], seed=5)
     responses = random_sequences([4] * (len(prompts) * group), seed=6)
     run = policy.unstack(params) if layers == "unstacked" else params
-    step = jax.jit(partial(policy.forward, config))
 
     _, filled = step(
-        run, *left_padded(prompts, window), Cache(policy.empty_key_values(config, run, len(prompts), window))
+        config, run, *left_padded(prompts, window), Cache(policy.empty_key_values(config, run, len(prompts), window))
     )
     own = policy.empty_key_values(config, run, len(responses), 4)
     lengths = np.repeat([len(prompt) for prompt in prompts], group)[:, None]
     for start, stop in [(0, 1), (1, 2), (2, 4)]:  # several tokens at once go, too
         tokens = jnp.asarray(np.stack(responses)[:, start:stop])
         positions = jnp.asarray(lengths + np.arange(start, stop), jnp.int32)
-        hidden, cache = step(run, tokens, positions, jnp.ones_like(tokens), Cache(own, filled.own))
+        hidden, cache = step(config, run, tokens, positions, jnp.ones_like(tokens), Cache(own, filled.own))
         own = cache.own
         actual = jax.nn.log_softmax(policy.head_logits(config, run, hidden))
         for i, response in enumerate(responses):
             whole = np.concatenate([prompts[i // group], response])
             expected = reference.log_softmax(reference.logits(config, params, whole))
             first = len(prompts[i // group])
-            np.testing.assert_allclose(actual[i], expected[first + start : first + stop], atol=2e-5, rtol=0)
+            assert_close(actual[i], expected[first + start : first + stop])
 
 
 def test_unstacked_layers_compute_the_same(case):
@@ -249,7 +251,7 @@ def test_unstacked_layers_compute_the_same(case):
     inputs = left_padded(random_sequences(LENGTHS), WINDOW)
     unstacked = policy.unstack(params)
     assert len(unstacked["layers"]) == config.num_layers
-    np.testing.assert_allclose(apply(config, unstacked, *inputs), apply(config, params, *inputs), rtol=1e-6, atol=1e-6)
+    assert_close(apply(config, unstacked, *inputs), apply(config, params, *inputs))
 
 
 @pytest.mark.parametrize(
@@ -268,10 +270,7 @@ def test_rematerialisation_changes_neither_loss_nor_gradient(name, remat, unstac
     def loss(config):
         return jax.jit(jax.value_and_grad(lambda p: jnp.sum(policy.forward(config, p, *inputs)[0] ** 3)))(params)
 
-    for actual, expected in zip(
-        jax.tree.leaves(loss(replace(base, remat=remat))), jax.tree.leaves(loss(base)), strict=True
-    ):
-        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    assert_close(loss(replace(base, remat=remat)), loss(base))
 
 
 @pytest.mark.parametrize(

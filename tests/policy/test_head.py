@@ -11,6 +11,7 @@ import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.parallel import MeshConfig, batch_sharding, make_mesh, param_shardings, use_mesh
+from tests.close import assert_close
 from tests.policy.reference import TINY, log_softmax, random_params
 
 BATCH, TIME = 3, 7
@@ -23,20 +24,20 @@ def random_input(dtype=jnp.float32):
     return hidden, jnp.asarray(rng.integers(TINY.vocab_size, size=(BATCH, TIME)), jnp.int32)
 
 
-@pytest.mark.parametrize("chunk", [0, 1, 4, 7, 20, 21, 1000])  # 4 and 20 do not divide the 21 tokens
-@pytest.mark.parametrize("config", [TINY, UNTIED], ids=["tied", "untied"])
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
+# 4 and 20 do not divide the 21 tokens.
+@pytest.mark.parametrize("chunk", [0, 1, 4, 20, 21, 1000])
+@pytest.mark.parametrize(("config", "temperature"), [(TINY, 0.6), (UNTIED, 1.0)], ids=["tied", "untied"])
 def test_logprobs_and_entropy_equal_those_in_float64_whatever_the_chunk(config, chunk, temperature):
     params = random_params(config)
     hidden, targets = random_input()
-    logprobs, entropy = policy.logprobs_and_entropy(
-        replace(config, head_chunk=chunk), params, hidden, targets, temperature
-    )
+    config = replace(config, head_chunk=chunk)
+    outputs = jax.jit(lambda *x: policy.logprobs_and_entropy(config, *x, temperature))
+    logprobs, entropy = outputs(params, hidden, targets)
     table = np.asarray(params["embed" if config.tie_embeddings else "head"], np.float64)
     expected = log_softmax(np.asarray(hidden, np.float64) @ table.T / temperature)
     chosen = np.take_along_axis(expected, np.asarray(targets)[..., None], axis=-1)[..., 0]
-    np.testing.assert_allclose(logprobs, chosen, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(entropy, -np.sum(np.exp(expected) * expected, axis=-1), rtol=1e-5, atol=1e-5)
+    assert_close(logprobs, chosen)
+    assert_close(entropy, -np.sum(np.exp(expected) * expected, axis=-1), terms=np.abs(expected).max())
 
 
 def losses(config, temperature, mask):
@@ -69,7 +70,7 @@ def test_gradients_equal_those_in_float64(chunk, temperature):
     d_logits = of_logprobs[..., None] * (np.eye(UNTIED.vocab_size)[np.asarray(targets)] - p)
     d_logits = (d_logits - of_entropy[..., None] * p * (logprobs + entropy)) / temperature
     expected = np.einsum("btv,btw->vw", d_logits, hidden), d_logits @ table
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), gradients, expected)
+    assert_close(gradients, expected)
 
 
 @pytest.mark.parametrize("chunk", [4, 7])
@@ -78,7 +79,7 @@ def test_gradients_in_chunks_equal_those_at_once_on_a_ragged_batch(chunk):
     mask = jnp.arange(TIME) < jnp.array([7, 3, 1])[:, None]
     at_once = losses(UNTIED, 0.8, mask)(params, hidden)
     in_chunks = losses(replace(UNTIED, head_chunk=chunk), 0.8, mask)(params, hidden)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), in_chunks, at_once)
+    assert_close(in_chunks, at_once)
     assert not np.asarray(in_chunks[1])[~np.asarray(mask)].any()
 
 
@@ -153,7 +154,7 @@ def on_mesh(sizes, config, mask):
 def test_eight_devices_give_the_outputs_and_gradients_of_one(sizes, config):
     mask = jnp.arange(TIME) < jnp.array([7, 3, 1])[:, None]
     alone, together, _ = on_mesh(sizes, config, mask)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), together, alone)
+    assert_close(together, alone)
 
 
 def test_devices_exchange_no_logits_and_a_gradient_of_the_table_only_once():

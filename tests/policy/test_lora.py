@@ -9,6 +9,7 @@ import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.policy import ADAPTERS, LoraConfig
+from tests.close import assert_close
 from tests.policy.reference import TINY, logits, random_params, random_sequences
 
 TARGETS = ("q", "k", "v", "out", "gate", "up", "down")
@@ -42,7 +43,7 @@ def test_an_adapted_policy_computes_with_the_base_plus_the_scaled_product(target
     assert {name for part in params[ADAPTERS].values() for name in part} == set(targets)
     found = policy.logits(config, params, jnp.asarray(SEQUENCES))
     expected = [logits(TINY, adapted_in_float64(config, params), sequence) for sequence in SEQUENCES]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert_close(found, np.stack(expected))
     assert np.max(np.abs(found - policy.logits(config, policy.base(params), jnp.asarray(SEQUENCES)))) > 0.1
 
 
@@ -64,15 +65,14 @@ def test_merging_gives_a_policy_without_adapters_that_computes_the_same():
     merged = policy.merged(CONFIG, params)
     assert jax.tree.structure(merged) == jax.tree.structure(random_params(TINY))
     expected = adapted_in_float64(CONFIG, params)
-    for found, wanted in zip(jax.tree.leaves(merged), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    assert_close(merged, expected)
 
 
 def test_stacked_and_unstacked_adapters_compute_the_same():
     params = random_params(TINY) | {ADAPTERS: random_adapters(CONFIG)}
     stacked = policy.logits(CONFIG, params, jnp.asarray(SEQUENCES))
     unstacked = policy.logits(CONFIG, policy.unstack(params), jnp.asarray(SEQUENCES))
-    np.testing.assert_allclose(unstacked, stacked, rtol=1e-5, atol=1e-5)
+    assert_close(unstacked, stacked)
 
 
 def test_every_adapter_has_named_axes_for_all_of_its_dimensions():

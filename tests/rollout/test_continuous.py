@@ -12,6 +12,7 @@ from rlvr_jax import parallel, policy
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.rollout.continuous import make_generate, ring_widths
 from rlvr_jax.rollout.sampler import FINISH_REASONS, SamplingConfig, sample
+from tests.close import assert_close
 from tests.policy.reference import TINY, left_padded, random_params, random_sequences
 
 CONFIG = replace(TINY, vocab_size=13, qk_norm="head")
@@ -69,7 +70,7 @@ def assert_same(responses, samples):
         np.testing.assert_array_equal(r.tokens, samples.tokens[i, :length])
         assert r.finish_reason == FINISH_REASONS[int(samples.finish[i])]
         for name in ("sampling_logprobs", "policy_logprobs"):
-            np.testing.assert_allclose(getattr(r, name), getattr(samples, name)[i, :length], atol=2e-5, rtol=0)
+            assert_close(getattr(r, name), getattr(samples, name)[i, :length], terms=2.0)
 
 
 def test_a_sample_is_the_same_with_four_slots_and_without(items, at_once):

@@ -12,6 +12,7 @@ from rlvr_jax.rollout.engine import collected, make_stream, pad_prompts
 from rlvr_jax.rollout.sampler import SamplingConfig
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.tasks.tokenizers import character_tokenizer
+from tests.close import assert_close
 from tests.policy import reference
 from tests.policy.reference import TINY, random_params
 
@@ -95,7 +96,7 @@ def test_every_trajectory_belongs_to_its_own_example(trajectories):
         whole = np.concatenate([t.prompt, t.tokens])
         logprobs = reference.log_softmax(reference.logits(CONFIG, random_params(CONFIG), whole[:-1]))
         expected = logprobs[np.arange(len(t.prompt) - 1, len(whole) - 1), t.tokens]
-        np.testing.assert_allclose(t.policy_logprobs, expected, atol=2e-5, rtol=0)
+        assert_close(t.policy_logprobs, expected, terms=2.0)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5])
@@ -152,8 +153,8 @@ def test_every_mesh_gives_the_same_tokens_as_one_device(trajectories, mesh):
     for a, b in zip(sharded, trajectories, strict=True):
         np.testing.assert_array_equal(a.tokens, b.tokens)
         assert (a.text, a.finish_reason) == (b.text, b.finish_reason)
-        np.testing.assert_allclose(a.policy_logprobs, b.policy_logprobs, atol=2e-5, rtol=0)
-        np.testing.assert_allclose(a.sampling_logprobs, b.sampling_logprobs, atol=2e-5, rtol=0)
+        assert_close(a.policy_logprobs, b.policy_logprobs, terms=2.0)
+        assert_close(a.sampling_logprobs, b.sampling_logprobs, terms=2.0)
 
 
 def assert_equal(actual, expected):
@@ -163,7 +164,7 @@ def assert_equal(actual, expected):
         for name in ("prompt", "tokens", "action_mask"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
         for name in ("sampling_logprobs", "policy_logprobs"):
-            np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=2e-5, rtol=0)
+            assert_close(getattr(a, name), getattr(b, name), terms=2.0)
 
 
 def test_a_rollout_over_slots_gives_the_same_trajectories_in_the_same_order(trajectories):

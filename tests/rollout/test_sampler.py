@@ -10,6 +10,7 @@ import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.rollout.sampler import FINISH_REASONS, SamplingConfig, prompt_positions, sample
+from tests.close import assert_close
 from tests.policy import reference
 from tests.policy.reference import TINY, left_padded, random_params, random_sequences
 
@@ -49,7 +50,7 @@ def assert_same_tokens(actual, expected):
     for name in ("tokens", "lengths", "finish"):
         np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), err_msg=name)
     for name in ("sampling_logprobs", "policy_logprobs"):
-        np.testing.assert_allclose(getattr(actual, name), getattr(expected, name), atol=2e-5, rtol=0, err_msg=name)
+        assert_close(getattr(actual, name), getattr(expected, name), name=name, terms=2.0)
 
 
 def take(samples, rows):
@@ -147,7 +148,7 @@ def test_a_budget_of_one_token_gives_the_first_token(prompts, samples):
     first = run(prompts, short)
     assert_well_formed(first, short)
     np.testing.assert_array_equal(first.tokens, samples.tokens[:, :1])
-    np.testing.assert_allclose(first.policy_logprobs, samples.policy_logprobs[:, :1], atol=2e-5, rtol=0)
+    assert_close(first.policy_logprobs, samples.policy_logprobs[:, :1], terms=2.0)
 
 
 QUICK = replace(SAMPLING, stop_tokens=tuple(range(9)), max_response_length=10)
@@ -181,9 +182,9 @@ def test_logprobs_equal_those_of_the_decoder_in_float64(prompts, samples):
         whole = np.concatenate([prompt, tokens[:length]])
         logprobs = reference.log_softmax(reference.logits(CONFIG, random_params(CONFIG), whole[:-1]))
         expected = logprobs[np.arange(len(prompt) - 1, len(whole) - 1), tokens[:length]]
-        np.testing.assert_allclose(samples.policy_logprobs[i, :length], expected, atol=2e-5, rtol=0)
-        np.testing.assert_allclose(samples.policy_logprobs[i].sum(), expected.sum(), atol=5e-5, rtol=0)
-    np.testing.assert_allclose(samples.sampling_logprobs, samples.policy_logprobs, atol=1e-6, rtol=0)
+        assert_close(samples.policy_logprobs[i, :length], expected, terms=2.0)
+        assert_close(samples.policy_logprobs[i].sum(), expected.sum(), terms=2.0)
+    assert_close(samples.sampling_logprobs, samples.policy_logprobs, terms=2.0)
 
 
 @pytest.mark.parametrize("head_chunk", [0, 16])
@@ -204,7 +205,7 @@ def test_logprobs_equal_the_trainers_forward_on_the_padded_batch(prompts, sample
     logprobs = np.asarray(trainer(random_params(CONFIG), *inputs))
     for i, (prompt_length, length) in enumerate(zip(lengths, samples.lengths, strict=True)):
         assert len(whole[i]) == prompt_length + length
-        np.testing.assert_allclose(logprobs[i, -length:], samples.policy_logprobs[i, :length], atol=2e-5, rtol=0)
+        assert_close(logprobs[i, -length:], samples.policy_logprobs[i, :length], terms=2.0)
 
 
 def test_temperature_and_filters_show_in_the_sampling_logprobs_only(prompts):

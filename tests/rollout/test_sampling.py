@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from rlvr_jax.rollout.sampling import MASKED, _first_beyond, draw_token, filter_logits, first_largest, inverse_cdf
+from tests.close import assert_close
 from tests.policy.reference import log_softmax
 
 BATCH, VOCAB = 40, 13
@@ -155,9 +156,9 @@ def test_logprobs_are_those_of_the_sampling_distribution_and_of_the_policy(
     expected = log_softmax(np.where(kept, scaled, -np.inf).astype(np.float64))
     rows = np.arange(BATCH)
     assert kept[rows, tokens].all()
-    np.testing.assert_allclose(sampling, expected[rows, tokens], rtol=1e-5, atol=1e-6)
+    assert_close(sampling, expected[rows, tokens], terms=2.0)
     expected = log_softmax(logits.astype(np.float64) / policy_temperature)
-    np.testing.assert_allclose(policy, expected[rows, tokens], rtol=1e-5, atol=1e-6)
+    assert_close(policy, expected[rows, tokens], terms=2.0)
 
 
 def test_temperature_zero_takes_the_likeliest_token_with_certainty():
@@ -167,7 +168,7 @@ def test_temperature_zero_takes_the_likeliest_token_with_certainty():
         np.testing.assert_array_equal(tokens, logits.argmax(axis=1))
         np.testing.assert_array_equal(sampling, 0)
         expected = log_softmax(logits.astype(np.float64) / 0.5)[np.arange(BATCH), tokens]
-        np.testing.assert_allclose(policy, expected, rtol=1e-5, atol=1e-6)
+        assert_close(policy, expected, terms=2.0)
 
 
 def test_a_row_is_drawn_by_its_own_key_alone():

@@ -12,6 +12,7 @@ from rlvr_jax import policy
 from rlvr_jax.rollout import slots as device
 from rlvr_jax.rollout.sampler import SamplingConfig, prepare
 from rlvr_jax.rollout.slots import Tail
+from tests.close import assert_close
 from tests.policy import reference
 from tests.policy.reference import TINY, random_params, random_sequences
 
@@ -87,7 +88,7 @@ def tokens_and_keys(rows, row):
 
 def assert_same_row(actual, i, expected, j):
     for x, y in zip(tokens_and_keys(actual, i), tokens_and_keys(expected, j), strict=True):
-        np.testing.assert_allclose(x, y, atol=1e-5, rtol=0)
+        assert_close(x, y, terms=2.0)
 
 
 def reference_logprobs(prompt, tokens):
@@ -128,7 +129,7 @@ def test_logprobs_equal_those_of_the_decoder_in_float64(plain):
     tokens, logprobs = plain
     for slot, prompt in zip([2, 0, 3], PROMPTS, strict=True):
         assert len(tokens[slot]) == 15
-        np.testing.assert_allclose(logprobs[slot], reference_logprobs(prompt, tokens[slot]), atol=2e-5, rtol=0)
+        assert_close(logprobs[slot], reference_logprobs(prompt, tokens[slot]), terms=2.0)
 
 
 def test_a_slot_without_a_sequence_draws_nothing(plain):
@@ -145,7 +146,7 @@ def test_a_sequence_started_later_in_another_slot_draws_the_same(plain):
     slots, tokens, logprobs = decoded(slots, 3)
     for slot, before in ((3, 0), (0, 3)):
         np.testing.assert_array_equal(tokens[slot], plain[0][before])
-        np.testing.assert_allclose(logprobs[slot], plain[1][before], atol=2e-5, rtol=0)
+        assert_close(logprobs[slot], plain[1][before], terms=2.0)
     np.testing.assert_array_equal(tokens[1][:10], plain[0][2][5:])
 
 
@@ -157,7 +158,7 @@ def test_a_slot_keeps_nothing_of_the_sequence_before(plain):
     _, tokens, logprobs = decoded(slots, 3)
     for slot, before in ((1, 2), (0, 0)):
         np.testing.assert_array_equal(tokens[slot], plain[0][before])
-        np.testing.assert_allclose(logprobs[slot], plain[1][before], atol=2e-5, rtol=0)
+        assert_close(logprobs[slot], plain[1][before], terms=2.0)
 
 
 def test_a_ring_may_go_round_and_round_with_sequences_that_fit_in_it():
@@ -168,7 +169,7 @@ def test_a_ring_may_go_round_and_round_with_sequences_that_fit_in_it():
         slots, tokens, logprobs = decoded(slots, 2)
         for slot, prompt in enumerate(prompts):
             assert len(tokens[slot]) == 10
-            np.testing.assert_allclose(logprobs[slot], reference_logprobs(prompt, tokens[slot]), atol=2e-5, rtol=0)
+            assert_close(logprobs[slot], reference_logprobs(prompt, tokens[slot]), terms=2.0)
 
 
 def test_a_ring_of_another_width_changes_no_token(plain):
@@ -219,8 +220,8 @@ def test_tokens_appended_behind_a_turn_are_read_like_a_prompt(observation):
     _, tokens_at_once, logprobs_at_once = decoded(once, 1)
     for slot, other, prompt in zip([0, 2], [1, 2], prompts, strict=True):
         np.testing.assert_array_equal(tokens[slot], tokens_at_once[other])
-        np.testing.assert_allclose(logprobs[slot], logprobs_at_once[other], atol=2e-5, rtol=0)
-        np.testing.assert_allclose(logprobs[slot], reference_logprobs(prompt, tokens[slot]), atol=2e-5, rtol=0)
+        assert_close(logprobs[slot], logprobs_at_once[other], terms=2.0)
+        assert_close(logprobs[slot], reference_logprobs(prompt, tokens[slot]), terms=2.0)
 
 
 # Weights

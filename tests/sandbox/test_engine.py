@@ -22,6 +22,7 @@ from rlvr_jax.sandbox.host import Limits, Sandbox, SandboxError, interpreter
 from rlvr_jax.sandbox.script import run_script
 from rlvr_jax.verifiers import verify
 from rlvr_jax.verifiers.pool import Job, Pool
+from tests.processes import sessions
 
 NOBODY = 65534
 DOUBLE = {"type": "function", "entry_point": "double", "cases": [{"args": [4], "expected": 8}]}
@@ -216,12 +217,10 @@ def test_nothing_is_left_of_a_worker_that_the_pool_kills(monkeypatch):
     with Pool(1, timeout=1.5) as pool:
         worker = pool._workers[0].process.pid
         assert pool.judge([asleep])[0].error == "timed out after 1.5 s"
-    table = subprocess.run(["ps", "-e", "-o", "sess="], capture_output=True, text=True, check=True).stdout.split()
     deadline = time.monotonic() + 60
-    while str(worker) in table:
+    while worker in sessions():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-        table = subprocess.run(["ps", "-e", "-o", "sess="], capture_output=True, text=True, check=True).stdout.split()
 
 
 # Run as an ordinary user: opens the engines named, and says which came or why not.

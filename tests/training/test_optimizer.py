@@ -11,6 +11,7 @@ import pytest
 from rlvr_jax import policy
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from tests.close import assert_close
 
 UPDATES = 10
 SHAPES = {
@@ -79,8 +80,7 @@ def test_every_update_is_that_of_adamw(config):
     for gradient, expected in zip(gradients, adamw_by_hand(config, params, gradients), strict=True):
         changes, state = update(gradient, state, actual)
         actual = optax.apply_updates(actual, changes)
-        for x, y in zip(jax.tree.leaves(actual), expected, strict=True):
-            np.testing.assert_allclose(x, y, rtol=2e-6, atol=2e-6)
+        assert_close(jax.tree.leaves(actual), expected, tolerance=2e-6)
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])

@@ -15,6 +15,7 @@ from rlvr_jax.policy import LoraConfig, PolicyConfig
 from rlvr_jax.training.batch import Batch, layout, split
 from rlvr_jax.training.packing import pack, savings, unpack
 from rlvr_jax.training.step import new_state, policy_gradient, score, train_step
+from tests.close import assert_close
 
 PLAIN = PolicyConfig(
     vocab_size=17, num_layers=2, width=16, num_heads=4, num_kv_heads=2, head_dim=4, mlp_width=20, init_scale=0.4
@@ -123,12 +124,6 @@ def gradient_of(config, microbatches=1):
     return run
 
 
-def assert_same(actual, expected):
-    """To 1e-5 of the largest element of each array."""
-    for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(x, y, rtol=0, atol=1e-5 * max(1, np.abs(y).max()))
-
-
 @pytest.mark.parametrize("multiple", [0, 1])
 def test_logprobs_and_entropies_are_those_of_separate_rows(case, multiple):
     config, params = case
@@ -137,7 +132,7 @@ def test_logprobs_and_entropies_are_those_of_separate_rows(case, multiple):
     packed = scored(params, pack(batch, GROUP, multiple))
     for actual, expected in zip(packed, scored(params, batch), strict=True):
         actual = unpack(np.asarray(actual), batch, GROUP, multiple)
-        np.testing.assert_allclose(actual, expected * batch.action_mask, rtol=0, atol=1e-5)
+        assert_close(actual, expected * batch.action_mask)
 
 
 def test_gradient_and_metrics_are_those_of_separate_rows(case):
@@ -145,19 +140,19 @@ def test_gradient_and_metrics_are_those_of_separate_rows(case):
     run, batch = gradient_of(config), random_batch()
     expected, metrics = run(params, batch)
     assert min(np.abs(x).max() for x in jax.tree.leaves(policy.trainable(expected))) > 1e-3
-    assert_same(run(params, pack(batch, GROUP)), (expected, metrics))
+    assert_close(run(params, pack(batch, GROUP)), (expected, metrics), terms=1.0)
 
 
 def test_microbatches_are_sets_of_prompts_and_change_nothing():
     params, batch = random_params(PLAIN), random_batch()
     expected = gradient_of(PLAIN)(params, batch)
-    assert_same(gradient_of(PLAIN, 2)(params, pack(batch, GROUP)), expected)
+    assert_close(gradient_of(PLAIN, 2)(params, pack(batch, GROUP)), expected, terms=1.0)
 
 
 def test_minibatches_packed_one_by_one_are_those_of_separate_rows():
     params, batch, run = random_params(PLAIN), random_batch(), gradient_of(PLAIN)
     for part in split(batch, 2):
-        assert_same(run(params, pack(part, GROUP, 1)), run(params, part))
+        assert_close(run(params, pack(part, GROUP, 1)), run(params, part), terms=1.0)
 
 
 # Prompt, response, samples -> how many times fewer tokens and scores.

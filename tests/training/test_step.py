@@ -15,6 +15,7 @@ from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.training.batch import Batch, layout
 from rlvr_jax.training.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.training.step import imitation, new_state, policy_gradient, score, train_step
+from tests import close
 
 SHAPE = PolicyConfig(
     vocab_size=7,
@@ -174,7 +175,7 @@ def norm_of(tree):
 def assert_close(actual, expected, tolerance):
     """Within `tolerance` times the largest element of the tree."""
     largest = max(float(np.max(np.abs(x))) for x in jax.tree.leaves(expected))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * largest), actual, expected)
+    close.assert_close(actual, expected, tolerance, terms=largest)
 
 
 def test_loss_entropy_and_kl_are_those_computed_by_hand(params, batch, gradient):

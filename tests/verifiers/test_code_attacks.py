@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import subprocess
 import threading
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rlvr_jax.sandbox.engine import open_sandbox
 from rlvr_jax.sandbox.host import Limits
 from rlvr_jax.sandbox.script import run_script
 from rlvr_jax.verifiers.pool import Job, Pool
+from tests.processes import children
 from tests.sandbox.attacks import ESCAPES, FLOODS, HACKS
 
 ENGINES = ("namespaces", "landlock")
@@ -100,16 +100,6 @@ def _unharmed(world):
     )
 
 
-def _descendants(process):
-    text = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in text.splitlines()]
-    found, parents = [], {str(process)}
-    while parents:
-        parents = {pid for pid, parent, _ in rows if parent in parents}
-        found += parents
-    return found
-
-
 def _judge(pool, jobs):
     """The verdicts; afterwards the workers are the same, small, and have no process but their zygotes'."""
     verdicts = pool.judge(jobs)
@@ -118,7 +108,7 @@ def _judge(pool, jobs):
         status = Path(f"/proc/{worker.process.pid}/status").read_text()
         peak = int(status.split("VmHWM:")[1].split()[0]) >> 10
         assert peak < 400, f"{peak} MiB"
-        assert len(_descendants(worker.process.pid)) <= 3  # namespaces: two; landlock: one
+        assert len(children(worker.process.pid, recursive=True)) <= 3  # namespaces: two; landlock: one
     return verdicts
 
 

@@ -15,8 +15,8 @@ from rlvr_jax.verifiers.mathematics import expression, numeric
 from rlvr_jax.verifiers.mathematics.latex import MAX_LENGTH, clean, refusal
 from rlvr_jax.verifiers.mathematics.structure import read
 
-BOUNDED = settings(derandomize=True, deadline=None, max_examples=300)
-FUZZED = settings(BOUNDED, max_examples=1000)
+BOUNDED = settings(derandomize=True, deadline=None, max_examples=100)
+FUZZED = settings(BOUNDED, max_examples=300)
 INTEGERS = st.integers(-999, 999)
 NATURALS = st.integers(2, 99)
 

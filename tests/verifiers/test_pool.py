@@ -17,6 +17,7 @@ import pytest
 from rlvr_jax.verifiers import guarded
 from rlvr_jax.verifiers.pool import MIN_MEMORY_BYTES, Job, Pool
 from rlvr_jax.verifiers.verdict import Verdict
+from tests.processes import is_alive
 from tests.verifiers import misbehaving
 from tests.verifiers.hostile import HOSTILE
 
@@ -29,16 +30,6 @@ def sums(count):
     """Jobs of which every third is wrong, and their scores."""
     jobs = [Job("modsum", f"{'4' * (i % 5)}#{7 if i % 3 else 6}", "7") for i in range(count)]
     return jobs, [float(i % 3 != 0) for i in range(count)]
-
-
-def is_alive(process_id):
-    """Whether the process runs; a dead one that nobody has waited for does not."""
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    status = subprocess.run(["ps", "-o", "stat=", "-p", str(process_id)], capture_output=True, text=True).stdout
-    return status.strip() != "" and not status.strip().startswith("Z")
 
 
 def wait_until_dead(process_ids):
