@@ -104,7 +104,8 @@ def _called(sources: Iterable[str]) -> set[str]:
 def under_test(sources: Sequence[str], entry_points: Sequence[str] = ()) -> tuple[set[str], dict[str, Any]]:
     """The names that tests take from the program, and those that they take from the standard library.
 
-    Builtins are the program's only if it has to define them (`entry_points`), or if the tests call nothing else.
+    Those of the program are `entry_points`, or without them all that nobody else defines. Builtins are the program's
+    only if they are entry points, or if the tests call nothing else.
     """
     free = names_of(sources).free
     own = free - vars(builtins).keys()
@@ -112,8 +113,9 @@ def under_test(sources: Sequence[str], entry_points: Sequence[str] = ()) -> tupl
     library |= {name: _HOME[name] for name in own & _HOME.keys()}
     if own <= library.keys() and not entry_points:  # then the tests are about something of that name
         library = {}
-    own |= free & set(entry_points)
-    if not own:
+    if entry_points:  # a program that defines more, a helper of the tests say, is not asked for it
+        own = free & set(entry_points)
+    elif not own:
         called = _called(sources) & free
         own = called - _HELPERS or called
     found = {}

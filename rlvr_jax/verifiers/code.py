@@ -288,7 +288,8 @@ def _plan(reference: Any, text: str, tolerance: float, limits: Limits) -> tuple[
                 "list of names",
                 reference,
             )
-        if (found := from_asserts(setup, tests)) is not None:
+        found = from_asserts(setup, tests)
+        if found is not None and (not names or {case.function for case in found} <= set(names)):
             return text, lambda sandbox: _run_cases(sandbox, text, found, limits)
         for number, source in enumerate((setup, *tests)):
             require_python(f"test {number}" if number else "set-up", source)

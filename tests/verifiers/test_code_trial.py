@@ -274,3 +274,14 @@ def test_what_has_a_length_has_as_many_items_and_the_same_ones():
         "r = bag(2)\nassert len(r) == 2 and 2 not in r\ngrow(r)\nassert len(r) == 3 and 2 in r and list(r) == [0, 1, 2]"
     )
     assert _passed(SIZED, [changed]).score == 1.0
+
+
+def test_a_program_cannot_define_the_helpers_of_tests_that_name_their_entry_point():
+    tests = ["assert close(add(1, 2), 3)", "assert sum([add(1, 2)]) == 3"]
+    reference = {"type": "asserts", "setup": "", "tests": tests, "entry_point": "add"}
+    fooling = "def close(*_): return True\ndef sum(_): return 3\ndef add(a, b): return None\n"
+    assert (verdict := verify("code", fooling, reference)).score == 0.0, verdict
+    literal = reference | {"tests": ["assert add(1, 2) == 3", "assert twice(1) == 2"]}
+    assert "twice" in verify("code", "def twice(n): return 2\ndef add(a, b): return a + b\n", literal).error
+    reference["setup"] = "def close(a, b):\n    return abs(a - b) < 1e-6"
+    assert verify("code", fooling.replace("None", "a + b"), reference).score == 1.0
