@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr_jax.verifiers import verify
-from rlvr_jax.verifiers.code import matches, same_output
 from rlvr_jax.verifiers.code_cases import from_asserts, from_check
+from rlvr_jax.verifiers.code_compare import matches, same_output
 from rlvr_jax.verifiers.code_text import completed, program_of
 from rlvr_jax.verifiers.pool import Job, Pool
 
