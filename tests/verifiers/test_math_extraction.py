@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments.verifier_corpus import corpus
 from rlvr_jax.verifiers import verify
 
 
@@ -58,6 +59,12 @@ def test_a_reason_after_the_answer_is_no_part_of_it(ending):
     for lead in ("The answer is ", "So the final answer is: ", "Answer: "):
         assert score(lead + ending, "63") == 1.0
         assert score(lead + ending, "7") == 0.0
+
+
+def test_a_reason_in_a_line_or_a_tag_is_no_part_of_the_answer():
+    for completion in ("#### 63 (since 7 * 9 = 63)", "<answer>63, because 60 + 3 = 63</answer>"):
+        assert score(completion, "63") == 1.0
+        assert score(completion, "3") == 0.0
 
 
 @pytest.mark.parametrize(
@@ -156,6 +163,7 @@ def test_the_subject_of_a_sentence_is_no_answer(sentence, value):
         *("It is at least $28$.", "It is less than 28.", "It is half of 28.", "It is a multiple of 28.", "$n$ + 28"),
         *("The largest is 28 and the smallest is 2.", "It may be that $n$ is 28.", "two times 28", "sin 28", "x + 28"),
         "The third part of the number 28",
+        *("The number before 28", "All but 28", "Some number like 28", "negative 28", "The 28th prime", "log 28"),
     ],
 )
 def test_a_sentence_that_limits_denies_or_changes_a_number_does_not_give_it(sentence):
@@ -324,6 +332,8 @@ def test_several_boxes_for_several_values():
         "".join(f"<answer>{n}</answer>\n" for n in range(1, 8)),
         "#### " + " ".join(map(str, range(1, 8))),
         "The answer is between 1 and 7.",
+        "The answer is 7. Or 1.",
+        "The answer is 1. Perhaps 7, though.",
         "The answer is either 7, as 3 + 4 = 7, or 1.",
         "Final Answer: 1; 2; 3; 7, which are all of them.",
         "\\boxed{\\text{one of } 1, 7}",
@@ -336,3 +346,13 @@ def test_several_boxes_for_several_values():
 def test_a_list_of_candidates_earns_nothing(completion, last_number):
     for reference in ("1", "7"):
         assert score(completion, reference, last_number=last_number) == 0.0
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_written_completions_are_judged_as_they_are_meant(long):
+    items = corpus(seed=11, long=long, rounds=1)
+    assert len(items) > 100
+    assert 0.4 < sum(item.right for item in items) / len(items) < 0.6
+    assert items == corpus(seed=11, long=long, rounds=1)
+    for item in items:
+        assert score(item.completion, item.gold) == item.right, item

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from rlvr_jax.text.tags import after_thinking
+from rlvr_jax.verifiers.mathematics.hedging import denied, hedges, labels, side_by_side
 from rlvr_jax.verifiers.mathematics.sentences import (
     FINAL,
     MAX_CANDIDATES,
@@ -23,12 +24,9 @@ from rlvr_jax.verifiers.mathematics.sentences import (
     Statement,
     bare_statement,
     conclusion,
-    denied,
-    hedges,
-    labels,
     phrase_statement,
-    side_by_side,
     unwrapped,
+    without_reason,
 )
 
 FORMATS = ("boxed", "answer", "hash", "phrase", "bare")
@@ -119,7 +117,9 @@ def _inner(content: str) -> str:
     if box is not None:
         return box.answer
     found = phrase_statement(content)
-    return found.answer if found is not None else _LINE_END.sub("", _LINE_START.sub("", unwrapped(content)))
+    if found is not None:
+        return found.answer
+    return without_reason(_LINE_END.sub("", _LINE_START.sub("", unwrapped(content))))
 
 
 def _hashed(text: str) -> Statement | None:

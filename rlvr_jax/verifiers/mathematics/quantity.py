@@ -44,16 +44,7 @@ _UNIT_END = re.compile(
 _SYMBOLS = {name.lower() for name in FUNCTIONS | NAMES} | {"pi", "sqrt", "infinity"}
 _SHORT_UNITS = frozenset(
     [
-        "m",
-        "g",
-        "s",
-        "h",
-        "l",
-        "w",
-        "v",
-        "n",
-        "j",
-        "a",
+        *"mgshLlWVNJA",
         "cm",
         "mm",
         "km",
@@ -68,9 +59,10 @@ _SHORT_UNITS = frozenset(
         "hr",
         "pm",
         "am",
+        "PM",
+        "AM",
         "ml",
-        "kw",
-        "°",
+        "mL",
     ]
 )
 
@@ -121,7 +113,7 @@ def quantity(text: str) -> Quantity | None:
         return None
     rest = text[found.end() :]
     words = re.findall(r"[^\W\d_]+", rest)
-    if not _WORDS.fullmatch(rest) or len(words) > _MAX_WORDS or rest.startswith("/"):
+    if not _WORDS.fullmatch(rest) or len(words) > _MAX_WORDS or re.match(r"/|(?:st|nd|rd|th)\b", rest):
         return None
     if NOT_A_NAME.search(rest) or (not found["percent"] and _SCALE.match(rest)) or not _names(words, rest):
         return None
@@ -140,4 +132,4 @@ def _names(words: list[str], rest: str) -> bool:
     if any(len(word) == 1 and word.isascii() and word not in ("a", "A", "I", "s", "t") for word in words[1:]):
         return False
     first = words[0]
-    return not first.isascii() or len(first) > 2 or first.lower() in _SHORT_UNITS or len("".join(words)) > 5
+    return not first.isascii() or len(first) > 2 or first in _SHORT_UNITS or len("".join(words)) > 5

@@ -4,44 +4,13 @@ import re
 from dataclasses import dataclass
 
 from rlvr_jax.verifiers.mathematics.expression import FUNCTIONS
+from rlvr_jax.verifiers.mathematics.hedging import BOUND, HEDGE, NEGATION, NOT_THE_NEXT, side_by_side
 from rlvr_jax.verifiers.mathematics.quantity import NUMBER_WORD
 
 MAX_STATEMENT = 1_000  # characters of a phrase's statement, and of a bare answer
 MAX_CANDIDATES = 40  # from the end that are looked at
 _TAIL = 4_000  # characters at the end in which phrases without a mark are searched
 
-_GAP_NOISE = re.compile(r"\\text\s*\{|\\q?quad|\\[,;:! ]|\\[()\[\]]|[{}$*\s]|\\\\")
-_JOINED = re.compile(r"(?:.{0,30}?)(?:[,;&]|\b(?:and|or|und|oder|et|ou|y|o)|[,;]?(?:and|or))[,:]?", re.IGNORECASE)
-_HEDGE = re.compile(
-    r"\b(?:or|either|alternatively|maybe|perhaps|possibly|(?:could|might|may)(?: also| well| even)? be|not sure"
-    r"|otherwise)\b",
-    re.IGNORECASE,
-)
-_CORRECTION = re.compile(
-    r"\b(?:wait|actually|correct(?:ion|ed)?|instead|mistake|no,|sorry|therefore|thus|so|hence)\b", re.IGNORECASE
-)
-_NEGATION = re.compile(
-    r"\b(?:not|isn't|wasn't|cannot|can't|never|wrong|incorrect|neither|nor|rather than|no)\b|n't\b|不是", re.IGNORECASE
-)
-NOT_THE_NEXT = re.compile(r"(?:\b(?:not|never|rather than|instead of|isn't|wasn't)|不是)[\s$({*]*$", re.IGNORECASE)
-# What denies the value that it follows: `is not the answer`, but not `is not 5`.
-_DENIED = re.compile(
-    r"[\s$)\]}*.,;:\"'\\]*(?:(?:but )?(?:which|that|this|it)\s+)?(?:"
-    r"(?:is|was|are|were|would be|seems?|looks)(?:\s+(?:clearly|obviously|also|certainly))*\s+"
-    r"(?:wrong|incorrect|false|impossible|invalid|too (?:big|small|large|low|high|much|many|few)|a mistake|an error)"
-    r"|(?:(?:is|was|are|were|would be)(?:\s+(?:clearly|obviously|certainly))*(?:\s+not|n['\u2019]t)"
-    r"|can(?:not|['\u2019]t| not)\s+be)"
-    r"\s+(?:(?:the|an?|our|my)\s+(?:\w+\s+)?(?:answer|solution|result|option|choice)|right|correct|it|what|true"
-    r"|valid|possible(?! to))"
-    r"|\?\s+no)\b",
-    re.IGNORECASE,
-)
-# What limits a number instead of giving it.
-_BOUND = re.compile(
-    r"\b(?:at (?:most|least)|(?:more|less|fewer|greater|bigger|smaller|larger|higher|lower|other) than|up to"
-    r"|no more|between|multiple of|divisor of|factor of|power of)\b",
-    re.IGNORECASE,
-)
 # A reason or an explanation after an answer: `12, as 5 + 7 = 12`.
 _REASON = re.compile(
     r"(?:\s*[,;(\u2014\u2013]\s*(?:as(?! well| are| do| is)|by|which|given|so that)"
@@ -100,9 +69,21 @@ _VALUE = re.compile(
     r"(?:\.\d+)?(?<=\d)(?:/\d+(?:\.\d+)?)?(?:[eE][-+]?\d+)?(?:\s?\\?%|\s?percent\b|[€£])?|\[[^\[\]\n]{1,40}\]"
 )
 _CHANGES = re.compile(
-    r"(?:\b(?:times|plus|minus|by|of|than|root|over|step|case|number|part|line)|[-+*/^\u00d7\u00f7])\s*\(?$",
+    r"(?:\b(?:times|plus|minus|negative|by|(?<!total )of|than|root|over|step|case|number|part|line|after|before"
+    r"|except|but"
+    r"|without|like|near|log)|[-+*/^\u00d7\u00f7])\s*\(?$",
     re.IGNORECASE,
 )
+# A verb before the number that it gives: `she pays $12`.
+_GIVES = re.compile(
+    r"\b(?:needs?|takes?|took|costs?|pa(?:ys|y|id)|spen(?:ds?|t)|earn(?:s|ed)?|ma(?:kes?|de)|s(?:ells?|old)|b(?:uys?|ought)"
+    r"|g(?:ets?|ot)|receive[sd]?|save[sd]?|eats?|ate|use[sd]?|walk(?:s|ed)?|r[au]ns?|travel(?:s|ed)?|reads?|weigh(?:s|ed)?"
+    r"|left with|total of|becomes?|remains?)(?: (?:only|just|exactly|about|around|approximately))?[\s*($]*$"
+    r"|[共要到得了]\s*$",
+    re.IGNORECASE,
+)
+_ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
+_OR_ELSE = re.compile(r"[\s.!?*]*(?:or|maybe|perhaps|alternatively|possibly)\b", re.IGNORECASE)
 _ASIDE = re.compile(r"([^,\s]*\d[^,\s]*)\s*,\s*(?!.*\b(?:or|and|not|maybe)\b)[A-Za-z][A-Za-z' ]{4,80}", re.IGNORECASE)
 _PREDICATE = re.compile(
     r"(?:\b(?:is|are|was|be|equals?|get|gives?|have|has|est|ist|es|são|è|makes?|totals?|about|approximately|exactly)|it's|[=:\uff1a为是]|هو)[\s*:(\[{$]*$",
@@ -127,30 +108,6 @@ class Statement:
     start: int
     format: str
     answer: str
-
-
-def side_by_side(gap: str) -> bool:
-    """Whether the text between two boxes makes them one statement: `,`, `and`, `or maybe`, nothing."""
-    if len(gap) > 200:
-        return False
-    bare = _GAP_NOISE.sub("", gap)
-    if not bare.strip(".,;:&-/|+"):
-        return True
-    words = _GAP_NOISE.sub(" ", gap).strip()
-    if len(words) <= 40 and not re.search(r"[.!?]\s", words) and _JOINED.fullmatch(words):
-        return True
-    return bool(_HEDGE.search(words)) and not _CORRECTION.search(words)
-
-
-def labels(gap: str) -> bool:
-    """Whether the text between two boxes does no more than say what the second is: `; the other root is`."""
-    return len(gap) <= 100 and not _CORRECTION.search(gap) and not _NEGATION.search(gap)
-
-
-def hedges(line: str) -> bool:
-    """Whether a line offers or denies a value: `Or maybe 18`, `not 17`."""
-    start = line.strip(" *:")
-    return bool(re.search(r"[\d$]", line)) and bool(_HEDGE.match(start) or _NEGATION.match(start))
 
 
 def unwrapped(text: str) -> str:
@@ -214,7 +171,7 @@ def _formulas(sentence: str) -> tuple[str, str] | None:
     after = _NOT_ANOTHER.sub("", sentence[group[0].end() :])
     if re.match(r"\s*(?:\\?%|percent|pct)", after):
         parts[-1] += "%"
-    if (rest := re.search(r"\bor\b\s+(.*)", after)) or _NEGATION.search(after):
+    if (rest := re.search(r"\bor\b\s+(.*)", after)) or NEGATION.search(after):
         parts.append(rest[1] if rest else r"\text{not}")
     return sentence[: group[-1].start()], " ; ".join(parts)
 
@@ -226,12 +183,14 @@ def _said(sentence: str) -> str | None:
         return None
     if (option := _option(sentence)) is not None:
         return option
-    sentence = _without_reason(_predicate(sentence))
+    sentence = without_reason(_predicate(sentence))
     if (found := _formulas(sentence)) is not None:
         before, formulas = found
-        return unwrapped(sentence) if _HEDGE.search(before) or _BOUND.search(before) else formulas
+        return unwrapped(sentence) if HEDGE.search(before) or BOUND.search(before) else formulas
     if _is_prose(sentence) and (only := _only_number(sentence)) is not None:
-        return only
+        before = sentence[: sentence.index(only)]
+        if len(_WORD.findall(sentence)) > 3 or _PREDICATE.search(before) or _GIVES.search(before):
+            return only
     if (aside := _ASIDE.fullmatch(sentence)) and not _REASON_DENIES.search(sentence):
         return aside[1]
     return unwrapped(sentence)
@@ -243,7 +202,7 @@ def _option(sentence: str) -> str | None:
     if found is None:
         return None
     rest = sentence[found.end() :]
-    denial = _NEGATION.search(rest) or _OTHER_NEGATION.match(rest)  # of the other options: B, not C
+    denial = NEGATION.search(rest) or _OTHER_NEGATION.match(rest)  # of the other options: B, not C
     if re.search(r"\bsure\b", rest) or _OTHER_OPTION.search(rest, 0, denial.start() if denial else len(rest)):
         return None
     return found[1] or found[found.lastindex]
@@ -262,31 +221,28 @@ def _predicate(sentence: str) -> str:
     for match in _IS.finditer(sentence):
         if not any(start < match.start() < end for start, end in inside):
             rest, before = sentence[match.end() :], sentence[: match.start()]
-            if STARTS_WITH_VALUE.match(rest) and not (_HEDGE.search(before) or _NEGATION.search(before)):
+            if STARTS_WITH_VALUE.match(rest) and not (HEDGE.search(before) or NEGATION.search(before)):
                 return rest
     return sentence
 
 
-def _without_reason(sentence: str) -> str:
+def without_reason(sentence: str) -> str:
     """A sentence that starts with its answer, without the clause that says why."""
     found = _REASON.search(sentence) if STARTS_WITH_VALUE.match(sentence) else None
-    if found is None or found.start() == 0 or _HEDGE.search(found["rest"]) or _REASON_DENIES.search(found["rest"]):
+    if found is None or found.start() == 0 or HEDGE.search(found["rest"]) or _REASON_DENIES.search(found["rest"]):
         return sentence
     return sentence[: found.start()]
-
-
-def denied(text: str, start: int, end: int) -> bool:
-    """Whether a text says of what stands at [start, end) that it is not the answer."""
-    return bool(NOT_THE_NEXT.search(text[max(0, start - 40) : start]) or _DENIED.match(text, end, end + 200))
 
 
 def phrase_statement(text: str) -> Statement | None:
     """The last "final answer", or else the last "answer is", that is followed by an answer."""
     for pattern in (FINAL, _PHRASE):
         for match in reversed(list(pattern.finditer(text))[-8:]):
-            said = _said(_sentence(text, match.end()))
+            sentence = _sentence(text, match.end())
+            said = _said(sentence)
             if said is not None:
-                return Statement(match.end(), "phrase", said)
+                rest = text[text.find(sentence, match.end()) + len(sentence) :][:40]
+                return Statement(match.end(), "phrase", f"{said} or" if _OR_ELSE.match(rest) else said)
     return _option_statement(text)
 
 
@@ -297,7 +253,7 @@ def _option_statement(text: str) -> Statement | None:
     if found is None:
         return None
     around = text[max(start, found.start() - 60) :]
-    if _HEDGE.search(around) or _NEGATION.search(around):
+    if HEDGE.search(around) or NEGATION.search(around):
         return None
     return Statement(found.start(), "phrase", found["a"] or found["b"])
 
@@ -322,12 +278,12 @@ def _numbers(text: str) -> list[re.Match[str]]:
 def _only_number(sentence: str) -> str | None:
     """The number of a sentence that has one number, and neither hedges, denies, limits nor changes it; else None."""
     values = _numbers(sentence)
-    if len(values) != 1 or any(pattern.search(sentence) for pattern in (_HEDGE, _NEGATION, _BOUND)):
+    if len(values) != 1 or any(pattern.search(sentence) for pattern in (HEDGE, NEGATION, BOUND)):
         return None
     before = sentence[: values[0].start()]
     if any(NUMBER_WORD.fullmatch(word) for word in _WORD.findall(sentence)) or _CHANGES.search(before):
         return None
-    return _unbracketed(values[0][0])
+    return None if _ORDINAL.match(sentence, values[0].end()) else _unbracketed(values[0][0])
 
 
 def _unbracketed(value: str) -> str:
@@ -337,12 +293,12 @@ def _unbracketed(value: str) -> str:
 def conclusion(text: str, last_resort: bool) -> str | None:
     """The value that the last sentence ends with, or, as a last resort, the last formula or number of the text."""
     sentence = _last_sentence(text)
-    if _HEDGE.search(sentence):
+    if HEDGE.search(sentence):
         return None
     if (found := _formulas(sentence)) is not None:
         last = _maths(sentence)[-1]
         before, formulas = found
-        if _BOUND.search(before) or NOT_THE_NEXT.search(before):
+        if BOUND.search(before) or NOT_THE_NEXT.search(before):
             return None
         if last_resort or len(sentence[last.end() :].split()) <= 8:
             return formulas
@@ -362,7 +318,7 @@ def conclusion(text: str, last_resort: bool) -> str | None:
     if not values:
         return None
     before, after = sentence[: values[-1].start()], sentence[values[-1].end() :]
-    if _NEGATION.search(after) or _NEGATION.search(re.split(r"[,;\d]", before)[-1]):
+    if NEGATION.search(after) or NEGATION.search(re.split(r"[,;\d]", before)[-1]):
         return None
     if last_resort or (_PREDICATE.search(before) and _AFTER.fullmatch(after)):
         return _unbracketed(values[-1][0])
