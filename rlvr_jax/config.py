@@ -14,7 +14,7 @@ from rlvr_jax.algorithms.config import AlgorithmConfig
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel.mesh import MeshConfig
 from rlvr_jax.policy.config import PolicyConfig
-from rlvr_jax.tasks.prompts import R1_ZERO
+from rlvr_jax.tasks.prompts import DATE, R1_ZERO
 from rlvr_jax.training.optimizer import OptimizerConfig
 
 
@@ -68,10 +68,12 @@ class PromptConfig:
       format: "plain" is the problem alone; "chat" the tokenizer's chat template, or `template` if it has none;
         "template" always `template`.
       template: text with the places {system} and {prompt}.
+      date: year-month-day that chat templates are told which ask for today's, so that a run is the same tomorrow.
     """
 
     format: Literal["plain", "chat", "template"] = "plain"
     template: str = R1_ZERO
+    date: str = DATE
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,8 @@ class Config:
         `policy` says of it.
       shrink: divides the policy's sizes, to try a config on a small machine with random weights; see `policy.shrunk`.
       tokenizer: "characters" (of the tasks' alphabets), "bytes", or the folder or hub id of a Hugging Face one; empty
-        takes that of `pretrained`, or "characters" without it.
+        takes that of `pretrained`, or "characters" without it. Stop tokens, chat template and what an export says of
+        tokens go with the tokenizer.
       tasks: the problems, by a name for each source; several make a mixture.
       reward: (name, weight) terms whose weighted sum is the reward, see `rlvr_jax.rewards`.
       reporting: where metrics go besides metrics.jsonl: "tensorboard", "wandb" (Weights & Biases).

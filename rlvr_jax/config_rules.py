@@ -1,5 +1,6 @@
 """What a config must obey to run, checked before any long work starts."""
 
+import datetime
 import math
 import operator
 import re
@@ -128,6 +129,7 @@ def _choices(c: Config) -> Rules:
         yield task.shots < 0, f"{where}.shots must be 0 or more, not {task.shots}"
     yield not any(task.weight > 0 for task in c.tasks.values()), "config.tasks: no task has a weight above 0"
     yield "{prompt}" not in c.prompt.template, "config.prompt.template lacks the place {prompt}"
+    yield not _is_day(c.prompt.date), f"config.prompt.date must be year-month-day, not {c.prompt.date!r}"
     yield not c.reward, "config.reward has no terms; the plain one is (('score', 1.0),)"
     yield (
         "wandb" in c.reporting and find_spec("wandb") is None,
@@ -162,6 +164,13 @@ def _choices(c: Config) -> Rules:
         "config.policy.attention = 'splash' has no shared prefixes, which config.training.packing = 'prefix_tree' "
         "needs; use 'auto'",
     )
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _evaluation_and_sft(c: Config) -> Rules:

@@ -24,13 +24,8 @@ from rlvr_jax.policy.model import (
     logical_axes,
     unstack,
 )
-from rlvr_jax.policy.pretrained import (
-    companion_files,
-    find_checkpoint,
-    load_params,
-    load_pretrained,
-    pretrained_config,
-)
+from rlvr_jax.policy.pretrained import load_params, load_pretrained, pretrained_config
+from rlvr_jax.policy.source import companion_files, find_checkpoint
 
 __all__ = [
     "ADAPTERS",

@@ -18,8 +18,8 @@ from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.families import check_same_shape, policy_config, pretrained_dict
 from rlvr_jax.policy.layout import THREADS, Entry, entries, transposed
 from rlvr_jax.policy.model import Params
-from rlvr_jax.policy.pretrained import find_checkpoint, read_config
 from rlvr_jax.policy.safetensors import DTYPES, INDEX, SINGLE, write_file
+from rlvr_jax.policy.source import find_checkpoint, read_config
 
 _STORED = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -43,10 +43,10 @@ def save_pretrained(
       folder: to be made; must be absent or empty.
       config, params: the policy, layers stacked, without adapters.
       source: the checkpoint (folder or hub id) that the policy came from. Its config.json goes along unchanged, but for
-        the type of the weights if that is another one.
+        the type of the weights if that is another one, and for `extra`.
       dtype: type of the weights, "float32", "bfloat16" or "float16"; None keeps that of each parameter.
       files: copied as they are, see `companion_files` for a tokenizer's.
-      extra: keys of config.json that the shape does not give, such as eos_token_id; only without `source`.
+      extra: keys of config.json that the shape does not give, such as eos_token_id.
       file_bytes: tensors go on in another file when one would become longer.
 
     Raises:
@@ -84,10 +84,11 @@ def _config_text(config: PolicyConfig, source: str | Path | None, dtype: str, ex
     found = find_checkpoint(source, weights=False)
     raw = read_config(found)
     check_same_shape(config, policy_config(raw, str(found / "config.json")), str(found))
-    key = "torch_dtype" if "torch_dtype" in raw else "dtype"
-    if raw.get(key, dtype) == dtype:
+    keys = [key for key in ("dtype", "torch_dtype") if key in raw] or ["dtype"]  # some have both
+    changed = raw | extra | (dict.fromkeys(keys, dtype) if any(raw.get(key, dtype) != dtype for key in keys) else {})
+    if changed == raw:
         return (found / "config.json").read_text(encoding="utf-8")
-    return json.dumps(raw | {key: dtype}, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(changed, indent=2, ensure_ascii=False) + "\n"
 
 
 def _write_weights(

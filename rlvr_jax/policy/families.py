@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from rlvr_jax.errors import CheckpointError
 from rlvr_jax.policy.config import PolicyConfig, RopeScaling
+from rlvr_jax.quiet import transformers
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,10 @@ def period(entries: Sequence[Any]) -> tuple[Any, ...]:
 
 def _normalised(raw: Mapping[str, Any], where: str) -> Any:
     """The config as `transformers` reads it."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # here, because the import takes seconds
-
     try:
-        return CONFIG_MAPPING[raw["model_type"]].from_dict(copy.deepcopy(dict(raw)))  # it writes into nested ones
+        return (
+            transformers().CONFIG_MAPPING[raw["model_type"]].from_dict(copy.deepcopy(dict(raw)))
+        )  # it writes into nested ones
     except Exception as error:  # its checks raise many kinds
         raise CheckpointError(f"{where} is not a valid config: {type(error).__name__}: {error}") from error
 

@@ -1,11 +1,10 @@
 """Import of Hugging Face checkpoints: each tensor goes from its file straight onto its shards."""
 
-import json
 import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,69 +21,12 @@ from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.families import policy_config
 from rlvr_jax.policy.layout import THREADS, Entry, entries, transposed
 from rlvr_jax.policy.model import Params, init, logical_axes
-from rlvr_jax.policy.safetensors import DTYPES, INDEX, StoredTensor, checkpoint_files, read_headers, read_rows
+from rlvr_jax.policy.safetensors import DTYPES, StoredTensor, checkpoint_files, read_headers, read_rows
+from rlvr_jax.policy.source import find_checkpoint, read_config
 
-_COMPANIONS = (
-    "tokenizer*",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template*",
-    "generation_config.json",
-)
 # Tensors that older exporters wrote and that nothing reads: frequencies follow from the config.
+_HEAD = "lm_head.weight"
 _HARMLESS = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
-
-
-def find_checkpoint(source: str | Path, weights: bool = True) -> Path:
-    """The folder of a checkpoint: `source` itself, or the local copy of a repository on the hub, downloaded if needed.
-
-    Args:
-      source: a folder, or a repository's id, which may end in "@" and a revision.
-      weights: fetch the weights, too; otherwise what is small.
-
-    Raises:
-      CheckpointError: neither can be had.
-    """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import snapshot_download  # here, because most runs don't need it
-
-    repository, _, revision = str(source).partition("@")
-    patterns = ["config.json", *_COMPANIONS, *(["model*.safetensors", INDEX] if weights else [])]
-    try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
-    except Exception as error:  # connection, permission, name: many kinds
-        reason = str(error).strip().splitlines() or [""]
-        raise CheckpointError(
-            f"there is no folder {source}, and it can't be had from the Hugging Face hub: "
-            f"{type(error).__name__}: {reason[0]}"
-        ) from error
-
-
-def companion_files(folder: Path) -> list[Path]:
-    """The files of a checkpoint's tokenizer and generation config, in a fixed order."""
-    return sorted({file for pattern in _COMPANIONS for file in folder.glob(pattern) if file.is_file()})
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's config.json as it stands.
-
-    Raises:
-      CheckpointError: there is none, or it is no JSON object.
-    """
-    file = folder / "config.json"
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no config.json, so it is not a Hugging Face checkpoint") from None
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{file} is not a JSON object")
-    return raw
 
 
 def pretrained_config(source: str | Path) -> PolicyConfig:
@@ -145,8 +87,7 @@ def load_params(folder: Path, config: PolicyConfig, shardings: Any = None) -> Pa
       CheckpointError: files are absent or broken; or tensors are missing, unknown, or of another shape or type, all of
         which are listed.
     """
-    stored, wanted = read_headers(folder), entries(config)
-    _check_tensors(folder, config, stored, wanted)
+    stored, wanted = check_weights(folder, config), entries(config)
     shapes = jax.eval_shape(partial(init, config), jax.random.key(0))
     if shardings is None:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -226,11 +167,18 @@ def _of_layer(sharding: Sharding) -> Sharding:
     return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
 
 
-def _check_tensors(
-    folder: Path, config: PolicyConfig, stored: Mapping[str, StoredTensor], wanted: Sequence[Entry]
-) -> None:
+def check_weights(folder: Path, config: PolicyConfig) -> dict[str, StoredTensor]:
+    """The tensors of a checkpoint by name, which are those of its shape and no others.
+
+    Reads the heads of the files, and the tensors of an output head that should be the embedding table.
+
+    Raises:
+      CheckpointError: see `load_params`.
+    """
+    stored, wanted = read_headers(folder), entries(config)
     names = {entry.name for entry in wanted}
-    harmless = lambda name: _HARMLESS.search(name) or (config.tie_embeddings and name == "lm_head.weight")  # noqa: E731
+    second = stored.get(_HEAD) if config.tie_embeddings else None
+    harmless = lambda name: _HARMLESS.search(name) or (second and name == _HEAD)  # noqa: E731
     missing = [entry.name for entry in wanted if entry.name not in stored]
     extra = [name for name in stored if name not in names and not harmless(name)]
     lines = [f"missing: {name}" for name in _grouped(missing)] + [f"unknown: {name}" for name in _grouped(extra)]
@@ -246,6 +194,20 @@ def _check_tensors(
         raise CheckpointError(
             f"the tensors in {folder} are not those of its config.json:\n" + "\n".join(f"  {line}" for line in lines)
         )
+    if second and not _equal(second, stored["model.embed_tokens.weight"]):
+        raise CheckpointError(
+            f"{folder} has a {_HEAD} that is not the embedding table, while its config.json has tie_word_embeddings "
+            "true, by which it would be ignored; set that false to use it"
+        )
+    return stored
+
+
+def _equal(a: StoredTensor, b: StoredTensor, rows: int = 4096) -> bool:
+    """Whether two stored tensors have the same values."""
+    return a.shape == b.shape and all(
+        np.array_equal(*(read_rows(x, start, min(start + rows, a.shape[0])) for x in (a, b)))
+        for start in range(0, a.shape[0], rows)
+    )
 
 
 def _grouped(names: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _LONGEST_HEADER = 100 << 20  # bytes; the format's own limit
+_POINTER = int.from_bytes(b"version ", "little")  # where git-lfs left a text in place of the file
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
+        if length == _POINTER:
+            raise broken("it is a pointer of git-lfs, which `git lfs pull` replaces by the file")
         if size < 8 or length > min(size - 8, _LONGEST_HEADER):
             raise broken(f"its header should have {length} bytes, and the file has {size}")
         text = stream.read(length)
@@ -113,15 +116,27 @@ def checkpoint_files(folder: Path) -> list[Path]:
     if not index.is_file():
         if (folder / SINGLE).is_file():
             return [folder / SINGLE]
-        raise CheckpointError(f"{folder} has neither {SINGLE} nor {INDEX}; other weight formats are not read")
+        raise CheckpointError(
+            f"{folder} has no weights: neither {SINGLE} nor {INDEX}, and other formats are not read"
+            + _interrupted(folder)
+        )
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} can't be read ({type(error).__name__}: {error}); copy it again") from error
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:
-        raise CheckpointError(f"{folder} lacks {', '.join(absent)}, which {INDEX} names; copy them again")
+        raise CheckpointError(
+            f"{folder} lacks {', '.join(absent)}, which {INDEX} names{_interrupted(folder)}; copy them again"
+        )
+    if (folder / SINGLE).is_file() and SINGLE not in names:
+        raise CheckpointError(f"{folder} has both {SINGLE} and {INDEX}, which names other files; remove one of them")
     return [folder / name for name in names]
+
+
+def _interrupted(folder: Path) -> str:
+    """What to add to an error if the folder holds the beginnings of files, as tools of the hub leave them."""
+    return "; its download was interrupted" if any(folder.rglob("*.incomplete")) else ""
 
 
 def read_headers(folder: Path) -> dict[str, StoredTensor]:

@@ -9,7 +9,7 @@ from rlvr_jax.tasks.countdown import countdown
 from rlvr_jax.tasks.mixture import Mixture, batch, counts, example_at
 from rlvr_jax.tasks.modsum import modsum
 from rlvr_jax.tasks.own import file_task
-from rlvr_jax.tasks.prompts import rendered, renderer, shots_of, worded
+from rlvr_jax.tasks.prompts import chat_text, end_of_turn, rendered, renderer, shots_of, worded
 from rlvr_jax.tasks.reasoning_gym import reasoning_gym
 from rlvr_jax.tasks.task import Example, Split, Task, draw, place_of, split_of, uniform
 from rlvr_jax.tasks.tokenizers import (
@@ -31,12 +31,14 @@ __all__ = [
     "batch",
     "byte_tokenizer",
     "character_tokenizer",
+    "chat_text",
     "countdown",
     "counts",
     "decode",
     "draw",
     "encode",
     "encode_batch",
+    "end_of_turn",
     "example_at",
     "file_task",
     "make_task",

@@ -5,12 +5,11 @@ the same path as that of a pretrained model. Id 0 pads, id 1 ends a sequence. Th
 text: a problem that contains the characters `<eos>` doesn't end there.
 """
 
-import contextlib
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlvr_jax.quiet import transformers
 from rlvr_jax.tasks.task import Task
 from rlvr_jax.text.tags import TAGS
 
@@ -21,10 +20,11 @@ if TYPE_CHECKING:
 PAD_ID = 0
 EOS_ID = 1
 _SPECIAL = {"<pad>": PAD_ID, "<eos>": EOS_ID}
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 
 def make_tokenizer(kind: str, tasks: Sequence[Task] = ()) -> "PreTrainedTokenizerFast":
-    """The tokenizer of a config: `characters`, over the alphabets of the tasks, `bytes`, or a pretrained model's.
+    """The tokenizer of a config: `characters`, over the alphabets of the tasks, `bytes`, or that of a folder.
 
     Raises:
       ValueError: a task has no alphabet for a character tokenizer, or there is no such tokenizer.
@@ -41,53 +41,59 @@ def make_tokenizer(kind: str, tasks: Sequence[Task] = ()) -> "PreTrainedTokenize
     return character_tokenizer("".join(dict.fromkeys("".join(task.alphabet for task in tasks))))
 
 
-def pretrained_tokenizer(source: str) -> "PreTrainedTokenizerFast":
-    """The tokenizer of a Hugging Face checkpoint, by its folder or hub id. A model without a pad token pads with eos.
+def pretrained_tokenizer(folder: str | Path) -> "PreTrainedTokenizerFast":
+    """The tokenizer in the folder of a Hugging Face checkpoint. A model without a pad token pads with eos.
 
     Raises:
-      ValueError: there is none, or it is of a kind that has no fast implementation.
+      ValueError: there is none, it is damaged, or it is of a kind that has no fast implementation.
     """
-    with _no_warning_about_pytorch():
-        from transformers import AutoTokenizer
-
-    path = Path(source).expanduser()
+    folder = Path(folder).expanduser()
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise ValueError(f"{folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)})")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path) if path.is_dir() else source)
+        tokenizer = transformers().AutoTokenizer.from_pretrained(str(folder))
         backend = tokenizer.backend_tokenizer
     except Exception as error:  # transformers and its backends raise many types
-        where = "in this folder" if path.is_dir() else "with this hub id, and no such folder"
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"tokenizer {source!r}: found none {where} (tokenizer.json, tokenizer_config.json); the others are "
-            f"'characters' and 'bytes'. {type(error).__name__}: {reason}"
-        ) from error
+        raise ValueError(f"the tokenizer in {folder} can't be read: {type(error).__name__}: {reason}") from error
     # The file may ask for either, and ids are laid out here.
     backend.no_padding()
     backend.no_truncation()
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
-        raise ValueError(f"tokenizer {source!r} has neither a pad token nor an end-of-sequence token")
+        raise ValueError(f"the tokenizer in {folder} has neither a pad token nor an end-of-sequence token")
     return tokenizer
 
 
-def stop_tokens(tokenizer: "PreTrainedTokenizerFast", source: str = "") -> tuple[int, ...]:
-    """The ids that end a response: those of the checkpoint's generation config, and the tokenizer's own.
+def stop_tokens(tokenizer: "PreTrainedTokenizerFast", listed: Sequence[int | None] = ()) -> tuple[int, ...]:
+    """The ids that end a response: the tokenizer's end-of-sequence token, and those that are `listed`."""
+    return tuple(sorted({token for token in (tokenizer.eos_token_id, *listed) if token is not None}))
 
-    Args:
-      tokenizer: whose end-of-sequence token always is one of them.
-      source: folder or hub id of a Hugging Face checkpoint; one without generation_config.json adds none.
+
+def text_start(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """The text of what a tokenizer puts before every text, such as `<s>`; empty for most.
+
+    A model was trained on texts that begin with it. Before a text it encodes to what `tokenizer(text)` begins with.
+
+    Raises:
+      ValueError: no text does.
     """
-    found = [tokenizer.eos_token_id]
-    if source:
-        with _no_warning_about_pytorch():
-            from transformers import GenerationConfig
-
-        path = Path(source).expanduser()
-        with contextlib.suppress(OSError):  # there is no such file
-            ids = GenerationConfig.from_pretrained(str(path) if path.is_dir() else source).eos_token_id
-            found += ids if isinstance(ids, list) else [ids]
-    return tuple(sorted({token for token in found if token is not None}))
+    backend = tokenizer.backend_tokenizer
+    if not backend.num_special_tokens_to_add(False):
+        return ""
+    probe = "1 + 1"
+    encoding = backend.encode(probe, add_special_tokens=True)
+    count = encoding.special_tokens_mask.index(0)
+    if not count:
+        return ""
+    start = "".join(map(backend.id_to_token, encoding.ids[:count]))
+    wanted = [*encoding.ids[:count], *encode(tokenizer, probe)]
+    # Some mark the beginning of a text by a space of their own, which they leave out behind a special token.
+    for text in (start, f"{start} "):
+        if encode(tokenizer, text + probe) == wanted:
+            return text
+    raise ValueError(f"the tokenizer puts {start!r} before a text, and does not read it out of one")
 
 
 def character_tokenizer(alphabet: str) -> "PreTrainedTokenizerFast":
@@ -182,28 +188,10 @@ def _why_not_encoded(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str])
 
 
 def _fast_tokenizer(backend: "Tokenizer") -> "PreTrainedTokenizerFast":
-    with _no_warning_about_pytorch():
-        from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(
+    return transformers().PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token="<pad>",
         eos_token="<eos>",
         clean_up_tokenization_spaces=False,
         split_special_tokens=True,
     )
-
-
-@contextlib.contextmanager
-def _no_warning_about_pytorch() -> Iterator[None]:
-    """Keeps transformers, when it is imported, from warning that it can't find PyTorch, which nothing here uses."""
-
-    def other(record: logging.LogRecord) -> bool:
-        return "PyTorch was not found" not in record.getMessage()
-
-    logger = logging.getLogger("transformers")
-    logger.addFilter(other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(other)

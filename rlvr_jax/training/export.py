@@ -5,7 +5,7 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 
@@ -13,7 +13,14 @@ from rlvr_jax import parallel, policy
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy.export import save_pretrained
 from rlvr_jax.policy.peft import save_adapters
-from rlvr_jax.policy.pretrained import companion_files, find_checkpoint, stored_dtype
+from rlvr_jax.policy.pretrained import stored_dtype
+from rlvr_jax.policy.source import (
+    GENERATION_CONFIG,
+    companion_files,
+    find_checkpoint,
+    listed_stop_tokens,
+    read_generation_config,
+)
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.setup import Setup, make_setup, param_shapes
 from rlvr_jax.training.workdir import read_config
@@ -45,14 +52,12 @@ def export(
         if policy.ADAPTERS in params:
             params = _merge(setup.policy, policy.base(params), params[policy.ADAPTERS])
         shape = dataclasses.replace(setup.policy, lora=policy.LoraConfig())
-        if config.pretrained:
-            source = find_checkpoint(config.pretrained)
-            files = companion_files(source)
-            save_pretrained(out, shape, params, source=source, dtype=dtype or stored_dtype(source), files=files)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                files = _own_companions(setup, Path(folder))
-                save_pretrained(out, shape, params, dtype=dtype or None, files=files, extra=_token_ids(setup))
+        source = find_checkpoint(config.pretrained) if config.pretrained else None
+        if source:
+            dtype = dtype or stored_dtype(source)
+        with tempfile.TemporaryDirectory() as folder:
+            files, extra = _companions(setup, source, Path(folder))
+            save_pretrained(out, shape, params, source=source, dtype=dtype or None, files=files, extra=extra)
     return step
 
 
@@ -61,13 +66,23 @@ def _merge(config: policy.PolicyConfig, base: policy.Params, adapters: policy.Pa
     return policy.merged(config, base | {policy.ADAPTERS: adapters})
 
 
-def _token_ids(setup: Setup) -> dict[str, int]:
-    return {"eos_token_id": setup.tokenizer.eos_token_id, "pad_token_id": setup.tokenizer.pad_token_id}
+def _companions(setup: Setup, source: Path | None, folder: Path) -> tuple[list[Path], dict[str, Any]]:
+    """The files of the tokenizer and a generation config, and what config.json is to say of tokens.
 
-
-def _own_companions(setup: Setup, folder: Path) -> list[Path]:
-    """The files of a tokenizer that came with no checkpoint, and a generation config."""
-    setup.tokenizer.save_pretrained(folder)
-    generation = _token_ids(setup) | {"eos_token_id": list(setup.stop_tokens)}
-    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
-    return sorted(folder.iterdir())
+    What the policy's own checkpoint has goes along as it is, but for a tokenizer that is not the run's, and for a list
+    of stop tokens that lacks some. What is written here goes into `folder`.
+    """
+    tokenizer, came_from = setup.tokenizer, setup.tokenizer_folder
+    ids: dict[str, Any] = {}
+    if came_from is None:
+        tokenizer.save_pretrained(folder)
+    if came_from is None or came_from != source:
+        ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    files = sorted(folder.iterdir()) if came_from is None else companion_files(came_from)
+    if not ids and {*setup.stop_tokens} <= {*listed_stop_tokens(source)}:
+        return files, {}
+    old = read_generation_config(source) if source else {}
+    generation = old | ids | {"eos_token_id": list(setup.stop_tokens)}
+    written = folder / GENERATION_CONFIG
+    written.write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
+    return [*(file for file in files if file.name != GENERATION_CONFIG), written], ids

@@ -16,11 +16,12 @@ from jaxtyping import Array, Key
 from rlvr_jax import named, parallel, policy, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.config_rules import check, check_policy
-from rlvr_jax.errors import ConfigError
+from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
 from rlvr_jax.policy.families import with_shape_of
-from rlvr_jax.policy.pretrained import find_checkpoint, load_params, pretrained_config
+from rlvr_jax.policy.pretrained import check_weights, load_params, pretrained_config
+from rlvr_jax.policy.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.rewards import reward
 from rlvr_jax.rollout.trajectory import empty_trajectory
 from rlvr_jax.sandbox.engine import open_sandbox
@@ -43,7 +44,9 @@ class Setup:
       tasks: by name, with the prompts of this run.
       dropped: for each task, how many problems were dropped because their prompts are too long.
       tokenizer: of the policy.
+      tokenizer_folder: the checkpoint that it came from; None for one that was made here.
       stop_tokens: the ids that end a response.
+      end_token: the one of them that demonstrations end with.
       sandbox: the engine that holds programs which the policy writes; empty if no task asks for any.
       policy: its shape.
       mesh: the devices.
@@ -54,7 +57,9 @@ class Setup:
     tasks: dict[str, Task]
     dropped: dict[str, int]
     tokenizer: Any
+    tokenizer_folder: Path | None
     stop_tokens: tuple[int, ...]
+    end_token: int
     sandbox: str
     policy: PolicyConfig
     mesh: Mesh
@@ -72,13 +77,18 @@ def make_setup(config: Config, problems: bool = True) -> Setup:
       ConfigError: the config can't run, with one line that says why.
     """
     check(config, jax.device_count())
-    kind = config.tokenizer or config.pretrained or "characters"
+    checkpoint = _checkpoint_shape(config)  # first, because a wrong folder has no tokenizer either
+    folder = _tokenizer_folder(config)
+    kind = str(folder or config.tokenizer or "characters")
     plain = {label: _make_task(config, label) for label in config.tasks if problems or kind == "characters"}
     try:
         tokenizer = tasks.make_tokenizer(kind, tuple(plain.values()))
+        turn = tasks.end_of_turn(tokenizer) if config.prompt.format == "chat" else None
     except ValueError as error:
-        raise ConfigError(f"config.tokenizer: {error}") from error
-    shape = _policy_shape(config, tokenizer)
+        key = "tokenizer" if config.tokenizer else "pretrained"
+        other = "; config.tokenizer names another" if key == "pretrained" else ""
+        raise ConfigError(f"config.{key}: {error}{other}") from error
+    shape = _policy_shape(config, checkpoint, tokenizer)
     plain = plain if problems else {}
     prompted = {label: _with_prompts(config, label, task, tokenizer) for label, task in plain.items()}
     fitting = {}
@@ -97,14 +107,37 @@ def make_setup(config: Config, problems: bool = True) -> Setup:
     check_policy(shape, mesh.shape["fsdp"], mesh.shape["tensor"])
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
     shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)
-    stops = tasks.stop_tokens(tokenizer, config.pretrained)
-    return Setup(config, prompted, dropped, tokenizer, stops, sandbox, shape, mesh, shardings)
+    listed = listed_stop_tokens(folder) if folder else ()
+    stops = tasks.stop_tokens(tokenizer, (*listed, turn))
+    end = tokenizer.eos_token_id if turn is None else turn
+    return Setup(config, prompted, dropped, tokenizer, folder, stops, end, sandbox, shape, mesh, shardings)
 
 
-def _policy_shape(config: Config, tokenizer: Any) -> PolicyConfig:
+def _checkpoint_shape(config: Config) -> PolicyConfig | None:
+    """That of the pretrained checkpoint, if there is one."""
+    if not config.pretrained:
+        return None
+    try:
+        return pretrained_config(config.pretrained)
+    except CheckpointError as error:
+        raise ConfigError(f"config.pretrained: {error}") from error
+
+
+def _tokenizer_folder(config: Config) -> Path | None:
+    """The folder of a tokenizer that comes with a checkpoint."""
+    source = config.tokenizer or config.pretrained
+    if source in ("", "characters", "bytes"):
+        return None
+    try:
+        return find_checkpoint(source, weights=False)
+    except CheckpointError as error:
+        raise ConfigError(f"config.tokenizer: {error}; the others are 'characters' and 'bytes'") from error
+
+
+def _policy_shape(config: Config, checkpoint: PolicyConfig | None, tokenizer: Any) -> PolicyConfig:
     """That of the pretrained checkpoint, or else the config's, with room for the tokenizer's tokens."""
-    if config.pretrained:
-        shape = with_shape_of(config.policy, pretrained_config(config.pretrained))
+    if checkpoint:
+        shape = with_shape_of(config.policy, checkpoint)
         where = f"the checkpoint {config.pretrained} has vocab_size"
     else:
         shape = shrunk(config.policy, config.shrink)
@@ -152,7 +185,9 @@ def _with_prompts(config: Config, label: str, task: Task, tokenizer: Any) -> Tas
     try:
         task = tasks.worded(task, options.template)
         shots = tasks.shots_of(task, options.shots)
-        render = tasks.renderer(tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots)
+        render = tasks.renderer(
+            tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots, prompt.date
+        )
     except ValueError as error:
         raise ConfigError(f"config.tasks.{label}: {error}") from error
     return tasks.rendered(task, label, render)
@@ -244,9 +279,17 @@ def _sandbox_engine(prompted: dict[str, Task]) -> str:
 
 
 def check_start(setup: Setup, workdir: Path) -> None:
-    """Raises CheckpointError if the run is to start from `config.init_from` and can't; reads no arrays."""
-    if setup.config.init_from and not checkpoints.complete_steps(workdir):
-        checkpoints.check_loadable(Path(setup.config.init_from).expanduser(), param_shapes(setup))
+    """Raises CheckpointError if the run can't start from `config.init_from` or `config.pretrained`; before it writes.
+
+    Weights are downloaded, and of those that are here only the heads of files are read.
+    """
+    config = setup.config
+    if checkpoints.complete_steps(workdir):
+        return
+    if config.init_from:
+        checkpoints.check_loadable(Path(config.init_from).expanduser(), param_shapes(setup))
+    elif config.pretrained:
+        check_weights(find_checkpoint(config.pretrained), setup.policy)
 
 
 def param_shapes(setup: Setup) -> Params:

@@ -64,7 +64,7 @@ def sft(config: Config, workdir: Path) -> None:
 
 def _batches(setup: Setup, first: int) -> Batch:
     """The batches of updates `first`, `first` + 1, ... of one call, stacked."""
-    config, stop_token = setup.config, setup.tokenizer.eos_token_id
+    config = setup.config
     mixture = training_mixture(setup)
     count, size = config.sft.updates_per_call, config.sft.batch_size
     examples = [
@@ -74,7 +74,7 @@ def _batches(setup: Setup, first: int) -> Batch:
     ]
     demonstrations = [setup.tasks[example.task].demonstration(example, i) for i, example in enumerate(examples)]
     prompts = tasks.encode_batch(setup.tokenizer, [example.prompt for example in examples])
-    responses = [[*ids, stop_token] for ids in tasks.encode_batch(setup.tokenizer, demonstrations)]
+    responses = [[*ids, setup.end_token] for ids in tasks.encode_batch(setup.tokenizer, demonstrations)]
     try:
         rows = layout(prompts, responses, config.rollout.max_prompt_length, config.rollout.max_response_length)
     except ValueError as error:

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
+from rlvr_jax.policy.config import PolicyConfig
+from rlvr_jax.policy.families import pretrained_dict
+from rlvr_jax.policy.layout import entries
 from tests.golden import make_golden
 
 
@@ -34,6 +37,21 @@ def write_checkpoint(
         places |= dict.fromkeys(own, name)
     index = {"metadata": {"total_size": sum(x.nbytes for x in weights.values())}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def random_weights(config: PolicyConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """Tensors of a checkpoint of this shape, whose norms are about 1."""
+    rng = np.random.default_rng(seed)
+    around = lambda name: float(name.endswith("norm.weight"))  # noqa: E731
+    return {e.name: np.float32(around(e.name) + 0.1 * rng.normal(size=e.shape)) for e in entries(config)}
+
+
+def write_model(folder: Path, tokenizer: Any, config: PolicyConfig, seed: int = 0, **generation: Any) -> Path:
+    """A checkpoint of random weights with a tokenizer and a generation config."""
+    write_checkpoint(folder, pretrained_dict(config), random_weights(config, seed))
+    tokenizer.save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps(generation))
     return folder
 
 

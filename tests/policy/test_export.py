@@ -15,7 +15,8 @@ from rlvr_jax.errors import CheckpointError
 from rlvr_jax.parallel import MeshConfig, make_mesh
 from rlvr_jax.policy import LoraConfig, export
 from rlvr_jax.policy.export import save_pretrained
-from rlvr_jax.policy.pretrained import companion_files, load_pretrained
+from rlvr_jax.policy.pretrained import load_pretrained
+from rlvr_jax.policy.source import companion_files
 from tests.golden import make_golden
 from tests.policy.checkpoints import golden_weights, stored_bytes, write_checkpoint
 from tests.policy.reference import TINY, random_params
@@ -88,6 +89,10 @@ def test_another_type_of_the_weights_is_written_and_said_in_the_config(tmp_path,
     save_pretrained(tmp_path / "out", config, params, source, dtype=dtype)
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, tmp_path / "out"))
     assert after == {**before, "dtype": dtype}
+    (source / "config.json").write_text(json.dumps({**before, "torch_dtype": "float32"}))
+    save_pretrained(tmp_path / "both", config, params, source, dtype=dtype, extra={"eos_token_id": 5})
+    written = json.loads((tmp_path / "both" / "config.json").read_text())
+    assert written == {**before, "dtype": dtype, "torch_dtype": dtype, "eos_token_id": 5}
     exact, rounded = stored_bytes(source), stored_bytes(tmp_path / "out")
     assert exact.keys() == rounded.keys()
     for name, (kind, shape, data) in rounded.items():

@@ -17,14 +17,7 @@ from rlvr_jax.errors import CheckpointError
 from rlvr_jax.parallel import MeshConfig, make_mesh
 from rlvr_jax.policy.families import pretrained_dict
 from rlvr_jax.policy.layout import entries
-from rlvr_jax.policy.pretrained import (
-    companion_files,
-    find_checkpoint,
-    load_params,
-    load_pretrained,
-    loading_speed,
-    pretrained_config,
-)
+from rlvr_jax.policy.pretrained import load_params, load_pretrained, loading_speed, pretrained_config
 from rlvr_jax.policy.safetensors import write_file
 from tests.golden import make_golden
 from tests.policy.checkpoints import golden_weights, write_checkpoint
@@ -135,13 +128,29 @@ def test_what_older_exporters_also_wrote_is_passed_over(tmp_path):
     golden = make_golden.read("llama3")
     weights = golden_weights(golden)
     extra = {
-        "lm_head.weight": weights["model.embed_tokens.weight"],  # of a model with tied embeddings
+        "lm_head.weight": weights["model.embed_tokens.weight"],  # of a model with tied embeddings, the same
         "model.layers.0.self_attn.rotary_emb.inv_freq": np.zeros(4, np.float32),
     }
     plain = load_pretrained(write_checkpoint(tmp_path / "plain", golden["config"], weights))
     more = load_pretrained(write_checkpoint(tmp_path / "more", golden["config"], weights | extra))
     assert plain[0] == more[0]
     assert_same(plain[1], more[1])
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_an_output_head_that_tied_embeddings_would_ignore_is_refused(tmp_path, place):
+    golden = make_golden.read("qwen3")
+    weights = golden_weights(golden)
+    head = weights["model.embed_tokens.weight"].copy()
+    head[place, place] += 1
+    folder = write_checkpoint(
+        tmp_path / "x", {**golden["config"], "tie_word_embeddings": True}, weights | {"lm_head.weight": head}
+    )
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight that is not the embedding table.*tie_word_embeddings"):
+        load_pretrained(folder)
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(raw | {"tie_word_embeddings": False}))
+    np.testing.assert_array_equal(load_pretrained(folder)[1]["head"], head)
 
 
 def test_tensors_may_lie_in_any_order_in_the_file(tmp_path, folder):
@@ -173,39 +182,6 @@ def test_an_unsupported_model_is_refused_though_no_weights_are_there(tmp_path):
     (tmp_path / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"has no config\.json"):
         pretrained_config(tmp_path)
-
-
-def test_a_repository_that_cant_be_had_is_one_clear_error(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        CheckpointError, match="there is no folder someone/absent, and it can't be had from the Hugging"
-    ):
-        load_pretrained("someone/absent")
-    with pytest.raises(CheckpointError, match="there is no folder /not/here, and it can't be had"):
-        load_pretrained("/not/here")
-
-
-def test_of_a_repository_only_what_is_needed_is_fetched(monkeypatch, folder):
-    calls = []
-
-    def snapshot_download(repository, revision, allow_patterns):
-        calls.append((repository, revision, allow_patterns))
-        return str(folder)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert pretrained_config("some/model@v1") == pretrained_config(folder)
-    assert find_checkpoint("some/model") == folder
-    (first, revision, without), (second, newest, everything) = calls
-    assert (first, revision, second, newest) == ("some/model", "v1", "some/model", None)
-    assert set(everything) - set(without) == {"model*.safetensors", "model.safetensors.index.json"}
-    assert {"config.json", "generation_config.json", "tokenizer*"} <= set(without)
-
-
-def test_companions_are_the_files_of_tokenizer_and_generation(tmp_path):
-    names = ["chat_template.jinja", "generation_config.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"]
-    for name in [*names, "config.json", "README.md", "model.safetensors"]:
-        (tmp_path / name).write_text(name)
-    assert [file.name for file in companion_files(tmp_path)] == names
 
 
 def random_checkpoint(folder, config, seed=0):

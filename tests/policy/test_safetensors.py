@@ -80,7 +80,7 @@ X = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
     [
         (b"", "its header should have 0 bytes, and the file has 0"),
         (b"\x01\x00", "the file has 2"),
-        (b"version https://git-lfs.github.com/spec/v1", "the file has 42"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of git-lfs"),
         (b"\x04" + bytes(7) + b"[1,2", "its header can't be read"),
         (b"\x02" + bytes(7) + b"[]", "its header can't be read"),
         (header_of({"x": {"dtype": "F32"}}), "its header can't be read (KeyError: 'shape')"),
@@ -100,7 +100,7 @@ def test_a_broken_file_is_named(tmp_path, data, message):
 
 
 def test_files_are_those_of_the_index(tmp_path):
-    with pytest.raises(CheckpointError, match=f"has neither {SINGLE} nor {INDEX}"):
+    with pytest.raises(CheckpointError, match=f"has no weights: neither {SINGLE} nor {INDEX}"):
         checkpoint_files(tmp_path)
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"x": "b.safetensors", "y": "a.safetensors"}}))
     with pytest.raises(CheckpointError, match=f"lacks a.safetensors, b.safetensors, which {INDEX} names"):
