@@ -25,6 +25,7 @@ setup(
         "orbax-checkpoint>=0.12.8,<0.13",  # training/checkpoints.py relies on the mark it leaves in whole checkpoints
         "transformers>=5",
         "tokenizers>=0.22",
+        "gguf>=0.17",  # reads and dequantises GGUF files; needs nothing that the others don't
         "tensorflow-datasets>=4.9.10",
         "array_record>=0.8",
         "importlib_resources>=6",  # tensorflow-datasets needs it for `as_data_source` and does not declare it

@@ -54,9 +54,8 @@ def main() -> None:
         import jax
 
         from rlvr_jax import parallel
-        from rlvr_jax.training import checkpoints
         from rlvr_jax.training.functions import make_evaluation, make_stream
-        from rlvr_jax.training.setup import initial_params, make_setup, param_shapes
+        from rlvr_jax.training.setup import initial_params, load_run, make_setup
         from rlvr_jax.verifiers.judge import judge
 
         setup = make_setup(config)
@@ -64,7 +63,7 @@ def main() -> None:
             if workdir is None:
                 params, step = initial_params(setup, jax.random.key(config.seed)), 0
             else:
-                params, step = checkpoints.load_params(workdir, param_shapes(setup))
+                params, step = load_run(setup, workdir)
             stream = make_stream(setup, config.rollout.group_size, config.rollout.prompts)
             evaluate = make_evaluation(setup, stream, partial(judge, pool, setup.tasks))
             metrics, _ = evaluate(params, step, jax.random.key(_SEED.value))

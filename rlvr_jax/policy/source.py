@@ -27,11 +27,11 @@ _HUB_TIMEOUT = 3.0  # seconds until a hub that does not answer is taken to be ou
 def find_checkpoint(source: str | Path, weights: bool = True) -> Path:
     """The folder of a checkpoint: `source` itself, or the local copy of what is not a folder.
 
-    A repository on the hub is downloaded if needed. Where the hub can't be reached, a copy that was downloaded before
-    serves.
+    A GGUF file is converted once. A repository on the hub is downloaded if needed. Where the hub can't be reached, a
+    copy that was downloaded before serves.
 
     Args:
-      source: a folder, or a repository's id, which may end in "@" and a revision.
+      source: a folder, a GGUF file, or a repository's id, which may end in "@" and a revision.
       weights: fetch the weights, too; otherwise what is small.
 
     Raises:
@@ -40,10 +40,16 @@ def find_checkpoint(source: str | Path, weights: bool = True) -> Path:
     path = Path(source).expanduser()
     if path.is_dir():
         return path
+    if path.is_file() and path.suffix == ".gguf":
+        from rlvr_jax.policy.gguf import converted  # here, because it needs the families, which need transformers
+
+        return converted(path)
     if path.exists():
-        raise CheckpointError(f"{source} is a file; a folder of a Hugging Face checkpoint or a hub id is needed")
-    if not _REPOSITORY.fullmatch(str(source)):
-        raise CheckpointError(f"there is no folder {source}")
+        raise CheckpointError(
+            f"{source} is a file; a folder of a Hugging Face checkpoint, a hub id or a .gguf is needed"
+        )
+    if path.suffix == ".gguf" or not _REPOSITORY.fullmatch(str(source)):
+        raise CheckpointError(f"there is no {'file' if path.suffix == '.gguf' else 'folder'} {source}")
     patterns = ["config.json", *_COMPANIONS, *(["model*.safetensors", INDEX] if weights else [])]
     return _from_hub(str(source), patterns)
 

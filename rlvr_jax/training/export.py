@@ -10,6 +10,8 @@ from typing import Any, Literal
 import jax
 
 from rlvr_jax import parallel, policy
+from rlvr_jax.config import Config
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy.export import save_pretrained
 from rlvr_jax.policy.peft import save_adapters
@@ -21,8 +23,7 @@ from rlvr_jax.policy.source import (
     listed_stop_tokens,
     read_generation_config,
 )
-from rlvr_jax.training import checkpoints
-from rlvr_jax.training.setup import Setup, make_setup, param_shapes
+from rlvr_jax.training.setup import Setup, load_run, make_setup
 from rlvr_jax.training.workdir import read_config
 
 
@@ -31,7 +32,9 @@ def export(
 ) -> int:
     """Writes the newest checkpoint of a run, and returns its step.
 
-    Adapters are merged into the weights, unless they alone are wanted.
+    Adapters are merged into the weights, unless they alone are wanted. Beside these, the folder "base" gets the policy
+    that they belong to where that is no checkpoint of others: in a run without `pretrained`, or one that started from a
+    run which changed the weights.
 
     Args:
       workdir: of a run, of reinforcement learning or a warm start.
@@ -45,10 +48,13 @@ def export(
     config = read_config(workdir)
     setup = make_setup(dataclasses.replace(config, mesh=MeshConfig()), problems=False)  # whatever devices are here
     with parallel.use_mesh(setup.mesh):
-        params, step = checkpoints.load_params(workdir, param_shapes(setup))
+        params, step = load_run(setup, workdir)
         if adapters:
-            save_adapters(out, setup.policy, params, config.pretrained or str(workdir))
-            return step
+            known = _is_pretrained(config)
+            save_adapters(out, setup.policy, params, config.pretrained if known else str(out / "base"))
+            if known:
+                return step
+            out, params = out / "base", policy.base(params)
         if policy.ADAPTERS in params:
             params = _merge(setup.policy, policy.base(params), params[policy.ADAPTERS])
         shape = dataclasses.replace(setup.policy, lora=policy.LoraConfig())
@@ -59,6 +65,19 @@ def export(
             files, extra = _companions(setup, source, Path(folder))
             save_pretrained(out, shape, params, source=source, dtype=dtype or None, files=files, extra=extra)
     return step
+
+
+def _is_pretrained(config: Config) -> bool:
+    """Whether the weights below a run's adapters are those of `config.pretrained`, as far as can be known."""
+    if not config.pretrained or not config.policy.lora.rank:
+        return False
+    if not config.init_from:
+        return True
+    try:
+        earlier = read_config(Path(config.init_from).expanduser())
+    except ConfigError:
+        return False
+    return earlier.pretrained == config.pretrained and _is_pretrained(earlier)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -44,13 +44,13 @@ def make_update(setup: Setup, optimizer: optax.GradientTransformation, loss: Los
 
 
 def make_score(setup: Setup) -> Callable:
-    """The function (params without adapters, batch) -> log-probability of each action; packs as `make_update` does."""
+    """The function (params, batch) -> log-probability of each action; packs as `make_update` does."""
 
     def logprobs(params: Params, batch: Batch) -> Float[Array, "batch response"]:
         return score(setup.policy, params, batch, setup.config.rollout.temperature)[0]
 
     batch = parallel.batch_sharding(setup.mesh)
-    of_rows = jax.jit(logprobs, in_shardings=(policy.base(setup.param_shardings), batch), out_shardings=batch)
+    of_rows = jax.jit(logprobs, in_shardings=(None, batch), out_shardings=batch)
     options = _packing(setup)
     if not options:
         return of_rows

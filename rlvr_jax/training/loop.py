@@ -100,7 +100,8 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                 advantages = group_advantages(rewards.values, rewards.judged, config.algorithm.scale)
                 batch = make_batch(trajectories, advantages.reshape(-1), rewards.judged.reshape(-1), *lengths)
                 if config.algorithm.reference == "initial":
-                    frozen = policy.base(state.params) if reference is None else reference
+                    params = state.params
+                    frozen = policy.base(params) if reference is None else policy.with_trainable(params, reference)
                     batch = batch.replace(reference_logprobs=np.asarray(reference_logprobs(frozen, batch)))
                 updates = []
                 for minibatch in split(batch, minibatches):

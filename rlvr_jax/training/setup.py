@@ -30,6 +30,7 @@ from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import subset
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.step import TrainState, new_state, state_shardings
+from rlvr_jax.training.workdir import read_config
 from rlvr_jax.verifiers import verifier_of, verify
 
 _CHECKED_PROMPTS = 256  # of tasks without end
@@ -287,7 +288,9 @@ def check_start(setup: Setup, workdir: Path) -> None:
     if checkpoints.complete_steps(workdir):
         return
     if config.init_from:
-        checkpoints.check_loadable(Path(config.init_from).expanduser(), param_shapes(setup))
+        source = Path(config.init_from).expanduser()
+        checkpoints.check_loadable(source, param_shapes(setup))
+        _check_alpha(setup, source)
     elif config.pretrained:
         check_weights(find_checkpoint(config.pretrained), setup.policy)
 
@@ -298,35 +301,60 @@ def param_shapes(setup: Setup) -> Params:
     return checkpoints.with_shardings(shapes, setup.param_shardings)
 
 
+def load_run(setup: Setup, workdir: Path) -> tuple[Params, int]:
+    """The newest parameters of a run that this setup's policy can be, and their step.
+
+    Raises:
+      ConfigError, CheckpointError: there are none, or they are of another policy.
+    """
+    _check_alpha(setup, workdir)
+    return checkpoints.load_params(workdir, param_shapes(setup))
+
+
+def _check_alpha(setup: Setup, source: Path) -> None:
+    """Refuses to count adapters by another factor than the run in `source`, which trained them. Ranks are shapes."""
+    ours = setup.policy.lora
+    theirs = read_config(source).policy.lora if ours.rank else ours
+    if theirs.rank and theirs.alpha != ours.alpha:
+        raise ConfigError(
+            f"config.policy.lora.alpha is {ours.alpha}, and the adapters in {source} were trained with "
+            f"{theirs.alpha}; set the same"
+        )
+
+
 def start(
     setup: Setup, optimizer: optax.GradientTransformation, manager: ocp.CheckpointManager, key: Key[Array, ""]
 ) -> tuple[TrainState, Params | None]:
-    """The state to go on from, and the frozen reference policy if the algorithm has one and it needs a copy.
+    """The state to go on from, and what is trained as it was at first, if the reference policy needs that.
 
     The newest checkpoint, or else the parameters of `config.init_from` or `config.pretrained`, or random ones; a fresh
     state is saved as that of step 0, which is where the reference policy comes from when the run is continued. With
-    adapters the reference is the base policy, which is never changed: then there is no copy.
+    fresh adapters the reference is the base policy, which is never changed: then there is no copy. Those of another
+    run are copied.
     """
     config = setup.config
     new = partial(new_state, optimizer)
     shapes = jax.eval_shape(new, param_shapes(setup))
     shardings = state_shardings(shapes, optimizer, setup.param_shardings, parallel.replicated(setup.mesh))
-    keeps_reference = config.algorithm.reference == "initial" and not setup.policy.lora.rank
+    fresh_adapters = setup.policy.lora.rank and not config.init_from
+    keeps_reference = config.algorithm.reference == "initial" and not fresh_adapters
     step = manager.latest_step()
     if step is not None:
         state = checkpoints.restore(manager, checkpoints.with_shardings(shapes, shardings), step)
-        return state, checkpoints.restore_params(manager, param_shapes(setup), 0) if keeps_reference else None
+        if not keeps_reference:
+            return state, None
+        return state, policy.trainable(checkpoints.restore_params(manager, param_shapes(setup), 0))
     state = jax.jit(new, out_shardings=shardings, donate_argnums=0)(initial_params(setup, key))
     checkpoints.save(manager, state, 0)
     # A copy, because updates reuse the memory of the state they are given.
-    return state, jax.tree.map(jnp.copy, state.params) if keeps_reference else None
+    return state, jax.tree.map(jnp.copy, policy.trainable(state.params)) if keeps_reference else None
 
 
 def initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
     """The parameters that a run starts from: those of `config.init_from` or `config.pretrained`, or random ones."""
     config, shardings = setup.config, setup.param_shardings
     if config.init_from:
-        params, _ = checkpoints.load_params(Path(config.init_from).expanduser(), param_shapes(setup))
+        params, _ = load_run(setup, Path(config.init_from).expanduser())
     elif config.pretrained:
         folder = find_checkpoint(config.pretrained)
         params = load_params(folder, setup.policy, policy.base(shardings))

@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 
 from rlvr_jax.algorithms import AlgorithmConfig
 from rlvr_jax.config import Config, EvaluationConfig, RolloutConfig, SftConfig, TaskConfig, TrainingConfig
-from rlvr_jax.errors import ConfigError, DivergedError
+from rlvr_jax.errors import CheckpointError, ConfigError, DivergedError
 from rlvr_jax.parallel import MeshConfig
-from rlvr_jax.policy import ADAPTERS, LoraConfig, PolicyConfig, base
+from rlvr_jax.policy import ADAPTERS, LoraConfig, PolicyConfig, base, logits
 from rlvr_jax.training import checkpoints, loop, setup
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.optimizer import OptimizerConfig
@@ -154,6 +155,31 @@ def test_with_adapters_the_base_stays_and_is_the_reference_and_a_warm_start_with
     with checkpoints.open_manager(tmp_path / "rl", keep=9) as manager:
         moments = manager.restore(2)["rest"]["opt_state"]
     assert sum(x.size for x in jax.tree.leaves(moments)) < 3 * sum(x.size for x in jax.tree.leaves(after[ADAPTERS]))
+
+
+def test_adapters_that_go_on_from_those_of_a_run_are_measured_against_them(judged_here, tmp_path):
+    lora = LoraConfig(rank=2, alpha=8.0)
+    config = changed(TINY, policy={"lora": lora}, optimizer={"learning_rate": 0.3, "warmup_steps": 0})
+    train(config, tmp_path / "first", judged_here)
+    first, _ = checkpoints.load_params(tmp_path / "first", param_shapes(make_setup(config)))
+    tokens = np.arange(8).reshape(2, 4)
+    with_adapters, without = (
+        logits(dataclasses.replace(config.policy, vocab_size=14), params, tokens) for params in (first, base(first))
+    )
+    assert np.abs(with_adapters - without).max() > 0.01
+    again = changed(config, init_from=str(tmp_path / "first"))
+    train(again, tmp_path / "whole", judged_here)
+    rows = rows_of(tmp_path / "whole")
+    assert abs(rows[1]["train/kl"]) < 1e-6
+    assert rows[2]["train/kl"] > 1e-4
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "2")
+    train(again, tmp_path / "resumed", judged_here)
+    assert rows_of(tmp_path / "resumed")[-1]["train/kl"] == rows[2]["train/kl"]
+    for wrong in (LoraConfig(rank=2, alpha=4.0), LoraConfig(rank=3, alpha=8.0)):
+        with pytest.raises((ConfigError, CheckpointError), match=r"lora\.alpha is 4\.0|holds another policy"):
+            train(changed(again, policy={"lora": wrong}), tmp_path / "wrong", judged_here)
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_slots_change_neither_samples_nor_rewards(pool, tmp_path):
