@@ -1,0 +1,217 @@
+"""A policy to talk to: text in, text out, on one device and without a config. `rlvr_jax.load` makes one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int, Int32
+
+from rlvr_jax import parallel, policy
+from rlvr_jax.errors import CheckpointError
+from rlvr_jax.parallel import MeshConfig
+from rlvr_jax.policy import LoraConfig, Params, PolicyConfig
+from rlvr_jax.policy.pretrained import load_pretrained
+from rlvr_jax.policy.source import find_checkpoint, listed_stop_tokens
+from rlvr_jax.rollout.engine import pad_prompts
+from rlvr_jax.rollout.sampler import FINISH_REASONS, SamplingConfig, sample
+from rlvr_jax.tasks import chat_text, decode, encode_batch, end_of_turn, pretrained_tokenizer, renderer, stop_tokens
+
+Prompt = str | Sequence[Mapping[str, Any]]  # text, or messages with "role" and "content"
+_HEAD_CHUNK = 1024  # tokens whose logits exist at one time
+_sample = jax.jit(sample, static_argnums=(0, 1))
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the policy said.
+
+    Attributes:
+      prompt: what it was given, as text with the chat template applied.
+      text: without special tokens.
+      tokens: with the stop token, if there is one.
+      logprobs: of each token, in nats, under the policy at temperature 1.
+      finish_reason: "stop", or "length" if `max_tokens` ended it.
+    """
+
+    prompt: str
+    text: str
+    tokens: Int32[np.ndarray, "length"]
+    logprobs: Float32[np.ndarray, "length"]
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A policy with its tokenizer.
+
+    Attributes:
+      config: its shape.
+      params: on the first device, without adapters.
+      tokenizer: of transformers.
+      stop_tokens: the ids that end a completion.
+    """
+
+    config: PolicyConfig
+    params: Params
+    tokenizer: Any
+    stop_tokens: tuple[int, ...]
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        samples: int = 1,
+        max_tokens: int = 256,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 32,
+        template: Mapping[str, Any] | None = None,
+    ) -> list[Completion]:
+        """Completions of one prompt or of several, `samples` of each, in their order.
+
+        The same arguments give the same completions. The first call of a size compiles.
+
+        Args:
+          prompts: text, which is continued as it stands, or messages, which the chat template renders.
+          samples: of each prompt.
+          max_tokens: that a completion may have, its stop token included.
+          temperature: of the samples; 0 takes the likeliest token always.
+          top_k, top_p: filters; 0 and 1 switch them off.
+          seed: of the samples.
+          batch_size: completions at one time, at least one prompt's.
+          template: options of the chat template, such as {"enable_thinking": False}.
+
+        Raises:
+          ValueError: a prompt is empty or can't be rendered, or a number is out of range.
+        """
+        if min(samples, max_tokens, batch_size) < 1 or temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
+            raise ValueError(
+                "samples, max_tokens and batch_size must be above 0, temperature and top_k 0 or more, top_p in (0, 1]: "
+                f"{samples}, {max_tokens}, {batch_size}; {temperature}, {top_k}; {top_p}"
+            )
+        texts = self._texts(prompts, template or {})
+        ids = encode_batch(self.tokenizer, texts)
+        sampling = SamplingConfig(
+            group_size=samples,
+            max_response_length=_rounded(max_tokens),
+            stop_tokens=self.stop_tokens,
+            pad_token=self.tokenizer.pad_token_id,
+            top_k=top_k,
+            top_p=top_p,
+        )
+        found = []
+        for first, batch in _batches(ids, max(1, batch_size // samples)):
+            length = _rounded(max(map(len, batch)))
+            tokens, mask = pad_prompts(batch, length, sampling.pad_token)
+            numbers = first * samples + np.arange(len(batch) * samples, dtype=np.int32)
+            budgets = np.full(len(numbers), max_tokens, np.int32)
+            inputs = (tokens, mask, numbers, jax.random.key(seed), jnp.float32(temperature), budgets)
+            result = jax.device_get(_sample(self.config, sampling, self.params, *inputs))
+            for i, count in enumerate(result.lengths):
+                reason = FINISH_REASONS[int(result.finish[i])]
+                found.append((result.tokens[i, :count], result.policy_logprobs[i, :count], reason))
+        found = found[: len(texts) * samples]  # the last batch was filled up
+        spoken = decode(self.tokenizer, [tokens[: len(tokens) - (reason == "stop")] for tokens, _, reason in found])
+        return [Completion(texts[i // samples], spoken[i], *one) for i, one in enumerate(found)]
+
+    def logprobs(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        completions: str | Completion | Sequence[str | Completion | Sequence[int]],
+        *,
+        batch_size: int = 32,
+        template: Mapping[str, Any] | None = None,
+    ) -> list[Float32[np.ndarray, "length"]]:
+        """Log-probability of each token of a completion behind its prompt, in nats, at temperature 1.
+
+        Args:
+          prompts: as of `generate`.
+          completions: one for each prompt: text, token ids, or what `generate` returned.
+          batch_size: rows at one time.
+          template: as of `generate`.
+
+        Raises:
+          ValueError: there are not as many completions as prompts, or a prompt is empty.
+        """
+        texts = self._texts(prompts, template or {})
+        completions = [completions] if isinstance(completions, str | Completion) else list(completions)
+        if len(completions) != len(texts):
+            raise ValueError(f"there are {len(texts)} prompts and {len(completions)} completions")
+        said = [
+            encode_batch(self.tokenizer, [x])[0] if isinstance(x, str) else getattr(x, "tokens", x) for x in completions
+        ]
+        pairs = list(zip(encode_batch(self.tokenizer, texts), map(list, said), strict=True))
+        found = []
+        for _, batch in _batches(pairs, batch_size):
+            length = _rounded(max(len(prompt) + len(tokens) for prompt, tokens in batch))
+            rows, mask = pad_prompts([[*prompt, *tokens] for prompt, tokens in batch], length, 0)
+            logprobs = np.asarray(_teacher_forced(self.config, self.params, rows, mask))
+            found += [row[len(row) - len(tokens) :] for row, (_, tokens) in zip(logprobs, batch, strict=True)]
+        return found[: len(texts)]
+
+    def _texts(self, prompts: Any, template: Mapping[str, Any]) -> list[str]:
+        single = isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], Mapping))
+        plain = renderer(self.tokenizer, "plain", "")
+        chat = partial(chat_text, self.tokenizer, add_generation_prompt=True, **template)
+        return [plain(x) if isinstance(x, str) else chat(x) for x in ([prompts] if single else prompts)]
+
+
+def load(path: str | Path, dtype: str | None = None) -> Model:
+    """See `rlvr_jax.load`."""
+    workdir = Path(path).expanduser()
+    if (workdir / "checkpoints").is_dir():
+        return _of_run(workdir, dtype)
+    config, params = load_pretrained(path, dtype=dtype)
+    folder = find_checkpoint(path)
+    try:
+        tokenizer = pretrained_tokenizer(folder)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    stops = stop_tokens(tokenizer, (*listed_stop_tokens(folder), end_of_turn(tokenizer)))
+    return Model(replace(config, head_chunk=_HEAD_CHUNK), params, tokenizer, stops)
+
+
+def _of_run(workdir: Path, dtype: str | None) -> Model:
+    """The newest policy of a run, its adapters merged."""
+    from rlvr_jax.training.setup import load_run, make_setup
+    from rlvr_jax.training.workdir import read_config
+
+    setup = make_setup(replace(read_config(workdir), mesh=MeshConfig()), problems=False)
+    with parallel.use_mesh(setup.mesh):
+        params, _ = load_run(setup, workdir)
+    params = policy.merged(setup.policy, jax.device_put(params, jax.local_devices()[0]))
+    config = replace(setup.policy, lora=LoraConfig(), head_chunk=_HEAD_CHUNK)
+    if dtype:
+        config = replace(config, dtype=dtype, param_dtype=dtype)
+        params = jax.tree.map(lambda x: x.astype(dtype), params)
+    return Model(config, params, setup.tokenizer, setup.stop_tokens)
+
+
+def _rounded(length: int) -> int:
+    """Few lengths are compiled for many."""
+    return max(32, 1 << (length - 1).bit_length())
+
+
+def _batches(items: Sequence[Any], size: int) -> Iterator[tuple[int, Sequence[Any]]]:
+    """(index of its first item, items) of batches of one size; the last one is filled up with copies of an item."""
+    size = min(size, len(items))
+    for start in range(0, len(items), size or 1):
+        batch = list(items[start : start + size])
+        yield start, batch + [batch[0]] * (size - len(batch))
+
+
+@partial(jax.jit, static_argnums=0)
+def _teacher_forced(
+    config: PolicyConfig, params: Params, tokens: Int[Array, "batch time"], mask: Any
+) -> Float[Array, "batch time-1"]:
+    """Log-probability of each token but the first, in rows that are padded on the left."""
+    positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
+    hidden, _ = policy.forward(config, params, tokens, positions, mask.astype(jnp.int32))
+    return policy.logprobs_and_entropy(config, params, hidden[:, :-1], tokens[:, 1:])[0]
