@@ -145,9 +145,10 @@ class Model:
         if len(completions) != len(texts):
             raise ValueError(f"there are {len(texts)} prompts and {len(completions)} completions")
         said = [
-            encode_batch(self.tokenizer, [x])[0] if isinstance(x, str) else getattr(x, "tokens", x) for x in completions
+            encode_batch(self.tokenizer, [x])[0] if isinstance(x, str) else [int(t) for t in getattr(x, "tokens", x)]
+            for x in completions
         ]
-        pairs = list(zip(encode_batch(self.tokenizer, texts), map(list, said), strict=True))
+        pairs = list(zip(encode_batch(self.tokenizer, texts), said, strict=True))
         found = []
         for _, batch in _batches(pairs, batch_size):
             length = _rounded(max(len(prompt) + len(tokens) for prompt, tokens in batch))

@@ -17,6 +17,7 @@ from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.policy import LoraConfig, PolicyConfig
 from rlvr_jax.policy.export import save_pretrained
 from rlvr_jax.policy.pretrained import load_pretrained
+from rlvr_jax.policy.source import listed_stop_tokens
 from rlvr_jax.tasks import decode, encode, pretrained_tokenizer, stop_tokens
 from rlvr_jax.training.export import export
 from rlvr_jax.training.loop import train
@@ -170,7 +171,7 @@ def test_the_command_exports_a_policy_that_was_trained_from_nothing(tmp_path):
     assert params["embed"].shape == (found.vocab_size, found.width)
     tokenizer = pretrained_tokenizer(str(tmp_path / "out"))
     assert decode(tokenizer, [encode(tokenizer, "123=#6")]) == ["123=#6"]
-    assert stop_tokens(tokenizer, str(tmp_path / "out")) == (1,)
+    assert stop_tokens(tokenizer, listed_stop_tokens(tmp_path / "out")) == (1,)
 
 
 def read_shape(workdir):
@@ -181,7 +182,7 @@ def read_shape(workdir):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"pretrained": "/no/such/folder"}, ConfigError, "'/no/such/folder': found none with this hub id, and no such"),
+        ({"pretrained": "/no/such/folder"}, ConfigError, r"^config\.pretrained: there is no folder /no/such/folder$"),
         ({"tokenizer": "bytes", "prompt": PromptConfig("plain")}, None, ""),
     ],
 )
