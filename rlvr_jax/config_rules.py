@@ -12,6 +12,7 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel.mesh import mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.config import problems as policy_problems
+from rlvr_jax.policy.families import LENGTH
 
 Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)
 
@@ -31,12 +32,18 @@ def check(config: Config, num_devices: int) -> None:
         raise ConfigError(f"config.mesh: {error}") from error
     _refuse(_batches(config, data * fsdp))
     if not config.pretrained:  # whose shape is known later
-        check_policy(config.policy, fsdp, tensor)
+        check_policy(config, config.policy, fsdp, tensor)
 
 
-def check_policy(policy: PolicyConfig, fsdp: int, tensor: int) -> None:
-    """Raises ConfigError if a policy can't be divided among the mesh axes `fsdp` and `tensor`."""
+def check_policy(config: Config, policy: PolicyConfig, fsdp: int, tensor: int) -> None:
+    """Raises ConfigError if a policy can't be divided among the mesh axes `fsdp` and `tensor`, or reads too little."""
     _refuse(_policy(policy, fsdp, tensor))
+    rollout, length = config.rollout, policy.max_length or LENGTH
+    if rollout.max_prompt_length + rollout.max_response_length > length:
+        raise ConfigError(
+            f"config.rollout.max_prompt_length + max_response_length = {rollout.max_prompt_length} + "
+            f"{rollout.max_response_length} is longer than the policy's window, config.policy.max_length = {length}"
+        )
 
 
 def _refuse(rules: Rules) -> None:
@@ -97,13 +104,6 @@ def _choices(c: Config) -> Rules:
     for name, value in (("optimizer.learning_rate", o.learning_rate), ("rollout.temperature", r.temperature)):
         yield not math.isfinite(value), f"config.{name} must be finite, not {value}"
     yield not 0 < r.top_p <= 1, f"config.rollout.top_p must be in (0, 1], not {r.top_p}"
-    yield (
-        r.max_prompt_length + r.max_response_length > p.max_length,
-        (
-            f"config.rollout.max_prompt_length + max_response_length = {r.max_prompt_length} + {r.max_response_length} "
-            f"is longer than the policy's window, config.policy.max_length = {p.max_length}"
-        ),
-    )
     yield not c.tasks, "config.tasks is empty: a run needs problems"
     for label, task in c.tasks.items():
         where = f"config.tasks.{label}"

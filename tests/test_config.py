@@ -107,7 +107,7 @@ def test_a_wrong_type_is_one_line_with_the_full_name(data, message):
 
 POSITIVE = [
     *(f"policy__{x}" for x in ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width")),
-    *(f"policy__{x}" for x in ("max_length", "rope_theta", "norm_eps", "init_scale")),
+    *(f"policy__{x}" for x in ("rope_theta", "norm_eps", "init_scale")),
     *(f"rollout__{x}" for x in ("prompts", "max_prompt_length", "max_response_length", "temperature")),
     "rollout__chunk",
     "rollout__prefill_chunk",
@@ -124,7 +124,7 @@ POSITIVE = [
 NOT_NEGATIVE = [
     "policy__vocab_size",
     "policy__lora__rank",
-    "policy__head_chunk",
+    "policy__max_length",
     "rollout__top_k",
     "training__packing_multiple",
     "rollout__slots",

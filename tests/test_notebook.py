@@ -113,9 +113,8 @@ def test_the_workdir_of_a_run_with_adapters_is_the_policy_that_its_export_is(fol
     of_run, exported = rlvr_jax.load(tmp_path / "run"), rlvr_jax.load(tmp_path / "out", dtype="float32")
     jax.tree.map(np.testing.assert_array_equal, of_run.params, exported.params)
     assert of_run.stop_tokens == exported.stop_tokens
-    assert dataclasses.replace(of_run.config, max_length=0) == dataclasses.replace(
-        exported.config, max_length=0, init_scale=of_run.config.init_scale
-    )
+    same = {"max_length": 0, "init_scale": 1.0, "remat": "none"}
+    assert dataclasses.replace(of_run.config, **same) == dataclasses.replace(exported.config, **same)
 
 
 def test_what_cant_be_loaded_is_one_clear_error(tmp_path):

@@ -71,16 +71,19 @@ class PolicyConfig:
       qkv_bias: add biases to queries, keys and values (Qwen2).
       tie_embeddings: the output head is the transposed embedding table.
       lora: low-rank adapters, which then alone are trained.
-      max_length: longest prompt plus response, in tokens.
+      max_length: longest prompt plus response, in tokens; 0 takes that of the pretrained checkpoint, or without one
+        1,024.
       init_scale: standard deviation of the initial embeddings, and of every weight matrix times sqrt(width / fan-in).
       dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are float32 always.
       param_dtype: storage dtype of the parameters. "bfloat16" halves their memory; each update is then rounded at
         random, so that small ones count on average, see `rlvr_jax.training.rounding`.
       remat: what the backward pass computes again: "none", "dots" (all but products with weights) or "full"
-        (whole layers). What the attention kernels give is kept with any of them, so that they run once.
+        (whole layers). What the attention kernels give is kept with any of them, so that they run once. A run takes
+        "auto" by the size of policy and batch, see `rlvr_jax.training.memory`; elsewhere it is "none".
       attention: what computes attention in training, see `rlvr_jax.kernels.training`; "auto" chooses by platform and
         length.
-      head_chunk: tokens whose logits exist at one time in training; 0 for all of them at once.
+      head_chunk: tokens whose logits exist at one time in training; 0 for all of them at once. A run chooses -1 as it
+        does "auto" above; elsewhere it is 0.
     """
 
     vocab_size: int = 0
@@ -100,24 +103,26 @@ class PolicyConfig:
     qkv_bias: bool = False
     tie_embeddings: bool = True
     lora: LoraConfig = LoraConfig()
-    max_length: int = 1024
+    max_length: int = 0
     init_scale: float = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"
     param_dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Literal["auto", "none", "dots", "full"] = "auto"
     attention: Literal["auto", "pallas", "xla", "splash", "cudnn", "reference"] = "auto"
-    head_chunk: int = 0
+    head_chunk: int = -1
 
 
 def problems(c: PolicyConfig) -> Iterator[str]:
     """What makes a policy of this shape impossible, each as the text after "config.policy."."""
-    sizes = ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width", "max_length")
+    sizes = ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width")
     for name in (*sizes, "rope_theta", "norm_eps", "init_scale"):
         if not getattr(c, name) > 0:  # catches nan, too
             yield f"{name} must be above 0, not {getattr(c, name)}"
-    for name in ("vocab_size", "head_chunk"):
+    for name in ("vocab_size", "max_length"):
         if getattr(c, name) < 0:
             yield f"{name} must be 0 or more, not {getattr(c, name)}"
+    if c.head_chunk < -1:
+        yield f"head_chunk must be -1, 0 or more, not {c.head_chunk}"
     if c.num_kv_heads > 0 and c.num_heads % c.num_kv_heads:
         yield f"num_kv_heads = {c.num_kv_heads} does not divide config.policy.num_heads = {c.num_heads}"
     if c.head_dim % 2:

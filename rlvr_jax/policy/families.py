@@ -31,6 +31,8 @@ FAMILIES: Mapping[str, _Family] = {
 # Fields that are choices of a run: with any of their values a checkpoint's parameters compute the same.
 RUN_FIELDS = ("lora", "max_length", "init_scale", "dtype", "param_dtype", "remat", "attention", "head_chunk")
 
+LENGTH = 1024  # of a policy that says none
+
 _ROPE_TYPES = {"default": "none", "linear": "linear", "llama3": "llama3", "yarn": "yarn"}
 _ROPE_KEYS = {  # theirs -> ours
     "none": {},
@@ -99,8 +101,9 @@ def policy_config(raw: Mapping[str, Any], where: str = "config.json") -> PolicyC
 
 
 def with_shape_of(run: PolicyConfig, pretrained: PolicyConfig) -> PolicyConfig:
-    """The shape of a checkpoint with the choices of a run."""
-    return replace(pretrained, **{name: getattr(run, name) for name in RUN_FIELDS})
+    """The shape of a checkpoint with the choices of a run; its length is one unless it is 0."""
+    chosen = {name: getattr(run, name) for name in RUN_FIELDS}
+    return replace(pretrained, **chosen | {"max_length": run.max_length or pretrained.max_length})
 
 
 def period(entries: Sequence[Any]) -> tuple[Any, ...]:
@@ -196,7 +199,7 @@ def pretrained_dict(config: PolicyConfig) -> dict[str, Any]:
         "num_key_value_heads": c.num_kv_heads,
         "head_dim": c.head_dim,
         "hidden_act": "silu",
-        "max_position_embeddings": c.max_length,
+        "max_position_embeddings": c.max_length or LENGTH,
         "initializer_range": c.init_scale,
         "rms_norm_eps": c.norm_eps,
         "tie_word_embeddings": c.tie_embeddings,
@@ -253,6 +256,7 @@ def _canonical(c: PolicyConfig) -> PolicyConfig:
         turns = tuple("scaled" if turn == "unscaled" else turn for turn in turns)
     return replace(
         with_shape_of(PolicyConfig(), c),
+        max_length=0,
         rope_scaling=RopeScaling(c.rope_scaling.type, **used),
         rope_pattern=turns,
         window_pattern=repeated(c.window_pattern),

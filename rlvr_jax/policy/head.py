@@ -83,7 +83,7 @@ def _in_chunks(config: PolicyConfig, vocab: tuple[str, ...], table, hidden, targ
     shape, count = targets.shape, targets.size
     hidden, targets = hidden.reshape(count, -1), targets.reshape(count)
     size = config.head_chunk
-    if size == 0 or count <= size:
+    if size <= 0 or count <= size:
         logprobs, entropy = chunk((hidden, targets))
     else:
         chunks = -(-count // size)

@@ -165,7 +165,7 @@ def _by_layer(pattern: Sequence[Any], num_layers: int, make: Callable[[Any], Any
 
 
 def _remat(config: PolicyConfig, function: Callable, prevent_cse: bool) -> Callable:
-    if config.remat == "none":
+    if config.remat in ("auto", "none"):
         return function
     return jax.checkpoint(function, policy=_REMAT[config.remat], prevent_cse=prevent_cse)
 

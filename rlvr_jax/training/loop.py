@@ -65,6 +65,8 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         parallel.use_mesh(setup.mesh),
         checkpoints.open_manager(workdir, config.training.keep_checkpoints) as manager,
     ):
+        if setup.memory:
+            print(setup.memory, flush=True)
         state, reference = start(setup, optimizer, manager, key_of(INIT, 0))
         done = int(state.updates) // minibatches
         if done == num_steps:

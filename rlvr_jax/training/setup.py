@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from rlvr_jax.sandbox.host import SandboxError
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import subset
 from rlvr_jax.training import checkpoints
+from rlvr_jax.training.memory import Load, resolved
 from rlvr_jax.training.step import TrainState, new_state, state_shardings
 from rlvr_jax.training.workdir import read_config
 from rlvr_jax.verifiers import verifier_of, verify
@@ -50,6 +51,7 @@ class Setup:
       end_token: the one of them that demonstrations end with.
       sandbox: the engine that holds programs which the policy writes; empty if no task asks for any.
       policy: its shape.
+      memory: what was chosen to save memory, in one line; empty if nothing.
       mesh: the devices.
       param_shardings: how the parameters lie on them.
     """
@@ -63,16 +65,18 @@ class Setup:
     end_token: int
     sandbox: str
     policy: PolicyConfig
+    memory: str
     mesh: Mesh
     param_shardings: Any
 
 
-def make_setup(config: Config, problems: bool = True) -> Setup:
+def make_setup(config: Config, problems: bool = True, run: Literal["sft", "rl"] = "rl") -> Setup:
     """Checks the config and builds what it names; nothing is compiled.
 
     Args:
       config: of the run.
       problems: False leaves the tasks out, for those who only need the policy.
+      run: whose batches decide what `policy.remat` and `policy.head_chunk` are, where they are not set.
 
     Raises:
       ConfigError: the config can't run, with one line that says why.
@@ -105,13 +109,24 @@ def make_setup(config: Config, problems: bool = True) -> Setup:
         _check_reward(config, prompted)
     sandbox = _sandbox_engine(prompted)
     mesh = parallel.make_mesh(config.mesh)
-    check_policy(shape, mesh.shape["fsdp"], mesh.shape["tensor"])
+    check_policy(config, shape, mesh.shape["fsdp"], mesh.shape["tensor"])
+    shape, memory = resolved(shape, _load(config, run, mesh))
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
     shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)
     listed = listed_stop_tokens(folder) if folder else ()
     stops = tasks.stop_tokens(tokenizer, (*listed, turn))
     end = tokenizer.eos_token_id if turn is None else turn
-    return Setup(config, prompted, dropped, tokenizer, folder, stops, end, sandbox, shape, mesh, shardings)
+    return Setup(config, prompted, dropped, tokenizer, folder, stops, end, sandbox, shape, memory, mesh, shardings)
+
+
+def _load(config: Config, run: Literal["sft", "rl"], mesh: Mesh) -> Load:
+    """The rows of a microbatch that lie on one device."""
+    rollout, devices = config.rollout, mesh.shape["data"] * mesh.shape["fsdp"]
+    rows, optimizer = config.sft.batch_size, config.sft.optimizer
+    if run == "rl":
+        rows, optimizer = rollout.prompts * rollout.group_size // config.algorithm.minibatches, config.optimizer
+    rows = max(1, rows // (optimizer.microbatches * devices))
+    return Load(rows, rollout.max_prompt_length + rollout.max_response_length, rollout.max_response_length)
 
 
 def _checkpoint_shape(config: Config) -> PolicyConfig | None:

@@ -24,7 +24,7 @@ def sft(config: Config, workdir: Path) -> None:
     Several updates are one compiled call, because a small policy's update takes less time than the host needs to ask
     for it.
     """
-    setup, options = make_setup(config), config.sft
+    setup, options = make_setup(config, run="sft"), config.sft
     for task in training_mixture(setup).tasks:
         if task.demonstration is None:
             raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")
@@ -38,6 +38,8 @@ def sft(config: Config, workdir: Path) -> None:
         parallel.use_mesh(setup.mesh),
         checkpoints.open_manager(workdir) as manager,
     ):
+        if setup.memory:
+            print(setup.memory, flush=True)
         state, _ = start(setup, optimizer, manager, jax.random.key(config.seed))
         done = int(state.updates)
         if done == options.num_steps:

@@ -88,10 +88,12 @@ def finished(config, tmp_path_factory):
     return workdirs
 
 
-def test_the_checkpoint_decides_the_shape_and_the_run_the_rest(config):
+def test_the_checkpoint_decides_the_shape_and_the_run_the_rest(config, checkpoint):
     changed = dataclasses.replace(config, policy=PolicyConfig(width=999, dtype="bfloat16", max_length=512))
     setup = make_setup(changed)
-    assert setup.policy == dataclasses.replace(SHAPE, dtype="bfloat16", max_length=512)
+    assert setup.policy == dataclasses.replace(SHAPE, dtype="bfloat16", max_length=512, remat="none", head_chunk=0)
+    unset = make_setup(dataclasses.replace(config, policy=PolicyConfig()))
+    assert unset.policy.max_length == json.loads((checkpoint / "config.json").read_text())["max_position_embeddings"]
     assert setup.stop_tokens == (0, 2)
     assert setup.tokenizer.eos_token_id == 2
 

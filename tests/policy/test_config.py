@@ -24,7 +24,7 @@ def test_shapes_that_can_run_have_no_problem():
     [
         ({"width": 0}, "width must be above 0, not 0"),
         ({"rope_theta": float("nan")}, "rope_theta must be above 0, not nan"),
-        ({"head_chunk": -1}, "head_chunk must be 0 or more, not -1"),
+        ({"head_chunk": -2}, "head_chunk must be -1, 0 or more, not -2"),
         ({"num_kv_heads": 3}, "num_kv_heads = 3 does not divide config.policy.num_heads = 4"),
         ({"head_dim": 5}, "head_dim = 5 must be even (rotary positions go in pairs)"),
         ({"rope_pattern": ()}, "rope_pattern has no entry; the plain one is ('scaled',)"),
