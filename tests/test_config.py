@@ -172,6 +172,7 @@ REFUSED = [
         1,
         "config.policy.lora.targets must name different weights, at least one, not ('q', 'q')",
     ),
+    ({"policy__head_chunk": -2}, 1, "config.policy.head_chunk must be -1, 0 or more, not -2"),
     ({"rollout__slots": 12}, 8, "config.rollout.slots = 12 can't be divided among the 8 devices of the mesh axes"),
     ({"shrink": 0}, 1, "config.shrink must be 1 or more, not 0"),
     ({"shrink": 2, "pretrained": "x"}, 1, "config.shrink = 2 makes another policy than config.pretrained = 'x'"),
