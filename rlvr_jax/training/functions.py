@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
-from rlvr_jax import parallel, policy, tasks
+from rlvr_jax import parallel, tasks
 from rlvr_jax.algorithms import token_weights
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import Judge, evaluate
