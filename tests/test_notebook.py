@@ -1,8 +1,10 @@
 """A policy to talk to: its samples are the rollout's, its log-probs those of teacher forcing, from any source."""
 
 import dataclasses
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -115,6 +117,16 @@ def test_the_workdir_of_a_run_with_adapters_is_the_policy_that_its_export_is(fol
     assert of_run.stop_tokens == exported.stop_tokens
     same = {"max_length": 0, "init_scale": 1.0, "remat": "none"}
     assert dataclasses.replace(of_run.config, **same) == dataclasses.replace(exported.config, **same)
+
+
+def test_the_blocks_of_the_readme_run(folder):
+    section = (
+        (Path(__file__).parents[1] / "README.md").read_text().partition("## In a notebook")[2].partition("\n## ")[0]
+    )
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(folder)), {})
 
 
 def test_what_cant_be_loaded_is_one_clear_error(tmp_path):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int
 
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.continuous import Response, all_budgets, make_generate
 from rlvr_jax.rollout.sampler import FINISH_REASONS, Samples, SamplingConfig, sample
@@ -69,8 +70,8 @@ def make_stream(
     slots (`continuous.py`), otherwise in batches of `batch_size` prompts (`sampler.py`). Compiled at the first call.
 
     Raises:
-      ValueError: the numbers in `sampling` don't go together; by a call, a prompt is empty or too
-        long, or a budget is.
+      ValueError: the numbers in `sampling` don't go together; by a call, a budget is out of range, or, as ConfigError
+        with its id, a prompt is empty or too long.
     """
     if sampling.slots:
         generate = make_generate(config, sampling, prompt_length, param_shardings, batch_sharding)
@@ -83,7 +84,12 @@ def make_stream(
         if not examples:
             return
         prompts = encode_batch(tokenizer, [example.prompt for example in examples])
-        pad_prompts(prompts, prompt_length, sampling.pad_token)  # for its errors
+        for example, prompt in zip(examples, prompts, strict=True):
+            if not 0 < len(prompt) <= prompt_length:
+                raise ConfigError(
+                    f"the prompt of {example.id} has {len(prompt)} tokens; 1 to config.rollout.max_prompt_length = "
+                    f"{prompt_length} fit"
+                )
         prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
         for responses, stats in generate(params, prompts, key, temperature, budgets):
             yield _trajectories(examples, prompts, responses, sampling.group_size, tokenizer), stats

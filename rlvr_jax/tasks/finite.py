@@ -1,10 +1,11 @@
-"""A task made of lists of records, one list for each split."""
+"""A task made of lists of records, one list for each split, and tasks with some of another's problems."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rlvr_jax.tasks.task import Example, Messages, Split, Task, place_of
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.tasks.task import Example, Messages, Split, Task, draw, place_of
 
 
 def subset(task: Task, indices: Mapping[Split, Sequence[int]]) -> Task:
@@ -16,6 +17,28 @@ def subset(task: Task, indices: Mapping[Split, Sequence[int]]) -> Task:
         return task.example(split, indices[split][index])
 
     return dataclasses.replace(task, example=example, num_examples=lambda split: len(indices[split]))
+
+
+def redrawn(task: Task, fits: Callable[[str], bool], tries: int = 100) -> Task:
+    """The task with another of its problems, drawn from its index, in place of each whose prompt does not fit.
+
+    For tasks without end, whose problems can't all be looked at. The task raises ConfigError where none fits.
+    """
+
+    def example(split: Split, index: int) -> Example:
+        length, first = task.num_examples(split), task.example(split, index)
+        found = first
+        for attempt in range(tries):
+            if fits(found.prompt):
+                return found
+            drawn = draw("redrawn", task.name, split, index, attempt) >> 449
+            found = task.example(split, drawn if length is None else drawn % length)
+        raise ConfigError(
+            f"the prompt of {first.id} is too long, and those of {tries} other problems of {task.name}; raise "
+            "config.rollout.max_prompt_length"
+        )
+
+    return dataclasses.replace(task, example=example)
 
 
 def finite_task(

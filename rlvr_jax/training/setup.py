@@ -27,7 +27,7 @@ from rlvr_jax.rollout.trajectory import empty_trajectory
 from rlvr_jax.sandbox.engine import open_sandbox
 from rlvr_jax.sandbox.host import SandboxError
 from rlvr_jax.tasks import Example, Task
-from rlvr_jax.tasks.finite import subset
+from rlvr_jax.tasks.finite import redrawn, subset
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.memory import Load, resolved
 from rlvr_jax.training.step import TrainState, new_state, state_shardings
@@ -218,29 +218,32 @@ def training_mixture(setup: Setup) -> tasks.Mixture:
 def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, int]:
     """The task with the problems whose prompts fit, and how many don't.
 
-    Every prompt of a task that has an end is looked at, and some of one without; there must be some to train on.
+    Every prompt of a task that has an end is looked at, and some of one without, of which others stand in for those
+    that are too long; there must be some to train on.
     """
     rollout, where = config.rollout, f"config.tasks.{task.name}"
     trained = config.tasks[task.name].weight > 0
     if trained and task.num_examples("train") == 0:
         raise ConfigError(f"{where}: it has no training problems; weight=0 only evaluates it")
     kept: dict[tasks.Split, list[int]] = {"train": [], "heldout": []}
-    dropped = 0
+    dropped, endless = 0, False
     for split in ("train",) * trained + ("heldout",):
         count = task.num_examples(split)
+        endless |= count is None
         examples = [task.example(split, i) for i in range(_CHECKED_PROMPTS if count is None else count)]
         lengths = [len(ids) for ids in tasks.encode_batch(tokenizer, [example.prompt for example in examples])]
         kept[split] = [i for i, length in enumerate(lengths) if length <= rollout.max_prompt_length]
         dropped += len(lengths) - len(kept[split])
-        if dropped and (rollout.overlong_prompts == "refuse" or count is None or not kept[split]):
+        if dropped and (rollout.overlong_prompts == "refuse" or not kept[split]):
             longest = examples[lengths.index(max(lengths))]
-            choices = (
-                "" if count is None or not kept[split] else "; config.rollout.overlong_prompts='drop' leaves such out"
-            )
+            choices = "; config.rollout.overlong_prompts='drop' leaves such out" if kept[split] else ""
             raise ConfigError(
                 f"the prompt of {longest.id} has {max(lengths)} tokens, more than config.rollout.max_prompt_length = "
                 f"{rollout.max_prompt_length}{choices}"
             )
+    if endless and rollout.overlong_prompts == "drop":
+        fits = lambda prompt: len(tasks.encode(tokenizer, prompt)) <= rollout.max_prompt_length  # noqa: E731
+        return redrawn(task, fits), dropped
     return (subset(task, kept) if dropped else task), dropped
 
 

@@ -78,7 +78,7 @@ def test_a_prompt_that_does_not_fit_is_an_error_that_says_so(prompt):
 
 def test_a_rollout_of_a_prompt_that_does_not_fit_is_an_error(rollout):
     long = Example("sums/train/0", "1" * (WINDOW + 1), 0, "sums")
-    with pytest.raises(ValueError, match=f"prompt 2 has {WINDOW + 1} tokens"):
+    with pytest.raises(ValueError, match=f"the prompt of sums/train/0 has {WINDOW + 1} tokens"):
         rollout([*examples(2), long])
 
 
