@@ -30,4 +30,4 @@ def test_another_problem_stands_in_for_one_that_is_too_long():
 
 def test_where_none_fits_the_problem_is_named():
     with pytest.raises(ConfigError, match=r"the prompt of modsum/train/7 is too long.*max_prompt_length"):
-        redrawn(growing(), lambda prompt: False).example("train", 7)
+        redrawn(growing(), lambda _: False).example("train", 7)
