@@ -214,3 +214,22 @@ def test_published_model_solutions_are_judged_as_their_labels_say(data_sets):
     for solution in solutions:
         completion = solution["response"].replace("\nA: ", "\n#### ")
         assert verify(completion, solution["gold"]).score == solution["expected"], solution
+
+
+@pytest.mark.parametrize(
+    ("line", "reference", "unit", "value"),
+    [
+        ("45%", "45", 1.0, 0.0),
+        ("45 percent of them", "45", 1.0, 0.0),
+        ("45%", "0.45", 1.0, 1.0),
+        ("0.45", "45%", 1.0, 1.0),
+        ("45", "45%", 1.0, 0.0),
+        ("0.45%", "0.45", 0.0, 0.0),
+        ("450%", "45", 0.0, 0.0),
+    ],
+)
+def test_percent_signs_follow_the_convention(line, reference, unit, value):
+    assert verify(f"#### {line}", reference).score == unit
+    assert verify(f"#### {line}", reference, percent="value").score == value
+    with pytest.raises(ValueError, match="percent is"):
+        verify(f"#### {line}", reference, percent="ratio")
