@@ -143,7 +143,9 @@ def _means(
     group: str, values: Mapping[str, Shaped[np.ndarray, "samples"]], of: Bool[np.ndarray, "samples"]
 ) -> dict[str, float]:
     """The mean of each of the values over those samples; nothing where there are none."""
-    return {f"{group}/{name}": float(np.mean(value[of])) for name, value in values.items() if of.any()}
+    return {
+        f"{group}/{name}": float(np.mean(value[of], dtype=np.float64)) for name, value in values.items() if of.any()
+    }
 
 
 def _by_task(

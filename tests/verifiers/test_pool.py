@@ -367,11 +367,12 @@ def test_functions_by_name_are_judged_like_any_kind_bounded_and_from_a_file_of_t
     """)
     )
     name = f"{tmp_path}/my_reward.py:check"
-    jobs = [Job(name, text, "yes") for text in ("yes", "no", "hang", "yes", "hoard", "raise", "<think>yes")]
-    with Pool(1, timeout=2.0) as own:
-        verdicts = own.judge(jobs)
-    assert [verdict.score for verdict in verdicts] == [1, 0, 0, 1, 0, 0, 0]
+    texts = {"yes": None, "no": None, "hoard": "MemoryError", "raise": "KeyError", "<think>yes": None}
+    with Pool(1, timeout=PATIENT) as own:
+        verdicts = own.judge([Job(name, text, "yes") for text in texts])
+    assert [verdict.score for verdict in verdicts] == [1, 0, 0, 0, 0]
     assert verdicts[1].parts == {"length": 2.0}
-    kinds = [None, None, "timed out after 2 s", None, "MemoryError", "KeyError", None]
-    assert [kind in (verdict.error or "") if kind else verdict.error is None
-            for kind, verdict in zip(kinds, verdicts, strict=True)] == [True] * 7  # fmt: skip
+    assert [(verdict.error or "None").partition(":")[0] for verdict in verdicts] == [str(x) for x in texts.values()]
+    with Pool(1, timeout=2.0) as own:
+        (verdict,) = own.judge([Job(name, "hang", "yes")])
+    assert verdict.error == "timed out after 2 s"
