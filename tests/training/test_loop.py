@@ -162,7 +162,7 @@ def test_adapters_that_go_on_from_those_of_a_run_are_measured_against_them(judge
     config = changed(TINY, policy={"lora": lora}, optimizer={"learning_rate": 0.3, "warmup_steps": 0})
     train(config, tmp_path / "first", judged_here)
     first, _ = checkpoints.load_params(tmp_path / "first", param_shapes(make_setup(config)))
-    tokens = np.arange(8).reshape(2, 4)
+    tokens = jax.numpy.arange(8).reshape(2, 4)
     with_adapters, without = (
         logits(dataclasses.replace(config.policy, vocab_size=14), params, tokens) for params in (first, base(first))
     )
