@@ -171,7 +171,7 @@ def test_a_rollout_over_slots_gives_the_same_trajectories_in_the_same_order(traj
     rollout = rollout_on(MeshConfig(), 1, batch_size=4, sampling=replace(SAMPLING, slots=3, chunk=2))
     assert_equal(rollout(examples(8)), trajectories)
     assert rollout([]) == []
-    with pytest.raises(ValueError, match=f"prompt 0 has {WINDOW + 1} tokens"):
+    with pytest.raises(ValueError, match=f"the prompt of sums.train.0 has {WINDOW + 1} tokens"):
         rollout([Example("sums/train/0", "1" * (WINDOW + 1), 0, "sums")])
 
 
