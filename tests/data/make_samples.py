@@ -94,6 +94,16 @@ def arc(rows: Rows) -> Iterator[int]:
     yield from first(rows, 2, lambda row: row["task_id"] in ("40853293", "070dd51e"))
 
 
+def countdown(rows: Rows) -> Iterator[int]:
+    yield from range(140)
+    # Problems that differ in the order of the numbers only, and would straddle the split if that mattered.
+    found: dict[Any, list[int]] = {}
+    for index, row in enumerate(rows):
+        found.setdefault((*sorted(row["nums"]), row["target"]), []).append(index)
+    splits = lambda indices: {split_of(f"countdown/{rows[i]['nums']}/{rows[i]['target']}") for i in indices}  # noqa: E731
+    yield from [index for same in found.values() if len(splits(same)) > 1 for index in same][:10]
+
+
 def cryptarithm(rows: Rows) -> Iterator[int]:
     yield from first(rows, 8, lambda row: len(set("".join(row["words"]))) == 3)
     yield from first(rows, 5, lambda row: not row["example_solution"])
@@ -102,7 +112,7 @@ def cryptarithm(rows: Rows) -> Iterator[int]:
 
 CHOSEN: dict[str, Callable[[Rows], Iterable[int]]] = {
     "arc_agi1/tasks.jsonl": arc,
-    "countdown/train.jsonl": lambda _: range(150),
+    "countdown/train.jsonl": countdown,
     "cryptarithm/train.jsonl": cryptarithm,
     "gsm8k/test.jsonl": gsm8k,
     "gsm8k/train.jsonl": gsm8k,

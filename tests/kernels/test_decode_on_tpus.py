@@ -42,22 +42,17 @@ def calls(program):
     return sum("custom-call(" in line and "flash_decode" in line for line in program.splitlines())
 
 
-@pytest.mark.parametrize("chip", CHIPS)
-def test_the_kernel_compiles_for_every_generation(chip):
-    assert calls(compiled(chip, 8, 2, 128, GROUPS)) == 2
-
-
 @pytest.mark.parametrize(
-    "options",
+    ("chip", "options"),
     [
-        {"heads": 4, "kv": 4, "dim": 64, "stretches": ((8, 127),)},
-        {"heads": 4, "kv": 1, "dim": 256, "stretches": ((1, 1000), (8, 200)), "soft_cap": 30.0},
-        {"heads": 4, "kv": 2, "dim": 128, "stretches": GROUPS, "dtype": jnp.float32, "block": 256},
-        {"heads": 8, "kv": 4, "dim": 128, "stretches": GROUPS, "devices": 4},
+        ("v5e", {"heads": 4, "kv": 4, "dim": 64, "stretches": ((8, 127),)}),
+        ("v5p", {"heads": 4, "kv": 1, "dim": 256, "stretches": ((1, 1000), (8, 200)), "soft_cap": 30.0}),
+        ("v6e", {"heads": 4, "kv": 2, "dim": 128, "stretches": GROUPS, "dtype": jnp.float32, "block": 256}),
+        ("tpu7x", {"heads": 8, "kv": 4, "dim": 128, "stretches": GROUPS, "devices": 4}),
     ],
 )
-def test_other_heads_lengths_caps_float32_and_four_devices_compile(options):
-    assert calls(compiled("v6e", **options)) == len(options["stretches"])
+def test_the_kernel_compiles_for_every_generation_head_size_length_cap_dtype_and_four_devices(chip, options):
+    assert calls(compiled(chip, **options)) == len(options["stretches"])
 
 
 def test_blocks_that_do_not_fit_the_chip_are_refused_before_compiling():
