@@ -1,4 +1,4 @@
-"""Speed of sampling and of the training step, beside this machine's own limits and other systems' figures.
+"""Speed of sampling and of the training step, beside the limits of the machine that they run on.
 
     rlvr benchmark rollout --size=tiny
     rlvr benchmark train --size=small --runs=5
@@ -65,14 +65,6 @@ SIZES = {
     "small": dataclasses.replace(
         _TINY, vocab_size=4096, num_layers=12, width=512, num_heads=8, num_kv_heads=4, mlp_width=1536
     ),
-}
-# Seconds on the same work, measured once in November 2026 on a quiet machine of 2 x86-64 cores (AMD EPYC), where the
-# matrix product ran at 185 to 226 GFLOP/s. Not measured again by this command. (system, size) -> (rollout, train)
-OTHERS = {
-    ("TRL 1.16, torch 2.13", "tiny"): (3.38, 4.27),
-    ("TRL 1.16, torch 2.13", "small"): (22.8, 30.2),
-    ("tunix 0.1.7, jax 0.10.2", "tiny"): (4.38, 8.53),
-    ("tunix 0.1.7, jax 0.10.2", "small"): (37.9, 54.8),
 }
 
 
@@ -230,16 +222,12 @@ def main() -> None:
     device = jax.devices()[0]
     print(f"{args.what}, size {args.size}: {work / 1e9:.0f} GFLOP, {tokens} tokens; on {device.device_kind}")
     print(f"first call, with compilation: {first:.1f} s; {args.runs} more: {min(times):.3f} to {max(times):.3f} s")
-    print(f"matrix product {matmul / 1e9:.0f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s: measured in this run\n")
-    print(f"{'system':26}{'seconds':>9}{'tokens/s':>10}{'time, ours = 1':>17}{'of matmul limit':>17}")
-    print(f"{'rlvr_jax':26}{median:9.3f}{tokens / median:10.0f}{1:17.2f}{work / matmul / median:17.0%}")
-    for (system, size), times in OTHERS.items():
-        if size == args.size:
-            theirs = times[("rollout", "train").index(args.what)]
-            print(f"{system:26}{theirs:9.2f}{tokens / theirs:10.0f}{theirs / median:17.2f}{'(recorded)':>17}")
+    print(f"matrix product {matmul / 1e9:.0f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s: measured in this run")
+    share = work / matmul / median
+    print(f"median {median:.3f} s, {tokens / median:.0f} tokens/s, {share:.0%} of the matrix product's rate")
     if args.what == "rollout":
         share = decode_bytes(config) / bandwidth / median
-        print(f"\nreading weights, keys and values takes {share:.0%} of the time at this machine's memory bandwidth")
+        print(f"reading weights, keys and values takes {share:.0%} of the time at this machine's memory bandwidth")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from rlvr_jax.kernels.online_softmax import MASKED_SCORE
@@ -18,6 +19,7 @@ def masked_attention(
     scale: float = 1.0,
     soft_cap: float | None = None,
     start: int | jax.Array = 0,
+    keep_scores: bool = True,
 ) -> Float[Array, "batch queries heads dim"]:
     """Attention by the rule of `visible`, with all scores in memory at once. Queries that read nothing give 0.
 
@@ -27,6 +29,7 @@ def masked_attention(
       schedule: its ids are used, its steps are not.
       scale: of the scores.
       soft_cap: scores become soft_cap * tanh(scores / soft_cap).
+      keep_scores: name them, so that a rematerialisation policy may keep them for the backward pass.
 
     Source: Vaswani et al. 2017 (arXiv:1706.03762), eq. 1.
     """
@@ -40,13 +43,14 @@ def masked_attention(
     mask = visible(query_ids, key_ids, *places, tree=schedule.tree, window=schedule.window is not None)
 
     scores = jnp.einsum("bkrd,bksd->bkrs", rows, keys, preferred_element_type=jnp.float32)
+    scores = checkpoint_name(scores, "scores") if keep_scores else scores
     scores = scores if scale == 1.0 else scores * scale
     scores = scores if soft_cap is None else soft_cap * jnp.tanh(scores / soft_cap)
     scores = jnp.where(mask[:, None, :, None], scores.reshape(batch, kv, queries, -1, time), MASKED_SCORE)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype).reshape(batch, kv, -1, time)
     output = jnp.einsum("bkrs,bksd->bkrd", weights, values, preferred_element_type=jnp.float32)
     output = output.reshape(batch, kv, queries, -1, dim).transpose(0, 2, 1, 3, 4).reshape(query.shape)
-    return jnp.where(query_ids[0][..., None] == NOBODY, 0, output).astype(query.dtype)
+    return checkpoint_name(jnp.where(query_ids[0][..., None] == NOBODY, 0, output).astype(query.dtype), "attention")
 
 
 def chunked_attention(
@@ -82,7 +86,8 @@ def chunked_attention(
         @jax.checkpoint
         def attend(piece):
             rows, start = piece
-            return masked_attention(rows, *own, schedule, scale=scale, soft_cap=soft_cap, start=start)
+            options = {"scale": scale, "soft_cap": soft_cap, "start": start, "keep_scores": False}
+            return masked_attention(rows, *own, schedule, **options)
 
         starts = (number * pieces + jnp.arange(pieces)) * size
         outputs = jax.lax.map(attend, (jnp.moveaxis(rows[:, number], 1, 0), starts))

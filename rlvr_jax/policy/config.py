@@ -77,9 +77,10 @@ class PolicyConfig:
       dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are float32 always.
       param_dtype: storage dtype of the parameters. "bfloat16" halves their memory; each update is then rounded at
         random, so that small ones count on average, see `rlvr_jax.training.rounding`.
-      remat: what the backward pass computes again: "none", "dots" (all but products with weights) or "full"
-        (whole layers). What the attention kernels give is kept with any of them, so that they run once. A run takes
-        "auto" by the size of policy and batch, see `rlvr_jax.training.memory`; elsewhere it is "none".
+      remat: what the backward pass computes again: "none" (but norms, rotations, activations and softmax), "dots" (all
+        but products with weights) or "full" (whole layers). What attention gives is kept with any of them, so that it
+        runs once. A run takes "auto" by the size of policy and batch, see `rlvr_jax.training.memory`; elsewhere it is
+        "none".
       attention: what computes attention in training, see `rlvr_jax.kernels.training`; "auto" chooses by platform and
         length.
       head_chunk: tokens whose logits exist at one time in training; 0 for all of them at once. A run chooses -1 as it

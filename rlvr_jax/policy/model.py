@@ -25,11 +25,11 @@ Params = Any  # {"embed", "layers", "norm", optionally "head", and "adapters" (s
 ADAPTERS = "adapters"
 
 _kept = jax.checkpoint_policies
-# The kernels' results are named "attention".
+_products = _kept.dots_with_no_batch_dims_saveable  # those with weights
+# Attention, whatever computes it, names what it gives "attention", and scores that it has in memory "scores".
 _REMAT = {
-    "dots": _kept.save_from_both_policies(
-        _kept.dots_with_no_batch_dims_saveable, _kept.save_only_these_names("attention")
-    ),
+    "none": _kept.save_from_both_policies(_products, _kept.save_only_these_names("attention", "scores")),
+    "dots": _kept.save_from_both_policies(_products, _kept.save_only_these_names("attention")),
     "full": _kept.save_only_these_names("attention"),
 }
 
@@ -165,9 +165,13 @@ def _by_layer(pattern: Sequence[Any], num_layers: int, make: Callable[[Any], Any
 
 
 def _remat(config: PolicyConfig, function: Callable, prevent_cse: bool) -> Callable:
-    if config.remat in ("auto", "none"):
-        return function
-    return jax.checkpoint(function, policy=_REMAT[config.remat], prevent_cse=prevent_cse)
+    """The function of a layer, which keeps for the backward pass what `config.remat` says.
+
+    Without a policy it would keep the results of every cheap operation, some of them several times over: more memory
+    than the products', and more time than computing them again.
+    """
+    policy = _REMAT["none" if config.remat == "auto" else config.remat]
+    return jax.checkpoint(function, policy=policy, prevent_cse=prevent_cse)
 
 
 def _unrolled(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):

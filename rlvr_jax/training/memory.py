@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.policy.layers import DENSE_LENGTH
 
 # Below these a step keeps everything, which is fastest.
 _ACTIVATIONS = 2 << 30  # bytes for the backward pass, on one device
@@ -28,13 +29,13 @@ class Load:
 def activation_bytes(config: PolicyConfig, load: Load) -> int:
     """What the backward pass finds kept by the forward pass, without rematerialisation, in bytes.
 
-    For each layer and token: nine vectors of the residual stream's width (the stream, its norms, what is added), six of
-    the MLP's (gate, up and what the activation makes of them), and three of queries, keys and values. Counted on what
-    XLA's CPU back end allocates: 5,760 numbers for width 192, MLP 512 and heads of 192 + 64 + 64, found 5,700 to 5,800
-    for rows of 64 and of 256 tokens.
+    For each layer and token: the residual stream and the output of attention, both of its width, gate and up of the
+    MLP, queries, keys and values, what attention gives, and in short rows the scores (see `rlvr_jax.policy.model`).
     """
-    attention = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-    numbers = 9 * config.width + 6 * config.mlp_width + 3 * attention
+    heads = config.num_heads * config.head_dim
+    numbers = 2 * config.width + 2 * config.mlp_width + 2 * heads + 2 * config.num_kv_heads * config.head_dim
+    if load.length <= DENSE_LENGTH:
+        numbers += config.num_heads * load.length
     return config.num_layers * load.rows * load.length * numbers * _itemsize(config)
 
 

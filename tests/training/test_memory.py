@@ -16,7 +16,7 @@ MODEL = PolicyConfig(
 
 def test_bytes_follow_from_every_size():
     small, load = dataclasses.replace(MODEL, num_layers=1), Load(2, 5, 3)
-    assert activation_bytes(small, load) == 4 * 2 * 5 * (9 * 576 + 6 * 1536 + 3 * (9 + 6) * 64)
+    assert activation_bytes(small, load) == 4 * 2 * 5 * (2 * 576 + 2 * 1536 + (2 * 9 + 6) * 64 + 9 * 5)
     assert activation_bytes(dataclasses.replace(small, dtype="bfloat16"), load) == activation_bytes(small, load) // 2
     assert activation_bytes(MODEL, load) == 30 * activation_bytes(small, load)
     assert logit_bytes(MODEL, load) == 3 * 4 * 2 * 3 * 49_152
@@ -25,7 +25,7 @@ def test_bytes_follow_from_every_size():
 @pytest.mark.parametrize(
     ("load", "remat", "chunk", "said"),
     [
-        (Load(64, 128, 24), "full", 256, ("policy.remat = 'full'", "policy.head_chunk = 256", "15.8 GiB")),
+        (Load(64, 128, 24), "full", 256, ("policy.remat = 'full'", "policy.head_chunk = 256", "6.3 GiB")),
         (Load(4, 128, 24), "none", 0, ()),
         (Load(4, 1024, 512), "full", 256, ("policy.remat", "policy.head_chunk", "1.1 GiB of logits")),
     ],
