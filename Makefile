@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SEED ?= 0
 WORKDIR ?= runs/quickstart
+REAL ?= runs/real
 BIN := .venv/bin
 
 .PHONY: quickstart test test-fast test-data lint
@@ -11,6 +12,13 @@ quickstart: .venv/installed
 	$(BIN)/python -m experiments.sft --config=configs/quickstart.py --workdir="$(WORKDIR)/sft" --config.seed=$(SEED)
 	$(BIN)/python -m experiments.train --config=configs/quickstart.py --workdir="$(WORKDIR)" --config.seed=$(SEED) \
 		--config.init_from="$(WORKDIR)/sft"
+
+# A pretrained model of 135 million parameters learns to follow constraints: $(REAL)/report.html
+real: .venv/installed
+	@model=$$($(BIN)/python -m experiments.fetch) && set -x && \
+		$(BIN)/python -m experiments.train --config=configs/smollm2_135m_sentences.py --workdir="$(REAL)" \
+		--config.pretrained="$$model" --config.seed=$(SEED)
+	@$(BIN)/python -m webbrowser -t "file://$$(realpath "$(REAL)")/report.html" || true
 
 test: .venv/installed-test lint
 	$(BIN)/python -m pytest

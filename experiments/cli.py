@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "greedy accuracy and pass@k of a run or a checkpoint on held-out problems",
     "export": "a run's policy as a Hugging Face checkpoint",
     "report": "draw the curves and the page of a run again, also while it goes on",
+    "fetch": "a small pretrained model to try things with",
     "verify": "judge completions from a file with a verifier",
     "decontaminate": "find training prompts that give evaluation prompts away",
     "benchmark": "speed of sampling and training on this machine",

@@ -5,7 +5,23 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from rlvr_jax.algorithms.config import AlgorithmConfig
+from rlvr_jax.tasks.task import draw
+
 EPSILON = 1e-6
+
+
+def advantages_of(
+    config: AlgorithmConfig,
+    rewards: Float[np.ndarray, "prompts group"],
+    judged: Bool[np.ndarray, "prompts group"],
+    seed: int,
+    step: int,
+) -> Float[np.ndarray, "prompts group"]:
+    """The advantage of each sample of a step by the algorithm's choices; `seed` and `step` name the control's order."""
+    if config.shuffle_rewards:
+        rewards = shuffled(rewards, judged, seed, step)
+    return group_advantages(rewards, judged, config.scale)
 
 
 def group_advantages(
@@ -28,6 +44,21 @@ def group_advantages(
     if scale == "group_std":
         centred /= np.sqrt(np.sum(centred**2, axis=1, keepdims=True) / count) + EPSILON
     return centred.astype(np.float32)
+
+
+def shuffled(
+    rewards: Float[np.ndarray, "prompts group"], judged: Bool[np.ndarray, "prompts group"], seed: int, step: int
+) -> Float[np.ndarray, "prompts group"]:
+    """The rewards of a step in another order among its judged samples, a function of (seed, step).
+
+    The control of an experiment: rewards of the same distribution that say nothing of the samples. A curve that rises
+    under them does not rise because of the reward (Shao et al. 2025, "Spurious Rewards", arXiv:2506.10947).
+    """
+    places = np.flatnonzero(judged)
+    order = sorted(range(len(places)), key=lambda place: draw("shuffled", seed, step, place))
+    result = rewards.copy()
+    result.flat[places] = rewards.flat[places[order]]
+    return result
 
 
 def zero_signal_groups(rewards: Float[np.ndarray, "prompts group"], judged: Bool[np.ndarray, "prompts group"]) -> float:

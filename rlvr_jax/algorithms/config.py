@@ -21,6 +21,8 @@ class AlgorithmConfig:
       reference: "initial" keeps a frozen copy of the policy that the run started from, and computes its log-probs in
         every step, for the KL divergence; with `kl_coef` 0 that serves the metric `train/kl` alone. "none" needs
         neither (and `kl_coef` 0).
+      shuffle_rewards: train on each step's rewards in a random order among its samples: the control of an experiment,
+        under which nothing should be learned. The metrics show the true ones.
       minibatches: optimizer updates for each batch of samples.
     """
 
@@ -30,4 +32,5 @@ class AlgorithmConfig:
     clip_high: float = 0.2
     kl_coef: float = 0.0
     reference: Literal["none", "initial"] = "none"
+    shuffle_rewards: bool = False
     minibatches: int = 1

@@ -33,7 +33,7 @@ KINDS: dict[str, Callable[[str, int], _Instruction]] = {
     ),
     "quoted": lambda _word, _number: ("Put the whole sentence in double quotes.", "startend:quotation", {}),
     "word": lambda word, _: (f"Use the word {word}.", "keywords:existence", {"keywords": [word]}),
-    "end": lambda word, _: (f"The last word must be {word}.", "startend:end_checker", {"end_phrase": word}),
+    "end": lambda word, _: (f"End it with the text: {word}.", "startend:end_checker", {"end_phrase": f"{word}."}),
 }
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from rlvr_jax import parallel, policy, tasks
-from rlvr_jax.algorithms import group_advantages
+from rlvr_jax.algorithms import advantages_of
 from rlvr_jax.config import Config
 from rlvr_jax.rewards import reward
 from rlvr_jax.training import checkpoints, preemption
@@ -99,7 +99,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
 
                 rewards = reward(config.reward, verdicts, trajectories, config.rollout.group_size)
                 warn_unjudged(step, rewards)
-                advantages = group_advantages(rewards.values, rewards.judged, config.algorithm.scale)
+                advantages = advantages_of(config.algorithm, rewards.values, rewards.judged, config.seed, step)
                 batch = make_batch(trajectories, advantages.reshape(-1), rewards.judged.reshape(-1), *lengths)
                 if config.algorithm.reference == "initial":
                     params = state.params

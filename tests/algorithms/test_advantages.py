@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rlvr_jax.algorithms import group_advantages, zero_signal_groups
+from rlvr_jax.algorithms import AlgorithmConfig, advantages_of, group_advantages, zero_signal_groups
+from rlvr_jax.algorithms.advantages import shuffled
 
 REWARDS = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
 ALL = np.ones_like(REWARDS, bool)
@@ -84,3 +85,21 @@ def test_a_group_with_at_most_one_judged_sample_has_no_signal():
     rewards, judged = np.array([[5, 1, 2], [1, 2, 3]], np.float32), np.array([[0, 0, 0], [0, 1, 0]], bool)
     assert zero_signal_groups(rewards, judged) == 1.0
     assert not group_advantages(rewards, judged).any()
+
+
+def test_the_control_trains_on_the_same_rewards_of_judged_samples_in_an_order_of_its_own_for_each_step():
+    rng = np.random.default_rng(4)
+    rewards, judged = rng.permutation(40).reshape(8, 5).astype(np.float32), rng.random((8, 5)) < 0.7
+    plain, control = AlgorithmConfig(scale="none"), AlgorithmConfig(scale="none", shuffle_rewards=True)
+    np.testing.assert_array_equal(
+        advantages_of(plain, rewards, judged, 0, 1), group_advantages(rewards, judged, "none")
+    )
+    orders = [shuffled(rewards, judged, seed, step) for seed, step in ((0, 1), (0, 2), (1, 1))]
+    for found in orders:
+        np.testing.assert_array_equal(found[~judged], rewards[~judged])
+        assert sorted(found[judged]) == sorted(rewards[judged])
+        assert np.mean(found[judged] == rewards[judged]) < 0.5
+    assert len({tuple(found.flat) for found in orders}) == 3
+    np.testing.assert_array_equal(
+        advantages_of(control, rewards, judged, 0, 2), group_advantages(orders[1], judged, "none")
+    )

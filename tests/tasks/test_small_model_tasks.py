@@ -30,7 +30,7 @@ SENTENCES = {  # a right answer for each kind, and a wrong one
     "short": ("My {topic} is far away.", "My {topic} " + "is very " * 8 + "far away."),
     "quoted": ('"My {topic} is far away."', "My {topic} is far away."),
     "word": ("My {topic} is {word} and far.", "My {topic} is far away."),
-    "end": ("My {topic} is far and {word}", "The {word} {topic} is far away."),
+    "end": ("My {topic} is far and {word}.", "The {word} {topic} is far away."),
 }
 
 

@@ -1,0 +1,31 @@
+"""Constrained sentences with SmolLM2-135M-Instruct: a real model learns to follow instructions on a laptop.
+
+"Write one short sentence with the word lamp. Use fewer than 8 words." A verifier of IFEval's instructions checks the
+constraint, and that the sentence names its topic and has four words. Topics and words of held-out problems are never
+trained on. All parameters are trained, 8 problems x 8 samples of at most 24 tokens a step:
+
+    make real
+"""
+
+from rlvr_jax.configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.pretrained = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    base.set_tasks(config, sentences={})
+    config.prompt.format = "chat"
+    config.rollout.prompts = 8
+    config.rollout.temperature = 0.8
+    config.rollout.max_prompt_length = 64
+    config.rollout.max_response_length = 24
+    config.optimizer.learning_rate = 2e-5
+    config.training.num_steps = 24
+    config.training.save_every = 24
+    config.training.packing = "prefix_tree"
+    config.training.packing_multiple = 64
+    config.evaluation.every = 8
+    config.evaluation.problems = 128
+    config.evaluation.batch_size = 64
+    config.evaluation.pass_problems = 0
+    return config
