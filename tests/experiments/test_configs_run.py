@@ -17,6 +17,8 @@ TASKS = {
     "math_qwen25_1p5b": ("math",),
     "tulu3_rlvr_8b": ("gsm8k", "math", "ifeval"),
     "r1_zero_countdown_qwen25_3b": ("countdown_tinyzero",),
+    "smollm2_135m_sentences": ("sentences",),
+    "smollm2_135m_sums": ("sums",),
 }
 
 
