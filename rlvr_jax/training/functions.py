@@ -32,15 +32,21 @@ def make_update(setup: Setup, optimizer: optax.GradientTransformation, loss: Los
     It weighs the actions of the batch and packs its rows on the host, and calls a jitted function.
     """
     aggregation, length = setup.config.algorithm.aggregation, setup.config.rollout.max_response_length
-    step = partial(train_step, setup.policy, loss, optimizer, microbatches, setup.config.rollout.temperature)
-    jitted = jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
-    options = _packing(setup)
+    jitted, options = make_jitted_update(setup, optimizer, loss, microbatches), _packing(setup)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
         batch = batch.replace(weights=token_weights(aggregation, np.asarray(batch.action_mask), length))
         return jitted(state, pack(batch, *options) if options else batch)
 
     return update
+
+
+def make_jitted_update(
+    setup: Setup, optimizer: optax.GradientTransformation, loss: Loss, microbatches: int
+) -> jax.stages.Wrapped:
+    """The part of `make_update` on the device: it takes batches that are weighed and packed."""
+    step = partial(train_step, setup.policy, loss, optimizer, microbatches, setup.config.rollout.temperature)
+    return jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
 
 
 def make_score(setup: Setup) -> Callable:

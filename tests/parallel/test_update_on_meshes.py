@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from rlvr_jax import policy
+from rlvr_jax.algorithms import token_weights
 from rlvr_jax.config import from_dict
 from rlvr_jax.parallel import MeshConfig, batch_sharding, make_mesh, param_shardings, replicated, use_mesh
 from rlvr_jax.training.batch import layout
-from rlvr_jax.training.functions import make_score, make_update
+from rlvr_jax.training.functions import make_jitted_update, make_score, make_update
 from rlvr_jax.training.optimizer import make_optimizer
 from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.step import new_state, policy_gradient, state_shardings
@@ -64,23 +65,27 @@ def make_batch():
     )
 
 
+def weighed(batch):
+    return batch.replace(weights=token_weights("token_mean", batch.action_mask, batch.action_mask.shape[1]))
+
+
 def prepared(setup: Setup, microbatches: int):
-    """The update, the state on the mesh and on the host, and its shardings."""
+    """The arguments of an update, the state on the mesh and on the host, and its shardings."""
     optimizer = make_optimizer(setup.config.optimizer, 10)
-    update = make_update(setup, optimizer, policy_gradient(setup.config.algorithm), microbatches)
+    arguments = setup, optimizer, policy_gradient(setup.config.algorithm), microbatches
     state = new_state(optimizer, init(setup.policy))
     shardings = state_shardings(jax.eval_shape(lambda: state), optimizer, setup.param_shardings, replicated(setup.mesh))
     before = jax.device_get(state)
     state = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings)(state)
-    return update, state, before, shardings
+    return arguments, state, before, shardings
 
 
 def run_update(setup: Setup, microbatches: int = 1):
     """The state before, the state after, the metrics, and the shardings that the update was compiled for."""
-    update, state, before, shardings = prepared(setup, microbatches)
+    arguments, state, before, shardings = prepared(setup, microbatches)
     with use_mesh(setup.mesh):
-        batch = jax.device_put(make_batch(), batch_sharding(setup.mesh))
-        compiled = update.lower(state, batch).compile()
+        batch = jax.device_put(weighed(make_batch()), batch_sharding(setup.mesh))
+        compiled = make_jitted_update(*arguments).lower(state, batch).compile()
         after, metrics = compiled(state, batch)
     return {
         "given": state,
@@ -167,7 +172,7 @@ def test_parameters_and_moments_are_split_over_fsdp_and_tensor_before_and_after(
 
 def test_the_batch_is_split_over_data_and_fsdp(on_mesh, mesh_shape):
     rows = 16 // (mesh_shape[0] * mesh_shape[1])
-    for sharding, array in zip(jax.tree.leaves(on_mesh["batch"]), jax.tree.leaves(make_batch()), strict=True):
+    for sharding, array in zip(jax.tree.leaves(on_mesh["batch"]), jax.tree.leaves(weighed(make_batch())), strict=True):
         assert sharding.shard_shape(array.shape) == (rows, array.shape[1])
 
 
@@ -187,8 +192,8 @@ def test_rows_that_share_a_prompt_on_a_mesh_give_the_update_and_logprobs_of_sepa
     packing = {"packing": "prefix_tree", "packing_multiple": multiple}
     mesh = {"data": 2, "fsdp": 2, "tensor": 2}
     separate, packed = (make_setup(from_dict(CONFIG | {"mesh": mesh, "training": x})) for x in ({}, packing))
-    update, state, before, _ = prepared(packed, microbatches)
-    batch = make_batch()
+    arguments, state, before, _ = prepared(packed, microbatches)
+    update, batch = make_update(*arguments), make_batch()
     with use_mesh(packed.mesh):
         logprobs = [make_score(setup)(state.params, batch) * batch.action_mask for setup in (packed, separate)]
         after, metrics = update(state, batch)
