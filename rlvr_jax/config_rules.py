@@ -14,6 +14,7 @@ from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.config import problems as policy_problems
 from rlvr_jax.policy.families import LENGTH
 
+_FINITE = ("learning_rate", "eps", "weight_decay")  # of optimizers
 Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)
 
 
@@ -87,7 +88,7 @@ def _numbers(c: Config) -> Rules:
 
 def _choices(c: Config) -> Rules:
     """What must go together."""
-    p, r, o = c.policy, c.rollout, c.optimizer
+    p, r = c.policy, c.rollout
     yield c.shrink < 1, f"config.shrink must be 1 or more, not {c.shrink}"
     yield (
         c.shrink > 1 and c.pretrained != "",
@@ -101,7 +102,9 @@ def _choices(c: Config) -> Rules:
             "so a group needs at least 2"
         ),
     )
-    for name, value in (("optimizer.learning_rate", o.learning_rate), ("rollout.temperature", r.temperature)):
+    of_optimizers = [f"{group}.{key}" for group in ("optimizer", "sft.optimizer") for key in _FINITE]
+    for name in ("rollout.temperature", "verifier.timeout", *of_optimizers):
+        value = operator.attrgetter(name)(c)
         yield not math.isfinite(value), f"config.{name} must be finite, not {value}"
     yield not 0 < r.top_p <= 1, f"config.rollout.top_p must be in (0, 1], not {r.top_p}"
     yield not c.tasks, "config.tasks is empty: a run needs problems"

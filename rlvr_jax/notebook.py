@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from rlvr_jax import parallel, policy
 from rlvr_jax.errors import CheckpointError
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import LoraConfig, Params, PolicyConfig
+from rlvr_jax.policy.families import LENGTH
 from rlvr_jax.policy.pretrained import load_pretrained
 from rlvr_jax.policy.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.rollout.engine import pad_prompts
 from rlvr_jax.rollout.sampler import FINISH_REASONS, SamplingConfig, sample
 from rlvr_jax.tasks import chat_text, decode, encode_batch, end_of_turn, pretrained_tokenizer, renderer, stop_tokens
+from rlvr_jax.tasks.task import wrong_messages
 
 Prompt = str | Sequence[Mapping[str, Any]]  # text, or messages with "role" and "content"
 _HEAD_CHUNK = 1024  # tokens whose logits exist at one time
@@ -81,7 +84,7 @@ class Model:
         Args:
           prompts: text, which is continued as it stands, or messages, which the chat template renders.
           samples: of each prompt.
-          max_tokens: that a completion may have, its stop token included.
+          max_tokens: that a completion may have, its stop token included; fewer where the policy's window ends.
           temperature: of the samples; 0 takes the likeliest token always.
           top_k, top_p: filters; 0 and 1 switch them off.
           seed: of the samples.
@@ -89,15 +92,15 @@ class Model:
           template: options of the chat template, such as {"enable_thinking": False}.
 
         Raises:
-          ValueError: a prompt is empty or can't be rendered, or a number is out of range.
+          ValueError: a prompt is empty, is neither text nor messages, or fills the window; or a number is out of range.
         """
-        if min(samples, max_tokens, batch_size) < 1 or temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
+        if min(samples, max_tokens, batch_size) < 1 or not 0 <= temperature < inf or not 0 < top_p <= 1 or top_k < 0:
             raise ValueError(
                 "samples, max_tokens and batch_size must be above 0, temperature and top_k 0 or more, top_p in (0, 1]: "
                 f"{samples}, {max_tokens}, {batch_size}; {temperature}, {top_k}; {top_p}"
             )
         texts = self._texts(prompts, template or {})
-        ids = encode_batch(self.tokenizer, texts)
+        ids = self._ids(texts)
         sampling = SamplingConfig(
             group_size=samples,
             max_response_length=_rounded(max_tokens),
@@ -111,7 +114,8 @@ class Model:
             length = _rounded(max(map(len, batch)))
             tokens, mask = pad_prompts(batch, length, sampling.pad_token)
             numbers = first * samples + np.arange(len(batch) * samples, dtype=np.int32)
-            budgets = np.full(len(numbers), max_tokens, np.int32)
+            room = [min(max_tokens, (self.config.max_length or LENGTH) - len(prompt)) for prompt in batch]
+            budgets = np.repeat(np.int32(room), samples)
             inputs = (tokens, mask, numbers, jax.random.key(seed), jnp.float32(temperature), budgets)
             result = jax.device_get(_sample(self.config, sampling, self.params, *inputs))
             for i, count in enumerate(result.lengths):
@@ -138,7 +142,8 @@ class Model:
           template: as of `generate`.
 
         Raises:
-          ValueError: there are not as many completions as prompts, or a prompt is empty.
+          ValueError: there are not as many completions as prompts; or a prompt is empty, is neither text nor messages,
+            or does not fit into the policy's window with its completion; or a token is not in the vocabulary.
         """
         texts = self._texts(prompts, template or {})
         completions = [completions] if isinstance(completions, str | Completion) else list(completions)
@@ -148,7 +153,10 @@ class Model:
             encode_batch(self.tokenizer, [x])[0] if isinstance(x, str) else [int(t) for t in getattr(x, "tokens", x)]
             for x in completions
         ]
-        pairs = list(zip(encode_batch(self.tokenizer, texts), said, strict=True))
+        for i, tokens in enumerate(said):
+            if not all(0 <= token < self.config.vocab_size for token in tokens):
+                raise ValueError(f"completion {i} has tokens that are not from 0 to {self.config.vocab_size - 1}")
+        pairs = list(zip(self._ids(texts, said), said, strict=True))
         found = []
         for _, batch in _batches(pairs, batch_size):
             length = _rounded(max(len(prompt) + len(tokens) for prompt, tokens in batch))
@@ -158,10 +166,25 @@ class Model:
         return found[: len(texts)]
 
     def _texts(self, prompts: Any, template: Mapping[str, Any]) -> list[str]:
-        single = isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], Mapping))
+        prompts = [prompts] if isinstance(prompts, str | Mapping) else list(prompts)
+        prompts = [prompts] if prompts and isinstance(prompts[0], Mapping) else prompts
         plain = renderer(self.tokenizer, "plain", "")
         chat = partial(chat_text, self.tokenizer, add_generation_prompt=True, **template)
-        return [plain(x) if isinstance(x, str) else chat(x) for x in ([prompts] if single else prompts)]
+        for i, prompt in enumerate(prompts):
+            if not isinstance(prompt, str | Sequence) or isinstance(prompt, bytes):
+                raise ValueError(f"prompt {i} is {type(prompt).__name__}, neither text nor a list of messages")
+            if not isinstance(prompt, str) and (wrong := wrong_messages(prompt, f"prompt {i}")):
+                raise ValueError(wrong)
+        return [plain(x) if isinstance(x, str) else chat(x) for x in prompts]
+
+    def _ids(self, texts: Sequence[str], said: Sequence[Sequence[int]] | None = None) -> list[list[int]]:
+        """Tokens of prompts, which fit into the window together with what is `said`, or with one token more."""
+        ids, window = encode_batch(self.tokenizer, texts), self.config.max_length or LENGTH
+        for i, prompt in enumerate(ids):
+            more = 1 if said is None else len(said[i])
+            if not prompt or len(prompt) + more > window:
+                raise ValueError(f"prompt {i} has {len(prompt)} tokens; 1 to {window - more} fit into the window")
+        return ids
 
 
 def load(path: str | Path, dtype: str | None = None) -> Model:

@@ -198,6 +198,8 @@ REFUSED = [
     ({"policy__head_dim": 15}, 1, "config.policy.head_dim = 15 must be even"),
     ({"reward": []}, 1, "config.reward has no terms"),
     ({"reward": [["score", 1.0], ["score", 2.0]]}, 1, "config.reward names the term 'score' twice"),
+    ({"verifier__timeout": math.inf}, 1, "config.verifier.timeout must be finite, not inf"),
+    ({"sft__optimizer__learning_rate": math.inf}, 1, "config.sft.optimizer.learning_rate must be finite, not inf"),
     ({"reward": [["score", math.inf]]}, 1, "config.reward gives 'score' the weight inf, which is not finite"),
     (
         {"algorithm__kl_coef": 0.1, "algorithm__reference": "none"},

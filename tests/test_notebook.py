@@ -94,12 +94,41 @@ def test_messages_go_through_the_chat_template_and_text_does_not(model):
     assert model.generate([]) == []
 
 
-@pytest.mark.parametrize("bad", [{"samples": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}])
+@pytest.mark.parametrize(
+    "bad", [{"samples": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}, {"temperature": np.nan}]
+)
 def test_numbers_out_of_range_are_refused(model, bad):
     with pytest.raises(ValueError, match="must be above 0"):
         model.generate("x", **bad)
     with pytest.raises(ValueError, match="there are 2 prompts and 1 completions"):
         model.logprobs(["x", "y"], "z")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (3, "prompt 1 is int"),
+        (b"x", "prompt 1 is bytes"),
+        ([], "prompt 1 must end with"),
+        ([{"role": "wizard", "content": "x"}], 'message 1 of prompt 1 must be {"role": system or user'),
+        ([{"role": "user"}], "message 1 of prompt 1"),
+        ("x" * 1024, "prompt 1 has 1025 tokens; 1 to 1023"),
+    ],
+)
+def test_a_prompt_that_cant_be_continued_is_named(model, prompt, message):
+    with pytest.raises(ValueError, match=message):
+        model.generate(["x", prompt])
+
+
+def test_a_completion_ends_with_the_window(model):
+    short = dataclasses.replace(model, config=dataclasses.replace(model.config, max_length=10), stop_tokens=())
+    found = short.generate(["x", "x" * 7], max_tokens=20)
+    assert [(len(x.tokens), x.finish_reason) for x in found] == [(8, "length"), (2, "length")]
+    short.logprobs(["x", "x" * 7], found)
+    with pytest.raises(ValueError, match="prompt 0 has 3 tokens; 1 to 2 "):
+        short.logprobs("xx", found[0])
+    with pytest.raises(ValueError, match="completion 0 has tokens that are not from 0 to 299"):
+        short.logprobs("x", [[300]])
 
 
 def test_the_workdir_of_a_run_with_adapters_is_the_policy_that_its_export_is(folder, tmp_path):

@@ -8,9 +8,8 @@ from typing import Any
 
 from rlvr_jax.tasks import table
 from rlvr_jax.tasks.finite import finite_task
-from rlvr_jax.tasks.task import Messages, Split, Task, draw
+from rlvr_jax.tasks.task import Messages, Split, Task, draw, wrong_messages
 
-_ROLES = ("system", "user", "assistant", "tool")
 _MAX_ALPHABET = 512  # characters; more are too many for a character tokenizer
 
 
@@ -54,6 +53,8 @@ def file_task(
     }
     if not problems["train"]:
         raise ValueError(f"{file} holds no problem")
+    if problems.get("heldout") == []:
+        raise ValueError(f"{heldout_file or file} holds no held-out problem")
     if "heldout" not in problems:
         problems = _divided(problems["train"], heldout_share)
     else:
@@ -94,8 +95,13 @@ def _problem(
         if field not in record:
             raise ValueError(f"{place}: no field {field!r}; it has {', '.join(map(repr, record)) or 'none'}")
     text, gold = record[prompt], record[reference] if reference else None
+    for field, value in ((prompt, text), (reference, gold)):
+        if wrong := _not_json(value):
+            raise ValueError(f"{place}: the field {field!r} holds no JSON data: {wrong}")
     if isinstance(text, list):
-        text = _messages(place, prompt, text)
+        if wrong := wrong_messages(text, f"the field {prompt!r}"):
+            raise ValueError(f"{place}: {wrong}")
+        text = tuple(text)
     elif not isinstance(text, str) or not text.strip():
         raise ValueError(f"{place}: the field {prompt!r} must hold text or messages, not {_shown(text)}")
     if reference and (gold is None or gold in ([], {}) or (isinstance(gold, str) and not gold.strip())):
@@ -105,18 +111,13 @@ def _problem(
     return place, text, gold
 
 
-def _messages(place: str, field: str, messages: Sequence[Any]) -> Messages:
-    for number, message in enumerate(messages, start=1):
-        if not (
-            isinstance(message, dict) and message.get("role") in _ROLES and isinstance(message.get("content"), str)
-        ):
-            raise ValueError(
-                f"{place}: message {number} of the field {field!r} must be "
-                f'{{"role": {" or ".join(_ROLES)}, "content": text}}, not {_shown(message)}'
-            )
-    if not messages or messages[-1]["role"] == "assistant":
-        raise ValueError(f"{place}: the messages of the field {field!r} must end with what the policy is to answer")
-    return tuple(messages)
+def _not_json(value: Any) -> str | None:
+    """Why a value can't be written as JSON in UTF-8 (a date, NaN, half of a surrogate pair), or None."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return str(error)
+    return None
 
 
 def _divided(problems: Sequence[_Problem], share: float) -> dict[Split, list[_Problem]]:

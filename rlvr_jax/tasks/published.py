@@ -32,7 +32,7 @@ def json_records(content: bytes) -> Iterator[tuple[str, Any]]:
     if content.startswith(b"["):
         try:
             values = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"not JSON: {error}") from error  # its message names line and column
         yield from ((f"record {number}", value) for number, value in enumerate(values, start=1))
         return
@@ -41,7 +41,7 @@ def json_records(content: bytes) -> Iterator[tuple[str, Any]]:
             continue
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: not JSON") from error
         yield f"line {number}", value
 

@@ -1,5 +1,6 @@
 """Tasks of one's own: what files may hold, how they are divided, and what is wrong with a record, by its line."""
 
+import datetime
 import json
 import re
 
@@ -75,6 +76,18 @@ def test_a_held_out_file_is_held_out_and_may_share_no_prompt(tmp_path):
     jsonl(tmp_path / "other.jsonl", [*RECORDS[30:], RECORDS[7] | {"question": "Double 7,\nplease. "}])
     with pytest.raises(ValueError, match=r"other\.jsonl, line 11: .* training prompt, too: .*train\.jsonl, line 8"):
         task(train, heldout_file=other)
+    with pytest.raises(ValueError, match=r"none\.jsonl holds no held-out problem"):
+        task(train, heldout_file=jsonl(tmp_path / "none.jsonl", []))
+
+
+def test_columns_that_are_no_json_are_refused_only_where_they_are_used(tmp_path):
+    days = [None, datetime.date(2024, 2, 29)]
+    table = pyarrow.table({"question": ["p", "q"], "answer": ["1", "2"], "day": days})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert len(problems(task(tmp_path / "a.parquet", heldout_share=0.0))["train"]) == 2
+    pyarrow.parquet.write_table(table.slice(1), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet, row 1: the field 'day' holds no JSON data"):
+        task(tmp_path / "b.parquet", reference="day")
 
 
 def test_a_folder_of_a_hub_data_set_has_its_own_splits(tmp_path):
@@ -153,6 +166,9 @@ GOOD = {"question": "1 + 1?", "answer": "2"}
         ("a.jsonl", [GOOD, {"question": "?", "answer": " "}], "line 2: the reference, field 'answer', is empty"),
         ("a.jsonl", [{"question": "?", "answer": None}], "is empty: None"),
         ("a.jsonl", [{"question": "?", "answer": []}], r"is empty: \[\]"),
+        ("a.jsonl", [GOOD, {"question": "a \udc80", "answer": "2"}], "line 2: the field 'question' holds no JSON data"),
+        ("a.jsonl", [GOOD, {"question": "?", "answer": [float("nan")]}], "line 2: the field 'answer' holds no JSON"),
+        ("a.json", ["[" * 10**5], "a.json, not JSON"),
         ("a.jsonl", [GOOD, "text"], "line 2: not an object with fields, but str"),
         ("a.jsonl", [GOOD, "\x00{"], "line 2: not JSON"),
         ("a.json", ["[1, "], "a.json, not JSON"),

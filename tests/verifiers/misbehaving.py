@@ -66,6 +66,12 @@ def dies_with_exit_code(completion, reference):
     os._exit(7)
 
 
+def forks_and_lets_the_child_go_on(completion, reference):
+    if completion != "fork":
+        return Verdict(0.25, answer=completion)
+    return Verdict(0.5) if os.fork() else Verdict(1.0)
+
+
 def closes_every_file(completion, reference):
     os.closerange(0, 100)
     hangs(completion, reference)

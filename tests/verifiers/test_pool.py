@@ -147,6 +147,13 @@ def test_the_same_verifier_may_hang_die_and_be_right_in_one_batch(impatient):
     assert [verdict.error for verdict in verdicts] == [errors[what] for what in told]
 
 
+def test_a_child_that_a_verifier_forks_answers_for_no_other_item(impatient):
+    told = ["a", "fork", "b", "fork", "c", "d"]
+    verdicts = impatient.judge([Job(misbehaving.forks_and_lets_the_child_go_on, what, None) for what in told])
+    assert [verdict.answer for verdict in verdicts] == [None if what == "fork" else what for what in told]
+    assert [verdict.score for verdict in verdicts] == [0.5 if what == "fork" else 0.25 for what in told]
+
+
 def test_importing_a_verifier_does_not_count_as_time_of_its_first_item():
     from tests.verifiers import slow_to_import  # takes 1.5 s
 
