@@ -189,6 +189,8 @@ class Model:
 
 def load(path: str | Path, dtype: str | None = None) -> Model:
     """See `rlvr_jax.load`."""
+    if dtype not in (None, "float32", "bfloat16"):
+        raise ValueError(f"dtype must be 'float32', 'bfloat16' or None, not {dtype!r}")
     workdir = Path(path).expanduser()
     if (workdir / "checkpoints").is_dir():
         return _of_run(workdir, dtype)

@@ -161,6 +161,8 @@ def test_the_blocks_of_the_readme_run(folder):
 def test_what_cant_be_loaded_is_one_clear_error(tmp_path):
     with pytest.raises(CheckpointError, match="there is no folder /no/such"):
         rlvr_jax.load("/no/such/folder")
+    with pytest.raises(ValueError, match="not 'int8'"):
+        rlvr_jax.load(tmp_path, dtype="int8")
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ConfigError, match=r"no config\.json"):
         rlvr_jax.load(tmp_path)

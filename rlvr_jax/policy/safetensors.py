@@ -64,7 +64,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         header = json.loads(text)
         header.pop("__metadata__", None)
         tensors = {
-            name: (entry["dtype"], tuple(map(int, entry["shape"])), *map(int, entry["data_offsets"]))
+            name: (str(entry["dtype"]), tuple(map(int, entry["shape"])), *map(int, entry["data_offsets"]))
             for name, entry in header.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:

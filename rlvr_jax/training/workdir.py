@@ -90,7 +90,7 @@ def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Kind)
     """Lets the run of a workdir go on with this config, or removes it if it made no step; or raises ConfigError."""
     path = workdir / "config.json"
     old = _read(path)
-    different = differences({"run": old.get("run")} | to_dict(_config(old)), record)
+    different = differences({"run": old.get("run")} | to_dict(_config(path, old)), record)
     if not different:
         return
     done = max(complete_steps(workdir), default=0)
@@ -163,12 +163,15 @@ def read_config(workdir: Path) -> Config:
     path = workdir / "config.json"
     if not path.exists():
         raise ConfigError(f"{workdir} is not the workdir of a run: it has no config.json")
-    return _config(_read(path))
+    return _config(path, _read(path))
 
 
-def _config(record: dict[str, Any]) -> Config:
+def _config(path: Path, record: dict[str, Any]) -> Config:
     """Keys that an earlier version did not know have their defaults."""
-    return from_dict({key: value for key, value in record.items() if key != "run"})
+    try:
+        return from_dict({key: value for key, value in record.items() if key != "run"})
+    except ConfigError as error:
+        raise ConfigError(f"{path} was edited, or is of another version: {error}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -84,6 +84,7 @@ X = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (b"\x04" + bytes(7) + b"[1,2", "its header can't be read"),
         (b"\x02" + bytes(7) + b"[]", "its header can't be read"),
         (header_of({"x": {"dtype": "F32"}}), "its header can't be read (KeyError: 'shape')"),
+        (header_of({"x": {**X, "dtype": ["F32"]}}, 9), "bytes, and has "),
         (header_of({"x": X}, 7), "bytes, and has "),
         (header_of({"x": X}, 9), "bytes, and has "),
         (header_of({"x": {**X, "shape": [3]}}, 8), "x (F32[3]) can't take bytes 0 to 8 after 0"),

@@ -86,6 +86,13 @@ def test_another_config_is_refused_with_old_and_new_value_and_nothing_changes(ch
     assert contents(tmp_path) == before
 
 
+def test_keys_of_another_version_are_named_with_their_file(tmp_path):
+    (tmp_path / "config.json").write_text('{"run": "rl", "seed": 1, "sede": 2}')
+    for attempt in (lambda: open_workdir(tmp_path, CONFIG, "rl"), lambda: read_config(tmp_path)):
+        with pytest.raises(ConfigError, match=r"config\.json was edited, .*config\.sede"):
+            attempt()
+
+
 def test_another_kind_of_run_is_refused(tmp_path):
     open_workdir(tmp_path, CONFIG, "sft")
     make_steps(tmp_path, 3)
