@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from rlvr_jax.errors import CheckpointError
-from rlvr_jax.policy.config import PolicyConfig, RopeScaling
+from rlvr_jax.policy.config import PolicyConfig, RopeScaling, problems
 from rlvr_jax.quiet import transformers
 
 
@@ -95,8 +95,10 @@ def policy_config(raw: Mapping[str, Any], where: str = "config.json") -> PolicyC
         max_length=c.max_position_embeddings,
         init_scale=float(c.initializer_range),
     )
-    if shape.num_heads % shape.num_kv_heads:
+    if shape.num_kv_heads > 0 and shape.num_heads % shape.num_kv_heads:
         raise CheckpointError(f"{where}: num_key_value_heads does not divide num_attention_heads")
+    for text in problems(shape):  # in our names of the keys
+        raise CheckpointError(f"{where} makes no policy: {text}")
     return shape
 
 
@@ -107,12 +109,9 @@ def with_shape_of(run: PolicyConfig, pretrained: PolicyConfig) -> PolicyConfig:
 
 
 def period(entries: Sequence[Any]) -> tuple[Any, ...]:
-    """The shortest pattern that gives these entries when it is repeated."""
-    return next(
-        tuple(entries[:n])
-        for n in range(1, len(entries) + 1)
-        if all(entry == entries[i % n] for i, entry in enumerate(entries))
-    )
+    """The shortest pattern that gives these entries when it is repeated; nothing of nothing."""
+    patterns = (tuple(entries[:n]) for n in range(1, len(entries) + 1))
+    return next((p for p in patterns if all(entry == p[i % len(p)] for i, entry in enumerate(entries))), ())
 
 
 def _normalised(raw: Mapping[str, Any], where: str) -> Any:

@@ -146,6 +146,8 @@ def test_the_golden_configs_give_the_shapes_of_their_families():
         ),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor other than 1 is not supported"),
         ({"num_key_value_heads": 5}, "num_key_value_heads does not divide num_attention_heads"),
+        ({"num_hidden_layers": 0}, "num_layers must be above 0, not 0"),
+        ({"num_key_value_heads": 0}, "num_kv_heads must be above 0, not 0"),
         ({"vocab_size": "many"}, "is not a valid config: StrictDataclassFieldValidationError"),
     ],
 )
