@@ -1,4 +1,4 @@
-"""What the commands of this folder share: their flags, `--help`, and errors as one line."""
+"""Shared parts of the commands: flags, `--help`, and errors as one line."""
 
 import inspect
 import sys
@@ -21,6 +21,7 @@ OVERRIDES = """\
 common overrides (rlvr_jax/config.py documents every key):
   --config.seed=1
   --config.training.num_steps=200
+  --config.sft.num_steps=1000 --config.sft.optimizer.learning_rate=1e-4
   --config.rollout.prompts=32 --config.rollout.group_size=16
   --config.rollout.max_response_length=512
   --config.optimizer.learning_rate=1e-6
@@ -71,7 +72,7 @@ def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdi
 
 
 def name_of(main: Callable[[], None]) -> str:
-    """What the user typed to run `main`: `rlvr train`, or `python -m experiments.train`."""
+    """The command line name of `main`: `rlvr train`, or `python -m experiments.train`."""
     return sys.argv[0] if sys.argv[0].startswith("rlvr ") else f"python -m {main.__globals__['__spec__'].name}"
 
 

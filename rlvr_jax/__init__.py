@@ -1,4 +1,4 @@
-"""RLVR in JAX: reinforcement learning with verifiable rewards. The rooms are described in docs/architecture.md."""
+"""RLVR in JAX: reinforcement learning with verifiable rewards. docs/architecture.md describes the packages."""
 
 from pathlib import Path
 from typing import Any

@@ -35,7 +35,7 @@ class TaskConfig:
       verifier: what judges answers: a kind of `rlvr_jax.verifiers`, `module:function` or `file.py:function`; empty
         takes the task's own.
       verifier_options: keyword arguments of the verifier, beside the task's own.
-      file: the problems, for a task of one's own instead of `name`: a .jsonl, .json, .csv or .parquet file, or a folder
+      file: the problems of your own task, in place of `name`: a .jsonl, .json, .csv or .parquet file, or a folder
         of a Hugging Face data set; see docs/own_task.md.
       prompt, reference: the fields of its records that hold these; `reference` may be empty for a verifier that needs
         none.
@@ -62,7 +62,7 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """How a problem becomes the text that the policy continues.
+    """The text that the policy continues, made of a problem.
 
     Attributes:
       format: "plain" is the problem alone; "chat" the tokenizer's chat template, or `template` if it has none;
@@ -78,7 +78,7 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where file data sets lie.
+    """The folders of data sets.
 
     Attributes:
       data_dir: where prepared data sets are kept.
@@ -91,7 +91,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class RolloutConfig:
-    """What is sampled in every step.
+    """The samples of a step.
 
     Attributes:
       prompts: problems in a step.

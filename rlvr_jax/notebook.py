@@ -1,7 +1,7 @@
 """A policy to talk to: text in, text out, on one device and without a config. `rlvr_jax.load` makes one."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -31,7 +31,7 @@ _sample = jax.jit(sample, static_argnums=(0, 1))
 
 @dataclass(frozen=True)
 class Completion:
-    """What the policy said.
+    """A response of the policy.
 
     Attributes:
       prompt: what it was given, as text with the chat template applied.
@@ -60,8 +60,8 @@ class Model:
     """
 
     config: PolicyConfig
-    params: Params
-    tokenizer: Any
+    params: Params = field(repr=False)  # a notebook shows what a cell ends with
+    tokenizer: Any = field(repr=False)
     stop_tokens: tuple[int, ...]
 
     def generate(

@@ -41,6 +41,12 @@ def model(folder):
     return rlvr_jax.load(folder)
 
 
+def test_the_repr_is_short(model):
+    assert len(repr(model)) < 1500
+    assert "num_heads=2" in repr(model)
+    assert "AddedToken" not in repr(model)
+
+
 def test_samples_are_those_of_the_rollout(model):
     sampling = SamplingConfig(3, 12, model.stop_tokens, pad_token=0, top_k=50, top_p=0.9)
     mesh = make_mesh(MeshConfig(data=1, fsdp=8))

@@ -1,4 +1,4 @@
-"""Verdicts for JSON Lines: the records of `python -m experiments.verify`, described in docs/verifiers.md.
+"""Verdicts for JSON Lines: the records of `rlvr verify`, described in docs/verifiers.md.
 
 One line in, one line out, in order, whatever the line holds: one that is no record gets a verdict whose error names
 its number. Only a batch of lines is in memory at any time, so a file may be of any size.
