@@ -16,7 +16,7 @@ WRONG = {
     "a word for a number": ({"rollout__prompts": "many"}, r"config\.rollout\.prompts=many"),
     "a fraction for a number": ({"rollout__prompts": 2.5}, r"config\.rollout\.prompts=2\.5"),
     "an unknown choice": ({"policy__dtype": "float16"}, r"config\.policy\.dtype must be one of 'float32', 'bfloat16'"),
-    "an unknown task": ({"tasks__modsum__name": "sums"}, r"config\.tasks\.modsum: unknown task 'sums'"),
+    "an unknown task": ({"tasks__modsum__name": "modsums"}, r"config\.tasks\.modsum: unknown task 'modsums'"),
     "an unknown reward": (
         {"reward": "(('sorce',1.0),)"},
         r"config\.reward: there is no term 'sorce'.*: score,.*format",
