@@ -185,7 +185,10 @@ def _set_limits(axes: Any, panel: Panel, drawn: list[float]) -> None:
             axes.set_ylim(0, high * 3)
         else:
             axes.set_yscale("log")
-            axes.set_ylim(low / 2, high * 2)
+            axes.set_ylim(
+                min(low / 2, 10 ** math.floor(math.log10(low))), max(high * 2, 10 ** math.ceil(math.log10(high)))
+            )
+        axes.yaxis.set_minor_formatter("")  # labels for whole powers of ten alone, of which at least two are in sight
     elif low >= 0 and high <= 1 and (panel.scale == "share" or panel.wide):
         axes.set_ylim(-0.03, 1.04)
     elif low >= 0:

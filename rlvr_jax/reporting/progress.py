@@ -75,16 +75,20 @@ def _lines(total: int, initial: int, description: str, file: TextIO, values: Cal
     """Shows the first row, the last one, and others if the last line is some seconds old."""
     print(f"{description} {initial}/{total}, begins; what follows first is compilation", file=file, flush=True)
     start, printed = time.monotonic(), -SECONDS_BETWEEN_LINES
+    first: tuple[int, float] | None = None  # the step that waited for the compilation, which no other does
 
     def show(row: Mapping[str, Any]) -> None:
-        nonlocal printed
+        nonlocal printed, first
         step, elapsed, known = row["step"], time.monotonic() - start, values(row)
+        if first is None and step > initial:
+            first = step, elapsed
         if elapsed - printed < SECONDS_BETWEEN_LINES and step < total:
             return
         printed = elapsed
         times = [f"{tqdm.format_interval(elapsed)} elapsed"]
-        if initial < step < total:
-            times.append(f"{tqdm.format_interval(elapsed / (step - initial) * (total - step))} left")
+        if first and first[0] < step < total:
+            left = (elapsed - first[1]) / (step - first[0]) * (total - step)
+            times.append(f"{tqdm.format_interval(left)} left")
         print(", ".join([f"{description} {step}/{total}", *known, *times]), file=file, flush=True)
 
     return show
