@@ -57,13 +57,18 @@ def readable_paths(packages: Sequence[str] = ()) -> list[str]:
     return paths
 
 
+def _scratch(paths: Sequence[str]) -> str:
+    """The folder that each job of the namespaces has to itself: /tmp, unless that would hide some of the paths."""
+    return "/scratch" if any(path.startswith("/tmp/") for path in paths) else "/tmp"
+
+
 def _build_root(paths: Sequence[str]) -> None:
-    """A root with the paths, /dev/null, /dev/urandom and an empty /tmp, and nothing else."""
+    """A root with the paths, /dev/null, /dev/urandom and an empty folder for jobs, and nothing else."""
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("tmpfs", _STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=1m")
     for path in [*paths, "/dev/null", "/dev/urandom"]:
         kernel.bind(path, _STAGE)
-    Path(_STAGE, "tmp").mkdir()
+    Path(_STAGE + _scratch(paths)).mkdir()
     kernel.pivot_root(_STAGE)
     kernel.make_read_only("/", devices=True)
 
@@ -118,11 +123,15 @@ def isolate_with_landlock(paths: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Confinement:
-    """What every job of an engine does to itself, made once: the seccomp filter, and Landlock's rights by path."""
+    """What every job of an engine does to itself, made once: the seccomp filter, and Landlock's rights by path.
+
+    With namespaces, `scratch` is the folder over which each job mounts one of its own.
+    """
 
     engine: str
     program: bytes
     rights: Mapping[str, int]
+    scratch: str = ""
 
 
 def confinement(engine: str, paths: Sequence[str]) -> Confinement:
@@ -131,10 +140,11 @@ def confinement(engine: str, paths: Sequence[str]) -> Confinement:
         return Confinement(engine, b"", {})
     rights = {"/dev/null": kernel.WRITE_FILE, "/dev/urandom": kernel.READ_FILE}
     if engine == "namespaces":
-        rights |= {"/tmp": kernel.WRITE, "/": kernel.READ}
-    else:
-        rights |= dict.fromkeys((path for path in paths if os.access(path, os.R_OK)), kernel.READ)
-    return Confinement(engine, seccomp.job_filter(writing=engine == "namespaces"), rights)
+        scratch = _scratch(paths)
+        rights |= {scratch: kernel.WRITE, "/": kernel.READ}
+        return Confinement(engine, seccomp.job_filter(writing=True), rights, scratch)
+    rights |= dict.fromkeys((path for path in paths if os.access(path, os.R_OK)), kernel.READ)
+    return Confinement(engine, seccomp.job_filter(writing=False), rights)
 
 
 def _confine(how: Confinement, limits: Mapping[str, int]) -> None:
@@ -143,8 +153,8 @@ def _confine(how: Confinement, limits: Mapping[str, int]) -> None:
         kernel.die_with_parent()
     if how.engine == "namespaces":
         options = f"size={SCRATCH_BYTES},nr_inodes={SCRATCH_FILES},mode=777"
-        kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, options)
-        os.chdir("/tmp")
+        kernel.mount("tmpfs", how.scratch, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, options)
+        os.chdir(how.scratch)
     _limit(limits["memory_bytes"], limits["cpu_seconds"])
     if how.engine != "none":
         kernel.drop_capabilities()

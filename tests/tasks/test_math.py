@@ -111,7 +111,7 @@ def test_without_the_file_of_the_500_the_error_names_it_and_what_does_without_it
         real_task("math")
 
 
-def test_the_500_are_held_out_and_all_others_train(copy, tmp_path, prepared_dir, monkeypatch):
+def test_the_500_are_held_out_and_all_others_train(copy, data_sets, tmp_path, monkeypatch):
     # Other problems in the place of the 500.
     others = [
         {**record, "problem": f"{number}: {record['problem']}", "unique_id": f"{number:03}"}
@@ -121,7 +121,7 @@ def test_the_500_are_held_out_and_all_others_train(copy, tmp_path, prepared_dir,
     (tmp_path / "test.jsonl").write_text(content)
     expected = dataclasses.replace(module.TEST, sha256=hashlib.sha256(content.encode()).hexdigest())
     monkeypatch.setattr(module, "TEST", expected)
-    train = module.load(module.TRAIN, str(prepared_dir))
+    train = module.load(module.TRAIN, str(tmp_path / "data"), str(data_sets))
     test = module.load(module.TEST, str(tmp_path / "data"), str(tmp_path))
     files = {module.TRAIN.name: train, expected.name: test}
     monkeypatch.setattr(module, "load", lambda file, *_: files[file.name])

@@ -238,13 +238,13 @@ def test_a_verifier_that_raises_hangs_or_dies_leaves_its_sample_out_and_no_other
 
 def with_advantages(monkeypatch, broken):
     """Advantages are not a number in the calls that `broken` counts (from 1), one for each step."""
-    calls, advantages = [], loop.group_advantages
+    calls, advantages = [], loop.advantages_of
 
     def sometimes(*arguments):
         calls.append(1)
         return advantages(*arguments) * np.float32(np.nan if len(calls) in broken else 1)
 
-    monkeypatch.setattr(loop, "group_advantages", sometimes)
+    monkeypatch.setattr(loop, "advantages_of", sometimes)
 
 
 def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(judged_here, tmp_path, monkeypatch):
