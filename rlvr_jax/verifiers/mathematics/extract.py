@@ -112,7 +112,9 @@ def _tags(text: str) -> list[tuple[int, int]]:
 
 
 def _inner(content: str) -> str:
-    """The answer in a tag or a marked line: a box or a phrase in it, or all of it."""
+    """The answer in a tag or a marked line: a box or a phrase in it, or all of it, which is no answer if very long."""
+    if len(content) > _MAX_BOX:
+        return content
     box = _boxed(content)
     if box is not None:
         return box.answer
