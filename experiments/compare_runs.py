@@ -19,7 +19,7 @@ def draw(runs: dict[str, Path], out: Path, title: str = "") -> None:
     Raises:
       ValueError: a workdir has no evaluation in its metrics.jsonl.
     """
-    figure = Figure(figsize=(7.5, 3.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9.5, 3.6), layout="constrained", facecolor="white")
     axes = figure.add_subplot(xlabel="step", ylabel="greedy accuracy, held out", ylim=(0, 1), title=title)
     for label, workdir in runs.items():
         rows = [row for row in jsonl.read(workdir / "metrics.jsonl") if "eval/greedy_accuracy" in row]
@@ -33,7 +33,7 @@ def draw(runs: dict[str, Path], out: Path, title: str = "") -> None:
         axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.1, linewidth=0)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(out, dpi=130)
 
 
