@@ -55,3 +55,18 @@ def use(config, pretrained: str, shape: dict) -> None:
     config.mesh.data = 1
     config.mesh.fsdp = -1
     config.rollout.overlong_prompts = "drop"
+
+
+def use_smollm2_135m(config) -> None:
+    """SmolLM2-135M-Instruct at a size for 2 CPU cores: 8 problems x 8 samples of at most 24 tokens a step."""
+    config.pretrained = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    config.prompt.format = "chat"
+    config.rollout.prompts = 8
+    config.rollout.max_response_length = 24
+    config.optimizer.learning_rate = 2e-5
+    config.training.packing = "prefix_tree"
+    config.training.packing_multiple = 64
+    config.evaluation.every = 8
+    config.evaluation.problems = 128
+    config.evaluation.batch_size = 64
+    config.evaluation.pass_problems = 0

@@ -9,25 +9,15 @@ Greedy accuracy on 128 held-out problems goes from 0.34 to 0.87 and 0.84 (seeds 
     make real
 """
 
-from rlvr_jax.configs import base
+from rlvr_jax.configs import base, models
 
 
 def get_config():
     config = base.get_config()
-    config.pretrained = "HuggingFaceTB/SmolLM2-135M-Instruct"
     base.set_tasks(config, sentences={})
-    config.prompt.format = "chat"
-    config.rollout.prompts = 8
+    models.use_smollm2_135m(config)
     config.rollout.temperature = 0.8
     config.rollout.max_prompt_length = 64
-    config.rollout.max_response_length = 24
-    config.optimizer.learning_rate = 2e-5
     config.training.num_steps = 24
     config.training.save_every = 24
-    config.training.packing = "prefix_tree"
-    config.training.packing_multiple = 64
-    config.evaluation.every = 8
-    config.evaluation.problems = 128
-    config.evaluation.batch_size = 64
-    config.evaluation.pass_problems = 0
     return config

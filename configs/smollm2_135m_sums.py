@@ -7,25 +7,14 @@ from 0.48 to 0.59, that of the samples from 0.32 to 0.55; see docs/real_model.md
     rlvr train --config=smollm2_135m_sums --workdir=runs/sums
 """
 
-from rlvr_jax.configs import base
+from rlvr_jax.configs import base, models
 
 
 def get_config():
     config = base.get_config()
-    config.pretrained = "HuggingFaceTB/SmolLM2-135M-Instruct"
     base.set_tasks(config, sums={"options": {"digits": 2}, "shots": 2})
-    config.prompt.format = "chat"
-    config.rollout.prompts = 8
-    config.rollout.temperature = 1.0
+    models.use_smollm2_135m(config)
     config.rollout.max_prompt_length = 136
-    config.rollout.max_response_length = 24
-    config.optimizer.learning_rate = 2e-5
     config.training.num_steps = 16
     config.training.save_every = 16
-    config.training.packing = "prefix_tree"
-    config.training.packing_multiple = 64
-    config.evaluation.every = 8
-    config.evaluation.problems = 128
-    config.evaluation.batch_size = 64
-    config.evaluation.pass_problems = 0
     return config
