@@ -76,7 +76,7 @@ def write_report(workdir: Path) -> Path:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return jsonl.read(path) if path.exists() else []
+    return jsonl.read(path) if path.is_file() else []  # a device that stands for a file may have no end
 
 
 def _json(path: Path) -> dict[str, Any]:

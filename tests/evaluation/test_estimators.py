@@ -46,7 +46,7 @@ def test_pass_at_k_refuses_counts_that_cannot_be(num_samples, num_right):
         pass_at_k(num_samples, num_right, 1)
 
 
-@pytest.mark.parametrize("values", [[], (), [0.5, 1.5], [-0.25, 1], [0.5, math.nan]])
+@pytest.mark.parametrize("values", [[], (), [0.5, 1.5], [-0.25, 1.0], [0.5, math.nan]])
 def test_the_interval_of_nothing_or_of_what_is_no_rate_is_refused(values):
     with pytest.raises(ValueError, match=r"no values|1\.5|-0\.25|nan"):
         mean_and_interval(values)
