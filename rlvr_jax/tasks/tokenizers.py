@@ -180,7 +180,7 @@ def _why_not_encoded(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str])
                 return f"no token for {where} (half a surrogate pair, which is not Unicode text)"
             try:
                 tokenizer.backend_tokenizer.encode(character, add_special_tokens=False)
-            except Exception:
+            except Exception:  # which this function is called to explain; `tokenizers` raises no narrower type
                 tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
                 alphabet = "".join(token for token, _ in tokens if len(token) == 1)
                 return f"no token for {where}; the alphabet is {alphabet!r}"

@@ -96,6 +96,7 @@ def serve(connection: Connection, memory_bytes: int) -> None:
 
 
 def main() -> None:
+    """Judges the items that come through the pipe until it closes."""
     # Ctrl-C and pre-emption signals go to whole process groups or jobs, and are for the trainer to act on; a worker
     # ends when the pipe closes. Handlers that do nothing, because SIG_IGN would be inherited by what verifiers start.
     for number in (signal.SIGINT, signal.SIGTERM):

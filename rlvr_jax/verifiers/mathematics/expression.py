@@ -91,6 +91,7 @@ class _Parser:
             raise UnsupportedError(f"expected {token!r}")
 
     def sum(self) -> Tree:
+        """Terms joined by + and -. Raises ValueError beyond the largest depth."""
         self.depth += 1
         if self.depth > 2 * MAX_DEPTH:
             raise UnsupportedError("nested too deep")
@@ -101,6 +102,7 @@ class _Parser:
         return tree
 
     def product(self) -> Tree:
+        """Factors joined by *, / or nothing."""
         tree = self.signed()
         while True:
             if self.next in "*/":
@@ -121,6 +123,7 @@ class _Parser:
         return _is_number(before[-1]) or (_is_braced(before[1:]) and before[0] in "+-*/({[|")
 
     def starts_factor(self) -> bool:
+        """True if the next token can begin a factor, so that a product goes on without a sign."""
         token = self.next
         if token == "|":
             return self.bars == 0
@@ -131,6 +134,7 @@ class _Parser:
         )
 
     def signed(self) -> Tree:
+        """A power after any number of signs."""
         signs = 0
         while self.next in "+-":
             signs += self.take() == "-"
@@ -140,6 +144,7 @@ class _Parser:
         return ("negate", tree) if signs % 2 else tree
 
     def power(self) -> Tree:
+        """An atom with its exponents, degree signs and factorial; or a mixed number."""
         start = self.position
         tree = self.atom()
         # 918\frac{1}{2} is a mixed number; so is 1 1/2, but not 2\frac{x}{3} or 3\frac{5}{2}
@@ -189,6 +194,7 @@ class _Parser:
         return tree
 
     def atom(self) -> Tree:
+        """A number, a symbol, a function of something, or a sum in brackets."""
         token = self.take()
         if _is_number(token):
             return ("number", _number(token))
@@ -228,6 +234,7 @@ class _Parser:
         return ("name", name)
 
     def subscript(self) -> str:
+        """The index of a symbol as text."""
         if self.next != "{":
             return self.take()
         self.take()
@@ -238,6 +245,7 @@ class _Parser:
         return "".join(found)
 
     def function(self, name: str) -> Tree:
+        """A named function with its base, power and argument."""
         base: Tree | None = None
         power: Tree | None = None
         while self.next in "_^":

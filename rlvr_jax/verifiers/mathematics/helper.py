@@ -98,6 +98,7 @@ def _in_child(how: str, reference: str, answer: str, cpu_seconds: float, memory_
 
 
 def main() -> None:
+    """Answers the questions on standard input until it ends, within the memory given as argument."""
     # Signals to the process group are for the caller to act on; the helper ends when its standard input does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -91,6 +91,7 @@ _NUMBER_WORDS = [
 
 
 def same_formula(reference: Formula, answer: Formula, rules: Rules) -> bool:
+    """True if the two formulas are equal in base, unit and value."""
     if reference.base or answer.base:
         if answer.base not in (None, reference.base) and (answer.base, reference.base) != ("10", None):
             return False
@@ -134,6 +135,7 @@ def latex(text: str) -> str:
 
 
 def same_value(reference: str, answer: str, rules: Rules) -> bool:
+    """True if the two texts are one formula, or formulas of one value."""
     if compact(reference) == compact(answer):
         return True
     if not set(OPERATORS.findall(answer)) <= set(OPERATORS.findall(reference)):

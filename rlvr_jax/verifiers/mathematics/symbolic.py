@@ -39,6 +39,7 @@ class _Helper:
     stderr: IO[bytes] | None = None
 
     def running(self) -> subprocess.Popen[bytes]:
+        """The helper process, started anew if it is gone or belongs to the process that forked this one."""
         if self.process is None or self.owner != os.getpid() or self.process.poll() is not None:
             self.stop()
             self.stderr = tempfile.TemporaryFile()  # noqa: SIM115
@@ -65,6 +66,7 @@ class _Helper:
         return self.process
 
     def stop(self) -> None:
+        """Kills the helper process if it is this one's."""
         if self.process is not None and self.owner == os.getpid():
             self.process.kill()
             self.process.wait()
