@@ -55,7 +55,7 @@ def humaneval_job(row: Row, engine: str) -> Job:
 
 @contextlib.contextmanager
 def _world() -> Iterator[tuple[Path, list[str]]]:
-    """What the attacks are after: a secret in the environment, a folder, a TCP and a local server. The list fills with
+    """The targets of the attacks: a secret in the environment, a folder, a TCP and a local server. The list fills with
     the servers that were reached."""
     reached: list[str] = []
 

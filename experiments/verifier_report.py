@@ -60,7 +60,7 @@ def math_cases(data: Path) -> list[Row]:
 
 
 def math_completion(case: Row) -> str:
-    """What the policy wrote: bare answers, which have no delimiters, go in a box."""
+    """The text of the policy: bare answers, which have no delimiters, go in a box."""
     return case["prediction"] if case["form"] == "response" else rf"\boxed{{{case['prediction']}}}"
 
 
@@ -139,7 +139,7 @@ def speeds(judges: Sequence[Judge], rounds: Sequence[Sequence[tuple[str, str]]])
 
 
 def attacks(judge: Judge, hostile: Sequence[Row]) -> tuple[int, int, float]:
-    """How many attacks get a score of 0; how many of those within `IN_TIME`; the longest processor time in seconds.
+    """Attacks with a score of 0; those of them within `IN_TIME`; the longest processor time in seconds.
 
     Each is judged in a child process, which the kernel ends after `GIVE_UP` seconds of processor time: not held, then.
     """
@@ -213,14 +213,14 @@ def corpus_section(_data: Path) -> str:
 
 
 def corpus_errors(judge: Judge, items: Sequence[Item]) -> tuple[int, int]:
-    """How many wrong completions are accepted, and how many right ones rejected."""
+    """The number of wrong completions that are accepted, and of right ones that are rejected."""
     scores = [judge(item.completion, item.gold) for item in items]
     accepted = sum(score == 1.0 and not item.right for score, item in zip(scores, items, strict=True))
     return accepted, sum(score != 1.0 and item.right for score, item in zip(scores, items, strict=True))
 
 
 def math_gold(data: Path) -> str:
-    """How many gold solutions of MATH verify against their own answers, and how many problems were used."""
+    """The number of gold solutions of MATH that verify against their own answers, and of problems used."""
     problems = [row for row in rows(data / "math" / "train_12k.jsonl.gz") if row["answer"]]
     right = sum(mathematics.verify(row["solution"], row["answer"]).score == 1.0 for row in problems)
     return f"Gold solutions of MATH that verify against their own answer: {right} of {len(problems)}."

@@ -132,7 +132,7 @@ def _input(name: str) -> Iterator[io.BufferedIOBase]:
 
 
 def _count_lines(file: io.BufferedIOBase) -> int | None:
-    """How many lines lie ahead, for the progress bar; None where that isn't known or nobody sees the bar."""
+    """The number of lines ahead, for the progress bar; None where that isn't known or nobody sees the bar."""
     if not (sys.stderr.isatty() and file.seekable()):
         return None
     count, last = 0, b"\n"

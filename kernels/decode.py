@@ -216,7 +216,7 @@ def _block_of(columns: int, block: int, platform: str) -> int:
 
 
 def _blocks(mask: Bool[Array, "batch columns"], part: int, repeat: int, block: int) -> tuple[Array, Steps]:
-    """What each query reads [part, group * repeat, blocks * block], and the blocks that each row of the part visits."""
+    """Visibility of keys to queries [part, group * repeat, blocks * block], and the blocks that each row visits."""
     batch, columns = mask.shape
     mask = jnp.pad(mask, ((0, 0), (0, -columns % block))).reshape(part, batch // part, -1)
     by_block = mask.reshape(*mask.shape[:2], -1, block)

@@ -19,7 +19,7 @@ from rlvr_jax.kernels.tiles import LANES
 
 
 class Options(NamedTuple):
-    """What stays the same in the gradients' kernels."""
+    """The part that the gradients' kernels share."""
 
     platform: Literal["tpu", "gpu"]
     soft_cap: float | None

@@ -13,5 +13,5 @@ def target_platform() -> str:
 
 
 def kernels_take(platform: str, dim: int) -> bool:
-    """Whether there are attention kernels for heads of this size on a platform."""
+    """True if there are attention kernels for heads of this size on a platform."""
     return {"tpu": dim % 64 == 0, "gpu": dim in GPU_SIZES}.get(platform, False)

@@ -1,4 +1,4 @@
-"""Which keys a query may read, and which blocks of them a kernel must visit.
+"""The keys that a query attends to, and the blocks of them that a kernel must visit.
 
 One rule serves causal, packed, windowed and shared-prefix (tree) attention. Every token of a row has a position, a
 segment id and the id of a parent segment; a query reads the keys at or before its own place in the row that belong to
@@ -69,7 +69,7 @@ class Steps:
 @no_type_check
 @struct.dataclass
 class Schedule:
-    """What the kernels know of a batch besides its vectors. Every array has the batch first.
+    """The kernels' view of a batch besides its vectors. Every array has the batch first.
 
     Attributes:
       ids: row by row the values that `visible` compares; padded in time to whole blocks.
@@ -166,7 +166,7 @@ def _pairs(
     block_q: int,
     block_k: int,
 ) -> tuple[Bool[Array, "batch q_blocks k_blocks"], Bool[Array, "batch q_blocks k_blocks"]]:
-    """Whether a pair of blocks must be visited, and whether every query in it reads every key.
+    """Two flags of a pair of blocks: it must be visited; every query in it attends to every key.
 
     Each query is compared with the bounds of the ids in each block of keys: time * blocks comparisons.
     """

@@ -1,4 +1,4 @@
-"""What the TPU kernels share: the blocks they take from each array, and the mask of a pair of blocks."""
+"""The common parts of the TPU kernels: the blocks they take from each array, and the mask of a pair of blocks."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Whether a kernel's blocks fit a TPU core's vector memory, told before the compiler fails on them."""
+"""A check that a kernel's blocks fit a TPU core's vector memory, before the compiler fails on them."""
 
 import jax.numpy as jnp
 from jax.experimental.pallas import tpu as pltpu

@@ -1,4 +1,4 @@
-"""What a config must obey to run, checked before any long work starts."""
+"""The rules that a config must obey to run, checked before any long work starts."""
 
 import datetime
 import math
@@ -87,7 +87,7 @@ def _numbers(c: Config) -> Rules:
 
 
 def _choices(c: Config) -> Rules:
-    """What must go together."""
+    """Keys that must go together."""
     p, r = c.policy, c.rollout
     yield c.shrink < 1, f"config.shrink must be 1 or more, not {c.shrink}"
     yield (

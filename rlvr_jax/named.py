@@ -16,7 +16,7 @@ from typing import Any
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is meant as the name of a function."""
+    """True if a text is meant as the name of a function."""
     return ":" in text
 
 

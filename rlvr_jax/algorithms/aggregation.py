@@ -1,4 +1,4 @@
-"""How the losses of tokens become the loss of an update: as a weighted sum, with a weight for each action."""
+"""Aggregation: the loss of an update as a weighted sum over tokens, with a weight for each action."""
 
 from typing import Literal
 

@@ -17,7 +17,7 @@ Tokens = Float[Array, "batch time"]
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class TokenSums:
-    """What a loss says of a (micro)batch.
+    """The sums of a loss over a (micro)batch.
 
     Attributes:
       loss: weighted sum over tokens; its gradient is what the step follows.

@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How rotary frequencies are changed, so that a policy reads further than it was first trained to.
+    """A change of the rotary frequencies, so that a policy reads further than it was first trained to.
 
     Attributes:
       type: "none", "linear" (positions divided by `factor`), "llama3" or "yarn" (low frequencies divided, high ones
@@ -114,7 +114,7 @@ class PolicyConfig:
 
 
 def problems(c: PolicyConfig) -> Iterator[str]:
-    """What makes a policy of this shape impossible, each as the text after "config.policy."."""
+    """The reasons why a policy of this shape is impossible, each as the text after "config.policy."."""
     sizes = ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width")
     for name in (*sizes, "rope_theta", "norm_eps", "init_scale"):
         if not getattr(c, name) > 0:  # catches nan, too
@@ -161,7 +161,7 @@ def problems(c: PolicyConfig) -> Iterator[str]:
 
 
 def lora_scale(config: PolicyConfig) -> float:
-    """What the adapters' product is multiplied by."""
+    """The factor of the adapters' product."""
     return config.lora.alpha / config.lora.rank
 
 

@@ -12,7 +12,7 @@ from rlvr_jax.quiet import transformers
 
 @dataclass(frozen=True)
 class _Family:
-    """What a `model_type` stands for, beyond what its config.json says."""
+    """The meaning of a `model_type` beyond what its config.json says."""
 
     architecture: str
     qk_norm: Literal["none", "head", "full"] = "none"

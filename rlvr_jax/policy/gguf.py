@@ -135,7 +135,7 @@ def _config(file: Path, kind: str, values: Mapping[str, Any], tensors: Mapping[s
 def _rope_scaling(
     file: Path, kind: str, values: Mapping[str, Any], tensors: Mapping[str, Any], dim: int, theta: float
 ) -> dict[str, Any] | None:
-    """How the rotary frequencies are changed, in the words of config.json."""
+    """The change of the rotary frequencies in the words of config.json."""
     if _FREQUENCIES in tensors:
         # The file has the divisors themselves; they are those of Llama 3's rule, or of one that is not known.
         divisors = np.asarray(tensors[_FREQUENCIES].data, np.float64)

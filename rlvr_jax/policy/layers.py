@@ -87,7 +87,7 @@ def rms_norm(x: Float[Array, "*n"], scale: Float[Array, "*m"], eps: float) -> Fl
 
 
 def _partition(rows: int, heads: int) -> jax.sharding.PartitionSpec | None:
-    """How queries lie on the mesh in use: rows and heads split by the logical axes' rules where these divide them."""
+    """Sharding of queries over the mesh in use: rows and heads split by the logical axes' rules where they divide."""
     mesh = jax.sharding.get_abstract_mesh()
     axes = nn.logical_to_mesh_axes(("batch", "heads"))
     sizes = [math.prod(mesh.shape.get(name, 1) for name in jax.tree.leaves(axis)) for axis in axes]

@@ -1,4 +1,4 @@
-"""Where each tensor of a Hugging Face checkpoint stands in the policy's parameters."""
+"""The place of each tensor of a Hugging Face checkpoint in the policy's parameters."""
 
 import os
 from collections.abc import Iterator

@@ -77,7 +77,7 @@ def adapter_axes(config: PolicyConfig) -> Params:
 
 
 def trainable(params: Params) -> Params:
-    """What is trained: the adapters, or everything if there are none."""
+    """The trained parameters: the adapters, or everything if there are none."""
     return params.get(ADAPTERS, params)
 
 

@@ -56,7 +56,7 @@ class KeyValues:
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class Cache:
-    """What earlier calls left for later tokens.
+    """The keys and values that earlier calls left for later tokens.
 
     Attributes:
       own: one row for each row of the batch; new tokens are appended to it.
@@ -138,7 +138,7 @@ def _may_read(window, positions, segment_ids, key_positions, key_segment_ids) ->
 
 
 def _masks(positions, segment_ids, own: KeyValues, prefix: KeyValues | None, window: int):
-    """What the tokens may read of a cache's two stretches."""
+    """The visibility of a cache's two segments to the tokens."""
     may_read = partial(_may_read, window, positions, segment_ids)
     if prefix is None:
         return may_read(own.positions, own.segment_ids), None
@@ -158,7 +158,7 @@ def _append(own: KeyValues, positions, segment_ids) -> KeyValues:
 
 
 def _by_layer(pattern: Sequence[Any], num_layers: int, make: Callable[[Any], Any]) -> tuple[list[Any], list[int]]:
-    """What `make` gives for each distinct entry of a pattern, and which of these each layer takes."""
+    """The result of `make` for each distinct entry of a pattern, and the index of each layer's."""
     entries = [pattern[i % len(pattern)] for i in range(num_layers)]
     distinct = sorted(set(entries))
     return [make(entry) for entry in distinct], [distinct.index(entry) for entry in entries]

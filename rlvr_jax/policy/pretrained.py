@@ -203,7 +203,7 @@ def check_weights(folder: Path, config: PolicyConfig) -> dict[str, StoredTensor]
 
 
 def _equal(a: StoredTensor, b: StoredTensor, rows: int = 4096) -> bool:
-    """Whether two stored tensors have the same values."""
+    """True if two stored tensors have the same values."""
     return a.shape == b.shape and all(
         np.array_equal(*(read_rows(x, start, min(start + rows, a.shape[0])) for x in (a, b)))
         for start in range(0, a.shape[0], rows)

@@ -35,7 +35,7 @@ def rotate(x: Float[Array, "batch time heads dim"], cos: Array, sin: Array) -> F
 
 
 def frequency_factors(scaling: RopeScaling, theta: float, dim: int) -> np.ndarray:
-    """What each of the `dim / 2` frequencies is multiplied by, in float64.
+    """The factor of each of the `dim / 2` frequencies, in float64.
 
     Sources: "linear" is position interpolation, Chen et al. 2023 (arXiv:2306.15595), eq. 4; "yarn" is NTK-by-parts
     interpolation, Peng et al. 2023 (arXiv:2309.00071), section 3.2; "llama3" is `apply_scaling` of Meta's code for

@@ -30,7 +30,7 @@ _POINTER = int.from_bytes(b"version ", "little")  # where git-lfs left a text in
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies.
+    """The place of a tensor.
 
     Attributes:
       file: the file.
@@ -135,7 +135,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def _interrupted(folder: Path) -> str:
-    """What to add to an error if the folder holds the beginnings of files, as tools of the hub leave them."""
+    """A hint for an error if the folder holds the beginnings of files, as tools of the hub leave them."""
     return "; its download was interrupted" if any(folder.rglob("*.incomplete")) else ""
 
 

@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: a folder, a repository on the Hugging Face hub, or a GGUF file."""
+"""The source of a checkpoint: a folder, a repository on the Hugging Face hub, or a GGUF file."""
 
 import json
 import re
@@ -137,7 +137,7 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing if there is no such file."""
+    """The content of a JSON file; nothing if there is no such file."""
     try:
         raw = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Which metrics are drawn together: a `Panel` is one picture with its caption."""
+"""Groups of metrics that are drawn together: a `Panel` is one picture with its caption."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

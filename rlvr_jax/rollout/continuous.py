@@ -102,7 +102,7 @@ def ring_widths(longest: int, chunk: int) -> tuple[int, ...]:
 
 
 def all_budgets(budgets: Sequence[int] | np.ndarray | None, samples: int, longest: int) -> Int[np.ndarray, "samples"]:
-    """How many tokens each sample may have; None is `longest` for all.
+    """The token budget of each sample; None is `longest` for all.
 
     Raises:
       ValueError: there is not one for each sample, or they are not from 1 to `longest`.
@@ -144,7 +144,7 @@ class _Ready(NamedTuple):
 
 @dataclass
 class _Run:
-    """What one call of `generate` keeps on the host.
+    """The host's state of one call of `generate`.
 
     Attributes:
       prompts, budgets: of all samples.

@@ -98,7 +98,7 @@ def make_stream(
 
 
 def _make_batches(config, sampling, prompt_length, batch_size, param_shardings, batch_sharding):
-    """What `continuous.make_generate` makes, without slots: whole batches, each until its longest sample has ended."""
+    """`continuous.make_generate` without slots: whole batches, each until its longest sample has finished."""
     everywhere = jax.sharding.NamedSharding(batch_sharding.mesh, jax.sharding.PartitionSpec())
     sample_batch = jax.jit(
         partial(sample, config, sampling),

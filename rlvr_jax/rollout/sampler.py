@@ -23,7 +23,7 @@ _STOP, _LENGTH = FINISH_REASONS
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """What is fixed when the sampler is compiled.
+    """The settings that are fixed when the sampler is compiled.
 
     Attributes:
       group_size: samples for each prompt.

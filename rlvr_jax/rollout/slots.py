@@ -34,7 +34,7 @@ from rlvr_jax.rollout.sampling import first_largest
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class Tail:
-    """What a sequence needs besides its keys and values to go on.
+    """The state of a sequence besides its keys and values.
 
     Attributes:
       last: its newest token, whose keys and values are still to be computed.
@@ -70,7 +70,7 @@ class Slots:
 @no_type_check
 @struct.dataclass
 class Emitted:
-    """What a chunk of decoding gives to the host.
+    """The output of a chunk of decoding to the host.
 
     Attributes:
       tokens, sampling_logprobs, policy_logprobs: as in `sampler.Samples`; a slot's first `count` are real.
@@ -110,7 +110,7 @@ def _fit(rows: KeyValues, width: int) -> KeyValues:
 
 
 def _held(rows: KeyValues) -> Int[Array, "rows"]:
-    """How many tokens each row holds."""
+    """The number of tokens in each row."""
     return jnp.sum(rows.segment_ids != 0, axis=1, dtype=jnp.int32)
 
 

@@ -52,7 +52,7 @@ def empty_trajectory(example: Example) -> Trajectory:
 
 @dataclass(frozen=True)
 class RolloutStats:
-    """What a rollout has cost so far.
+    """The cost of a rollout so far.
 
     Attributes:
       steps: of the decoding loop; each gives every active slot a token.

@@ -1,4 +1,4 @@
-"""Which engine isolates on this machine: tried by attacking it, best first.
+"""The choice of the engine that isolates on this machine: tried by attacking it, best first.
 
 `namespaces`: its own user, pid, mount, ipc and network namespace, a root that holds the standard library and nothing
 else, a /tmp of its own in memory; Landlock, seccomp, limits, no capabilities. Needs Linux, user namespaces, Landlock.
@@ -91,7 +91,7 @@ def _attempts(sandbox: Sandbox, arguments: dict[str, Any]) -> list[str]:
 
 
 def weaknesses(sandbox: Sandbox) -> list[str]:
-    """What a program in this sandbox could do to this machine of a short list of escapes, really tried."""
+    """The escapes, of a short list that is really tried, that a program in this sandbox achieves."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.chmod(0o777)

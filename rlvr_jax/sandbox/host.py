@@ -49,7 +49,7 @@ class JobError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a job may use.
+    """The limits of a job.
 
     Attributes:
       cpu_seconds: CPU time of the whole job, enforced by the kernel; an integer.
@@ -212,7 +212,7 @@ class Job:
         return self._ending
 
     def ending(self) -> str:
-        """How it ended, in words, after it has closed its connection; waits for its end within the limits."""
+        """The end of a job in words, after it has closed its connection; waits for it within the limits."""
         if self._ending is None:
             self.wait({self.status: select.POLLIN})
         end = self.end()

@@ -1,4 +1,4 @@
-"""What runs beside the program in its sandbox: loads it, then calls it as it is told, and says what came back.
+"""The code beside the program in its sandbox: loads it, then calls it as it is told, and says what came back.
 
 The program can read and change everything here. So nothing here is worth forging: a job knows the arguments of one
 call at a time, never what the result should be, and all it can say is a value.
@@ -52,7 +52,7 @@ def raised(error: BaseException) -> dict[str, Any]:
 
 
 def named(namespace: dict[str, Any], name: str) -> Any:
-    """What the program calls by the name: a global, or else a method of a new `Solution`, as on LeetCode.
+    """The object that the program has under the name: a global, or else a method of a new `Solution`, as on LeetCode.
 
     Raises:
       KeyError: neither.
@@ -141,7 +141,7 @@ class _Callback:
 
 
 class ProgramError(Exception):
-    """What the program raised, where it is not a builtin exception that the other side may raise in its place."""
+    """The program's exception, where it is no builtin one that the other side may raise in its place."""
 
 
 _NOT_TO_RAISE = (StopIteration, StopAsyncIteration)  # they would end a loop of the tests as if all were well
@@ -217,7 +217,7 @@ def _run_in_one_thread() -> None:
 
 
 def prepare() -> None:
-    """What every program finds: the same random numbers, `exit`, one thread, integers of any length."""
+    """The surroundings of every program: the same random numbers, `exit`, one thread, integers of any length."""
     _run_in_one_thread()
     sys.set_int_max_str_digits(0)  # the limit of CPU time is limit enough
     random.seed(0)

@@ -116,7 +116,7 @@ def die_with_parent() -> None:
 
 
 def set_dumpable(yes: bool) -> None:
-    """Whether processes of the same user may look into this one; also who owns its files in /proc."""
+    """True if processes of the same user may look into this one; also who owns its files in /proc."""
     _prctl(_PR_SET_DUMPABLE, int(yes))
 
 

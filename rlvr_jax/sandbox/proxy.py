@@ -1,4 +1,4 @@
-"""What test code sees of the program: stand-ins for what stays in the program's process.
+"""The program as test code sees it: stand-ins for what stays in the program's process.
 
 What tests use of a program is asked for over a connection (`rlvr_jax.sandbox.job`), and comes back as plain data of
 exact builtin types, which the tests then compare. What is no plain data stays with the program, and a `Proxy` stands
@@ -57,7 +57,7 @@ class Client:
             return job.raised(error)
 
     def ask(self, operation: str, *args: Any, **kw: Any) -> Any:
-        """What the program's side makes of it; raises what it raised."""
+        """The result of the program's side; raises what it raised."""
         self.asked += operation != "global"
         self.changes += operation in _CHANGING
         if self.gone:
@@ -151,7 +151,7 @@ def _no_order(*_: Any) -> bool:
 
 
 class _Content:
-    """What an object of the program says that it contains; holds until the tests change something."""
+    """The items that an object of the program claims to contain; holds until the tests change something."""
 
     def __init__(self, proxy: "Proxy", changes: int):
         self.proxy, self.changes = proxy, changes

@@ -11,7 +11,7 @@ _ERROR_BYTES = 16 << 10  # of standard error that are kept; the rest is read and
 
 @dataclass(frozen=True)
 class Output:
-    """What came of a script.
+    """The outcome of a script.
 
     Attributes:
       stdout: all that it printed.

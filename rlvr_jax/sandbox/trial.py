@@ -73,7 +73,7 @@ def _told(error: BaseException) -> str:
 
 
 def _lacks_something_here(error: BaseException, demanded: set[str]) -> bool:
-    """Whether a module or name is missing that the program has no part in, or an argument can't be sent to it.
+    """True if a module or name is missing that the program has no part in, or an argument can't be sent to it.
 
     Errors of the program arrive as new builtin ones, made of their message alone; only those of this interpreter have a
     name.

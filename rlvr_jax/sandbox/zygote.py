@@ -45,7 +45,7 @@ _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM
 
 
 def readable_paths(packages: Sequence[str] = ()) -> list[str]:
-    """Where the standard library and the shared libraries that it needs lie, and the folders of packages besides."""
+    """The folders of the standard library, of the shared libraries that it needs, and of packages besides."""
     library = str(Path(os.__file__).resolve().parent)
     extensions = sys.modules["_json"].__file__ if getattr(sys.modules.get("_json"), "__file__", None) else library
     wanted = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/nix/store"]
@@ -123,7 +123,7 @@ def isolate_with_landlock(paths: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Confinement:
-    """What every job of an engine does to itself, made once: the seccomp filter, and Landlock's rights by path.
+    """The confinement of every job of an engine, made once: the seccomp filter, and Landlock's rights by path.
 
     With namespaces, `scratch` is the folder over which each job mounts one of its own.
     """
@@ -148,7 +148,7 @@ def confinement(engine: str, paths: Sequence[str]) -> Confinement:
 
 
 def _confine(how: Confinement, limits: Mapping[str, int]) -> None:
-    """What a job does to itself before it reads a program."""
+    """Confines this process, a job that has not read its program yet."""
     if sys.platform == "linux" and how.engine != "namespaces":
         kernel.die_with_parent()
     if how.engine == "namespaces":

@@ -1,4 +1,4 @@
-"""Which training prompts give evaluation prompts away: the same text, the same with other numbers, or long shared runs.
+"""Training prompts that give evaluation prompts away: the same text, the same with other numbers, or long shared runs.
 
 Kinds of a match, the strongest first; a pair of prompts is reported once, under the strongest that applies:
 
@@ -178,7 +178,7 @@ def _without_frame(prompts: list[_Prompt], n: int) -> list[_Prompt]:
 
 
 def _common(sequences: Sequence[tuple[str, ...]]) -> int:
-    """How many tokens all sequences begin with."""
+    """The number of tokens that all sequences begin with."""
     first, last = min(sequences), max(sequences)
     length = min(len(first), len(last))
     return next((place for place in range(length) if first[place] != last[place]), length)

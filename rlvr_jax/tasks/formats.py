@@ -1,4 +1,4 @@
-"""How a prompt asks for its answer: after `####`, in `\\boxed{}` or in `<answer>` tags. The verifier looks there."""
+"""Answer formats: after `####`, in `\\boxed{}` or in `<answer>` tags. The verifier looks there."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args

@@ -1,4 +1,4 @@
-"""Which problems a training step uses: a pure function of (tasks, split, seed, step), with no iterator to save.
+"""The problems of a training step: a pure function of (tasks, split, seed, step), with no iterator to save.
 
 Every task has a stream of its own. For a task with n examples, position p of it is the (p mod n)-th of epoch p // n,
 and each epoch is a permutation of its own. For a task without end each position draws an index from the seed.
@@ -42,7 +42,7 @@ def batch(mixture: Mixture, split: Split, seed: int, step: int, size: int) -> li
 
 
 def counts(weights: tuple[float, ...], length: int) -> tuple[int, ...]:
-    """How many of the first `length` positions belong to each task.
+    """The number of the first `length` positions that belong to each task.
 
     The first task gets its share rounded down, the others share the rest by the same rule. Each count is a
     composition of functions that rise by 0 or 1 with the length, so each position belongs to one task.

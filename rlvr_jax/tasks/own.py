@@ -142,7 +142,7 @@ def _check_overlap(problems: Mapping[Split, Sequence[_Problem]]) -> None:
 
 
 def _key(prompt: str | Messages) -> str:
-    """What makes two prompts the same one: their words."""
+    """The words of a prompt, by which two are the same one."""
     text = prompt if isinstance(prompt, str) else json.dumps(prompt)
     return " ".join(text.split())
 

@@ -1,4 +1,4 @@
-"""How a problem becomes the text that the policy continues: as it is, by a chat template, or by a plain one.
+"""Prompts: a problem as the text that the policy continues, as it is, by a chat template, or by a plain one.
 
 A chat template is the tokenizer's own (Jinja), and the prompt is its rendering, to the letter. Base models have none:
 they get a plain text with places for system prompt and problem, in the style of DeepSeek-R1-Zero. What a tokenizer puts

@@ -1,4 +1,4 @@
-"""What a task is: a record of pure functions that turn an index into a problem.
+"""Tasks: records of pure functions that turn an index into a problem.
 
 `tasks/` is the first room of the library: it imports no other but `text/`. A task therefore names its verifier; the
 functions behind the names live in `rlvr_jax.verifiers`.

@@ -10,7 +10,7 @@ TAGS = (THINK, END_THINK, ANSWER, END_ANSWER, TOOL_CALL, END_TOOL_CALL)
 
 
 def after_thinking(text: str) -> str | None:
-    """What follows the last `</think>`, or all of it where nobody thinks.
+    """The text after the last `</think>`, or all of it where nobody thinks.
 
     None while a thought is open at the end of the text: a `<think>` without a `</think>` behind it. What stands before
     a thought does not count either, whoever answers first and thinks then has not settled on that answer.
@@ -23,12 +23,12 @@ def after_thinking(text: str) -> str | None:
 
 
 def opens_thinking(prompt: str) -> bool:
-    """Whether the prompt ends inside a thought that the completion has to close."""
+    """True if the prompt ends inside a thought that the completion has to close."""
     return prompt.rstrip().endswith(THINK)
 
 
 def answer_in_tags(text: str) -> str | None:
-    """What the last `<answer>…</answer>` holds, stripped; None if there is none."""
+    """The content of the last `<answer>…</answer>`, stripped; None if there is none."""
     end = text.rfind(END_ANSWER)
     start = text.rfind(ANSWER, 0, end) if end >= 0 else -1
     return text[start + len(ANSWER) : end].strip() if start >= 0 else None

@@ -68,7 +68,7 @@ def export(
 
 
 def _is_pretrained(config: Config) -> bool:
-    """Whether the weights below a run's adapters are those of `config.pretrained`, as far as can be known."""
+    """True if the weights below a run's adapters are those of `config.pretrained`, as far as can be known."""
     if not config.pretrained or not config.policy.lora.rank:
         return False
     if not config.init_from:

@@ -1,4 +1,4 @@
-"""What a training step keeps in memory, and what of it to compute again or in parts instead."""
+"""Memory of a training step, and the choice of what to compute again or in parts instead."""
 
 from dataclasses import dataclass, replace
 
@@ -27,7 +27,7 @@ class Load:
 
 
 def activation_bytes(config: PolicyConfig, load: Load) -> int:
-    """What the backward pass finds kept by the forward pass, without rematerialisation, in bytes.
+    """Bytes that the forward pass keeps for the backward pass without rematerialisation.
 
     For each layer and token: the residual stream and the output of attention, both of its width, gate and up of the
     MLP, queries, keys and values, what attention gives, and in short rows the scores (see `rlvr_jax.policy.model`).

@@ -81,7 +81,7 @@ def _order(batch: Batch, group: int, multiple: int) -> Int[np.ndarray, "prompts 
 
 
 def savings(prompt: int, response: int, group: int) -> tuple[float, float]:
-    """How many times less the training step computes with packed rows: (tokens, scores of attention).
+    """The factors by which packed rows reduce the training step's work: (tokens, scores of attention).
 
     The time goes with the tokens, until rows are so long that it goes with the scores. A causal row of n tokens has
     n^2 / 2 scores, a response behind a shared prompt prompt * response + response^2 / 2.

@@ -1,4 +1,4 @@
-"""What a run writes down: rows of metrics and samples, its progress, TensorBoard, Weights & Biases."""
+"""The record of a run: rows of metrics and samples, its progress, TensorBoard, Weights & Biases."""
 
 import contextlib
 import logging
@@ -31,7 +31,7 @@ Sink = Callable[[Mapping[str, Any]], None]  # takes a row of metrics
 
 @dataclass(frozen=True)
 class Record:
-    """Where the rows of a run go: always to its two files, and to more sinks."""
+    """The sinks of a run's rows: its two files always, and others."""
 
     workdir: Path
     sinks: tuple[Sink, ...]

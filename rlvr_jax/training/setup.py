@@ -1,4 +1,4 @@
-"""What a run is made of before its first step: tasks, tokenizer, the policy's shape, devices, and its state."""
+"""The parts of a run before its first step: tasks, tokenizer, the policy's shape, devices, and its state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ _CHECKED_PROMPTS = 256  # of tasks without end
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run is made of.
+    """The parts of a run.
 
     Attributes:
       config: of the run.

@@ -119,7 +119,7 @@ def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Kind)
 
 
 def _consequences(changed: Sequence[str], config: Config, kind: Kind, done: int) -> Iterator[str]:
-    """What changed keys mean for the steps to come, where they mean anything."""
+    """The consequences of changed keys for the steps to come, where they have any."""
     used = [key for key in changed if not _among(key, _UNUSED[kind])]
     rounding = [key for key in used if _among(key, _ROUNDING)]
     if rounding:

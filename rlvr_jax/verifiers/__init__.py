@@ -93,7 +93,7 @@ def failure(error: str | BaseException) -> Verdict:
 
 
 def _as_verdict(returned: Any) -> Verdict:
-    """What a verifier returned, as a verdict. Raises TypeError if it is none of what it may return."""
+    """The result of a verifier as a verdict. Raises TypeError if it is none of what it may return."""
     if isinstance(returned, Verdict):
         return returned
     if isinstance(returned, Mapping) and "score" in returned:

@@ -8,7 +8,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def matches(result: Any, expected: Any, tolerance: float = 0.0) -> bool:
-    """Whether a function's result is what a JSON reference expects.
+    """True if a function's result is what a JSON reference expects.
 
     As `==`, but for what JSON cannot write: a list may stand for a tuple, and keys of text for other keys; NaN equals
     NaN; and numbers, if at least one is a float, may differ by `tolerance` · max(1, |expected|).
@@ -59,7 +59,7 @@ def _number(word: str) -> float | int | str:
 
 
 def same_output(printed: str, expected: str, tolerance: float = 0.0) -> bool:
-    """Whether a program has printed what it should: line by line and word by word, as text.
+    """True if a program has printed what it should: line by line and word by word, as text.
 
     With a tolerance, numbers of which at least one has a point or an exponent are compared as `matches` does.
     """

@@ -49,7 +49,7 @@ def program_of(completion: str) -> str:
 
 
 def preamble_of(prompt: str, entry_point: str) -> str:
-    """What stands before the function that the prompt asks for: imports and helpers."""
+    """The code before the function that the prompt asks for: imports and helpers."""
     starts = [match.start() for match in re.finditer(rf"^(?:async )?def {re.escape(entry_point)}\b", prompt, re.M)]
     return prompt[: starts[-1]] if starts else prompt
 

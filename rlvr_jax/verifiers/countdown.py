@@ -143,7 +143,7 @@ def _plain(text: str) -> str:
 
 
 def _expression(completion: str, target: int, tags: bool) -> str:
-    """What the completion offers as its expression; a trailing `= target` is taken off."""
+    """The expression that the completion offers; a trailing `= target` is taken off."""
     answer = answer_in_tags(completion)
     if answer is None:
         if tags:

@@ -132,7 +132,7 @@ def _stop(worker: _Worker) -> str:
 
 
 def _seconds(job: Job, timeout: float) -> float:
-    """How long a worker may be at the job."""
+    """The seconds that a worker may be at the job."""
     if not isinstance(job.verifier, str) or job.verifier not in LONGEST:
         return timeout
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verifier says of one completion.
+    """A verifier's judgement of one completion.
 
     Attributes:
       score: in [0, 1]; 1 is right.

@@ -37,7 +37,7 @@ def bare_words(text: str) -> list[str]:
 
 
 def _is_word(found: str, keyword: str) -> bool:
-    """Whether a word between spaces is the keyword, in any case, and nothing but punctuation stands beside it."""
+    """True if a word between spaces is the keyword, in any case, and nothing but punctuation stands beside it."""
     before, _, after = found.lower().partition(keyword.strip().lower())
     return keyword.strip().lower() in found.lower() and not (before + after).strip(_MARKS)
 

@@ -48,7 +48,7 @@ def _holds(count: int, relation: Relation, threshold: int) -> bool:
 
 
 def _occurrences(phrase: str, text: str) -> int:
-    """How often the phrase stands in the text, in any case, within words too; overlapping ones count once."""
+    """Occurrences of the phrase in the text, in any case, within words too; overlapping ones count once."""
     return sum(1 for _ in re.finditer(re.escape(phrase), text, re.IGNORECASE))
 
 

@@ -26,7 +26,7 @@ def _detectors() -> Any:
 
 
 def is_english(text: str) -> bool:
-    """Whether the text is English as far as one can tell: one of a few words is if it has no letters but English ones.
+    """True if the text is English as far as one can tell: one of a few words is if it has no letters but English ones.
 
     Of so little langdetect says anything: `STOP!` is Norwegian to it.
     """

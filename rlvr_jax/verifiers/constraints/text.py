@@ -72,7 +72,7 @@ def _at_line_start(text: str, position: int) -> bool:
 
 
 def _ends(text: str, match: re.Match) -> bool:
-    """Whether a sentence ends with the marks of `match`, an occurrence of `_END` with more text after it."""
+    """True if a sentence ends with the marks of `match`, an occurrence of `_END` with more text after it."""
     following = text[match.end() : match.end() + _LONGEST_WORD].split(maxsplit=1)
     word = _WORD.match(following[0]) if following else None
     after = word[0] if word else ""  # "" if what follows is a quote, a bracket or another sign

@@ -56,7 +56,7 @@ def _gold(reference: str) -> str:
 
 
 def _values(answer: Answer) -> int:
-    """How many values an answer has."""
+    """The number of values that an answer has."""
     if isinstance(answer, Named):
         return _values(answer.value)
     return len(answer.items) if isinstance(answer, Group) and answer.kind in ("list", "set", "tuple") else 1

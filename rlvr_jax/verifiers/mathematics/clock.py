@@ -39,7 +39,7 @@ def dial(time: Time) -> tuple[int, ...]:
 
 
 def same_time(reference: Time, answer: Time) -> bool:
-    """Whether two times are the same; one of them may leave out whether it is before or after noon."""
+    """True if two times are the same; one of them may leave out whether it is before or after noon."""
     left, right = ((time.hour, time.minute, time.second or 0) for time in (reference, answer))
     if not (reference.half and answer.half) and left == right:
         return True

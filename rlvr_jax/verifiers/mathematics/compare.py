@@ -1,4 +1,4 @@
-r"""Whether an answer says the same as the reference, form by form.
+r"""Comparison of an answer with the reference, form by form.
 
 What the leaves are and when they are equal: see `leaf`. A name (`x =`, `x \in`) may be added or left out.
 """
@@ -49,7 +49,7 @@ _OPTION_AND_VALUE = re.compile(  # (C) 12, \text{(C)} 12, C. 12; not if another 
 
 
 def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
-    """Whether the two are equal. Raises `TooLargeError` if a value is beyond the bounds of `expression`."""
+    """True if the two are equal. Raises `TooLargeError` if a value is beyond the bounds of `expression`."""
     if reference == answer:
         return True
     if isinstance(reference, Words) or isinstance(answer, Words):
@@ -101,7 +101,7 @@ def _option(text: str) -> tuple[str, str]:
 
 
 def _is_prose(text: str) -> bool:
-    """Whether a text is words with nothing to calculate, however they are punctuated."""
+    """True if a text is words with nothing to calculate, however they are punctuated."""
     return re.fullmatch(r"[^\d\\={}<>^_]+", text) is not None and isinstance(read(re.sub(r"[,;:]", " ", text)), Words)
 
 
@@ -242,7 +242,7 @@ def _partners(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rule
 
 
 def _as_sets(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules) -> bool:
-    """Whether each has a partner on the other side. Bounded: sets with more than 40 items are compared in order."""
+    """True if each has a partner on the other side. Bounded: sets with more than 40 items are compared in order."""
     if len(reference) * len(answer) > _MAX_PAIRS:
         return _in_order(reference, answer, rules)
     table = _partners(reference, answer, rules)
@@ -250,7 +250,7 @@ def _as_sets(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules
 
 
 def _one_to_one(reference: Sequence[Answer], answer: Sequence[Answer], rules: Rules) -> bool:
-    """Whether each has a partner of its own on the other side, in any order. Bounded like `_as_sets`."""
+    """True if each has a partner of its own on the other side, in any order. Bounded like `_as_sets`."""
     if len(reference) != len(answer) or len(reference) * len(answer) > _MAX_PAIRS:
         return _in_order(reference, answer, rules)
     table, taken = _partners(reference, answer, rules), dict[int, int]()
@@ -316,7 +316,7 @@ def _same_collection(reference: Answer, answer: Answer, rules: Rules) -> bool:
 
 
 def _same_ratio(reference: Answer, answer: Answer) -> bool:
-    """Whether two ratios, or a ratio of two numbers and a quotient, are equal. With a zero in it, none is."""
+    """True if two ratios, or a ratio of two numbers and a quotient, are equal. With a zero in it, none is."""
     sides = []
     for side in (reference, answer):
         items = _items(side)

@@ -115,7 +115,7 @@ class _Parser:
                 return tree
 
     def between_digits(self) -> bool:
-        r"""Whether digits, perhaps in braces of their own, stand on both sides: `1 2`, `{1}{2}`; not `\frac12 3`."""
+        r"""True if digits, perhaps in braces of their own, stand on both sides: `1 2`, `{1}{2}`; not `\frac12 3`."""
         after = self.tokens[self.position : self.position + 3]
         if not _is_number(after[0]) and not _is_braced(after):
             return False
@@ -170,7 +170,7 @@ class _Parser:
         return tree
 
     def argument(self) -> Tree:
-        r"""What `\frac`, `^` and the like take: a group, a signed atom, or the first digit of a number."""
+        r"""The argument of `\frac`, `^` and the like: a group, a signed atom, or the first digit of a number."""
         if self.next == "{":
             return self.atom()
         if self.next in "+-":

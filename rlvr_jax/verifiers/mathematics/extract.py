@@ -1,4 +1,4 @@
-r"""Where in a completion its final answer stands.
+r"""The place of the final answer in a completion.
 
 Only what follows the last `</think>` counts, and thinking that was not closed has no answer. Then the last final
 statement counts, whichever format it has: a `\boxed{}`, an `<answer>` tag, a `####` line, or a phrase such as "the
@@ -98,7 +98,7 @@ def _tagged(text: str) -> Statement | None:
 
 
 def _tags(text: str) -> list[tuple[int, int]]:
-    """Where the last `<answer>` and its end tag stand; before it, those that are side by side with it."""
+    """The positions of the last `<answer>` and its end tag, and before it of those side by side with it."""
     spans: list[tuple[int, int]] = []
     before = len(text)
     while len(spans) < MAX_CANDIDATES:
@@ -202,12 +202,12 @@ def extract(
 
 
 def _cut_off(text: str) -> bool:
-    """Whether the last box of a text is not closed."""
+    """True if the last box of a text is not closed."""
     last = next(reversed(list(_BOX.finditer(text))), None)
     return last is not None and _box_content(text, last) is None
 
 
 def _overrides(text: str, phrase: Statement) -> bool:
-    """Whether a phrase after the last box is a later answer: only a "final answer" with something to calculate with."""
+    """True if a phrase after the last box is a later answer: only a "final answer" with something to calculate with."""
     before = text[max(0, phrase.start - 40) : phrase.start]
     return bool(FINAL.search(before)) and bool(re.match(r"[-+(\[{\\$\d|]", phrase.answer))

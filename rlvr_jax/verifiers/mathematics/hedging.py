@@ -37,7 +37,7 @@ BOUND = re.compile(
 
 
 def side_by_side(gap: str) -> bool:
-    """Whether the text between two boxes makes them one statement: `,`, `and`, `or maybe`, nothing."""
+    """True if the text between two boxes makes them one statement: `,`, `and`, `or maybe`, nothing."""
     if len(gap) > 200:
         return False
     bare = _GAP_NOISE.sub("", gap)
@@ -50,16 +50,16 @@ def side_by_side(gap: str) -> bool:
 
 
 def labels(gap: str) -> bool:
-    """Whether the text between two boxes does no more than say what the second is: `; the other root is`."""
+    """True if the text between two boxes does no more than say what the second is: `; the other root is`."""
     return len(gap) <= 100 and not CORRECTION.search(gap) and not NEGATION.search(gap)
 
 
 def hedges(line: str) -> bool:
-    """Whether a line offers or denies a value: `Or maybe 18`, `not 17`."""
+    """True if a line offers or denies a value: `Or maybe 18`, `not 17`."""
     start = line.strip(" *:")
     return bool(re.search(r"[\d$]", line)) and bool(HEDGE.match(start) or NEGATION.match(start))
 
 
 def denied(text: str, start: int, end: int) -> bool:
-    """Whether a text says of what stands at [start, end) that it is not the answer."""
+    """True if a text says of what stands at [start, end) that it is not the answer."""
     return bool(NOT_THE_NEXT.search(text[max(0, start - 40) : start]) or _DENIED.match(text, end, end + 200))

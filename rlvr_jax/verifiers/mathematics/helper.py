@@ -41,7 +41,7 @@ def _equal(reference: str, answer: str) -> bool:
 
 
 def _graded(reference: str, completion: str) -> bool:
-    """What math-verify says, called as its documentation does, without its limits of time."""
+    """The verdict of math-verify, called as its documentation does, without its limits of time."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
     for text in (reference, f"${reference}$"):  # with delimiters, or else without

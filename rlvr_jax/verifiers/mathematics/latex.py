@@ -204,7 +204,7 @@ def enclosed(text: str) -> tuple[str, str] | None:
 
 
 def inside(text: str) -> str:
-    """What stands between the first and the last bracket of an `enclosed` text."""
+    """The text between the first and the last bracket of an `enclosed` text."""
     parts = tokens(text)
     return "".join(parts[1:-1]).strip()
 

@@ -1,4 +1,4 @@
-r"""Whether the leaves of two answers are equal: formulas with their units, percent signs and bases, and words.
+r"""Equality of the leaves of two answers: formulas with their units, percent signs and bases, and words.
 
 An answer may leave out what the reference says beyond the value (a unit, the base), since the question then asked for
 it. It may add a unit, but not a base, which changes the value. Percent signs: see `rlvr_jax.verifiers.percent`.
@@ -17,7 +17,7 @@ from rlvr_jax.verifiers.mathematics.latex import compact
 
 @dataclass(frozen=True)
 class Rules:
-    """What the leaves are compared by.
+    """The options that leaves are compared by.
 
     Attributes:
       symbolic: whether two formulas in LaTeX (reference, answer) are equal, for what `numeric` cannot express.
@@ -115,7 +115,7 @@ def _is_share(text: str) -> bool:
 
 
 def _conflict(reference: str, answer: str) -> bool:
-    """Whether two units are both known and not the same. Unknown ones, as in `5 boxes`, are taken for words."""
+    """True if two units are both known and not the same. Unknown ones, as in `5 boxes`, are taken for words."""
     left, right = _unit(reference), _unit(answer)
     return bool(left) and bool(right) and left != right
 
@@ -152,7 +152,7 @@ def same_value(reference: str, answer: str, rules: Rules) -> bool:
 
 
 def _is_rounded(left: expression.Tree, reference: str, right: expression.Tree, answer: str) -> bool:
-    """Whether one is a decimal with enough digits that is the other one rounded."""
+    """True if one is a decimal with enough digits that is the other one rounded."""
     if expression.names(left) | expression.names(right):
         return False
     for tree, text in ((left, answer), (right, reference)):
@@ -179,7 +179,7 @@ def written(answer: Answer) -> str | None:
 
 
 def same_words(right: str, said: str) -> bool:
-    """Whether two texts are the same words, the same letter of an option, or a word for a number and that number."""
+    """True if two texts are the same words, the same letter of an option, or a word for a number and that number."""
     option = _OPTION.fullmatch(right.strip(" ."))
     if option:
         offered = _OPTION.fullmatch(said.strip(" ."))

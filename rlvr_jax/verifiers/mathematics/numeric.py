@@ -1,4 +1,4 @@
-"""Whether two formulas are equal, by their values.
+"""Equality of two formulas by their values.
 
 Formulas are equal if their values are: exactly where those are rational, else to as many digits as may be needed to
 tell them apart. With variables, values are compared at several points, which are the same in every run. For
@@ -46,7 +46,7 @@ def _largest(tree: Tree) -> Fraction:
 
 @functools.lru_cache(4096)
 def _tells_signs(tree: Tree) -> bool:
-    """Whether a formula with variables may be another one where a variable is negative or large."""
+    """True if a formula with variables may be another one where a variable is negative or large."""
     if tree[0] in ("number", "name") or not names(tree) - _CONSTANTS:
         return False
     if tree[0] == "^" and (exponent := exact(tree[2])) is not None and exponent.denominator == 1:
@@ -162,7 +162,7 @@ def _pairs(left: Tree, right: Tree) -> Iterator[tuple[Real, Real, Real]]:
 
 
 def equal(left: Tree, right: Tree) -> bool:
-    """Whether two formulas are equal.
+    """True if two formulas are equal.
 
     Raises:
       TooLargeError: a value is beyond the bounds.
@@ -200,7 +200,7 @@ def value(tree: Tree) -> Real:
 
 
 def rounds_to(tree: Tree, decimal: str) -> bool:
-    """Whether `decimal` is the number `tree`, with more digits than it shows, rounded to them. Raises like `value`."""
+    """True if `decimal` is the number `tree`, with more digits than it shows, rounded to them. Raises like `value`."""
     places = len(decimal.partition(".")[2])
     rational = exact(tree)
     if rational is not None and (rational * 10**places).denominator == 1:

@@ -124,7 +124,7 @@ def quantity(text: str) -> Quantity | None:
 
 
 def _names(words: list[str], rest: str) -> bool:
-    """Whether words after a number can name what is counted: `3 xy`, `3 pi` and `3 times x` are products."""
+    """True if words after a number can name what is counted: `3 xy`, `3 pi` and `3 times x` are products."""
     if not words:
         return not rest.strip(" .。°")
     if any(word.lower() in _SYMBOLS for word in words):

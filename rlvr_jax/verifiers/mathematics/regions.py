@@ -26,7 +26,7 @@ Region = Interval | Union | Intersection | Without
 
 
 def as_region(answer: Answer) -> Region | None:
-    r"""What an inequality for one variable, or a list of them, stands for: `1 < x \le 2` is `(1, 2]`. None if nothing.
+    r"""The region of an inequality for one variable, or of a list of them: `1 < x \le 2` is `(1, 2]`. None if nothing.
 
     Two inequalities that leave an interval between them hold both, and so do all where one is `\ne`; others are
     alternatives.
@@ -133,7 +133,7 @@ def _bits(answer: Answer, places: dict[Answer, int], count: int) -> int:
 
 
 def same_region(left: Answer, right: Answer) -> bool | None:
-    """Whether two regions have the same elements; None if their ends are not all real numbers."""
+    """True if two regions have the same elements; None if their ends are not all real numbers."""
     try:
         ends = {end: _tree(end) for side in (left, right) for end in _ends(side)}
         ordered = sorted(ends, key=lambda end: numeric.value(ends[end]))

@@ -146,7 +146,7 @@ def _maths(text: str) -> list[re.Match[str]]:
 
 
 def _between_prices(match: re.Match[str]) -> bool:
-    """Whether a `$…$` is prose from the sign of one price to that of the next: `$5 for each and $`."""
+    """True if a `$…$` is prose from the sign of one price to that of the next: `$5 for each and $`."""
     words = len(_WORD.findall(_TEXT.sub("", match["b"])))
     next_price = match["b"].endswith(" ") and match.string[match.end() : match.end() + 1].isdigit()
     return words >= 3 or (words >= 1 and next_price)
@@ -209,12 +209,12 @@ def _option(sentence: str) -> str | None:
 
 
 def _is_prose(sentence: str) -> bool:
-    """Whether a sentence starts with words that say of what it gives the number."""
+    """True if a sentence starts with words that say of what it gives the number."""
     return not STARTS_WITH_VALUE.match(sentence) and bool(_WORD.match(sentence))
 
 
 def _predicate(sentence: str) -> str:
-    """What the subject of a sentence is said to be: `20 cm` of `The area of $ABCD$ is 20 cm`; or all of it."""
+    """The value that a sentence gives its subject: `20 cm` of `The area of $ABCD$ is 20 cm`; or all of it."""
     if not _is_prose(sentence):
         return sentence
     inside = [match.span() for match in _maths(sentence)]

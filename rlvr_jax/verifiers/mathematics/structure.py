@@ -181,7 +181,7 @@ def _numeral(text: str) -> str:
 
 
 def _name(text: str) -> str | None:
-    r"""What is named on the left of an equation, `\text{…}` for words; None if it is a condition, as in `x^2 = 4`."""
+    r"""The name on the left of an equation, `\text{…}` for words; None if it is a condition, as in `x^2 = 4`."""
     if _NAME.fullmatch(compact(text)):
         return compact(text)
     words = _words_only(text)

@@ -93,7 +93,7 @@ class _Helper:
             raise
 
     def complaint(self) -> str:
-        """What a helper that died had to say."""
+        """The last words of a helper that died."""
         if self.stderr is None:
             return ""
         self.stderr.seek(0)
@@ -112,7 +112,7 @@ def prepare() -> None:
 
 
 def symbolically_equal(reference: str, answer: str) -> bool:
-    """Whether `math-verify` can parse both formulas (LaTeX without delimiters) and says that they are equal.
+    """True if `math-verify` can parse both formulas (LaTeX without delimiters) and says that they are equal.
 
     Raises:
       SymbolicLimitError: it took more than `CPU_SECONDS` or `MEMORY_BYTES`.
@@ -122,7 +122,7 @@ def symbolically_equal(reference: str, answer: str) -> bool:
 
 
 def graded_by_math_verify(reference: str, completion: str) -> bool:
-    """Whether `math-verify` finds the reference in a completion, by its own rules for both. Errors: as above."""
+    """True if `math-verify` finds the reference in a completion, by its own rules for both. Errors: as above."""
     return _ask("completion", reference, completion, GRADER_CPU_SECONDS)
 
 
