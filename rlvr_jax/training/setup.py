@@ -1,6 +1,5 @@
 """The parts of a run before its first step: tasks, tokenizer, the policy's shape, devices, and its state."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from rlvr_jax import named, parallel, policy, tasks
+from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.config_rules import check, check_policy
 from rlvr_jax.errors import CheckpointError, ConfigError
@@ -22,19 +21,12 @@ from rlvr_jax.policy.config import shrunk
 from rlvr_jax.policy.families import with_shape_of
 from rlvr_jax.policy.pretrained import check_weights, load_params, pretrained_config
 from rlvr_jax.policy.source import find_checkpoint, listed_stop_tokens
-from rlvr_jax.rewards import reward
-from rlvr_jax.rollout.trajectory import empty_trajectory
-from rlvr_jax.sandbox.engine import open_sandbox
-from rlvr_jax.sandbox.host import SandboxError
-from rlvr_jax.tasks import Example, Task
-from rlvr_jax.tasks.finite import redrawn, subset
+from rlvr_jax.tasks import Task
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.memory import Load, resolved
+from rlvr_jax.training.problems import check_reward, make_task, prompted_tasks, sandbox_engine
 from rlvr_jax.training.step import TrainState, new_state, state_shardings
 from rlvr_jax.training.workdir import read_config
-from rlvr_jax.verifiers import verifier_of, verify
-
-_CHECKED_PROMPTS = 256  # of tasks without end
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ def make_setup(config: Config, problems: bool = True, run: Literal["sft", "rl"] 
     checkpoint = _checkpoint_shape(config)  # first, because a wrong folder has no tokenizer either
     folder = _tokenizer_folder(config)
     kind = str(folder or config.tokenizer or "characters")
-    plain = {label: _make_task(config, label) for label in config.tasks if problems or kind == "characters"}
+    plain = {label: make_task(config, label) for label in config.tasks if problems or kind == "characters"}
     try:
         tokenizer = tasks.make_tokenizer(kind, tuple(plain.values()))
         turn = tasks.end_of_turn(tokenizer) if config.prompt.format == "chat" else None
@@ -95,19 +87,10 @@ def make_setup(config: Config, problems: bool = True, run: Literal["sft", "rl"] 
         raise ConfigError(f"config.{key}: {error}{other}") from error
     shape = _policy_shape(config, checkpoint, tokenizer)
     plain = plain if problems else {}
-    prompted = {label: _with_prompts(config, label, task, tokenizer) for label, task in plain.items()}
-    fitting = {}
-    for label, task in prompted.items():
-        try:
-            fitting[label] = _fitting_prompts(config, task, tokenizer)
-        except ConfigError:
-            raise
-        except ValueError as error:  # of a prompt that can't be rendered or encoded
-            raise ConfigError(f"config.tasks.{label}: {error}") from error
-    prompted, dropped = ({label: both[i] for label, both in fitting.items()} for i in (0, 1))
+    prompted, dropped = prompted_tasks(config, plain, tokenizer)
     if problems:
-        _check_reward(config, prompted)
-    sandbox = _sandbox_engine(prompted)
+        check_reward(config, prompted)
+    sandbox = sandbox_engine(prompted)
     mesh = parallel.make_mesh(config.mesh)
     check_policy(config, shape, mesh.shape["fsdp"], mesh.shape["tensor"])
     shape, memory = resolved(shape, _load(config, run, mesh))
@@ -167,134 +150,10 @@ def _policy_shape(config: Config, checkpoint: PolicyConfig | None, tokenizer: An
     return shape
 
 
-def _make_task(config: Config, label: str) -> Task:
-    task, data = config.tasks[label], config.data
-    own = dict(task.verifier_options)
-    try:
-        if task.verifier:
-            verifier_of(task.verifier)  # for its errors
-        if task.file:
-            check = partial(_wrong_reference, task.verifier, own)
-            columns = task.prompt, task.reference
-            heldout = task.heldout_file, task.heldout_share
-            return tasks.file_task(label, task.file, *columns, task.verifier, own, *heldout, check)
-        made = tasks.make_task(task.name or label, task.options, data_dir=data.data_dir, manual_dir=data.manual_dir)
-    except OSError as error:
-        if not task.file:
-            raise
-        raise ConfigError(f"config.tasks.{label}: {error}") from error
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"config.tasks.{label}: {error}") from error
-    options = own if task.verifier else {**made.verifier_options, **own}
-    return replace(made, verifier=task.verifier or made.verifier, verifier_options=options)
-
-
-def _wrong_reference(verifier: str, options: Mapping[str, Any], reference: Any) -> str | None:
-    """Why a built-in verifier can't judge against a reference; None if it can, or asking would take long."""
-    if named.is_name(verifier) or verifier == "code":
-        return None
-    return verify(verifier, "", reference, **options).error
-
-
-def _with_prompts(config: Config, label: str, task: Task, tokenizer: Any) -> Task:
-    prompt, options = config.prompt, config.tasks[label]
-    try:
-        task = tasks.worded(task, options.template)
-        shots = tasks.shots_of(task, options.shots)
-        render = tasks.renderer(
-            tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots, prompt.date
-        )
-    except ValueError as error:
-        raise ConfigError(f"config.tasks.{label}: {error}") from error
-    return tasks.rendered(task, label, render)
-
-
 def training_mixture(setup: Setup) -> tasks.Mixture:
     """The tasks that are trained on, with their weights."""
     weights = {label: task.weight for label, task in setup.config.tasks.items() if task.weight > 0}
     return tasks.Mixture(tuple(setup.tasks[label] for label in weights), tuple(weights.values()))
-
-
-def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, int]:
-    """The task with the problems whose prompts fit, and how many don't.
-
-    Every prompt of a task that has an end is looked at, and some of one without, of which others stand in for those
-    that are too long; there must be some to train on.
-    """
-    rollout, where = config.rollout, f"config.tasks.{task.name}"
-    trained = config.tasks[task.name].weight > 0
-    if trained and task.num_examples("train") == 0:
-        raise ConfigError(f"{where}: it has no training problems; weight=0 only evaluates it")
-    kept: dict[tasks.Split, list[int]] = {"train": [], "heldout": []}
-    dropped, endless = 0, False
-    for split in ("train",) * trained + ("heldout",):
-        count = task.num_examples(split)
-        endless |= count is None
-        examples = [task.example(split, i) for i in range(_CHECKED_PROMPTS if count is None else count)]
-        lengths = [len(ids) for ids in tasks.encode_batch(tokenizer, [example.prompt for example in examples])]
-        kept[split] = [i for i, length in enumerate(lengths) if length <= rollout.max_prompt_length]
-        dropped += len(lengths) - len(kept[split])
-        if dropped and (rollout.overlong_prompts == "refuse" or not kept[split]):
-            longest = examples[lengths.index(max(lengths))]
-            choices = "; config.rollout.overlong_prompts='drop' leaves such out" if kept[split] else ""
-            raise ConfigError(
-                f"the prompt of {longest.id} has {max(lengths)} tokens, more than config.rollout.max_prompt_length = "
-                f"{rollout.max_prompt_length}{choices}"
-            )
-    if endless and rollout.overlong_prompts == "drop":
-        fits = lambda prompt: len(tasks.encode(tokenizer, prompt)) <= rollout.max_prompt_length  # noqa: E731
-        return redrawn(task, fits), dropped
-    return (subset(task, kept) if dropped else task), dropped
-
-
-def _check_reward(config: Config, prompted: dict[str, Task]) -> None:
-    """Tries the verifiers and the reward on answers that say nothing.
-
-    A verifier gives all of its parts in every verdict, so such a verdict tells which there are.
-
-    Raises:
-      ConfigError: a verifier or a term that the config names can't be used, with its file and line.
-    """
-    verdicts, trajectories = [], []
-    for label, task in prompted.items():
-        example = task.example("train" if task.num_examples("train") != 0 else "heldout", 0)
-        if named.is_name(task.verifier):
-            _try_verifier(label, task, example)
-        verdicts.append(verify(task.verifier, "", example.reference, **task.verifier_options))
-        trajectories.append(empty_trajectory(example))
-    for before, after in zip(verdicts, reward(config.reward, verdicts, trajectories, 1).verdicts, strict=True):
-        if after.error and not before.error:
-            raise ConfigError(f"config.reward: on an empty completion {after.error}")
-
-
-def _try_verifier(label: str, task: Task, example: Example) -> None:
-    """Raises ConfigError, with file and line, if a function of the user's fails on an answer that says little."""
-    name, key = task.verifier, f"config.tasks.{label}.verifier"
-    try:
-        named.check_arguments(name, "", example.reference, **task.verifier_options)
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from None
-    for text in ("", "?"):
-        verdict = verify(name, text, example.reference, **task.verifier_options)
-        if verdict.error:
-            raise ConfigError(
-                f"{key}: {named.where(name)}: {name!r} on the completion {text!r} of {example.id}: {verdict.error}. "
-                "Let it give 0 to what it can't read; a sample with an error is left out of the training"
-            )
-
-
-def _sandbox_engine(prompted: dict[str, Task]) -> str:
-    """The engine that holds programs which the policy writes, by trial on this machine; empty if no task has any."""
-    engines = set()
-    for label, task in prompted.items():
-        if task.verifier == "code":
-            try:
-                options = task.verifier_options
-                with open_sandbox(options.get("engine", "auto"), options.get("packages", ())) as sandbox:
-                    engines.add(sandbox.engine)
-            except (SandboxError, ValueError) as error:
-                raise ConfigError(f"config.tasks.{label}: {error}") from error
-    return ", ".join(sorted(engines))
 
 
 def check_start(setup: Setup, workdir: Path) -> None:

@@ -1,0 +1,158 @@
+"""The problems of a run: its tasks with their prompts, and trials of what judges and rewards them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from rlvr_jax import named, tasks
+from rlvr_jax.config import Config
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.rewards import reward
+from rlvr_jax.rollout.trajectory import empty_trajectory
+from rlvr_jax.sandbox.engine import open_sandbox
+from rlvr_jax.sandbox.host import SandboxError
+from rlvr_jax.tasks import Example, Task
+from rlvr_jax.tasks.finite import redrawn, subset
+from rlvr_jax.verifiers import verifier_of, verify
+
+_CHECKED_PROMPTS = 256  # of tasks without end
+
+
+def make_task(config: Config, label: str) -> Task:
+    """The task of a config under its name there. Raises ConfigError, with the key, if there is none."""
+    task, data = config.tasks[label], config.data
+    own = dict(task.verifier_options)
+    try:
+        if task.verifier:
+            verifier_of(task.verifier)  # for its errors
+        if task.file:
+            check = partial(_wrong_reference, task.verifier, own)
+            columns = task.prompt, task.reference
+            heldout = task.heldout_file, task.heldout_share
+            return tasks.file_task(label, task.file, *columns, task.verifier, own, *heldout, check)
+        made = tasks.make_task(task.name or label, task.options, data_dir=data.data_dir, manual_dir=data.manual_dir)
+    except OSError as error:
+        if not task.file:
+            raise
+        raise ConfigError(f"config.tasks.{label}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.tasks.{label}: {error}") from error
+    options = own if task.verifier else {**made.verifier_options, **own}
+    return replace(made, verifier=task.verifier or made.verifier, verifier_options=options)
+
+
+def _wrong_reference(verifier: str, options: Mapping[str, Any], reference: Any) -> str | None:
+    """Why a built-in verifier can't judge against a reference; None if it can, or asking would take long."""
+    if named.is_name(verifier) or verifier == "code":
+        return None
+    return verify(verifier, "", reference, **options).error
+
+
+def prompted_tasks(config: Config, plain: Mapping[str, Task], tokenizer: Any) -> tuple[dict[str, Task], dict[str, int]]:
+    """The tasks with their prompts rendered and those that are too long left out, and the number left out of each.
+
+    Raises:
+      ConfigError: prompts can't be rendered, encoded or left out, with the task's key.
+    """
+    fitting = {}
+    for label, task in plain.items():
+        try:
+            fitting[label] = _fitting_prompts(config, _with_prompts(config, label, task, tokenizer), tokenizer)
+        except ConfigError:
+            raise
+        except ValueError as error:  # of a prompt that can't be rendered or encoded
+            raise ConfigError(f"config.tasks.{label}: {error}") from error
+    return {label: task for label, (task, _) in fitting.items()}, {label: n for label, (_, n) in fitting.items()}
+
+
+def _with_prompts(config: Config, label: str, task: Task, tokenizer: Any) -> Task:
+    prompt, options = config.prompt, config.tasks[label]
+    task = tasks.worded(task, options.template)
+    shots = tasks.shots_of(task, options.shots)
+    render = tasks.renderer(
+        tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots, prompt.date
+    )
+    return tasks.rendered(task, label, render)
+
+
+def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, int]:
+    """The task with the problems whose prompts fit, and how many don't.
+
+    Every prompt of a task that has an end is looked at, and some of one without, of which others stand in for those
+    that are too long; there must be some to train on.
+    """
+    rollout, where = config.rollout, f"config.tasks.{task.name}"
+    trained = config.tasks[task.name].weight > 0
+    if trained and task.num_examples("train") == 0:
+        raise ConfigError(f"{where}: it has no training problems; weight=0 only evaluates it")
+    kept: dict[tasks.Split, list[int]] = {"train": [], "heldout": []}
+    dropped, endless = 0, False
+    for split in ("train",) * trained + ("heldout",):
+        count = task.num_examples(split)
+        endless |= count is None
+        examples = [task.example(split, i) for i in range(_CHECKED_PROMPTS if count is None else count)]
+        lengths = [len(ids) for ids in tasks.encode_batch(tokenizer, [example.prompt for example in examples])]
+        kept[split] = [i for i, length in enumerate(lengths) if length <= rollout.max_prompt_length]
+        dropped += len(lengths) - len(kept[split])
+        if dropped and (rollout.overlong_prompts == "refuse" or not kept[split]):
+            longest = examples[lengths.index(max(lengths))]
+            choices = "; config.rollout.overlong_prompts='drop' leaves such out" if kept[split] else ""
+            raise ConfigError(
+                f"the prompt of {longest.id} has {max(lengths)} tokens, more than config.rollout.max_prompt_length = "
+                f"{rollout.max_prompt_length}{choices}"
+            )
+    if endless and rollout.overlong_prompts == "drop":
+        fits = lambda prompt: len(tasks.encode(tokenizer, prompt)) <= rollout.max_prompt_length  # noqa: E731
+        return redrawn(task, fits), dropped
+    return (subset(task, kept) if dropped else task), dropped
+
+
+def check_reward(config: Config, prompted: dict[str, Task]) -> None:
+    """Tries the verifiers and the reward on answers that say nothing.
+
+    A verifier gives all of its parts in every verdict, so such a verdict tells which there are.
+
+    Raises:
+      ConfigError: a verifier or a term that the config names can't be used, with its file and line.
+    """
+    verdicts, trajectories = [], []
+    for label, task in prompted.items():
+        example = task.example("train" if task.num_examples("train") != 0 else "heldout", 0)
+        if named.is_name(task.verifier):
+            _try_verifier(label, task, example)
+        verdicts.append(verify(task.verifier, "", example.reference, **task.verifier_options))
+        trajectories.append(empty_trajectory(example))
+    for before, after in zip(verdicts, reward(config.reward, verdicts, trajectories, 1).verdicts, strict=True):
+        if after.error and not before.error:
+            raise ConfigError(f"config.reward: on an empty completion {after.error}")
+
+
+def _try_verifier(label: str, task: Task, example: Example) -> None:
+    """Raises ConfigError, with file and line, if a function of the user's fails on an answer that says little."""
+    name, key = task.verifier, f"config.tasks.{label}.verifier"
+    try:
+        named.check_arguments(name, "", example.reference, **task.verifier_options)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    for text in ("", "?"):
+        verdict = verify(name, text, example.reference, **task.verifier_options)
+        if verdict.error:
+            raise ConfigError(
+                f"{key}: {named.where(name)}: {name!r} on the completion {text!r} of {example.id}: {verdict.error}. "
+                "Let it give 0 to what it can't read; a sample with an error is left out of the training"
+            )
+
+
+def sandbox_engine(prompted: dict[str, Task]) -> str:
+    """The engine that holds programs which the policy writes, by trial on this machine; empty if no task has any."""
+    engines = set()
+    for label, task in prompted.items():
+        if task.verifier == "code":
+            try:
+                options = task.verifier_options
+                with open_sandbox(options.get("engine", "auto"), options.get("packages", ())) as sandbox:
+                    engines.add(sandbox.engine)
+            except (SandboxError, ValueError) as error:
+                raise ConfigError(f"config.tasks.{label}: {error}") from error
+    return ", ".join(sorted(engines))
