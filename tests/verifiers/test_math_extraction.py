@@ -356,3 +356,33 @@ def test_written_completions_are_judged_as_they_are_meant(long):
     assert items == corpus(seed=11, long=long, rounds=1)
     for item in items:
         assert score(item.completion, item.gold) == item.right, item
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "Hmm, that's false. I get 11 now.",
+        "Oh no, this is incorrect, so the answer is 11.",
+        "Just kidding, it is 11.",
+        "Never mind, it must be 11.",
+        "Sorry, that can\u2019t be right: the answer is 11.",
+        "Wait, wait, it's not the answer.",
+    ],
+)
+def test_a_box_that_the_next_sentence_takes_back_is_no_answer(rest):
+    assert verify("math", f"So $\\boxed{{12}}$. {rest}", "12").score == 0
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "Oh, that's right indeed.",
+        "It's wrong to stop at the first factor.",
+        "No, there is no other.",
+        "Wait, is it? Yes: 7 + 5 = 12, which is correct.",
+        "It is not 11.",
+        "It's not possible to do it in fewer.",
+    ],
+)
+def test_a_box_that_the_next_sentence_confirms_stays_the_answer(rest):
+    assert verify("math", f"So $\\boxed{{12}}$. {rest}", "12").score == 1

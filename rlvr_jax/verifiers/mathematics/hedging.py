@@ -18,14 +18,18 @@ NEGATION = re.compile(
 NOT_THE_NEXT = re.compile(r"(?:\b(?:not|never|rather than|instead of|isn't|wasn't)|不是)[\s$({*]*$", re.IGNORECASE)
 # What denies the value that it follows: `is not the answer`, but not `is not 5`.
 _DENIED = re.compile(
-    r"[\s$)\]}*.,;:\"'\\]*(?:(?:but )?(?:which|that|this|it)\s+)?(?:"
-    r"(?:is|was|are|were|would be|seems?|looks)(?:\s+(?:clearly|obviously|also|certainly))*\s+"
-    r"(?:wrong|incorrect|false|impossible|invalid|too (?:big|small|large|low|high|much|many|few)|a mistake|an error)"
-    r"|(?:(?:is|was|are|were|would be)(?:\s+(?:clearly|obviously|certainly))*(?:\s+not|n['\u2019]t)"
+    r"[\s$)\]}*.,;:\"'\\]*"
+    r"(?:(?:hm+|oh|ah|oops|wait|no|actually|sorry|hold on|hang on)\b[\s,.!\u2026-]*){0,3}(?:"
+    r"(?:just kidding|scratch that|never mind|on second thoughts?)|"
+    r"(?:(?:but )?(?:which|that|this|it)(?=\s|['\u2019]s\b)\s*)?(?:"
+    r"(?:is|['\u2019]s|was|are|were|would be|seems?|looks)(?:\s+(?:clearly|obviously|also|certainly))*\s+"
+    r"(?:(?:wrong|incorrect|false|impossible|invalid)(?! to\b)|too (?:big|small|large|low|high|much|many|few)"
+    r"|a mistake|an error)"
+    r"|(?:(?:is|['\u2019]s|was|are|were|would be)(?:\s+(?:clearly|obviously|certainly))*(?:\s+not|n['\u2019]t)"
     r"|can(?:not|['\u2019]t| not)\s+be)"
     r"\s+(?:(?:the|an?|our|my)\s+(?:\w+\s+)?(?:answer|solution|result|option|choice)|right|correct|it|what|true"
     r"|valid|possible(?! to))"
-    r"|\?\s+no)\b",
+    r"|\?\s+no))\b",
     re.IGNORECASE,
 )
 # What limits a number instead of giving it.
