@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TOP_LEVEL = ("configs", "experiments", "kernels")
+TOP_LEVEL = ("configs", "experiments", "experiments.benchmarks", "kernels")
 
 setup(
     name="rlvr_jax",
@@ -15,7 +15,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=[*find_packages(include=["rlvr_jax", "rlvr_jax.*"]), *(f"rlvr_jax.{name}" for name in TOP_LEVEL)],
-    package_dir={f"rlvr_jax.{name}": name for name in TOP_LEVEL},
+    package_dir={f"rlvr_jax.{name}": name.replace(".", "/") for name in TOP_LEVEL},
     entry_points={"console_scripts": ["rlvr = rlvr_jax.experiments.cli:main"]},
     package_data={"rlvr_jax.reporting": ["*.html"], "rlvr_jax.tasks": ["*.json"]},
     install_requires=[

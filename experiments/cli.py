@@ -18,6 +18,7 @@ COMMANDS = {
     "decontaminate": "find training prompts that give evaluation prompts away",
     "benchmark": "speed of sampling and training on this machine",
 }
+_MODULES = {"benchmark": "benchmarks.speed"}  # of commands that lie in a folder of their own
 _EXAMPLE = """\
 the shortest tour, a minute on a laptop:
   rlvr sft   --config=quickstart --workdir=runs/quickstart/sft
@@ -35,7 +36,7 @@ def main() -> None:
         print(f"rlvr_jax {version('rlvr_jax')}")
     elif name in COMMANDS:
         sys.argv = [f"rlvr {name}", *rest]
-        runpy.run_module(f"{__package__}.{name}", run_name="__main__")
+        runpy.run_module(f"{__package__}.{_MODULES.get(name, name)}", run_name="__main__")
     else:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"

@@ -54,9 +54,9 @@ def main() -> None:
         import jax
 
         from rlvr_jax import parallel
+        from rlvr_jax.rollout.judge import judge
         from rlvr_jax.training.functions import make_evaluation, make_stream
         from rlvr_jax.training.setup import initial_params, load_run, make_setup
-        from rlvr_jax.verifiers.judge import judge
 
         setup = make_setup(config)
         with parallel.use_mesh(setup.mesh):

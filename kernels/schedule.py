@@ -146,7 +146,7 @@ def make_schedule(
 
 def default_blocks(group: int) -> tuple[int, int]:
     """Queries and keys in a block. On TPU 1,024 rows of stacked heads by 512 keys, where the kernels' count of
-    instructions per score is lowest (`experiments/bundles.py`); on GPU a block is one head's."""
+    instructions per score is lowest (`experiments/benchmarks/bundles.py`); on GPU a block is one head's."""
     if target_platform() == "gpu":
         return 128, 64
     return max(128, min(512, 1024 // group // 128 * 128)), 512

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rlvr_jax.algorithms.config import AlgorithmConfig
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.parallel.mesh import MeshConfig
 from rlvr_jax.policy.config import PolicyConfig
-from rlvr_jax.tasks.prompts import DATE, R1_ZERO
-from rlvr_jax.training.optimizer import OptimizerConfig
+from rlvr_jax.text.prompts import DATE, R1_ZERO
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TaskConfig:
       system: system prompt.
       shots: solved training problems that are put before each problem (few-shot prompting), from the task's
         demonstrations.
-      thinking: whether the model thinks before it answers, see `rlvr_jax.tasks.prompts`; "default" leaves it to the
+      thinking: whether the model thinks before it answers, see `rlvr_jax.text.prompts`; "default" leaves it to the
         chat template.
       template: how the problems are worded: text with the place {question}; empty for the task's own words.
       verifier: what judges answers: a kind of `rlvr_jax.verifiers`, `module:function` or `file.py:function`; empty
@@ -169,7 +169,7 @@ class TrainingConfig:
       keep_checkpoints: how many of the newest are kept; the first always is.
       max_skipped_in_a_row: the run stops after so many updates in a row that were not finite.
       packing: "none" trains on a row for each sample; "prefix_tree" on a row for each prompt with all samples behind
-        it, see `rlvr_jax.training.packing`. It computes the same, in less time where prompts are long.
+        it, see `rlvr_jax.learner.packing`. It computes the same, in less time where prompts are long.
       packing_multiple: packed rows are as long as the longest of an update, their responses' part rounded up to a
         multiple of this many tokens; each length is compiled once. 0 for one length, that of full responses.
       profile: (first, last) steps whose trace is written to the workdir's folder `profile`, for Perfetto or
@@ -221,7 +221,7 @@ class Config:
         takes that of `pretrained`, or "characters" without it. Stop tokens, chat template and what an export says of
         tokens go with the tokenizer.
       tasks: the problems, by a name for each source; several make a mixture.
-      reward: (name, weight) terms whose weighted sum is the reward, see `rlvr_jax.rewards`.
+      reward: (name, weight) terms whose weighted sum is the reward, see `rlvr_jax.learner.rewards`.
       reporting: where metrics go besides metrics.jsonl: "tensorboard", "wandb" (Weights & Biases).
     """
 

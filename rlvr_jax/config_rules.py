@@ -9,10 +9,10 @@ from importlib.util import find_spec
 
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.hf.families import LENGTH
 from rlvr_jax.parallel.mesh import mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.config import problems as policy_problems
-from rlvr_jax.policy.families import LENGTH
 
 _FINITE = ("learning_rate", "eps", "weight_decay")  # of optimizers
 Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)

@@ -14,15 +14,16 @@ from jaxtyping import Array, Float, Float32, Int, Int32
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.errors import CheckpointError
+from rlvr_jax.hf.families import LENGTH
+from rlvr_jax.hf.pretrained import load_pretrained
+from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import LoraConfig, Params, PolicyConfig
-from rlvr_jax.policy.families import LENGTH
-from rlvr_jax.policy.pretrained import load_pretrained
-from rlvr_jax.policy.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.rollout.engine import pad_prompts
 from rlvr_jax.rollout.sampler import FINISH_REASONS, SamplingConfig, sample
-from rlvr_jax.tasks import chat_text, decode, encode_batch, end_of_turn, pretrained_tokenizer, renderer, stop_tokens
-from rlvr_jax.tasks.task import wrong_messages
+from rlvr_jax.text.messages import wrong_messages
+from rlvr_jax.text.prompts import chat_text, end_of_turn, renderer
+from rlvr_jax.text.tokenizers import decode, encode_batch, pretrained_tokenizer, stop_tokens
 
 Prompt = str | Sequence[Mapping[str, Any]]  # text, or messages with "role" and "content"
 _HEAD_CHUNK = 1024  # tokens whose logits exist at one time

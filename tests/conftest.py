@@ -13,11 +13,12 @@ ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "tests" / "data"
 # What `make test-fast` runs: nothing here compiles for long, waits or starts processes of JAX.
 FAST = (
-    *("algorithms", "evaluation", "kernels/test_schedule", "kernels/test_online_softmax", "policy/test_rotary"),
-    *("policy/test_config", "policy/test_safetensors", "reporting", "rewards", "tasks", "test_config", "text"),
-    *("training/test_batch", "training/test_workdir", "training/test_record"),
-    *("verifiers/test_arc", "verifiers/test_countdown", "verifiers/test_cryptarithm", "verifiers/test_format"),
-    *("verifiers/test_judge", "verifiers/test_math_", "verifiers/test_modsum", "verifiers/test_number"),
+    *("evaluation", "hf/test_safetensors", "kernels/test_schedule", "kernels/test_online_softmax"),
+    *("learner/test_advantages", "learner/test_aggregation", "learner/test_batch", "learner/test_losses"),
+    *("learner/test_rewards", "policy/test_config", "policy/test_rotary", "reporting", "tasks", "test_config"),
+    *("text", "training/test_record", "training/test_workdir", "verifiers/test_arc", "verifiers/test_countdown"),
+    *("verifiers/test_cryptarithm", "verifiers/test_format", "rollout/test_judge", "verifiers/test_math_"),
+    *("verifiers/test_modsum", "verifiers/test_number"),
 )
 if not importlib.util.find_spec("rlvr_jax.configs"):
     pytest.exit("setup.py is newer than its installation; run: make .venv/installed", 4)

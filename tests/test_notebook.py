@@ -21,10 +21,10 @@ from rlvr_jax.rollout.sampler import SamplingConfig
 from rlvr_jax.tasks import Example
 from rlvr_jax.training.export import export
 from rlvr_jax.training.sft import sft
-from tests.policy.checkpoints import write_model
+from tests.hf.checkpoints import write_model
 from tests.policy.reference import log_softmax
 from tests.policy.reference import logits as reference_logits
-from tests.tasks.pretrained import EOS, EOT, WRITES_ITS_OWN, tokenizer
+from tests.text.pretrained import EOS, EOT, WRITES_ITS_OWN, tokenizer
 
 SHAPE = PolicyConfig(vocab_size=300, width=16, num_heads=2, num_kv_heads=1, head_dim=8, mlp_width=16)
 TEXTS = ["2+2=", "a longer one: 17*3?", "x"]

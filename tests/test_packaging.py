@@ -63,7 +63,10 @@ def arguments(monkeypatch):
 def test_every_folder_with_code_of_the_library_is_a_package_of_the_distribution(arguments):
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "rlvr_jax").rglob("*.py")}
     names = {".".join(folder.parts) for folder in folders}
-    moved = {f"rlvr_jax.{folder}": folder for folder in ("configs", "experiments", "kernels")}
+    moved = {
+        f"rlvr_jax.{folder}": folder.replace(".", "/")
+        for folder in ("configs", "experiments", "experiments.benchmarks", "kernels")
+    }
     assert set(arguments["packages"]) == names | moved.keys()
     assert arguments["package_dir"] == moved
     assert not any((ROOT / "rlvr_jax" / folder).exists() for folder in moved.values())

@@ -8,7 +8,7 @@ from rlvr_jax.quiet import transformers
 
 
 def test_no_command_says_that_pytorch_is_absent():
-    program = "from rlvr_jax.policy.families import policy_config; from rlvr_jax.quiet import transformers; "
+    program = "from rlvr_jax.hf.families import policy_config; from rlvr_jax.quiet import transformers; "
     program += "transformers().CONFIG_MAPPING; transformers().PreTrainedTokenizerFast"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""

@@ -76,7 +76,7 @@ class PolicyConfig:
       init_scale: standard deviation of the initial embeddings, and of every weight matrix times sqrt(width / fan-in).
       dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are float32 always.
       param_dtype: storage dtype of the parameters. "bfloat16" halves their memory; each update is then rounded at
-        random, so that small ones count on average, see `rlvr_jax.training.rounding`.
+        random, so that small ones count on average, see `rlvr_jax.learner.rounding`.
       remat: what the backward pass computes again: "none" (but norms, rotations, activations and softmax), "dots" (all
         but products with weights) or "full" (whole layers). What attention gives is kept with any of them, so that it
         runs once. A run takes "auto" by the size of policy and batch, see `rlvr_jax.training.memory`; elsewhere it is

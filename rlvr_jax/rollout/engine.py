@@ -15,7 +15,7 @@ from rlvr_jax.rollout.continuous import Response, all_budgets, make_generate
 from rlvr_jax.rollout.sampler import FINISH_REASONS, Samples, SamplingConfig, sample
 from rlvr_jax.rollout.trajectory import RolloutStats, Trajectory
 from rlvr_jax.tasks.task import Example
-from rlvr_jax.tasks.tokenizers import decode, encode_batch
+from rlvr_jax.text.tokenizers import decode, encode_batch
 
 Rollout = Callable[..., list[Trajectory]]
 Stream = Callable[..., Iterator[tuple[list[Trajectory], RolloutStats]]]

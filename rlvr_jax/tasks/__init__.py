@@ -9,19 +9,9 @@ from rlvr_jax.tasks.countdown import countdown
 from rlvr_jax.tasks.mixture import Mixture, batch, counts, example_at
 from rlvr_jax.tasks.modsum import modsum
 from rlvr_jax.tasks.own import file_task
-from rlvr_jax.tasks.prompts import chat_text, end_of_turn, rendered, renderer, shots_of, worded
+from rlvr_jax.tasks.prompts import rendered, shots_of, worded
 from rlvr_jax.tasks.reasoning_gym import reasoning_gym
 from rlvr_jax.tasks.task import Example, Split, Task, draw, place_of, split_of, uniform
-from rlvr_jax.tasks.tokenizers import (
-    byte_tokenizer,
-    character_tokenizer,
-    decode,
-    encode,
-    encode_batch,
-    make_tokenizer,
-    pretrained_tokenizer,
-    stop_tokens,
-)
 
 __all__ = [
     "Example",
@@ -29,29 +19,18 @@ __all__ = [
     "Split",
     "Task",
     "batch",
-    "byte_tokenizer",
-    "character_tokenizer",
-    "chat_text",
     "countdown",
     "counts",
-    "decode",
     "draw",
-    "encode",
-    "encode_batch",
-    "end_of_turn",
     "example_at",
     "file_task",
     "make_task",
-    "make_tokenizer",
     "modsum",
     "place_of",
-    "pretrained_tokenizer",
     "reasoning_gym",
     "rendered",
-    "renderer",
     "shots_of",
     "split_of",
-    "stop_tokens",
     "uniform",
     "worded",
 ]

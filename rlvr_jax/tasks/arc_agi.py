@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from rlvr_jax.tasks import formats
 from rlvr_jax.tasks.finite import finite_task
 from rlvr_jax.tasks.prepared import load
 from rlvr_jax.tasks.published import PublishedFile, Record, json_records
 from rlvr_jax.tasks.task import Split, Task
+from rlvr_jax.text import formats
 
 Grid = list[list[int]]
 

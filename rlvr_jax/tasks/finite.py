@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.tasks.task import Example, Messages, Split, Task, draw, place_of
+from rlvr_jax.tasks.task import Example, Split, Task, draw, place_of
+from rlvr_jax.text.messages import Messages
 
 
 def subset(task: Task, indices: Mapping[Split, Sequence[int]]) -> Task:

@@ -1,11 +1,11 @@
 """GSM8K: 8,792 grade-school word problems (Cobbe et al. 2021, https://arxiv.org/abs/2110.14168)."""
 
-from rlvr_jax.tasks import formats
 from rlvr_jax.tasks.finite import finite_task
-from rlvr_jax.tasks.formats import AnswerFormat, Grader
 from rlvr_jax.tasks.prepared import load
 from rlvr_jax.tasks.published import PublishedFile, Record
 from rlvr_jax.tasks.task import Task
+from rlvr_jax.text import formats
+from rlvr_jax.text.formats import AnswerFormat, Grader
 
 _SOURCE = (
     "https://raw.githubusercontent.com/openai/grade-school-math/3101c7d5072418e28b9008a6636bde82a006892c"

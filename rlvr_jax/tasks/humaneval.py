@@ -1,10 +1,10 @@
 """HumanEval: 164 Python functions to complete (Chen et al. 2021, https://arxiv.org/abs/2107.03374). For evaluation."""
 
-from rlvr_jax.tasks import formats
 from rlvr_jax.tasks.finite import finite_task
 from rlvr_jax.tasks.prepared import load
 from rlvr_jax.tasks.published import PublishedFile, Record
 from rlvr_jax.tasks.task import Task
+from rlvr_jax.text import formats
 
 PROBLEMS = PublishedFile(
     name="humaneval",

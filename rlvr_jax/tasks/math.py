@@ -12,12 +12,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from rlvr_jax.tasks import formats
 from rlvr_jax.tasks.finite import finite_task
-from rlvr_jax.tasks.formats import AnswerFormat, Grader
 from rlvr_jax.tasks.prepared import load
 from rlvr_jax.tasks.published import PublishedFile, Record, json_records
 from rlvr_jax.tasks.task import Task, split_of
+from rlvr_jax.text import formats
+from rlvr_jax.text.formats import AnswerFormat, Grader
 
 SUBJECTS = (
     "Algebra",

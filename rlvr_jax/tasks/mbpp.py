@@ -9,11 +9,11 @@ problem 123 runs for about 8 seconds.
 
 from typing import Literal
 
-from rlvr_jax.tasks import formats
 from rlvr_jax.tasks.finite import finite_task
 from rlvr_jax.tasks.prepared import load
 from rlvr_jax.tasks.published import PublishedFile, Record
 from rlvr_jax.tasks.task import Task
+from rlvr_jax.text import formats
 
 _SOURCE = (
     "https://raw.githubusercontent.com/google-research/google-research/d76be322625d4401655660f0f02681f96eb6783a/mbpp"

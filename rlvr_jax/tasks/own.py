@@ -8,7 +8,8 @@ from typing import Any
 
 from rlvr_jax.tasks import table
 from rlvr_jax.tasks.finite import finite_task
-from rlvr_jax.tasks.task import Messages, Split, Task, draw, wrong_messages
+from rlvr_jax.tasks.task import Split, Task, draw
+from rlvr_jax.text.messages import Messages, wrong_messages
 
 _MAX_ALPHABET = 512  # characters; more are too many for a character tokenizer
 

@@ -26,9 +26,9 @@ from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rlvr_jax.tasks import formats
-from rlvr_jax.tasks.formats import AnswerFormat
 from rlvr_jax.tasks.task import Example, Split, Task, draw, place_of, split_of
+from rlvr_jax.text import formats
+from rlvr_jax.text.formats import AnswerFormat
 
 if TYPE_CHECKING:
     from reasoning_gym.dataset import ProceduralDataset
@@ -61,7 +61,7 @@ def reasoning_gym(
 
     Args:
       dataset: name of the data set, e.g. `chain_sum`.
-      answer_format: where the completion's answer stands, see `rlvr_jax.tasks.formats`.
+      answer_format: where the completion's answer stands, see `rlvr_jax.text.formats`.
       heldout_share: share of the problems that are held out. An example is drawn until it falls into its split, so a
         small share makes held-out examples slow to find.
       instruction: what the prompt says after the question, instead of the sentences of the format.

@@ -9,24 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rlvr_jax.text.messages import Messages
+
 Split = Literal["train", "heldout"]
-Messages = tuple[Mapping[str, str], ...]  # of a chat: {"role": "user", "content": "1 + 1 = ?"}, …
-
-ROLES = ("system", "user", "assistant", "tool")
-
-
-def wrong_messages(messages: Any, where: str) -> str | None:
-    """Why these are no messages that a chat template can be asked to continue, in the words of `where`; or None."""
-    for number, message in enumerate(messages, start=1):
-        if not (
-            isinstance(message, Mapping) and message.get("role") in ROLES and isinstance(message.get("content"), str)
-        ):
-            shown = repr(message)
-            shown = shown if len(shown) <= 100 else shown[:100] + "…"
-            return f'message {number} of {where} must be {{"role": {" or ".join(ROLES)}, "content": text}}, not {shown}'
-    if not messages or messages[-1]["role"] == "assistant":
-        return f"the messages of {where} must end with what the policy is to answer"
-    return None
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from rlvr_jax.errors import CheckpointError, DivergedError, PreemptedError
+from rlvr_jax.learner.step import TrainState
 from rlvr_jax.policy import ADAPTERS, Params, base
-from rlvr_jax.training.step import TrainState
 
 _FOLDER = "checkpoints"
 _COMMITTED = "commit_success.txt"  # Orbax writes it into a checkpoint when everything else is there

@@ -12,17 +12,17 @@ import jax
 from rlvr_jax import parallel, policy
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.parallel import MeshConfig
-from rlvr_jax.policy.export import save_pretrained
-from rlvr_jax.policy.peft import save_adapters
-from rlvr_jax.policy.pretrained import stored_dtype
-from rlvr_jax.policy.source import (
+from rlvr_jax.hf.export import save_pretrained
+from rlvr_jax.hf.peft import save_adapters
+from rlvr_jax.hf.pretrained import stored_dtype
+from rlvr_jax.hf.source import (
     GENERATION_CONFIG,
     companion_files,
     find_checkpoint,
     listed_stop_tokens,
     read_generation_config,
 )
+from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.training.setup import Setup, load_run, make_setup
 from rlvr_jax.training.workdir import read_config
 

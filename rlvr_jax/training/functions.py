@@ -10,18 +10,18 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from rlvr_jax import parallel, tasks
-from rlvr_jax.algorithms import token_weights
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import Judge, evaluate
+from rlvr_jax.learner.aggregation import token_weights
+from rlvr_jax.learner.batch import Batch
+from rlvr_jax.learner.packing import pack, unpack
+from rlvr_jax.learner.step import Loss, TrainState, score, train_step
 from rlvr_jax.policy import Params
 from rlvr_jax.rollout import engine
 from rlvr_jax.rollout.sampler import SamplingConfig
 from rlvr_jax.tasks import Task
-from rlvr_jax.training.batch import Batch
-from rlvr_jax.training.packing import pack, unpack
 from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.setup import Setup
-from rlvr_jax.training.step import Loss, TrainState, score, train_step
 
 _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 

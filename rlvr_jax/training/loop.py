@@ -11,19 +11,19 @@ import jax
 import numpy as np
 
 from rlvr_jax import parallel, policy, tasks
-from rlvr_jax.algorithms import advantages_of
 from rlvr_jax.config import Config
-from rlvr_jax.rewards import reward
+from rlvr_jax.learner.advantages import advantages_of
+from rlvr_jax.learner.batch import make_batch, split
+from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
+from rlvr_jax.learner.rewards import reward
+from rlvr_jax.learner.step import policy_gradient
+from rlvr_jax.rollout.judge import judge
 from rlvr_jax.training import checkpoints, preemption
-from rlvr_jax.training.batch import make_batch, split
 from rlvr_jax.training.functions import make_evaluation, make_score, make_stream, make_update
-from rlvr_jax.training.optimizer import make_optimizer, make_schedule
 from rlvr_jax.training.profiling import traces
 from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows, warn_unjudged
 from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
-from rlvr_jax.training.step import policy_gradient
 from rlvr_jax.training.workdir import open_workdir
-from rlvr_jax.verifiers.judge import judge
 from rlvr_jax.verifiers.pool import Pool
 
 # The integers that name a run's random streams: fold_in(key(seed), one of these).

@@ -8,12 +8,14 @@ from typing import Any
 from rlvr_jax import named, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.rewards import reward
+from rlvr_jax.learner.rewards import reward
 from rlvr_jax.rollout.trajectory import empty_trajectory
 from rlvr_jax.sandbox.engine import open_sandbox
 from rlvr_jax.sandbox.host import SandboxError
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import redrawn, subset
+from rlvr_jax.text.prompts import renderer
+from rlvr_jax.text.tokenizers import encode, encode_batch
 from rlvr_jax.verifiers import verifier_of, verify
 
 _CHECKED_PROMPTS = 256  # of tasks without end
@@ -70,9 +72,7 @@ def _with_prompts(config: Config, label: str, task: Task, tokenizer: Any) -> Tas
     prompt, options = config.prompt, config.tasks[label]
     task = tasks.worded(task, options.template)
     shots = tasks.shots_of(task, options.shots)
-    render = tasks.renderer(
-        tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots, prompt.date
-    )
+    render = renderer(tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots, prompt.date)
     return tasks.rendered(task, label, render)
 
 
@@ -92,7 +92,7 @@ def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, 
         count = task.num_examples(split)
         endless |= count is None
         examples = [task.example(split, i) for i in range(_CHECKED_PROMPTS if count is None else count)]
-        lengths = [len(ids) for ids in tasks.encode_batch(tokenizer, [example.prompt for example in examples])]
+        lengths = [len(ids) for ids in encode_batch(tokenizer, [example.prompt for example in examples])]
         kept[split] = [i for i, length in enumerate(lengths) if length <= rollout.max_prompt_length]
         dropped += len(lengths) - len(kept[split])
         if dropped and (rollout.overlong_prompts == "refuse" or not kept[split]):
@@ -103,7 +103,7 @@ def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, 
                 f"{rollout.max_prompt_length}{choices}"
             )
     if endless and rollout.overlong_prompts == "drop":
-        fits = lambda prompt: len(tasks.encode(tokenizer, prompt)) <= rollout.max_prompt_length  # noqa: E731
+        fits = lambda prompt: len(encode(tokenizer, prompt)) <= rollout.max_prompt_length  # noqa: E731
         return redrawn(task, fits), dropped
     return (subset(task, kept) if dropped else task), dropped
 

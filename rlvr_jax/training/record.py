@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from rlvr_jax.algorithms import zero_signal_groups
 from rlvr_jax.config import Config, to_dict
 from rlvr_jax.errors import RunError
+from rlvr_jax.learner.advantages import zero_signal_groups
+from rlvr_jax.learner.rewards import Rewards
 from rlvr_jax.reporting import jsonl, tensorboard
 from rlvr_jax.reporting.progress import progress
 from rlvr_jax.reporting.report import write_report
 from rlvr_jax.reporting.weights_and_biases import weights_and_biases
-from rlvr_jax.rewards import Rewards
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.verifiers.verdict import Verdict
 

@@ -16,16 +16,18 @@ from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.config_rules import check, check_policy
 from rlvr_jax.errors import CheckpointError, ConfigError
+from rlvr_jax.hf.families import with_shape_of
+from rlvr_jax.hf.pretrained import check_weights, load_params, pretrained_config
+from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
+from rlvr_jax.learner.step import TrainState, new_state, state_shardings
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
-from rlvr_jax.policy.families import with_shape_of
-from rlvr_jax.policy.pretrained import check_weights, load_params, pretrained_config
-from rlvr_jax.policy.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.tasks import Task
+from rlvr_jax.text.prompts import end_of_turn
+from rlvr_jax.text.tokenizers import make_tokenizer, stop_tokens
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.memory import Load, resolved
 from rlvr_jax.training.problems import check_reward, make_task, prompted_tasks, sandbox_engine
-from rlvr_jax.training.step import TrainState, new_state, state_shardings
 from rlvr_jax.training.workdir import read_config
 
 
@@ -79,8 +81,8 @@ def make_setup(config: Config, problems: bool = True, run: Literal["sft", "rl"] 
     kind = str(folder or config.tokenizer or "characters")
     plain = {label: make_task(config, label) for label in config.tasks if problems or kind == "characters"}
     try:
-        tokenizer = tasks.make_tokenizer(kind, tuple(plain.values()))
-        turn = tasks.end_of_turn(tokenizer) if config.prompt.format == "chat" else None
+        tokenizer = make_tokenizer(kind, {label: task.alphabet for label, task in plain.items()})
+        turn = end_of_turn(tokenizer) if config.prompt.format == "chat" else None
     except ValueError as error:
         key = "tokenizer" if config.tokenizer else "pretrained"
         other = "; config.tokenizer names another" if key == "pretrained" else ""
@@ -97,7 +99,7 @@ def make_setup(config: Config, problems: bool = True, run: Literal["sft", "rl"] 
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
     shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)
     listed = listed_stop_tokens(folder) if folder else ()
-    stops = tasks.stop_tokens(tokenizer, (*listed, turn))
+    stops = stop_tokens(tokenizer, (*listed, turn))
     end = tokenizer.eos_token_id if turn is None else turn
     return Setup(config, prompted, dropped, tokenizer, folder, stops, end, sandbox, shape, memory, mesh, shardings)
 

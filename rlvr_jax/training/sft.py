@@ -9,12 +9,13 @@ import numpy as np
 from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.batch import Batch, layout
+from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
+from rlvr_jax.learner.step import imitation, train_step
+from rlvr_jax.text.tokenizers import encode_batch
 from rlvr_jax.training import checkpoints, preemption
-from rlvr_jax.training.batch import Batch, layout
-from rlvr_jax.training.optimizer import make_optimizer, make_schedule
 from rlvr_jax.training.record import Clock, open_record
 from rlvr_jax.training.setup import Setup, check_start, make_setup, start, training_mixture
-from rlvr_jax.training.step import imitation, train_step
 from rlvr_jax.training.workdir import open_workdir
 
 
@@ -75,8 +76,8 @@ def _batches(setup: Setup, first: int) -> Batch:
         for example in tasks.batch(mixture, "train", config.seed, step, size)
     ]
     demonstrations = [setup.tasks[example.task].demonstration(example, i) for i, example in enumerate(examples)]
-    prompts = tasks.encode_batch(setup.tokenizer, [example.prompt for example in examples])
-    responses = [[*ids, setup.end_token] for ids in tasks.encode_batch(setup.tokenizer, demonstrations)]
+    prompts = encode_batch(setup.tokenizer, [example.prompt for example in examples])
+    responses = [[*ids, setup.end_token] for ids in encode_batch(setup.tokenizer, demonstrations)]
     try:
         rows = layout(prompts, responses, config.rollout.max_prompt_length, config.rollout.max_response_length)
     except ValueError as error:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from rlvr_jax.tasks.formats import AnswerFormat
 from rlvr_jax.tasks.reasoning_gym import import_package, isolated, problem, scorer
+from rlvr_jax.text.formats import AnswerFormat
 from rlvr_jax.text.tags import answer_in_tags
 from rlvr_jax.verifiers import countdown
 from rlvr_jax.verifiers.verdict import Verdict

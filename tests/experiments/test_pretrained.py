@@ -14,14 +14,14 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrained
 from rlvr_jax import policy
 from rlvr_jax.config import Config, EvaluationConfig, PromptConfig, RolloutConfig, TaskConfig, TrainingConfig
 from rlvr_jax.errors import CheckpointError, ConfigError
+from rlvr_jax.hf.export import save_pretrained
+from rlvr_jax.hf.pretrained import load_pretrained
+from rlvr_jax.hf.source import listed_stop_tokens
+from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.policy import LoraConfig, PolicyConfig
-from rlvr_jax.policy.export import save_pretrained
-from rlvr_jax.policy.pretrained import load_pretrained
-from rlvr_jax.policy.source import listed_stop_tokens
-from rlvr_jax.tasks import decode, encode, pretrained_tokenizer, stop_tokens
+from rlvr_jax.text.tokenizers import decode, encode, pretrained_tokenizer, stop_tokens
 from rlvr_jax.training.export import export
 from rlvr_jax.training.loop import train
-from rlvr_jax.training.optimizer import OptimizerConfig
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.workdir import read_config
 from rlvr_jax.verifiers.pool import Pool

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from rlvr_jax import policy
-from rlvr_jax.policy.pretrained import load_pretrained
+from rlvr_jax.hf.pretrained import load_pretrained
 from rlvr_jax.rollout.sampler import SamplingConfig, sample
 from tests.close import assert_close
 from tests.golden import make_golden
-from tests.policy.checkpoints import golden_weights, write_checkpoint
+from tests.hf.checkpoints import golden_weights, write_checkpoint
 from tests.policy.reference import left_padded
 
 SAMPLED = ("qwen3", "olmo3", "smollm3")  # norms, windows and layers without rotation; compiling takes seconds

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from rlvr_jax import policy
-from rlvr_jax.algorithms import token_weights
 from rlvr_jax.config import from_dict
+from rlvr_jax.learner.aggregation import token_weights
+from rlvr_jax.learner.batch import layout
+from rlvr_jax.learner.optimizer import make_optimizer
+from rlvr_jax.learner.step import new_state, policy_gradient, state_shardings
 from rlvr_jax.parallel import MeshConfig, batch_sharding, make_mesh, param_shardings, replicated, use_mesh
-from rlvr_jax.training.batch import layout
 from rlvr_jax.training.functions import make_jitted_update, make_score, make_update
-from rlvr_jax.training.optimizer import make_optimizer
 from rlvr_jax.training.setup import Setup, make_setup
-from rlvr_jax.training.step import new_state, policy_gradient, state_shardings
 from tests.close import assert_close
 
 TOLERANCE = 1e-5

@@ -11,7 +11,7 @@ from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.rollout.engine import collected, make_stream, pad_prompts
 from rlvr_jax.rollout.sampler import SamplingConfig
 from rlvr_jax.tasks.task import Example
-from rlvr_jax.tasks.tokenizers import character_tokenizer
+from rlvr_jax.text.tokenizers import character_tokenizer
 from tests.close import assert_close
 from tests.policy import reference
 from tests.policy.reference import TINY, random_params

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from rlvr_jax.tasks import formats
+from rlvr_jax.text import formats
 from rlvr_jax.verifiers import verify
 from rlvr_jax.verifiers.mathematics import GRADERS
 from tests.data.read import rows

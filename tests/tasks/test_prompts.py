@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from rlvr_jax.tasks import byte_tokenizer, encode, make_task, modsum, rendered, renderer, shots_of
-from rlvr_jax.tasks.prompts import R1_ZERO
+from rlvr_jax.tasks import make_task, modsum, rendered, shots_of
+from rlvr_jax.text.prompts import R1_ZERO, renderer
 from rlvr_jax.text.tags import opens_thinking
+from rlvr_jax.text.tokenizers import byte_tokenizer, encode
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}\n{% endfor %}"

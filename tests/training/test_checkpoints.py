@@ -14,9 +14,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlvr_jax.errors import CheckpointError, DivergedError, PreemptedError
+from rlvr_jax.learner.step import new_state
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.checkpoints import complete_steps, load_params, open_manager, restore, save
-from rlvr_jax.training.step import new_state
 
 OPTIMIZER = optax.adam(0.1)
 

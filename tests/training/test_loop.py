@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax.algorithms import AlgorithmConfig
 from rlvr_jax.config import Config, EvaluationConfig, RolloutConfig, SftConfig, TaskConfig, TrainingConfig
 from rlvr_jax.errors import CheckpointError, ConfigError, DivergedError
+from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import ADAPTERS, LoraConfig, PolicyConfig, base, logits
 from rlvr_jax.training import checkpoints, loop, setup
 from rlvr_jax.training.loop import train
-from rlvr_jax.training.optimizer import OptimizerConfig
 from rlvr_jax.training.setup import make_setup, param_shapes
 from rlvr_jax.training.sft import sft
 from rlvr_jax.verifiers.pool import Job, Pool

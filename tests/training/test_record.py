@@ -10,7 +10,7 @@ from tensorboardX.proto import event_pb2
 from rlvr_jax import config_rules
 from rlvr_jax.config import Config, from_dict, to_dict
 from rlvr_jax.errors import ConfigError, RunError
-from rlvr_jax.rewards import Rewards
+from rlvr_jax.learner.rewards import Rewards
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.tasks import Example
 from rlvr_jax.training.record import describe, open_record, sample_rows, warn_unjudged

@@ -8,12 +8,12 @@ import pytest
 from rlvr_jax.config import Config, PromptConfig, RolloutConfig, SftConfig
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.policy import PolicyConfig
-from rlvr_jax.tasks import pretrained_tokenizer
+from rlvr_jax.text.tokenizers import pretrained_tokenizer
 from rlvr_jax.training.export import export
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import sft
-from tests.policy.checkpoints import write_model
-from tests.tasks.pretrained import BOS, EOS, EOT, WRITES_ITS_OWN, tokenizer
+from tests.hf.checkpoints import write_model
+from tests.text.pretrained import BOS, EOS, EOT, WRITES_ITS_OWN, tokenizer
 
 SHAPE = PolicyConfig(vocab_size=300, width=16, num_heads=2, num_kv_heads=1, head_dim=8, mlp_width=16)
 

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from experiments.verifier_report import (
+from experiments.benchmarks.verifier_report import (
     agreement,
     case_score,
     gsm8k_completion,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.verifier_corpus import corpus
+from experiments.benchmarks.verifier_corpus import corpus
 from rlvr_jax.verifiers import verify
 
 

@@ -1,0 +1,70 @@
+"""A group of samples of one long prompt: what sharing the prompt saves in sampling and in training."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlvr_jax import policy
+from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.batch import Batch, layout
+from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
+from rlvr_jax.learner.packing import pack
+from rlvr_jax.learner.step import new_state, policy_gradient, train_step
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.sampler import SamplingConfig, sample
+
+from .parts import GROUP, PROMPT, RESPONSE, side_by_side, table
+
+CONFIG = PolicyConfig(
+    vocab_size=512, num_layers=4, width=256, num_heads=4, num_kv_heads=2, head_dim=64, mlp_width=1024, remat="full"
+)
+
+
+def prefix(runs: int) -> str:
+    """Sampling and one training step of 16 responses of 128 tokens to one prompt of 1,024, shared and not."""
+    rng = np.random.default_rng(0)
+    params = jax.jit(partial(policy.init, CONFIG))(jax.random.key(0))
+    prompt = rng.integers(0, CONFIG.vocab_size, (1, PROMPT)).astype(np.int32)
+    responses = rng.integers(0, CONFIG.vocab_size, (GROUP, RESPONSE)).tolist()
+    batch = layout(np.repeat(prompt, GROUP, axis=0).tolist(), responses, PROMPT, RESPONSE)
+    batch = batch.replace(advantages=rng.normal(size=batch.advantages.shape).astype(np.float32))
+    shared = pack(batch, GROUP)
+    rollout = side_by_side(
+        {"shared": _rollout(params, prompt, GROUP), "apart": _rollout(params, np.repeat(prompt, GROUP, axis=0), 1)},
+        runs,
+    )
+    training = side_by_side({"shared": _update(params, shared), "apart": _update(params, batch)}, runs)
+    cached = 2 * CONFIG.num_layers * CONFIG.num_kv_heads * CONFIG.head_dim * 4 * PROMPT / 2**20
+    tokens = {"shared": shared.tokens.size, "apart": batch.tokens.size}
+    lines = [
+        ["prompt tokens computed in sampling", f"{PROMPT}", f"{GROUP * PROMPT}", f"{GROUP:.2f}"],
+        ["keys and values of prompts, MiB", f"{cached:.1f}", f"{GROUP * cached:.1f}", f"{GROUP:.2f}"],
+        _line("rollout, s", rollout, "{:.2f}"),
+        _line("tokens computed in training", tokens, "{}"),
+        _line("training step, s", training, "{:.2f}"),
+    ]
+    head = (f"{GROUP} responses of {RESPONSE} tokens to a prompt of {PROMPT}", "shared", "apart", "apart, shared = 1")
+    return table(head, lines)
+
+
+def _line(name: str, values: dict[str, float], form: str) -> list[str]:
+    ratio = values["apart"] / values["shared"]
+    return [name, form.format(values["shared"]), form.format(values["apart"]), f"{ratio:.2f}"]
+
+
+def _rollout(params: policy.Params, prompts: np.ndarray, group: int) -> Callable[[], object]:
+    sampling = SamplingConfig(group_size=group, max_response_length=RESPONSE, stop_tokens=())
+    compiled, ids = jax.jit(partial(sample, CONFIG, sampling)), jnp.arange(len(prompts) * group)
+    mask = np.ones(prompts.shape, bool)
+    return lambda: compiled(params, prompts, mask, ids, jax.random.key(2), jnp.float32(1))
+
+
+def _update(params: policy.Params, batch: Batch) -> Callable[[], object]:
+    optimizer = make_optimizer(OptimizerConfig(), num_updates=1)
+    loss = policy_gradient(AlgorithmConfig(reference="none"))
+    compiled = jax.jit(partial(train_step, CONFIG, loss, optimizer, 1, 1.0))
+    state = jax.jit(partial(new_state, optimizer))(params)
+    return lambda: compiled(state, batch)[1]

@@ -1,0 +1,234 @@
+"""Speed of sampling and of the training step, beside the limits of the machine that they run on.
+
+    rlvr benchmark rollout --size=tiny
+    rlvr benchmark train --size=small --runs=5
+    rlvr benchmark rollout --lengths=longtail
+
+The work: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 with no
+filter; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Compilation is
+reported apart. The shares of the machine's limits rest on figures measured in the same run: the rate of float32
+products of 2048 x 2048 matrices, and of copying 256 MiB.
+
+With `--lengths=longtail`: 64 prompts, 8 samples of each over 32 slots, whose lengths are drawn from an exponential
+distribution with a mean of a quarter of the longest, 128, and are given to the sampler as budgets. It is timed twice,
+in turns: with free slots refilled at once, and with none refilled before all are free.
+
+Parts alone, each as a table in Markdown, on small sizes where there is no accelerator:
+
+    rlvr benchmark attention   training attention, whole, packed and behind a shared prompt, beside
+                                                another implementation (cuDNN, splash, on CPU all scores at once)
+    rlvr benchmark decode      decode attention, and its share of the memory's bandwidth
+    rlvr benchmark head        log-probs and entropies, all logits at once and in chunks
+    rlvr benchmark prefix      16 samples of one long prompt, in sampling and training, the prompt
+                                                shared and computed for each
+    rlvr benchmark load        loading of a checkpoint beside reading its files
+
+Their times are to be compared within a table: its calls take turns.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlvr_jax import parallel, policy
+from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.batch import layout
+from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
+from rlvr_jax.learner.step import new_state, policy_gradient, train_step
+from rlvr_jax.parallel.host import keep_freed_memory
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.continuous import make_generate
+from rlvr_jax.rollout.sampler import SamplingConfig, sample
+
+from ..command import name_of
+from .parts import PARTS, picture, report
+from .prefix import prefix
+
+PROMPTS, GROUP, PROMPT_LENGTH, RESPONSE_LENGTH, MICROBATCHES = 16, 8, 32, 128, 4
+SAMPLES, LENGTH = PROMPTS * GROUP, PROMPT_LENGTH + RESPONSE_LENGTH
+SLOTS, CHUNK, LONGTAIL_PROMPTS = 32, 8, 64
+
+_TINY = PolicyConfig(
+    vocab_size=512, num_layers=4, width=256, num_heads=4, num_kv_heads=2, head_dim=64, mlp_width=1024, qkv_bias=True
+)
+SIZES = {
+    "tiny": _TINY,
+    "small": dataclasses.replace(
+        _TINY, vocab_size=4096, num_layers=12, width=512, num_heads=8, num_kv_heads=4, mlp_width=1536
+    ),
+}
+
+
+def forward_flops(config: PolicyConfig) -> float:
+    """Floating-point operations of one forward pass over all sequences: matrix products, causal attention, and the
+    head on responses only. Every sample counts its own prompt, whether or not it is computed once for a group."""
+    attention = config.width * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)
+    weights = config.num_layers * (attention + 3 * config.width * config.mlp_width)
+    scores = config.num_layers * config.num_heads * config.head_dim * LENGTH / 2  # each of the two products, per token
+    head = config.vocab_size * config.width
+    return 2 * SAMPLES * (LENGTH * (weights + 2 * scores) + RESPONSE_LENGTH * head)
+
+
+def decode_bytes(config: PolicyConfig) -> float:
+    """Bytes that the decoding loop must read: all weights once a token, and the keys and values so far."""
+    itemsize = jnp.dtype(config.dtype).itemsize
+    shapes = jax.eval_shape(partial(policy.init, config), jax.random.key(0))
+    weights = sum(x.size for x in jax.tree.leaves(shapes)) * itemsize
+    per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
+    steps = np.arange(1, RESPONSE_LENGTH)
+    return float(np.sum(weights + per_token * (PROMPTS * PROMPT_LENGTH + SAMPLES * steps)))
+
+
+def seconds(call: Callable[[], object], runs: int) -> list[float]:
+    """Wall time of each of `runs` calls."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def machine_limits() -> tuple[float, float]:
+    """Largest rate seen of float32 matrix products (FLOP/s) and of copying memory (bytes/s, read and written)."""
+    matrix, block = jnp.ones((2048, 2048)), jnp.ones(64 << 20)
+    product, copy = jax.jit(lambda x: x @ x), jax.jit(lambda x: x + 1)
+    jax.block_until_ready((product(matrix), copy(block)))
+    matmul = 2 * 2048**3 / min(seconds(lambda: product(matrix), 10))
+    return matmul, 2 * block.nbytes / min(seconds(lambda: copy(block), 10))
+
+
+def rollout_call(config: PolicyConfig) -> Callable[[], object]:
+    """One rollout, as a function without arguments."""
+    sampling = SamplingConfig(group_size=GROUP, max_response_length=RESPONSE_LENGTH, stop_tokens=())
+    params = jax.jit(partial(policy.init, config))(jax.random.key(0))
+    prompts = jax.random.randint(jax.random.key(1), (PROMPTS, PROMPT_LENGTH), 0, config.vocab_size)
+    mask, sample_ids = jnp.ones(prompts.shape, bool), jnp.arange(SAMPLES)
+    compiled = jax.jit(partial(sample, config, sampling))
+    return lambda: compiled(params, prompts, mask, sample_ids, jax.random.key(2), jnp.float32(1))
+
+
+def longtail_budgets() -> np.ndarray:
+    """The lengths of the long-tailed work: quantiles of the exponential distribution, in random order."""
+    count = LONGTAIL_PROMPTS * GROUP
+    quantiles = -np.log1p(-(np.arange(count) + 0.5) / count) * RESPONSE_LENGTH / 4
+    lengths = np.clip(np.ceil(quantiles), 1, RESPONSE_LENGTH)
+    return np.random.default_rng(0).permutation(lengths).astype(np.int32)
+
+
+def longtail(config: PolicyConfig, runs: int) -> None:
+    """Measures continuous batching on responses of unequal length, and prints the table."""
+    mesh = parallel.make_mesh(parallel.MeshConfig(data=1), jax.devices()[:1])
+    params = jax.jit(partial(policy.init, config))(jax.random.key(0))
+    shardings = parallel.param_shardings(mesh, policy.logical_axes(config), jax.eval_shape(lambda: params))
+    sampling = SamplingConfig(GROUP, RESPONSE_LENGTH, stop_tokens=(), slots=SLOTS, chunk=CHUNK)
+    generate = make_generate(config, sampling, PROMPT_LENGTH, shardings, parallel.batch_sharding(mesh))
+    rng, budgets = np.random.default_rng(1), longtail_budgets()
+    prompts = list(rng.integers(0, config.vocab_size, (LONGTAIL_PROMPTS, PROMPT_LENGTH)).astype(np.int32))
+    stats, times = {}, {"refilled": [], "not refilled": []}
+    with parallel.use_mesh(mesh):
+        for run in range(runs + 1):
+            for name, seen in times.items():
+                start = time.perf_counter()
+                *_, (_, stats[name]) = generate(params, prompts, jax.random.key(2), 1.0, budgets, name == "refilled")
+                if run > 0:  # the first compiles
+                    seen.append(time.perf_counter() - start)
+    tokens = int(budgets.sum())
+    print(f"{len(budgets)} samples over {SLOTS} slots, lengths 1 to {budgets.max()}, mean {budgets.mean():.1f}")
+    print(f"{tokens} tokens; medians of {runs} runs on {jax.devices()[0].device_kind}\n")
+    print(f"{'slots':14}{'seconds':>9}{'tokens/s':>10}{'steps':>8}{'occupancy':>11}{'ms/step':>9}")
+    medians = {name: statistics.median(x) for name, x in times.items()}
+    for name, seconds in medians.items():
+        steps, occupancy = stats[name].steps, stats[name].occupancy
+        print(f"{name:14}{seconds:9.2f}{tokens / seconds:10.0f}{steps:8}{occupancy:11.0%}{1e3 * seconds / steps:9.2f}")
+    ratios = sorted(b / a for a, b in zip(*times.values(), strict=True))
+    print(
+        f"\nrefilling is {statistics.median(ratios):.2f} times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f} in pairs)"
+    )
+
+
+def train_call(config: PolicyConfig) -> Callable[[], object]:
+    """One training step, as a function without arguments; each call goes on from the state of the one before."""
+    optimizer = make_optimizer(OptimizerConfig(), num_updates=1000)
+    init = jax.jit(lambda key: new_state(optimizer, policy.init(config, key)))
+    state = [init(jax.random.key(0))]
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(0, config.vocab_size, (SAMPLES, PROMPT_LENGTH)).tolist()
+    responses = rng.integers(0, config.vocab_size, (SAMPLES, RESPONSE_LENGTH)).tolist()
+    batch = layout(prompts, responses, PROMPT_LENGTH, RESPONSE_LENGTH)
+    batch = batch.replace(advantages=rng.normal(size=batch.advantages.shape).astype(np.float32))
+    loss = policy_gradient(AlgorithmConfig(reference="none"))
+    compiled = jax.jit(partial(train_step, config, loss, optimizer, MICROBATCHES, 1.0), donate_argnums=0)
+
+    def call() -> object:
+        state[0], metrics = compiled(state[0], batch)
+        return metrics
+
+    return call
+
+
+def main() -> None:
+    parts = PARTS | {"prefix": prefix}
+    parser = argparse.ArgumentParser(
+        prog=name_of(main),
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("rollout", "train", *parts))
+    parser.add_argument("--size", choices=tuple(SIZES), default="tiny")
+    parser.add_argument(
+        "--lengths", choices=("equal", "longtail"), default="equal", help="of the responses in `rollout`"
+    )
+    parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median counts (default: 5)")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the table of `attention` into this file")
+    args = parser.parse_args()
+    if args.runs < 1:
+        sys.exit("error: --runs must be at least 1")
+    if args.picture and args.what != "attention":
+        sys.exit(f"error: --picture is of `attention`, not of `{args.what}`")
+    if args.lengths == "longtail" and args.what != "rollout":
+        sys.exit(f"error: --lengths=longtail is a case of `rollout`, not of `{args.what}`")
+    keep_freed_memory()
+
+    if args.what in parts:
+        text = report(parts[args.what], args.runs)
+        print(f"{name_of(main)} {args.what} --runs={args.runs}\n{text}")
+        if args.picture:
+            picture(text, args.picture)
+        return
+    config = SIZES[args.size]
+    if args.lengths == "longtail":
+        print(f"rollout, size {args.size}, lengths of a long tail: ", end="")
+        longtail(config, args.runs)
+        return
+    if args.what == "rollout":
+        call, work, tokens = rollout_call(config), forward_flops(config), SAMPLES * RESPONSE_LENGTH
+    else:
+        call, work, tokens = train_call(config), 3 * forward_flops(config), SAMPLES * LENGTH
+    (first,) = seconds(call, 1)
+    before, times, after = machine_limits(), seconds(call, args.runs), machine_limits()
+    matmul, bandwidth = (max(pair) for pair in zip(before, after, strict=True))
+    median = statistics.median(times)
+
+    device = jax.devices()[0]
+    print(f"{args.what}, size {args.size}: {work / 1e9:.0f} GFLOP, {tokens} tokens; on {device.device_kind}")
+    print(f"first call, with compilation: {first:.1f} s; {args.runs} more: {min(times):.3f} to {max(times):.3f} s")
+    print(f"matrix product {matmul / 1e9:.0f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s: measured in this run")
+    share = work / matmul / median
+    print(f"median {median:.3f} s, {tokens / median:.0f} tokens/s, {share:.0%} of the matrix product's rate")
+    if args.what == "rollout":
+        share = decode_bytes(config) / bandwidth / median
+        print(f"reading weights, keys and values takes {share:.0%} of the time at this machine's memory bandwidth")
+
+
+if __name__ == "__main__":
+    main()

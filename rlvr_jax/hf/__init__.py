@@ -1,0 +1,1 @@
+"""Hugging Face checkpoints: found, read, written; and files of llama.cpp, which become such."""

@@ -1,0 +1,1 @@
+"""The learner: rewards, advantages, losses, and the update of the policy."""

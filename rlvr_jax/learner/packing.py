@@ -1,0 +1,95 @@
+"""Shared-prefix packing: all responses to a prompt in one row, behind a single copy of it.
+
+The prompt is a segment; each response is one whose parent is the prompt's: it reads the prompt and itself, and its
+positions go on from the prompt's. So every hidden state is that of the unpacked rows, but a prompt is computed once for
+its group, and its gradient comes from all responses together.
+
+Source: "Prefix Grouper", Liu et al. 2025 (arXiv:2506.05433).
+"""
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from rlvr_jax.learner.batch import Batch
+
+_PROMPT = 1  # the segment of a row's prompt; its responses' are the next ones
+
+
+def pack(batch: Batch, group: int, multiple: int = 0) -> Batch:
+    """The same sequences with a row for each prompt: `[prompt | response | response | ... | padding]`.
+
+    Args:
+      batch: as from `layout`; every `group` rows have one prompt.
+      group: samples of a prompt.
+      multiple: the responses' part of the rows is as long as the longest of these rows needs, rounded up to a multiple
+        of this; 0 for `group` responses of full length whatever they are, so that there is one shape.
+
+    Raises:
+      ValueError: rows of a group differ in their prompt.
+    """
+    batch = jax.tree.map(np.asarray, batch)
+    order, length = _order(batch, group, multiple), batch.action_mask.shape[1]
+    first = batch.tokens.shape[1] - length
+    prompt = jax.tree.map(lambda x: x[::group, :first], batch)
+    of_group = np.concatenate([batch.tokens[:, :first], batch.segment_ids[:, :first]], axis=1)
+    of_group = of_group.reshape(len(order), group, -1)
+    differ = np.any(of_group != of_group[:, :1], axis=(1, 2))
+    if differ.any():
+        number = int(np.argmax(differ))
+        raise ValueError(
+            f"rows {number * group} to {(number + 1) * group - 1} are one group but differ in their prompt"
+        )
+
+    gather = lambda x: np.take_along_axis(x.reshape(len(order), -1), order, axis=1)  # noqa: E731
+    behind = lambda prompt, x: np.concatenate([prompt, gather(x[:, first:])], axis=1)  # noqa: E731
+    sample = np.arange(len(batch.tokens))[:, None] % group
+    parents = np.where(batch.segment_ids > 0, np.int32(_PROMPT), 0)
+    segments = np.where(batch.segment_ids > 0, np.int32(_PROMPT + 1) + sample.astype(np.int32), 0)
+    before = np.arange(first - 1, first + order.shape[1] - 1, dtype=np.int32)
+    actions = ("action_mask", "advantages", "old_logprobs", "reference_logprobs", "weights")
+    return Batch(
+        tokens=behind(prompt.tokens, batch.tokens),
+        positions=behind(prompt.positions, batch.positions),
+        segment_ids=behind(prompt.segment_ids * _PROMPT, segments),
+        parents=behind(np.zeros_like(prompt.tokens), parents),
+        # The prompt's last token predicts the first of every response.
+        predictors=np.where(order % length == 0, np.int32(first - 1), before),
+        **{name: None if (x := getattr(batch, name)) is None else gather(x) for name in actions},
+    )
+
+
+def unpack(
+    values: Float[np.ndarray, "prompts packed"], batch: Batch, group: int, multiple: int = 0
+) -> Float[np.ndarray, "batch response"]:
+    """Values of the actions of `pack(batch, group, multiple)` as those of `batch`; 0 where that has none."""
+    batch = jax.tree.map(np.asarray, batch)
+    rows, length = batch.action_mask.shape
+    unpacked = np.zeros((rows // group, group * length), values.dtype)
+    np.put_along_axis(unpacked, _order(batch, group, multiple), values, axis=1)
+    return np.where(batch.action_mask > 0, unpacked.reshape(rows, length), 0)
+
+
+def _order(batch: Batch, group: int, multiple: int) -> Int[np.ndarray, "prompts packed"]:
+    """For each place behind a prompt the place it is taken from, among those of the group's responses in a row: all
+    tokens in their order, then padding."""
+    rows, length = batch.action_mask.shape
+    real = batch.segment_ids[:, -length:].reshape(rows // group, group * length) > 0
+    order = np.argsort(~real, axis=1, kind="stable")
+    longest = max(1, int(real.sum(axis=1).max()))
+    return order[:, : -(-longest // multiple) * multiple] if multiple else order
+
+
+def savings(prompt: int, response: int, group: int) -> tuple[float, float]:
+    """The factors by which packed rows reduce the training step's work: (tokens, scores of attention).
+
+    The time goes with the tokens, until rows are so long that it goes with the scores. A causal row of n tokens has
+    n^2 / 2 scores, a response behind a shared prompt prompt * response + response^2 / 2.
+
+    Args:
+      prompt, response: tokens of each.
+      group: samples of a prompt.
+    """
+    tokens = group * (prompt + response) / (prompt + group * response)
+    packed = prompt**2 / 2 + group * (prompt * response + response**2 / 2)
+    return tokens, group * (prompt + response) ** 2 / 2 / packed

@@ -1,0 +1,151 @@
+"""Prompts: a problem as the text that the policy continues, as it is, by a chat template, or by a plain one.
+
+A chat template is the tokenizer's own (Jinja), and the prompt is its rendering, to the letter. Base models have none:
+they get a plain text with places for system prompt and problem, in the style of DeepSeek-R1-Zero. What a tokenizer puts
+before every text (`<s>` and the like) begins a prompt that no chat template has made; a template writes its own.
+
+Whether a model thinks before it answers: templates that know `enable_thinking` (Qwen3, SmolLM3) are told; for any other
+prompt, "on" opens a `<think>` at its end, and "off" adds nothing.
+"""
+
+import datetime
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from rlvr_jax.text.messages import Messages
+from rlvr_jax.text.tags import THINK, opens_thinking
+from rlvr_jax.text.tokenizers import encode, text_start
+
+# DeepSeek-R1 (arXiv:2501.12948), table 1, with a place for a system prompt.
+R1_ZERO = (
+    "{system}A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
+    "assistant first thinks about the reasoning process in the mind and then provides the user with the answer. The "
+    "reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, "
+    "i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: {prompt}. Assistant:"
+)
+_TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
+DATE = "2025-01-01"  # that templates are told unless a config names another
+
+
+def renderer(
+    tokenizer: Any,
+    kind: Literal["plain", "chat", "template"],
+    template: str,
+    system: str = "",
+    thinking: Literal["default", "on", "off"] = "default",
+    shots: Sequence[tuple[str, str]] = (),
+    date: str = DATE,
+) -> Callable[[str | Messages], str]:
+    """The function from a problem, text or chat messages, to the prompt.
+
+    Args:
+      tokenizer: of the policy; its chat template counts for "chat" only.
+      kind: "plain" is the problem alone, which ends with a line break where the answer starts on a line of its own;
+        the others leave that out. "chat" is the tokenizer's chat template, or `template` if it has none;
+        "template" always `template`.
+      template: text with the places {system}, which takes the system prompt and a line break, and {prompt}.
+      system: system prompt; empty for none.
+      thinking: see the module.
+      shots: (problem, answer) pairs to put before the problem: earlier turns of the chat, or text.
+      date: year-month-day, for chat templates that ask for today's.
+
+    Raises:
+      ValueError: the chat template can't be rendered with these, or a system prompt has no place. Or by the function:
+        the messages need a chat template, or have a system prompt beside `system`.
+    """
+    chat = getattr(tokenizer, "chat_template", None) if kind == "chat" else None
+    first = "" if chat else text_start(tokenizer)
+    if kind == "plain":
+        if system:
+            raise ValueError("a system prompt needs prompt format 'chat' or 'template', it is 'plain'")
+        before = "".join(f"{problem}{answer}\n\n" for problem, answer in shots)
+        return lambda problem: _thinking(_begun(before + _single(problem), first), thinking)
+    if chat is None:
+        if system and "{system}" not in template:
+            raise ValueError("there is a system prompt, but the template has no place {system}")
+        start = template.replace("{system}", f"{system}\n" if system else "")  # not str.format: problems hold braces
+        again = template.replace("{system}", "")
+        asked = lambda text, problem: text.replace("{prompt}", _single(problem).rstrip("\n"))  # noqa: E731
+        solved = [f"{asked(again if turn else start, q)} {answer}\n\n" for turn, (q, answer) in enumerate(shots)]
+        before, last = "".join(solved), again if shots else start
+        return lambda problem: _thinking(_begun(before + asked(last, problem), first), thinking)
+
+    switch = {} if thinking == "default" else {"enable_thinking": thinking == "on"}
+    knows_switch = "enable_thinking" in (chat if isinstance(chat, str) else str(chat))
+
+    def render(problem: str | Messages) -> str:
+        if isinstance(problem, str):
+            problem = ({"role": "user", "content": problem.rstrip("\n")},)
+        elif system and problem[0]["role"] == "system":
+            raise ValueError("the messages have a system prompt, and the task's config another one")
+        messages = [{"role": "system", "content": system}] * bool(system)
+        for question, answer in shots:
+            messages.append({"role": "user", "content": question.rstrip("\n")})
+            messages.append({"role": "assistant", "content": answer})
+        messages.extend(problem)
+        text = chat_text(tokenizer, messages, date=date, add_generation_prompt=True, **switch)
+        return text if knows_switch else _thinking(text, thinking)
+
+    render("1 + 1 = ?")  # what is wrong with the template is known before any long work
+    return render
+
+
+def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], date: str = DATE, **options: Any) -> str:
+    """The rendering of messages by the tokenizer's chat template, on a given day.
+
+    Raises:
+      ValueError: the template can't be rendered with these messages.
+    """
+    try:
+        template = _on_day(tokenizer.get_chat_template(), date)
+        return tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **options)
+    except Exception as error:  # Jinja's own errors, and what templates raise
+        system = " with a system prompt" if messages[0]["role"] == "system" else ""
+        raise ValueError(
+            f"the chat template of the tokenizer can't be rendered{system}: {type(error).__name__}: {error}. Prompt "
+            "format 'template' does without it"
+        ) from error
+
+
+def _on_day(template: str, date: str) -> str:
+    """The template with the texts of a day in place of its questions for today's."""
+    day = datetime.date.fromisoformat(date)
+    fixed = _TODAY.sub(lambda match: repr(day.strftime(match["format"])), template)
+    if "strftime_now(" in fixed:
+        raise ValueError("it asks for today's date in a form that is computed, so that no two days' prompts are alike")
+    return fixed
+
+
+def end_of_turn(tokenizer: Any) -> int | None:
+    """The token that the chat template writes behind what the model says; None if it writes none.
+
+    Raises:
+      ValueError: the template can't be rendered.
+    """
+    if getattr(tokenizer, "chat_template", None) is None:
+        return None
+    answer = "d41d8cd98f00"  # that no template writes itself
+    messages = [{"role": "user", "content": "1 + 1 = ?"}, {"role": "assistant", "content": answer}]
+    _, found, behind = chat_text(tokenizer, messages).rpartition(answer)
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    return next((token for token in encode(tokenizer, behind if found else "") if token in added), None)
+
+
+def _begun(text: str, first: str) -> str:
+    """The text behind what the tokenizer puts before every one, which it may already begin with."""
+    return text if text.startswith(first.rstrip()) else first + text
+
+
+def _thinking(prompt: str, thinking: str) -> str:
+    return f"{prompt}{THINK}\n" if thinking == "on" and not opens_thinking(prompt) else prompt
+
+
+def _single(problem: str | Messages) -> str:
+    """The problem as one text, for prompts without a chat template."""
+    if isinstance(problem, str):
+        return problem
+    if len(problem) > 1 or problem[0]["role"] != "user":
+        roles = ", ".join(message["role"] for message in problem)
+        raise ValueError(f"messages of {roles} need prompt format 'chat' and a tokenizer with a chat template")
+    return problem[0]["content"]

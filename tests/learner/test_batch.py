@@ -1,0 +1,126 @@
+"""How ragged prompts and responses become rows."""
+
+import numpy as np
+import pytest
+
+from rlvr_jax.learner.batch import layout, make_batch, split
+from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.tasks import Example
+
+EXAMPLE = Example("made-up/train/0", "?", None, "made-up")
+PROMPTS = [[11], [12, 13, 14], [15, 16]]
+RESPONSES = [[21, 22], [23], [24, 25, 26, 27]]
+
+
+def trajectory(prompt, tokens, actions, seed):
+    rng = np.random.default_rng(seed)
+    return Trajectory(
+        example=EXAMPLE,
+        sample=0,
+        prompt=np.array(prompt, np.int32),
+        tokens=np.array(tokens, np.int32),
+        action_mask=np.array(actions, bool),
+        sampling_logprobs=rng.normal(size=len(tokens)).astype(np.float32),
+        policy_logprobs=rng.normal(size=len(tokens)).astype(np.float32),
+        finish_reason="stop",
+        text="",
+    )
+
+
+def test_prompts_end_and_responses_begin_at_the_same_column_in_every_row():
+    batch = layout(PROMPTS, RESPONSES, prompt_length=3, response_length=4)
+    np.testing.assert_array_equal(
+        batch.tokens,
+        [[0, 0, 11, 21, 22, 0, 0], [12, 13, 14, 23, 0, 0, 0], [0, 15, 16, 24, 25, 26, 27]],
+    )
+    np.testing.assert_array_equal(
+        batch.segment_ids,
+        [[0, 0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 1, 1, 1]],
+    )
+    np.testing.assert_array_equal(
+        batch.positions,
+        [[0, 0, 0, 1, 2, 0, 0], [0, 1, 2, 3, 0, 0, 0], [0, 0, 1, 2, 3, 4, 5]],
+    )
+
+
+def test_the_actions_of_a_layout_are_all_tokens_of_the_responses():
+    batch = layout(PROMPTS, RESPONSES, prompt_length=3, response_length=4)
+    np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]])
+    assert batch.reference_logprobs is None
+
+
+def test_random_ragged_sequences_can_be_read_back_from_their_rows():
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(1, 99, rng.integers(1, 8)) for _ in range(40)]
+    responses = [rng.integers(1, 99, rng.integers(0, 10)) for _ in range(40)]
+    batch = layout(prompts, responses, prompt_length=7, response_length=9)
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        real = batch.segment_ids[row] == 1
+        np.testing.assert_array_equal(batch.tokens[row][real], [*prompt, *response])
+        np.testing.assert_array_equal(batch.positions[row][real], np.arange(real.sum()))
+        np.testing.assert_array_equal(batch.tokens[row, 7:][batch.action_mask[row] == 1], response)
+
+
+@pytest.mark.parametrize(("prompt", "response"), [([1] * 4, [1]), ([1], [1] * 5)])
+def test_a_sequence_that_does_not_fit_is_an_error_not_cut(prompt, response):
+    with pytest.raises(ValueError, match=r"do not fit into rows of 3 \+ 4: raise max_prompt_length"):
+        layout([prompt], [response], prompt_length=3, response_length=4)
+
+
+def test_an_empty_prompt_is_an_error():
+    with pytest.raises(ValueError, match="the prompt of row 1 is empty"):
+        layout([[1], []], [[1], [1]], prompt_length=3, response_length=4)
+
+
+def test_prompts_and_responses_that_do_not_pair_up_are_an_error():
+    with pytest.raises(ValueError, match="zip"):
+        layout([[1], [2]], [[1]], prompt_length=3, response_length=4)
+
+
+def test_every_action_has_its_trajectorys_advantage_and_the_policys_logprob_and_observations_have_neither():
+    trajectories = [
+        trajectory([11], [21, 22], [True, True], seed=0),
+        trajectory([12, 13], [23, 24, 25, 26], [True, False, False, True], seed=1),
+    ]
+    batch = make_batch(
+        trajectories, np.array([0.5, -2.0], np.float32), np.ones(2, bool), prompt_length=3, response_length=5
+    )
+    np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0, 0, 0], [1, 0, 0, 1, 0]])
+    np.testing.assert_array_equal(batch.advantages, [[0.5, 0.5, 0, 0, 0], [-2, 0, 0, -2, 0]])
+    for row, t in enumerate(trajectories):
+        real = batch.segment_ids[row, 3:] == 1
+        np.testing.assert_array_equal(batch.old_logprobs[row][real], t.policy_logprobs)
+        assert not batch.old_logprobs[row][~real].any()
+    np.testing.assert_array_equal(batch.tokens[1], [0, 12, 13, 23, 24, 25, 26, 0])
+
+
+def test_a_trajectory_that_was_not_judged_has_no_actions():
+    trajectories = [trajectory([11], [21, 22], [True, True], seed=i) for i in range(3)]
+    batch = make_batch(trajectories, np.ones(3, np.float32), np.array([True, False, True]), 2, 3)
+    np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0], [0, 0, 0], [1, 1, 0]])
+    np.testing.assert_array_equal(batch.advantages, batch.action_mask)
+
+
+def test_arrays_of_a_batch_are_int32_and_float32_whatever_the_advantages_are():
+    batch = make_batch(
+        [trajectory([1], [2], [True], seed=0)], np.array([0.1]), np.ones(1, bool), prompt_length=2, response_length=2
+    )
+    assert {x.dtype for x in (batch.tokens, batch.positions, batch.segment_ids)} == {np.dtype(np.int32)}
+    assert {x.dtype for x in (batch.action_mask, batch.advantages, batch.old_logprobs)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("with_reference", [True, False])
+def test_split_gives_consecutive_rows_and_loses_none(with_reference):
+    batch = layout([[i + 1] for i in range(6)], [[i + 1] for i in range(6)], prompt_length=1, response_length=1)
+    if with_reference:
+        batch = batch.replace(reference_logprobs=np.arange(6, dtype=np.float32)[:, None])
+    parts = split(batch, 3)
+    assert [part.tokens[:, 0].tolist() for part in parts] == [[1, 2], [3, 4], [5, 6]]
+    if with_reference:
+        assert [part.reference_logprobs[:, 0].tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_split_refuses_parts_of_different_size():
+    batch = layout([[1]] * 6, [[1]] * 6, prompt_length=1, response_length=1)
+    with pytest.raises(ValueError, match="a batch of 6 rows can't be split into 4 equal parts"):
+        split(batch, 4)
