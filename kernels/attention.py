@@ -3,6 +3,8 @@
 This is the reference that every faster kernel is measured against, and what runs on CPU.
 """
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -10,9 +12,13 @@ from jaxtyping import Array, Bool, Float
 # Finite, so that a row with no visible key (padding) gives a finite, unused output instead of NaN.
 MASKED = -1e30
 
+# Decoding on CPU keeps keys in blocks of this many columns: XLA's matrix products read those at the
+# memory's bandwidth, and rows of hundreds of columns at half of it.
+KEY_BLOCK = 64
+
 # Parts differ in batch and length, which `_` leaves unchecked: jaxtyping binds a name once for all parts.
 Part = tuple[
-    Float[Array, "_part_batch kv dim _length"],  # keys, transposed: see `attention`
+    Float[Array, "_part_batch kv dim _length"] | Float[Array, "_part_batch kv _blocks dim _size"],  # transposed keys
     Float[Array, "_part_batch kv _length dim"],  # values
     Bool[Array, "batch time _length"],  # True where a query may read a key
 ]
@@ -28,9 +34,12 @@ def attention(
     which a group of samples shares is stored and read once. Keys come transposed because the decoding loop reads
     them once per token, and with the long axis last that read is contiguous (three times faster on CPU).
 
+    The mask is added to the scores and the sum divides the output: XLA's CPU back end runs products with such steps
+    around them as one pass over the keys and values, which a selection or a concatenation of parts would cut.
+
     Args:
       query: rotated queries, scaled by dim ** -0.5.
-      parts: (keys, values, mask) of each stretch.
+      parts: (keys, values, mask) of each stretch; the keys whole or in blocks of columns.
 
     Returns:
       The attention output in the query's dtype; scores, softmax and accumulation are in float32.
@@ -40,33 +49,36 @@ def attention(
     batch, time, heads, dim = query.shape
     kv = parts[0][0].shape[1]
     repeat = heads // kv
-    rows = query.reshape(batch, time, kv, repeat, dim).transpose(0, 2, 1, 3, 4).reshape(batch, kv, time * repeat, dim)
+    rows = query.reshape(batch, time, kv, repeat, dim).transpose(0, 2, 1, 3, 4).reshape(batch, kv, 1, -1, dim)
 
-    def share(x, part_batch):  # [batch, kv, rows, n] -> [part_batch, kv, rows of all that share a part row, n]
-        if part_batch == batch:
-            return x
-        x = x.reshape(part_batch, batch // part_batch, *x.shape[1:])
-        return x.transpose(0, 2, 1, 3, 4).reshape(part_batch, kv, -1, x.shape[-1])
+    def share(x, part_batch):  # [batch, kv, n, rows, m] -> [part_batch, kv, n, rows of all that share a part row, m]
+        x = jnp.moveaxis(x.reshape(part_batch, -1, *x.shape[1:]), 1, 3)
+        return x.reshape(*x.shape[:3], -1, x.shape[-1])
 
     def unshare(x):  # the inverse of share
-        if x.shape[0] == batch:
-            return x
-        x = x.reshape(x.shape[0], kv, batch // x.shape[0], time * repeat, x.shape[-1])
-        return x.transpose(0, 2, 1, 3, 4).reshape(batch, kv, time * repeat, x.shape[-1])
+        x = x.reshape(*x.shape[:3], batch // x.shape[0], -1, x.shape[-1])
+        return jnp.moveaxis(x, 3, 1).reshape(batch, kv, x.shape[2], -1, x.shape[-1])
 
-    scores = []
+    scores = []  # of each part: [batch, kv, blocks, time, repeat, columns of a block]
     for keys, _, mask in parts:
-        products = jnp.einsum("bkrd,bkds->bkrs", share(rows, keys.shape[0]), keys, preferred_element_type=jnp.float32)
-        products = unshare(products).reshape(batch, kv, time, repeat, keys.shape[-1])
-        scores.append(jnp.where(mask[:, None, :, None, :], products, MASKED))
-    weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(query.dtype)
-    weights = weights.reshape(batch, kv, time * repeat, -1)
+        keys = keys if keys.ndim == 5 else keys[:, :, None]
+        part_batch, _, blocks, _, size = keys.shape
+        part_rows = share(rows, part_batch)
+        part_rows = jnp.broadcast_to(part_rows, (part_batch, kv, blocks, *part_rows.shape[3:]))
+        products = jnp.einsum("bknrd,bknds->bknrs", part_rows, keys, preferred_element_type=jnp.float32)
+        hidden = jnp.where(mask, 0.0, MASKED).reshape(batch, time, blocks, size).swapaxes(1, 2)
+        products = unshare(products).reshape(batch, kv, blocks, time, repeat, size)
+        scores.append(products + hidden[:, None, :, :, None])
+    top = reduce(jnp.maximum, [jnp.max(x, axis=(2, 5), keepdims=True) for x in jax.lax.stop_gradient(scores)])
+    weights = [jnp.exp(x - top) for x in scores]
+    total = sum(jnp.sum(x, axis=(2, 5)) for x in weights)
 
-    output, start = jnp.zeros((batch, kv, time * repeat, dim), jnp.float32), 0
-    for _, values, mask in parts:
-        stop = start + mask.shape[-1]
-        part_weights = share(weights[..., start:stop], values.shape[0])
-        products = jnp.einsum("bkrs,bksd->bkrd", part_weights, values, preferred_element_type=jnp.float32)
-        output, start = output + unshare(products), stop
-    output = output.reshape(batch, kv, time, repeat, dim).transpose(0, 2, 1, 3, 4)
-    return output.reshape(batch, time, heads, dim).astype(query.dtype)
+    output = 0.0
+    for part_weights, (_, values, _) in zip(weights, parts, strict=True):
+        blocks, size = part_weights.shape[2], part_weights.shape[5]
+        part_weights = share(part_weights.reshape(batch, kv, blocks, -1, size).astype(query.dtype), values.shape[0])
+        values = values.reshape(values.shape[0], kv, blocks, size, dim)
+        products = jnp.einsum("bknrs,bknsd->bknrd", part_weights, values, preferred_element_type=jnp.float32)
+        output += unshare(jnp.sum(products, axis=2, keepdims=True))
+    output = output.reshape(batch, kv, time, repeat, dim) / total[..., None]
+    return output.transpose(0, 2, 1, 3, 4).reshape(batch, time, heads, dim).astype(query.dtype)

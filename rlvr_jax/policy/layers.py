@@ -119,11 +119,21 @@ def _self_attention(
     return training_attention(query, keys, values, schedule, implementation=implementation, partition=partition)
 
 
+def _append_keys(held, keys, size):
+    """The keys that are held, whole or in blocks of columns, with new ones written behind the first `size`."""
+    if held.ndim == 4:
+        return jax.lax.dynamic_update_slice_in_dim(held, keys, size, axis=3)
+    if keys.shape[3] > 1:
+        raise ValueError(f"keys in blocks take one token at a time, not {keys.shape[3]}")
+    block, column = jnp.divmod(size, held.shape[4])
+    return jax.lax.dynamic_update_slice(held, keys[:, :, None], (0, 0, block, 0, column))
+
+
 def _cached_attention(config, query, key, value, masks, own, prefix, size):
     """Attention of new tokens to the cache and to each other, and (keys, values) with the new ones in them."""
     keys, values = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
     if own is not None:
-        keys = jax.lax.dynamic_update_slice_in_dim(own[0], keys.astype(own[0].dtype), size, axis=3)
+        keys = _append_keys(own[0], keys.astype(own[0].dtype), size)
         values = jax.lax.dynamic_update_slice_in_dim(own[1], values.astype(own[1].dtype), size, axis=2)
     own_mask, prefix_mask = masks
     parts = ((keys, values, own_mask),)

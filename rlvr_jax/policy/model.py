@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from rlvr_jax.kernels.attention import KEY_BLOCK
+from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.kernels.schedule import Schedule, make_schedule
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.layers import Layer, rms_norm
@@ -41,7 +43,8 @@ class KeyValues:
 
     Attributes:
       layers: (keys `[batch, kv, dim, length]`, values `[batch, kv, length, dim]`) of each layer: a tuple of such
-        pairs, or one pair of arrays stacked along a leading layer axis, whichever the layers' parameters are.
+        pairs, or one pair of arrays stacked along a leading layer axis, whichever the layers' parameters are. Keys may
+        be in blocks of columns, `[batch, kv, length / KEY_BLOCK, dim, KEY_BLOCK]`.
       positions: of each token within its sequence.
       segment_ids: which sequence a token belongs to; 0 marks an empty place or padding.
       size: how many places are filled; the next tokens are written from here.
@@ -116,10 +119,19 @@ def unstack(params: Params) -> Params:
     return params | {name: tuple(layer[name] for layer in layers) for name in stacked}
 
 
-def empty_key_values(config: PolicyConfig, params: Params, batch: int, length: int) -> KeyValues:
-    """Room for `length` tokens in each of `batch` rows, laid out like the layers of `params`."""
-    keys = jnp.zeros((batch, config.num_kv_heads, config.head_dim, length), config.dtype)
-    pair = (keys, keys.swapaxes(2, 3))
+def empty_key_values(
+    config: PolicyConfig, params: Params, batch: int, length: int, one_by_one: bool = False
+) -> KeyValues:
+    """Room for `length` tokens in each of `batch` rows, laid out like the layers of `params`.
+
+    With `one_by_one`, every call to `forward` may append one token only. On CPU the keys are then laid out in blocks.
+    """
+    blocks = (-(-length // KEY_BLOCK),) if one_by_one and length > KEY_BLOCK and target_platform() == "cpu" else ()
+    length = blocks[0] * KEY_BLOCK if blocks else length
+    columns = KEY_BLOCK if blocks else length
+    keys = jnp.zeros((batch, config.num_kv_heads, *blocks, config.head_dim, columns), config.dtype)
+    values = jnp.zeros((batch, config.num_kv_heads, length, config.head_dim), config.dtype)
+    pair = (keys, values)
     if isinstance(params["layers"], tuple):
         layers = tuple(pair for _ in params["layers"])
     else:

@@ -160,7 +160,7 @@ def sample(
         lengths=jnp.ones(num_samples, jnp.int32),
         finish=finish_of(stops, jnp.int32(1), budgets),
     )
-    own = policy.empty_key_values(config, params, num_samples, max(length - 1, 1))
+    own = policy.empty_key_values(config, params, num_samples, max(length - 1, 1), one_by_one=True)
 
     def unfinished(state):
         t, _, _, samples = state

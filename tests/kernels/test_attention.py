@@ -74,6 +74,13 @@ def test_cutting_keys_and_values_into_parts_changes_nothing():
     assert_close(attention(query, cut), attention(query, ((keys, values, mask),)), tolerance=2e-6)
 
 
+def test_keys_in_blocks_of_columns_equal_whole_ones():
+    query, (prefix, (keys, values, mask)) = random_input(4, 2, [(2, 5), (BATCH, 6)], seed=8)
+    blocks = keys.reshape(BATCH, 2, DIM, 3, 2).transpose(0, 1, 3, 2, 4)
+    actual = attention(query, (prefix, (blocks, values, mask)))
+    assert_close(actual, attention(query, (prefix, (keys, values, mask))), tolerance=2e-6)
+
+
 @pytest.mark.parametrize(("heads", "kv", "part_shapes"), SHAPES)
 def test_masked_keys_and_values_change_no_bit(heads, kv, part_shapes):
     query, parts = random_input(heads, kv, part_shapes, seed=3)

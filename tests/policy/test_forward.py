@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import policy
-from rlvr_jax.policy import Cache, RopeScaling
+from rlvr_jax.policy import Cache, RopeScaling, model
 from rlvr_jax.policy.layers import DENSE_LENGTH
 from tests.close import assert_close
 from tests.policy import reference
@@ -244,6 +244,33 @@ def test_decoding_after_a_prefix_shared_by_a_group_equals_the_teacher_forced_for
             expected = reference.log_softmax(reference.logits(config, params, whole))
             first = len(prompts[i // group])
             assert_close(actual[i], expected[first + start : first + stop])
+
+
+def test_keys_in_blocks_hold_what_whole_ones_do(monkeypatch):
+    monkeypatch.setattr(model, "KEY_BLOCK", 4)
+    config, group = CONFIGS["olmo3"], 2
+    params = policy.unstack(random_params(config))
+    prompts = random_sequences([2, 6], seed=8)
+    _, filled = step(config, params, *left_padded(prompts, 6), Cache(policy.empty_key_values(config, params, 2, 6)))
+    tokens = jnp.asarray(np.stack(random_sequences([6] * 4, seed=9)))
+    lengths = np.repeat([2, 6], group)[:, None]
+
+    def decode(one_by_one):
+        own = policy.empty_key_values(config, params, 4, 6, one_by_one)
+        outputs = []
+        for t in range(6):
+            inputs = tokens[:, t : t + 1], jnp.asarray(lengths + t, jnp.int32), jnp.ones((4, 1), jnp.int32)
+            hidden, cache = step(config, params, *inputs, Cache(own, filled.own))
+            own = cache.own
+            outputs.append(hidden)
+        return own, outputs
+
+    (blocks, actual), (_, expected) = decode(True), decode(False)
+    assert blocks.layers[0][0].shape == (4, config.num_kv_heads, 2, config.head_dim, 4)
+    assert_close(actual, expected)
+    inputs = tokens[:, :2], jnp.asarray(lengths + np.arange(2)), jnp.ones((4, 2), jnp.int32)
+    with pytest.raises(ValueError, match="one token at a time, not 2"):
+        policy.forward(config, params, *inputs, Cache(blocks, filled.own))
 
 
 def test_unstacked_layers_compute_the_same(case):
