@@ -36,6 +36,20 @@ def check(config: Config, num_devices: int) -> None:
         check_policy(config, config.policy, fsdp, tensor)
 
 
+def check_update(config: Config, devices: int, rows_together: int = 1) -> None:
+    """Refuses updates that can't be divided into microbatches over the devices of the mesh axes data and fsdp.
+
+    Args:
+      config: of a run of reinforcement learning.
+      devices: of the mesh axes data and fsdp.
+      rows_together: samples that the loss keeps in one microbatch, see `rlvr_jax.learner.losses.Loss`.
+
+    Raises:
+      ConfigError: they can't, with the keys and numbers concerned.
+    """
+    _refuse(_update(config, devices, rows_together))
+
+
 def check_policy(config: Config, policy: PolicyConfig, fsdp: int, tensor: int) -> None:
     """Raises ConfigError if a policy can't be divided among the mesh axes `fsdp` and `tensor`, or reads too little."""
     _refuse(_policy(policy, fsdp, tensor))
@@ -58,7 +72,7 @@ def _numbers(c: Config) -> Rules:
     optimizer = ("learning_rate", "eps", "clip_norm", "microbatches")
     positive = {
         "rollout": ("prompts", "max_prompt_length", "max_response_length", "temperature", "chunk", "prefill_chunk"),
-        "algorithm": ("minibatches",),
+        "algorithm": ("minibatches", "importance_cap"),
         "optimizer": optimizer,
         "training": ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row"),
         "sft": ("num_steps", "batch_size", "updates_per_call", "save_every"),
@@ -199,23 +213,39 @@ def _evaluation_and_sft(c: Config) -> Rules:
     )
 
 
-def _batches(c: Config, rows: int) -> Rules:
-    """Batches are divided among the `rows` devices of the mesh axes data and fsdp."""
-    r, o, e = c.rollout, c.optimizer, c.evaluation
-    split = f"the {rows} devices of the mesh axes data and fsdp"
+def _update(c: Config, devices: int, rows_together: int) -> Rules:
+    r, o = c.rollout, c.optimizer
     packed = c.training.packing == "prefix_tree"
     per_update = r.prompts * (1 if packed else r.group_size) // c.algorithm.minibatches
     what, factors = ("prompts", "") if packed else ("samples", " * group_size")
-    yield r.slots % rows != 0, f"config.rollout.slots = {r.slots} can't be divided among {split}"
-    yield r.prompts % rows != 0, f"config.rollout.prompts = {r.prompts} can't be divided among {split}"
+    reason = f"; the loss keeps {rows_together} samples together" if rows_together > 1 else ""
+    if packed:
+        reason = "; with config.training.packing = 'prefix_tree' the samples of a prompt stay together"
     yield (
-        per_update % (rows * o.microbatches) != 0,
+        packed and rows_together > 1,
+        f"config.training.packing = 'prefix_tree' makes one row of a prompt's samples, and the loss reads "
+        f"{rows_together} rows together; set 'none'",
+    )
+    yield (
+        per_update % (devices * o.microbatches * rows_together) != 0,
         (
             f"an update has {per_update} {what} (config.rollout.prompts{factors} / config.algorithm.minibatches), "
-            f"which can't be divided into config.optimizer.microbatches = {o.microbatches} parts among {split}"
-            + ("; with config.training.packing = 'prefix_tree' the samples of a prompt stay together" if packed else "")
+            f"which can't be divided into config.optimizer.microbatches = {o.microbatches} parts among "
+            f"{_split(devices)}{reason}"
         ),
     )
+
+
+def _split(devices: int) -> str:
+    return f"the {devices} devices of the mesh axes data and fsdp"
+
+
+def _batches(c: Config, rows: int) -> Rules:
+    """Batches are divided among the `rows` devices of the mesh axes data and fsdp."""
+    r, e, split = c.rollout, c.evaluation, _split(rows)
+    yield r.slots % rows != 0, f"config.rollout.slots = {r.slots} can't be divided among {split}"
+    yield r.prompts % rows != 0, f"config.rollout.prompts = {r.prompts} can't be divided among {split}"
+    yield from _update(c, rows, 1)
     yield (
         c.sft.batch_size % (rows * c.sft.optimizer.microbatches) != 0,
         (

@@ -112,6 +112,7 @@ POSITIVE = [
     "rollout__chunk",
     "rollout__prefill_chunk",
     "algorithm__minibatches",
+    "algorithm__importance_cap",
     "policy__lora__alpha",
     *(f"optimizer__{x}" for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
     *(f"sft__optimizer__{x}" for x in ("learning_rate", "eps", "clip_norm", "microbatches")),

@@ -10,9 +10,10 @@ import numpy as np
 from rlvr_jax import policy
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import Batch, layout
+from rlvr_jax.learner.losses import policy_gradient
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.learner.packing import pack
-from rlvr_jax.learner.step import new_state, policy_gradient, train_step
+from rlvr_jax.learner.step import new_state, train_step
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.sampler import SamplingConfig, sample
 
@@ -30,7 +31,8 @@ def prefix(runs: int) -> str:
     prompt = rng.integers(0, CONFIG.vocab_size, (1, PROMPT)).astype(np.int32)
     responses = rng.integers(0, CONFIG.vocab_size, (GROUP, RESPONSE)).tolist()
     batch = layout(np.repeat(prompt, GROUP, axis=0).tolist(), responses, PROMPT, RESPONSE)
-    batch = batch.replace(advantages=rng.normal(size=batch.advantages.shape).astype(np.float32))
+    shape = batch.action_mask.shape
+    batch = batch.with_columns(advantages=np.float32(rng.normal(size=shape)), behaviour=np.zeros(shape, np.float32))
     shared = pack(batch, GROUP)
     rollout = side_by_side(
         {"shared": _rollout(params, prompt, GROUP), "apart": _rollout(params, np.repeat(prompt, GROUP, axis=0), 1)},
@@ -64,7 +66,7 @@ def _rollout(params: policy.Params, prompts: np.ndarray, group: int) -> Callable
 
 def _update(params: policy.Params, batch: Batch) -> Callable[[], object]:
     optimizer = make_optimizer(OptimizerConfig(), num_updates=1)
-    loss = policy_gradient(AlgorithmConfig(reference="none"))
-    compiled = jax.jit(partial(train_step, CONFIG, loss, optimizer, 1, 1.0))
-    state = jax.jit(partial(new_state, optimizer))(params)
-    return lambda: compiled(state, batch)[1]
+    loss = policy_gradient(CONFIG, AlgorithmConfig(), temperature=1.0, max_length=RESPONSE)
+    compiled = jax.jit(partial(train_step, loss, {"policy": optimizer}, 1))
+    states = {"policy": jax.jit(partial(new_state, optimizer))(params)}
+    return lambda: compiled(states, batch)[1]

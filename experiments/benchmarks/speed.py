@@ -42,8 +42,9 @@ import numpy as np
 from rlvr_jax import parallel, policy
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import layout
+from rlvr_jax.learner.losses import policy_gradient
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
-from rlvr_jax.learner.step import new_state, policy_gradient, train_step
+from rlvr_jax.learner.step import new_state, train_step
 from rlvr_jax.parallel.host import keep_freed_memory
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.continuous import make_generate
@@ -159,18 +160,19 @@ def longtail(config: PolicyConfig, runs: int) -> None:
 def train_call(config: PolicyConfig) -> Callable[[], object]:
     """One training step, as a function without arguments; each call goes on from the state of the one before."""
     optimizer = make_optimizer(OptimizerConfig(), num_updates=1000)
-    init = jax.jit(lambda key: new_state(optimizer, policy.init(config, key)))
-    state = [init(jax.random.key(0))]
+    init = jax.jit(lambda key: {"policy": new_state(optimizer, policy.init(config, key))})
+    states = [init(jax.random.key(0))]
     rng = np.random.default_rng(0)
     prompts = rng.integers(0, config.vocab_size, (SAMPLES, PROMPT_LENGTH)).tolist()
     responses = rng.integers(0, config.vocab_size, (SAMPLES, RESPONSE_LENGTH)).tolist()
     batch = layout(prompts, responses, PROMPT_LENGTH, RESPONSE_LENGTH)
-    batch = batch.replace(advantages=rng.normal(size=batch.advantages.shape).astype(np.float32))
-    loss = policy_gradient(AlgorithmConfig(reference="none"))
-    compiled = jax.jit(partial(train_step, config, loss, optimizer, MICROBATCHES, 1.0), donate_argnums=0)
+    shape = batch.action_mask.shape
+    batch = batch.with_columns(advantages=np.float32(rng.normal(size=shape)), behaviour=np.zeros(shape, np.float32))
+    loss = policy_gradient(config, AlgorithmConfig(), temperature=1.0, max_length=RESPONSE_LENGTH)
+    compiled = jax.jit(partial(train_step, loss, {"policy": optimizer}, MICROBATCHES), donate_argnums=0)
 
     def call() -> object:
-        state[0], metrics = compiled(state[0], batch)
+        states[0], metrics = compiled(states[0], batch)
         return metrics
 
     return call

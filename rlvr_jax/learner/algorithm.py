@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from rlvr_jax.learner.aggregation import Aggregation
-
 
 @dataclass(frozen=True)
 class AlgorithmConfig:
@@ -13,10 +11,17 @@ class AlgorithmConfig:
     Attributes:
       scale: what a group's centred rewards are divided by: "group_std" (GRPO; Shao et al. 2024, arXiv:2402.03300) or
         "none".
-      aggregation: what the loss is of its tokens, see `aggregation.py`: their mean over the update ("token_mean"), or
-        their sum divided by the response budget of all samples ("constant"). With `scale` "none" and no KL the latter
-        is Dr. GRPO (Liu et al. 2025, arXiv:2503.20783).
+      aggregation: what the sum over tokens is divided by. "token_mean": the actions of the update, so that every token
+        weighs the same (as in the code of Yu et al. 2025, DAPO, arXiv:2503.14476; their eq. 12 divides by the actions
+        of each group instead). "constant": samples * response budget, whatever the lengths are, so that no sample
+        changes the weight of another; samples that are left out of the loss count, too. With `scale` "none" and no KL
+        that is Dr. GRPO (Liu et al. 2025, arXiv:2503.20783).
       clip_low, clip_high: the probability ratio is clipped to [1 - clip_low, 1 + clip_high].
+      proximal: the policy that the ratio is relative to. "behaviour": the one that sampled, by the log-probs that the
+        sampler reported. "recompute": the one before the first update of the step, whose log-probs take a forward pass
+        more; each token is then weighted by the truncated importance weight min(proximal / behaviour, importance_cap)
+        (decoupled PPO: Hilton et al. 2021, arXiv:2110.00641; Fu et al. 2025, AReaL, arXiv:2505.24298).
+      importance_cap: the largest importance weight.
       kl_coef: weight of the KL divergence to the reference policy in the loss.
       reference: "initial" keeps a frozen copy of the policy that the run started from, and computes its log-probs in
         every step, for the KL divergence; with `kl_coef` 0 that serves the metric `train/kl` alone. "none" needs
@@ -27,9 +32,11 @@ class AlgorithmConfig:
     """
 
     scale: Literal["group_std", "none"] = "group_std"
-    aggregation: Aggregation = "token_mean"
+    aggregation: Literal["token_mean", "constant"] = "token_mean"
     clip_low: float = 0.2
     clip_high: float = 0.2
+    proximal: Literal["behaviour", "recompute"] = "behaviour"
+    importance_cap: float = 2.0
     kl_coef: float = 0.0
     reference: Literal["none", "initial"] = "none"
     shuffle_rewards: bool = False

@@ -18,36 +18,38 @@ TokenIds = Sequence[int] | Int[np.ndarray, "_"]
 class Batch:
     """A left-padded prompt a row, then a right-padded response, or all responses to it (see `packing.py`).
 
-    `tokens`, `positions`, `segment_ids` and `parents` cover both; the others cover the responses, which are the last
-    `response` columns of the row.
+    `tokens`, `positions`, `segment_ids` and `parents` cover both; arrays of actions cover the responses, which are the
+    last `action` columns of the row.
 
     Attributes:
       tokens, positions, segment_ids: see `rlvr_jax.policy.forward`.
       predictors: the column of the token that each action follows, whose hidden state predicts it.
       action_mask: 1 on tokens that are trained on, 0 elsewhere.
-      advantages: of each action.
-      old_logprobs: of each action under the policy that sampled it (nats).
-      reference_logprobs: of each action under the reference policy (nats), or None without one.
+      samples: responses in each row, those without actions included; 0 for a row of padding.
+      columns: name -> a number for each action; anything where `action_mask` is 0. The names in use: "advantages";
+        log-probs (nats) under the policy that sampled, as the sampler reported them ("behaviour"), the policy before
+        the first update of the step ("proximal") and the reference policy ("reference").
       parents: see `rlvr_jax.policy.forward`; None if no segment has one.
-      weights: of each action in the loss, see `aggregation.token_weights`; None for a mean over all actions.
     """
 
     tokens: Int[Array | np.ndarray, "batch time"]
     positions: Int[Array | np.ndarray, "batch time"]
     segment_ids: Int[Array | np.ndarray, "batch time"]
-    predictors: Int[Array | np.ndarray, "batch response"]
-    action_mask: Float[Array | np.ndarray, "batch response"]
-    advantages: Float[Array | np.ndarray, "batch response"]
-    old_logprobs: Float[Array | np.ndarray, "batch response"]
-    reference_logprobs: Float[Array | np.ndarray, "batch response"] | None = None
+    predictors: Int[Array | np.ndarray, "batch action"]
+    action_mask: Float[Array | np.ndarray, "batch action"]
+    samples: Float[Array | np.ndarray, "batch"]
+    columns: dict[str, Float[Array | np.ndarray, "batch action"]] = struct.field(default_factory=dict)
     parents: Int[Array | np.ndarray, "batch time"] | None = None
-    weights: Float[Array | np.ndarray, "batch response"] | None = None
+
+    def with_columns(self, **columns: Float[Array | np.ndarray, "batch action"]) -> "Batch":
+        """The batch with these columns beside its own, or in their place."""
+        return self.replace(columns=self.columns | columns)
 
 
 def layout(
     prompts: Sequence[TokenIds], responses: Sequence[TokenIds], prompt_length: int, response_length: int
 ) -> Batch:
-    """Lays sequences out as rows; the actions are all tokens of the responses.
+    """Lays sequences out as rows; the actions are all tokens of the responses, and there are no columns.
 
     Raises:
       ValueError: a prompt or response is longer than its share of the row, or a prompt is empty, which leaves nothing
@@ -71,9 +73,8 @@ def layout(
         segment_ids[row, start:stop] = 1
         positions[row, start:stop] = np.arange(stop - start)
         action_mask[row, : len(response)] = 1
-    zeros = np.zeros_like(action_mask)
     predictors = np.tile(np.arange(prompt_length - 1, length - 1, dtype=np.int32), (rows, 1))
-    return Batch(tokens, positions, segment_ids, predictors, action_mask, zeros, zeros)
+    return Batch(tokens, positions, segment_ids, predictors, action_mask, np.ones(rows, np.float32))
 
 
 def make_batch(
@@ -83,15 +84,51 @@ def make_batch(
     prompt_length: int,
     response_length: int,
 ) -> Batch:
-    """Rows of trajectories, every action with the advantage of its trajectory; those not judged have no actions."""
+    """Rows of trajectories, every action with the advantage of its trajectory; those not judged have no actions.
+
+    The columns are "advantages" and "behaviour".
+    """
     prompts, responses = [t.prompt for t in trajectories], [t.tokens for t in trajectories]
     batch = layout(prompts, responses, prompt_length, response_length)
-    action_mask, old_logprobs = np.zeros_like(batch.action_mask), np.zeros_like(batch.action_mask)
+    action_mask, behaviour = np.zeros_like(batch.action_mask), np.zeros_like(batch.action_mask)
     for row, trajectory in enumerate(trajectories):
         action_mask[row, : len(trajectory.tokens)] = trajectory.action_mask & judged[row]
-        old_logprobs[row, : len(trajectory.tokens)] = trajectory.policy_logprobs
+        behaviour[row, : len(trajectory.tokens)] = trajectory.policy_logprobs
     advantages = advantages.astype(np.float32)[:, None] * action_mask
-    return batch.replace(action_mask=action_mask, advantages=advantages, old_logprobs=old_logprobs)
+    return batch.replace(action_mask=action_mask).with_columns(advantages=advantages, behaviour=behaviour)
+
+
+def in_groups(batch: Batch, groups: Int[np.ndarray, "batch"], count: int, size: int) -> Batch:
+    """The rows of each group in `size` consecutive ones, and rows of padding up to `count` groups of that size.
+
+    So ragged groups, and fewer of them, have the shapes of `count` full ones, and a group can be packed into one row.
+
+    Args:
+      batch: rows of one sample each.
+      groups: the number of each row's group; groups stand in the order in which they first appear.
+      count: groups of the result.
+      size: rows of each group of the result.
+
+    Raises:
+      ValueError: there are more groups, or a group has more rows.
+    """
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first))[group]  # of the row's group among all, by first appearance
+    sizes = np.bincount(place, minlength=1)
+    if len(first) > count or sizes.max() > size:
+        raise ValueError(
+            f"{len(first)} groups of up to {sizes.max()} rows do not fit into {count} groups of {size} rows"
+        )
+    within = np.zeros_like(place)
+    within[np.argsort(place, kind="stable")] = np.concatenate([np.arange(n) for n in sizes])
+    rows = place * size + within
+
+    def padded(x: np.ndarray) -> np.ndarray:
+        result = np.zeros((count * size, *x.shape[1:]), x.dtype)
+        result[rows] = x
+        return result
+
+    return jax.tree.map(padded, batch)
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:

@@ -1,8 +1,10 @@
-"""Losses as sums over tokens, each with its weight (see `aggregation.py`).
+"""Losses: functions of parameters and a batch that return sums and the weight to divide them by.
 
-Sums, not means: a batch may be split into microbatches, of which none knows the tokens of the whole batch.
+Sums, not means: a batch may be split into microbatches, of which none knows the weight of the whole batch.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import no_type_check
 
 import jax.numpy as jnp
@@ -10,34 +12,126 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.batch import Batch
+from rlvr_jax.learner.scores import score
+from rlvr_jax.policy import Params, PolicyConfig
 
-Tokens = Float[Array, "batch time"]
+Actions = Float[Array, "batch action"]
+Number = Float[Array, ""]
 
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
-class TokenSums:
-    """The sums of a loss over a (micro)batch.
+class Sums:
+    """The sums of a loss over a (micro)batch; those of microbatches add up to those of the batch.
 
     Attributes:
-      loss: weighted sum over tokens; its gradient is what the step follows.
-      totals: name -> a quantity that is reported as the sum over all microbatches.
-      means: name -> sum over tokens of a quantity that is reported as a mean over tokens.
-      largest: name -> a quantity that is reported as a maximum.
+      loss: the gradient of the update is this sum's, divided by `weight`.
+      weight: a count of actions, samples or pairs, say.
+      means: name -> (sum, count) of a quantity that is reported as sum / count.
+      largest: name -> a quantity that is reported as the maximum over microbatches.
     """
 
-    loss: Float[Array, ""]
-    totals: dict[str, Float[Array, ""]]
-    means: dict[str, Float[Array, ""]]
-    largest: dict[str, Float[Array, ""]]
+    loss: Number
+    weight: Number
+    means: dict[str, tuple[Number, Number]]
+    largest: dict[str, Number]
 
 
-def _actions_only(mask: Tokens, *values: Tokens) -> tuple[Tokens, ...]:
-    """Each array with 0 in the masked places, which may hold anything: 0 * inf would poison sums and gradients."""
-    return tuple(jnp.where(mask > 0, x, 0.0) for x in values)
+@dataclass(frozen=True)
+class Loss:
+    """A loss and what it needs of a batch.
+
+    Attributes:
+      sums: (parameters by name, such as "policy"; a (micro)batch) -> its sums.
+      needs: the columns of the batch that it reads.
+      rows_together: consecutive rows that it reads as one, such as 2 for pairs: they are in one microbatch.
+    """
+
+    sums: Callable[[Mapping[str, Params], Batch], Sums]
+    needs: tuple[str, ...] = ()
+    rows_together: int = 1
 
 
-def kl_divergence(logprobs: Tokens, reference: Tokens) -> Tokens:
+def policy_gradient(config: PolicyConfig, algorithm: AlgorithmConfig, temperature: float, max_length: int) -> Loss:
+    """The loss of reinforcement learning, see `clipped_policy_loss`; it trains "policy".
+
+    Args:
+      config: the policy's shape.
+      algorithm: clip range, KL coefficient, aggregation.
+      temperature: the policy is softmax(logits / temperature).
+      max_length: the response budget, in tokens.
+    """
+    needs = ["advantages", "behaviour"]
+    needs += ["proximal"] * (algorithm.proximal == "recompute") + ["reference"] * (algorithm.reference != "none")
+
+    def sums(params: Mapping[str, Params], batch: Batch) -> Sums:
+        logprobs, entropy = score(config, params["policy"], batch, temperature)
+        return clipped_policy_loss(algorithm, max_length, logprobs, entropy, batch)
+
+    return Loss(sums, tuple(needs))
+
+
+def imitation(config: PolicyConfig) -> Loss:
+    """The loss of supervised learning on demonstrations; it trains "policy"."""
+
+    def sums(params: Mapping[str, Params], batch: Batch) -> Sums:
+        logprobs, _ = score(config, params["policy"], batch, 1.0)
+        return imitation_loss(logprobs, batch.action_mask)
+
+    return Loss(sums)
+
+
+def clipped_policy_loss(
+    config: AlgorithmConfig, max_length: int, logprobs: Actions, entropy: Actions, batch: Batch
+) -> Sums:
+    """The clipped surrogate of PPO, with GRPO's KL term and decoupled PPO's importance weight if they are chosen.
+
+    For each action, of advantage A, with ratio = policy / proximal:
+
+        -w min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_coef KL(policy || reference)
+
+    where proximal is the behaviour policy and w = 1, or they are those of `AlgorithmConfig.proximal`. The weight of
+    the sums is that of `AlgorithmConfig.aggregation`.
+
+    Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7; Shao et al. 2024 (arXiv:2402.03300), eq. 3, but for
+    the weights of tokens; the decoupled clipped objective of Hilton et al. 2021 (arXiv:2110.00641), its importance
+    weight truncated as rho is in V-trace (Espeholt et al. 2018, arXiv:1802.01561, section 4.1).
+
+    Args:
+      config: the choices.
+      max_length: the response budget, in tokens.
+      logprobs: of the actions under the policy being trained (nats).
+      entropy: of the policy at each action (nats).
+      batch: with the columns that `policy_gradient` says it needs.
+    """
+    mask, columns = batch.action_mask, batch.columns
+    logprobs, entropy, advantages, behaviour = _actions_only(
+        mask, logprobs, entropy, columns["advantages"], columns["behaviour"]
+    )
+    count = jnp.sum(mask)
+    weight = count if config.aggregation == "token_mean" else jnp.sum(batch.samples) * max_length
+    means = {"train/entropy": (jnp.sum(entropy), count)}
+    proximal, importance = behaviour, 1.0
+    if config.proximal == "recompute":
+        (proximal,) = _actions_only(mask, columns["proximal"])
+        importance = jnp.minimum(jnp.exp(proximal - behaviour), config.importance_cap)
+        means["train/importance_weight"] = (jnp.sum(mask * importance), count)
+    ratio = jnp.exp(logprobs - proximal)
+    clipped = jnp.clip(ratio, 1 - config.clip_low, 1 + config.clip_high)
+    loss = -importance * jnp.minimum(ratio * advantages, clipped * advantages)
+    is_clipped = clipped * advantages < ratio * advantages
+    means["train/clip_fraction"] = (jnp.sum(is_clipped, dtype=jnp.float32), count)
+    if config.reference != "none":
+        kl = kl_divergence(logprobs, *_actions_only(mask, columns["reference"]))
+        loss = loss + config.kl_coef * kl
+        means["train/kl"] = (jnp.sum(kl), count)
+    loss = jnp.sum(loss)
+    gap = jnp.max(jnp.abs(logprobs - behaviour))
+    return Sums(loss, weight, means | {"train/loss": (loss, weight)}, {"train/logprob_gap": gap})
+
+
+def kl_divergence(logprobs: Actions, reference: Actions) -> Actions:
     """Estimate of KL(policy || reference) from one sampled token: unbiased, and never negative but for rounding.
 
     Source: Schulman 2020, "Approximating KL divergence" (k3), http://joschu.net/blog/kl-approx.html; GRPO eq. 4.
@@ -46,51 +140,13 @@ def kl_divergence(logprobs: Tokens, reference: Tokens) -> Tokens:
     return jnp.expm1(difference) - difference
 
 
-def clipped_policy_loss(
-    config: AlgorithmConfig,
-    logprobs: Tokens,
-    entropy: Tokens,
-    mask: Tokens,
-    weights: Tokens,
-    advantages: Tokens,
-    old_logprobs: Tokens,
-    reference_logprobs: Tokens | None,
-) -> TokenSums:
-    """The clipped surrogate of PPO with GRPO's KL term.
-
-    Args:
-      config: clip range and KL coefficient.
-      logprobs: of the taken actions under the policy being trained (nats).
-      entropy: of the policy at each action (nats).
-      mask: 1 on actions, 0 elsewhere.
-      weights: of each action in the loss.
-      advantages: of each action.
-      old_logprobs: under the policy that sampled, as the sampler reported them.
-      reference_logprobs: under the frozen reference policy, or None.
-
-    Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7; Shao et al. 2024 (arXiv:2402.03300), eq. 3, but for
-    its weights.
-    """
-    logprobs, entropy, advantages, old_logprobs = _actions_only(mask, logprobs, entropy, advantages, old_logprobs)
-    (weights,) = _actions_only(mask, weights)
-    gap = logprobs - old_logprobs
-    ratio = jnp.exp(gap)
-    clipped = jnp.clip(ratio, 1 - config.clip_low, 1 + config.clip_high)
-    loss = -jnp.minimum(ratio * advantages, clipped * advantages)
-    means = {
-        "train/entropy": jnp.sum(entropy),
-        "train/clip_fraction": jnp.sum(clipped * advantages < ratio * advantages, dtype=jnp.float32),
-    }
-    if reference_logprobs is not None:
-        kl = kl_divergence(logprobs, *_actions_only(mask, reference_logprobs))
-        loss = loss + config.kl_coef * kl
-        means["train/kl"] = jnp.sum(kl)
-    loss = jnp.sum(weights * loss)
-    return TokenSums(loss, {"train/loss": loss}, means, {"train/logprob_gap": jnp.max(jnp.abs(gap))})
+def imitation_loss(logprobs: Actions, mask: Actions) -> Sums:
+    """Negative log-likelihood of demonstrated tokens (nats)."""
+    (logprobs,) = _actions_only(mask, logprobs)
+    loss, count = -jnp.sum(logprobs), jnp.sum(mask)
+    return Sums(loss, count, {"sft/loss": (loss, count)}, {})
 
 
-def imitation_loss(logprobs: Tokens, mask: Tokens, weights: Tokens) -> TokenSums:
-    """Negative log-likelihood of demonstrated tokens (nats), each with its weight."""
-    logprobs, weights = _actions_only(mask, logprobs, weights)
-    loss = -jnp.sum(weights * logprobs)
-    return TokenSums(loss, {"sft/loss": loss}, {}, {})
+def _actions_only(mask: Actions, *values: Actions) -> tuple[Actions, ...]:
+    """Each array with 0 in the masked places, which may hold anything: 0 * inf would poison sums and gradients."""
+    return tuple(jnp.where(mask > 0, x, 0.0) for x in values)

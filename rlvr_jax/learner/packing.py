@@ -20,8 +20,8 @@ def pack(batch: Batch, group: int, multiple: int = 0) -> Batch:
     """The same sequences with a row for each prompt: `[prompt | response | response | ... | padding]`.
 
     Args:
-      batch: as from `layout`; every `group` rows have one prompt.
-      group: samples of a prompt.
+      batch: as from `layout` or `in_groups`; every `group` rows have one prompt, rows of padding after the first aside.
+      group: samples of a prompt, rows of padding included.
       multiple: the responses' part of the rows is as long as the longest of these rows needs, rounded up to a multiple
         of this; 0 for `group` responses of full length whatever they are, so that there is one shape.
 
@@ -31,10 +31,10 @@ def pack(batch: Batch, group: int, multiple: int = 0) -> Batch:
     batch = jax.tree.map(np.asarray, batch)
     order, length = _order(batch, group, multiple), batch.action_mask.shape[1]
     first = batch.tokens.shape[1] - length
-    prompt = jax.tree.map(lambda x: x[::group, :first], batch)
+    samples = batch.samples.reshape(-1, group)
     of_group = np.concatenate([batch.tokens[:, :first], batch.segment_ids[:, :first]], axis=1)
     of_group = of_group.reshape(len(order), group, -1)
-    differ = np.any(of_group != of_group[:, :1], axis=(1, 2))
+    differ = np.any((of_group != of_group[:, :1]) & (samples > 0)[..., None], axis=(1, 2))
     if differ.any():
         number = int(np.argmax(differ))
         raise ValueError(
@@ -42,20 +42,22 @@ def pack(batch: Batch, group: int, multiple: int = 0) -> Batch:
         )
 
     gather = lambda x: np.take_along_axis(x.reshape(len(order), -1), order, axis=1)  # noqa: E731
+    prompt = lambda x: x[::group, :first]  # noqa: E731
     behind = lambda prompt, x: np.concatenate([prompt, gather(x[:, first:])], axis=1)  # noqa: E731
     sample = np.arange(len(batch.tokens))[:, None] % group
     parents = np.where(batch.segment_ids > 0, np.int32(_PROMPT), 0)
     segments = np.where(batch.segment_ids > 0, np.int32(_PROMPT + 1) + sample.astype(np.int32), 0)
     before = np.arange(first - 1, first + order.shape[1] - 1, dtype=np.int32)
-    actions = ("action_mask", "advantages", "old_logprobs", "reference_logprobs", "weights")
     return Batch(
-        tokens=behind(prompt.tokens, batch.tokens),
-        positions=behind(prompt.positions, batch.positions),
-        segment_ids=behind(prompt.segment_ids * _PROMPT, segments),
-        parents=behind(np.zeros_like(prompt.tokens), parents),
+        tokens=behind(prompt(batch.tokens), batch.tokens),
+        positions=behind(prompt(batch.positions), batch.positions),
+        segment_ids=behind(prompt(batch.segment_ids) * _PROMPT, segments),
+        parents=behind(np.zeros_like(prompt(batch.tokens)), parents),
         # The prompt's last token predicts the first of every response.
         predictors=np.where(order % length == 0, np.int32(first - 1), before),
-        **{name: None if (x := getattr(batch, name)) is None else gather(x) for name in actions},
+        action_mask=gather(batch.action_mask),
+        samples=samples.sum(axis=1),
+        columns={name: gather(x) for name, x in batch.columns.items()},
     )
 
 

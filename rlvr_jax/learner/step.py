@@ -1,10 +1,11 @@
-"""One update of the policy: a jitted, donated, sharded function of (state, batch).
+"""One update: a jitted, donated, sharded function of (states, batch).
 
-The same function trains on demonstrations and on rewards; only the loss differs. A loss is a weighted sum over tokens,
-and the weights are those of the whole batch, so microbatches and device meshes change nothing but rounding.
+The same function trains on demonstrations and on rewards, and a critic beside the policy; only the loss differs. A loss
+is a sum, and the step divides its gradient by the weight of the whole batch, so microbatches and device meshes change
+nothing but rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, no_type_check
 
 import jax
@@ -12,26 +13,23 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from rlvr_jax import policy
-from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import Batch
-from rlvr_jax.learner.losses import TokenSums, clipped_policy_loss, imitation_loss
+from rlvr_jax.learner.losses import Loss
 from rlvr_jax.learner.rounding import added
-from rlvr_jax.policy import Params, PolicyConfig
-
-Loss = Callable[[Array, Array, Batch], TokenSums]  # (logprobs, entropy, batch) -> sums
+from rlvr_jax.policy import Params
 
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class TrainState:
-    """Everything on the device that the next update depends on.
+    """Everything on the device that the next update of one network, such as the policy, depends on.
 
     Attributes:
       updates: updates so far, skipped ones included.
-      params: the policy's parameters.
+      params: the network's parameters.
       opt_state: the optimizer's.
       skipped: updates skipped so far because they or their gradient were not finite.
       skipped_in_a_row: how many of those came last, without a good one after them.
@@ -68,79 +66,48 @@ def state_shardings(
     return TrainState(other, params, opt_state, other, other)
 
 
-def score(
-    config: PolicyConfig, params: Params, batch: Batch, temperature: float
-) -> tuple[Float[Array, "batch response"], Float[Array, "batch response"]]:
-    """Log-probability of each action and entropy of its distribution, at the policy's temperature (nats)."""
-    hidden, _ = policy.forward(config, params, batch.tokens, batch.positions, batch.segment_ids, parents=batch.parents)
-    predictors = jax.vmap(lambda row, columns: row.at[columns].get(mode="promise_in_bounds"))(hidden, batch.predictors)
-    actions = batch.tokens[:, -batch.action_mask.shape[1] :]
-    return policy.logprobs_and_entropy(config, params, predictors, actions, temperature)
-
-
-def policy_gradient(config: AlgorithmConfig) -> Loss:
-    """The loss of reinforcement learning."""
-
-    def loss(logprobs, entropy, batch):
-        return clipped_policy_loss(
-            config,
-            logprobs,
-            entropy,
-            batch.action_mask,
-            batch.weights,
-            batch.advantages,
-            batch.old_logprobs,
-            batch.reference_logprobs,
-        )
-
-    return loss
-
-
-def imitation(logprobs: Array, _: Array, batch: Batch) -> TokenSums:
-    """The loss of supervised learning on demonstrations."""
-    return imitation_loss(logprobs, batch.action_mask, batch.weights)
-
-
 def train_step(
-    config: PolicyConfig,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizers: Mapping[str, optax.GradientTransformation],
     microbatches: int,
-    temperature: float,
-    state: TrainState,
+    states: dict[str, TrainState],
     batch: Batch,
-) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+) -> tuple[dict[str, TrainState], dict[str, Float[Array, ""]]]:
     """One update. One that is not finite, itself or its gradient, changes nothing but the counts of skipped updates.
 
     Args:
-      config: the policy's shape.
-      loss: `policy_gradient(...)` or `imitation`.
-      optimizer: its updates are added to the parameters.
-      microbatches: parts to compute the gradient in; divides the batch.
-      temperature: the policy is softmax(logits / temperature).
-      state: is not changed; jitted with donation, its memory is reused.
+      loss: of the parameters of all `states`.
+      optimizers: by the names of `states`; their updates are added to the parameters.
+      microbatches: parts to compute the gradient in.
+      states: by name, such as "policy"; not changed; jitted with donation, their memory is reused.
       batch: fixed shapes.
 
     Returns:
-      The next state, and metrics by their public names.
+      The next states, and metrics by their public names.
+
+    Raises:
+      ValueError: when it is traced: the batch lacks a column that the loss needs, or can't be divided.
     """
-    count = jnp.maximum(jnp.sum(batch.action_mask), 1.0)
-    if batch.weights is None:
-        batch = batch.replace(weights=batch.action_mask / count)
-    trained = policy.trainable(state.params)
+    missing = [name for name in loss.needs if name not in batch.columns]
+    if missing:
+        raise ValueError(f"the loss needs the columns {', '.join(missing)}, which the batch lacks")
+    trained = {name: policy.trainable(state.params) for name, state in states.items()}
 
     def sums(trained, part):
-        params = policy.with_trainable(state.params, trained)
-        result = loss(*score(config, params, part, temperature), part)
+        params = {name: policy.with_trainable(state.params, trained[name]) for name, state in states.items()}
+        result = loss.sums(params, part)
         return result.loss, result
 
-    gradient_of = jax.grad(sums, has_aux=True)
+    def mean(trained, part):
+        loss, result = sums(trained, part)
+        return loss / _divisor(result.weight), result
+
     if microbatches == 1:
-        gradient, result = gradient_of(trained, batch)
+        gradient, result = jax.grad(mean, has_aux=True)(trained, batch)
         gradient = _float32(gradient)
     else:
-        # Rows a, a + n, a + 2n, ... form a part, so that each part lies on all devices.
-        parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+        gradient_of = jax.grad(sums, has_aux=True)
+        parts = _parts(batch, microbatches, loss.rows_together)
 
         def add(total, part):
             gradient, result = total
@@ -151,20 +118,53 @@ def train_step(
             return (gradient, result), None
 
         shapes = jax.eval_shape(gradient_of, trained, jax.tree.map(lambda x: x[0], parts))[1]
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (trained, shapes))
-        (gradient, result), _ = jax.lax.scan(add, zeros, parts)
+        gradient, result = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (trained, shapes))
+        result = result.replace(largest=jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), result.largest))
+        (gradient, result), _ = jax.lax.scan(add, (gradient, result), parts)
+        gradient = jax.tree.map(lambda x: x / _divisor(result.weight), gradient)
 
     norm = optax.tree.norm(gradient)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
-    finite = jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(updates))
+    updates = {
+        name: optimizers[name].update(gradient[name], state.opt_state, trained[name]) for name, state in states.items()
+    }
+    finite = jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm([update for update, _ in updates.values()]))
+    states = {name: _updated(state, trained[name], *updates[name], finite) for name, state in states.items()}
+    metrics = {name: total / _divisor(count) for name, (total, count) in result.means.items()} | result.largest
+    return states, metrics | {"train/grad_norm": norm}
+
+
+def _parts(batch: Batch, microbatches: int, rows_together: int) -> Batch:
+    """The microbatches, along a new first axis: units a, a + n, a + 2n, ... of `rows_together` rows form one, so that
+    each is sharded over all devices."""
+    rows = batch.tokens.shape[0]
+    if rows % (microbatches * rows_together):
+        raise ValueError(
+            f"a batch of {rows} rows, of which {rows_together} belong together, can't be divided into {microbatches} "
+            "microbatches"
+        )
+
+    def divided(x: Array) -> Array:
+        units = x.reshape(-1, microbatches, rows_together, *x.shape[1:]).swapaxes(0, 1)
+        return units.reshape(microbatches, -1, *x.shape[1:])
+
+    return jax.tree.map(divided, batch)
+
+
+def _divisor(weight: Float[Array, ""]) -> Float[Array, ""]:
+    """1 in place of 0: the mean of nothing is 0."""
+    return jnp.where(weight > 0, weight, 1.0)
+
+
+def _updated(
+    state: TrainState, trained: Params, updates: Params, opt_state: Any, finite: Bool[Array, ""]
+) -> TrainState:
+    """The state after an update of what is trained, or with one more skipped."""
     new = (added(trained, updates, state.updates), opt_state)
     new, opt_state = jax.tree.map(lambda x, old: jnp.where(finite, x, old), new, (trained, state.opt_state))
-    state = state.replace(
+    return state.replace(
         updates=state.updates + 1,
         params=policy.with_trainable(state.params, new),
         opt_state=opt_state,
         skipped=state.skipped + ~finite,
         skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
     )
-    metrics = {name: total / count for name, total in result.means.items()} | result.totals | result.largest
-    return state, metrics | {"train/grad_norm": norm}

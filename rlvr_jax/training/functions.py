@@ -1,6 +1,6 @@
 """The compiled functions of a run: rollout, training step, scoring, evaluation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,13 +9,15 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
-from rlvr_jax import parallel, tasks
+from rlvr_jax import parallel, policy, tasks
+from rlvr_jax.config_rules import check_update
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import Judge, evaluate
-from rlvr_jax.learner.aggregation import token_weights
 from rlvr_jax.learner.batch import Batch
+from rlvr_jax.learner.losses import Loss, policy_gradient
 from rlvr_jax.learner.packing import pack, unpack
-from rlvr_jax.learner.step import Loss, TrainState, score, train_step
+from rlvr_jax.learner.scores import Scorer, score
+from rlvr_jax.learner.step import train_step
 from rlvr_jax.policy import Params
 from rlvr_jax.rollout import engine
 from rlvr_jax.rollout.sampler import SamplingConfig
@@ -26,41 +28,72 @@ from rlvr_jax.training.setup import Setup
 _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 
 
-def make_update(setup: Setup, optimizer: optax.GradientTransformation, loss: Loss, microbatches: int) -> Callable:
-    """The training step (state, batch) -> (state, metrics) of `layout`'s batches; the given state's memory is reused.
+def make_loss(setup: Setup) -> Loss:
+    """The loss of reinforcement learning that the config chooses."""
+    config = setup.config
+    return policy_gradient(
+        setup.policy, config.algorithm, config.rollout.temperature, config.rollout.max_response_length
+    )
 
-    It weighs the actions of the batch and packs its rows on the host, and calls a jitted function.
+
+def make_update(
+    setup: Setup, optimizers: Mapping[str, optax.GradientTransformation], loss: Loss, microbatches: int
+) -> Callable:
+    """The training step (states, batch) -> (states, metrics); the given states' memory is reused.
+
+    It packs the batch's rows on the host, and calls a jitted function.
+
+    Raises:
+      ConfigError: the updates of this config can't be divided into microbatches.
     """
-    aggregation, length = setup.config.algorithm.aggregation, setup.config.rollout.max_response_length
-    jitted, options = make_jitted_update(setup, optimizer, loss, microbatches), _packing(setup)
-
-    def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-        batch = batch.replace(weights=token_weights(aggregation, np.asarray(batch.action_mask), length))
-        return jitted(state, pack(batch, *options) if options else batch)
-
-    return update
+    check_update(setup.config, setup.mesh.shape["data"] * setup.mesh.shape["fsdp"], loss.rows_together)
+    jitted, options = make_jitted_update(setup, optimizers, loss, microbatches), _packing(setup)
+    if not options:
+        return jitted
+    return lambda states, batch: jitted(states, pack(batch, *options))
 
 
 def make_jitted_update(
-    setup: Setup, optimizer: optax.GradientTransformation, loss: Loss, microbatches: int
+    setup: Setup, optimizers: Mapping[str, optax.GradientTransformation], loss: Loss, microbatches: int
 ) -> jax.stages.Wrapped:
-    """The part of `make_update` on the device: it takes batches that are weighed and packed."""
-    step = partial(train_step, setup.policy, loss, optimizer, microbatches, setup.config.rollout.temperature)
+    """The part of `make_update` on the device: it takes batches that are packed."""
+    step = partial(train_step, loss, optimizers, microbatches)
     return jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
+
+
+def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Params], dict[str, Scorer]]:
+    """A function from the policy's parameters before a step's first update to the scorers of that step.
+
+    Args:
+      setup: of the run.
+      reference: what is trained as it was at first; None for the base policy, without adapters.
+    """
+    logprobs = make_score(setup)
+
+    def of_reference(params: Params, batch: Batch) -> Float[np.ndarray, "batch action"]:
+        frozen = policy.base(params) if reference is None else policy.with_trainable(params, reference)
+        return logprobs(frozen, batch)
+
+    return lambda params: {"reference": partial(of_reference, params), "proximal": partial(logprobs, params)}
 
 
 def make_score(setup: Setup) -> Callable:
     """The function (params, batch) -> log-probability of each action; packs as `make_update` does."""
 
-    def logprobs(params: Params, batch: Batch) -> Float[Array, "batch response"]:
+    def logprobs(params: Params, batch: Batch) -> Float[Array, "batch action"]:
         return score(setup.policy, params, batch, setup.config.rollout.temperature)[0]
 
-    batch = parallel.batch_sharding(setup.mesh)
-    of_rows = jax.jit(logprobs, in_shardings=(None, batch), out_shardings=batch)
+    rows = parallel.batch_sharding(setup.mesh)
+    jitted = jax.jit(logprobs, in_shardings=(None, rows), out_shardings=rows)
     options = _packing(setup)
-    if not options:
-        return of_rows
-    return lambda params, batch: unpack(np.asarray(of_rows(params, pack(batch, *options))), batch, *options)
+
+    def run(params: Params, batch: Batch) -> Float[np.ndarray, "batch action"]:
+        batch = batch.replace(columns={})  # which are not read, and would be moved to the device
+        if not options:
+            return np.asarray(jitted(params, batch))
+        return unpack(np.asarray(jitted(params, pack(batch, *options))), batch, *options)
+
+    return run
 
 
 def _packing(setup: Setup) -> tuple[int, int] | None:

@@ -10,16 +10,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from rlvr_jax import parallel, policy, tasks
+from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.learner.advantages import advantages_of
-from rlvr_jax.learner.batch import make_batch, split
+from rlvr_jax.learner.batch import in_groups, make_batch, split
 from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
 from rlvr_jax.learner.rewards import reward
-from rlvr_jax.learner.step import policy_gradient
+from rlvr_jax.learner.scores import fill
 from rlvr_jax.rollout.judge import judge
 from rlvr_jax.training import checkpoints, preemption
-from rlvr_jax.training.functions import make_evaluation, make_score, make_stream, make_update
+from rlvr_jax.training.functions import make_evaluation, make_loss, make_scorers, make_stream, make_update
 from rlvr_jax.training.profiling import traces
 from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows, warn_unjudged
 from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
@@ -67,13 +67,14 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
     ):
         if setup.memory:
             print(setup.memory, flush=True)
-        state, reference = start(setup, optimizer, manager, key_of(INIT, 0))
+        loss = make_loss(setup)
+        state, reference = start(setup, optimizer, manager, key_of(INIT, 0), "reference" in loss.needs)
         done = int(state.updates) // minibatches
         if done == num_steps:
             return report(workdir)
         stream = make_stream(setup, config.rollout.group_size, prompts)
-        update = make_update(setup, optimizer, policy_gradient(config.algorithm), config.optimizer.microbatches)
-        reference_logprobs = make_score(setup)
+        update = make_update(setup, {"policy": optimizer}, loss, config.optimizer.microbatches)
+        scorers = make_scorers(setup, reference)
         evaluate = make_evaluation(setup, stream, partial(judge, pool, setup.tasks))
 
         with (
@@ -99,15 +100,16 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
 
                 rewards = reward(config.reward, verdicts, trajectories, config.rollout.group_size)
                 warn_unjudged(step, rewards)
-                advantages = advantages_of(config.algorithm, rewards.values, rewards.judged, config.seed, step)
-                batch = make_batch(trajectories, advantages.reshape(-1), rewards.judged.reshape(-1), *lengths)
-                if config.algorithm.reference == "initial":
-                    params = state.params
-                    frozen = policy.base(params) if reference is None else policy.with_trainable(params, reference)
-                    batch = batch.replace(reference_logprobs=np.asarray(reference_logprobs(frozen, batch)))
+                groups, judged = np.repeat(np.arange(prompts), config.rollout.group_size), rewards.judged.reshape(-1)
+                values = rewards.values.reshape(-1)
+                advantages = advantages_of(config.algorithm, values, groups, judged, config.seed, step)
+                batch = make_batch(trajectories, advantages, judged, *lengths)
+                batch = in_groups(batch, groups, prompts, config.rollout.group_size)
+                batch = fill(loss.needs, batch, scorers(state.params))
                 updates = []
                 for minibatch in split(batch, minibatches):
-                    state, metrics = update(state, minibatch)
+                    states, metrics = update({"policy": state}, minibatch)
+                    state = states["policy"]
                     updates.append(metrics)
                 updates = jax.device_get(updates)
                 clock.lap("time/train")

@@ -120,6 +120,7 @@ def describe(
     """
     tokens = sum(len(trajectory.tokens) for trajectory in trajectories)
     judged = rewards.judged.reshape(-1)
+    groups = np.repeat(np.arange(len(rewards.values)), rewards.values.shape[1])
     of_verdicts = {
         "reward": rewards.values.reshape(-1),
         **{f"reward_{name}": term.reshape(-1) for name, term in rewards.terms.items()},
@@ -129,7 +130,7 @@ def describe(
         **_means("train", of_verdicts, judged),
         "train/response_length": tokens / len(trajectories),
         "train/truncated": float(np.mean([trajectory.finish_reason == "length" for trajectory in trajectories])),
-        "train/zero_signal_groups": zero_signal_groups(rewards.values, rewards.judged),
+        "train/zero_signal_groups": zero_signal_groups(of_verdicts["reward"], groups, judged),
         "verify/errors": int(np.sum(~judged)),
         **_by_task(trajectories, {name: of_verdicts[name] for name in ("reward", "accuracy")}, judged),
         **{name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]},

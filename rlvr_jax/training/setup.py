@@ -202,9 +202,13 @@ def _check_alpha(setup: Setup, source: Path) -> None:
 
 
 def start(
-    setup: Setup, optimizer: optax.GradientTransformation, manager: ocp.CheckpointManager, key: Key[Array, ""]
+    setup: Setup,
+    optimizer: optax.GradientTransformation,
+    manager: ocp.CheckpointManager,
+    key: Key[Array, ""],
+    needs_reference: bool = False,
 ) -> tuple[TrainState, Params | None]:
-    """The state to go on from, and what is trained as it was at first, if the reference policy needs that.
+    """The state to go on from, and what is trained as it was at first, if the loss needs a reference policy.
 
     The newest checkpoint, or else the parameters of `config.init_from` or `config.pretrained`, or random ones; a fresh
     state is saved as that of step 0, which is where the reference policy comes from when the run is continued. With
@@ -216,7 +220,7 @@ def start(
     shapes = jax.eval_shape(new, param_shapes(setup))
     shardings = state_shardings(shapes, optimizer, setup.param_shardings, parallel.replicated(setup.mesh))
     fresh_adapters = setup.policy.lora.rank and not config.init_from
-    keeps_reference = config.algorithm.reference == "initial" and not fresh_adapters
+    keeps_reference = needs_reference and not fresh_adapters
     step = manager.latest_step()
     if step is not None:
         state = checkpoints.restore(manager, checkpoints.with_shardings(shapes, shardings), step)

@@ -10,8 +10,9 @@ from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.batch import Batch, layout
+from rlvr_jax.learner.losses import imitation
 from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
-from rlvr_jax.learner.step import imitation, train_step
+from rlvr_jax.learner.step import train_step
 from rlvr_jax.text.tokenizers import encode_batch
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.record import Clock, open_record
@@ -45,13 +46,15 @@ def sft(config: Config, workdir: Path) -> None:
         done = int(state.updates)
         if done == options.num_steps:
             return
-        step = partial(train_step, setup.policy, imitation, optimizer, options.optimizer.microbatches, 1.0)
+        loss, optimizers = imitation(setup.policy), {"policy": optimizer}
+        step = partial(train_step, loss, optimizers, options.optimizer.microbatches)
         update = jax.jit(partial(jax.lax.scan, step), donate_argnums=0)
         batches = _batches(setup, done) if done else first
         with open_record(workdir, config, options.num_steps, done, "warm start") as record:
             for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
                 clock = Clock()
-                state, metrics = update(state, batches)
+                states, metrics = update({"policy": state}, batches)
+                state = states["policy"]
                 tokens = int(np.sum(batches.segment_ids))
                 if last < options.num_steps:
                     batches = _batches(setup, last)  # while the device works

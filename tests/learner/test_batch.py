@@ -1,9 +1,10 @@
 """How ragged prompts and responses become rows."""
 
+import jax
 import numpy as np
 import pytest
 
-from rlvr_jax.learner.batch import layout, make_batch, split
+from rlvr_jax.learner.batch import in_groups, layout, make_batch, split
 from rlvr_jax.rollout.trajectory import Trajectory
 from rlvr_jax.tasks import Example
 
@@ -46,7 +47,8 @@ def test_prompts_end_and_responses_begin_at_the_same_column_in_every_row():
 def test_the_actions_of_a_layout_are_all_tokens_of_the_responses():
     batch = layout(PROMPTS, RESPONSES, prompt_length=3, response_length=4)
     np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]])
-    assert batch.reference_logprobs is None
+    np.testing.assert_array_equal(batch.samples, [1, 1, 1])
+    assert batch.columns == {}
 
 
 def test_random_ragged_sequences_can_be_read_back_from_their_rows():
@@ -86,11 +88,13 @@ def test_every_action_has_its_trajectorys_advantage_and_the_policys_logprob_and_
         trajectories, np.array([0.5, -2.0], np.float32), np.ones(2, bool), prompt_length=3, response_length=5
     )
     np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0, 0, 0], [1, 0, 0, 1, 0]])
-    np.testing.assert_array_equal(batch.advantages, [[0.5, 0.5, 0, 0, 0], [-2, 0, 0, -2, 0]])
+    assert batch.columns.keys() == {"advantages", "behaviour"}
+    advantages, behaviour = batch.columns["advantages"], batch.columns["behaviour"]
+    np.testing.assert_array_equal(advantages, [[0.5, 0.5, 0, 0, 0], [-2, 0, 0, -2, 0]])
     for row, t in enumerate(trajectories):
         real = batch.segment_ids[row, 3:] == 1
-        np.testing.assert_array_equal(batch.old_logprobs[row][real], t.policy_logprobs)
-        assert not batch.old_logprobs[row][~real].any()
+        np.testing.assert_array_equal(behaviour[row][real], t.policy_logprobs)
+        assert not behaviour[row][~real].any()
     np.testing.assert_array_equal(batch.tokens[1], [0, 12, 13, 23, 24, 25, 26, 0])
 
 
@@ -98,7 +102,8 @@ def test_a_trajectory_that_was_not_judged_has_no_actions():
     trajectories = [trajectory([11], [21, 22], [True, True], seed=i) for i in range(3)]
     batch = make_batch(trajectories, np.ones(3, np.float32), np.array([True, False, True]), 2, 3)
     np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0], [0, 0, 0], [1, 1, 0]])
-    np.testing.assert_array_equal(batch.advantages, batch.action_mask)
+    np.testing.assert_array_equal(batch.columns["advantages"], batch.action_mask)
+    np.testing.assert_array_equal(batch.samples, [1, 1, 1])
 
 
 def test_arrays_of_a_batch_are_int32_and_float32_whatever_the_advantages_are():
@@ -106,18 +111,45 @@ def test_arrays_of_a_batch_are_int32_and_float32_whatever_the_advantages_are():
         [trajectory([1], [2], [True], seed=0)], np.array([0.1]), np.ones(1, bool), prompt_length=2, response_length=2
     )
     assert {x.dtype for x in (batch.tokens, batch.positions, batch.segment_ids)} == {np.dtype(np.int32)}
-    assert {x.dtype for x in (batch.action_mask, batch.advantages, batch.old_logprobs)} == {np.dtype(np.float32)}
+    assert {x.dtype for x in (batch.action_mask, batch.samples, *batch.columns.values())} == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("with_reference", [True, False])
-def test_split_gives_consecutive_rows_and_loses_none(with_reference):
-    batch = layout([[i + 1] for i in range(6)], [[i + 1] for i in range(6)], prompt_length=1, response_length=1)
-    if with_reference:
-        batch = batch.replace(reference_logprobs=np.arange(6, dtype=np.float32)[:, None])
-    parts = split(batch, 3)
+def numbered(rows):
+    """A batch of that many rows, whose tokens and one column say which row it is."""
+    batch = layout([[i + 1] for i in range(rows)], [[i + 1] for i in range(rows)], prompt_length=1, response_length=1)
+    return batch.with_columns(reference=np.arange(rows, dtype=np.float32)[:, None])
+
+
+def test_split_gives_consecutive_rows_and_loses_none():
+    parts = split(numbered(6), 3)
     assert [part.tokens[:, 0].tolist() for part in parts] == [[1, 2], [3, 4], [5, 6]]
-    if with_reference:
-        assert [part.reference_logprobs[:, 0].tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
+    assert [part.columns["reference"][:, 0].tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
+    assert [part.samples.tolist() for part in parts] == [[1, 1]] * 3
+
+
+def test_ragged_groups_get_the_shape_of_full_ones_in_the_order_in_which_they_appear():
+    batch = in_groups(numbered(6), np.array([9, 2, 9, 5, 2, 9]), count=4, size=3)
+    np.testing.assert_array_equal(batch.tokens[:, 0], [1, 3, 6, 2, 5, 0, 4, 0, 0, 0, 0, 0])
+    real = batch.tokens[:, 0] > 0
+    np.testing.assert_array_equal(batch.samples, real)
+    np.testing.assert_array_equal(batch.segment_ids, real[:, None] * [[1, 1]])
+    np.testing.assert_array_equal(batch.action_mask[:, 0], real)
+    np.testing.assert_array_equal(batch.columns["reference"][:, 0], np.maximum(batch.tokens[:, 0] - 1, 0))
+
+
+def test_full_groups_stay_as_they_are_and_no_samples_are_all_padding():
+    batch = numbered(6)
+    jax.tree.map(np.testing.assert_array_equal, in_groups(batch, np.array([3, 3, 1, 1, 2, 2]), 3, 2), batch)
+    nothing = jax.tree.map(lambda x: x[:0], batch)
+    empty = in_groups(nothing, np.zeros(0, int), 3, 2)
+    assert jax.tree.map(np.shape, empty) == jax.tree.map(np.shape, batch)
+    assert not any(x.any() for x in jax.tree.leaves(empty))
+
+
+@pytest.mark.parametrize(("count", "size"), [(2, 3), (3, 2)])
+def test_groups_that_do_not_fit_are_an_error(count, size):
+    with pytest.raises(ValueError, match=f"3 groups of up to 3 rows .* {count} groups of {size} rows"):
+        in_groups(numbered(6), np.array([9, 2, 9, 5, 2, 9]), count, size)
 
 
 def test_split_refuses_parts_of_different_size():

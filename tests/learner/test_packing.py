@@ -11,9 +11,11 @@ import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.learner.algorithm import AlgorithmConfig
-from rlvr_jax.learner.batch import Batch, layout, split
+from rlvr_jax.learner.batch import Batch, in_groups, layout, split
+from rlvr_jax.learner.losses import policy_gradient
 from rlvr_jax.learner.packing import pack, savings, unpack
-from rlvr_jax.learner.step import new_state, policy_gradient, score, train_step
+from rlvr_jax.learner.scores import score
+from rlvr_jax.learner.step import new_state, train_step
 from rlvr_jax.policy import LoraConfig, PolicyConfig
 from tests.close import assert_close
 
@@ -42,12 +44,8 @@ def random_batch(seed: int = 0) -> Batch:
     mask = batch.action_mask * (rng.random(batch.action_mask.shape) < 0.8).astype(np.float32)  # with observations
     noise = lambda: rng.normal(size=mask.shape).astype(np.float32) * mask  # noqa: E731
     logprob = np.float32(-np.log(17))
-    return batch.replace(
-        action_mask=mask,
-        advantages=noise(),
-        old_logprobs=(logprob + np.float32(0.2) * noise()) * mask,
-        reference_logprobs=(logprob + np.float32(0.2) * noise()) * mask,
-    )
+    near = lambda: (logprob + np.float32(0.2) * noise()) * mask  # noqa: E731
+    return batch.replace(action_mask=mask).with_columns(advantages=noise(), behaviour=near(), reference=near())
 
 
 def random_params(config: PolicyConfig):
@@ -67,7 +65,8 @@ def test_a_row_is_a_prompt_and_behind_it_its_responses_one_after_the_other():
     np.testing.assert_array_equal(packed.parents, [[0, 0, 0, 1, 1, 1, *rest], [0, 0, 0, 1, 1, 1, *rest]])
     np.testing.assert_array_equal(packed.predictors[:, :3], [[2, 3, 2], [2, 3, 4]])
     np.testing.assert_array_equal(packed.action_mask, [[1, 1, 1, *rest], [1, 1, 1, *rest]])
-    assert packed.reference_logprobs is None
+    np.testing.assert_array_equal(packed.samples, [2, 2])
+    assert packed.columns == {}
 
 
 def test_packed_rows_are_as_long_as_the_longest_needs_rounded_up_or_of_one_length():
@@ -79,7 +78,9 @@ def test_packed_rows_are_as_long_as_the_longest_needs_rounded_up_or_of_one_lengt
         width = min(-(-longest // multiple) * multiple, GROUP * RESPONSE)
         cut = pack(batch, GROUP, multiple)
         assert cut.action_mask.shape == (PROMPTS, width)
-        expected = jax.tree.map(lambda x, width=width: x[:, : x.shape[1] - GROUP * RESPONSE + width], whole)
+        expected = jax.tree.map(
+            lambda x, width=width: x if x.ndim == 1 else x[:, : x.shape[1] - GROUP * RESPONSE + width], whole
+        )
         jax.tree.map(np.testing.assert_array_equal, cut, expected)
     empty = layout([[1]] * 2, [[]] * 2, prompt_length=1, response_length=3)
     assert pack(empty, 2, 1).action_mask.shape == (1, 1)
@@ -89,7 +90,9 @@ def test_packed_rows_are_as_long_as_the_longest_needs_rounded_up_or_of_one_lengt
 def test_values_of_actions_come_back_from_packed_rows(multiple):
     batch = random_batch()
     packed = pack(batch, GROUP, multiple)
-    np.testing.assert_array_equal(unpack(packed.old_logprobs, batch, GROUP, multiple), batch.old_logprobs)
+    assert packed.columns.keys() == batch.columns.keys()
+    for name, column in batch.columns.items():
+        np.testing.assert_array_equal(unpack(packed.columns[name], batch, GROUP, multiple), column)
 
 
 def test_a_packed_batch_keeps_every_dtype():
@@ -111,14 +114,15 @@ def case(request):
     return config, random_params(config)
 
 
-def gradient_of(config, microbatches=1):
+def gradient_of(config, microbatches=1, algorithm=ALGORITHM):
     """(params, batch) -> gradient and metrics: what plain descent with rate 1 subtracts."""
     optimizer = optax.sgd(1.0)
-    step = jax.jit(partial(train_step, config, policy_gradient(ALGORITHM), optimizer, microbatches, 0.7))
+    loss = policy_gradient(config, algorithm, 0.7, RESPONSE)
+    step = jax.jit(partial(train_step, loss, {"policy": optimizer}, microbatches))
 
     def run(params, batch):
-        state, metrics = step(new_state(optimizer, params), batch)
-        change = jax.tree.map(lambda x, y: np.float64(x) - np.float64(y), params, state.params)
+        states, metrics = step({"policy": new_state(optimizer, params)}, batch)
+        change = jax.tree.map(lambda x, y: np.float64(x) - np.float64(y), params, states["policy"].params)
         return change, metrics
 
     return run
@@ -147,6 +151,20 @@ def test_microbatches_are_sets_of_prompts_and_change_nothing():
     params, batch = random_params(PLAIN), random_batch()
     expected = gradient_of(PLAIN)(params, batch)
     assert_close(gradient_of(PLAIN, 2)(params, pack(batch, GROUP)), expected, terms=1.0)
+
+
+@pytest.mark.parametrize("aggregation", ["token_mean", "constant"])
+def test_ragged_groups_with_missing_samples_and_prompts_give_what_the_samples_alone_give(aggregation):
+    params, batch = random_params(PLAIN), random_batch()
+    run = gradient_of(PLAIN, algorithm=replace(ALGORITHM, aggregation=aggregation))
+    kept = np.array([1, 1, 1, 0, 0, 0, 0, 1, 0, 1, 0, 1], bool)  # groups of 3, 0, 1 and 2 samples
+    groups = np.arange(PROMPTS).repeat(GROUP)[kept]
+    alone = jax.tree.map(lambda x: x[kept], batch)
+    padded = in_groups(alone, groups, PROMPTS, GROUP)
+    expected = run(params, alone)
+    assert_close(run(params, padded), expected, terms=1.0)
+    assert_close(run(params, pack(padded, GROUP)), expected, terms=1.0)
+    np.testing.assert_array_equal(pack(padded, GROUP).samples, [3, 1, 2, 0])
 
 
 def test_minibatches_packed_one_by_one_are_those_of_separate_rows():

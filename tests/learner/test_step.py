@@ -1,6 +1,7 @@
 """One update of a tiny policy: against NumPy and finite differences, in microbatches, and with bad gradients."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,11 +11,12 @@ import optax
 import pytest
 
 from rlvr_jax import policy
-from rlvr_jax.learner.aggregation import token_weights
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import Batch, layout
+from rlvr_jax.learner.losses import imitation, policy_gradient
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
-from rlvr_jax.learner.step import imitation, new_state, policy_gradient, score, train_step
+from rlvr_jax.learner.scores import score
+from rlvr_jax.learner.step import new_state, train_step
 from rlvr_jax.policy import PolicyConfig
 from tests import close
 
@@ -68,26 +70,36 @@ def batch(params, own_logprobs) -> Batch:
     batch = layout(*sequences(), PROMPT, RESPONSE)
     noise = lambda scale: rng.normal(size=(ROWS, RESPONSE)).astype(np.float32) * np.float32(scale)  # noqa: E731
     own = np.asarray(own_logprobs(params, batch))
-    return batch.replace(
-        advantages=noise(1) * batch.action_mask, old_logprobs=own + noise(0.3), reference_logprobs=own + noise(0.3)
+    return batch.with_columns(
+        advantages=noise(1) * batch.action_mask, behaviour=own + noise(0.3), reference=own + noise(0.3)
     )
 
 
+def reinforcement(algorithm=ALGORITHM):
+    return policy_gradient(SHAPE, algorithm, TEMPERATURE, RESPONSE)
+
+
 def jitted(loss, optimizer, microbatches):
-    step = jax.jit(partial(train_step, SHAPE, loss, optimizer, microbatches, TEMPERATURE))
-    return partial(new_state, optimizer), step
+    """(params -> state, update) of the policy alone."""
+    step = jax.jit(partial(train_step, loss, {"policy": optimizer}, microbatches))
+
+    def update(state, batch):
+        states, metrics = step({"policy": state}, batch)
+        return states["policy"], metrics
+
+    return partial(new_state, optimizer), update
 
 
 @pytest.fixture(scope="module")
 def adam():
     """(params -> state, update) of reinforcement learning with the optimizer of a run."""
-    return jitted(policy_gradient(ALGORITHM), make_optimizer(OPTIMIZER, 100), 1)
+    return jitted(reinforcement(), make_optimizer(OPTIMIZER, 100), 1)
 
 
 @pytest.fixture(scope="module")
 def gradient():
     """(params, batch, microbatches) -> gradient and metrics: what plain descent with rate 1 subtracts."""
-    steps = {n: jitted(policy_gradient(ALGORITHM), optax.sgd(1.0), n) for n in (1, 2, 4)}
+    steps = {n: jitted(reinforcement(), optax.sgd(1.0), n) for n in (1, 2, 4)}
 
     def run(params, batch, microbatches):
         new, update = steps[microbatches]
@@ -142,7 +154,7 @@ def metrics_by_hand(params, batch):
         for t, token in enumerate(response):
             here = logprobs[len(prompt) + t - 1]
             old, reference, advantage = (
-                float(x[row, t]) for x in (batch.old_logprobs, batch.reference_logprobs, batch.advantages)
+                float(batch.columns[name][row, t]) for name in ("behaviour", "reference", "advantages")
             )
             ratio = math.exp(here[token] - old)
             surrogate = min(
@@ -235,9 +247,11 @@ def test_every_token_weighs_the_same_whatever_the_length_of_its_response(params,
 
 def test_with_constant_weights_a_sample_does_not_change_what_the_others_weigh(params, batch, gradient):
     """The gradient is the sum of those of the samples, however long each is."""
+    new, update = jitted(reinforcement(replace(ALGORITHM, aggregation="constant")), optax.sgd(1.0), 1)
 
     def of(mask):
-        return gradient(params, batch.replace(action_mask=mask, weights=token_weights("constant", mask, RESPONSE)), 1)
+        state, metrics = update(new(params), batch.replace(action_mask=mask))
+        return jax.tree.map(lambda x, y: np.float64(x) - np.float64(y), params, state.params), metrics
 
     others = np.arange(ROWS)[:, None] != 2
     whole, metrics = of(batch.action_mask)
@@ -254,8 +268,9 @@ def test_what_padding_holds_changes_nothing(params, batch, gradient):
     dirty = batch.replace(
         tokens=np.where(padding, 6, batch.tokens),
         positions=np.where(padding, 3, batch.positions),
-        advantages=np.where(batch.action_mask > 0, batch.advantages, np.float32(math.nan)),
-        old_logprobs=np.where(batch.action_mask > 0, batch.old_logprobs, np.float32(-math.inf)),
+    ).with_columns(
+        advantages=np.where(batch.action_mask > 0, batch.columns["advantages"], np.float32(math.nan)),
+        behaviour=np.where(batch.action_mask > 0, batch.columns["behaviour"], np.float32(-math.inf)),
     )
     (clean_gradient, _), (dirty_gradient, _) = gradient(params, batch, 1), gradient(params, dirty, 1)
     jax.tree.map(np.testing.assert_array_equal, dirty_gradient, clean_gradient)
@@ -264,7 +279,7 @@ def test_what_padding_holds_changes_nothing(params, batch, gradient):
 def test_the_logprob_gap_is_rounding_alone_when_the_old_policy_is_the_new_one(params, batch, adam, own_logprobs):
     new, update = adam
     own = np.asarray(own_logprobs(params, batch))
-    _, metrics = update(new(params), batch.replace(old_logprobs=own))
+    _, metrics = update(new(params), batch.with_columns(behaviour=own))
     assert float(metrics["train/logprob_gap"]) <= 1e-6
     assert float(metrics["train/clip_fraction"]) == 0
 
@@ -273,7 +288,7 @@ def test_the_logprob_gap_is_the_largest_difference_on_any_action(params, batch, 
     new, update = adam
     own = np.asarray(own_logprobs(params, batch))
     _, metrics = update(new(params), batch)
-    expected = np.max(np.abs(own - batch.old_logprobs) * batch.action_mask)
+    expected = np.max(np.abs(own - batch.columns["behaviour"]) * batch.action_mask)
     assert float(metrics["train/logprob_gap"]) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -282,7 +297,7 @@ def test_the_kl_to_the_reference_is_zero_for_itself_and_enters_the_loss_with_its
 ):
     new, update = adam
     own = np.asarray(own_logprobs(params, batch))
-    _, near = update(new(params), batch.replace(reference_logprobs=own))
+    _, near = update(new(params), batch.with_columns(reference=own))
     _, far = update(new(params), batch)
     assert abs(float(near["train/kl"])) <= 1e-6
     assert float(far["train/kl"]) > 1e-3
@@ -307,9 +322,9 @@ def test_a_gradient_that_is_not_finite_changes_no_bit_of_parameters_and_optimize
 ):
     new, update = adam
     before, _ = update(new(params), batch)  # moments that are not zero
-    advantages = batch.advantages.copy()
+    advantages = batch.columns["advantages"].copy()
     advantages[0, 0] = value
-    after, metrics = update(before, batch.replace(advantages=advantages))
+    after, metrics = update(before, batch.with_columns(advantages=advantages))
     jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state), (before.params, before.opt_state))
     assert [int(x) for x in (after.updates, after.skipped, after.skipped_in_a_row)] == [2, 1, 1]
     assert not math.isfinite(metrics["train/grad_norm"])
@@ -317,7 +332,7 @@ def test_a_gradient_that_is_not_finite_changes_no_bit_of_parameters_and_optimize
 
 def test_a_good_update_ends_the_row_of_skipped_ones_and_is_as_if_they_had_not_been(params, batch, adam):
     new, update = adam
-    bad = batch.replace(advantages=np.full_like(batch.advantages, math.nan))
+    bad = batch.with_columns(advantages=np.full_like(batch.action_mask, math.nan))
     state, counts = new(params), []
     for each in (bad, bad, batch, bad):
         state, _ = update(state, each)
@@ -340,7 +355,7 @@ def test_a_batch_without_actions_has_loss_and_gradient_zero(params, batch, gradi
 def test_imitation_learns_the_demonstrations(params):
     prompts, responses = sequences()
     prompts = [[i % 7, *prompt][:PROMPT] for i, prompt in enumerate(prompts)]
-    new, update = jitted(imitation, make_optimizer(OptimizerConfig(learning_rate=0.03), 150), 1)
+    new, update = jitted(imitation(SHAPE), make_optimizer(OptimizerConfig(learning_rate=0.03), 150), 1)
     state, batch, losses = new(params), layout(prompts, responses, PROMPT, RESPONSE), []
     for _ in range(150):
         state, metrics = update(state, batch)
@@ -355,9 +370,25 @@ def test_an_update_keeps_every_dtype_and_moments_and_metrics_are_float32(params,
     optimizer = make_optimizer(OPTIMIZER, 100)
     params = jax.tree.map(lambda x: x.astype(param_dtype), params)
     state = new_state(optimizer, params)
-    step = partial(train_step, SHAPE, policy_gradient(ALGORITHM), optimizer, microbatches, TEMPERATURE)
-    after, metrics = jax.eval_shape(step, state, batch)
+    step = partial(train_step, reinforcement(), {"policy": optimizer}, microbatches)
+    states, metrics = jax.eval_shape(step, {"policy": state}, batch)
+    after = states["policy"]
     jax.tree.map(lambda x, y: np.testing.assert_equal((x.shape, x.dtype), (y.shape, y.dtype)), after, state)
     assert {x.dtype for x in jax.tree.leaves(after.params)} == {jnp.dtype(param_dtype)}
     assert {x.dtype for x in jax.tree.leaves(after.opt_state)} == {jnp.dtype("float32"), jnp.dtype("int32")}
     assert {x.dtype for x in metrics.values()} == {jnp.dtype("float32")}
+
+
+def test_a_batch_without_a_column_that_the_loss_needs_is_refused_by_its_name(params, batch):
+    step = partial(train_step, reinforcement(), {"policy": optax.sgd(1.0)}, 1)
+    states = {"policy": new_state(optax.sgd(1.0), params)}
+    with pytest.raises(ValueError, match="advantages, reference"):
+        jax.eval_shape(step, states, batch.replace(columns={"behaviour": batch.columns["behaviour"]}))
+
+
+@pytest.mark.parametrize(("microbatches", "together"), [(3, 1), (4, 4)])
+def test_rows_that_cannot_be_divided_are_refused_with_their_numbers(params, batch, microbatches, together):
+    loss = replace(reinforcement(), rows_together=together)
+    step = partial(train_step, loss, {"policy": optax.sgd(1.0)}, microbatches)
+    with pytest.raises(ValueError, match=f"{ROWS} rows.* {together} .* {microbatches} microbatches"):
+        jax.eval_shape(step, {"policy": new_state(optax.sgd(1.0), params)}, batch)

@@ -15,12 +15,11 @@ import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.config import from_dict
-from rlvr_jax.learner.aggregation import token_weights
 from rlvr_jax.learner.batch import layout
 from rlvr_jax.learner.optimizer import make_optimizer
-from rlvr_jax.learner.step import new_state, policy_gradient, state_shardings
+from rlvr_jax.learner.step import new_state, state_shardings
 from rlvr_jax.parallel import MeshConfig, batch_sharding, make_mesh, param_shardings, replicated, use_mesh
-from rlvr_jax.training.functions import make_jitted_update, make_score, make_update
+from rlvr_jax.training.functions import make_jitted_update, make_loss, make_score, make_update
 from rlvr_jax.training.setup import Setup, make_setup
 from tests.close import assert_close
 
@@ -58,21 +57,14 @@ def make_batch():
     batch = layout(prompts, responses, 4, 5)
     noise = lambda: rng.normal(size=batch.action_mask.shape).astype(np.float32)  # noqa: E731
     logprob = np.float32(-np.log(14))
-    return batch.replace(
-        advantages=noise() * batch.action_mask,
-        old_logprobs=logprob + np.float32(0.2) * noise(),
-        reference_logprobs=logprob + np.float32(0.2) * noise(),
-    )
-
-
-def weighed(batch):
-    return batch.replace(weights=token_weights("token_mean", batch.action_mask, batch.action_mask.shape[1]))
+    near = lambda: logprob + np.float32(0.2) * noise()  # noqa: E731
+    return batch.with_columns(advantages=noise() * batch.action_mask, behaviour=near(), reference=near())
 
 
 def prepared(setup: Setup, microbatches: int):
-    """The arguments of an update, the state on the mesh and on the host, and its shardings."""
+    """The arguments of an update, the policy's state on the mesh and on the host, and its shardings."""
     optimizer = make_optimizer(setup.config.optimizer, 10)
-    arguments = setup, optimizer, policy_gradient(setup.config.algorithm), microbatches
+    arguments = setup, {"policy": optimizer}, make_loss(setup), microbatches
     state = new_state(optimizer, init(setup.policy))
     shardings = state_shardings(jax.eval_shape(lambda: state), optimizer, setup.param_shardings, replicated(setup.mesh))
     before = jax.device_get(state)
@@ -84,13 +76,13 @@ def run_update(setup: Setup, microbatches: int = 1):
     """The state before, the state after, the metrics, and the shardings that the update was compiled for."""
     arguments, state, before, shardings = prepared(setup, microbatches)
     with use_mesh(setup.mesh):
-        batch = jax.device_put(weighed(make_batch()), batch_sharding(setup.mesh))
-        compiled = make_jitted_update(*arguments).lower(state, batch).compile()
-        after, metrics = compiled(state, batch)
+        batch = jax.device_put(make_batch(), batch_sharding(setup.mesh))
+        compiled = make_jitted_update(*arguments).lower({"policy": state}, batch).compile()
+        after, metrics = compiled({"policy": state}, batch)
     return {
         "given": state,
         "before": before,
-        "after": after,
+        "after": after["policy"],
         "metrics": jax.device_get(metrics),
         "batch": compiled.input_shardings[0][1],
         "shardings": shardings,
@@ -172,8 +164,9 @@ def test_parameters_and_moments_are_split_over_fsdp_and_tensor_before_and_after(
 
 def test_the_batch_is_split_over_data_and_fsdp(on_mesh, mesh_shape):
     rows = 16 // (mesh_shape[0] * mesh_shape[1])
-    for sharding, array in zip(jax.tree.leaves(on_mesh["batch"]), jax.tree.leaves(weighed(make_batch())), strict=True):
-        assert sharding.shard_shape(array.shape) == (rows, array.shape[1])
+    read = make_batch().replace(samples=None)  # which a mean over tokens has no use for
+    for sharding, array in zip(jax.tree.leaves(on_mesh["batch"]), jax.tree.leaves(read), strict=True):
+        assert sharding.shard_shape(array.shape) == (rows, *array.shape[1:])
 
 
 def test_the_memory_of_the_given_state_is_reused(on_mesh):
@@ -196,6 +189,6 @@ def test_rows_that_share_a_prompt_on_a_mesh_give_the_update_and_logprobs_of_sepa
     update, batch = make_update(*arguments), make_batch()
     with use_mesh(packed.mesh):
         logprobs = [make_score(setup)(state.params, batch) * batch.action_mask for setup in (packed, separate)]
-        after, metrics = update(state, batch)
+        after, metrics = update({"policy": state}, batch)
     assert_close(*logprobs)
-    assert_same_update({"before": before, "after": after, "metrics": jax.device_get(metrics)}, one_device)
+    assert_same_update({"before": before, "after": after["policy"], "metrics": jax.device_get(metrics)}, one_device)

@@ -5,9 +5,10 @@ import itertools
 
 import jax
 import numpy as np
+import pytest
 
 from rlvr_jax.rollout import engine
-from rlvr_jax.training import checkpoints, loop
+from rlvr_jax.training import checkpoints, functions, loop
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.test_loop import TINY, changed, equal, rows_of
 
@@ -16,9 +17,10 @@ class Calls:
     """What a run hands to its compiled functions; they run as ever."""
 
     def __init__(self, monkeypatch):
-        self.sampling, self.keys, self.temperatures, self.frozen, self.params, self.batches = [], [], [], [], [], []
+        self.sampling, self.keys, self.temperatures, self.scored = [], [], [], []
+        self.params, self.batches, self.metrics = [], [], []
         host = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
-        make_stream, make_score, make_update = engine.make_stream, loop.make_score, loop.make_update
+        make_stream, make_score, make_update = engine.make_stream, functions.make_score, loop.make_update
 
         def stream(config, sampling, *others):
             self.sampling.append(sampling)
@@ -36,7 +38,7 @@ class Calls:
             run = make_score(setup)
 
             def recorded(params, batch):
-                self.frozen.append(host(params))
+                self.scored.append(host(params))
                 return run(params, batch)
 
             return recorded
@@ -44,15 +46,17 @@ class Calls:
         def update(*arguments):
             run = make_update(*arguments)
 
-            def recorded(state, batch):
-                self.params.append(host(state.params))
+            def recorded(states, batch):
+                self.params.append(host(states["policy"].params))
                 self.batches.append(host(batch))
-                return run(state, batch)
+                states, metrics = run(states, batch)
+                self.metrics.append(host(metrics))
+                return states, metrics
 
             return recorded
 
         monkeypatch.setattr(engine, "make_stream", stream)
-        monkeypatch.setattr(loop, "make_score", score)
+        monkeypatch.setattr(functions, "make_score", score)
         monkeypatch.setattr(loop, "make_update", update)
 
 
@@ -62,7 +66,7 @@ def test_the_compiled_functions_get_what_the_config_says(tmp_path, monkeypatch):
         TINY,
         rollout={"temperature": 0.7, "top_k": 5, "top_p": 0.9},
         reward=(("length", 1.0),),
-        algorithm={"minibatches": 2, "scale": "none"},
+        algorithm={"minibatches": 2, "scale": "none", "aggregation": "constant"},
         evaluation={"pass_problems": 0},
     )
     with Pool(0) as pool:
@@ -79,9 +83,9 @@ def test_the_compiled_functions_get_what_the_config_says(tmp_path, monkeypatch):
     assert calls.keys == [jax.random.key_data(key(loop.SAMPLE, step)).tolist() for step in (1, 2)]
 
     # The reference stays what the policy was before the first update, which all four updates change.
-    assert len(calls.frozen) == 2
+    assert len(calls.scored) == 2
     assert len(calls.params) == 4
-    assert all(equal(frozen, calls.params[0]) for frozen in calls.frozen)
+    assert all(equal(frozen, calls.params[0]) for frozen in calls.scored)
     assert not any(equal(*pair) for pair in itertools.pairwise(calls.params))
     _, first, second = rows_of(tmp_path)
     assert 0 < first["train/kl"] < second["train/kl"]  # after the first of two minibatches
@@ -91,8 +95,53 @@ def test_the_compiled_functions_get_what_the_config_says(tmp_path, monkeypatch):
     # The reward is the length, the advantage its difference from the group's mean, not divided by anything.
     for pair in (calls.batches[:2], calls.batches[2:]):
         mask, advantages = (
-            np.concatenate([getattr(batch, name) for batch in pair]) for name in ("action_mask", "advantages")
+            np.concatenate(arrays)
+            for arrays in zip(*((batch.action_mask, batch.columns["advantages"]) for batch in pair), strict=True)
         )
         lengths = mask.sum(axis=1).reshape(-1, rollout.group_size)
         expected = (lengths - lengths.mean(axis=1, keepdims=True)).reshape(-1, 1) * mask
         np.testing.assert_allclose(advantages * mask, expected, atol=1e-5)
+
+    # The loss is that of the policy at its own temperature, and is divided by the budget of all samples. The ratios of
+    # the first update of a step are 1, and so is the KL divergence that of the metric.
+    for batch, metrics in zip(calls.batches[::2], calls.metrics[::2], strict=True):
+        assert metrics["train/logprob_gap"] <= 2e-5
+        kl = metrics["train/kl"] * batch.action_mask.sum()
+        total = config.algorithm.kl_coef * kl - np.sum(batch.columns["advantages"], where=batch.action_mask > 0)
+        expected = total / (len(batch.tokens) * rollout.max_response_length)
+        assert metrics["train/loss"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_proximal_logprobs_are_those_of_the_policy_before_the_first_update_of_the_step(tmp_path, monkeypatch):
+    calls = Calls(monkeypatch)
+    algorithm = {"reference": "none", "kl_coef": 0.0, "proximal": "recompute", "minibatches": 2}
+    config = changed(TINY, algorithm=algorithm, evaluation={"pass_problems": 0})
+    with Pool(0) as pool:
+        loop.train(config, tmp_path, pool)
+    assert len(calls.scored) == 2
+    assert all(equal(*pair) for pair in zip(calls.scored, calls.params[::2], strict=True))
+    for batch in calls.batches:
+        assert batch.columns.keys() == {"advantages", "behaviour", "proximal"}
+        difference = (batch.columns["proximal"] - batch.columns["behaviour"]) * batch.action_mask
+        assert np.abs(difference).max() <= 2e-5
+    # Both are of the policy that sampled, which the second update of a step does not follow.
+    assert calls.metrics[1]["train/logprob_gap"] > 1e-4
+    assert [row["train/importance_weight"] for row in rows_of(tmp_path)[1:]] == pytest.approx([1.0, 1.0], abs=1e-5)
+
+
+def test_without_a_reference_nothing_is_scored_and_no_parameters_are_kept(tmp_path, monkeypatch):
+    calls, kept = Calls(monkeypatch), []
+    start = loop.start
+
+    def recorded(*arguments):
+        state, reference = start(*arguments)
+        kept.append(reference)
+        return state, reference
+
+    monkeypatch.setattr(loop, "start", recorded)
+    algorithm = {"reference": "none", "kl_coef": 0.0}
+    with Pool(0) as pool:
+        config = changed(TINY, algorithm=algorithm, training={"num_steps": 1}, evaluation={"pass_problems": 0})
+        loop.train(config, tmp_path, pool)
+    assert (calls.scored, kept) == ([], [None])
+    assert [batch.columns.keys() for batch in calls.batches] == [{"advantages", "behaviour"}]

@@ -1,0 +1,49 @@
+"""Log-probs of a batch's actions under a policy, and the columns of a batch that are computed from it."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from rlvr_jax import policy
+from rlvr_jax.learner.batch import Batch
+from rlvr_jax.policy import Params, PolicyConfig
+
+Scorer = Callable[[Batch], Float[Array | np.ndarray, "batch action"]]
+
+
+def score(
+    config: PolicyConfig, params: Params, batch: Batch, temperature: float
+) -> tuple[Float[Array, "batch action"], Float[Array, "batch action"]]:
+    """Log-probability of each action and entropy of its distribution, at the policy's temperature (nats)."""
+    hidden = hidden_states(config, params, batch)
+    actions = batch.tokens[:, -batch.action_mask.shape[1] :]
+    return policy.logprobs_and_entropy(config, params, hidden, actions, temperature)
+
+
+def hidden_states(config: PolicyConfig, params: Params, batch: Batch) -> Float[Array, "batch action width"]:
+    """The hidden state that predicts each action."""
+    hidden, _ = policy.forward(config, params, batch.tokens, batch.positions, batch.segment_ids, parents=batch.parents)
+    return jax.vmap(lambda row, columns: row.at[columns].get(mode="promise_in_bounds"))(hidden, batch.predictors)
+
+
+def fill(needs: Sequence[str], batch: Batch, scorers: Mapping[str, Scorer]) -> Batch:
+    """The batch with the columns that a loss needs, and no others; those that it lacks are computed.
+
+    Args:
+      needs: `Loss.needs`.
+      batch: of all samples of a step, before any update.
+      scorers: name of a column -> the function that computes it. One that no loss needs is not called.
+
+    Raises:
+      ValueError: a column is neither in the batch nor has a scorer.
+    """
+    unknown = [name for name in needs if name not in batch.columns and name not in scorers]
+    if unknown:
+        raise ValueError(
+            f"the loss needs the columns {', '.join(unknown)}; the batch has {', '.join(batch.columns) or 'none'}, and "
+            f"there are scorers of {', '.join(scorers) or 'none'}"
+        )
+    columns = {name: batch.columns[name] if name in batch.columns else scorers[name](batch) for name in needs}
+    return batch.replace(columns=columns)
