@@ -70,7 +70,7 @@ LONGEST: Mapping[str, Callable[[Any, Mapping[str, Any]], float]] = {
     "code": code.longest_seconds,
 }
 
-_MAX_ERROR = 500  # characters of `Verdict.error`
+_MAX_ERROR = 500  # characters
 
 
 def verifier_of(kind: str) -> Callable[..., Verdict]:
@@ -82,14 +82,18 @@ def verifier_of(kind: str) -> Callable[..., Verdict]:
     return VERIFIERS[kind]
 
 
+def error_text(error: BaseException) -> str:
+    """`KeyError: 'x'`, in at most 500 characters."""
+    try:
+        text = ": ".join(filter(None, [type(error).__name__, str(error)]))
+    except Exception:  # its own __str__ fails
+        text = type(error).__name__
+    return text[:_MAX_ERROR]
+
+
 def failure(error: str | BaseException) -> Verdict:
     """The verdict for a completion that could not be judged: score 0, and why."""
-    if isinstance(error, BaseException):
-        try:
-            error = ": ".join(filter(None, [type(error).__name__, str(error)]))
-        except Exception:  # its own __str__ fails
-            error = type(error).__name__
-    return Verdict(0.0, error=error[:_MAX_ERROR])
+    return Verdict(0.0, error=error_text(error) if isinstance(error, BaseException) else error[:_MAX_ERROR])
 
 
 def _as_verdict(returned: Any) -> Verdict:

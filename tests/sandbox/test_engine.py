@@ -215,7 +215,7 @@ def test_nothing_is_left_of_a_worker_that_the_pool_kills(monkeypatch):
     monkeypatch.setattr("rlvr_jax.verifiers.pool.LONGEST", {})  # or it would wait for the program's own limits
     asleep = Job("code", "import time\ntime.sleep(1000)\n", DOUBLE, {"wall_seconds": 1000.0})
     with Pool(1, timeout=1.5) as pool:
-        worker = pool._workers[0].process.pid
+        worker = pool.process_ids[0]
         assert pool.judge([asleep])[0].error == "timed out after 1.5 s"
     deadline = time.monotonic() + 60
     while worker in sessions():

@@ -207,7 +207,7 @@ def test_a_verifier_that_raises_hangs_or_dies_leaves_its_sample_out_and_no_other
     failures = {
         "raise": "KeyError: 'what a pity'",
         "hang": "timed out after 2 s",
-        "die": "verifier process died (signal 9)",
+        "die": "worker process died (signal 9)",
     }
 
     def judge(pool, _, trajectories):

@@ -104,11 +104,11 @@ def _judge(pool, jobs):
     """The verdicts; afterwards the workers are the same, small, and have no process but their zygotes'."""
     verdicts = pool.judge(jobs)
     assert [v.error for v in verdicts] == [None] * len(jobs)
-    for worker in pool._workers:
-        status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    for worker in pool.process_ids:
+        status = Path(f"/proc/{worker}/status").read_text()
         peak = int(status.split("VmHWM:")[1].split()[0]) >> 10
         assert peak < 400, f"{peak} MiB"
-        assert len(children(worker.process.pid, recursive=True)) <= 3  # namespaces: two; landlock: one
+        assert len(children(worker, recursive=True)) <= 3  # namespaces: two; landlock: one
     return verdicts
 
 

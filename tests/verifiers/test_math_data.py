@@ -73,9 +73,9 @@ def test_hostile_answers_score_zero_and_the_pool_keeps_its_workers(data_sets):
     assert len(hostile) == 40
     with Pool(workers=1, timeout=60.0, memory_bytes=1 << 30) as pool:
         pool.judge([Job("math", "1", "1")])
-        before = [worker.process.pid for worker in pool._workers]
+        before = pool.process_ids
         verdicts = pool.judge([Job("math", math_attack(row), row["gold"]) for row in hostile])
-        assert [worker.process.pid for worker in pool._workers] == before
+        assert pool.process_ids == before
     for row, verdict in zip(hostile, verdicts, strict=True):
         assert (verdict.score, verdict.error) == (0.0, None), row["name"]
         again = verify("math", math_attack(row), row["gold"], last_number=True)

@@ -1,4 +1,3 @@
-import contextlib
 import functools
 import os
 import pickle
@@ -9,12 +8,12 @@ import sys
 import textwrap
 import threading
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from rlvr_jax.verifiers import guarded
+from rlvr_jax.verifiers.jobs import order_of
 from rlvr_jax.verifiers.pool import MIN_MEMORY_BYTES, Job, Pool
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.processes import is_alive
@@ -42,7 +41,7 @@ def wait_until_dead(process_ids):
 def process_ids(pool):
     """Of the workers that judge; asks until every worker has had its turn."""
     found = set()
-    while len(found) < len(pool._workers):
+    while len(found) < len(pool.process_ids):
         found |= {int(verdict.answer) for verdict in pool.judge([Job(misbehaving.process_id, "", None)] * 8)}
     return found
 
@@ -111,9 +110,9 @@ def test_a_completion_too_large_for_a_worker_gets_an_error_verdict_and_the_other
         (misbehaving.raises, "KeyError: 'what a pity'"),
         (misbehaving.raises_unprintable, "Unprintable"),
         (misbehaving.exits, "SystemExit: good bye"),
-        (misbehaving.dies_of_signal, "verifier process died (signal 9)"),
-        (misbehaving.dies_with_exit_code, "verifier process died (exit code 7)"),
-        (misbehaving.closes_every_file, "verifier process died (signal 9)"),
+        (misbehaving.dies_of_signal, "worker process died (signal 9)"),
+        (misbehaving.dies_with_exit_code, "worker process died (exit code 7)"),
+        (misbehaving.closes_every_file, "worker process died (signal 9)"),
         (misbehaving.wants_memory, f"MemoryError: more than {1 << 30} bytes needed in all"),
     ],
 )
@@ -142,7 +141,7 @@ def test_a_verifier_that_hangs_times_out_and_costs_no_other_item(impatient):
 
 def test_the_same_verifier_may_hang_die_and_be_right_in_one_batch(impatient):
     told = ["fine", "hang", "fine", "die", "die", "fine", "hang", "die", "fine", "fine"]
-    errors = {"hang": "timed out after 2 s", "die": "verifier process died (signal 9)", "fine": None}
+    errors = {"hang": "timed out after 2 s", "die": "worker process died (signal 9)", "fine": None}
     verdicts = impatient.judge([Job(misbehaving.hangs_when_told, what, None) for what in told])
     assert [verdict.error for verdict in verdicts] == [errors[what] for what in told]
 
@@ -233,8 +232,8 @@ def test_no_process_is_left_after_close_and_a_closed_pool_says_so():
 
 def test_signals_for_the_trainer_do_not_end_workers():
     with Pool(1, timeout=PATIENT) as pool:
-        for worker in pool._workers:
-            os.kill(worker.process.pid, signal.SIGTERM)  # while it starts
+        for worker in pool.process_ids:
+            os.kill(worker, signal.SIGTERM)  # while it starts
         before = process_ids(pool)
         for number in (signal.SIGINT, signal.SIGTERM):
             for worker in before:
@@ -250,23 +249,6 @@ def test_workers_killed_between_batches_are_replaced_without_a_verdict_of_theirs
                 os.kill(worker, signal.SIGKILL)
             verdicts = pool.judge(jobs)
             assert [(verdict.score, verdict.error) for verdict in verdicts] == [(score, None) for score in scores]
-
-
-def test_an_interrupted_batch_leaves_no_answers_behind(monkeypatch):
-    with Pool(2, timeout=PATIENT) as pool:
-        receive, calls = pool._receive, iter(range(100))
-
-        def interrupted(*arguments):
-            if next(calls) == 7:
-                raise KeyboardInterrupt
-            receive(*arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(pool, "_receive", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                pool.judge([Job(misbehaving.echo, "old", None)] * 50)
-        verdicts = pool.judge([Job(misbehaving.echo, f"new {i}", None) for i in range(50)])
-        assert [verdict.answer for verdict in verdicts] == [f"new {i}" for i in range(50)]
 
 
 def test_threads_that_share_a_pool_get_their_own_verdicts(pool):
@@ -327,7 +309,7 @@ def test_no_process_is_left_when_the_trainer_ends_without_closing(tmp_path, endi
         from rlvr_jax.verifiers.pool import Job, Pool
         pool = Pool(2)
         pool.judge([Job("modsum", "#7", "7")] * 8)
-        print(*[worker.process.pid for worker in pool._workers], flush=True)
+        print(*pool.process_ids, flush=True)
         time.sleep({3600 if ending == "SIGKILL" else 0})
     """
     with run_script(tmp_path, script) as process:
@@ -340,20 +322,22 @@ def test_no_process_is_left_when_the_trainer_ends_without_closing(tmp_path, endi
 
 def test_a_worker_that_hangs_ends_itself_when_no_pool_is_left_to_kill_it():
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "rlvr_jax.verifiers.worker", str(theirs.fileno()), str(1 << 30)]
+    script = (
+        "import sys\n"
+        "from rlvr_jax.verifiers import jobs, worker\n"
+        "jobs.START_UP_SECONDS = 0.25\n"  # what a worker adds to the limit of a job
+        "worker.main()\n"
+    )
+    command = [sys.executable, "-c", script, str(theirs.fileno()), str(1 << 30)]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT)
     theirs.close()
-    connection = Connection(ours.detach())
     try:
-        assert connection.recv_bytes() == b'["ready"]'
-        job = pickle.dumps((misbehaving.hangs, "", None, {}))
-        connection.send_bytes(pickle.dumps([(None, job, 0.5)]))
-        assert connection.recv_bytes() == b'["started"]'
-        connection.close()
+        with ours, ours.makefile("rb") as said:
+            assert said.readline() == b'["ready"]\n'
+            ours.sendall(pickle.dumps([order_of(0, Job(misbehaving.hangs, "", None), 0.25)]))
+            assert [said.readline() for _ in range(3)] == [b'["started"]\n', b'["importing"]\n', b'["started"]\n']
         assert process.wait(timeout=PATIENT) == -signal.SIGALRM
     finally:
-        with contextlib.suppress(OSError):
-            connection.close()
         process.kill()
         process.wait()
 

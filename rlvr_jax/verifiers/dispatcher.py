@@ -1,0 +1,286 @@
+"""The thread of a pool: it hands jobs to worker processes, in the order of their submission, and resolves futures.
+
+Jobs travel in chunks, answers one by one, in the order of the chunk. So it is always known which item a worker is at,
+and a hang or a death is pinned to that item: a new worker takes the place, and the rest of the chunk is handed out
+again. A chunk is only ever sent to a worker that waits for one, which is why the two sides cannot both be stuck in
+sending.
+
+A chunk is a share of what waits, so that workers come to an end together, and short in time: an item that is handed
+out cannot be taken back, so it must not wait for long behind others while another worker is idle.
+"""
+
+import contextlib
+import json
+import math
+import os
+import selectors
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from typing import Any
+
+from rlvr_jax.verifiers.jobs import START_UP_SECONDS, resolve
+from rlvr_jax.verifiers.processes import TRAINERS_SIGNALS, Item, Worker, start, stop
+
+_decode = json.JSONDecoder().raw_decode  # half the time of `json.loads`
+_CHUNK_ITEMS = 32
+_CHUNK_BYTES = 1 << 20
+_CHUNK_SECONDS = 0.02  # as far as one can tell from the items before
+
+
+class PoolError(RuntimeError):
+    """No job can be done: the pool is closed, or its workers do not start."""
+
+
+class Dispatcher:
+    """Worker processes and the thread that serves them. Methods without an underscore are for other threads."""
+
+    def __init__(self, size: int, memory_bytes: int):
+        """Starts `size` processes, at least one, with so much address space each, and the thread.
+
+        Raises:
+          PoolError: a process can't be started.
+        """
+        self._size, self._memory_bytes = size, memory_bytes
+        # Re-entrant, since a garbage collection inside may close the pool. It guards the next four.
+        self._lock = threading.RLock()
+        self._inbox: list[Item] = []
+        self._abandoned: set[Future] = set()
+        self._closing = False
+        self._ended = ""  # why no more jobs are taken
+        # What follows is the thread's own.
+        self._queue: deque[Item] = deque()
+        self._workers: list[Worker] = []
+        self._fruitless = 0  # workers in a row that ended before they were at a job
+        self._pace = _CHUNK_SECONDS  # seconds that an item takes, a moving average
+        self._selector = selectors.DefaultSelector()
+        self._wakes, self._bell = os.pipe()
+        os.set_blocking(self._wakes, False)
+        os.set_blocking(self._bell, False)
+        self._selector.register(self._wakes, selectors.EVENT_READ, None)
+        try:
+            self._fill()
+            self._thread = threading.Thread(target=self._serve, name="verifier pool", daemon=True)
+            self._thread.start()
+        except BaseException:
+            self._end("it did not start")
+            raise
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the workers there are."""
+        return [worker.process.pid for worker in list(self._workers)]
+
+    @property
+    def is_own_thread(self) -> bool:
+        """True in the callback of a future."""
+        return threading.current_thread() is self._thread
+
+    def put(self, items: Sequence[Item]) -> None:
+        """Takes items to be done after those before. Raises PoolError if it is closed."""
+        with self._lock:
+            if self._closing or self._ended:
+                raise PoolError(self._ended or "the verifier pool is closed")
+            self._inbox.extend(items)
+            self._wake()
+
+    def abandon(self, futures: Sequence[Future]) -> None:
+        """Cancels futures, and ends the workers that are at nothing else."""
+        running = {future for future in futures if not future.cancel()}
+        with self._lock:
+            self._abandoned |= running
+            self._wake()
+
+    def close(self) -> None:
+        """Ends the processes and the thread, which is not waited for, see `join`."""
+        with self._lock:
+            self._closing = True
+            self._wake()
+
+    def join(self) -> None:
+        """Waits for the thread's end."""
+        if not self.is_own_thread:
+            self._thread.join()
+
+    def _wake(self) -> None:
+        if not self._ended:
+            with contextlib.suppress(BlockingIOError):  # it is full of wakes
+                os.write(self._bell, b"\0")
+
+    def _serve(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, TRAINERS_SIGNALS)  # or the main thread might sleep through Ctrl-C
+        why = "the verifier pool has failed"
+        try:
+            while not self._closing:
+                try:
+                    self._turn()
+                except PoolError as error:
+                    self._fail(str(error))
+            why = "the verifier pool is closed"
+        finally:
+            self._end(why)
+
+    def _end(self, why: str) -> None:
+        with self._lock:
+            self._ended = why
+            os.close(self._wakes)
+            os.close(self._bell)
+            self._queue.extend(self._inbox)
+            self._inbox.clear()
+        self._fail(why)
+        for worker in list(self._workers):
+            self._remove(worker)
+        self._selector.close()
+
+    def _accept(self) -> None:
+        """Takes over what others have left."""
+        with self._lock:
+            self._queue.extend(self._inbox)
+            self._inbox.clear()
+            abandoned, self._abandoned = self._abandoned, set()
+        for worker in list(self._workers) if abandoned else []:
+            if worker.pending and all(item.future in abandoned for item in worker.pending):
+                self._drop(worker, CancelledError())
+
+    def _fail(self, why: str) -> None:
+        """No unfinished job will be done."""
+        for worker in [worker for worker in self._workers if worker.pending]:
+            self._drop(worker, PoolError(why))
+        while self._queue:
+            _settle(self._queue.popleft().future.set_exception, PoolError(why))
+
+    def _drop(self, worker: Worker, error: BaseException) -> None:
+        """Ends a worker together with its jobs."""
+        self._remove(worker)
+        while worker.pending:
+            _settle(worker.pending.popleft().future.set_exception, error)
+
+    def _turn(self) -> None:
+        """Hands out what it can, and waits until there is something to do."""
+        deadlines = []
+        for worker in list(self._workers):
+            if worker.ready and not worker.pending and self._queue:
+                self._send(worker)
+            if worker.pending or not worker.ready:
+                deadlines.append(worker.deadline)
+        deadline = min(deadlines, default=math.inf)
+        patience = max(0.0, deadline - time.monotonic()) if deadlines else None
+        for key, _ in self._selector.select(patience):
+            if key.data is None:
+                os.read(self._wakes, 1 << 16)
+                self._accept()
+            elif key.data in self._workers:
+                self._receive(key.data)
+        if time.monotonic() > deadline:
+            # A worker is not late if it was this thread that was held up and did not listen.
+            heard = [key.data for key, _ in self._selector.select(0)]
+            for worker in [worker for worker in self._workers if worker not in heard]:
+                if (worker.pending or not worker.ready) and worker.deadline < time.monotonic():
+                    self._give_up(worker, late=True)
+        if self._queue or any(worker.pending for worker in self._workers):
+            self._fill()
+
+    def _fill(self) -> None:
+        while len(self._workers) < self._size:
+            try:
+                worker = start(self._memory_bytes)
+            except OSError as error:
+                raise PoolError(f"verifier workers do not start: {error}") from error
+            self._workers.append(worker)
+            self._selector.register(worker.socket, selectors.EVENT_READ, worker)
+
+    def _remove(self, worker: Worker) -> str:
+        self._workers.remove(worker)
+        self._selector.unregister(worker.socket)
+        return stop(worker)
+
+    def _send(self, worker: Worker) -> None:
+        """Hands out a chunk."""
+        share = -(-len(self._queue) // (2 * self._size))
+        most = max(1, min(_CHUNK_ITEMS, share, int(_CHUNK_SECONDS / max(self._pace, 1e-6))))
+        chunk: list[Item] = []
+        size = 0
+        while self._queue and len(chunk) < most and (not chunk or size + len(self._queue[0].order[1]) <= _CHUNK_BYTES):
+            item = self._queue.popleft()
+            if item.run():
+                chunk.append(item)
+                size += len(item.order[1])
+        if chunk:
+            try:
+                worker.send(chunk)
+            except OSError:  # it died while it waited
+                self._take_back(worker)
+
+    def _receive(self, worker: Worker) -> None:
+        last = False
+        try:
+            for line in worker.read():
+                message, end = _decode(line)
+                if end != len(line):
+                    raise ValueError(line)
+                if last := self._hear(worker, message):
+                    break
+        except Exception:  # it has died, or its job has meddled with the socket
+            self._give_up(worker)
+            return
+        if last:
+            self._take_back(worker)
+
+    def _hear(self, worker: Worker, message: list[Any]) -> bool:
+        """Acts on a message; True for the worker's last one. Raises an error if it can't come from a worker."""
+        *event, last = message
+        if event:
+            item = worker.pending[0]
+            _settle(resolve, item.future, item.judged, event)
+            self._answered(worker)
+            if worker.pending:
+                worker.expect(worker.pending[0].order[2])
+            return last
+        if last == "ready":
+            worker.ready = True
+            worker.stderr.close()
+        elif last == "importing":
+            worker.expect(START_UP_SECONDS)
+        elif last == "started":
+            worker.started = True
+            worker.expect(worker.pending[0].order[2])
+        return False
+
+    def _answered(self, worker: Worker) -> None:
+        """The worker's first item has its result."""
+        worker.pending.popleft()
+        self._fruitless = 0
+        self._pace += 0.1 * (time.monotonic() - worker.since - self._pace)
+
+    def _take_back(self, worker: Worker, late: bool = False) -> str:
+        """Ends the worker; its jobs go back to the head of the queue. Returns how it ended."""
+        self._queue.extendleft(reversed(worker.pending))
+        worker.pending.clear()
+        ending = self._remove(worker)
+        self._fruitless += 1
+        if self._fruitless > self._size + 2:
+            raise PoolError(
+                f"verifier workers do not start: {self._fruitless} in a row ended before they were at a job, "
+                f"the last one with {ending}{f' (not ready after {worker.patience:g} s)' if late else ''}"
+            )
+        return ending
+
+    def _give_up(self, worker: Worker, late: bool = False) -> None:
+        """Ends a worker that has died or, if `late`, hangs; the item that it was at gets a result that says so."""
+        item = worker.pending[0] if worker.started and worker.pending else None
+        if item is not None:
+            self._answered(worker)
+        ending = self._take_back(worker, late)
+        if item is not None:
+            why = f"timed out after {worker.patience:g} s" if late else f"worker process died ({ending})"
+            _settle(resolve, item.future, item.judged, ["failure", why])
+
+
+def _settle(set_result: Callable[..., None], *arguments: Any) -> None:
+    try:  # noqa: SIM105 - for each job, and suppressing takes longer than the rest
+        set_result(*arguments)
+    except InvalidStateError:  # cancelled, or somebody else has set it
+        pass

@@ -1,0 +1,148 @@
+"""Jobs of the pool: verdicts and tool calls, and how either is done, in a worker process or here."""
+
+import json
+import math
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlvr_jax import named
+from rlvr_jax.verifiers import LONGEST, PREPARE, error_text, failure, guarded, verifier_of
+from rlvr_jax.verifiers.verdict import Verdict
+
+START_UP_SECONDS = 60.0  # for a worker to get ready, or to import the module of a function
+VERIFIER = "verifier "  # before a verifier's name, in place of a module's; no module's name holds a space
+
+# What a worker gets: what to `prepare` or None, the pickled call, and the seconds that it may take.
+Order = tuple[str | None, bytes, float]
+# The call itself: True for a verdict; the function or its name; its arguments.
+Call = tuple[bool, str | Callable[..., Any], Sequence[Any], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One completion to judge. The result is a `Verdict`, whatever happens.
+
+    Attributes:
+      verifier: a key of `VERIFIERS`, the name of a function, or a function (completion, reference, **options) that a
+        worker can import: one at the top level of a module that is not the main script.
+      completion: the policy's text.
+      reference: the gold answer, or what else the verifier judges against.
+      options: further keyword arguments of the verifier.
+      timeout: seconds that it may take; None for the pool's limit.
+    """
+
+    verifier: str | Callable[..., Verdict]
+    completion: str
+    reference: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call of a function. The result is what it returns, as JSON knows it, or a `ToolError`.
+
+    Attributes:
+      function: its name, `module:function` or `file.py:function`, or a function that a worker can import.
+      args: positional arguments; anything that can be pickled.
+      kwargs: keyword arguments.
+      timeout: seconds that it may take; None for the pool's limit.
+    """
+
+    function: str | Callable[..., Any]
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+
+
+class ToolError(Exception):
+    """A tool call without a result: it raised, timed out, ran out of memory or took its process down. Says which."""
+
+
+def call_of(job: Job | ToolCall) -> Call:
+    """The call that does a job. Raises ValueError if it names a function that does not exist."""
+    if isinstance(job, Job):
+        if isinstance(job.verifier, str):
+            verifier_of(job.verifier)
+        return True, job.verifier, (job.completion, job.reference), dict(job.options)
+    if isinstance(job.function, str):
+        named.load(job.function)
+    if isinstance(job.args, str | bytes):
+        raise ValueError(f"the args of a tool call must be a tuple, not {type(job.args).__name__}: ({job.args!r:.80},)")
+    return False, job.function, tuple(job.args), dict(job.kwargs)
+
+
+def order_of(index: int, job: Job | ToolCall, timeout: float) -> Order:
+    """A job as a worker gets it.
+
+    Args:
+      index: of the job, for errors.
+      job: the job.
+      timeout: seconds that it may take if it does not say so itself.
+
+    Raises:
+      ValueError: it names a function that does not exist, has no valid timeout, or can't be sent to a process.
+    """
+    call = call_of(job)
+    judged, function, _, _ = call
+    seconds = timeout if job.timeout is None else job.timeout
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"job {index}: timeout must be a positive number of seconds, not {seconds}")
+    advice = "use a function at the top level of a module that can be imported, or a pool with workers=0"
+    if isinstance(function, str):
+        prepare = f"{VERIFIER}{function}" if function in PREPARE or named.is_name(function) else None
+        seconds = _longest(job, seconds) if judged else seconds
+    else:
+        prepare = getattr(function, "__module__", None)
+    if prepare == "__main__":
+        raise ValueError(f"job {index}: its function {function!r} is defined in the main script; {advice}")
+    try:
+        return prepare, pickle.dumps(call, protocol=5), seconds
+    except Exception as error:
+        raise ValueError(f"job {index} cannot be sent to a worker process ({error}); {advice}") from error
+
+
+def _longest(job: Job, seconds: float) -> float:
+    if job.verifier not in LONGEST:
+        return seconds
+    try:
+        return max(seconds, LONGEST[job.verifier](job.reference, job.options))
+    except Exception:  # a reference or option that the verifier refuses as well, at once, and says why
+        return seconds
+
+
+def perform(call: Call) -> list[Any]:
+    """Does a job. Returns an event that JSON can hold.
+
+    One of ["verdict", score, parts, answer, reason, error], ["value", JSON text], ["failure", why].
+    """
+    judged, function, args, kwargs = call
+    if judged:
+        verdict = guarded(verifier_of(function) if isinstance(function, str) else function, *args, kwargs)
+        return ["verdict", verdict.score, dict(verdict.parts), verdict.answer, verdict.reason, verdict.error]
+    try:
+        value = (named.load(function) if isinstance(function, str) else function)(*args, **kwargs)
+    except (Exception, SystemExit) as error:
+        return ["failure", error_text(error)]
+    try:
+        return ["value", json.dumps(value)]
+    except Exception as error:
+        return ["failure", f"its result, of type {type(value).__name__}, is no JSON: {error_text(error)}"]
+
+
+def resolve(future: Future, judged: bool, event: Sequence[Any]) -> None:
+    """Gives a future the result that an event of `perform` tells. Raises ValueError if it can't be one of this job."""
+    match event:
+        case ["verdict", score, parts, answer, reason, error] if judged:
+            future.set_result(Verdict(score, parts, answer, reason, error))
+        case ["value", str(text)] if not judged:
+            future.set_result(json.loads(text))
+        case ["failure", str(why)] if judged:
+            future.set_result(failure(why))
+        case ["failure", str(why)]:
+            future.set_exception(ToolError(why))
+        case _:
+            raise ValueError(f"no result of this job: {event}")
