@@ -102,6 +102,17 @@ def test_the_examples_of_the_documentation_are_right(here):
         assert [each | {"reason": ""} for each in got] == [json.loads(each) | {"reason": ""} for each in expected]
 
 
+def test_the_python_of_the_documentation_runs(capsys):
+    text = (ROOT / "docs" / "verifiers.md").read_text(encoding="utf-8")
+    judging, submitting = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.M)
+    names = {}
+    exec(judging, names)
+    assert [verdict.score for verdict in names["verdicts"]] == [0.0, 1.0]
+    exec(submitting, names)
+    assert (names["right"].result().score, names["factorial"].result()) == (1.0, 2432902008176640000)
+    assert capsys.readouterr().out == "ValueError: math domain error\n"
+
+
 def test_an_output_record_holds_the_verdict_under_the_public_names(here):
     (record,) = judge_lines(here, "gsm8k", [line(id="x", completion="#### 18", reference="18", prompt="ignored")])
     assert json.loads(encode(record)) == {

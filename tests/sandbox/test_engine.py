@@ -212,7 +212,7 @@ def test_a_dead_zygote_is_replaced():
 
 
 def test_nothing_is_left_of_a_worker_that_the_pool_kills(monkeypatch):
-    monkeypatch.setattr("rlvr_jax.verifiers.pool.LONGEST", {})  # or it would wait for the program's own limits
+    monkeypatch.setattr("rlvr_jax.verifiers.jobs.LONGEST", {})  # or it would wait for the program's own limits
     asleep = Job("code", "import time\ntime.sleep(1000)\n", DOUBLE, {"wall_seconds": 1000.0})
     with Pool(1, timeout=1.5) as pool:
         worker = pool.process_ids[0]
