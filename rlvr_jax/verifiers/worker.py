@@ -11,7 +11,6 @@ in the trainer's process, whatever a job did to this one:
 """
 
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -67,8 +66,6 @@ def serve(connection: socket.socket, memory_bytes: int) -> None:
     prepared: set[str] = set()
     process = os.getpid()
     chunks = connection.makefile("rb")
-    gc.collect()
-    gc.freeze()
     say("ready")
     while True:
         try:
