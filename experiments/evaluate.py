@@ -58,7 +58,7 @@ def main() -> None:
         from rlvr_jax.training.functions import make_evaluation, make_stream
         from rlvr_jax.training.setup import initial_params, load_run, make_setup
 
-        setup = make_setup(config)
+        setup = make_setup(config, pool=pool)
         with parallel.use_mesh(setup.mesh):
             if workdir is None:
                 params, step = initial_params(setup, jax.random.key(config.seed)), 0

@@ -49,7 +49,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
       OSError: the disk is full, or the workdir is not writable.
       PreemptedError: SIGTERM or SIGINT has arrived, and the state is saved.
     """
-    setup = make_setup(config)
+    setup = make_setup(config, pool=pool)
     check_start(setup, workdir)
     num_steps, prompts, minibatches = config.training.num_steps, config.rollout.prompts, config.algorithm.minibatches
     lengths = config.rollout.max_prompt_length, config.rollout.max_response_length

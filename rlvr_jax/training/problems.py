@@ -17,6 +17,8 @@ from rlvr_jax.tasks.finite import redrawn, subset
 from rlvr_jax.text.prompts import renderer
 from rlvr_jax.text.tokenizers import encode, encode_batch
 from rlvr_jax.verifiers import verifier_of, verify
+from rlvr_jax.verifiers.pool import Job, Pool
+from rlvr_jax.verifiers.verdict import Verdict
 
 _CHECKED_PROMPTS = 256  # of tasks without end
 
@@ -108,10 +110,15 @@ def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, 
     return (subset(task, kept) if dropped else task), dropped
 
 
-def check_reward(config: Config, prompted: dict[str, Task]) -> None:
+def check_reward(config: Config, prompted: dict[str, Task], pool: Pool | None = None) -> None:
     """Tries the verifiers and the reward on answers that say nothing.
 
     A verifier gives all of its parts in every verdict, so such a verdict tells which there are.
+
+    Args:
+      config: of the run.
+      prompted: its tasks.
+      pool: where functions of the user's own judge, within its limits; None for this process, without a limit.
 
     Raises:
       ConfigError: a verifier or a term that the config names can't be used, with its file and line.
@@ -120,28 +127,35 @@ def check_reward(config: Config, prompted: dict[str, Task]) -> None:
     for label, task in prompted.items():
         example = task.example("train" if task.num_examples("train") != 0 else "heldout", 0)
         if named.is_name(task.verifier):
-            _try_verifier(label, task, example)
-        verdicts.append(verify(task.verifier, "", example.reference, **task.verifier_options))
+            verdicts.append(_try_verifier(label, task, example, pool or Pool(0)))
+        else:
+            verdicts.append(verify(task.verifier, "", example.reference, **task.verifier_options))
         trajectories.append(empty_trajectory(example))
     for before, after in zip(verdicts, reward(config.reward, verdicts, trajectories, 1).verdicts, strict=True):
         if after.error and not before.error:
             raise ConfigError(f"config.reward: on an empty completion {after.error}")
 
 
-def _try_verifier(label: str, task: Task, example: Example) -> None:
-    """Raises ConfigError, with file and line, if a function of the user's fails on an answer that says little."""
+def _try_verifier(label: str, task: Task, example: Example, pool: Pool) -> Verdict:
+    """The verdict of a function of the user's on an empty answer.
+
+    Raises:
+      ConfigError: it fails on an answer that says little; the message has its file and line.
+    """
     name, key = task.verifier, f"config.tasks.{label}.verifier"
     try:
         named.check_arguments(name, "", example.reference, **task.verifier_options)
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from None
-    for text in ("", "?"):
-        verdict = verify(name, text, example.reference, **task.verifier_options)
+    texts = ("", "?")
+    verdicts = pool.judge([Job(name, text, example.reference, task.verifier_options) for text in texts])
+    for text, verdict in zip(texts, verdicts, strict=True):
         if verdict.error:
             raise ConfigError(
                 f"{key}: {named.where(name)}: {name!r} on the completion {text!r} of {example.id}: {verdict.error}. "
                 "Let it give 0 to what it can't read; a sample with an error is left out of the training"
             )
+    return verdicts[0]
 
 
 def sandbox_engine(prompted: dict[str, Task]) -> str:

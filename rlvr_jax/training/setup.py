@@ -29,6 +29,7 @@ from rlvr_jax.training import checkpoints
 from rlvr_jax.training.memory import Load, resolved
 from rlvr_jax.training.problems import check_reward, make_task, prompted_tasks, sandbox_engine
 from rlvr_jax.training.workdir import read_config
+from rlvr_jax.verifiers.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,16 @@ class Setup:
     param_shardings: Any
 
 
-def make_setup(config: Config, problems: bool = True, run: Literal["sft", "rl"] = "rl") -> Setup:
+def make_setup(
+    config: Config, problems: bool = True, run: Literal["sft", "rl"] = "rl", pool: Pool | None = None
+) -> Setup:
     """Checks the config and builds what it names; nothing is compiled.
 
     Args:
       config: of the run.
       problems: False leaves the tasks out, for those who only need the policy.
       run: whose batches decide what `policy.remat` and `policy.head_chunk` are, where they are not set.
+      pool: tries verifiers of the user's own within its limits; None tries them here, without a limit.
 
     Raises:
       ConfigError: the config can't run, with one line that says why.
@@ -91,7 +95,7 @@ def make_setup(config: Config, problems: bool = True, run: Literal["sft", "rl"] 
     plain = plain if problems else {}
     prompted, dropped = prompted_tasks(config, plain, tokenizer)
     if problems:
-        check_reward(config, prompted)
+        check_reward(config, prompted, pool)
     sandbox = sandbox_engine(prompted)
     mesh = parallel.make_mesh(config.mesh)
     check_policy(config, shape, mesh.shape["fsdp"], mesh.shape["tensor"])

@@ -9,7 +9,9 @@ import pytest
 from rlvr_jax.config import TaskConfig
 from rlvr_jax.config_rules import check
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup, training_mixture
+from rlvr_jax.verifiers.pool import Pool
 from tests.training.test_loop import TINY
 
 REWARD = """
@@ -30,6 +32,11 @@ def text(completion, reference):
 
 def large(completion, reference):
     return 10
+
+def hangs(completion, reference):
+    while completion:
+        pass
+    return 0.0
 
 def brevity(verdict, trajectory):
     return 1 / (1 + len(trajectory.tokens))
@@ -115,11 +122,19 @@ def test_what_is_wrong_with_a_task_is_named(task, message, mine):
         make_setup(mine(**task))
 
 
+def test_a_verifier_that_hangs_is_named_when_its_time_is_up(mine, tmp_path):
+    hangs = mine(verifier="own_reward:hangs")
+    line = r"^config\.tasks\.mine\.verifier: .*own_reward\.py, line 20: .* of mine.*: timed out after 0\.5 s"
+    with Pool(1, timeout=0.5) as pool, pytest.raises(ConfigError, match=line):
+        train(hangs, tmp_path / "run", pool)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("term", "message"),
     [
         ("own_reward:absent", r"own_reward\.py has no 'absent'"),
-        ("own_reward:short", r"own_reward\.py, line 26: 'own_reward:short' takes \(verdict\)"),
+        ("own_reward:short", r"own_reward\.py, line 31: 'own_reward:short' takes \(verdict\)"),
         ("own_reward:nan", r"the term 'own_reward:nan' is nan"),
         ("own_reward", r"there is no term 'own_reward'; here are: .*, module:function"),
     ],
