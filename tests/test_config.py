@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rlvr_jax.config import Config, TaskConfig, differences, flatten, from_dict, to_dict
-from rlvr_jax.config_rules import check
+from rlvr_jax.config_rules import check, check_update
 from rlvr_jax.errors import ConfigError
 
 
@@ -272,6 +272,29 @@ def test_what_cannot_run_is_refused_in_one_line_that_names_the_key(values, num_d
         check(changed(**values), num_devices)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "devices", "together", "named"),
+    [
+        (
+            {"optimizer__microbatches": 8},
+            4,
+            8,
+            ("128 samples", "prompts", "microbatches = 8", "4 devices", "8 samples"),
+        ),
+        (
+            {"rollout__group_size": 3, "algorithm__minibatches": 2},
+            *(8, 2, ("24 samples", "group_size", "minibatches", "8 devices", "2 samples")),
+        ),
+        ({"training__packing": "prefix_tree"}, 1, 2, ("training.packing = 'prefix_tree'", "2 rows")),
+    ],
+)
+def test_updates_whose_rows_belong_together_are_refused_where_they_cannot_be_divided(values, devices, together, named):
+    check_update(changed(**values), devices)
+    with pytest.raises(ConfigError) as caught:
+        check_update(changed(**values), devices, together)
+    assert [x for x in named if x not in str(caught.value)] == []
 
 
 def test_every_number_of_the_config_has_a_rule_or_may_be_anything():

@@ -107,7 +107,7 @@ def train_step(
         gradient = _float32(gradient)
     else:
         gradient_of = jax.grad(sums, has_aux=True)
-        parts = _parts(batch, microbatches, loss.rows_together)
+        parts = dealt(batch, microbatches, loss.rows_together)
 
         def add(total, part):
             gradient, result = total
@@ -133,9 +133,15 @@ def train_step(
     return states, metrics | {"train/grad_norm": norm}
 
 
-def _parts(batch: Batch, microbatches: int, rows_together: int) -> Batch:
-    """The microbatches, along a new first axis: units a, a + n, a + 2n, ... of `rows_together` rows form one, so that
-    each is sharded over all devices."""
+def dealt(batch: Batch, microbatches: int, rows_together: int) -> Batch:
+    """The microbatches of a batch, along a new first axis.
+
+    Units a, a + n, a + 2n, ... of `rows_together` rows form one, so that each is sharded over all devices and no row
+    moves between them.
+
+    Raises:
+      ValueError: the batch can't be divided.
+    """
     rows = batch.tokens.shape[0]
     if rows % (microbatches * rows_together):
         raise ValueError(

@@ -10,57 +10,31 @@ import numpy as np
 import optax
 import pytest
 
-from rlvr_jax import policy
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import Batch, layout
 from rlvr_jax.learner.losses import imitation, policy_gradient
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.learner.scores import score
 from rlvr_jax.learner.step import new_state, train_step
-from rlvr_jax.policy import PolicyConfig
 from tests import close
+from tests.learner.by_hand import PROMPT, RESPONSE, ROWS, SHAPE, logits_by_hand, random_params, sequences
 
-SHAPE = PolicyConfig(
-    vocab_size=7,
-    num_layers=2,
-    width=4,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=4,
-    mlp_width=5,
-    qk_norm="head",
-    qkv_bias=True,
-    init_scale=0.6,
-)
 ALGORITHM = AlgorithmConfig(clip_low=0.2, clip_high=0.3, kl_coef=0.25, reference="initial")
 # With an eps that is not small beside the gradients, an update is a smooth function of the gradient: Adam's first
 # one is otherwise its sign, and an element whose gradient is nearly zero may go either way by rounding alone.
 OPTIMIZER = OptimizerConfig(learning_rate=0.05, eps=0.01, clip_norm=0.3, weight_decay=0.1)
 TEMPERATURE = 0.7
-ROWS, PROMPT, RESPONSE = 8, 3, 5
 
 
 @pytest.fixture(scope="module")
 def params():
-    """With biases and norm scales that are not 0 and 1, so that their effect shows."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda x: x + jnp.asarray(rng.normal(size=x.shape) * 0.1, x.dtype),
-        jax.jit(partial(policy.init, SHAPE))(jax.random.key(0)),
-    )
+    return random_params()
 
 
 @pytest.fixture(scope="module")
 def own_logprobs():
     """(params, batch) -> log-probability of each action under these parameters."""
     return jax.jit(lambda params, batch: score(SHAPE, params, batch, TEMPERATURE)[0])
-
-
-def sequences() -> tuple[list[list[int]], list[list[int]]]:
-    """Ragged; the numbers of actions in any two halves or quarters of the rows differ."""
-    rng = np.random.default_rng(1)
-    prompts = [rng.integers(0, 7, length).tolist() for length in (1, 3, 2, 3, 1, 2, 3, 2)]
-    return prompts, [rng.integers(0, 7, length).tolist() for length in (5, 1, 4, 0, 3, 5, 2, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -107,42 +81,6 @@ def gradient():
         return jax.tree.map(lambda x, y: np.float64(x) - np.float64(y), params, state.params), metrics
 
     return run
-
-
-# The same in NumPy, one sequence at a time, with neither padding nor masks.
-
-
-def logits_by_hand(params, tokens):
-    """Float64 logits [time, vocab] of one sequence."""
-
-    def norm(x, scale):
-        return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + SHAPE.norm_eps) * scale
-
-    def rotate(x):  # [time, heads, dim], as complex numbers
-        half = SHAPE.head_dim // 2
-        turn = np.exp(1j * np.arange(len(x))[:, None, None] * SHAPE.rope_theta ** (-np.arange(half) / half))
-        turned = (x[..., :half] + 1j * x[..., half:]) * turn
-        return np.concatenate([turned.real, turned.imag], axis=-1)
-
-    x, time = params["embed"][tokens], len(tokens)
-    for i in range(SHAPE.num_layers):
-        layer = jax.tree.map(lambda leaf, i=i: leaf[i], params["layers"])
-        a = layer["attention"]
-        y = norm(x, layer["attention_norm"])
-        q, k, v = (np.einsum("tw,whd->thd", y, a[name]) + a[f"{name}_bias"] for name in "qkv")
-        q, k = rotate(norm(q, a["q_norm"])), rotate(norm(k, a["k_norm"]))
-        heads = []
-        for head in range(SHAPE.num_heads):
-            group = head * SHAPE.num_kv_heads // SHAPE.num_heads
-            scores = q[:, head] @ k[:, group].T / math.sqrt(SHAPE.head_dim)
-            scores[np.triu_indices(time, 1)] = -np.inf
-            weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-            heads.append(weights / weights.sum(axis=1, keepdims=True) @ v[:, group])
-        x = x + np.einsum("thd,hdw->tw", np.stack(heads, axis=1), a["out"])
-        y = norm(x, layer["mlp_norm"])
-        gate = y @ layer["mlp"]["gate"]
-        x = x + (gate / (1 + np.exp(-gate)) * (y @ layer["mlp"]["up"])) @ layer["mlp"]["down"]
-    return norm(x, params["norm"]) @ params["embed"].T
 
 
 def metrics_by_hand(params, batch):
