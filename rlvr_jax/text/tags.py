@@ -1,12 +1,18 @@
 """The tags that policies write around thoughts, answers and tool calls, and what counts as said.
 
-A thought is not said: no verifier sees it. `rlvr_jax.verifiers.guarded` cuts it off for all of them.
+A thought is not said: no verifier sees it. `rlvr_jax.verifiers.guarded` cuts it off for all of them. Its tags count in
+capitals, too, or a policy could think aloud in `<THINK>` and be judged on its thoughts.
 """
+
+import re
 
 THINK, END_THINK = "<think>", "</think>"
 ANSWER, END_ANSWER = "<answer>", "</answer>"
 TOOL_CALL, END_TOOL_CALL = "<tool_call>", "</tool_call>"
 TAGS = (THINK, END_THINK, ANSWER, END_ANSWER, TOOL_CALL, END_TOOL_CALL)
+
+# Letter by letter: a search that ignores case in other alphabets, too, takes the Kelvin sign for a K.
+_OPENS, _CLOSES = (re.compile(f"<{slash}[tT][hH][iI][nN][kK]>") for slash in ("", "/"))
 
 
 def after_thinking(text: str) -> str | None:
@@ -18,13 +24,15 @@ def after_thinking(text: str) -> str | None:
     Args:
       text: the response, with the `<think>` before it if the prompt has opened a thought.
     """
-    answer = text.rpartition(END_THINK)[2]
-    return None if THINK in answer else answer
+    start = 0
+    for match in _CLOSES.finditer(text):
+        start = match.end()
+    return None if _OPENS.search(text, start) else text[start:]
 
 
 def opens_thinking(prompt: str) -> bool:
     """True if the prompt ends inside a thought that the completion has to close."""
-    return prompt.rstrip().endswith(THINK)
+    return _OPENS.fullmatch(prompt.rstrip()[-len(THINK) :]) is not None
 
 
 def answer_in_tags(text: str) -> str | None:

@@ -19,7 +19,10 @@ from rlvr_jax.text.tags import after_thinking, answer_in_tags, opens_thinking
         ("a<think>b", None),
         ("<think>a</think>b<think>c", None),
         ("a</think>b<think>c", None),
-        ("<THINK>a", "<THINK>a"),
+        ("<THINK>a", None),
+        ("<Think>a</THINK>b</think>İ<answer>c</answer>", "İ<answer>c</answer>"),
+        ("İ</tHinK>b", "b"),
+        ("<thin\u212a>a", "<thin\u212a>a"),  # the Kelvin sign
     ],
 )
 def test_said_is_what_follows_the_last_thought_and_nothing_while_one_is_open(text, said):
@@ -30,7 +33,14 @@ def test_said_is_what_follows_the_last_thought_and_nothing_while_one_is_open(tex
 
 @pytest.mark.parametrize(
     ("prompt", "opened"),
-    [("Q<think>", True), ("Q<think>\n\n", True), ("<think>Q", False), ("<think>\n\n</think>\n\n", False), ("", False)],
+    [
+        ("Q<think>", True),
+        ("Q<think>\n\n", True),
+        ("Q<THINK>\n", True),
+        ("<think>Q", False),
+        ("<think>\n\n</think>\n\n", False),
+        ("", False),
+    ],
 )
 def test_a_prompt_opens_a_thought_if_it_ends_with_the_tag(prompt, opened):
     assert opens_thinking(prompt) == opened
