@@ -19,15 +19,14 @@ from rlvr_jax.hf.pretrained import load_pretrained
 from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import LoraConfig, Params, PolicyConfig
-from rlvr_jax.rollout.engine import pad_prompts
-from rlvr_jax.rollout.sampler import FINISH_REASONS, SamplingConfig, sample
+from rlvr_jax.rollout.batches import pad_prompts
+from rlvr_jax.rollout.sampler import Request, Sampler, SamplingConfig, episode_keys
 from rlvr_jax.text.messages import wrong_messages
 from rlvr_jax.text.prompts import chat_text, end_of_turn, renderer
 from rlvr_jax.text.tokenizers import decode, encode_batch, pretrained_tokenizer, stop_tokens
 
 Prompt = str | Sequence[Mapping[str, Any]]  # text, or messages with "role" and "content"
 _HEAD_CHUNK = 1024  # tokens whose logits exist at one time
-_sample = jax.jit(sample, static_argnums=(0, 1))
 
 
 @dataclass(frozen=True)
@@ -102,29 +101,39 @@ class Model:
             )
         texts = self._texts(prompts, template or {})
         ids = self._ids(texts)
+        if not ids:
+            return []
         sampling = SamplingConfig(
-            group_size=samples,
+            prompt_length=_rounded(max(map(len, ids))),
             max_response_length=_rounded(max_tokens),
-            stop_tokens=self.stop_tokens,
-            pad_token=self.tokenizer.pad_token_id,
+            group_size=samples,
+            batch_size=max(1, batch_size // samples),
             top_k=top_k,
             top_p=top_p,
+            max_stop_tokens=len(self.stop_tokens),
         )
-        found = []
-        for first, batch in _batches(ids, max(1, batch_size // samples)):
-            length = _rounded(max(map(len, batch)))
-            tokens, mask = pad_prompts(batch, length, sampling.pad_token)
-            numbers = first * samples + np.arange(len(batch) * samples, dtype=np.int32)
-            room = [min(max_tokens, (self.config.max_length or LENGTH) - len(prompt)) for prompt in batch]
-            budgets = np.repeat(np.int32(room), samples)
-            inputs = (tokens, mask, numbers, jax.random.key(seed), jnp.float32(temperature), budgets)
-            result = jax.device_get(_sample(self.config, sampling, self.params, *inputs))
-            for i, count in enumerate(result.lengths):
-                reason = FINISH_REASONS[int(result.finish[i])]
-                found.append((result.tokens[i, :count], result.policy_logprobs[i, :count], reason))
-        found = found[: len(texts) * samples]  # the last batch was filled up
-        spoken = decode(self.tokenizer, [tokens[: len(tokens) - (reason == "stop")] for tokens, _, reason in found])
-        return [Completion(texts[i // samples], spoken[i], *one) for i, one in enumerate(found)]
+        sampler = Sampler(self.config, sampling, parallel.make_mesh(MeshConfig(data=1), jax.local_devices()[:1]))
+        sampler.set_params(self.params, 0)
+        prompts = [np.asarray(prompt, np.int32) for prompt in ids]
+        sampler.submit(
+            [
+                Request(
+                    id=i,
+                    key=key,
+                    prompt=prompts[i // samples],
+                    budget=min(max_tokens, (self.config.max_length or LENGTH) - len(prompts[i // samples])),
+                    temperature=float(temperature),
+                    stop_tokens=self.stop_tokens,
+                )
+                for i, key in enumerate(episode_keys(jax.random.key(seed), range(len(ids) * samples)))
+            ]
+        )
+        found = sorted((turn for turns in iter(sampler.poll, []) for turn in turns), key=lambda turn: turn.id)
+        spoken = decode(self.tokenizer, [turn.tokens[: len(turn.tokens) - (turn.finish == "stop")] for turn in found])
+        return [
+            Completion(texts[turn.id // samples], text, turn.tokens, turn.logprobs, turn.finish)
+            for turn, text in zip(found, spoken, strict=True)
+        ]
 
     def logprobs(
         self,
@@ -159,9 +168,9 @@ class Model:
                 raise ValueError(f"completion {i} has tokens that are not from 0 to {self.config.vocab_size - 1}")
         pairs = list(zip(self._ids(texts, said), said, strict=True))
         found = []
-        for _, batch in _batches(pairs, batch_size):
+        for batch in _batches(pairs, batch_size):
             length = _rounded(max(len(prompt) + len(tokens) for prompt, tokens in batch))
-            rows, mask = pad_prompts([[*prompt, *tokens] for prompt, tokens in batch], length, 0)
+            rows, mask = pad_prompts([[*prompt, *tokens] for prompt, tokens in batch], length)
             logprobs = np.asarray(_teacher_forced(self.config, self.params, rows, mask))
             found += [row[len(row) - len(tokens) :] for row, (_, tokens) in zip(logprobs, batch, strict=True)]
         return found[: len(texts)]
@@ -226,12 +235,12 @@ def _rounded(length: int) -> int:
     return max(32, 1 << (length - 1).bit_length())
 
 
-def _batches(items: Sequence[Any], size: int) -> Iterator[tuple[int, Sequence[Any]]]:
-    """(index of its first item, items) of batches of one size; the last one is filled up with copies of an item."""
+def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Batches of one size; the last one is filled up with copies of an item."""
     size = min(size, len(items))
     for start in range(0, len(items), size or 1):
         batch = list(items[start : start + size])
-        yield start, batch + [batch[0]] * (size - len(batch))
+        yield batch + [batch[0]] * (size - len(batch))
 
 
 @partial(jax.jit, static_argnums=0)

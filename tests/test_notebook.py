@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 import rlvr_jax
-from rlvr_jax import parallel, policy
 from rlvr_jax.config import Config, PromptConfig, RolloutConfig, SftConfig
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.parallel import MeshConfig, make_mesh
 from rlvr_jax.policy import LoraConfig, PolicyConfig
 from rlvr_jax.rollout.engine import collected, make_stream
-from rlvr_jax.rollout.sampler import SamplingConfig
+from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.tasks import Example
 from rlvr_jax.training.export import export
 from rlvr_jax.training.sft import sft
@@ -48,16 +47,11 @@ def test_the_repr_is_short(model):
 
 
 def test_samples_are_those_of_the_rollout(model):
-    sampling = SamplingConfig(3, 12, model.stop_tokens, pad_token=0, top_k=50, top_p=0.9)
-    mesh = make_mesh(MeshConfig(data=1, fsdp=8))
-    shapes = jax.eval_shape(lambda: model.params)
-    shardings = parallel.param_shardings(mesh, policy.logical_axes(model.config), shapes)
-    batch = parallel.batch_sharding(mesh)
+    sampling = SamplingConfig(32, 12, group_size=3, batch_size=8, top_k=50, top_p=0.9)
     examples = [Example(text, f"<s>{text}", None, "") for text in TEXTS]
-    with parallel.use_mesh(mesh):
-        stream = make_stream(model.config, sampling, model.tokenizer, 32, 8, shardings, batch)
-        params = jax.device_put(model.params, shardings)
-        expected = collected(stream)(params, examples, jax.random.key(7), 0.8)
+    sampler = Sampler(model.config, sampling, make_mesh(MeshConfig(data=1, fsdp=8)))
+    stream = make_stream(sampler, model.tokenizer, 3, model.stop_tokens)
+    expected = collected(stream)(model.params, examples, jax.random.key(7), 0.8)
     options = {"samples": 3, "max_tokens": 12, "temperature": 0.8, "top_k": 50, "top_p": 0.9, "seed": 7}
     found = model.generate(TEXTS, **options)
     assert [(x.prompt, x.text, x.finish_reason) for x in found] == [

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax import policy
@@ -15,9 +14,10 @@ from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.learner.packing import pack
 from rlvr_jax.learner.step import new_state, train_step
 from rlvr_jax.policy import PolicyConfig
-from rlvr_jax.rollout.sampler import SamplingConfig, sample
+from rlvr_jax.rollout.sampler import SamplingConfig
 
 from .parts import GROUP, PROMPT, RESPONSE, side_by_side, table
+from .rollouts import requests, rollout
 
 CONFIG = PolicyConfig(
     vocab_size=512, num_layers=4, width=256, num_heads=4, num_kv_heads=2, head_dim=64, mlp_width=1024, remat="full"
@@ -34,7 +34,7 @@ def prefix(runs: int) -> str:
     shape = batch.action_mask.shape
     batch = batch.with_columns(advantages=np.float32(rng.normal(size=shape)), behaviour=np.zeros(shape, np.float32))
     shared = pack(batch, GROUP)
-    rollout = side_by_side(
+    sampling = side_by_side(
         {"shared": _rollout(params, prompt, GROUP), "apart": _rollout(params, np.repeat(prompt, GROUP, axis=0), 1)},
         runs,
     )
@@ -44,7 +44,7 @@ def prefix(runs: int) -> str:
     lines = [
         ["prompt tokens computed in sampling", f"{PROMPT}", f"{GROUP * PROMPT}", f"{GROUP:.2f}"],
         ["keys and values of prompts, MiB", f"{cached:.1f}", f"{GROUP * cached:.1f}", f"{GROUP:.2f}"],
-        _line("rollout, s", rollout, "{:.2f}"),
+        _line("rollout, s", sampling, "{:.2f}"),
         _line("tokens computed in training", tokens, "{}"),
         _line("training step, s", training, "{:.2f}"),
     ]
@@ -58,10 +58,8 @@ def _line(name: str, values: dict[str, float], form: str) -> list[str]:
 
 
 def _rollout(params: policy.Params, prompts: np.ndarray, group: int) -> Callable[[], object]:
-    sampling = SamplingConfig(group_size=group, max_response_length=RESPONSE, stop_tokens=())
-    compiled, ids = jax.jit(partial(sample, CONFIG, sampling)), jnp.arange(len(prompts) * group)
-    mask = np.ones(prompts.shape, bool)
-    return lambda: compiled(params, prompts, mask, ids, jax.random.key(2), jnp.float32(1))
+    sampling = SamplingConfig(PROMPT, RESPONSE, group, batch_size=len(prompts))
+    return rollout(CONFIG, sampling, params, [requests(prompts, group, [RESPONSE] * GROUP)])
 
 
 def _update(params: policy.Params, batch: Batch) -> Callable[[], object]:

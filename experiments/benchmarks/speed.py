@@ -39,7 +39,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import parallel, policy
+from rlvr_jax import policy
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import layout
 from rlvr_jax.learner.losses import policy_gradient
@@ -47,12 +47,12 @@ from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.learner.step import new_state, train_step
 from rlvr_jax.parallel.host import keep_freed_memory
 from rlvr_jax.policy import PolicyConfig
-from rlvr_jax.rollout.continuous import make_generate
-from rlvr_jax.rollout.sampler import SamplingConfig, sample
+from rlvr_jax.rollout.sampler import SamplingConfig
 
 from ..command import name_of
 from .parts import PARTS, picture, report
 from .prefix import prefix
+from .rollouts import requests, rollout
 
 PROMPTS, GROUP, PROMPT_LENGTH, RESPONSE_LENGTH, MICROBATCHES = 16, 8, 32, 128, 4
 SAMPLES, LENGTH = PROMPTS * GROUP, PROMPT_LENGTH + RESPONSE_LENGTH
@@ -110,12 +110,10 @@ def machine_limits() -> tuple[float, float]:
 
 def rollout_call(config: PolicyConfig) -> Callable[[], object]:
     """One rollout, as a function without arguments."""
-    sampling = SamplingConfig(group_size=GROUP, max_response_length=RESPONSE_LENGTH, stop_tokens=())
+    sampling = SamplingConfig(PROMPT_LENGTH, RESPONSE_LENGTH, GROUP, batch_size=PROMPTS)
     params = jax.jit(partial(policy.init, config))(jax.random.key(0))
-    prompts = jax.random.randint(jax.random.key(1), (PROMPTS, PROMPT_LENGTH), 0, config.vocab_size)
-    mask, sample_ids = jnp.ones(prompts.shape, bool), jnp.arange(SAMPLES)
-    compiled = jax.jit(partial(sample, config, sampling))
-    return lambda: compiled(params, prompts, mask, sample_ids, jax.random.key(2), jnp.float32(1))
+    prompts = np.asarray(jax.random.randint(jax.random.key(1), (PROMPTS, PROMPT_LENGTH), 0, config.vocab_size))
+    return rollout(config, sampling, params, [requests(prompts, GROUP, [RESPONSE_LENGTH] * SAMPLES)])
 
 
 def longtail_budgets() -> np.ndarray:
@@ -128,21 +126,23 @@ def longtail_budgets() -> np.ndarray:
 
 def longtail(config: PolicyConfig, runs: int) -> None:
     """Measures continuous batching on responses of unequal length, and prints the table."""
-    mesh = parallel.make_mesh(parallel.MeshConfig(data=1), jax.devices()[:1])
     params = jax.jit(partial(policy.init, config))(jax.random.key(0))
-    shardings = parallel.param_shardings(mesh, policy.logical_axes(config), jax.eval_shape(lambda: params))
-    sampling = SamplingConfig(GROUP, RESPONSE_LENGTH, stop_tokens=(), slots=SLOTS, chunk=CHUNK)
-    generate = make_generate(config, sampling, PROMPT_LENGTH, shardings, parallel.batch_sharding(mesh))
+    sampling = SamplingConfig(PROMPT_LENGTH, RESPONSE_LENGTH, GROUP, slots=SLOTS, chunk=CHUNK)
     rng, budgets = np.random.default_rng(1), longtail_budgets()
-    prompts = list(rng.integers(0, config.vocab_size, (LONGTAIL_PROMPTS, PROMPT_LENGTH)).astype(np.int32))
-    stats, times = {}, {"refilled": [], "not refilled": []}
-    with parallel.use_mesh(mesh):
-        for run in range(runs + 1):
-            for name, seen in times.items():
-                start = time.perf_counter()
-                *_, (_, stats[name]) = generate(params, prompts, jax.random.key(2), 1.0, budgets, name == "refilled")
-                if run > 0:  # the first compiles
-                    seen.append(time.perf_counter() - start)
+    prompts = rng.integers(0, config.vocab_size, (LONGTAIL_PROMPTS, PROMPT_LENGTH)).astype(np.int32)
+    work = requests(prompts, GROUP, budgets)
+    fillings = [work[first : first + SLOTS] for first in range(0, len(work), SLOTS)]
+    calls = {
+        "refilled": rollout(config, sampling, params, [work]),
+        "not refilled": rollout(config, sampling, params, fillings),
+    }
+    stats, times = {}, {name: [] for name in calls}
+    for run in range(runs + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            stats[name] = call()
+            if run > 0:  # the first compiles
+                times[name].append(time.perf_counter() - start)
     tokens = int(budgets.sum())
     print(f"{len(budgets)} samples over {SLOTS} slots, lengths 1 to {budgets.max()}, mean {budgets.mean():.1f}")
     print(f"{tokens} tokens; medians of {runs} runs on {jax.devices()[0].device_kind}\n")

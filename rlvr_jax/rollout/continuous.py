@@ -1,74 +1,54 @@
-"""Continuous batching: a queue of samples over a fixed number of slots.
+"""Continuous batching: a queue of turns over a fixed number of slots.
 
 The device decodes chunk after chunk (`slots.decode`). Between two chunks the host takes what has ended and puts the
-next samples into the free slots; it hands out what has ended only after the device has been given its next chunk, so
+next turns into the free slots; it hands out what has ended only after the device has been given its next chunk, so
 that whatever the caller does with it happens while the device decodes.
 
-Each prompt is computed once, in batches and in pieces of bounded size, and its row is copied into the slot of each of
-its samples. One batch of prompts is computed ahead, a piece behind each chunk of decoding; if slots would wait, the
-pieces that are missing are computed at once.
+Each context is computed once, in batches and in pieces of bounded size, and its row is copied into the slot of each
+turn that starts with it. One batch of contexts is computed ahead, a piece behind each chunk of decoding; if slots would
+wait, the pieces that are missing are computed at once. The row of an episode that may go on is copied out of its slot
+into a pool when its turn ends; the next turn then costs the tokens behind it, not the whole context.
 
 Attention reads as many columns as the ring has, so a chunk runs on the narrowest of a few widths in which the longest
 sequence has room.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import wraps
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Float, Int
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
+from rlvr_jax import parallel
 from rlvr_jax.policy import KeyValues, Params, PolicyConfig
 from rlvr_jax.rollout import slots as device
-from rlvr_jax.rollout.sampler import FINISH_REASONS, SamplingConfig, prepare
+from rlvr_jax.rollout.requests import Request, RolloutStats, draws_of
+from rlvr_jax.rollout.sampling import FINISH_REASONS, SamplingConfig
 from rlvr_jax.rollout.slots import Emitted, Slots, Tail
-from rlvr_jax.rollout.trajectory import FinishReason, RolloutStats
-
-Tokens = Int[np.ndarray, "_length"]
 
 _ALIGNMENT = 8  # of the ring's widths
 
 
-@dataclass(frozen=True)
-class Response:
-    """One finished sample, on the host; see `Trajectory` for the fields."""
-
-    sample: int
-    tokens: Int[np.ndarray, "time"]
-    sampling_logprobs: Float[np.ndarray, "time"]
-    policy_logprobs: Float[np.ndarray, "time"]
-    finish_reason: FinishReason
-
-
-Generate = Callable[..., Iterator[tuple[list[Response], RolloutStats]]]
-
-
 class _Functions(NamedTuple):
-    """The compiled functions. Slots, and rows that are appended to, are donated: they change in place."""
+    """The compiled functions. Slots, the pool and rows that are appended to are donated: they change in place."""
 
-    prepare: Callable[[Params], Params]
-    empty_rows: Callable[[Params], KeyValues]
-    empty_slots: Callable[[Params, int], Slots]
+    empty_rows: Callable[[Params, int, int], KeyValues]
+    empty_slots: Callable[[Params, int, Tail], Slots]
     append: Callable[..., KeyValues]
+    pick: Callable[..., KeyValues]
     put: Callable[..., Slots]
+    take: Callable[..., KeyValues]
     resize: Callable[[Slots, int], Slots]
     decode: Callable[..., tuple[Slots, Emitted]]
 
 
-def _compile(
-    config: PolicyConfig,
-    sampling: SamplingConfig,
-    prompt_length: int,
-    prompts: int,
-    param_shardings: Any,
-    batch: NamedSharding,
-) -> _Functions:
-    mesh = batch.mesh
+def _compile(config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh, param_shardings: Any) -> _Functions:
+    batch = parallel.batch_sharding(mesh)
     # Key/value heads lie where those of the key projections do: [layers, width, kv, dim].
     heads = (*param_shardings["layers"]["attention"]["k"].spec, *[None] * 4)[2]
     of_rank = {
@@ -76,22 +56,23 @@ def _compile(
         4: NamedSharding(mesh, PartitionSpec(*batch.spec, heads)),
     }
 
-    def jit(function, donate=(), static=()):
+    def jit(function, *options, donate=(), static=()):
+        @wraps(function)  # its name is the program's in profiles
         def constrained(*args):
-            return jax.tree.map(
-                lambda x: jax.lax.with_sharding_constraint(x, of_rank.get(x.ndim, batch)), function(*args)
-            )
+            found = function(*options, *args)
+            return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, of_rank.get(x.ndim, batch)), found)
 
         return jax.jit(constrained, donate_argnums=donate, static_argnums=static)
 
     return _Functions(
-        prepare=jax.jit(partial(prepare, config)),
-        empty_rows=jit(lambda params: device.empty_rows(config, params, prompts, prompt_length)),
-        empty_slots=jit(lambda params, width: device.empty_slots(config, params, sampling.slots, width), static=1),
-        append=jit(partial(device.append, config), donate=1),
+        empty_rows=jit(device.empty_rows, config, static=(1, 2)),
+        empty_slots=jit(device.empty_slots, config, static=1),
+        append=jit(device.append, config, donate=1),
+        pick=jit(device.pick),
         put=jit(device.put, donate=0),
+        take=jit(device.take, donate=1),
         resize=jit(device.resize, static=1),
-        decode=jit(partial(device.decode, config, sampling), donate=1),
+        decode=jit(device.decode, config, sampling, donate=1),
     )
 
 
@@ -101,203 +82,195 @@ def ring_widths(longest: int, chunk: int) -> tuple[int, ...]:
     return tuple(sorted({-(-most // (part * _ALIGNMENT)) * _ALIGNMENT for part in (4, 2, 1)}))
 
 
-def all_budgets(budgets: Sequence[int] | np.ndarray | None, samples: int, longest: int) -> Int[np.ndarray, "samples"]:
-    """The token budget of each sample; None is `longest` for all.
-
-    Raises:
-      ValueError: there is not one for each sample, or they are not from 1 to `longest`.
-    """
-    budgets = np.full(samples, longest) if budgets is None else np.asarray(budgets)
-    if budgets.shape != (samples,) or not ((budgets >= 1) & (budgets <= longest)).all():
-        raise ValueError(f"budgets must be {samples} numbers from 1 to {longest} (max_response_length), one a sample")
-    return budgets.astype(np.int32)
-
-
-def _prefill(
-    functions: _Functions, params: Params, prompts: Sequence[Tokens], batch: int, piece: int
-) -> Iterator[tuple[int, "_Ready | None"]]:
-    """Computes one piece of a batch of prompts at each step.
-
-    Yields:
-      How many tokens the piece had, and the batch when it is complete, else None.
-    """
-    for first in range(0, len(prompts), batch):
-        members = [prompt[:-1] for prompt in prompts[first : first + batch]]  # see `slots` on the last token
-        longest, rows = max(map(len, members)), functions.empty_rows(params)
-        for start in range(0, max(longest, 1), piece):
-            tokens, counts = np.zeros((batch, piece), np.int32), np.zeros(batch, np.int32)
-            for row, prompt in enumerate(members):
-                part = prompt[start : start + piece]
-                tokens[row, : len(part)], counts[row] = part, len(part)
-            rows = functions.append(params, rows, tokens, counts)
-            done = start + piece >= longest
-            yield int(counts.sum()), _Ready(first, first + len(members), rows) if done else None
-
-
-class _Ready(NamedTuple):
-    """Prompts `first` to `stop` of a call, computed."""
-
-    first: int
-    stop: int
-    rows: KeyValues | None
-
-
 @dataclass
-class _Run:
-    """The host's state of one call of `generate`.
+class _Ready:
+    """Contexts that are computed.
 
     Attributes:
-      prompts, budgets: of all samples.
-      prefill: computes the next piece of the prompts at each step.
-      ready: the batch of prompts whose samples are being started.
-      ahead: the batch behind it, once it is computed.
-      slots: on the device.
-      width: of their ring.
-      serving: the sample in each slot, -1 in free ones.
-      held: how many tokens of its sequence each slot's columns hold.
-      parts: what each slot's sample has drawn, chunk by chunk.
-      queued: samples that have been started.
-      stats: so far.
+      rows: of them.
+      starts: (row, request) of the turns that are still to be started with them.
     """
 
-    prompts: Sequence[Tokens]
-    budgets: Int[np.ndarray, "samples"]
-    prefill: Iterator[tuple[int, _Ready | None]]
-    slots: Slots
-    width: int
-    serving: Int[np.ndarray, "slots"]
-    held: Int[np.ndarray, "slots"]
-    parts: list[list[tuple[np.ndarray, ...]]]
-    ready: _Ready
-    ahead: _Ready | None = None
-    queued: int = 0
-    stats: RolloutStats = field(default_factory=RolloutStats)
+    rows: KeyValues
+    starts: deque[tuple[int, Request]]
 
 
-def _compute_piece(run: _Run) -> None:
-    tokens, run.ahead = next(run.prefill, (0, None))
-    run.stats = replace(run.stats, prefill_tokens=run.stats.prefill_tokens + tokens)
-
-
-def _assign(run: _Run, group: int) -> list[tuple[Any, ...]]:
-    """Gives the next samples to all free slots; returns the arguments of the calls of `put` that start them."""
-    total, free, puts = len(run.budgets), np.flatnonzero(run.serving < 0), []
-    while len(free) and run.queued < total:
-        if run.queued == run.ready.stop * group:
-            while run.ahead is None:  # the slots would wait for the rest
-                _compute_piece(run)
-            run.ready, run.ahead = run.ahead, None
-        new = np.arange(run.queued, min(run.queued + len(free), run.ready.stop * group))
-        target, free = free[: len(new)], free[len(new) :]
-        run.queued += len(new)
-        run.serving[target] = new
-        run.held[target] = [len(run.prompts[i // group]) - 1 for i in new]
-
-        def padded(values):
-            return np.pad(np.asarray(values, np.int32), (0, len(run.serving) - len(new)))  # noqa: B023
-
-        tail = Tail(
-            last=padded([run.prompts[i // group][-1] for i in new]),
-            sample=padded(new),
-            drawn=padded(np.zeros(len(new))),
-            budget=padded(run.budgets[new]),
-        )
-        source = padded(new // group - run.ready.first)
-        puts.append((run.ready.rows, np.int32(len(new)), source, padded(target), tail))
-    return puts
-
-
-def _collect(run: _Run, emitted: Emitted) -> list[Response]:
-    """Books what a chunk has drawn, and returns the samples that have ended."""
-    stats, steps = run.stats, int(emitted.steps)
-    run.stats = replace(
-        stats,
-        steps=stats.steps + steps,
-        slot_steps=stats.slot_steps + steps * len(run.serving),
-        active_slot_steps=stats.active_slot_steps + int(emitted.count.sum()),
-    )
-    run.held += emitted.count
-    responses = []
-    for slot in np.flatnonzero(run.serving >= 0):
-        count = emitted.count[slot]
-        drawn = (emitted.tokens, emitted.sampling_logprobs, emitted.policy_logprobs)
-        run.parts[slot].append(tuple(x[slot, :count] for x in drawn))
-        if emitted.finish[slot]:
-            arrays = (np.concatenate(x) for x in zip(*run.parts[slot], strict=True))
-            responses.append(Response(int(run.serving[slot]), *arrays, FINISH_REASONS[int(emitted.finish[slot])]))
-            run.parts[slot], run.serving[slot] = [], -1
-    return responses
-
-
-def make_generate(
-    config: PolicyConfig,
-    sampling: SamplingConfig,
-    prompt_length: int,
-    param_shardings: Any,
-    batch_sharding: NamedSharding,
-) -> Generate:
-    """A function that samples `sampling.group_size` responses to each prompt over `sampling.slots` slots.
-
-    Args:
-      config: the policy's shape.
-      sampling: see `SamplingConfig`; `slots` is positive.
-      prompt_length: of the longest prompt.
-      param_shardings: of the parameters that it will be given.
-      batch_sharding: over which slots are split.
-
-    Returns:
-      A generator function `(params, prompts, key, temperature=1.0, budgets=None, refill=True)` whose items are
-      (responses that have ended, `RolloutStats` so far). `prompts` are arrays of token ids, none empty or longer than
-      `prompt_length`; sample `i` answers prompt `i // group_size` from the random stream `fold_in(key, i)`, and has at
-      most `budgets[i]` tokens. With `refill` False no slot is refilled before all are free: what refilling is measured
-      against.
+class Slotted:
+    """The engine with slots.
 
     Raises:
       ValueError: the numbers in `sampling` don't go together.
     """
-    names, sizes = batch_sharding.spec[0] or (), batch_sharding.mesh.shape
-    shards = int(np.prod([sizes[name] for name in ((names,) if isinstance(names, str) else names)]))
-    if sampling.slots <= 0 or sampling.slots % shards:
-        raise ValueError(f"slots = {sampling.slots} can't be divided among the {shards} parts of the mesh's batch axes")
-    if sampling.chunk < 1 or sampling.prefill_chunk < 1:
-        raise ValueError(f"chunk = {sampling.chunk} and prefill_chunk = {sampling.prefill_chunk} must be positive")
-    batch = -(-sampling.slots // (sampling.group_size * shards)) * shards  # prompts for one filling of the slots
-    functions = _compile(config, sampling, prompt_length, batch, param_shardings, batch_sharding)
-    piece = min(sampling.prefill_chunk, prompt_length)
-    widths = ring_widths(prompt_length + sampling.max_response_length, sampling.chunk)
 
-    def generate(params, prompts, key, temperature=1.0, budgets=None, refill=True):
-        total = len(prompts) * sampling.group_size
-        budgets = all_budgets(budgets, total, sampling.max_response_length)
-        params = functions.prepare(params)
-        zeros = np.zeros(sampling.slots, int)
-        run = _Run(
-            prompts=prompts,
-            budgets=budgets,
-            prefill=_prefill(functions, params, prompts, batch, piece),
-            slots=functions.empty_slots(params, widths[0]),
-            width=widths[0],
-            serving=zeros - 1,
-            held=zeros,
-            parts=[[] for _ in zeros],
-            ready=_Ready(0, 0, None),
-        )
-        ended: list[Response] = []
-        while run.queued < total or (run.serving >= 0).any():
-            puts = _assign(run, sampling.group_size) if refill or (run.serving < 0).all() else []
-            longest = run.held[run.serving >= 0].max()
-            width = next(width for width in widths if width >= longest + sampling.chunk)
-            if width != run.width:
-                run.slots, run.width = functions.resize(run.slots, width), width
-            for arguments in puts:
-                run.slots = functions.put(run.slots, *arguments)
-            run.slots, emitted = functions.decode(params, run.slots, key, jnp.float32(temperature))
-            if run.ahead is None:
-                _compute_piece(run)
+    def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh, param_shardings: Any) -> None:
+        shards, number = mesh.shape["data"] * mesh.shape["fsdp"], sampling.slots
+        if number <= 0 or number % shards:
+            raise ValueError(f"slots = {number} can't be divided among the {shards} parts of the mesh's batch axes")
+        if sampling.chunk < 1 or sampling.prefill_chunk < 1:
+            raise ValueError(f"chunk = {sampling.chunk} and prefill_chunk = {sampling.prefill_chunk} must be positive")
+        self._sampling, self._number = sampling, number
+        self._batch = -(-number // (sampling.group_size * shards)) * shards  # prompts for one filling of the slots
+        self._piece = min(sampling.prefill_chunk, sampling.prompt_length)
+        self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
+        self._widths = ring_widths(self._window, sampling.chunk)
+        self._functions = _compile(config, sampling, mesh, param_shardings)
+        self.stats = RolloutStats()
+
+        self._fresh: deque[list[Request]] = deque()  # groups
+        self._longer: deque[list[Request]] = deque()  # those of episodes that go on
+        self._prefill: Iterator[_Ready | None] | None = None  # of the batch that is being computed
+        self._ready: deque[_Ready] = deque()
+        self._serving: list[Request | None] = [None] * number
+        self._held = np.zeros(number, int)  # tokens in each slot's columns
+        self._parts: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(number)]  # drawn, chunk by chunk
+        self._emitted: Emitted | None = None  # of the chunk that is being decoded
+        self._slots: Slots | None = None
+        self._width = 0
+        self._pool: KeyValues | None = None
+        self._kept: dict[int, tuple[int, int]] = {}  # episode: its row in the pool, and tokens in it
+        self._spare = list(range(number))  # rows of the pool
+
+    def submit(self, groups: list[list[Request]]) -> None:
+        for group in groups:
+            goes_on = group[0].id in self._kept or len(group[0].prompt) > self._sampling.prompt_length
+            (self._longer if goes_on else self._fresh).append(group)
+
+    def release(self, ids: Sequence[int]) -> None:
+        for i in ids:
+            if i in self._kept:
+                self._spare.append(self._kept.pop(i)[0])
+        if not self._kept and self._slots is None:
+            self._pool = None
+
+    def forget(self) -> None:
+        """Drops all that is kept: it is another policy's."""
+        self.release(list(self._kept))
+
+    def poll(self, params: Params) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
+        """The turns that end next."""
+        while True:
+            if self._emitted is None and not self._decode(params):
+                return []
+            ended = self._collect(params, jax.device_get(self._emitted))
+            self._emitted = None
+            if not self._decode(params):
+                self._slots, self._ready = None, deque()  # memory for others, until there is more to do
+                self.release([])
             if ended:
-                yield ended, run.stats
-            ended = _collect(run, jax.device_get(emitted))
-        if ended:
-            yield ended, run.stats
+                return ended
 
-    return generate
+    def _decode(self, params: Params) -> bool:
+        """Gives the device the next chunk; False if there is none."""
+        if not (self._fresh or self._longer or self._prefill or any(r.starts for r in self._ready)) and not any(
+            self._serving
+        ):
+            return False
+        puts = self._assign(params)
+        longest = max(held for held, request in zip(self._held, self._serving, strict=True) if request)
+        width = next(width for width in self._widths if width >= longest + self._sampling.chunk)
+        if self._slots is None:
+            self._slots, self._width = self._functions.empty_slots(params, width, puts[0][-1]), width
+        elif width != self._width:
+            self._slots, self._width = self._functions.resize(self._slots, width), width
+        for arguments in puts:
+            self._slots = self._functions.put(self._slots, *arguments)
+        self._slots, self._emitted = self._functions.decode(params, self._slots)
+        if len(self._ready) < 2:
+            self._compute_piece(params)
+        return True
+
+    def _assign(self, params: Params) -> list[tuple[Any, ...]]:
+        """Gives the next turns to all free slots; returns the arguments of the calls of `put` that start them."""
+        free, puts = [i for i, request in enumerate(self._serving) if request is None], []
+        while free:
+            if self._ready and not self._ready[0].starts:
+                self._ready.popleft()
+            while not self._ready and self._compute_piece(params):
+                pass  # the slots would wait for the rest
+            if not self._ready:
+                break
+            ready = self._ready[0]
+            starts = [ready.starts.popleft() for _ in range(min(len(free), len(ready.starts)))]
+            target, free = free[: len(starts)], free[len(starts) :]
+            requests = [request for _, request in starts]
+            for slot, request in zip(target, requests, strict=True):
+                self._serving[slot], self._held[slot] = request, len(request.prompt) - 1
+            last = self._padded([int(request.prompt[-1]) for request in requests])
+            idle = [None] * (self._number - len(starts))
+            tail = Tail(last, draws_of(requests + idle, self._sampling.max_stop_tokens))
+            source = self._padded([row for row, _ in starts])
+            puts.append((ready.rows, np.int32(len(starts)), source, self._padded(target), tail))
+        return puts
+
+    def _padded(self, values: Sequence[int]) -> Int[np.ndarray, "slots"]:
+        return np.pad(np.asarray(values, np.int32), (0, self._number - len(values)))
+
+    def _collect(self, params: Params, emitted: Emitted) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
+        """The turns that a chunk has ended; of episodes that may go on, the rows are kept."""
+        steps = int(emitted.steps)
+        self.stats += RolloutStats(steps, steps * self._number, int(emitted.count.sum()))
+        self._held += emitted.count
+        ended, kept = [], []
+        for slot, request in enumerate(self._serving):
+            if request is None:
+                continue
+            count = emitted.count[slot]
+            self._parts[slot].append((emitted.tokens[slot, :count], emitted.logprobs[slot, :count]))
+            if emitted.finish[slot]:
+                tokens, logprobs = (np.concatenate(x) for x in zip(*self._parts[slot], strict=True))
+                ended.append((request, tokens, logprobs, FINISH_REASONS[int(emitted.finish[slot])]))
+                self._parts[slot], self._serving[slot] = [], None
+                if request.keep:
+                    if not self._spare:  # then its whole context is computed again
+                        self.release([next(iter(self._kept))])
+                    self._kept[request.id] = self._spare.pop(), int(self._held[slot])
+                    kept.append((slot, self._kept[request.id][0]))
+        if kept:
+            if self._pool is None:
+                self._pool = self._functions.empty_rows(params, self._number, self._window)
+            slots, rows = (self._padded(x) for x in zip(*kept, strict=True))
+            self._pool = self._functions.take(self._slots, self._pool, np.int32(len(kept)), slots, rows)
+        return ended
+
+    def _compute_piece(self, params: Params) -> bool:
+        """Computes a piece of the next contexts; False if none are waiting."""
+        if self._prefill is None:
+            if not self._longer and not self._fresh:
+                return False
+            self._prefill = self._contexts(params)
+        ready = next(self._prefill)
+        if ready:
+            self._ready.append(ready)
+            self._prefill = None
+        return True
+
+    def _contexts(self, params: Params) -> Iterator[_Ready | None]:
+        """Computes one batch of contexts, a piece at each step; the last gives what is ready."""
+        held = [0] * self._batch
+        if self._longer:  # first, because they hold memory
+            queue = self._longer
+            groups = [queue.popleft() for _ in range(min(len(queue), self._batch))]
+            indices = np.full(self._batch, -1, np.int32)
+            for i, group in enumerate(groups):
+                indices[i], held[i] = self._kept.get(group[0].id, (-1, 0))
+            if (indices < 0).all():
+                rows = self._functions.empty_rows(params, self._batch, self._window)
+            else:
+                rows = self._functions.pick(self._pool, indices)
+            self.release([group[0].id for group in groups])
+        else:
+            queue = self._fresh
+            groups = [queue.popleft() for _ in range(min(len(queue), self._batch))]
+            rows = self._functions.empty_rows(params, self._batch, self._sampling.prompt_length)
+        starts = deque((row, request) for row, group in enumerate(groups) for request in group)
+        # See `slots` on the last token.
+        new = [group[0].prompt[n:-1] for group, n in zip(groups, held, strict=False)]
+        longest = max(map(len, new))
+        for start in range(0, max(longest, 1), self._piece):
+            tokens, counts = np.zeros((self._batch, self._piece), np.int32), np.zeros(self._batch, np.int32)
+            for row, context in enumerate(new):
+                part = context[start : start + self._piece]
+                tokens[row, : len(part)], counts[row] = part, len(part)
+            rows = self._functions.append(params, rows, tokens, counts)
+            self.stats += RolloutStats(prefill_tokens=int(counts.sum()))
+            yield _Ready(rows, starts) if start + self._piece >= longest else None

@@ -1,10 +1,71 @@
-"""Drawing one token from logits: filters, log-probabilities, and an exact draw from one uniform number."""
+"""Drawing the next token of each sequence: filters, log-probabilities, and an exact draw from one uniform number."""
+
+from dataclasses import dataclass
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, Shaped
+from flax import struct
+from jaxtyping import Array, Float, Int, Key, Shaped, UInt32
 
 MASKED = -1e30
+FINISH_REASONS = {1: "stop", 2: "length"}
+_STOP, _LENGTH = FINISH_REASONS
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """The settings that are fixed when a sampler is compiled.
+
+    Attributes:
+      prompt_length: tokens that the prompt of an episode's first turn may have.
+      max_response_length: tokens that a turn may have, its stop token included.
+      group_size: samples of a prompt that share its keys and values; a larger group is split.
+      batch_size: prompts that are sampled at a time without slots.
+      window: tokens of all turns of an episode; 0 stands for `prompt_length + max_response_length`.
+      top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
+      policy_temperature: temperature of the distribution whose log-probs are reported.
+      max_stop_tokens: that a request may have.
+      slots: sequences that decode at a time, with a free slot refilled while the others go on (`slots.py`,
+        `continuous.py`); 0 decodes a whole batch at a time, until its longest turn has ended (`batches.py`). Slots
+        pay where lengths differ, but hold a copy of the prompt's keys and values each, where a batch holds and reads
+        one for a group: for long prompts with responses of like length, 0 is better.
+      chunk: with slots, tokens that each slot decodes between two visits of the host.
+      prefill_chunk: with slots, tokens of one context that are computed at a time, at most.
+    """
+
+    prompt_length: int
+    max_response_length: int
+    group_size: int = 1
+    batch_size: int = 1
+    window: int = 0
+    top_k: int = 0
+    top_p: float = 1.0
+    policy_temperature: float = 1.0
+    max_stop_tokens: int = 8
+    slots: int = 0
+    chunk: int = 16
+    prefill_chunk: int = 256
+
+
+@no_type_check  # as a pytree it may hold shapes or shardings, too
+@struct.dataclass
+class Draws:
+    """What the next token of each sequence is drawn with.
+
+    Attributes:
+      key: raw data of the random key of its episode.
+      drawn: tokens that its episode has drawn.
+      limit: `drawn` at the end of its turn, if no stop token comes first.
+      temperature: of the draw; 0 is greedy.
+      stop_tokens: ids that end the turn, padded with -1.
+    """
+
+    key: UInt32[Array, "batch words"]
+    drawn: Int[Array, "batch"]
+    limit: Int[Array, "batch"]
+    temperature: Float[Array, "batch"]
+    stop_tokens: Int[Array, "batch stops"]
 
 
 def filter_logits(logits: Float[Array, "batch vocab"], top_k: int, top_p: float) -> Float[Array, "batch vocab"]:
@@ -73,32 +134,45 @@ def first_largest(x: Shaped[Array, "batch n"]) -> Int[Array, "batch"]:
 def draw_token(
     keys: Key[Array, "batch"],
     logits: Float[Array, "batch vocab"],
-    temperature: Float[Array, ""],
+    temperature: Float[Array, "batch"],
     top_k: int,
     top_p: float,
     policy_temperature: float,
-) -> tuple[Int[Array, "batch"], Float[Array, "batch"], Float[Array, "batch"]]:
+) -> tuple[Int[Array, "batch"], Float[Array, "batch"]]:
     """Draws one token for each row.
 
     Args:
       keys: one for each row; used for this draw only.
       logits: of the next token.
-      temperature: of the draw; 0 is greedy.
+      temperature: of each row's draw; 0 is greedy.
       top_k, top_p: see `filter_logits`.
       policy_temperature: the policy's own distribution is softmax(logits / policy_temperature).
 
     Returns:
-      The tokens, their log-probabilities under the distribution drawn from, and those under the policy (nats).
+      The tokens and their log-probabilities under the policy (nats).
     """
     greedy = temperature == 0
-    scaled = filter_logits(logits / jnp.where(greedy, 1.0, temperature), top_k, top_p)
+    scaled = filter_logits(logits / jnp.where(greedy, 1.0, temperature)[:, None], top_k, top_p)
     weights = jnp.exp(scaled - jnp.max(scaled, axis=-1, keepdims=True))
     uniform = jax.vmap(jax.random.uniform)(keys)
     tokens = jnp.where(greedy, first_largest(logits), inverse_cdf(weights, uniform))
+    x = logits / policy_temperature
+    x -= jnp.max(x, axis=-1, keepdims=True)  # as in `policy.logprobs_and_entropy`
+    chosen = jnp.take_along_axis(x, tokens[:, None], axis=-1)[:, 0]
+    return tokens, chosen - jnp.log(jnp.sum(jnp.exp(x), axis=-1))
 
-    def logprob(x):
-        x -= jnp.max(x, axis=-1, keepdims=True)  # as in `policy.logprobs_and_entropy`
-        chosen = jnp.take_along_axis(x, tokens[:, None], axis=-1)[:, 0]
-        return chosen - jnp.log(jnp.sum(jnp.exp(x), axis=-1))
 
-    return tokens, jnp.where(greedy, 0.0, logprob(scaled)), logprob(logits / policy_temperature)
+def draw_next(
+    sampling: SamplingConfig, draws: Draws, logits: Float[Array, "batch vocab"]
+) -> tuple[Int[Array, "batch"], Float[Array, "batch"], Int[Array, "batch"]]:
+    """The next token of each sequence, its log-prob under the policy, and how that ends the turn.
+
+    The last is a key of `FINISH_REASONS`, or 0 if the turn goes on.
+    """
+    keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(draws.key), draws.drawn)
+    token, logprob = draw_token(
+        keys, logits, draws.temperature, sampling.top_k, sampling.top_p, sampling.policy_temperature
+    )
+    stops = jnp.any(token[:, None] == draws.stop_tokens, axis=1)
+    finish = jnp.where(stops, _STOP, jnp.where(draws.drawn + 1 >= draws.limit, _LENGTH, 0))
+    return token, logprob, finish.astype(jnp.int32)

@@ -23,12 +23,11 @@ from typing import Any, no_type_check
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 from rlvr_jax import policy
 from rlvr_jax.policy import Cache, KeyValues, Params, PolicyConfig
-from rlvr_jax.rollout.sampler import SamplingConfig, draw_next, finish_of
-from rlvr_jax.rollout.sampling import first_largest
+from rlvr_jax.rollout.sampling import Draws, SamplingConfig, draw_next, first_largest
 
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
@@ -38,15 +37,11 @@ class Tail:
 
     Attributes:
       last: its newest token, whose keys and values are still to be computed.
-      sample: the id that names its random stream.
-      drawn: how many tokens it has drawn from that stream.
-      budget: how many it may draw, at least one more than `drawn`.
+      draws: see `sampling.Draws`; its limit is at least one more than it has drawn.
     """
 
     last: Int[Array, "slots"]
-    sample: Int[Array, "slots"]
-    drawn: Int[Array, "slots"]
-    budget: Int[Array, "slots"]
+    draws: Draws
 
 
 @no_type_check
@@ -73,15 +68,14 @@ class Emitted:
     """The output of a chunk of decoding to the host.
 
     Attributes:
-      tokens, sampling_logprobs, policy_logprobs: as in `sampler.Samples`; a slot's first `count` are real.
+      tokens, logprobs: as in `batches.Samples`; a slot's first `count` are real.
       count: tokens that each slot has drawn in this chunk; a sequence that has ended draws none.
       finish: a key of `FINISH_REASONS` if the slot's sequence has ended in this chunk, otherwise 0.
       steps: how many steps the chunk took; fewer than asked for if every sequence has ended.
     """
 
     tokens: Int[Array, "slots chunk"]
-    sampling_logprobs: Float[Array, "slots chunk"]
-    policy_logprobs: Float[Array, "slots chunk"]
+    logprobs: Float[Array, "slots chunk"]
     count: Int[Array, "slots"]
     finish: Int[Array, "slots"]
     steps: Int[Array, ""]
@@ -119,11 +113,10 @@ def empty_rows(config: PolicyConfig, params: Params, count: int, width: int) -> 
     return policy.empty_key_values(config, params, count, width)
 
 
-def empty_slots(config: PolicyConfig, params: Params, count: int, width: int) -> Slots:
-    """Slots without sequences and a ring of `width` columns; `params` from `sampler.prepare`."""
-    zeros = jnp.zeros(count, jnp.int32)
-    tail = Tail(zeros, zeros, zeros, zeros)
-    return Slots(empty_rows(config, params, count, width), zeros, zeros.astype(bool), tail)
+def empty_slots(config: PolicyConfig, params: Params, width: int, tail: Tail) -> Slots:
+    """Slots without sequences and a ring of `width` columns; `params` from `sampler.prepare`, `tail` of any values."""
+    zeros = jnp.zeros_like(tail.last)
+    return Slots(empty_rows(config, params, len(zeros), width), zeros, zeros.astype(bool), tail)
 
 
 def append(
@@ -193,19 +186,34 @@ def put(
     )
 
 
-def take(slots: Slots, indices: Int[Array, "n"]) -> KeyValues:
-    """Copies of these slots' sequences as rows, as wide as the ring.
+def take(
+    slots: Slots, rows: KeyValues, count: Int[Array, ""], source: Int[Array, "n"], target: Int[Array, "n"]
+) -> KeyValues:
+    """The rows with the sequence in slot `source[i]` copied into row `target[i]`, for `i < count`.
 
     A sequence that has ended is whole as long as the ring has been at least as wide as the sequence together with the
     steps made since: take it before the next chunk of decoding.
     """
-    cache = slots.cache
-    layers, positions, segment_ids = jax.tree.map(lambda x: x[indices], _arrays(cache))
-    newest_first = jnp.roll(segment_ids, -cache.size, axis=1)[:, ::-1] != 0
-    gap = first_largest(newest_first)  # columns that others have written since the sequence ended
-    shift = gap - cache.size
-    rows = KeyValues(layers, positions, segment_ids, cache.size)
-    return _columns(lambda x, axis: jax.vmap(lambda x, n: jnp.roll(x, n, axis - 1))(x, shift), rows)
+    cache, width = slots.cache, rows.positions.shape[1]
+    newest_first = jnp.roll(cache.segment_ids, -cache.size, axis=1)[:, ::-1] != 0
+    gaps = first_largest(newest_first)  # columns that others have written since the sequence ended
+
+    def copy(i, rows):
+        slot = source[i]
+        layers, *ids = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, slot), _arrays(cache))
+        shift = gaps[slot] - cache.size
+        turned = _columns(lambda x, axis: jnp.roll(x, shift, axis), KeyValues(layers, *ids, cache.size))
+        write = lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, target[i], axis=0)  # noqa: E731
+        return jax.tree.map(write, rows, _arrays(_fit(turned, width)))
+
+    layers, positions, segment_ids = jax.lax.fori_loop(0, count, copy, _arrays(rows))
+    return KeyValues(layers, positions, segment_ids, rows.size)
+
+
+def pick(rows: KeyValues, indices: Int[Array, "n"]) -> KeyValues:
+    """Copies of these rows; an index of -1 gives a row without tokens."""
+    layers, positions, segment_ids = jax.tree.map(lambda x: x[indices], _arrays(rows))
+    return KeyValues(layers, positions, jnp.where(indices[:, None] < 0, 0, segment_ids), rows.size)
 
 
 def resize(slots: Slots, width: int) -> Slots:
@@ -220,8 +228,6 @@ def decode(
     sampling: SamplingConfig,
     params: Params,
     slots: Slots,
-    key: Key[Array, ""],
-    temperature: Float[Array, ""],
 ) -> tuple[Slots, Emitted]:
     """Up to `sampling.chunk` further tokens of every active slot; fewer steps if all have ended.
 
@@ -230,14 +236,11 @@ def decode(
       sampling: see `SamplingConfig`.
       params: from `sampler.prepare`.
       slots: whose longest active sequence leaves room for the chunk in the ring.
-      key: the root of the random streams.
-      temperature: of the sampling distribution; 0 is greedy.
     """
     count, width = slots.cache.positions.shape
-    sample_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, slots.tail.sample)
     floats = jnp.zeros((count, sampling.chunk), jnp.float32)
     zeros = jnp.zeros(count, jnp.int32)
-    out = Emitted(floats.astype(jnp.int32), floats, floats, zeros, zeros, jnp.int32(0))
+    out = Emitted(floats.astype(jnp.int32), floats, zeros, zeros, jnp.int32(0))
 
     def unfinished(state):
         slots, out = state
@@ -249,23 +252,24 @@ def decode(
         inputs = (tail.last, slots.position, active.astype(jnp.int32))
         hidden, cache = policy.forward(config, params, *(x[:, None] for x in inputs), Cache(slots.cache))
         logits = policy.head_logits(config, params, hidden[:, 0])
-        token, *logprobs, stops = draw_next(sampling, sample_keys, tail.drawn, logits, temperature)
-        drawn = tail.drawn + active
-        finish = jnp.where(active, finish_of(stops, drawn, tail.budget), 0)
+        token, logprob, finish = draw_next(sampling, tail.draws, logits)
+        finish = jnp.where(active, finish, 0)
 
         def write(x, new):
             return jax.lax.dynamic_update_slice_in_dim(x, jnp.where(active, new, 0)[:, None], out.steps, axis=1)
 
-        names = ("tokens", "sampling_logprobs", "policy_logprobs")
-        columns = {name: write(getattr(out, name), x) for name, x in zip(names, (token, *logprobs), strict=True)}
         slots = Slots(
             cache=cache.own.replace(size=cache.own.size % width),
             position=slots.position + active,
             active=active & (finish == 0),
-            tail=tail.replace(last=jnp.where(active, token, tail.last), drawn=drawn),
+            tail=Tail(jnp.where(active, token, tail.last), tail.draws.replace(drawn=tail.draws.drawn + active)),
         )
-        out = out.replace(
-            **columns, count=out.count + active, finish=jnp.where(active, finish, out.finish), steps=out.steps + 1
+        out = Emitted(
+            tokens=write(out.tokens, token),
+            logprobs=write(out.logprobs, logprob),
+            count=out.count + active,
+            finish=jnp.where(active, finish, out.finish),
+            steps=out.steps + 1,
         )
         return slots, out
 

@@ -1,4 +1,4 @@
-"""The records of a rollout, on the host: one sampled response, and how busy the device was."""
+"""The record of one sampled response, on the host."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -22,8 +22,7 @@ class Trajectory:
       prompt: token ids of the prompt.
       tokens: token ids that followed the prompt, the stop token included.
       action_mask: True on tokens that the policy chose; only those are trained on.
-      sampling_logprobs: log-probability (nats) of each token under the distribution it was drawn from.
-      policy_logprobs: the same under the policy: without top-k and top-p.
+      policy_logprobs: log-probability (nats) of each token under the policy, whatever the filters of sampling.
       finish_reason: "stop" for a stop token, "length" for a used-up budget.
       text: the decoded response without the stop token.
     """
@@ -33,7 +32,6 @@ class Trajectory:
     prompt: Int[np.ndarray, "prompt"]
     tokens: Int[np.ndarray, "time"]
     action_mask: Bool[np.ndarray, "time"]
-    sampling_logprobs: Float[np.ndarray, "time"]
     policy_logprobs: Float[np.ndarray, "time"]
     finish_reason: FinishReason
     text: str
@@ -47,26 +45,4 @@ class Trajectory:
 def empty_trajectory(example: Example) -> Trajectory:
     """A response to an example that says nothing, to try a reward with."""
     token, logprob = np.zeros(1, np.int32), np.zeros(1, np.float32)
-    return Trajectory(example, 0, token, token, np.ones(1, bool), logprob, logprob, "stop", "")
-
-
-@dataclass(frozen=True)
-class RolloutStats:
-    """The cost of a rollout so far.
-
-    Attributes:
-      steps: of the decoding loop; each gives every active slot a token.
-      slot_steps: steps times slots, a batch row being a slot, too.
-      active_slot_steps: those that gave a token of a response.
-      prefill_tokens: prompt tokens computed.
-    """
-
-    steps: int = 0
-    slot_steps: int = 0
-    active_slot_steps: int = 0
-    prefill_tokens: int = 0
-
-    @property
-    def occupancy(self) -> float:
-        """The fraction of slot-steps that were active; 0 before the first."""
-        return self.active_slot_steps / max(self.slot_steps, 1)
+    return Trajectory(example, 0, token, token, np.ones(1, bool), logprob, "stop", "")

@@ -20,7 +20,7 @@ from rlvr_jax.learner.scores import Scorer, score
 from rlvr_jax.learner.step import train_step
 from rlvr_jax.policy import Params
 from rlvr_jax.rollout import engine
-from rlvr_jax.rollout.sampler import SamplingConfig
+from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.tasks import Task
 from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.setup import Setup
@@ -114,20 +114,20 @@ def make_stream(setup: Setup, group_size: int, batch_size: int) -> engine.Stream
     """
     rollout = setup.config.rollout
     sampling = SamplingConfig(
-        group_size=group_size,
+        prompt_length=rollout.max_prompt_length,
         max_response_length=rollout.max_response_length,
-        stop_tokens=setup.stop_tokens,
-        pad_token=setup.tokenizer.pad_token_id,
+        group_size=group_size,
+        batch_size=batch_size,
         top_k=rollout.top_k,
         top_p=rollout.top_p,
         policy_temperature=rollout.temperature,
+        max_stop_tokens=len(setup.stop_tokens),
         slots=rollout.slots,
         chunk=rollout.chunk,
         prefill_chunk=rollout.prefill_chunk,
     )
-    batch, params = parallel.batch_sharding(setup.mesh), setup.param_shardings
-    length = rollout.max_prompt_length
-    return engine.make_stream(setup.policy, sampling, setup.tokenizer, length, batch_size, params, batch)
+    sampler = Sampler(setup.policy, sampling, setup.mesh)
+    return engine.make_stream(sampler, setup.tokenizer, group_size, setup.stop_tokens)
 
 
 def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:

@@ -27,7 +27,6 @@ def made_up_rollout(group, calls):
                 prompt=np.arange(2, dtype=np.int32),
                 tokens=np.arange(j + 1 if group > 1 else i + 1, dtype=np.int32),
                 action_mask=np.ones(j + 1 if group > 1 else i + 1, bool),
-                sampling_logprobs=np.zeros(j + 1 if group > 1 else i + 1, np.float32),
                 policy_logprobs=np.zeros(j + 1 if group > 1 else i + 1, np.float32),
                 finish_reason="stop",
                 text=f"{'sampled' if group > 1 else 'greedy'} {j}",

@@ -1,16 +1,15 @@
 """The decoder with checkpoints of each family against what `transformers` on PyTorch computes with them."""
 
 import importlib.util
-from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.hf.pretrained import load_pretrained
-from rlvr_jax.rollout.sampler import SamplingConfig, sample
+from rlvr_jax.parallel import MeshConfig, make_mesh
+from rlvr_jax.rollout.sampler import Request, Sampler, SamplingConfig
 from tests.close import assert_close
 from tests.golden import make_golden
 from tests.hf.checkpoints import golden_weights, write_checkpoint
@@ -52,12 +51,18 @@ def test_every_greedy_token_of_transformers_is_the_likeliest_in_a_ragged_batch(c
 def test_the_sampler_continues_a_ragged_batch_greedily_as_transformers_does(case):
     _, golden, config, params, _ = case
     _, prompts = make_golden.tokens(golden["config"])
-    tokens, _, segment_ids = left_padded(prompts, max(map(len, prompts)))
-    sampling = SamplingConfig(group_size=1, max_response_length=make_golden.NEW_TOKENS, stop_tokens=())
-    samples = jax.jit(partial(sample, config, sampling))(
-        params, tokens, segment_ids == 1, jnp.arange(len(prompts)), jax.random.key(0), jnp.float32(0)
+    sampling = SamplingConfig(max(map(len, prompts)), make_golden.NEW_TOKENS, batch_size=len(prompts))
+    sampler = Sampler(config, sampling, make_mesh(MeshConfig(data=1), jax.devices()[:1]))
+    sampler.set_params(params, 0)
+    key = np.zeros(2, np.uint32)
+    sampler.submit(
+        [
+            Request(i, key, np.asarray(prompt, np.int32), budget=make_golden.NEW_TOKENS, temperature=0.0)
+            for i, prompt in enumerate(prompts)
+        ]
     )
-    np.testing.assert_array_equal(samples.tokens, golden["continuations"])
+    turns = sorted(sampler.poll(), key=lambda turn: turn.id)
+    np.testing.assert_array_equal([turn.tokens for turn in turns], golden["continuations"])
 
 
 @pytest.mark.parametrize("name", make_golden.CASES)

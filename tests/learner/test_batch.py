@@ -21,7 +21,6 @@ def trajectory(prompt, tokens, actions, seed):
         prompt=np.array(prompt, np.int32),
         tokens=np.array(tokens, np.int32),
         action_mask=np.array(actions, bool),
-        sampling_logprobs=rng.normal(size=len(tokens)).astype(np.float32),
         policy_logprobs=rng.normal(size=len(tokens)).astype(np.float32),
         finish_reason="stop",
         text="",

@@ -19,7 +19,6 @@ def trajectory(length: int, finish: str = "stop", text: str = "", prompt: str = 
         prompt=np.zeros(1, np.int32),
         tokens=np.zeros(length, np.int32),
         action_mask=np.ones(length, bool),
-        sampling_logprobs=np.zeros(length, np.float32),
         policy_logprobs=np.zeros(length, np.float32),
         finish_reason=finish,
         text=text,

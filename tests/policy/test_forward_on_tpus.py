@@ -1,7 +1,6 @@
 """The TPU compiler, which needs no TPU, takes the policy's forward and backward pass on a mesh, kernels included."""
 
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,9 @@ from jax.sharding import Mesh
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.policy import PolicyConfig
-from rlvr_jax.rollout.sampler import SamplingConfig, sample
+from rlvr_jax.rollout.batches import sample
+from rlvr_jax.rollout.sampler import prepare
+from rlvr_jax.rollout.sampling import Draws, SamplingConfig
 
 # One key/value head for two devices, and layers of which each takes one of two schedules.
 SHAPE = PolicyConfig(
@@ -27,7 +28,7 @@ SHAPE = PolicyConfig(
     window_pattern=(100, 0),
     dtype="bfloat16",
 )
-SAMPLING = SamplingConfig(group_size=2, max_response_length=130, stop_tokens=(1,))
+SAMPLING = SamplingConfig(prompt_length=128, max_response_length=130)
 KERNELS = ("flash_forward", "flash_query_gradient", "flash_key_value_gradients")
 
 
@@ -74,11 +75,13 @@ def test_the_sampler_decodes_with_the_kernel_if_it_takes_heads_of_that_size(num_
     config = replace(SHAPE, num_layers=2, num_kv_heads=num_kv_heads, head_dim=head_dim)
     mesh, params = on_chips(config)
     batch = parallel.batch_sharding(mesh)
-    prompts = jax.ShapeDtypeStruct((4, 128), jnp.int32, sharding=batch)
-    mask = jax.ShapeDtypeStruct((4, 128), bool, sharding=batch)
-    ids = jax.ShapeDtypeStruct((8,), jnp.int32, sharding=batch)
-    key, temperature = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), jnp.float32)
+    of = lambda shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=batch)  # noqa: E731
+    draws = Draws(of((8, 2), jnp.uint32), of((8,)), of((8,)), of((8,), jnp.float32), of((8, 1)))
+
+    @jax.jit
+    def rollout(params, *inputs):
+        return sample(config, SAMPLING, prepare(config, params), *inputs)
+
     with parallel.use_mesh(mesh):
-        rollout = jax.jit(partial(sample, config, SAMPLING))
-        program = rollout.lower(params, prompts, mask, ids, key, temperature).compile().as_text()
+        program = rollout.lower(params, of((4, 128)), of((4, 128), bool), draws).compile().as_text()
     assert any("custom-call(" in line and "decode" in line for line in program.splitlines()) == kernels

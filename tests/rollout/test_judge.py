@@ -15,7 +15,6 @@ def trajectory(reference: str, text: str, prompt: str = "?") -> Trajectory:
         prompt=np.zeros(1, np.int32),
         tokens=np.zeros(2, np.int32),
         action_mask=np.ones(2, bool),
-        sampling_logprobs=np.zeros(2, np.float32),
         policy_logprobs=np.zeros(2, np.float32),
         finish_reason="stop",
         text=text,

@@ -10,23 +10,24 @@ import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.rollout import slots as device
-from rlvr_jax.rollout.sampler import SamplingConfig, prepare
+from rlvr_jax.rollout.requests import Request, draws_of
+from rlvr_jax.rollout.sampler import prepare
+from rlvr_jax.rollout.sampling import SamplingConfig
 from rlvr_jax.rollout.slots import Tail
 from tests.close import assert_close
 from tests.policy import reference
 from tests.policy.reference import TINY, random_params, random_sequences
 
 CONFIG = replace(TINY, vocab_size=13, qk_norm="head")
-SAMPLING = SamplingConfig(group_size=1, max_response_length=40, stop_tokens=(), slots=4, chunk=5)
+SAMPLING = SamplingConfig(prompt_length=7, max_response_length=40, slots=4, chunk=5)
 WIDTH, PIECE = 24, 2
 KEY = jax.random.key(7)
 PROMPTS = random_sequences([7, 1, 5], CONFIG.vocab_size)
 
 append = jax.jit(functools.partial(device.append, CONFIG))
-put, take = jax.jit(device.put), jax.jit(device.take)
+put, take, pick = jax.jit(device.put), jax.jit(device.take), jax.jit(device.pick)
 resize = jax.jit(device.resize, static_argnums=1)
 decode = jax.jit(functools.partial(device.decode, CONFIG, SAMPLING))
-TEMPERATURE = jnp.float32(1)
 
 
 @functools.cache
@@ -55,26 +56,44 @@ def started(slots, sequences, target, sample, drawn=0, budget=40):
     return put_all(slots, rows, [sequence[-1] for sequence in sequences], target, sample, drawn, budget)
 
 
+def tail_of(last, sample, drawn, budget):
+    """Budgets count the tokens of earlier turns, too."""
+    columns = (np.broadcast_to(x, len(sample)).tolist() for x in (sample, drawn, budget))
+    keys = jax.random.key_data(jax.vmap(jax.random.fold_in, (None, 0))(KEY, np.asarray(sample)))
+    requests = [
+        Request(i, key, drawn=drawn, budget=budget - drawn)
+        for key, (i, drawn, budget) in zip(np.asarray(keys), zip(*columns, strict=True), strict=True)
+    ]
+    return Tail(np.asarray(last, np.int32), draws_of(requests, 1))
+
+
 def put_all(slots, rows, last, target, sample, drawn=0, budget=40):
     n = len(target)
-    array = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.int32), n)  # noqa: E731
-    tail = Tail(array(last), array(sample), array(drawn), array(budget))
-    return put(slots, rows, jnp.int32(n), jnp.arange(n, dtype=jnp.int32), array(target), tail)
+    array = lambda x: jnp.asarray(x, jnp.int32)  # noqa: E731
+    source = jnp.arange(n, dtype=jnp.int32)
+    return put(slots, rows, jnp.int32(n), source, array(target), tail_of(last, sample, drawn, budget))
+
+
+def taken(slots, indices):
+    """The sequences in these slots as rows."""
+    rows, n = device.empty_rows(CONFIG, params(), len(indices), WIDTH), len(indices)
+    return take(slots, rows, jnp.int32(n), jnp.asarray(indices), jnp.arange(n))
 
 
 def empty(width=WIDTH):
-    return device.empty_slots(CONFIG, params(), SAMPLING.slots, width)
+    zeros = [0] * SAMPLING.slots
+    return device.empty_slots(CONFIG, params(), width, tail_of(zeros, zeros, 0, 1))
 
 
 def decoded(slots, chunks):
     """The slots after some chunks, and the tokens and log-probs that each slot has drawn."""
     parts = []
     for _ in range(chunks):
-        slots, emitted = decode(params(), slots, KEY, TEMPERATURE)
+        slots, emitted = decode(params(), slots)
         parts.append(jax.device_get(emitted))
     drawn = [
         [np.concatenate([getattr(part, name)[i, : part.count[i]] for part in parts]) for i in range(SAMPLING.slots)]
-        for name in ("tokens", "policy_logprobs")
+        for name in ("tokens", "logprobs")
     ]
     return slots, *drawn
 
@@ -134,7 +153,7 @@ def test_logprobs_equal_those_of_the_decoder_in_float64(plain):
 
 def test_a_slot_without_a_sequence_draws_nothing(plain):
     assert [len(tokens) for tokens in plain[0]] == [15, 0, 15, 15]
-    slots, emitted = decode(params(), empty(), KEY, TEMPERATURE)
+    slots, emitted = decode(params(), empty())
     assert int(emitted.steps) == 0
     assert not np.asarray(slots.active).any()
 
@@ -186,7 +205,7 @@ def test_decoding_changes_the_cache_in_place():
     slots = started(empty(), PROMPTS, [2, 0, 3], [10, 11, 12])
     donating = jax.jit(functools.partial(device.decode, CONFIG, SAMPLING), donate_argnums=1)
     pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(slots.cache.layers)]
-    after, _ = donating(params(), slots, KEY, TEMPERATURE)
+    after, _ = donating(params(), slots)
     assert [x.unsafe_buffer_pointer() for x in jax.tree.leaves(after.cache.layers)] == pointers
 
 
@@ -196,12 +215,25 @@ def test_decoding_changes_the_cache_in_place():
 def test_a_sequence_taken_out_of_its_slot_is_the_row_of_its_tokens():
     slots = started(empty(), PROMPTS, [2, 0, 3], [10, 11, 12], budget=[3, 7, 40])
     slots, tokens, _ = decoded(slots, 2)  # the first ended seven steps ago, the second three
-    rows = take(slots, jnp.array([2, 0, 3]))
+    rows = taken(slots, [2, 0, 3])
     whole = [np.concatenate([p, tokens[slot][:-1]]) for p, slot in zip(PROMPTS, [2, 0, 3], strict=True)]
     expected = rows_of(whole)
     for i in range(3):
         assert_same_row(rows, i, expected, i)
         assert int(rows.segment_ids[i, -1]) == 1
+    picked = pick(rows, jnp.array([1, -1, 0]))
+    assert_same_row(picked, 0, rows, 1)
+    assert_same_row(picked, 2, rows, 0)
+    assert not np.asarray(picked.segment_ids[1]).any()
+
+
+def test_only_as_many_sequences_are_taken_as_there_are_and_into_their_rows():
+    slots, _, _ = decoded(started(empty(), PROMPTS, [2, 0, 3], [10, 11, 12], budget=[3, 7, 40]), 2)
+    rows = rows_of(PROMPTS)
+    mixed = take(slots, rows, jnp.int32(1), jnp.array([0, 3, 3]), jnp.array([1, 0, 2]))
+    assert_same_row(mixed, 1, taken(slots, [0]), 0)
+    for i in (0, 2):
+        assert_same_row(mixed, i, rows, i)
 
 
 @pytest.mark.parametrize("observation", [1, 2, 6])
@@ -210,7 +242,7 @@ def test_tokens_appended_behind_a_turn_are_read_like_a_prompt(observation):
     slots, turns, _ = decoded(slots, 1)
     seen = random_sequences([observation] * 2, CONFIG.vocab_size, seed=5)
     # Slot 2's turn and slot 0's have ended. Theirs go on in each other's slot, behind what they have observed.
-    rows = take(slots, jnp.array([2, 0]))
+    rows = taken(slots, [2, 0])
     rows = extended(rows, [np.r_[turns[slot][-1], seen[i][:-1]] for i, slot in enumerate((2, 0))])
     resumed = put_all(slots, rows, [x[-1] for x in seen], [0, 2], [10, 11], drawn=[3, 4])
     _, tokens, logprobs = decoded(resumed, 1)

@@ -22,12 +22,12 @@ class Calls:
         host = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
         make_stream, make_score, make_update = engine.make_stream, functions.make_score, loop.make_update
 
-        def stream(config, sampling, *others):
-            self.sampling.append(sampling)
-            run = make_stream(config, sampling, *others)
+        def stream(sampler, tokenizer, group_size, stop_tokens):
+            self.sampling.append(sampler.sampling)
+            run = make_stream(sampler, tokenizer, group_size, stop_tokens)
 
             def recorded(params, examples, key, temperature=1.0, *rest):
-                if sampling.group_size == TINY.rollout.group_size:
+                if group_size == TINY.rollout.group_size:
                     self.keys.append(np.asarray(jax.random.key_data(key)).tolist())
                     self.temperatures.append(temperature)
                 return run(params, examples, key, temperature, *rest)

@@ -176,7 +176,6 @@ def trajectory(text, finish_reason):
         prompt=tokens,
         tokens=tokens,
         action_mask=np.ones(len(text), bool),
-        sampling_logprobs=zeros,
         policy_logprobs=zeros,
         finish_reason=finish_reason,
         text=text,

@@ -1,0 +1,186 @@
+"""Whole batches: every turn of a batch starts together, in one compiled function that ends with the longest turn.
+
+A prompt runs through the policy once, and its keys and values are shared by the samples of its group.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, no_type_check
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from rlvr_jax import parallel, policy
+from rlvr_jax.policy import Cache, Params, PolicyConfig
+from rlvr_jax.rollout.requests import Request, RolloutStats, draws_of
+from rlvr_jax.rollout.sampling import FINISH_REASONS, Draws, SamplingConfig, draw_next
+
+
+@no_type_check  # as a pytree it may hold shapes or shardings, too
+@struct.dataclass
+class Samples:
+    """Turns; sample `i` answers prompt `i // group`.
+
+    Attributes:
+      tokens: of the turn, its stop token included; 0 behind it.
+      logprobs: of each token under the policy.
+      lengths: number of tokens.
+      finish: a key of `FINISH_REASONS`.
+    """
+
+    tokens: Int[Array, "samples length"]
+    logprobs: Float[Array, "samples length"]
+    lengths: Int[Array, "samples"]
+    finish: Int[Array, "samples"]
+
+
+def pad_prompts(
+    prompts: Sequence[Sequence[int] | Int[np.ndarray, "_length"]], length: int
+) -> tuple[Int[np.ndarray, "prompts length"], Bool[np.ndarray, "prompts length"]]:
+    """Prompts of at most `length` tokens, padded on the left with 0, and True on their real tokens."""
+    tokens = np.zeros((len(prompts), length), np.int32)
+    for row, prompt in enumerate(prompts):
+        tokens[row, length - len(prompt) :] = prompt
+    lengths = np.array([len(prompt) for prompt in prompts])
+    return tokens, np.arange(length) >= length - lengths[:, None]
+
+
+def prompt_positions(
+    mask: Bool[Array, "batch length"],
+) -> tuple[Int[Array, "batch length"], Int[Array, "batch length"]]:
+    """Positions and segment ids of left-padded prompts, whose real tokens `mask` marks."""
+    return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask.astype(jnp.int32)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def sample(
+    config: PolicyConfig,
+    sampling: SamplingConfig,
+    params: Params,
+    prompts: Int[Array, "prompts length"],
+    prompt_mask: Bool[Array, "prompts length"],
+    draws: Draws,
+) -> Samples:
+    """Samples one turn or several to each prompt.
+
+    Args:
+      config: the policy's shape.
+      sampling: see `SamplingConfig`.
+      params: from `sampler.prepare`.
+      prompts: token ids, padded on the left.
+      prompt_mask: True on real tokens.
+      draws: of each sample; as many samples answer each prompt as there are more of them than prompts.
+    """
+    (num_prompts, prompt_length), length = prompts.shape, sampling.max_response_length
+    num_samples = draws.drawn.shape[0]
+    group = num_samples // num_prompts
+
+    # Prefill: each prompt once.
+    positions, segment_ids = prompt_positions(prompt_mask)
+    prefix = policy.empty_key_values(config, params, num_prompts, prompt_length)
+    hidden, filled = policy.forward(config, params, prompts, positions, segment_ids, Cache(prefix))
+    logits = jnp.repeat(policy.head_logits(config, params, hidden[:, -1]), group, axis=0)
+    prompt_lengths = jnp.repeat(jnp.sum(prompt_mask, axis=1), group)
+
+    first, logprob, finish = draw_next(sampling, draws, logits)
+    column = lambda x: jnp.zeros((num_samples, length), x.dtype).at[:, 0].set(x)  # noqa: E731
+    samples = Samples(column(first), column(logprob), jnp.ones(num_samples, jnp.int32), finish)
+    own = policy.empty_key_values(config, params, num_samples, max(length - 1, 1), one_by_one=True)
+
+    def unfinished(state):
+        t, _, _, samples = state
+        return (t < length) & jnp.any(samples.finish == 0)
+
+    def decode(state):
+        t, last, own, samples = state
+        active = samples.finish == 0
+        positions = (prompt_lengths + t - 1)[:, None]
+        cache = Cache(own, filled.own)
+        hidden, cache = policy.forward(config, params, last[:, None], positions, jnp.ones_like(positions), cache)
+        logits = policy.head_logits(config, params, hidden[:, 0])
+        token, logprob, finish = draw_next(sampling, draws.replace(drawn=draws.drawn + t), logits)
+        token = jnp.where(active, token, 0)
+
+        def write(x, new):
+            return jax.lax.dynamic_update_slice_in_dim(x, jnp.where(active, new, 0)[:, None], t, axis=1)
+
+        samples = Samples(
+            tokens=write(samples.tokens, token),
+            logprobs=write(samples.logprobs, logprob),
+            lengths=samples.lengths + active,
+            finish=jnp.where(active, finish, samples.finish),
+        )
+        return t + 1, token, cache.own, samples
+
+    return jax.lax.while_loop(unfinished, decode, (jnp.int32(1), first, own, samples))[-1]
+
+
+class Batches:
+    """The engine without slots: what is waiting is dispatched in batches and handed out batch by batch."""
+
+    def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: jax.sharding.Mesh, _: Any) -> None:
+        self._sample = partial(sample, config, sampling)
+        self._sampling = sampling
+        self._sharding = parallel.batch_sharding(mesh)
+        self._shards = mesh.shape["data"] * mesh.shape["fsdp"]
+        if sampling.batch_size % self._shards:
+            raise ValueError(
+                f"batch_size = {sampling.batch_size} can't be divided among the {self._shards} parts of the mesh's "
+                "batch axes"
+            )
+        self._groups: list[list[Request]] = []
+        self._flying: deque[tuple[list[Request | None], int, Samples]] = deque()
+        self.stats = RolloutStats()
+
+    def submit(self, groups: list[list[Request]]) -> None:
+        self._groups += groups
+
+    def release(self, ids: Sequence[int]) -> None:
+        """Nothing is kept on the device."""
+
+    def forget(self) -> None:
+        """Nothing is kept on the device."""
+
+    def poll(self, params: Params) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
+        """The turns of the next batch. All that is waiting is the device's before the host waits for the first."""
+        self._dispatch(params)
+        if not self._flying:
+            return []
+        rows, prefill, samples = self._flying.popleft()
+        samples = jax.device_get(samples)
+        steps = int(samples.lengths.max())
+        real = [i for i, request in enumerate(rows) if request is not None]
+        self.stats += RolloutStats(steps, steps * len(rows), int(samples.lengths[real].sum()), prefill)
+        ended = []
+        for i in real:
+            end = samples.lengths[i]
+            finish = FINISH_REASONS[int(samples.finish[i])]
+            ended.append((rows[i], samples.tokens[i, :end], samples.logprobs[i, :end], finish))
+        return ended
+
+    def _dispatch(self, params: Params) -> None:
+        if not self._groups:
+            return
+        groups, self._groups = self._groups, []
+        size, number = max(map(len, groups)), len(groups)
+        # As many prompts as memory was planned for, or so few that they all are one batch.
+        most = self._sampling.batch_size * self._sampling.group_size // size
+        prompts = most // self._shards * self._shards
+        while prompts % (2 * self._shards) == 0 and prompts // 2 >= number:
+            prompts //= 2
+        length = self._sampling.prompt_length
+        while length < max(len(group[0].prompt) for group in groups):
+            length *= 2
+        for start in range(0, number, prompts):
+            members = groups[start : start + prompts]
+            rows = [request for group in members for request in group + [None] * (size - len(group))]
+            rows += [None] * (prompts * size - len(rows))
+            contexts = [group[0].prompt for group in members]
+            tokens, mask = pad_prompts(contexts + contexts[:1] * (prompts - len(contexts)), length)
+            draws = draws_of(rows, self._sampling.max_stop_tokens)
+            inputs = jax.device_put((tokens, mask, draws), self._sharding)
+            self._flying.append((rows, sum(map(len, contexts)), self._sample(params, *inputs)))

@@ -1,0 +1,125 @@
+"""The sampler's records: what is asked of it, what it answers, and what that has cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt32
+
+from rlvr_jax.rollout.sampling import Draws
+
+NO_TOKENS = np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One turn of the policy that is to be sampled.
+
+    Attributes:
+      id: of the episode, unique among those in flight.
+      key: raw key data (`jax.random.key_data`) of the episode's random stream; its token `t`, counted over all of its
+        turns, draws from `fold_in(key, t)`.
+      prompt: the context of an episode's first turn. Consecutive requests whose prompt is the same object are a group:
+        their prompt is computed once.
+      new: tokens behind the turn that the episode `id` has ended with, which had `keep`; then `prompt` is empty.
+      budget: tokens that the turn may have, its stop token included.
+      temperature: of the sampling distribution; 0 is greedy.
+      stop_tokens: ids that end the turn.
+      drawn: tokens of the episode that are in `prompt` already, so that its random stream goes on behind them.
+      keep: the episode may go on: its keys and values are kept until `Sampler.release`.
+    """
+
+    id: int
+    key: UInt32[np.ndarray, "words"]
+    prompt: Int[np.ndarray, "prompt"] = field(default_factory=lambda: NO_TOKENS)
+    new: Int[np.ndarray, "new"] = field(default_factory=lambda: NO_TOKENS)
+    budget: int = 1
+    temperature: float = 1.0
+    stop_tokens: tuple[int, ...] = ()
+    drawn: int = 0
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A finished turn.
+
+    Attributes:
+      id: of the episode.
+      tokens: with the stop token, if one has ended it.
+      logprobs: of each token under the policy at the temperature of training (nats).
+      finish: "stop" for a stop token, "length" for a used-up budget.
+      version: of the parameters.
+    """
+
+    id: int
+    tokens: Int[np.ndarray, "time"]
+    logprobs: Float[np.ndarray, "time"]
+    finish: Literal["stop", "length"]
+    version: int
+
+
+@dataclass(frozen=True)
+class RolloutStats:
+    """The cost of sampling.
+
+    Attributes:
+      steps: of the decoding loop; each gives every active slot a token.
+      slot_steps: steps times slots, a batch row being a slot, too.
+      active_slot_steps: those that gave a token of a turn.
+      prefill_tokens: tokens of prompts and observations computed.
+    """
+
+    steps: int = 0
+    slot_steps: int = 0
+    active_slot_steps: int = 0
+    prefill_tokens: int = 0
+
+    def __add__(self, other: "RolloutStats") -> "RolloutStats":
+        return RolloutStats(*(a + b for a, b in zip(_numbers(self), _numbers(other), strict=True)))
+
+    def __sub__(self, other: "RolloutStats") -> "RolloutStats":
+        return RolloutStats(*(a - b for a, b in zip(_numbers(self), _numbers(other), strict=True)))
+
+    @property
+    def occupancy(self) -> float:
+        """The fraction of slot-steps that were active; 0 before the first."""
+        return self.active_slot_steps / max(self.slot_steps, 1)
+
+
+def _numbers(stats: RolloutStats) -> tuple[int, ...]:
+    return stats.steps, stats.slot_steps, stats.active_slot_steps, stats.prefill_tokens
+
+
+@jax.jit
+def _episode_keys(key, numbers):
+    return jax.random.key_data(jax.vmap(jax.random.fold_in, (None, 0))(key, numbers))
+
+
+def episode_keys(key: Key[Array, ""], numbers: Sequence[int]) -> UInt32[np.ndarray, "episodes words"]:
+    """The key of each episode's random stream, `fold_in(key, number)`, as a request takes it."""
+    return np.asarray(_episode_keys(key, np.asarray(numbers, np.uint32)))
+
+
+def draws_of(requests: Sequence[Request | None], stop_tokens: int) -> Draws:
+    """Where each request's first token is drawn, as arrays on the host; None is a row that draws one token.
+
+    Args:
+      requests: at least one is not None.
+      stop_tokens: the largest number of stop tokens that a request may have.
+    """
+    words = next(request.key for request in requests if request is not None)
+    idle = Request(id=-1, key=np.zeros_like(words))
+    requests = [idle if request is None else request for request in requests]
+    stops = np.full((len(requests), stop_tokens), -1, np.int32)
+    for row, request in enumerate(requests):
+        stops[row, : len(request.stop_tokens)] = request.stop_tokens
+    return Draws(
+        key=np.stack([request.key for request in requests]),
+        drawn=np.array([request.drawn for request in requests], np.int32),
+        limit=np.array([request.drawn + request.budget for request in requests], np.int32),
+        temperature=np.array([request.temperature for request in requests], np.float32),
+        stop_tokens=stops,
+    )
