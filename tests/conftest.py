@@ -14,7 +14,7 @@ SAMPLES = ROOT / "tests" / "data"
 # What `make test-fast` runs: nothing here compiles for long, waits or starts processes of JAX.
 FAST = (
     *("evaluation", "hf/test_safetensors", "kernels/test_schedule", "kernels/test_online_softmax"),
-    *("learner/test_advantages", "learner/test_batch", "learner/test_losses"),
+    *("learner/test_advantages", "learner/test_batch", "learner/test_losses", "learner/test_scores"),
     *("learner/test_rewards", "policy/test_config", "policy/test_rotary", "reporting", "tasks", "test_config"),
     *("text", "training/test_record", "training/test_workdir", "verifiers/test_arc", "verifiers/test_countdown"),
     *("verifiers/test_cryptarithm", "verifiers/test_format", "rollout/test_judge", "verifiers/test_math_"),

@@ -91,8 +91,8 @@ def clipped_policy_loss(
 
         -w min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_coef KL(policy || reference)
 
-    where proximal is the behaviour policy and w = 1, or they are those of `AlgorithmConfig.proximal`. The weight of
-    the sums is that of `AlgorithmConfig.aggregation`.
+    where proximal is the behaviour policy and w = 1, or they are those of `AlgorithmConfig.proximal`; w does not weigh
+    the KL term. The weight of the sums is that of `AlgorithmConfig.aggregation`.
 
     Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7; Shao et al. 2024 (arXiv:2402.03300), eq. 3, but for
     the weights of tokens; the decoupled clipped objective of Hilton et al. 2021 (arXiv:2110.00641), its importance
