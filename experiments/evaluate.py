@@ -11,7 +11,6 @@ one, of the run. Prints a table and writes it to evaluation.json in the workdir,
 
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -26,8 +25,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead
 
 
 def main() -> None:
+    from rlvr_jax.config import anywhere
     from rlvr_jax.errors import ConfigError
-    from rlvr_jax.parallel import MeshConfig
     from rlvr_jax.reporting import files
     from rlvr_jax.training.workdir import read_config
 
@@ -49,13 +48,12 @@ def main() -> None:
     evaluation = dataclasses.replace(
         config.evaluation, problems=problems, pass_problems=problems, pass_samples=_SAMPLES.value, ks=ks, shown=0
     )
-    config = dataclasses.replace(config, evaluation=evaluation, mesh=MeshConfig())  # whatever devices are here
+    config = anywhere(dataclasses.replace(config, evaluation=evaluation))
     with command.pool(config) as pool:
         import jax
 
         from rlvr_jax import parallel
-        from rlvr_jax.rollout.judge import judge
-        from rlvr_jax.training.functions import make_evaluation, make_stream
+        from rlvr_jax.training.functions import make_collector, make_evaluation, make_sampler
         from rlvr_jax.training.setup import initial_params, load_run, make_setup
 
         setup = make_setup(config, pool=pool)
@@ -64,9 +62,10 @@ def main() -> None:
                 params, step = initial_params(setup, jax.random.key(config.seed)), 0
             else:
                 params, step = load_run(setup, workdir)
-            stream = make_stream(setup, config.rollout.group_size, config.rollout.prompts)
-            evaluate = make_evaluation(setup, stream, partial(judge, pool, setup.tasks))
-            metrics, _ = evaluate(params, step, jax.random.key(_SEED.value))
+            sampler = make_sampler(setup)
+            sampler.set_params(params, step)
+            evaluate = make_evaluation(setup)
+            metrics, _ = evaluate(make_collector(setup, sampler, pool), step, jax.random.key(_SEED.value))
     policy = f"checkpoint of step {step} in {workdir}" if workdir else config.init_from or config.pretrained
     print(f"{policy}; at most {problems} held-out problems of each task")
     print(f"{'task':18}{'':18}{'mean':>8}   95 % interval")

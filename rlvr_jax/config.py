@@ -40,6 +40,9 @@ class TaskConfig:
       prompt, reference: the fields of its records that hold these; `reference` may be empty for a verifier that needs
         none.
       heldout_file: held-out problems.
+      environment: the other side of an episode: a name of `rlvr_jax.envs.ENVS`, or the `module:function` or
+        `file.py:function` that makes one, see docs/extending.md.
+      environment_options: keyword arguments of that function.
       heldout_share: share of the problems of `file` that are held out, if neither `heldout_file` nor the folder says
         which.
     """
@@ -58,6 +61,8 @@ class TaskConfig:
     reference: str = "reference"
     heldout_file: str = ""
     heldout_share: float = 0.1
+    environment: str = "single_turn"
+    environment_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,11 @@ class RolloutConfig:
     Attributes:
       prompts: problems in a step.
       group_size: samples of each problem.
-      max_prompt_length, max_response_length: tokens; a response's stop token counts.
+      max_prompt_length: tokens.
+      max_response_length: tokens after the prompt: those of all turns, stop tokens included, and of what environments
+        say between them.
+      max_turn_length: tokens of one turn; 0 for no other limit than `max_response_length`.
+      max_turns: turns of an episode.
       overlong_prompts: "refuse" to run if a problem's prompt is longer, or "drop" such problems.
       temperature: of the sampling distribution, and of the policy that is trained.
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
@@ -105,12 +114,16 @@ class RolloutConfig:
         values by itself, which a batch shares in a group.
       chunk: tokens for each slot between two looks at what has ended.
       prefill_chunk: tokens of a prompt that are computed between two chunks.
+      devices: the last so many devices only sample, and the others only train, both at the same time with
+        `training.max_lag` above 0; 0 gives all devices both.
     """
 
     prompts: int = 16
     group_size: int = 8
     max_prompt_length: int = 64
     max_response_length: int = 64
+    max_turn_length: int = 0
+    max_turns: int = 16
     overlong_prompts: Literal["refuse", "drop"] = "refuse"
     temperature: float = 1.0
     top_k: int = 0
@@ -118,6 +131,7 @@ class RolloutConfig:
     slots: int = 0
     chunk: int = 16
     prefill_chunk: int = 256
+    devices: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,6 +181,8 @@ class TrainingConfig:
       num_steps: steps, each of one batch of samples.
       save_every: steps between checkpoints; the last step is saved too.
       keep_checkpoints: how many of the newest are kept; the first always is.
+      max_lag: steps by which the policy that samples may be behind the one that is trained. With k > 0 the samples of
+        the next k steps are made and judged while a step trains; 0 trains on the policy's own samples.
       max_skipped_in_a_row: the run stops after so many updates in a row that were not finite.
       packing: "none" trains on a row for each sample; "prefix_tree" on a row for each prompt with all samples behind
         it, see `rlvr_jax.learner.packing`. It computes the same, in less time where prompts are long.
@@ -179,6 +195,7 @@ class TrainingConfig:
     num_steps: int = 100
     save_every: int = 50
     keep_checkpoints: int = 2
+    max_lag: int = 0
     max_skipped_in_a_row: int = 5
     packing: Literal["none", "prefix_tree"] = "none"
     packing_multiple: int = 0
@@ -258,6 +275,11 @@ def from_dict(data: Mapping[str, Any]) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
     """Nested dictionaries of plain values, the inverse of `from_dict`."""
     return dataclasses.asdict(config)
+
+
+def anywhere(config: Config) -> Config:
+    """The config for whatever devices are here: all of them train and sample, each a part of the batch."""
+    return dataclasses.replace(config, mesh=MeshConfig(), rollout=dataclasses.replace(config.rollout, devices=0))
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -27,11 +27,14 @@ def check(config: Config, num_devices: int) -> None:
     _refuse(_numbers(config))
     _refuse(_choices(config))
     _refuse(_evaluation_and_sft(config))
+    sampling = config.rollout.devices
+    if sampling >= num_devices:
+        raise ConfigError(f"config.rollout.devices = {sampling} of {num_devices} devices leaves none to train on")
     try:
-        data, fsdp, tensor = mesh_shape(config.mesh, num_devices)
+        data, fsdp, tensor = mesh_shape(config.mesh, num_devices - sampling)
     except ValueError as error:
         raise ConfigError(f"config.mesh: {error}") from error
-    _refuse(_batches(config, data * fsdp))
+    _refuse(_batches(config, data * fsdp, sampling or data * fsdp))
     if not config.pretrained:  # whose shape is known later
         check_policy(config, config.policy, fsdp, tensor)
 
@@ -71,7 +74,10 @@ def _numbers(c: Config) -> Rules:
     """Ranges of single numbers, on which the other rules rely."""
     optimizer = ("learning_rate", "eps", "clip_norm", "microbatches")
     positive = {
-        "rollout": ("prompts", "max_prompt_length", "max_response_length", "temperature", "chunk", "prefill_chunk"),
+        "rollout": (
+            *("prompts", "max_prompt_length", "max_response_length", "max_turns"),
+            *("temperature", "chunk", "prefill_chunk"),
+        ),
         "algorithm": ("minibatches", "importance_cap"),
         "optimizer": optimizer,
         "training": ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row"),
@@ -81,12 +87,12 @@ def _numbers(c: Config) -> Rules:
         "verifier": ("timeout", "memory_mib"),
     }
     not_negative = {
-        "rollout": ("top_k", "slots"),
+        "rollout": ("top_k", "slots", "max_turn_length", "devices"),
         "algorithm": ("clip_low", "clip_high", "kl_coef"),
         "optimizer": ("warmup_steps", "weight_decay"),
         "sft.optimizer": ("warmup_steps", "weight_decay"),
         "evaluation": ("pass_problems", "shown"),
-        "training": ("packing_multiple",),
+        "training": ("packing_multiple", "max_lag"),
         "verifier": ("workers",),
     }
     value_of = lambda name: operator.attrgetter(name)(c)  # noqa: E731
@@ -151,6 +157,11 @@ def _choices(c: Config) -> Rules:
     yield (
         "wandb" in c.reporting and find_spec("wandb") is None,
         "config.reporting names 'wandb', whose package is not installed: pip install 'rlvr_jax[wandb]'",
+    )
+    yield (
+        c.training.max_lag >= c.training.num_steps,
+        f"config.training.max_lag = {c.training.max_lag} must be below config.training.num_steps = "
+        f"{c.training.num_steps}: no more steps than there are can be sampled ahead",
     )
     profile = c.training.profile
     yield (
@@ -240,11 +251,12 @@ def _split(devices: int) -> str:
     return f"the {devices} devices of the mesh axes data and fsdp"
 
 
-def _batches(c: Config, rows: int) -> Rules:
-    """Batches are divided among the `rows` devices of the mesh axes data and fsdp."""
+def _batches(c: Config, rows: int, sampling: int) -> Rules:
+    """Batches are divided among the `rows` devices of the mesh axes data and fsdp, samples among `sampling` devices."""
     r, e, split = c.rollout, c.evaluation, _split(rows)
-    yield r.slots % rows != 0, f"config.rollout.slots = {r.slots} can't be divided among {split}"
-    yield r.prompts % rows != 0, f"config.rollout.prompts = {r.prompts} can't be divided among {split}"
+    samplers = f"the {sampling} devices that sample (config.rollout.devices)" if r.devices else split
+    yield r.slots % sampling != 0, f"config.rollout.slots = {r.slots} can't be divided among {samplers}"
+    yield r.prompts % sampling != 0, f"config.rollout.prompts = {r.prompts} can't be divided among {samplers}"
     yield from _update(c, rows, 1)
     yield (
         c.sft.batch_size % (rows * c.sft.optimizer.microbatches) != 0,
@@ -253,7 +265,10 @@ def _batches(c: Config, rows: int) -> Rules:
             f"{c.sft.optimizer.microbatches} parts among {split}"
         ),
     )
-    yield e.batch_size % rows != 0, f"config.evaluation.batch_size = {e.batch_size} can't be divided among {split}"
+    yield (
+        e.batch_size % sampling != 0,
+        f"config.evaluation.batch_size = {e.batch_size} can't be divided among {samplers}",
+    )
 
 
 def _policy(p: PolicyConfig, fsdp: int, tensor: int) -> Rules:

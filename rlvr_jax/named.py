@@ -76,6 +76,12 @@ def line_of(error: BaseException, file: str) -> str:
     return f"{file}, line {lines[-1]}" if lines else file
 
 
+def raised_at(error: BaseException) -> str:
+    """`file.py, line 3`: where an exception was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}, line {frame.lineno}"
+
+
 def _module(name: str, place: str) -> Any:
     path = Path(place).expanduser()
     if not place.endswith(".py"):

@@ -216,10 +216,11 @@ def load(path: str | Path, dtype: str | None = None) -> Model:
 
 def _of_run(workdir: Path, dtype: str | None) -> Model:
     """The newest policy of a run, its adapters merged."""
+    from rlvr_jax.config import anywhere
     from rlvr_jax.training.setup import load_run, make_setup
     from rlvr_jax.training.workdir import read_config
 
-    setup = make_setup(replace(read_config(workdir), mesh=MeshConfig()), problems=False)
+    setup = make_setup(anywhere(read_config(workdir)), problems=False)
     with parallel.use_mesh(setup.mesh):
         params, _ = load_run(setup, workdir)
     params = policy.merged(setup.policy, jax.device_put(params, jax.local_devices()[0]))

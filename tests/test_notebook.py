@@ -15,9 +15,8 @@ from rlvr_jax.config import Config, PromptConfig, RolloutConfig, SftConfig
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.parallel import MeshConfig, make_mesh
 from rlvr_jax.policy import LoraConfig, PolicyConfig
-from rlvr_jax.rollout.engine import collected, make_stream
-from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
-from rlvr_jax.tasks import Example
+from rlvr_jax.rollout.sampler import Request, Sampler, SamplingConfig, episode_keys
+from rlvr_jax.text.tokenizers import decode, encode
 from rlvr_jax.training.export import export
 from rlvr_jax.training.sft import sft
 from tests.hf.checkpoints import write_model
@@ -48,18 +47,24 @@ def test_the_repr_is_short(model):
 
 def test_samples_are_those_of_the_rollout(model):
     sampling = SamplingConfig(32, 12, group_size=3, batch_size=8, top_k=50, top_p=0.9)
-    examples = [Example(text, f"<s>{text}", None, "") for text in TEXTS]
     sampler = Sampler(model.config, sampling, make_mesh(MeshConfig(data=1, fsdp=8)))
-    stream = make_stream(sampler, model.tokenizer, 3, model.stop_tokens)
-    expected = collected(stream)(model.params, examples, jax.random.key(7), 0.8)
+    sampler.set_params(model.params, 0)
+    prompts = [np.array(encode(model.tokenizer, f"<s>{text}"), np.int32) for text in TEXTS]
+    settings = {"budget": 12, "temperature": 0.8, "stop_tokens": model.stop_tokens}
+    keys = episode_keys(jax.random.key(7), range(9))
+    sampler.submit([Request(i, keys[i], prompts[i // 3], **settings) for i in range(9)])
+    turns = [turn for part in iter(sampler.poll, []) for turn in part]
+    expected = sorted(turns, key=lambda turn: turn.id)
     options = {"samples": 3, "max_tokens": 12, "temperature": 0.8, "top_k": 50, "top_p": 0.9, "seed": 7}
     found = model.generate(TEXTS, **options)
-    assert [(x.prompt, x.text, x.finish_reason) for x in found] == [
-        (t.example.prompt, t.text, t.finish_reason) for t in expected
+    said = [turn.tokens[: len(turn.tokens) - (turn.finish == "stop")] for turn in expected]
+    assert [x.prompt for x in found] == [f"<s>{text}" for text in TEXTS for _ in range(3)]
+    assert [(x.text, x.finish_reason) for x in found] == [
+        (text, turn.finish) for text, turn in zip(decode(model.tokenizer, said), expected, strict=True)
     ]
     for x, t in zip(found, expected, strict=True):
         np.testing.assert_array_equal(x.tokens, t.tokens)
-        np.testing.assert_allclose(x.logprobs, t.policy_logprobs, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(x.logprobs, t.logprobs, rtol=1e-5, atol=1e-5)
     in_batches = model.generate(TEXTS, **options, batch_size=4)
     assert [x.text for x in in_batches] == [x.text for x in found]
     assert [x.text for x in model.generate(TEXTS, **options | {"seed": 8})] != [x.text for x in found]

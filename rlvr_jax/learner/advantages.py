@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from rlvr_jax import named
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.tasks.task import draw
 
@@ -23,10 +24,32 @@ def advantages_of(
     seed: int,
     step: int,
 ) -> Float[np.ndarray, "samples"]:
-    """The advantage of each sample of a step by the algorithm's choices; `seed` and `step` name the control's order."""
+    """The advantage of each sample of a step by the algorithm's choices; 0 for those that were not judged.
+
+    Args:
+      config: the choices.
+      rewards: of the samples.
+      groups: the number of each sample's group.
+      judged: False where there is no reward.
+      seed, step: name the order of `shuffle_rewards`.
+
+    Raises:
+      ValueError: a function of the user's raises, or does not give a finite number for each sample.
+    """
     if config.shuffle_rewards:
         rewards = shuffled(rewards, judged, seed, step)
-    return group_advantages(rewards, groups, judged, config.scale)
+    if config.advantage in ADVANTAGES:
+        return ADVANTAGES[config.advantage](rewards, groups, judged, config.scale)
+    try:
+        found = np.asarray(named.load(config.advantage)(rewards, groups, judged), np.float32)
+    except Exception as error:
+        raise ValueError(f"{named.raised_at(error)}: {config.advantage!r}: {type(error).__name__}: {error}") from error
+    if found.shape != rewards.shape or not np.isfinite(found[judged]).all():
+        raise ValueError(
+            f"{named.where(config.advantage)}: {config.advantage!r} gave {found.size} numbers, "
+            f"{int(np.sum(~np.isfinite(found)))} of them not finite, for {rewards.size} rewards"
+        )
+    return np.where(judged, found, np.float32(0))
 
 
 def group_advantages(
@@ -81,3 +104,6 @@ def zero_signal_groups(
     np.minimum.at(lowest, group[judged], rewards[judged])
     np.maximum.at(highest, group[judged], rewards[judged])
     return float(np.sum(lowest >= highest) / max(len(numbers), 1))  # without a judged sample infinity >= -infinity
+
+
+ADVANTAGES = {"group_relative": group_advantages}

@@ -9,6 +9,10 @@ class AlgorithmConfig:
     """GRPO and its relatives, as independent choices.
 
     Attributes:
+      advantage: "group_relative" is a reward minus its group's mean, see `scale`; or the `module:function` or
+        `file.py:function` (rewards, groups, judged) -> advantages, see `rlvr_jax.learner.advantages`.
+      loss: "policy_gradient", or the name of a function with the arguments of
+        `rlvr_jax.learner.losses.policy_gradient` that returns a `Loss`.
       scale: what a group's centred rewards are divided by: "group_std" (GRPO; Shao et al. 2024, arXiv:2402.03300) or
         "none".
       aggregation: what the sum over tokens is divided by. "token_mean": the actions of the update, so that every token
@@ -31,6 +35,8 @@ class AlgorithmConfig:
       minibatches: optimizer updates for each batch of samples.
     """
 
+    advantage: str = "group_relative"
+    loss: str = "policy_gradient"
     scale: Literal["group_std", "none"] = "group_std"
     aggregation: Literal["token_mean", "constant"] = "token_mean"
     clip_low: float = 0.2

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.rollout.episode import Group
 
 TokenIds = Sequence[int] | Int[np.ndarray, "_"]
 
@@ -78,24 +78,30 @@ def layout(
 
 
 def make_batch(
-    trajectories: Sequence[Trajectory],
-    advantages: Float[np.ndarray, "batch"],
-    judged: Bool[np.ndarray, "batch"],
+    groups: Sequence[Group],
+    advantages: Float[np.ndarray, "episodes"],
+    judged: Bool[np.ndarray, "episodes"],
     prompt_length: int,
     response_length: int,
-) -> Batch:
-    """Rows of trajectories, every action with the advantage of its trajectory; those not judged have no actions.
+) -> tuple[Batch, Int[np.ndarray, "batch"]]:
+    """A row for each window of each episode, and the number of each row's group.
 
-    The columns are "advantages" and "behaviour".
+    The actions are the tokens that the policy sampled, each with the advantage of its episode; an episode that was not
+    judged has none. The columns are "advantages" and "behaviour".
     """
-    prompts, responses = [t.prompt for t in trajectories], [t.tokens for t in trajectories]
+    members = [(number, episode) for number, group in enumerate(groups) for episode in group.episodes]
+    rows = [(i, number, window) for i, (number, episode) in enumerate(members) for window in episode.sequences]
+    windows = [window for _, _, window in rows]
+    prompts, responses = [window.prompt for window in windows], [window.response for window in windows]
     batch = layout(prompts, responses, prompt_length, response_length)
     action_mask, behaviour = np.zeros_like(batch.action_mask), np.zeros_like(batch.action_mask)
-    for row, trajectory in enumerate(trajectories):
-        action_mask[row, : len(trajectory.tokens)] = trajectory.action_mask & judged[row]
-        behaviour[row, : len(trajectory.tokens)] = trajectory.policy_logprobs
-    advantages = advantages.astype(np.float32)[:, None] * action_mask
-    return batch.replace(action_mask=action_mask).with_columns(advantages=advantages, behaviour=behaviour)
+    for row, (episode, _, window) in enumerate(rows):
+        action_mask[row, : len(window.response)] = window.action_mask & judged[episode]
+        behaviour[row, : len(window.response)] = window.logprobs
+    of_rows = advantages.astype(np.float32)[[episode for episode, _, _ in rows]]
+    batch = batch.replace(action_mask=action_mask)
+    batch = batch.with_columns(advantages=of_rows[:, None] * action_mask, behaviour=behaviour)
+    return batch, np.array([number for _, number, _ in rows], np.int32)
 
 
 def in_groups(batch: Batch, groups: Int[np.ndarray, "batch"], count: int, size: int) -> Batch:

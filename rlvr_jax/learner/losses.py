@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
+from rlvr_jax import named
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import Batch
 from rlvr_jax.learner.scores import score
@@ -70,6 +71,31 @@ def policy_gradient(config: PolicyConfig, algorithm: AlgorithmConfig, temperatur
         return clipped_policy_loss(algorithm, max_length, logprobs, entropy, batch)
 
     return Loss(sums, tuple(needs))
+
+
+LOSSES = {"policy_gradient": policy_gradient}
+
+
+def make_loss(config: PolicyConfig, algorithm: AlgorithmConfig, temperature: float, max_length: int) -> Loss:
+    """The loss that an algorithm names; the arguments are those of `policy_gradient`.
+
+    Raises:
+      ValueError: it names none, or a function that raises or returns something else.
+    """
+    if algorithm.loss in LOSSES:
+        return LOSSES[algorithm.loss](config, algorithm, temperature, max_length)
+    if not named.is_name(algorithm.loss):
+        raise ValueError(f"there is no loss {algorithm.loss!r}; there are {', '.join(LOSSES)}, and 'module:function'")
+    make = named.load(algorithm.loss)
+    try:
+        loss = make(config, algorithm, temperature, max_length)
+    except Exception as error:
+        raise ValueError(f"{named.raised_at(error)}: {algorithm.loss!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(loss, Loss):
+        raise ValueError(
+            f"{named.where(algorithm.loss)}: {algorithm.loss!r} returned {type(loss).__name__}, not a Loss"
+        )
+    return loss
 
 
 def imitation(config: PolicyConfig) -> Loss:

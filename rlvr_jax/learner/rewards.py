@@ -1,8 +1,10 @@
 """Reward design as data: a weighted sum of named terms, chosen in the config.
 
 A term is one of `TERMS`, or `format/` and the name of a check in `rlvr_jax.verifiers.format`, with arguments in
-parentheses if it takes any, or the name of one of the verifier's parts, or that of a function (verdict, trajectory) ->
-number, as `module:function` or `file.py:function`. Each is logged under its own name:
+parentheses if it takes any, or the name of one of the verifier's parts, or that of a function, as `module:function` or
+`file.py:function`. A function of two arguments, (verdict, episode), returns a number; one of one argument, a `Group`,
+returns a number for each of its episodes, for rewards that are relative to the others'. Each term is logged under its
+own name:
 
     config.reward = (("score", 1.0), ("format/repetition(n=4)", -0.5), ("uses_numbers", 0.1), ("mine:brevity", 0.2))
 """
@@ -10,26 +12,27 @@ number, as `module:function` or `file.py:function`. Each is logged under its own
 import ast
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from rlvr_jax import named
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.rollout.episode import Episode, Group, flattened
 from rlvr_jax.verifiers import format as form
 from rlvr_jax.verifiers.verdict import Verdict
 
-Term = Callable[[Verdict, Trajectory], float]
+Term = Callable[[Verdict, Episode], float] | Callable[[Group], Sequence[float]]
 
 TERMS: Mapping[str, Term] = {
     "score": lambda verdict, _: verdict.score,  # what the verifier says, in [0, 1]
-    "truncated": lambda _, trajectory: float(trajectory.finish_reason == "length"),  # ran out of its budget
-    "length": lambda _, trajectory: float(len(trajectory.tokens)),  # tokens
+    "truncated": lambda _, episode: float(episode.cut_off),  # ended by a limit of tokens or turns
+    "length": lambda _, episode: float(len(episode.tokens)),  # tokens that the policy sampled
+    "turns": lambda _, episode: float(len(episode.turns)),
 }
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -47,8 +50,8 @@ def _arguments(text: str) -> dict[str, Any]:
     return {word.arg: ast.literal_eval(word.value) for word in call.keywords}
 
 
-def _format_check(check: Callable[..., float], _: Verdict, trajectory: Trajectory) -> float:
-    return check(trajectory.response)
+def _format_check(check: Callable[..., float], _: Verdict, episode: Episode) -> float:
+    return check(episode.response)
 
 
 def term_of(name: str, parts: Sequence[str]) -> Term:
@@ -68,7 +71,7 @@ def term_of(name: str, parts: Sequence[str]) -> Term:
     match = _FORMAT.fullmatch(name)
     if match is None and named.is_name(name):
         try:
-            named.check_arguments(name, Verdict(0.0), None)
+            named.check_arguments(name, *[None] * (1 if _takes_a_group(named.load(name)) else 2))
         except ValueError as error:
             raise ConfigError(f"config.reward: {error}") from None
         return named.load(name)
@@ -85,33 +88,37 @@ def term_of(name: str, parts: Sequence[str]) -> Term:
     return partial(_format_check, check)
 
 
+def _takes_a_group(term: Term) -> bool:
+    try:
+        return len(inspect.signature(term).parameters) == 1
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return False
+
+
 @dataclass(frozen=True)
 class Rewards:
-    """The rewards of a step, in groups of samples of the same prompt.
+    """The rewards of the episodes of a step, one group after the other.
 
-    A sample is judged if its verdict has no error and all terms of its reward are finite. The others have no reward:
+    An episode is judged if its verdict has no error and all terms of its reward are finite. The others have no reward:
     the 0 that stands for it here is not to be read.
 
     Attributes:
-      values: the reward of each sample.
+      values: the reward of each episode.
       judged: whether it has one.
       terms: the weighted terms of the rewards, by name; 0 where there is no reward.
-      verdicts: of all samples, in order; one whose reward was not finite says so in `error`.
+      group: the index of each episode's group.
+      verdicts: of all episodes, in order; one whose reward was not finite says so in `error`.
     """
 
-    values: Float[np.ndarray, "prompts group"]
-    judged: Bool[np.ndarray, "prompts group"]
-    terms: Mapping[str, Float[np.ndarray, "prompts group"]]
+    values: Float[np.ndarray, "episodes"]
+    judged: Bool[np.ndarray, "episodes"]
+    terms: Mapping[str, Float[np.ndarray, "episodes"]]
+    group: Int[np.ndarray, "episodes"]
     verdicts: tuple[Verdict, ...]
 
 
-def reward(
-    terms: Sequence[tuple[str, float]],
-    verdicts: Sequence[Verdict],
-    trajectories: Sequence[Trajectory],
-    group_size: int,
-) -> Rewards:
-    """The reward of each sample, `group_size` of them for each prompt, one prompt after the other.
+def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group]) -> Rewards:
+    """The reward of each episode: the sum of its terms, each times its weight.
 
     Raises:
       ConfigError: a term is neither in `TERMS` nor a part that any of the verdicts has, or is named twice.
@@ -119,34 +126,51 @@ def reward(
     for name, _ in terms:
         if [other for other, _ in terms].count(name) > 1:
             raise ConfigError(f"config.reward names the term {name!r} twice")
+    _, verdicts, index = flattened(groups)
     parts = sorted({name for verdict in verdicts for name in verdict.parts})
     if all(verdict.error for verdict in verdicts):
         parts = [name for name, _ in terms]  # without a judgement nobody knows them
     functions = {name: (term_of(name, parts), weight) for name, weight in terms}
-    raw = np.zeros((len(verdicts), len(terms)), np.float32)
-    found = []
-    for i, (verdict, trajectory) in enumerate(zip(verdicts, trajectories, strict=True)):
-        if verdict.error is None:
-            raw[i], error = _terms(functions, verdict, trajectory)
-            verdict = replace(verdict, score=0.0, error=error) if error else verdict
-        found.append(verdict)
-    grouped = raw.reshape(-1, group_size, len(terms))
-    judged = np.array([verdict.error is None for verdict in found]).reshape(-1, group_size)
-    values = {name: grouped[..., i] for i, name in enumerate(functions)}
-    return Rewards(sum(values.values()), judged, values, tuple(found))
+    rows, found = [], []
+    for group in groups:
+        columns = {name: _values(name, term, weight, group) for name, (term, weight) in functions.items()}
+        for i, verdict in enumerate(group.verdicts):
+            row = [column[i] for column in columns.values()]
+            error = verdict.error or next((x for x in row if isinstance(x, str)), None)
+            if error is None and not abs(sum(row)) <= _LARGEST:
+                error = "the reward is not finite: the sum of " + ", ".join(f"{x:g}" for x in row)
+            rows.append(row if error is None else [0.0] * len(row))
+            found.append(verdict if error == verdict.error else replace(verdict, score=0.0, error=error))
+    raw = np.array(rows, np.float32).reshape(len(found), len(terms))
+    values = {name: raw[:, i] for i, name in enumerate(functions)}
+    judged = np.array([verdict.error is None for verdict in found], bool)
+    return Rewards(sum(values.values()), judged, values, index, tuple(found))
 
 
-def _terms(
-    functions: Mapping[str, tuple[Term, float]], verdict: Verdict, trajectory: Trajectory
-) -> tuple[list[float], str]:
-    """The weighted terms of one sample, and why it has no reward, if so: then all of them are 0."""
-    values, nothing = [], [0.0] * len(functions)
-    for name, (term, weight) in functions.items():
-        try:
-            value = float(term(verdict, trajectory))
-        except Exception as error:
-            return nothing, f"the reward term {name!r} raised {type(error).__name__}: {error}"
-        values.append(weight * value)
-        if not abs(sum(values)) <= _LARGEST:  # catches nan, too
-            return nothing, f"the reward is not finite: the term {name!r} is {value:g}, its weight {weight:g}"
-    return values, ""
+def _values(name: str, term: Term, weight: float, group: Group) -> list[float | str]:
+    """The weighted term of each episode, or why it has none; those without a judgement are not asked for."""
+    pairs = list(zip(group.verdicts, group.episodes, strict=True))
+    if not _takes_a_group(term):
+        return [0.0 if pair[0].error else _number(name, partial(term, *pair), weight) for pair in pairs]
+    try:
+        found = term(group)
+        if not isinstance(found, Iterable):
+            raise TypeError(
+                f"a term of one argument gets a group and gives a number for each episode, not {found!r:.50}"
+            )
+        found = list(found)
+        if len(found) != len(pairs):
+            raise ValueError(f"it gave {len(found)} numbers for {len(pairs)} episodes")
+    except Exception as error:
+        return [f"the reward term {name!r} raised {type(error).__name__}: {error}"] * len(pairs)
+    return [_number(name, lambda value=value: value, weight) for value in found]
+
+
+def _number(name: str, function: Callable[[], Any], weight: float) -> float | str:
+    try:
+        value = float(function())
+    except Exception as error:
+        return f"the reward term {name!r} raised {type(error).__name__}: {error}"
+    if not abs(weight * value) <= _LARGEST:  # catches nan, too
+        return f"the reward is not finite: the term {name!r} is {value:g}, its weight {weight:g}"
+    return weight * value

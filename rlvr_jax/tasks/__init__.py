@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from rlvr_jax import named
 from rlvr_jax.tasks.countdown import countdown
 from rlvr_jax.tasks.mixture import Mixture, batch, counts, example_at
 from rlvr_jax.tasks.modsum import modsum
@@ -58,7 +59,7 @@ def make_task(name: str, options: Mapping[str, Any] | None = None, data_dir: str
     """The task of a config.
 
     Args:
-      name: one of `TASKS`.
+      name: one of `TASKS`, or the `module:function` or `file.py:function` that returns a `Task`.
       options: keyword arguments of the function of that name.
       data_dir: where file data sets are kept once they are prepared.
       manual_dir: a folder with the files of the data sets, to prepare them without network.
@@ -67,9 +68,12 @@ def make_task(name: str, options: Mapping[str, Any] | None = None, data_dir: str
       ValueError: the name is unknown, or an option is unknown or out of range.
       FileNotFoundError, ConnectionError, OSError: a data set could not be had.
     """
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; choose one of: {', '.join(TASKS)}")
-    make = getattr(importlib.import_module(f"rlvr_jax.tasks.{name}"), name)
+    if named.is_name(name):
+        make = named.load(name)
+    elif name in TASKS:
+        make = getattr(importlib.import_module(f"rlvr_jax.tasks.{name}"), name)
+    else:
+        raise ValueError(f"unknown task {name!r}; choose one of: {', '.join(TASKS)}, or 'module:function'")
     parameters = inspect.signature(make).parameters
     places = {
         place: value for place, value in (("data_dir", data_dir), ("manual_dir", manual_dir)) if place in parameters
@@ -84,4 +88,7 @@ def make_task(name: str, options: Mapping[str, Any] | None = None, data_dir: str
         plain = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         if plain and parameter.default is inspect.Parameter.empty and option not in options:
             raise ValueError(f"task {name!r} needs the option {option!r}")
-    return make(**options, **places)
+    task = make(**options, **places)
+    if not isinstance(task, Task):
+        raise ValueError(f"{named.where(name)}: {name!r} returned {type(task).__name__}, not an rlvr_jax.tasks.Task")
+    return task

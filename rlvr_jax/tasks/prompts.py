@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 
 from rlvr_jax.tasks.task import Example, Split, Task, place_of
-from rlvr_jax.text.messages import Messages
 
 
 def worded(task: Task, template: str) -> Task:
@@ -45,13 +44,13 @@ def shots_of(task: Task, count: int) -> list[tuple[str, str]]:
     return [(example.prompt, task.demonstration(example, 0)) for example in examples]
 
 
-def rendered(task: Task, label: str, render: Callable[[str | Messages], str]) -> Task:
+def rendered(task: Task, label: str, render: Callable[[Example], str]) -> Task:
     """The task under another name, `label`, with its prompts rendered."""
 
     def example(split: Split, index: int) -> Example:
         plain = task.example(split, index)
         id = f"{label}/{split}/{index}"
-        return dataclasses.replace(plain, id=id, prompt=render(plain.prompt), task=label)
+        return dataclasses.replace(plain, id=id, prompt=render(plain), task=label, problem=plain.prompt)
 
     def demonstration(example: Example, index: int) -> str:
         plain = task.example(*place_of(example))  # it may be read off the problem

@@ -24,6 +24,7 @@ class Example:
       reference: what the verifier judges a completion against; plain JSON data. The policy never sees it.
       task: name of the task that made it.
       gold: the right answer for people to read, where the reference does not show it; empty otherwise.
+      problem: the prompt as the task made it, before it was rendered; empty until then.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Example:
     reference: Any
     task: str
     gold: str = ""
+    problem: str | Messages = ""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ R1_ZERO = (
     "i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: {prompt}. Assistant:"
 )
 _TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
+_ANSWER = "d41d8cd98f00"  # that no template writes itself
 DATE = "2025-01-01"  # that templates are told unless a config names another
 
 
@@ -71,8 +72,7 @@ def renderer(
         before, last = "".join(solved), again if shots else start
         return lambda problem: _thinking(_begun(before + asked(last, problem), first), thinking)
 
-    switch = {} if thinking == "default" else {"enable_thinking": thinking == "on"}
-    knows_switch = "enable_thinking" in (chat if isinstance(chat, str) else str(chat))
+    switch, knows_switch = _switch(chat, thinking)
 
     def render(problem: str | Messages) -> str:
         if isinstance(problem, str):
@@ -89,6 +89,45 @@ def renderer(
 
     render("1 + 1 = ?")  # what is wrong with the template is known before any long work
     return render
+
+
+def continuation(
+    tokenizer: Any,
+    kind: Literal["plain", "chat", "template"],
+    thinking: Literal["default", "on", "off"] = "default",
+    date: str = DATE,
+) -> Callable[[str | Messages, int], list[int]]:
+    """The function (observation, last token of a turn) -> tokens that the policy reads before its next turn.
+
+    By a chat template they are what it writes from the end of an answer to the beginning of the next one; the end of
+    the turn is left out where the policy has sampled it. What has been sampled is never tokenised again.
+
+    Args:
+      tokenizer, kind, thinking, date: as for `renderer`.
+
+    Raises:
+      ValueError: by the function, the template can't be rendered with these messages.
+    """
+    chat = getattr(tokenizer, "chat_template", None) if kind == "chat" else None
+    if chat is None:
+        return lambda observation, _: encode(tokenizer, _single(observation))
+    switch, knows_switch = _switch(chat, thinking)
+
+    def tokens(observation: str | Messages, last: int) -> list[int]:
+        said = ({"role": "user", "content": observation},) if isinstance(observation, str) else observation
+        messages = [{"role": "user", "content": "1 + 1 = ?"}, {"role": "assistant", "content": _ANSWER}, *said]
+        text = chat_text(tokenizer, messages, date=date, add_generation_prompt=True, **switch)
+        after = text.rpartition(_ANSWER)[2]
+        ids = encode(tokenizer, after if knows_switch else _thinking(after, thinking))
+        return ids[1:] if ids[:1] == [last] else ids
+
+    return tokens
+
+
+def _switch(chat: Any, thinking: str) -> tuple[dict[str, bool], bool]:
+    """The option that tells a chat template whether the model thinks, and True if the template has it."""
+    options = {} if thinking == "default" else {"enable_thinking": thinking == "on"}
+    return options, "enable_thinking" in (chat if isinstance(chat, str) else str(chat))
 
 
 def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], date: str = DATE, **options: Any) -> str:
@@ -125,9 +164,8 @@ def end_of_turn(tokenizer: Any) -> int | None:
     """
     if getattr(tokenizer, "chat_template", None) is None:
         return None
-    answer = "d41d8cd98f00"  # that no template writes itself
-    messages = [{"role": "user", "content": "1 + 1 = ?"}, {"role": "assistant", "content": answer}]
-    _, found, behind = chat_text(tokenizer, messages).rpartition(answer)
+    messages = [{"role": "user", "content": "1 + 1 = ?"}, {"role": "assistant", "content": _ANSWER}]
+    _, found, behind = chat_text(tokenizer, messages).rpartition(_ANSWER)
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
     return next((token for token in encode(tokenizer, behind if found else "") if token in added), None)
 

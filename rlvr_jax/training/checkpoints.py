@@ -4,10 +4,12 @@ Each holds a checksum of its arrays, because the file format does not notice a f
 """
 
 import contextlib
+import json
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,11 @@ def open_manager(workdir: Path, keep: int = 1) -> Iterator[ocp.CheckpointManager
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
-    handlers = {"params": ocp.StandardCheckpointHandler(), "rest": ocp.StandardCheckpointHandler()}
+    handlers = {
+        "params": ocp.StandardCheckpointHandler(),
+        "rest": ocp.StandardCheckpointHandler(),
+        "host": ocp.JsonCheckpointHandler(),
+    }
     with _explained(folder, "opened"):
         for unfinished in (step for step in _steps(folder) if not (folder / str(step) / _COMMITTED).exists()):
             shutil.rmtree(folder / str(unfinished))
@@ -63,19 +69,28 @@ def complete_steps(workdir: Path) -> list[int]:
     return [step for step in _steps(folder) if (folder / str(step) / _COMMITTED).exists()]
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, step: int) -> None:
+def save(manager: ocp.CheckpointManager, state: TrainState, step: int, host: Mapping[str, Any] | None = None) -> None:
     """Saves the state after a step of the run; returns once it is copied, while it is still being written.
 
     The parameters are an item of their own, for those who need nothing else.
+
+    Args:
+      manager: from `open_manager`.
+      state: on the device.
+      step: of the run.
+      host: further state, as JSON data.
 
     Raises:
       CheckpointError: this or an earlier checkpoint could not be written.
     """
     items = {"params": state.params, "rest": _rest(state)}
     checksums = {name: _checksum(item) for name, item in items.items()}
-    args = ocp.args.Composite(**{name: ocp.args.StandardSave(item) for name, item in items.items()})
+    args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+    if host:
+        args["host"] = ocp.args.JsonSave(dict(host))
+        checksums["host"] = _text_checksum(host)
     with _explained(manager.directory, "written"):
-        manager.save(step, args=args, custom_metadata={"checksums": checksums})
+        manager.save(step, args=ocp.args.Composite(**args), custom_metadata={"checksums": checksums})
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
@@ -91,8 +106,9 @@ def end_step(
     due: bool,
     stop: signal.Signals | None,
     max_skipped_in_a_row: int,
+    host: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
-    """Saves the state of a step if that is due, and ends the run if it has to end.
+    """Saves the state of a step, and what `host` gives, if that is due; and ends the run if it has to end.
 
     Raises:
       CheckpointError: this or an earlier checkpoint could not be written.
@@ -107,7 +123,7 @@ def end_step(
             f"{manager.directory}. Lower the learning rate, or look for the samples that do it"
         )
     if due or stop:
-        save(manager, state, step)
+        save(manager, state, step, host())
     if stop:
         wait(manager)
         raise PreemptedError(stop, step)
@@ -127,6 +143,17 @@ def restore(manager: ocp.CheckpointManager, shapes: TrainState, step: int) -> Tr
     return TrainState(
         params=restore_params(manager, shapes.params, step), **_restore(manager, "rest", _rest(shapes), step)
     )
+
+
+def restore_host(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """The further state that was saved at `step`; raises CheckpointError if it can't be read."""
+    if not (Path(manager.directory) / str(step) / "host").exists():
+        return {}
+    with _explained(manager.directory, f"read at step {step}"):
+        host = manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
+        if (manager.metadata(step).custom_metadata or {}).get("checksums", {}).get("host") != _text_checksum(host):
+            raise ValueError("host is damaged: its checksum is wrong or missing")
+        return host
 
 
 def restore_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> Params:
@@ -220,6 +247,10 @@ def _restore(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) 
         if checksums.get(item) != _checksum(restored):
             raise ValueError(f"{item} is damaged: its checksum is wrong or missing")
     return restored
+
+
+def _text_checksum(host: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(host, sort_keys=True).encode())
 
 
 def _checksum(tree: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import jax
 
 from rlvr_jax import parallel, policy
-from rlvr_jax.config import Config
+from rlvr_jax.config import Config, anywhere
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.hf.export import save_pretrained
 from rlvr_jax.hf.peft import save_adapters
@@ -22,7 +22,6 @@ from rlvr_jax.hf.source import (
     listed_stop_tokens,
     read_generation_config,
 )
-from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.training.setup import Setup, load_run, make_setup
 from rlvr_jax.training.workdir import read_config
 
@@ -46,7 +45,7 @@ def export(
       ConfigError, CheckpointError: the run can't be read, or the folder is in use.
     """
     config = read_config(workdir)
-    setup = make_setup(dataclasses.replace(config, mesh=MeshConfig()), problems=False)  # whatever devices are here
+    setup = make_setup(anywhere(config), problems=False)
     with parallel.use_mesh(setup.mesh):
         params, step = load_run(setup, workdir)
         if adapters:

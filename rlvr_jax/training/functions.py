@@ -12,18 +12,20 @@ from jaxtyping import Array, Float, Key
 from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.config_rules import check_update
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.evaluation.evaluate import Judge, evaluate
+from rlvr_jax.evaluation.evaluate import evaluate
+from rlvr_jax.learner import losses
 from rlvr_jax.learner.batch import Batch
-from rlvr_jax.learner.losses import Loss, policy_gradient
+from rlvr_jax.learner.losses import Loss
 from rlvr_jax.learner.packing import pack, unpack
 from rlvr_jax.learner.scores import Scorer, score
 from rlvr_jax.learner.step import train_step
 from rlvr_jax.policy import Params
-from rlvr_jax.rollout import engine
+from rlvr_jax.rollout.collector import Collector, Limits
 from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.tasks import Task
 from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.setup import Setup
+from rlvr_jax.verifiers.pool import Pool
 
 _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 
@@ -31,9 +33,8 @@ _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 def make_loss(setup: Setup) -> Loss:
     """The loss of reinforcement learning that the config chooses."""
     config = setup.config
-    return policy_gradient(
-        setup.policy, config.algorithm, config.rollout.temperature, config.rollout.max_response_length
-    )
+    rollout = config.rollout
+    return losses.make_loss(setup.policy, config.algorithm, rollout.temperature, rollout.max_response_length)
 
 
 def make_update(
@@ -104,30 +105,37 @@ def _packing(setup: Setup) -> tuple[int, int] | None:
     return config.rollout.group_size, config.training.packing_multiple
 
 
-def make_stream(setup: Setup, group_size: int, batch_size: int) -> engine.Stream:
-    """The sampler of a run, which hands out samples as they end.
-
-    Args:
-      setup: of the run.
-      group_size: samples of each prompt.
-      batch_size: prompts in a device batch, if there are no slots.
-    """
+def make_sampler(setup: Setup) -> Sampler:
+    """The sampler of a run. With environments of several turns it has slots, so that no context is computed twice."""
     rollout = setup.config.rollout
+    several = not all(source.env.one_turn for source in setup.sources.values())
     sampling = SamplingConfig(
         prompt_length=rollout.max_prompt_length,
         max_response_length=rollout.max_response_length,
-        group_size=group_size,
-        batch_size=batch_size,
+        group_size=rollout.group_size,
+        batch_size=rollout.prompts,
         top_k=rollout.top_k,
         top_p=rollout.top_p,
         policy_temperature=rollout.temperature,
         max_stop_tokens=len(setup.stop_tokens),
-        slots=rollout.slots,
+        slots=rollout.slots or (rollout.prompts * rollout.group_size if several else 0),
         chunk=rollout.chunk,
         prefill_chunk=rollout.prefill_chunk,
     )
-    sampler = Sampler(setup.policy, sampling, setup.mesh)
-    return engine.make_stream(sampler, setup.tokenizer, group_size, setup.stop_tokens)
+    return Sampler(setup.policy, sampling, setup.sampling_mesh)
+
+
+def make_collector(setup: Setup, sampler: Sampler, pool: Pool) -> Collector:
+    """The collector of a run's episodes."""
+    rollout = setup.config.rollout
+    limits = Limits(
+        prompt=rollout.max_prompt_length,
+        response=rollout.max_response_length,
+        turn=rollout.max_turn_length,
+        turns=rollout.max_turns,
+        stop_tokens=setup.stop_tokens,
+    )
+    return Collector(sampler, pool, setup.sources, setup.tokenizer, limits)
 
 
 def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:
@@ -146,11 +154,10 @@ def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:
     return list(found.values())
 
 
-def make_evaluation(setup: Setup, stream: engine.Stream, judge: Judge) -> Callable:
-    """A function (params, step, key) -> (metrics, rows of samples) over the held-out problems of all tasks.
+def make_evaluation(setup: Setup) -> Callable:
+    """A function (collector, step, key) -> (metrics, rows of samples) over the held-out problems of all tasks.
 
-    They don't depend on the seed, so that runs can be compared. `stream` is the one of training, which also samples
-    for pass@k if its groups have the right size: that saves a compilation.
+    They don't depend on the seed, so that runs can be compared.
 
     Raises:
       ConfigError: no task has held-out problems.
@@ -162,16 +169,10 @@ def make_evaluation(setup: Setup, stream: engine.Stream, judge: Judge) -> Callab
         raise ConfigError(f"config.tasks: none of {', '.join(setup.tasks)} has held-out problems")
     pass_examples = [example for found in of_tasks for example in found[: config.pass_problems]]
     shown = {example.id for found in of_tasks for example in found[: config.shown]}
-    greedy = engine.collected(make_stream(setup, 1, config.batch_size))
-    if config.pass_samples != setup.config.rollout.group_size:
-        stream = make_stream(setup, config.pass_samples, setup.config.rollout.prompts)
-    rollout = engine.collected(stream)
 
-    def run(params: Params, step: int, key: Key[Array, ""]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        metrics, trajectories, verdicts = evaluate(
-            params, examples, pass_examples, greedy, rollout, judge, key, config.ks
-        )
-        rows = sample_rows(step, "heldout", trajectories, verdicts)
-        return metrics, [row for row in rows if row["example"] in shown]
+    def run(collector: Collector, step: int, key: Key[Array, ""]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        metrics, greedy = evaluate(collector, examples, pass_examples, config.pass_samples, key, config.ks)
+        rows = sample_rows(step, "heldout", [group for group in greedy if group.example.id in shown], setup.tokenizer)
+        return metrics, rows
 
     return run

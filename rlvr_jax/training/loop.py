@@ -4,11 +4,9 @@ Everything that a step computes is a function of the config and of the state tha
 killed and continued ends with the same bits as one that was not.
 """
 
-from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config
@@ -17,9 +15,16 @@ from rlvr_jax.learner.batch import in_groups, make_batch, split
 from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
 from rlvr_jax.learner.rewards import reward
 from rlvr_jax.learner.scores import fill
-from rlvr_jax.rollout.judge import judge
+from rlvr_jax.rollout import kept
 from rlvr_jax.training import checkpoints, preemption
-from rlvr_jax.training.functions import make_evaluation, make_loss, make_scorers, make_stream, make_update
+from rlvr_jax.training.functions import (
+    make_collector,
+    make_evaluation,
+    make_loss,
+    make_sampler,
+    make_scorers,
+    make_update,
+)
 from rlvr_jax.training.profiling import traces
 from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows, warn_unjudged
 from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
@@ -51,12 +56,14 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
     """
     setup = make_setup(config, pool=pool)
     check_start(setup, workdir)
-    num_steps, prompts, minibatches = config.training.num_steps, config.rollout.prompts, config.algorithm.minibatches
-    lengths = config.rollout.max_prompt_length, config.rollout.max_response_length
+    num_steps, minibatches, rollout = config.training.num_steps, config.algorithm.minibatches, config.rollout
+    prompts, group_size, temperature = rollout.prompts, rollout.group_size, rollout.temperature
+    lengths = rollout.max_prompt_length, rollout.max_response_length
     optimizer = make_optimizer(config.optimizer, num_steps * minibatches)
     learning_rate = make_schedule(config.optimizer, num_steps * minibatches)
     mixture = training_mixture(setup)
     root = jax.random.key(config.seed)
+    examples_of = lambda step: tasks.batch(mixture, "train", config.seed, step - 1, prompts)  # noqa: E731
     key_of = lambda stream, step: jax.random.fold_in(jax.random.fold_in(root, stream), step)  # noqa: E731
 
     with (
@@ -72,63 +79,73 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         done = int(state.updates) // minibatches
         if done == num_steps:
             return report(workdir)
-        stream = make_stream(setup, config.rollout.group_size, prompts)
+        sampler = make_sampler(setup)
+        sampler.set_params(state.params, done)
+        collector = make_collector(setup, sampler, pool)
+        for ahead, groups in checkpoints.restore_host(manager, done).items():
+            collector.put_back(int(ahead), kept.from_json(groups, examples_of(int(ahead))))
         update = make_update(setup, {"policy": optimizer}, loss, config.optimizer.microbatches)
         scorers = make_scorers(setup, reference)
-        evaluate = make_evaluation(setup, stream, partial(judge, pool, setup.tasks))
+        evaluate = make_evaluation(setup)
 
         with (
             open_record(workdir, config, num_steps, done, "training") as record,
             traces(workdir / "profile", config.training.profile) as trace,
         ):
             if done == 0:
-                metrics, samples = evaluate(state.params, 0, key_of(EVALUATE, 0))
+                metrics, samples = evaluate(collector, 0, key_of(EVALUATE, 0))
                 dropped = {f"task/{task}/dropped_prompts": count for task, count in setup.dropped.items()}
                 record.write({"step": 0} | metrics | dropped, samples)
 
             for step in range(done + 1, num_steps + 1):
                 trace(step)
-                clock = Clock()
-                examples = tasks.batch(mixture, "train", config.seed, step - 1, prompts)
-                judged, occupancy = [], 0.0
-                for ended, stats in stream(state.params, examples, key_of(SAMPLE, step), config.rollout.temperature):
-                    clock.lap("time/rollout")
-                    judged += zip(ended, judge(pool, setup.tasks, ended), strict=True)  # while others are sampled
-                    clock.lap("time/verify")
-                    occupancy = stats.occupancy
-                trajectories, verdicts = zip(*sorted(judged, key=lambda pair: pair[0].sample), strict=True)
+                clock, before = Clock(), sampler.stats
+                for ahead in range(step, min(step + config.training.max_lag, num_steps) + 1):
+                    if ahead not in collector.started():
+                        collector.start(ahead, examples_of(ahead), group_size, key_of(SAMPLE, ahead), temperature)
+                collector.play(step)
+                clock.lap("time/rollout")
+                groups = collector.take(step)
+                clock.lap("time/verify")
 
-                rewards = reward(config.reward, verdicts, trajectories, config.rollout.group_size)
+                rewards = reward(config.reward, groups)
                 warn_unjudged(step, rewards)
-                groups, judged = np.repeat(np.arange(prompts), config.rollout.group_size), rewards.judged.reshape(-1)
-                values = rewards.values.reshape(-1)
-                advantages = advantages_of(config.algorithm, values, groups, judged, config.seed, step)
-                batch = make_batch(trajectories, advantages, judged, *lengths)
-                batch = in_groups(batch, groups, prompts, config.rollout.group_size)
+                advantages = advantages_of(
+                    config.algorithm, rewards.values, rewards.group, rewards.judged, config.seed, step
+                )
+                batch, group_of_row = make_batch(groups, advantages, rewards.judged, *lengths)
+                batch = in_groups(batch, group_of_row, prompts, group_size)
                 batch = fill(loss.needs, batch, scorers(state.params))
                 updates = []
                 for minibatch in split(batch, minibatches):
                     states, metrics = update({"policy": state}, minibatch)
                     state = states["policy"]
                     updates.append(metrics)
+                clock.lap("time/train")
+                collector.play()  # what is in flight belongs to the policy that has sampled its beginning
+                clock.lap("time/rollout")
+                sampler.set_params(state.params, step)
                 updates = jax.device_get(updates)
                 clock.lap("time/train")
 
-                row = {"step": step} | describe(trajectories, rewards, updates, clock.laps)
+                row = {"step": step} | describe(groups, rewards, updates, clock.laps, step - 1)
                 row["train/learning_rate"] = float(learning_rate((step - 1) * minibatches))
-                row["rollout/occupancy"] = occupancy
+                row["rollout/occupancy"] = (sampler.stats - before).occupancy
                 row["train/skipped_steps"] = int(state.skipped)
                 samples = []
                 evaluated = step % config.evaluation.every == 0 or step == num_steps
                 if evaluated or step == 1:
-                    samples = sample_rows(step, "train", trajectories, rewards.verdicts, rewards)
-                    samples = samples[: _LOGGED_GROUPS * config.rollout.group_size]
+                    samples = sample_rows(step, "train", groups, setup.tokenizer, rewards)
+                    samples = samples[: sum(len(group.episodes) for group in groups[:_LOGGED_GROUPS])]
                 if evaluated:
-                    metrics, heldout = evaluate(state.params, step, key_of(EVALUATE, step))
+                    metrics, heldout = evaluate(collector, step, key_of(EVALUATE, step))
                     row, samples = row | metrics, samples + heldout
                     clock.lap("time/evaluate")
                 record.write(row | clock.laps | {"time/step": clock.total()}, samples)
 
                 due = step % config.training.save_every == 0 or step == num_steps
-                checkpoints.end_step(manager, state, step, due, signal_arrived(), config.training.max_skipped_in_a_row)
+                in_flight = lambda: {str(ahead): kept.to_json(x) for ahead, x in collector.finished().items()}  # noqa: E731
+                checkpoints.end_step(
+                    manager, state, step, due, signal_arrived(), config.training.max_skipped_in_a_row, in_flight
+                )
     return report(workdir)

@@ -5,16 +5,23 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from rlvr_jax import named, tasks
 from rlvr_jax.config import Config
+from rlvr_jax.envs import ENVS, Action, Env, make_env
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.advantages import ADVANTAGES, advantages_of
+from rlvr_jax.learner.losses import make_loss
 from rlvr_jax.learner.rewards import reward
-from rlvr_jax.rollout.trajectory import empty_trajectory
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.collector import Source
+from rlvr_jax.rollout.episode import Group, empty_episode
 from rlvr_jax.sandbox.engine import open_sandbox
 from rlvr_jax.sandbox.host import SandboxError
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import redrawn, subset
-from rlvr_jax.text.prompts import renderer
+from rlvr_jax.text.prompts import continuation, renderer
 from rlvr_jax.text.tokenizers import encode, encode_batch
 from rlvr_jax.verifiers import verifier_of, verify
 from rlvr_jax.verifiers.pool import Job, Pool
@@ -53,7 +60,47 @@ def _wrong_reference(verifier: str, options: Mapping[str, Any], reference: Any) 
     return verify(verifier, "", reference, **options).error
 
 
-def prompted_tasks(config: Config, plain: Mapping[str, Task], tokenizer: Any) -> tuple[dict[str, Task], dict[str, int]]:
+def make_envs(config: Config, plain: Mapping[str, Task]) -> dict[str, Env]:
+    """The environment of each task, tried on a problem.
+
+    Raises:
+      ConfigError: one can't be made, or fails on a turn in which the policy says nothing; with the task's key.
+    """
+    envs = {}
+    for label, task in plain.items():
+        options, key = config.tasks[label], f"config.tasks.{label}.environment"
+        try:
+            env = envs[label] = make_env(options.environment, options.environment_options)
+            if options.environment not in ENVS:
+                state, _ = env.start(first_example(task))
+                _, action = env.step(state, "")
+                if not isinstance(action, Action):
+                    raise TypeError(f"its step returned {action!r:.100}, not Say, Call or Done")
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from error
+        except Exception as error:
+            where = named.raised_at(error)
+            raise ConfigError(f"{key}: {where}: {type(error).__name__}: {error}") from error
+    return envs
+
+
+def first_example(task: Task) -> Example:
+    """Some problem of a task."""
+    return task.example("train" if task.num_examples("train") != 0 else "heldout", 0)
+
+
+def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env], tokenizer: Any) -> dict[str, Source]:
+    """The parts of the tasks that a rollout needs."""
+    prompt = config.prompt
+    observers = {
+        label: continuation(tokenizer, prompt.format, config.tasks[label].thinking, prompt.date) for label in prompted
+    }
+    return {label: Source(task, envs[label], observers[label]) for label, task in prompted.items()}
+
+
+def prompted_tasks(
+    config: Config, plain: Mapping[str, Task], envs: Mapping[str, Env], tokenizer: Any
+) -> tuple[dict[str, Task], dict[str, int]]:
     """The tasks with their prompts rendered and those that are too long left out, and the number left out of each.
 
     Raises:
@@ -62,7 +109,9 @@ def prompted_tasks(config: Config, plain: Mapping[str, Task], tokenizer: Any) ->
     fitting = {}
     for label, task in plain.items():
         try:
-            fitting[label] = _fitting_prompts(config, _with_prompts(config, label, task, tokenizer), tokenizer)
+            fitting[label] = _fitting_prompts(
+                config, _with_prompts(config, label, task, envs[label], tokenizer), tokenizer
+            )
         except ConfigError:
             raise
         except ValueError as error:  # of a prompt that can't be rendered or encoded
@@ -70,12 +119,12 @@ def prompted_tasks(config: Config, plain: Mapping[str, Task], tokenizer: Any) ->
     return {label: task for label, (task, _) in fitting.items()}, {label: n for label, (_, n) in fitting.items()}
 
 
-def _with_prompts(config: Config, label: str, task: Task, tokenizer: Any) -> Task:
+def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: Any) -> Task:
     prompt, options = config.prompt, config.tasks[label]
     task = tasks.worded(task, options.template)
     shots = tasks.shots_of(task, options.shots)
     render = renderer(tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots, prompt.date)
-    return tasks.rendered(task, label, render)
+    return tasks.rendered(task, label, lambda example: render(env.start(example)[1]))
 
 
 def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, int]:
@@ -123,17 +172,37 @@ def check_reward(config: Config, prompted: dict[str, Task], pool: Pool | None = 
     Raises:
       ConfigError: a verifier or a term that the config names can't be used, with its file and line.
     """
-    verdicts, trajectories = [], []
+    groups = []
     for label, task in prompted.items():
-        example = task.example("train" if task.num_examples("train") != 0 else "heldout", 0)
+        example = first_example(task)
         if named.is_name(task.verifier):
-            verdicts.append(_try_verifier(label, task, example, pool or Pool(0)))
+            verdict = _try_verifier(label, task, example, pool or Pool(0))
         else:
-            verdicts.append(verify(task.verifier, "", example.reference, **task.verifier_options))
-        trajectories.append(empty_trajectory(example))
-    for before, after in zip(verdicts, reward(config.reward, verdicts, trajectories, 1).verdicts, strict=True):
+            verdict = verify(task.verifier, "", example.reference, **task.verifier_options)
+        groups.append(Group(example, (empty_episode(example),), (verdict,)))
+    verdicts = [group.verdicts[0] for group in groups]
+    for before, after in zip(verdicts, reward(config.reward, groups).verdicts, strict=True):
         if after.error and not before.error:
             raise ConfigError(f"config.reward: on an empty completion {after.error}")
+
+
+def check_algorithm(config: Config, policy: PolicyConfig) -> None:
+    """Tries the advantage and the loss that the config names.
+
+    Raises:
+      ConfigError: one can't be used; with its key, file and line.
+    """
+    algorithm, rollout = config.algorithm, config.rollout
+    try:
+        key = "advantage"
+        if algorithm.advantage not in ADVANTAGES and not named.is_name(algorithm.advantage):
+            raise ValueError(f"there is none; there are {', '.join(ADVANTAGES)}, and 'module:function'")
+        rewards, groups = np.array([1, 0, 0.5, 0.5, 0], np.float32), np.array([0, 0, 1, 1, 2], np.int32)
+        advantages_of(algorithm, rewards, groups, groups < 2, config.seed, 0)
+        key = "loss"
+        make_loss(policy, algorithm, rollout.temperature, rollout.max_response_length)
+    except ValueError as error:
+        raise ConfigError(f"config.algorithm.{key} = {getattr(algorithm, key)!r}: {error}") from error
 
 
 def _try_verifier(label: str, task: Task, example: Example, pool: Pool) -> Verdict:

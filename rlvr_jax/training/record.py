@@ -19,8 +19,8 @@ from rlvr_jax.reporting import jsonl, tensorboard
 from rlvr_jax.reporting.progress import progress
 from rlvr_jax.reporting.report import write_report
 from rlvr_jax.reporting.weights_and_biases import weights_and_biases
-from rlvr_jax.rollout.trajectory import Trajectory
-from rlvr_jax.verifiers.verdict import Verdict
+from rlvr_jax.rollout.episode import Episode, Group, flattened
+from rlvr_jax.text.tokenizers import decode
 
 _log = logging.getLogger(__name__)
 
@@ -106,57 +106,62 @@ def warn_unjudged(step: int, rewards: Rewards) -> None:
 
 
 def describe(
-    trajectories: Sequence[Trajectory],
+    groups: Sequence[Group],
     rewards: Rewards,
     updates: Sequence[Mapping[str, Any]],
     laps: Mapping[str, float],
+    version: int,
 ) -> dict[str, float | int]:
     """The metrics of a training step, but for its evaluation.
 
     Args:
-      trajectories, rewards: of the step's samples.
-      updates: what each update said of itself.
+      groups, rewards: of the step's episodes.
+      updates: metrics returned by each update.
       laps: seconds of each phase.
+      version: updates of the policy before this step's.
     """
-    tokens = sum(len(trajectory.tokens) for trajectory in trajectories)
-    judged = rewards.judged.reshape(-1)
-    groups = np.repeat(np.arange(len(rewards.values)), rewards.values.shape[1])
+    episodes, _, _ = flattened(groups)
+    lengths = np.array([len(episode.tokens) for episode in episodes])
+    windows = [window for episode in episodes for window in episode.sequences]
+    lags = version - np.concatenate([window.versions[window.action_mask] for window in windows])
     of_verdicts = {
-        "reward": rewards.values.reshape(-1),
-        **{f"reward_{name}": term.reshape(-1) for name, term in rewards.terms.items()},
+        "reward": rewards.values,
+        **{f"reward_{name}": term for name, term in rewards.terms.items()},
         "accuracy": np.array([verdict.score == 1 for verdict in rewards.verdicts]),
     }
     return {
-        **_means("train", of_verdicts, judged),
-        "train/response_length": tokens / len(trajectories),
-        "train/truncated": float(np.mean([trajectory.finish_reason == "length" for trajectory in trajectories])),
-        "train/zero_signal_groups": zero_signal_groups(of_verdicts["reward"], groups, judged),
-        "verify/errors": int(np.sum(~judged)),
-        **_by_task(trajectories, {name: of_verdicts[name] for name in ("reward", "accuracy")}, judged),
+        **_means("train", of_verdicts, rewards.judged),
+        "train/response_length": float(np.mean(lengths)),
+        "train/truncated": float(np.mean([episode.cut_off for episode in episodes])),
+        "train/turns": float(np.mean([len(episode.turns) for episode in episodes])),
+        "train/lag": float(np.mean(lags)) if len(lags) else 0.0,
+        "train/zero_signal_groups": zero_signal_groups(rewards.values, rewards.group, rewards.judged),
+        "verify/errors": int(np.sum(~rewards.judged)),
+        **_by_task(episodes, {name: of_verdicts[name] for name in ("reward", "accuracy")}, rewards.judged),
         **{name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]},
         "train/logprob_gap": float(updates[0]["train/logprob_gap"]),  # the later ones follow an update
-        "time/rollout_tokens_per_second": tokens / laps["time/rollout"],
-        "time/train_tokens_per_second": tokens / laps["time/train"],
+        "time/rollout_tokens_per_second": int(lengths.sum()) / laps["time/rollout"],
+        "time/train_tokens_per_second": int(lengths.sum()) / laps["time/train"],
     }
 
 
 def _means(
-    group: str, values: Mapping[str, Shaped[np.ndarray, "samples"]], of: Bool[np.ndarray, "samples"]
+    group: str, values: Mapping[str, Shaped[np.ndarray, "episodes"]], of: Bool[np.ndarray, "episodes"]
 ) -> dict[str, float]:
-    """The mean of each of the values over those samples; nothing where there are none."""
+    """The mean of each of the values over those episodes; nothing where there are none."""
     return {
         f"{group}/{name}": float(np.mean(value[of], dtype=np.float64)) for name, value in values.items() if of.any()
     }
 
 
 def _by_task(
-    trajectories: Sequence[Trajectory],
-    of_verdicts: Mapping[str, Shaped[np.ndarray, "samples"]],
-    judged: Bool[np.ndarray, "samples"],
+    episodes: Sequence[Episode],
+    of_verdicts: Mapping[str, Shaped[np.ndarray, "episodes"]],
+    judged: Bool[np.ndarray, "episodes"],
 ) -> dict[str, float]:
-    """`task/<task>/*` of each task that has samples."""
-    names = np.array([trajectory.example.task for trajectory in trajectories])
-    lengths = {"response_length": np.array([len(trajectory.tokens) for trajectory in trajectories])}
+    """`task/<task>/*` of each task that has episodes."""
+    names = np.array([episode.example.task for episode in episodes])
+    lengths = {"response_length": np.array([len(episode.tokens) for episode in episodes])}
     found = {}
     for task in sorted(set(names.tolist())):
         found |= _means(f"task/{task}", of_verdicts, (names == task) & judged)
@@ -165,37 +170,44 @@ def _by_task(
 
 
 def sample_rows(
-    step: int,
-    split: str,
-    trajectories: Sequence[Trajectory],
-    verdicts: Sequence[Verdict],
-    rewards: Rewards | None = None,
+    step: int, split: str, groups: Sequence[Group], tokenizer: Any, rewards: Rewards | None = None
 ) -> list[dict[str, Any]]:
     """Rows of samples.jsonl; its fields are described in docs/metrics.md."""
-    values = [None] * len(trajectories)
+    episodes, verdicts, _ = flattened(groups)
+    values = [None] * len(episodes)
     if rewards is not None:
-        pairs = zip(rewards.values.flat, rewards.judged.flat, strict=True)
-        values = [float(value) if judged else None for value, judged in pairs]
+        verdicts = rewards.verdicts
+        pairs = zip(rewards.values.tolist(), rewards.judged.tolist(), strict=True)
+        values = [value if judged else None for value, judged in pairs]
     return [
         {
             "step": step,
             "split": split,
-            "example": trajectory.example.id,
-            "task": trajectory.example.task,
-            "prompt": trajectory.example.prompt,
-            "completion": trajectory.text,
-            "reference": trajectory.example.reference,
-            "gold": trajectory.example.gold or None,
+            "example": episode.example.id,
+            "task": episode.example.task,
+            "prompt": episode.example.prompt,
+            "completion": _transcript(episode, tokenizer),
+            "reference": episode.example.reference,
+            "gold": episode.example.gold or None,
             "score": verdict.score,
             "reward": values[i],
             "answer": verdict.answer,
             "reason": verdict.reason,
             "error": verdict.error,
-            "finish_reason": trajectory.finish_reason,
-            "length": len(trajectory.tokens),
+            "finish_reason": episode.finish_reason,
+            "length": len(episode.tokens),
+            "turns": len(episode.turns),
         }
-        for i, (trajectory, verdict) in enumerate(zip(trajectories, verdicts, strict=True))
+        for i, (episode, verdict) in enumerate(zip(episodes, verdicts, strict=True))
     ]
+
+
+def _transcript(episode: Episode, tokenizer: Any) -> str:
+    """The policy's turns, and between them in [[ ]] what it was told."""
+    told = [span.tokens for window in episode.sequences for span in window.spans if span.author == "env"]
+    texts = iter([f"[[{text.strip()}]]" for text in decode(tokenizer, told)])
+    said = list(episode.turns)
+    return "\n".join(said[:1] + [f"{next(texts, '')}\n{turn}" for turn in said[1:]] + list(texts))
 
 
 def report(workdir: Path) -> Path:

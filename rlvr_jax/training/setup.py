@@ -20,14 +20,24 @@ from rlvr_jax.hf.families import with_shape_of
 from rlvr_jax.hf.pretrained import check_weights, load_params, pretrained_config
 from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.learner.step import TrainState, new_state, state_shardings
+from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
+from rlvr_jax.rollout.collector import Source
 from rlvr_jax.tasks import Task
 from rlvr_jax.text.prompts import end_of_turn
 from rlvr_jax.text.tokenizers import make_tokenizer, stop_tokens
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.memory import Load, resolved
-from rlvr_jax.training.problems import check_reward, make_task, prompted_tasks, sandbox_engine
+from rlvr_jax.training.problems import (
+    check_algorithm,
+    check_reward,
+    make_envs,
+    make_task,
+    prompted_tasks,
+    sandbox_engine,
+    sources,
+)
 from rlvr_jax.training.workdir import read_config
 from rlvr_jax.verifiers.pool import Pool
 
@@ -39,6 +49,7 @@ class Setup:
     Attributes:
       config: of the run.
       tasks: by name, with the prompts of this run.
+      sources: the same, with their environments, for rollouts.
       dropped: for each task, how many problems were dropped because their prompts are too long.
       tokenizer: of the policy.
       tokenizer_folder: the checkpoint that it came from; None for one that was made here.
@@ -47,12 +58,14 @@ class Setup:
       sandbox: the engine that holds programs which the policy writes; empty if no task asks for any.
       policy: its shape.
       memory: what was chosen to save memory, in one line; empty if nothing.
-      mesh: the devices.
-      param_shardings: how the parameters lie on them.
+      mesh: the devices that train.
+      param_shardings: of the parameters on them.
+      sampling_mesh: the devices that sample: the same, or others (`config.rollout.devices`).
     """
 
     config: Config
     tasks: dict[str, Task]
+    sources: dict[str, Source]
     dropped: dict[str, int]
     tokenizer: Any
     tokenizer_folder: Path | None
@@ -63,6 +76,7 @@ class Setup:
     memory: str
     mesh: Mesh
     param_shardings: Any
+    sampling_mesh: Mesh
 
 
 def make_setup(
@@ -93,11 +107,16 @@ def make_setup(
         raise ConfigError(f"config.{key}: {error}{other}") from error
     shape = _policy_shape(config, checkpoint, tokenizer)
     plain = plain if problems else {}
-    prompted, dropped = prompted_tasks(config, plain, tokenizer)
+    envs = make_envs(config, plain)
+    prompted, dropped = prompted_tasks(config, plain, envs, tokenizer)
     if problems:
         check_reward(config, prompted, pool)
+        check_algorithm(config, shape)
     sandbox = sandbox_engine(prompted)
-    mesh = parallel.make_mesh(config.mesh)
+    devices = jax.devices()
+    trainers = devices[: len(devices) - config.rollout.devices]
+    mesh = parallel.make_mesh(config.mesh, trainers)
+    sampling = mesh if len(trainers) == len(devices) else parallel.make_mesh(MeshConfig(), devices[len(trainers) :])
     check_policy(config, shape, mesh.shape["fsdp"], mesh.shape["tensor"])
     shape, memory = resolved(shape, _load(config, run, mesh))
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
@@ -105,7 +124,23 @@ def make_setup(
     listed = listed_stop_tokens(folder) if folder else ()
     stops = stop_tokens(tokenizer, (*listed, turn))
     end = tokenizer.eos_token_id if turn is None else turn
-    return Setup(config, prompted, dropped, tokenizer, folder, stops, end, sandbox, shape, memory, mesh, shardings)
+    parts = sources(config, prompted, envs, tokenizer)
+    return Setup(
+        config,
+        prompted,
+        parts,
+        dropped,
+        tokenizer,
+        folder,
+        stops,
+        end,
+        sandbox,
+        shape,
+        memory,
+        mesh,
+        shardings,
+        sampling,
+    )
 
 
 def _load(config: Config, run: Literal["sft", "rl"], mesh: Mesh) -> Load:

@@ -1,30 +1,25 @@
 """How ragged prompts and responses become rows."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from rlvr_jax.learner.batch import in_groups, layout, make_batch, split
-from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.rollout.episode import Episode, Group, Span
+from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.tasks import Example
+from rlvr_jax.verifiers.verdict import Verdict
+from tests.episodes import episode
 
 EXAMPLE = Example("made-up/train/0", "?", None, "made-up")
 PROMPTS = [[11], [12, 13, 14], [15, 16]]
 RESPONSES = [[21, 22], [23], [24, 25, 26, 27]]
 
 
-def trajectory(prompt, tokens, actions, seed):
-    rng = np.random.default_rng(seed)
-    return Trajectory(
-        example=EXAMPLE,
-        sample=0,
-        prompt=np.array(prompt, np.int32),
-        tokens=np.array(tokens, np.int32),
-        action_mask=np.array(actions, bool),
-        policy_logprobs=rng.normal(size=len(tokens)).astype(np.float32),
-        finish_reason="stop",
-        text="",
-    )
+def group(*episodes):
+    return Group(EXAMPLE, episodes, (Verdict(0.0),) * len(episodes))
 
 
 def test_prompts_end_and_responses_begin_at_the_same_column_in_every_row():
@@ -78,37 +73,51 @@ def test_prompts_and_responses_that_do_not_pair_up_are_an_error():
         layout([[1], [2]], [[1]], prompt_length=3, response_length=4)
 
 
-def test_every_action_has_its_trajectorys_advantage_and_the_policys_logprob_and_observations_have_neither():
-    trajectories = [
-        trajectory([11], [21, 22], [True, True], seed=0),
-        trajectory([12, 13], [23, 24, 25, 26], [True, False, False, True], seed=1),
+def test_every_action_has_its_episodes_advantage_and_the_policys_logprob_and_observations_have_neither():
+    rng = np.random.default_rng(0)
+    first, second, third = (rng.normal(size=n).astype(np.float32) for n in (2, 1, 1))
+    spans = [
+        Span("prompt", np.array([12, 13], np.int32)),
+        Span("policy", np.array([23], np.int32), second),
+        Span("env", np.array([24, 25], np.int32)),
+        Span("policy", np.array([26], np.int32), third),
     ]
-    batch = make_batch(
-        trajectories, np.array([0.5, -2.0], np.float32), np.ones(2, bool), prompt_length=3, response_length=5
+    episodes = [
+        episode([21, 22], prompt=[11], logprobs=first),
+        Episode(EXAMPLE, 0, (Window(tuple(spans)),), ("a", "b"), "stop"),
+    ]
+    batch, groups = make_batch(
+        [group(*episodes)], np.array([0.5, -2.0], np.float32), np.ones(2, bool), prompt_length=3, response_length=5
     )
+    assert groups.tolist() == [0, 0]
     np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0, 0, 0], [1, 0, 0, 1, 0]])
+    np.testing.assert_array_equal(batch.segment_ids[:, 3:], [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]])
     assert batch.columns.keys() == {"advantages", "behaviour"}
     advantages, behaviour = batch.columns["advantages"], batch.columns["behaviour"]
     np.testing.assert_array_equal(advantages, [[0.5, 0.5, 0, 0, 0], [-2, 0, 0, -2, 0]])
-    for row, t in enumerate(trajectories):
-        real = batch.segment_ids[row, 3:] == 1
-        np.testing.assert_array_equal(behaviour[row][real], t.policy_logprobs)
-        assert not behaviour[row][~real].any()
+    np.testing.assert_array_equal(behaviour, [[*first, 0, 0, 0], [*second, 0, 0, *third, 0]])
     np.testing.assert_array_equal(batch.tokens[1], [0, 12, 13, 23, 24, 25, 26, 0])
 
 
-def test_a_trajectory_that_was_not_judged_has_no_actions():
-    trajectories = [trajectory([11], [21, 22], [True, True], seed=i) for i in range(3)]
-    batch = make_batch(trajectories, np.ones(3, np.float32), np.array([True, False, True]), 2, 3)
+def test_an_episode_that_was_not_judged_has_no_actions():
+    episodes = [episode([21, 22], prompt=[11]) for _ in range(3)]
+    batch, _ = make_batch([group(*episodes)], np.ones(3, np.float32), np.array([True, False, True]), 2, 3)
     np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0], [0, 0, 0], [1, 1, 0]])
     np.testing.assert_array_equal(batch.columns["advantages"], batch.action_mask)
     np.testing.assert_array_equal(batch.samples, [1, 1, 1])
 
 
+def test_every_window_of_an_episode_is_a_row_with_its_groups_number():
+    one, two = episode([21], prompt=[11]), episode([22, 23], prompt=[12])
+    both = dataclasses.replace(one, sequences=one.sequences + two.sequences)
+    batch, groups = make_batch([group(one), group(both, two)], np.array([1.0, 2.0, 3.0]), np.ones(3, bool), 1, 2)
+    assert groups.tolist() == [0, 1, 1, 1]
+    np.testing.assert_array_equal(batch.tokens, [[11, 21, 0], [11, 21, 0], [12, 22, 23], [12, 22, 23]])
+    np.testing.assert_array_equal(batch.columns["advantages"], [[1, 0], [2, 0], [2, 2], [3, 3]])
+
+
 def test_arrays_of_a_batch_are_int32_and_float32_whatever_the_advantages_are():
-    batch = make_batch(
-        [trajectory([1], [2], [True], seed=0)], np.array([0.1]), np.ones(1, bool), prompt_length=2, response_length=2
-    )
+    batch, _ = make_batch([group(episode([2]))], np.array([0.1]), np.ones(1, bool), prompt_length=2, response_length=2)
     assert {x.dtype for x in (batch.tokens, batch.positions, batch.segment_ids)} == {np.dtype(np.int32)}
     assert {x.dtype for x in (batch.action_mask, batch.samples, *batch.columns.values())} == {np.dtype(np.float32)}
 

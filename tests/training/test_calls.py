@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax.rollout import engine
 from rlvr_jax.training import checkpoints, functions, loop
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.test_loop import TINY, changed, equal, rows_of
@@ -20,19 +19,21 @@ class Calls:
         self.sampling, self.keys, self.temperatures, self.scored = [], [], [], []
         self.params, self.batches, self.metrics = [], [], []
         host = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
-        make_stream, make_score, make_update = engine.make_stream, functions.make_score, loop.make_update
+        make_collector, make_score, make_update = loop.make_collector, functions.make_score, loop.make_update
 
-        def stream(sampler, tokenizer, group_size, stop_tokens):
+        def collector(setup, sampler, pool):
             self.sampling.append(sampler.sampling)
-            run = make_stream(sampler, tokenizer, group_size, stop_tokens)
+            made = make_collector(setup, sampler, pool)
+            start = made.start
 
-            def recorded(params, examples, key, temperature=1.0, *rest):
-                if group_size == TINY.rollout.group_size:
+            def recorded(name, examples, group_size, key, temperature):
+                if name in range(1, setup.config.training.num_steps + 1):
                     self.keys.append(np.asarray(jax.random.key_data(key)).tolist())
                     self.temperatures.append(temperature)
-                return run(params, examples, key, temperature, *rest)
+                start(name, examples, group_size, key, temperature)
 
-            return recorded
+            made.start = recorded
+            return made
 
         def score(setup):
             run = make_score(setup)
@@ -55,7 +56,7 @@ class Calls:
 
             return recorded
 
-        monkeypatch.setattr(engine, "make_stream", stream)
+        monkeypatch.setattr(loop, "make_collector", collector)
         monkeypatch.setattr(functions, "make_score", score)
         monkeypatch.setattr(loop, "make_update", update)
 
@@ -72,11 +73,10 @@ def test_the_compiled_functions_get_what_the_config_says(tmp_path, monkeypatch):
     with Pool(0) as pool:
         loop.train(config, tmp_path, pool)
     rollout = config.rollout
-    sampling, greedy = calls.sampling
-    assert (sampling.group_size, greedy.group_size) == (rollout.group_size, 1)
-    for found in calls.sampling:
-        assert (found.top_k, found.top_p, found.policy_temperature) == (5, 0.9, 0.7)
-        assert found.max_response_length == rollout.max_response_length
+    (found,) = calls.sampling
+    assert (found.group_size, found.batch_size) == (rollout.group_size, rollout.prompts)
+    assert (found.top_k, found.top_p, found.policy_temperature) == (5, 0.9, 0.7)
+    assert found.max_response_length == rollout.max_response_length
 
     assert calls.temperatures == [0.7, 0.7]
     key = lambda *numbers: functools.reduce(jax.random.fold_in, numbers, jax.random.key(config.seed))  # noqa: E731

@@ -14,6 +14,7 @@ from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import ADAPTERS, LoraConfig, PolicyConfig, base, logits
+from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.training import checkpoints, loop, setup
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup, param_shapes
@@ -210,16 +211,11 @@ def test_a_verifier_that_raises_hangs_or_dies_leaves_its_sample_out_and_no_other
         "die": "worker process died (signal 9)",
     }
 
-    def judge(pool, _, trajectories):
-        kinds = [*failures, *[""] * (len(trajectories) - len(failures))]
-        return pool.judge(
-            [
-                Job(right_or_failing, trajectory.text, trajectory.example.reference, {"failure": kind})
-                for trajectory, kind in zip(trajectories, kinds, strict=True)
-            ]
-        )
+    def job(_, episode):
+        kind = [*failures, ""][min(episode.sample, len(failures))]
+        return Job(right_or_failing, episode.text, episode.example.reference, {"failure": kind})
 
-    monkeypatch.setattr(loop, "judge", judge)
+    monkeypatch.setattr(Collector, "_job", job)
     with Pool(2, timeout=2.0) as pool:
         train(changed(TINY, reward=(("score", 1.0),), training={"num_steps": 1}), tmp_path, pool)
     before, row = rows_of(tmp_path)

@@ -44,7 +44,10 @@ def brevity(verdict, trajectory):
 def nan(verdict, trajectory):
     return float("nan")
 
-def short(verdict):
+def short():
+    return 0.0
+
+def alone(group):
     return 0.0
 """
 
@@ -90,7 +93,7 @@ def test_a_builtin_task_may_have_another_verifier_and_other_words(mine):
     [
         (
             {"verifier": "own_reward:absent"},
-            r"tasks\.mine: .*own_reward\.py has no 'absent'; its functions: brev",
+            r"tasks\.mine: .*own_reward\.py has no 'absent'; its functions: .*brev",
         ),
         ({"verifier": "nowhere:f"}, r"tasks\.mine: 'nowhere:f': no module 'nowhere'"),
         ({"verifier": "maths"}, r"tasks\.mine: there is no verifier 'maths'"),
@@ -134,7 +137,8 @@ def test_a_verifier_that_hangs_is_named_when_its_time_is_up(mine, tmp_path):
     ("term", "message"),
     [
         ("own_reward:absent", r"own_reward\.py has no 'absent'"),
-        ("own_reward:short", r"own_reward\.py, line 31: 'own_reward:short' takes \(verdict\)"),
+        ("own_reward:short", r"own_reward\.py, line 31: 'own_reward:short' takes \(\)"),
+        ("own_reward:alone", "'own_reward:alone' raised TypeError: .*not 0.0"),
         ("own_reward:nan", r"the term 'own_reward:nan' is nan"),
         ("own_reward", r"there is no term 'own_reward'; here are: .*, module:function"),
     ],

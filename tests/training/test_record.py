@@ -11,10 +11,12 @@ from rlvr_jax import config_rules
 from rlvr_jax.config import Config, from_dict, to_dict
 from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.learner.rewards import Rewards
-from rlvr_jax.rollout.trajectory import Trajectory
+from rlvr_jax.rollout.episode import Episode, Sequence, Span
 from rlvr_jax.tasks import Example
+from rlvr_jax.text.tokenizers import byte_tokenizer, encode
 from rlvr_jax.training.record import describe, open_record, sample_rows, warn_unjudged
 from rlvr_jax.verifiers.verdict import Verdict
+from tests.episodes import episode, grouped
 
 
 def write(workdir, done, last):
@@ -166,29 +168,23 @@ def test_a_sink_whose_package_is_missing_is_refused_before_the_run(monkeypatch):
         from_dict({"reporting": ["comet"]})
 
 
-def trajectory(text, finish_reason):
-    tokens = np.arange(len(text), dtype=np.int32)
-    zeros = np.zeros(len(text), np.float32)
-    example = Example("modsum/train/1", "12=", "3", "modsum")
-    return Trajectory(
-        example=example,
-        sample=0,
-        prompt=tokens,
-        tokens=tokens,
-        action_mask=np.ones(len(text), bool),
-        policy_logprobs=zeros,
-        finish_reason=finish_reason,
-        text=text,
-    )
+EXAMPLE = Example("modsum/train/1", "12=", "3", "modsum")
+TOKENIZER = byte_tokenizer()
 
 
-def test_samples_are_described_and_kept_with_their_verdicts():
-    trajectories = [trajectory("#3", "stop"), trajectory("#312", "length"), trajectory("", "stop")]
+def said(text, finish="stop", version=0):
+    return episode(len(text), text, finish, EXAMPLE, version=version)
+
+
+def test_episodes_are_described_and_kept_with_their_verdicts():
+    episodes = [said("#3", version=4), said("#312", "length", version=5), said("")]
     verdicts = [Verdict(1.0, answer="3", reason="right"), Verdict(0.5), Verdict(0.0, error="it died")]
+    groups = grouped(verdicts, episodes, 3)
     updates = [{"train/entropy": 0.5, "train/logprob_gap": 1e-6}, {"train/entropy": 1.0, "train/logprob_gap": 0.5}]
-    values, laps = np.array([[1.0, 0.5, 0.0]], np.float32), {"time/rollout": 2.0, "time/train": 4.0}
-    rewards = Rewards(values, np.array([[True, True, False]]), {"score": values}, tuple(verdicts))
-    metrics = describe(trajectories, rewards, updates, laps)
+    values, laps = np.array([1.0, 0.5, 0.0], np.float32), {"time/rollout": 2.0, "time/train": 4.0}
+    group = np.zeros(3, np.int32)
+    rewards = Rewards(values, np.array([True, True, False]), {"score": values}, group, tuple(verdicts))
+    metrics = describe(groups, rewards, updates, laps, 6)
     assert metrics["train/reward"] == metrics["train/reward_score"] == metrics["task/modsum/reward"] == 0.75
     assert metrics["train/zero_signal_groups"] == 0
     assert metrics["train/entropy"] == pytest.approx(0.75)
@@ -197,23 +193,31 @@ def test_samples_are_described_and_kept_with_their_verdicts():
     assert metrics["train/accuracy"] == metrics["task/modsum/accuracy"] == 0.5
     assert metrics["train/response_length"] == pytest.approx(2)
     assert metrics["train/truncated"] == pytest.approx(1 / 3)
+    assert metrics["train/turns"] == 1
+    assert metrics["train/lag"] == pytest.approx((2 * 2 + 4 * 1) / 6)  # a mean over tokens
     assert metrics["verify/errors"] == 1
-    rows = sample_rows(7, "train", trajectories, verdicts, rewards)
+    rows = sample_rows(7, "train", groups, TOKENIZER, rewards)
     assert [row["reward"] for row in rows] == [1.0, 0.5, None]
     assert [row["error"] for row in rows] == [None, None, "it died"]
     assert rows[0] | {"step": 7, "split": "train", "completion": "#3", "reference": "3", "answer": "3"} == rows[0]
-    assert sample_rows(7, "heldout", trajectories, verdicts)[0]["reward"] is None
+    assert sample_rows(7, "heldout", groups, TOKENIZER)[0]["reward"] is None
+
+
+def test_the_kept_text_of_several_turns_shows_what_the_policy_was_told():
+    tokens = lambda text: np.array(encode(TOKENIZER, text), np.int32)  # noqa: E731
+    spans = [Span("prompt", tokens("12=")), *(Span("policy", tokens("1")), Span("env", tokens(" no\n"))) * 2]
+    turns = Episode(EXAMPLE, 0, (Sequence((*spans, spans[1])),), ("1", "2", "3"), "stop")
+    (row,) = sample_rows(1, "train", grouped([Verdict(0.0)], [turns], 1), TOKENIZER)
+    assert (row["completion"], row["turns"]) == ("1\n[[no]]\n2\n[[no]]\n3", 3)
 
 
 def test_a_step_without_a_judgement_has_no_reward_and_no_accuracy_and_says_why(caplog):
-    rewards = Rewards(
-        np.zeros((1, 2), np.float32),
-        np.zeros((1, 2), bool),
-        {"score": np.zeros((1, 2), np.float32)},
-        (Verdict(0.0, error="it died"), Verdict(0.0, error="too late")),
-    )
+    verdicts = (Verdict(0.0, error="it died"), Verdict(0.0, error="too late"))
+    zeros = np.zeros(2, np.float32)
+    rewards = Rewards(zeros, np.zeros(2, bool), {"score": zeros}, np.zeros(2, np.int32), verdicts)
     laps = {"time/rollout": 2.0, "time/train": 4.0}
-    metrics = describe([trajectory("#3", "stop")] * 2, rewards, [{"train/logprob_gap": 0.0}], laps)
+    groups = grouped(verdicts, [said("#3")] * 2, 2)
+    metrics = describe(groups, rewards, [{"train/logprob_gap": 0.0}], laps, 0)
     assert not {name for name in metrics if "reward" in name or "accuracy" in name}
     assert (metrics["verify/errors"], metrics["train/zero_signal_groups"]) == (2, 1.0)
     assert metrics["task/modsum/response_length"] == 2

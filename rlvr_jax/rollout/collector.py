@@ -1,0 +1,322 @@
+"""From examples to groups: episodes are played against their environments, and judged while others go on.
+
+The sampler decodes, the pool judges and runs tools, and environments are pure functions in between. What is waited for
+is decided by count: a tool has as long as the sampler needs until its next turns have finished, then its result is
+waited for. So tokens never depend on the clock.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Array, Int32, Key, UInt32
+
+from rlvr_jax.envs import Call, Done, Env, FinishReason, Say, ToolResult
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.rollout.episode import Episode, Group, Span
+from rlvr_jax.rollout.episode import Sequence as Window
+from rlvr_jax.rollout.requests import Request, Turn, episode_keys
+from rlvr_jax.tasks.task import Example, Task
+from rlvr_jax.text.messages import Messages
+from rlvr_jax.text.tokenizers import decode, encode_batch
+from rlvr_jax.verifiers import failure
+from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError
+from rlvr_jax.verifiers.verdict import Verdict
+
+
+@runtime_checkable
+class Turns(Protocol):
+    """The part of a sampler that a collector uses, see `rlvr_jax.rollout.requests`."""
+
+    def submit(self, requests: Sequence[Request]) -> None: ...
+    def poll(self) -> list[Turn]: ...
+    def release(self, ids: Sequence[int]) -> None: ...
+
+
+@runtime_checkable
+class Jobs(Protocol):
+    """The part of a pool that a collector uses, see `rlvr_jax.verifiers.pool`."""
+
+    def submit(self, jobs: Sequence[Job | ToolCall]) -> list[Future]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """The problems of one task as a rollout needs them.
+
+    Attributes:
+      task: for its verifier.
+      env: that its episodes are played against.
+      observe: (observation, last token of the turn) -> tokens that the policy reads next.
+    """
+
+    task: Task
+    env: Env
+    observe: Callable[[str | Messages, int], list[int]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The room of an episode.
+
+    Attributes:
+      prompt: tokens of the prompt, at most.
+      response: tokens after the prompt, the environment's included.
+      turn: tokens of one turn; 0 for no limit but `response`.
+      turns: of the policy.
+      stop_tokens: the ids that end a turn.
+    """
+
+    prompt: int
+    response: int
+    turn: int = 0
+    turns: int = 16
+    stop_tokens: tuple[int, ...] = ()
+
+
+@dataclass
+class _Playing:
+    """An episode that is being played, and the future verdict on it once it has ended."""
+
+    id: int
+    sample: int
+    example: Example
+    key: UInt32[np.ndarray, "words"]
+    temperature: float
+    env: Env
+    spans: list[Span]
+    state: Any = None
+    turns: list[str] = field(default_factory=list)
+    tools: Sequence[Future] = ()
+    episode: Episode | None = None
+    verdict: Future | None = None
+
+    @property
+    def response_length(self) -> int:
+        return sum(len(span.tokens) for span in self.spans[1:])
+
+
+class Collector:
+    """Batches of groups, each started by a name and taken by it.
+
+    Every episode of a batch is sampled with the parameters that the sampler has when it is played; `play` before they
+    change.
+    """
+
+    def __init__(self, sampler: Turns, pool: Jobs, sources: Mapping[str, Source], tokenizer: Any, limits: Limits):
+        """A collector of the sampler's episodes.
+
+        Args:
+          sampler: its turns; used by nobody else while batches are being played.
+          pool: the processes for verifiers and tools.
+          sources: by the names of tasks.
+          tokenizer: of the policy.
+          limits: of episodes.
+        """
+        self._sampler, self._pool, self._sources = sampler, pool, sources
+        self._tokenizer, self._limits = tokenizer, limits
+        self._batches: dict[Hashable, list[list[_Playing]]] = {}  # started here
+        self._kept: dict[Hashable, list[Group]] = {}  # played and judged, to be taken
+        self._playing: dict[int, _Playing] = {}  # by id
+        self._waiting: list[_Playing] = []  # for tools
+        self._ended: list[_Playing] = []  # to be judged
+        self._last_id = 0
+
+    def start(
+        self, name: Hashable, examples: Sequence[Example], group_size: int, key: Key[Array, ""], temperature: float
+    ) -> None:
+        """Submits `group_size` episodes of each example; episode `i` draws from the random stream `fold_in(key, i)`.
+
+        Raises:
+          ConfigError: a prompt is empty or too long; with its id.
+        """
+        keys = episode_keys(key, range(len(examples) * group_size))
+        prompts = encode_batch(self._tokenizer, [example.prompt for example in examples])
+        groups: list[list[_Playing]] = []
+        for example, ids in zip(examples, prompts, strict=True):
+            if not 0 < len(ids) <= self._limits.prompt:
+                raise ConfigError(
+                    f"the prompt of {example.id} has {len(ids)} tokens; 1 to config.rollout.max_prompt_length = "
+                    f"{self._limits.prompt} fit"
+                )
+            prompt = np.asarray(ids, np.int32)  # one array for the group: the sampler computes it once
+            groups.append([])
+            for sample in range((len(groups) - 1) * group_size, len(groups) * group_size):
+                self._last_id += 1
+                env = self._sources[example.task].env
+                spans = [Span("prompt", prompt)]
+                groups[-1].append(_Playing(self._last_id, sample, example, keys[sample], temperature, env, spans))
+        self._batches[name] = groups
+        requests = []
+        for playing in (playing for group in groups for playing in group):
+            self._playing[playing.id] = playing
+            try:
+                example = playing.example
+                playing.state, _ = playing.env.start(replace(example, prompt=example.problem or example.prompt))
+            except Exception as error:
+                self._end(playing, "env_error", f"the environment's start raised {_told(error)}")
+            else:
+                requests.append(self._request(playing, prompt=playing.spans[0].tokens))
+        self._sampler.submit(requests)
+        self._judge_ended()
+
+    def play(self, name: Hashable | None = None) -> None:
+        """Plays all episodes of a batch to their ends, or with None those of all batches."""
+        names = [name] if name is not None else list(self._batches)
+        members = [member for x in names for group in self._batches.get(x, ()) for member in group]
+        while any(member.episode is None for member in members):
+            if not self._round():
+                raise RuntimeError("episodes have not ended, but nothing is being sampled or called")
+
+    def take(self, name: Hashable) -> list[Group]:
+        """The groups of a batch, in the order of its examples, once all of their verdicts are there."""
+        if name in self._kept:
+            return self._kept.pop(name)
+        self.play(name)
+        found = []
+        for members in self._batches.pop(name):
+            episodes = tuple(member.episode for member in members)
+            found.append(Group(episodes[0].example, episodes, tuple(map(_verdict, members))))
+        return found
+
+    def started(self) -> list[Hashable]:
+        """The names of the batches that have been started and not been taken."""
+        return [*self._kept, *self._batches]
+
+    def finished(self) -> dict[Hashable, list[Group]]:
+        """All batches that have been started and not been taken, played and judged; they can still be taken."""
+        for name in list(self._batches):
+            self._kept[name] = self.take(name)
+        return dict(self._kept)
+
+    def put_back(self, name: Hashable, groups: list[Group]) -> None:
+        """Groups of an earlier process, to be taken by that name."""
+        self._kept[name] = groups
+
+    def _request(self, playing: _Playing, **tokens: Int32[np.ndarray, "_"]) -> Request:
+        """The request for an episode's next turn, after the `prompt` or after `new` tokens."""
+        room = self._limits.response - playing.response_length
+        return Request(
+            id=playing.id,
+            key=playing.key,
+            **tokens,
+            budget=min(room, self._limits.turn or room),
+            temperature=playing.temperature,
+            stop_tokens=self._limits.stop_tokens,
+            keep=not playing.env.one_turn,
+        )
+
+    def _round(self) -> bool:
+        """Decodes until turns have finished, and goes on with their episodes and with those whose tools have run.
+
+        Returns False if there were none.
+        """
+        turns = self._sampler.poll()
+        waiting, self._waiting = self._waiting, []
+        for turn, text in zip(turns, decode(self._tokenizer, [_spoken(turn) for turn in turns]), strict=True):
+            self._end_turn(self._playing[turn.id], turn, text)
+        for playing in waiting:
+            results = tuple(_result(future) for future in playing.tools)
+            self._act(playing, partial(playing.env.receive, playing.state, results))
+        self._judge_ended()
+        return bool(turns or waiting)
+
+    def _end_turn(self, playing: _Playing, turn: Turn, text: str) -> None:
+        playing.spans.append(Span("policy", turn.tokens, turn.logprobs, turn.version))
+        playing.turns.append(text)
+        if turn.finish == "length":
+            self._end(playing, "length")
+        else:
+            self._act(playing, partial(playing.env.step, playing.state, text))
+
+    def _act(self, playing: _Playing, function: Callable[[], tuple[Any, Any]]) -> None:
+        """Takes the environment's next action."""
+        tokens = None
+        try:
+            playing.state, action = function()
+            if isinstance(action, Call) and action.calls and playing.env.receive is not None:
+                playing.tools = self._pool.submit(action.calls)  # raises ValueError if there is no such tool
+            elif isinstance(action, Say):
+                last = int(playing.spans[-1].tokens[-1])
+                tokens = self._sources[playing.example.task].observe(action.observation, last)
+            elif not isinstance(action, Done):
+                raise TypeError(f"{action!r:.100} is none of Say, Call (of an Env that can receive) and Done")
+        except Exception as error:
+            self._end(playing, "env_error", f"the environment raised {_told(error)}")
+            return
+        if isinstance(action, Done):
+            self._end(playing, action.reason, parts=dict(action.parts))
+        elif isinstance(action, Say):
+            self._say(playing, np.asarray(tokens, np.int32))
+        else:
+            self._waiting.append(playing)
+
+    def _say(self, playing: _Playing, tokens: Int32[np.ndarray, "_"]) -> None:
+        if len(playing.turns) >= self._limits.turns:
+            self._end(playing, "turns")
+            return
+        if playing.response_length + len(tokens) >= self._limits.response:
+            self._end(playing, "window")
+            return
+        playing.spans.append(Span("env", tokens))
+        self._sampler.submit([self._request(playing, new=tokens)])
+
+    def _end(
+        self,
+        playing: _Playing,
+        reason: FinishReason,
+        error: str | None = None,
+        parts: Mapping[str, float] | None = None,
+    ) -> None:
+        playing.episode = Episode(
+            example=playing.example,
+            sample=playing.sample,
+            sequences=(Window(tuple(playing.spans)),),
+            turns=tuple(playing.turns),
+            finish_reason=reason,
+            parts=parts or {},
+            error=error,
+        )
+        del self._playing[playing.id]
+        self._ended.append(playing)
+
+    def _judge_ended(self) -> None:
+        """Submits the episodes that have ended, in one go."""
+        ended, self._ended = self._ended, []
+        self._sampler.release([playing.id for playing in ended])
+        judged = [playing for playing in ended if playing.episode.error is None]
+        futures = self._pool.submit([self._job(playing.episode) for playing in judged])
+        for playing, future in zip(judged, futures, strict=True):
+            playing.verdict = future
+
+    def _job(self, episode: Episode) -> Job:
+        task = self._sources[episode.example.task].task
+        return Job(task.verifier, episode.response, episode.example.reference, task.verifier_options)
+
+
+def _verdict(playing: _Playing) -> Verdict:
+    """The verdict on an episode, with the parts that its environment gave; waits for it."""
+    episode = playing.episode
+    if episode.error is not None:
+        return failure(episode.error)
+    verdict = playing.verdict.result()
+    return replace(verdict, parts={**verdict.parts, **episode.parts}) if episode.parts else verdict
+
+
+def _spoken(turn: Turn) -> Int32[np.ndarray, "_"]:
+    """The tokens of a turn without its stop token."""
+    return turn.tokens[: len(turn.tokens) - (turn.finish == "stop")]
+
+
+def _result(future: Future) -> ToolResult:
+    try:
+        return ToolResult(future.result())
+    except ToolError as error:
+        return ToolResult(error=str(error))
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,147 @@
+"""The records of what was sampled: spans of tokens, sequences, episodes, groups.
+
+An episode is everything that one sample of an example said and read. A sequence is what one context window has seen,
+and is trained on as one row; an episode of one window has one. A span is a run of tokens by one author. Masks, texts
+and lengths are derived from the spans.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32
+
+from rlvr_jax.envs import FinishReason
+from rlvr_jax.tasks.task import Example
+from rlvr_jax.text.tags import THINK, opens_thinking
+from rlvr_jax.verifiers.verdict import Verdict
+
+Author = Literal["prompt", "policy", "env"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of tokens by one author.
+
+    Attributes:
+      author: "prompt", the "policy", or the environment ("env") after the prompt.
+      tokens: their ids; a stop token that the policy sampled counts.
+      logprobs: log-probability (nats) of each under the policy that sampled it, without top-k and top-p; None if the
+        author is not the policy.
+      version: updates of the policy before it sampled them.
+    """
+
+    author: Author
+    tokens: Int32[np.ndarray, "time"]
+    logprobs: Float32[np.ndarray, "time"] | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """The spans of one context window, the prompt first."""
+
+    spans: tuple[Span, ...]
+
+    @property
+    def prompt(self) -> Int32[np.ndarray, "prompt"]:
+        """Token ids of the prompt."""
+        return self.spans[0].tokens
+
+    @cached_property
+    def response(self) -> Int32[np.ndarray, "time"]:
+        """All tokens after the prompt, the policy's and the environment's."""
+        return self._joined(lambda span: span.tokens, np.int32)
+
+    @cached_property
+    def action_mask(self) -> Bool[np.ndarray, "time"]:
+        """True on the tokens of `response` that the policy sampled; only those are trained on."""
+        return self._joined(lambda span: np.full(len(span.tokens), span.author == "policy"), bool)
+
+    @cached_property
+    def logprobs(self) -> Float32[np.ndarray, "time"]:
+        """Log-probability (nats) of each token of `response` under the policy that sampled it; 0 for others."""
+        return self._joined(
+            lambda span: np.zeros(len(span.tokens)) if span.logprobs is None else span.logprobs, np.float32
+        )
+
+    @cached_property
+    def versions(self) -> Int32[np.ndarray, "time"]:
+        """Updates of the policy before each token of `response` was sampled."""
+        return self._joined(lambda span: np.full(len(span.tokens), span.version), np.int32)
+
+    def _joined(self, part: Any, dtype: Any) -> np.ndarray:
+        return np.concatenate([np.zeros(0, dtype), *(part(span) for span in self.spans[1:])]).astype(dtype)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One sample of an example.
+
+    Attributes:
+      example: the problem.
+      sample: the integer that names its random stream.
+      sequences: of its context windows, in order.
+      turns: the text of each of the policy's turns, without stop tokens.
+      finish_reason: why it ended.
+      parts: numbers that the environment gave at the end.
+      error: why it could not be played to its end, or None; then it is not judged.
+    """
+
+    example: Example
+    sample: int
+    sequences: tuple[Sequence, ...]
+    turns: tuple[str, ...]
+    finish_reason: FinishReason
+    parts: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The policy's own words, turn by turn; nothing that an environment or a tool said."""
+        return "\n".join(self.turns)
+
+    @property
+    def response(self) -> str:
+        """The text that verifiers and checks of form read: with the `<think>` before it that the prompt has opened."""
+        return THINK * opens_thinking(self.example.prompt) + self.text
+
+    @cached_property
+    def tokens(self) -> Int32[np.ndarray, "time"]:
+        """Ids of the tokens that the policy sampled, in order."""
+        return np.concatenate([sequence.response[sequence.action_mask] for sequence in self.sequences])
+
+    @property
+    def cut_off(self) -> bool:
+        """True if a limit of tokens or turns has ended it."""
+        return self.finish_reason in ("length", "window", "turns")
+
+
+def empty_episode(example: Example) -> Episode:
+    """An episode in which the policy says nothing, to try a reward with."""
+    token = np.zeros(1, np.int32)
+    spans = (Span("prompt", token), Span("policy", token, np.zeros(1, np.float32)))
+    return Episode(example, 0, (Sequence(spans),), ("",), "stop")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The episodes of one example, with their verdicts; any number of them.
+
+    Attributes:
+      example: the problem.
+      episodes, verdicts: of its samples, in order. An episode that could not be judged has a verdict with an `error`.
+    """
+
+    example: Example
+    episodes: tuple[Episode, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def flattened(groups: Iterable[Group]) -> tuple[list[Episode], list[Verdict], Int32[np.ndarray, "episodes"]]:
+    """Episodes and verdicts of all groups, one group after the other, and the index of each one's group."""
+    members = [(*pair, i) for i, g in enumerate(groups) for pair in zip(g.episodes, g.verdicts, strict=True)]
+    episodes, verdicts, index = map(list, zip(*members, strict=True)) if members else ([], [], [])
+    return episodes, verdicts, np.array(index, np.int32)

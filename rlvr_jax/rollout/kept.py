@@ -1,0 +1,82 @@
+"""Groups as plain JSON data, and back to the bit: episodes in flight are part of a checkpoint."""
+
+import base64
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rlvr_jax.rollout.episode import Episode, Group, Span
+from rlvr_jax.rollout.episode import Sequence as Window
+from rlvr_jax.tasks.task import Example
+from rlvr_jax.verifiers.verdict import Verdict
+
+
+def to_json(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Everything about the groups but their examples, of which only the ids are kept."""
+    return [
+        {
+            "example": group.example.id,
+            "episodes": [_episode_to_json(episode) for episode in group.episodes],
+            "verdicts": [dataclasses.asdict(verdict) for verdict in group.verdicts],
+        }
+        for group in groups
+    ]
+
+
+def from_json(data: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> list[Group]:
+    """The groups of `to_json`.
+
+    Args:
+      data: from `to_json`.
+      examples: of the groups, in their order.
+
+    Raises:
+      ValueError: the groups are of other examples.
+    """
+    theirs, ours = [group["example"] for group in data], [example.id for example in examples]
+    if theirs != ours:
+        raise ValueError(f"the groups are of the examples {theirs}, not {ours}")
+    return [
+        Group(
+            example,
+            tuple(_episode_from_json(episode, example) for episode in group["episodes"]),
+            tuple(Verdict(**verdict) for verdict in group["verdicts"]),
+        )
+        for group, example in zip(data, examples, strict=True)
+    ]
+
+
+def _episode_to_json(episode: Episode) -> dict[str, Any]:
+    return {
+        "sample": episode.sample,
+        "sequences": [[_span_to_json(span) for span in sequence.spans] for sequence in episode.sequences],
+        "turns": list(episode.turns),
+        "finish_reason": episode.finish_reason,
+        "parts": dict(episode.parts),
+        "error": episode.error,
+    }
+
+
+def _episode_from_json(data: Mapping[str, Any], example: Example) -> Episode:
+    sequences = tuple(Window(tuple(map(_span_from_json, spans))) for spans in data["sequences"])
+    return Episode(example, **{**data, "sequences": sequences, "turns": tuple(data["turns"])})
+
+
+def _span_to_json(span: Span) -> list[Any]:
+    logprobs = None if span.logprobs is None else _text(span.logprobs, "<f4")
+    return [span.author, _text(span.tokens, "<i4"), logprobs, span.version]
+
+
+def _span_from_json(data: Sequence[Any]) -> Span:
+    author, tokens, logprobs, version = data
+    return Span(author, _array(tokens, "<i4"), None if logprobs is None else _array(logprobs, "<f4"), version)
+
+
+def _text(array: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(np.asarray(array, dtype).tobytes()).decode()
+
+
+def _array(text: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype)

@@ -1,0 +1,284 @@
+"""Episodes against environments, with a sampler and a pool of the test's own: nothing is compiled."""
+
+import dataclasses
+import json
+from concurrent.futures import Future
+
+import jax
+import numpy as np
+import pytest
+
+from rlvr_jax.envs import Call, Done, Env, Say, ToolCall, make_env, single_turn
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.rollout import kept
+from rlvr_jax.rollout.collector import Collector, Limits, Source
+from rlvr_jax.rollout.requests import Turn
+from rlvr_jax.tasks import Example, Task, modsum
+from rlvr_jax.text.tokenizers import byte_tokenizer, encode
+from rlvr_jax.verifiers.jobs import Job, ToolError
+from rlvr_jax.verifiers.pool import Pool
+from rlvr_jax.verifiers.verdict import Verdict
+
+TOKENIZER = byte_tokenizer()
+EOS = TOKENIZER.eos_token_id
+LIMITS = Limits(prompt=20, response=40, stop_tokens=(EOS,))
+
+
+class Policy:
+    """A sampler that says what it is told to, `said[sample][turn]`, one turn at a poll, cut off at the budget."""
+
+    def __init__(self, *said: list[str]):
+        self.said, self.queue, self.requests, self.released, self.turns = said, [], [], [], {}
+
+    def submit(self, requests):
+        self.queue += requests
+        self.requests += requests
+
+    def poll(self):
+        if not self.queue:
+            return []
+        request = self.queue.pop(0)
+        number = self.turns.setdefault(request.id, 0)
+        self.turns[request.id] += 1
+        ids = [*encode(TOKENIZER, self.said[(request.id - 1) % len(self.said)][number]), EOS]
+        tokens = np.array(ids[: request.budget], np.int32)
+        finish = "stop" if len(ids) <= request.budget else "length"
+        return [Turn(request.id, tokens, -np.arange(len(tokens), dtype=np.float32), finish, 3)]
+
+    def release(self, ids):
+        self.released += ids
+
+
+class Judge:
+    """A pool: a completion scores by its length; tools answer once they are asked for the result."""
+
+    def __init__(self):
+        self.judged, self.called = [], []
+
+    def submit(self, jobs):
+        futures = []
+        for job in jobs:
+            future = Future()
+            if isinstance(job, Job):
+                self.judged.append(job.completion)
+                future.set_result(Verdict(min(1.0, len(job.completion) / 100), {"format": 1.0}))
+            else:
+                self.called.append(job)
+                value = job.kwargs["x"]
+                if value < 0:
+                    future.set_exception(ToolError("negative"))
+                else:
+                    future.set_result(2 * value)
+            futures.append(future)
+        return futures
+
+
+def example(number=0, prompt="say: "):
+    return Example(f"t/train/{number}", prompt, None, "t")
+
+
+def collect(env, said, limits=LIMITS, examples=None, group_size=None, observe=None):
+    policy, pool = Policy(*said), Judge()
+    source = Source(Task("t", "v", None, None), env, observe or (lambda text, _: encode(TOKENIZER, text)))
+    collector = Collector(policy, pool, {"t": source}, TOKENIZER, limits)
+    examples = examples or [example()]
+    collector.start("a", examples, group_size or len(said), jax.random.key(1), 1.0)
+    return collector.take("a"), policy, pool
+
+
+def texts(episode):
+    return [
+        (span.author, bytes(token - 2 for token in span.tokens if token > 1).decode())
+        for span in episode.sequences[0].spans
+    ]
+
+
+def test_a_single_turn_is_judged_by_its_text_without_the_stop_token():
+    (group,), policy, pool = collect(single_turn(), [["one"], ["three"]])
+    assert [episode.text for episode in group.episodes] == pool.judged == ["one", "three"]
+    assert [verdict.score for verdict in group.verdicts] == [0.03, 0.05]
+    first = group.episodes[0]
+    assert (first.finish_reason, first.sample, group.episodes[1].sample) == ("stop", 0, 1)
+    window = first.sequences[0]
+    assert window.response.tolist() == [*encode(TOKENIZER, "one"), EOS]
+    assert window.prompt.tolist() == encode(TOKENIZER, "say: ")
+    assert window.action_mask.all()
+    assert window.logprobs.tolist() == [0, -1, -2, -3]
+    assert window.versions.tolist() == [3] * 4
+    assert policy.released == [1, 2]
+    assert policy.requests[0].prompt is policy.requests[1].prompt  # so that it is computed once
+
+
+def test_random_streams_are_named_by_the_sample():
+    _, policy, _ = collect(single_turn(), [["a"], ["b"]], examples=[example(0), example(1)], group_size=2)
+    key = jax.random.key(1)
+    expected = [jax.random.key_data(jax.random.fold_in(key, i)) for i in range(4)]
+    np.testing.assert_array_equal([request.key for request in policy.requests], expected)
+
+
+def higher_or_lower(secret=7, tries=3):
+    """A number is guessed."""
+
+    def step(state, text):
+        guess = int(text)
+        if guess == secret:
+            return state, Done({"tries": state + 1.0})
+        if state + 1 == tries:
+            return state, Done({"tries": float(tries)}, reason="turns")
+        return state + 1, Say("higher " if guess < secret else "lower ")
+
+    return Env(lambda _: (0, "guess: "), step)
+
+
+def test_an_environment_answers_until_it_is_done():
+    (group,), policy, pool = collect(higher_or_lower(), [["5", "9", "7"], ["7"], ["1", "2", "3"]])
+    right, at_once, wrong = group.episodes
+    assert texts(right) == [
+        ("prompt", "say: "), ("policy", "5"), ("env", "higher "), ("policy", "9"), ("env", "lower "), ("policy", "7"),
+    ]  # fmt: skip
+    assert right.turns == ("5", "9", "7")
+    assert sorted(pool.judged) == ["1\n2\n3", "5\n9\n7", "7"]
+    assert [verdict.parts for verdict in group.verdicts] == [{"format": 1.0, "tries": t} for t in (3.0, 1.0, 3.0)]
+    assert [episode.finish_reason for episode in group.episodes] == ["stop", "stop", "turns"]
+    window = right.sequences[0]
+    mask = window.action_mask
+    assert mask.tolist() == [True] * 2 + [False] * 7 + [True] * 2 + [False] * 6 + [True] * 2
+    assert (window.logprobs[~mask] == 0).all()
+    assert right.tokens.tolist() == window.response[mask].tolist()
+    assert [request.budget for request in policy.requests if request.id == 1] == [40, 31, 23]
+    assert len(at_once.turns), len(wrong.turns) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason", "turns"),
+    [
+        ({"turns": 2}, "turns", 2),
+        ({"response": 10}, "length", 2),
+        ({"response": 12}, "window", 2),
+        ({"response": 9}, "window", 1),  # no token is left for a second turn
+        ({"turn": 1}, "length", 1),
+        ({"response": 1}, "length", 1),
+    ],
+)
+def test_limits_end_an_episode_and_are_told_apart(limits, reason, turns):
+    limits = dataclasses.replace(LIMITS, **limits)
+    (group,), _, pool = collect(higher_or_lower(tries=9), [["5", "9", "7"]], limits)
+    (episode,) = group.episodes
+    assert (episode.finish_reason, len(episode.turns), episode.cut_off) == (reason, turns, True)
+    assert len(episode.sequences[0].response) <= limits.response
+    assert len(pool.judged) == 1
+
+
+def calculator():
+    def step(_, text):
+        return None, Call((ToolCall("mine:double", kwargs={"x": int(text)}),)) if text != "end" else Done()
+
+    def receive(_, results):
+        return None, Say(f"= {results[0].value if results[0].error is None else results[0].error} ")
+
+    return Env(lambda _: (None, ""), step, receive)
+
+
+def test_tools_run_in_the_pool_and_what_they_say_is_no_answer():
+    (group,), _, pool = collect(calculator(), [["21", "end"], ["-1", "end"]])
+    assert [call.kwargs["x"] for call in pool.called] == [21, -1]
+    assert texts(group.episodes[0])[2] == ("env", "= 42 ")
+    assert texts(group.episodes[1])[2] == ("env", "= negative ")
+    assert sorted(pool.judged) == ["-1\nend", "21\nend"]
+
+
+def failing(where):
+    def start(_):
+        if where == "start":
+            raise RuntimeError("no start")
+        return None, ""
+
+    def step(_, text):
+        if text != "bad":
+            return None, Done()
+        if where == "step":
+            raise RuntimeError("no step")
+        return {"type": (None, "more"), "call": (None, Call((ToolCall("mine:f"),))), "pair": None}[where]
+
+    return Env(start, step)
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [("start", "no start"), ("step", "no step"), ("type", "'more'"), ("call", "Call"), ("pair", "NoneType")],
+)
+def test_an_environment_that_fails_ends_its_episode_alone_which_is_not_judged(where, told):
+    (group,), policy, pool = collect(failing(where), [["bad"], ["good"]])
+    bad, good = group.verdicts
+    assert told in bad.error
+    assert group.episodes[0].finish_reason == "env_error"
+    assert where == "start" or (good.error, pool.judged) == (None, ["good"])
+    assert policy.released == [1, 2]
+
+
+def test_prompts_that_do_not_fit_are_refused_by_name():
+    for prompt in ("", "x" * 21):
+        with pytest.raises(ConfigError, match=r"t/train/4.*max_prompt_length = 20"):
+            collect(single_turn(), [["a"]], examples=[example(4, prompt)])
+
+
+def test_batches_are_taken_by_name_whatever_the_order():
+    policy, pool = Policy(["one"], ["two"]), Judge()
+    source = Source(Task("t", "v", None, None), single_turn(), lambda *_: [])
+    collector = Collector(policy, pool, {"t": source}, TOKENIZER, LIMITS)
+    for name in (1, 2):
+        collector.start(name, [example(name)], 1, jax.random.key(name), 1.0)
+    assert collector.started() == [1, 2]
+    assert collector.take(2)[0].episodes[0].text == "two"
+    collector.play()
+    assert collector.take(1)[0].episodes[0].text == "one"
+    assert collector.started() == []
+
+
+def test_groups_in_flight_are_kept_to_the_bit():
+    policy, pool = Policy(["5", "7"], ["x"]), Judge()
+    source = Source(Task("t", "v", None, None), higher_or_lower(), lambda text, _: encode(TOKENIZER, text))
+    collector = Collector(policy, pool, {"t": source}, TOKENIZER, LIMITS)
+    collector.start(1, [example()], 2, jax.random.key(0), 1.0)
+    ((name, groups),) = collector.finished().items()
+    data = json.loads(json.dumps(kept.to_json(groups)))
+    again = kept.from_json(data, [example()])
+    assert (name, collector.started()) == (1, [1])
+    for before, after in zip(collector.take(1)[0].episodes, again[0].episodes, strict=True):
+        np.testing.assert_equal(dataclasses.asdict(after), dataclasses.asdict(before))
+    assert again[0].verdicts == groups[0].verdicts
+    with pytest.raises(ValueError, match="t/train/9"):
+        kept.from_json(data, [example(9)])
+    other = Collector(Policy(["y"]), pool, {"t": source}, TOKENIZER, LIMITS)
+    other.put_back(1, again)
+    assert other.take(1) == again
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("double_turn", {}, "no environment 'double_turn'; there are single_turn"),
+        ("single_turn", {"turns": 2}, "turns"),
+        ("tests.rollout.test_collector:example", {}, r"test_collector.py, line \d+: .*returned Example"),
+        ("tests.rollout.test_collector:nothing", {}, "has no 'nothing'"),
+    ],
+)
+def test_an_environment_that_can_not_be_made_is_an_error(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_env(name, options)
+
+
+def test_an_environment_by_name_gets_its_options():
+    env = make_env("tests.rollout.test_collector:higher_or_lower", {"secret": 3})
+    assert env.step(0, "3")[1] == Done({"tries": 1.0})
+
+
+def test_a_thought_that_the_prompt_has_opened_is_no_answer_until_it_is_closed():
+    texts = ["#1", "#2</think>#1", "<think>#2</think>#1", "#1</think>"]
+    examples = [Example("t/train/0", prompt, "1", "t") for prompt in ("?", "?<think>\n")]
+    source = Source(dataclasses.replace(modsum(digits=4), name="t"), single_turn(), lambda *_: [])
+    with Pool(0) as pool:
+        collector = Collector(Policy(*[[text] for text in texts]), pool, {"t": source}, TOKENIZER, LIMITS)
+        collector.start(0, examples, 4, jax.random.key(0), 1.0)
+        groups = collector.take(0)
+    assert [[verdict.score for verdict in group.verdicts] for group in groups] == [[1, 1, 1, 0], [0, 1, 1, 0]]
