@@ -59,7 +59,7 @@ class Done:
     """The end of an episode.
 
     Attributes:
-      parts: named numbers that join those of the verdict, for reward design and reports.
+      parts: numbers that join those of the verdict, for reward design and reports; their names are in `Env.parts`.
       reason: why it ended.
     """
 
@@ -78,12 +78,14 @@ class Env:
       start: example -> (state, prompt).
       step: (state, text of the policy's turn) -> (state, action).
       receive: (state, results of the tools) -> (state, action); None for environments that call none.
+      parts: the names of the numbers that `Done.parts` may have; one that an episode does not have is 0.
       one_turn: the first turn is always the last. Its episodes may be sampled in whole batches.
     """
 
     start: Callable[[Example], tuple[Any, str | Messages]]
     step: Callable[[Any, str], tuple[Any, Action]]
     receive: Callable[[Any, tuple[ToolResult, ...]], tuple[Any, Action]] | None = None
+    parts: tuple[str, ...] = ()
     one_turn: bool = False
 
 

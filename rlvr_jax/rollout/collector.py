@@ -234,7 +234,7 @@ class Collector:
 
     def _act(self, playing: _Playing, function: Callable[[], tuple[Any, Any]]) -> None:
         """Takes the environment's next action."""
-        tokens = None
+        tokens = parts = None
         try:
             playing.state, action = function()
             if isinstance(action, Call) and action.calls and playing.env.receive is not None:
@@ -242,13 +242,15 @@ class Collector:
             elif isinstance(action, Say):
                 last = int(playing.spans[-1].tokens[-1])
                 tokens = self._sources[playing.example.task].observe(action.observation, last)
-            elif not isinstance(action, Done):
+            elif isinstance(action, Done):
+                parts = _parts(playing.env, action)
+            else:
                 raise TypeError(f"{action!r:.100} is none of Say, Call (of an Env that can receive) and Done")
         except Exception as error:
             self._end(playing, "env_error", f"the environment raised {_told(error)}")
             return
         if isinstance(action, Done):
-            self._end(playing, action.reason, parts=dict(action.parts))
+            self._end(playing, action.reason, parts=parts)
         elif isinstance(action, Say):
             self._say(playing, np.asarray(tokens, np.int32))
         else:
@@ -277,7 +279,7 @@ class Collector:
             sequences=(Window(tuple(playing.spans)),),
             turns=tuple(playing.turns),
             finish_reason=reason,
-            parts=parts or {},
+            parts=parts or dict.fromkeys(playing.env.parts, 0.0),
             error=error,
         )
         del self._playing[playing.id]
@@ -295,6 +297,13 @@ class Collector:
     def _job(self, episode: Episode) -> Job:
         task = self._sources[episode.example.task].task
         return Job(task.verifier, episode.response, episode.example.reference, task.verifier_options)
+
+
+def _parts(env: Env, action: Done) -> dict[str, float]:
+    """The numbers of the end of an episode, all that the environment may give."""
+    if unknown := action.parts.keys() - set(env.parts):
+        raise ValueError(f"Done has the parts {', '.join(sorted(unknown))}, which are not in Env.parts = {env.parts}")
+    return {name: float(action.parts.get(name, 0.0)) for name in env.parts}
 
 
 def _verdict(playing: _Playing) -> Verdict:

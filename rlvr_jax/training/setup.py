@@ -29,15 +29,8 @@ from rlvr_jax.text.prompts import end_of_turn
 from rlvr_jax.text.tokenizers import make_tokenizer, stop_tokens
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.memory import Load, resolved
-from rlvr_jax.training.problems import (
-    check_algorithm,
-    check_reward,
-    make_envs,
-    make_task,
-    prompted_tasks,
-    sandbox_engine,
-    sources,
-)
+from rlvr_jax.training.problems import make_envs, make_task, prompted_tasks, sources
+from rlvr_jax.training.trials import check_algorithm, check_reward, sandbox_engine
 from rlvr_jax.training.workdir import read_config
 from rlvr_jax.verifiers.pool import Pool
 
@@ -109,8 +102,9 @@ def make_setup(
     plain = plain if problems else {}
     envs = make_envs(config, plain)
     prompted, dropped = prompted_tasks(config, plain, envs, tokenizer)
+    of_rollout = sources(config, prompted, envs, tokenizer)
     if problems:
-        check_reward(config, prompted, pool)
+        check_reward(config, of_rollout, pool)
         check_algorithm(config, shape)
     sandbox = sandbox_engine(prompted)
     devices = jax.devices()
@@ -124,23 +118,8 @@ def make_setup(
     listed = listed_stop_tokens(folder) if folder else ()
     stops = stop_tokens(tokenizer, (*listed, turn))
     end = tokenizer.eos_token_id if turn is None else turn
-    parts = sources(config, prompted, envs, tokenizer)
-    return Setup(
-        config,
-        prompted,
-        parts,
-        dropped,
-        tokenizer,
-        folder,
-        stops,
-        end,
-        sandbox,
-        shape,
-        memory,
-        mesh,
-        shardings,
-        sampling,
-    )
+    tokens, places = (tokenizer, folder, stops, end), (mesh, shardings, sampling)
+    return Setup(config, prompted, of_rollout, dropped, *tokens, sandbox, shape, memory, *places)
 
 
 def _load(config: Config, run: Literal["sft", "rl"], mesh: Mesh) -> Load:

@@ -127,7 +127,7 @@ def higher_or_lower(secret=7, tries=3):
             return state, Done({"tries": float(tries)}, reason="turns")
         return state + 1, Say("higher " if guess < secret else "lower ")
 
-    return Env(lambda _: (0, "guess: "), step)
+    return Env(lambda _: (0, "guess: "), step, parts=("tries",))
 
 
 def test_an_environment_answers_until_it_is_done():
@@ -198,14 +198,18 @@ def failing(where):
             return None, Done()
         if where == "step":
             raise RuntimeError("no step")
-        return {"type": (None, "more"), "call": (None, Call((ToolCall("mine:f"),))), "pair": None}[where]
+        answers = {"type": "more", "call": Call((ToolCall("mine:f"),)), "parts": Done({"luck": 1.0})}
+        return None if where == "pair" else (None, answers[where])
 
     return Env(start, step)
 
 
 @pytest.mark.parametrize(
     ("where", "told"),
-    [("start", "no start"), ("step", "no step"), ("type", "'more'"), ("call", "Call"), ("pair", "NoneType")],
+    [
+        *[("start", "no start"), ("step", "no step"), ("type", "'more'")],
+        *[("call", "Call"), ("pair", "NoneType"), ("parts", "luck")],
+    ],
 )
 def test_an_environment_that_fails_ends_its_episode_alone_which_is_not_judged(where, told):
     (group,), policy, pool = collect(failing(where), [["bad"], ["good"]])

@@ -1,0 +1,106 @@
+"""Trials, before a run starts, of what it will judge, reward and compute with."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from rlvr_jax import named
+from rlvr_jax.config import Config
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.advantages import ADVANTAGES, advantages_of
+from rlvr_jax.learner.losses import make_loss
+from rlvr_jax.learner.rewards import reward
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.collector import Source
+from rlvr_jax.rollout.episode import Group, empty_episode
+from rlvr_jax.sandbox.engine import open_sandbox
+from rlvr_jax.sandbox.host import SandboxError
+from rlvr_jax.tasks import Example, Task
+from rlvr_jax.training.problems import first_example
+from rlvr_jax.verifiers import verify
+from rlvr_jax.verifiers.pool import Job, Pool
+from rlvr_jax.verifiers.verdict import Verdict
+
+
+def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | None = None) -> None:
+    """Tries the verifiers and the reward on answers that say nothing.
+
+    A verifier gives all of its parts in every verdict, so such a verdict tells which there are.
+
+    Args:
+      config: of the run.
+      sources: its tasks and their environments.
+      pool: where functions of the user's own judge, within its limits; None for this process, without a limit.
+
+    Raises:
+      ConfigError: a verifier or a term that the config names can't be used, with its file and line.
+    """
+    groups = []
+    for label, source in sources.items():
+        task, example = source.task, first_example(source.task)
+        if named.is_name(task.verifier):
+            verdict = _try_verifier(label, task, example, pool or Pool(0))
+        else:
+            verdict = verify(task.verifier, "", example.reference, **task.verifier_options)
+        verdict = replace(verdict, parts={**verdict.parts, **dict.fromkeys(source.env.parts, 0.0)})
+        groups.append(Group(example, (empty_episode(example),), (verdict,)))
+    verdicts = [group.verdicts[0] for group in groups]
+    for before, after in zip(verdicts, reward(config.reward, groups).verdicts, strict=True):
+        if after.error and not before.error:
+            raise ConfigError(f"config.reward: on an empty completion {after.error}")
+
+
+def check_algorithm(config: Config, policy: PolicyConfig) -> None:
+    """Tries the advantage and the loss that the config names.
+
+    Raises:
+      ConfigError: one can't be used; with its key, file and line.
+    """
+    algorithm, rollout = config.algorithm, config.rollout
+    try:
+        key = "advantage"
+        if algorithm.advantage not in ADVANTAGES and not named.is_name(algorithm.advantage):
+            raise ValueError(f"there is none; there are {', '.join(ADVANTAGES)}, and 'module:function'")
+        rewards, groups = np.array([1, 0, 0.5, 0.5, 0], np.float32), np.array([0, 0, 1, 1, 2], np.int32)
+        advantages_of(algorithm, rewards, groups, groups < 2, config.seed, 0)
+        key = "loss"
+        make_loss(policy, algorithm, rollout.temperature, rollout.max_response_length)
+    except ValueError as error:
+        raise ConfigError(f"config.algorithm.{key} = {getattr(algorithm, key)!r}: {error}") from error
+
+
+def _try_verifier(label: str, task: Task, example: Example, pool: Pool) -> Verdict:
+    """The verdict of a function of the user's on an empty answer.
+
+    Raises:
+      ConfigError: it fails on an answer that says little; the message has its file and line.
+    """
+    name, key = task.verifier, f"config.tasks.{label}.verifier"
+    try:
+        named.check_arguments(name, "", example.reference, **task.verifier_options)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    texts = ("", "?")
+    verdicts = pool.judge([Job(name, text, example.reference, task.verifier_options) for text in texts])
+    for text, verdict in zip(texts, verdicts, strict=True):
+        if verdict.error:
+            raise ConfigError(
+                f"{key}: {named.where(name)}: {name!r} on the completion {text!r} of {example.id}: {verdict.error}. "
+                "Let it give 0 to what it can't read; a sample with an error is left out of the training"
+            )
+    return verdicts[0]
+
+
+def sandbox_engine(prompted: dict[str, Task]) -> str:
+    """The engine that holds programs which the policy writes, by trial on this machine; empty if no task has any."""
+    engines = set()
+    for label, task in prompted.items():
+        if task.verifier == "code":
+            try:
+                options = task.verifier_options
+                with open_sandbox(options.get("engine", "auto"), options.get("packages", ())) as sandbox:
+                    engines.add(sandbox.engine)
+            except (SandboxError, ValueError) as error:
+                raise ConfigError(f"config.tasks.{label}: {error}") from error
+    return ", ".join(sorted(engines))
