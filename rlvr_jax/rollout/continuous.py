@@ -4,10 +4,14 @@ The device decodes chunk after chunk (`slots.decode`). Between two chunks the ho
 next turns into the free slots; it hands out what has ended only after the device has been given its next chunk, so
 that whatever the caller does with it happens while the device decodes.
 
-Each context is computed once, in batches and in pieces of bounded size, and its row is copied into the slot of each
-turn that starts with it. One batch of contexts is computed ahead, a piece behind each chunk of decoding; if slots would
-wait, the pieces that are missing are computed at once. The row of an episode that may go on is copied out of its slot
-into a pool when its turn ends; the next turn then costs the tokens behind it, not the whole context.
+Each prompt is computed once, in batches and in pieces of bounded size, and its row is copied into the slot of each of
+its samples. One batch of prompts is computed ahead, a piece behind each chunk of decoding; if slots would wait, the
+pieces that are missing are computed at once.
+
+The row of an episode that may go on is copied out of its slot into a pool when its turn ends, and its next turn costs
+the tokens behind it only. Such turns start before those with new prompts, because they hold memory. The pool has a row
+for each slot; when it is full, the episode that has been there the longest gives way, and its whole context is computed
+if it goes on.
 
 Attention reads as many columns as the ring has, so a chunk runs on the narrowest of a few widths in which the longest
 sequence has room.
@@ -84,11 +88,11 @@ def ring_widths(longest: int, chunk: int) -> tuple[int, ...]:
 
 @dataclass
 class _Ready:
-    """Contexts that are computed.
+    """Rows that are computed.
 
     Attributes:
-      rows: of them.
-      starts: (row, request) of the turns that are still to be started with them.
+      rows: of contexts.
+      starts: (row, request) of the turns that are still to be started from them.
     """
 
     rows: KeyValues
@@ -116,9 +120,9 @@ class Slotted:
         self._functions = _compile(config, sampling, mesh, param_shardings)
         self.stats = RolloutStats()
 
-        self._fresh: deque[list[Request]] = deque()  # groups
-        self._longer: deque[list[Request]] = deque()  # those of episodes that go on
-        self._prefill: Iterator[_Ready | None] | None = None  # of the batch that is being computed
+        self._groups: deque[list[Request]] = deque()  # with a prompt that is to be computed
+        self._longer: deque[Request] = deque()  # of episodes that go on, or whose context is longer than a prompt
+        self._prefill: Iterator[_Ready | None] | None = None  # of the prompts that are being computed
         self._ready: deque[_Ready] = deque()
         self._serving: list[Request | None] = [None] * number
         self._held = np.zeros(number, int)  # tokens in each slot's columns
@@ -132,8 +136,10 @@ class Slotted:
 
     def submit(self, groups: list[list[Request]]) -> None:
         for group in groups:
-            goes_on = group[0].id in self._kept or len(group[0].prompt) > self._sampling.prompt_length
-            (self._longer if goes_on else self._fresh).append(group)
+            if group[0].id in self._kept or len(group[0].prompt) > self._sampling.prompt_length:
+                self._longer += group
+            else:
+                self._groups.append(group)
 
     def release(self, ids: Sequence[int]) -> None:
         for i in ids:
@@ -161,12 +167,10 @@ class Slotted:
 
     def _decode(self, params: Params) -> bool:
         """Gives the device the next chunk; False if there is none."""
-        if not (self._fresh or self._longer or self._prefill or any(r.starts for r in self._ready)) and not any(
-            self._serving
-        ):
-            return False
         puts = self._assign(params)
-        longest = max(held for held, request in zip(self._held, self._serving, strict=True) if request)
+        longest = max((held for held, request in zip(self._held, self._serving, strict=True) if request), default=None)
+        if longest is None:
+            return False
         width = next(width for width in self._widths if width >= longest + self._sampling.chunk)
         if self._slots is None:
             self._slots, self._width = self._functions.empty_slots(params, width, puts[0][-1]), width
@@ -182,14 +186,7 @@ class Slotted:
     def _assign(self, params: Params) -> list[tuple[Any, ...]]:
         """Gives the next turns to all free slots; returns the arguments of the calls of `put` that start them."""
         free, puts = [i for i, request in enumerate(self._serving) if request is None], []
-        while free:
-            if self._ready and not self._ready[0].starts:
-                self._ready.popleft()
-            while not self._ready and self._compute_piece(params):
-                pass  # the slots would wait for the rest
-            if not self._ready:
-                break
-            ready = self._ready[0]
+        while free and (ready := self._next_rows(params, len(free))):
             starts = [ready.starts.popleft() for _ in range(min(len(free), len(ready.starts)))]
             target, free = free[: len(starts)], free[len(starts) :]
             requests = [request for _, request in starts]
@@ -232,45 +229,60 @@ class Slotted:
             self._pool = self._functions.take(self._slots, self._pool, np.int32(len(kept)), slots, rows)
         return ended
 
+    def _next_rows(self, params: Params, free: int) -> _Ready | None:
+        """The rows that the next turns start from, at least one; None if no turn is waiting."""
+        if self._longer:
+            return self._continued(params, free)
+        if self._ready and not self._ready[0].starts:
+            self._ready.popleft()
+        while not self._ready and self._compute_piece(params):
+            pass  # the slots would wait for the rest
+        return self._ready[0] if self._ready else None
+
+    def _continued(self, params: Params, free: int) -> _Ready:
+        """Computes what follows kept rows, and the whole contexts of those that are not kept."""
+        requests = [self._longer.popleft() for _ in range(min(len(self._longer), self._batch, free))]
+        indices, held = np.full(self._batch, -1, np.int32), np.zeros(self._batch, int)
+        for i, request in enumerate(requests):
+            indices[i], held[i] = self._kept.get(request.id, (-1, 0))
+        if (indices < 0).all():
+            rows = self._functions.empty_rows(params, self._batch, self._window)
+        else:
+            rows = self._functions.pick(self._pool, indices)
+        self.release([request.id for request in requests])
+        contexts = [request.prompt[n:] for request, n in zip(requests, held, strict=False)]
+        *_, rows = [rows, *self._append(params, rows, contexts)]
+        return _Ready(rows, deque(enumerate(requests)))
+
     def _compute_piece(self, params: Params) -> bool:
-        """Computes a piece of the next contexts; False if none are waiting."""
+        """Computes a piece of the next prompts; False if none are waiting."""
         if self._prefill is None:
-            if not self._longer and not self._fresh:
+            if not self._groups:
                 return False
-            self._prefill = self._contexts(params)
+            self._prefill = self._prompts(params)
         ready = next(self._prefill)
         if ready:
             self._ready.append(ready)
             self._prefill = None
         return True
 
-    def _contexts(self, params: Params) -> Iterator[_Ready | None]:
-        """Computes one batch of contexts, a piece at each step; the last gives what is ready."""
-        held = [0] * self._batch
-        if self._longer:  # first, because they hold memory
-            queue = self._longer
-            groups = [queue.popleft() for _ in range(min(len(queue), self._batch))]
-            indices = np.full(self._batch, -1, np.int32)
-            for i, group in enumerate(groups):
-                indices[i], held[i] = self._kept.get(group[0].id, (-1, 0))
-            if (indices < 0).all():
-                rows = self._functions.empty_rows(params, self._batch, self._window)
-            else:
-                rows = self._functions.pick(self._pool, indices)
-            self.release([group[0].id for group in groups])
-        else:
-            queue = self._fresh
-            groups = [queue.popleft() for _ in range(min(len(queue), self._batch))]
-            rows = self._functions.empty_rows(params, self._batch, self._sampling.prompt_length)
-        starts = deque((row, request) for row, group in enumerate(groups) for request in group)
-        # See `slots` on the last token.
-        new = [group[0].prompt[n:-1] for group, n in zip(groups, held, strict=False)]
-        longest = max(map(len, new))
-        for start in range(0, max(longest, 1), self._piece):
+    def _prompts(self, params: Params) -> Iterator[_Ready | None]:
+        """Computes the prompts of the next groups, a piece at each step; the last gives what is ready."""
+        groups = [self._groups.popleft() for _ in range(min(len(self._groups), self._batch))]
+        rows = self._functions.empty_rows(params, self._batch, self._sampling.prompt_length)
+        for after in self._append(params, rows, [group[0].prompt for group in groups]):
+            rows = after
+            yield None
+        yield _Ready(rows, deque((row, request) for row, group in enumerate(groups) for request in group))
+
+    def _append(self, params: Params, rows: KeyValues, contexts: Sequence[np.ndarray]) -> Iterator[KeyValues]:
+        """The rows after each piece of these contexts, of which the last token is left out (see `slots`)."""
+        longest = max(map(len, contexts)) - 1
+        for start in range(0, longest, self._piece):
             tokens, counts = np.zeros((self._batch, self._piece), np.int32), np.zeros(self._batch, np.int32)
-            for row, context in enumerate(new):
-                part = context[start : start + self._piece]
+            for row, context in enumerate(contexts):
+                part = context[:-1][start : start + self._piece]
                 tokens[row, : len(part)], counts[row] = part, len(part)
             rows = self._functions.append(params, rows, tokens, counts)
             self.stats += RolloutStats(prefill_tokens=int(counts.sum()))
-            yield _Ready(rows, starts) if start + self._piece >= longest else None
+            yield rows

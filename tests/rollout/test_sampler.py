@@ -1,23 +1,25 @@
 """The sampler as a service: both engines give the same turns, whatever is asked of them together."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import policy
+from rlvr_jax import parallel, policy
 from rlvr_jax.parallel import MeshConfig
-from rlvr_jax.rollout.sampler import Request
+from rlvr_jax.rollout.sampler import Request, Sampler
 from tests.close import assert_close
 from tests.policy import reference
 from tests.policy.reference import random_params
-from tests.rollout.requests import CONFIG, KEYS, LENGTH, drained, groups, make, polled
+from tests.rollout.requests import CONFIG, KEYS, LENGTH, PROMPT, PROMPTS, SAMPLING, drained, groups, make, polled
 
-WINDOW = 64
+WINDOW = 40
 SIZES = (3, 1, 5, 2, 3, 3)  # of the groups; one is larger than those that share their keys and values
 NUMBER = sum(SIZES)
-ENGINES = {"batches": {}, "four slots": {"slots": 4}, "one slot": {"slots": 1, "chunk": 7}}
-BUDGETS = np.random.default_rng(0).integers(1, LENGTH + 1, NUMBER).tolist()
+ENGINES = {"batches": {}, "four slots": {"slots": 4}}
+BUDGETS = np.random.default_rng(0).integers(1, 10, NUMBER).tolist()
 
 
 def first_turns():
@@ -66,10 +68,14 @@ def assert_same(actual, expected):
         assert_close(turn.logprobs, expected[i].logprobs, terms=2.0)
 
 
-@pytest.mark.parametrize("name", list(ENGINES)[1:])
-def test_both_engines_give_the_same_turns(found, name):
-    for actual, expected in zip(found[name], found["batches"], strict=True):
+def test_both_engines_give_the_same_turns(found):
+    for actual, expected in zip(found["four slots"], found["batches"], strict=True):
         assert_same(actual, expected)
+
+
+def test_one_slot_gives_the_same_turns(found):
+    first = [replace(request, keep=False) for request in TURNS[0]]
+    assert_same(drained(make(slots=1, chunk=7), first), found["batches"][0])
 
 
 def episodes(turns):
@@ -139,3 +145,100 @@ def test_a_mesh_gives_the_same_turns(found, settings):
     sampler = make(MeshConfig(data=2, fsdp=2, tensor=2), slice(8), window=WINDOW, **settings)
     for requests, expected in zip(TURNS[:2], found["batches"], strict=False):
         assert_same(drained(sampler, requests), expected)
+
+
+# Parameters
+
+
+def test_parameters_are_copied_so_that_the_training_step_may_reuse_their_memory():
+    sampler = make()
+    expected = drained(sampler, groups())
+    params = jax.tree.map(jnp.copy, random_params(CONFIG))
+    sampler.set_params(params, 6)
+    jax.tree.map(lambda x: x.delete(), params)
+    found = drained(sampler, groups())
+    assert_same(found, expected)
+    assert {turn.version for turn in found.values()} == {6}
+
+
+def test_parameters_may_come_from_other_devices(found):
+    """The sampler's mesh is one half of the devices, the trainer's the other."""
+    trainer = parallel.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2), jax.devices()[:4])
+    shapes = jax.eval_shape(lambda: random_params(CONFIG))
+    shardings = parallel.param_shardings(trainer, policy.logical_axes(CONFIG), shapes)
+    sampler = make(MeshConfig(data=2, tensor=2), slice(4, 8), window=WINDOW)
+    with parallel.use_mesh(trainer):
+        sampler.set_params(jax.device_put(random_params(CONFIG), shardings), 5)
+        assert_same(drained(sampler, TURNS[0]), found["batches"][0])
+
+
+def test_parameters_do_not_change_while_turns_are_in_flight_nor_are_needed_before_any(samplers):
+    for sampler in samplers.values():
+        sampler.submit(groups())
+        with pytest.raises(RuntimeError, match="18 turns are in flight"):
+            sampler.set_params(random_params(CONFIG), 6)
+        drained(sampler)
+    with pytest.raises(RuntimeError, match="set_params"):
+        Sampler(CONFIG, SAMPLING, parallel.make_mesh(MeshConfig(data=1), jax.devices()[:1])).submit(groups())
+
+
+def test_other_parameters_give_other_turns_and_the_same_ones_again_the_first(samplers):
+    sampler = samplers["batches"]
+    first = drained(sampler, groups())
+    sampler.set_params(random_params(CONFIG, seed=1), 6)
+    other = drained(sampler, groups())
+    sampler.set_params(random_params(CONFIG), 5)
+    assert_same(drained(sampler, groups()), first)
+    assert any(first[i].tokens.tolist() != other[i].tokens.tolist() for i in first)
+
+
+# Bad requests
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": 1}, "one id"),
+        ({"id": 50}, "episode 50: .* in flight"),
+        ({"prompt": np.zeros(0, np.int32)}, "episode 9 needs a prompt"),
+        ({"new": np.int32([3])}, "episode 9 needs a prompt"),
+        ({"prompt": np.zeros(0, np.int32), "new": np.int32([3])}, "episode 9 .* not kept"),
+        ({"id": 60}, "episode 60 has a prompt"),
+        ({"prompt": np.ones(PROMPT + 1, np.int32)}, f"episode 9: .* {PROMPT + 1} tokens; 1 to {PROMPT} "),
+        ({"prompt": np.ones(WINDOW + 1, np.int32), "drawn": 7}, f"episode 9: .* {WINDOW + 1} tokens; 1 to {WINDOW} "),
+        ({"prompt": np.ones(WINDOW, np.int32), "drawn": 7}, f"episode 9: {WINDOW} tokens and .* 5 exceed {WINDOW}"),
+        ({"budget": 0}, f"episode 9: .* 0, not from 1 to {LENGTH}"),
+        ({"budget": LENGTH + 1}, f"episode 9: .* {LENGTH + 1}, not from 1 to {LENGTH}"),
+        ({"temperature": -0.5}, "episode 9: .* -0.5"),
+        ({"temperature": float("nan")}, "episode 9: .* nan"),
+        ({"stop_tokens": tuple(range(9))}, "episode 9 has 9 stop tokens; 8 fit"),
+    ],
+)
+def test_a_bad_request_is_named_and_nothing_of_its_call_is_sampled(samplers, change, message):
+    for name in ("batches", "four slots"):
+        sampler = samplers[name]
+        drained(sampler, [Request(60, KEYS[60], PROMPTS[0], keep=True)])
+        good = [Request(i, KEYS[i], PROMPTS[0], budget=2) for i in (1, 2)]
+        sampler.submit([replace(good[0], id=50)])
+        with pytest.raises(ValueError, match=message):
+            sampler.submit([*good, replace(Request(9, KEYS[9], PROMPTS[1], budget=5), **change)])
+        with pytest.raises(ValueError, match="episode 50 is in flight"):
+            sampler.release([50])
+        assert list(drained(sampler)) == [50]
+        sampler.release([50, 60])
+
+
+def test_nothing_in_flight_gives_nothing(samplers):
+    for sampler in samplers.values():
+        sampler.submit([])
+        assert sampler.poll() == []
+
+
+def test_a_context_of_an_earlier_process_goes_on_as_if_it_had_been_kept(samplers, found):
+    """`drawn` says how many of its tokens the episode's stream has given."""
+    first = TURNS[0][0]
+    whole = np.concatenate([first.prompt, found["batches"][0][0].tokens, TURNS[1][0].new]).astype(np.int32)
+    again = replace(TURNS[1][0], prompt=whole, new=np.zeros(0, np.int32), keep=False)
+    for sampler in samplers.values():
+        found_again = drained(sampler, [replace(again, drawn=len(found["batches"][0][0].tokens))])
+        assert_same(found_again, {0: found["batches"][1][0]})
