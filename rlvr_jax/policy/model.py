@@ -186,6 +186,16 @@ def _remat(config: PolicyConfig, function: Callable, prevent_cse: bool) -> Calla
     return jax.checkpoint(function, policy=policy, prevent_cse=prevent_cse)
 
 
+def _computed_once(tree: Any, size: Int[Array, ""]) -> Any:
+    """The same arrays, which XLA's CPU back end would otherwise compute again in every operation that reads them.
+
+    It doesn't look behind a condition, and can't know that no size is negative.
+    """
+    if target_platform() != "cpu":
+        return tree
+    return jax.lax.cond(size >= 0, lambda tree: tree, partial(jax.tree.map, jnp.zeros_like), tree)
+
+
 def _unrolled(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
     """One layer after the other; their inputs are tuples."""
     (kinds, kind_of), (reads, read_of), outputs = kinds, reads, []
@@ -266,6 +276,8 @@ def forward(
     x = nn.with_logical_constraint(x, ("batch", "length", None))
     inputs = (params["layers"], params.get(ADAPTERS), own and own.layers, prefix and prefix.layers)
     run = _unrolled if isinstance(params["layers"], tuple) else _scanned
+    if cache is not None and run is _unrolled:
+        kinds = _computed_once(kinds[0], cache.own.size), kinds[1]
     x, key_values = run(config, layer, kinds, reads, x, inputs)
     hidden = rms_norm(x, params["norm"], config.norm_eps)
     return hidden, cache and cache.replace(own=own.replace(layers=key_values))
