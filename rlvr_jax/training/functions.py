@@ -1,5 +1,6 @@
 """The compiled functions of a run: rollout, training step, scoring, evaluation."""
 
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -139,16 +140,17 @@ def make_collector(setup: Setup, sampler: Sampler, pool: Pool) -> Collector:
 
 
 def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:
-    """The first `count` held-out problems of which no two have the same prompt; the same for every seed.
+    """The first `count` held-out problems of which no two are the same; the same for every seed.
 
     All of them, if the task has fewer.
     """
     length = task.num_examples("heldout")
     count = count if length is None else min(count, length)
-    found: dict[str, tasks.Example] = {}
+    found: dict[tuple[str, str], tasks.Example] = {}
     for position in range(_DRAWS_PER_PROBLEM * count):
         example = tasks.example_at(task, "heldout", 0, position)
-        found.setdefault(example.prompt, example)
+        # With environments problems may differ in what the prompt does not show.
+        found.setdefault((example.prompt, json.dumps(example.reference, sort_keys=True)), example)
         if len(found) == count:
             break
     return list(found.values())
