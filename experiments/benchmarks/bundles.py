@@ -1,13 +1,13 @@
-"""A static profile of the attention kernels on TPUs that aren't here: instruction bundles of the hot regions.
+"""A static profile of the attention kernels on TPUs, without a TPU: instruction bundles of the hot regions.
 
     python -m experiments.benchmarks.bundles --chips v5e tpu7x
     python -m experiments.benchmarks.bundles --chips v6e --kernels ours ours_backward --block-q 512
 
 The real TPU compiler (`pip install 'rlvr_jax[tpu-compiler]'`, or TPU_LIBRARY_PATH=.venv/tpu/libtpu/libtpu.so after
 `make test`) runs on this machine and writes its final VLIW program, one bundle per cycle if nothing stalls. The table
-gives the bundles of each innermost region that uses the matrix unit, per 512 queries x 512 keys of one head. Waiting
-for memory is not seen: this ranks kernels that do the same work, it is no measurement of time. `ours` comes as two
-regions: blocks without a mask and blocks with one.
+lists the bundles of each innermost region that uses the matrix unit, per 512 queries x 512 keys of one head. Memory
+latency is not modelled: this ranks kernels that do the same work and measures no time. `ours` has two regions: blocks
+without a mask and blocks with one.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 CHIPS = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "tpu7x": "tpu7x:2x2x1"}
-# Kernel -> the name that its program has in the compiler's output.
+# Kernel -> name of its program in the compiler's output.
 KERNELS = {
     "ours": "flash_forward",
     "ours_backward": ".*(?:flash_query_gradient|flash_key_value_gradients).*",
@@ -31,7 +31,7 @@ TIME, HEADS, KV, DIM = 4096, 8, 2, 128
 
 
 def compile_kernel(chip: str, kernel: str, block_q: int, block_k: int, tree: bool) -> None:
-    """Compiles one kernel for one chip; what the compiler writes goes where LIBTPU_INIT_ARGS says."""
+    """Compiles one kernel for one chip; LIBTPU_INIT_ARGS names the folder of the compiler's output."""
     import jax
     import jax.numpy as jnp
     import numpy as np

@@ -1,4 +1,4 @@
-"""Code for verifier_report.py: real programs, attacks, and speed with isolation."""
+"""The `code` section of `verifier_report`: published programs, attacks, and speed with isolation."""
 
 import contextlib
 import json
@@ -55,8 +55,10 @@ def humaneval_job(row: Row, engine: str) -> Job:
 
 @contextlib.contextmanager
 def _world() -> Iterator[tuple[Path, list[str]]]:
-    """The targets of the attacks: a secret in the environment, a folder, a TCP and a local server. The list fills with
-    the servers that were reached."""
+    """The targets of the attacks: a secret in the environment, a folder, a TCP and a local server.
+
+    The list collects the servers that were reached.
+    """
     reached: list[str] = []
 
     def listen(server: socket.socket) -> None:
@@ -84,8 +86,8 @@ def _world() -> Iterator[tuple[Path, list[str]]]:
                 server.close()
 
 
-def attacks_held(data: Path, engine: str) -> tuple[str, str]:
-    """Attacks of the data set that neither score, where they must not, nor get out; honest programs that pass."""
+def blocked_attacks(data: Path, engine: str) -> tuple[str, str]:
+    """Attacks of the data set that neither score nor escape, and honest programs that pass."""
     with _world() as (folder, reached), _pool() as pool, open_sandbox(engine) as sandbox:
         attacks = [
             {**row, "code": row["code"].replace("@CANARY@", str(folder))}
@@ -100,7 +102,7 @@ def attacks_held(data: Path, engine: str) -> tuple[str, str]:
         passed = pool.judge([Job("code", row["code"], _ADD, {"engine": engine}) for row in controls])
         held = 0
         for row, verdict in zip(attacks, verdicts, strict=True):
-            if row["category"] == "escape":  # run once more, to see what it prints
+            if row["category"] == "escape":  # run once more to get its output
                 printed = run_script(sandbox, row["code"], b"", Limits(cpu_seconds=1, wall_seconds=1.0)).stdout
                 held += b"LEAK" not in printed and b"SECRET" not in printed
             else:
@@ -117,7 +119,7 @@ def _plain(row: Row) -> bool:
 
 
 def programs_per_second(rows: Sequence[Row], engine: str) -> tuple[float, float]:
-    """In the sandbox, and in a plain process for each, in turns on as many cores: the best of `SPEED_ROUNDS` rounds."""
+    """In the sandbox, and in one plain process each, in alternation: the best of `SPEED_ROUNDS` rounds."""
     jobs, sandboxed, plain = [mbpp_job(row, engine) for row in rows], 0.0, 0.0
     with _pool() as pool, ThreadPoolExecutor(WORKERS) as threads:
         pool.judge(jobs[:20])
@@ -132,7 +134,7 @@ def programs_per_second(rows: Sequence[Row], engine: str) -> tuple[float, float]
 
 
 def code_lines(data: Path) -> tuple[list[str], list[list[str]]]:
-    """The table's header, and a line for each engine."""
+    """The header of the table, and a line for each engine."""
     humaneval, mbpp = _rows(data / "humaneval" / "HumanEval.jsonl"), _rows(data / "mbpp" / "mbpp.jsonl")
     lines = []
     for engine in ENGINES:
@@ -150,10 +152,10 @@ def code_lines(data: Path) -> tuple[list[str], list[list[str]]]:
                 f"`{engine}`",
                 f"{sum(passed)} of {len(passed)}",
                 f"{sum(passed_mbpp)} of {len(passed_mbpp)}",
-                *attacks_held(data, engine),
+                *blocked_attacks(data, engine),
                 f"{sandboxed:.0f} ({sandboxed / plain:.1f}x)",
                 f"{plain:.0f}",
             ]
         )
-    header = ["engine", "HumanEval", "MBPP", "attacks held", "honest programs", f"programs/s, {WORKERS} workers"]
-    return [*header, "a plain process each"], lines
+    header = ["engine", "HumanEval", "MBPP", "attacks blocked", "honest programs", f"programs/s, {WORKERS} workers"]
+    return [*header, "unsandboxed, programs/s"], lines

@@ -1,4 +1,4 @@
-"""The cases of `experiments.benchmarks.speed` that measure one part alone, each beside a reference in the same run."""
+"""Benchmarks of single components, each compared with a baseline in the same run; see `speed`."""
 
 import datetime
 import os
@@ -24,11 +24,11 @@ from rlvr_jax.kernels.schedule import make_schedule
 from rlvr_jax.kernels.training import training_attention
 from rlvr_jax.policy import PolicyConfig
 
-PROMPT, RESPONSE, GROUP = 1024, 128, 16  # of the shared-prefix case, in tokens and samples
+PROMPT, RESPONSE, GROUP = 1024, 128, 16  # of the shared-prefix case: tokens, tokens, samples
 
 
 def side_by_side(calls: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """Median seconds of each call; the calls take turns, so that a busy machine slows them alike."""
+    """Median seconds of each call; the calls alternate, so that other load slows them alike."""
     times = {name: [] for name in calls}
     for run in range(runs + 1):
         for name, call in calls.items():
@@ -40,7 +40,7 @@ def side_by_side(calls: dict[str, Callable[[], object]], runs: int) -> dict[str,
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown; the first column is text, the others are numbers."""
+    """A Markdown table; the first column is text, the others are numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -50,7 +50,7 @@ def on_accelerator() -> bool:
 
 
 def bandwidth() -> float:
-    """Bytes/s, read and written, of adding 1 to an array in place: the largest rate of ten."""
+    """Bytes/s, read and written, of adding 1 to an array in place: the best of ten."""
     block, add = jnp.ones(2**28 if on_accelerator() else 2**26), jax.jit(lambda x: x + 1, donate_argnums=0)
     times = []
     for _ in range(11):
@@ -64,12 +64,12 @@ def bandwidth() -> float:
 
 
 def dense(length: int) -> tuple[np.ndarray, ...]:
-    """Positions of one row that is one sequence."""
+    """Positions of a row with one sequence."""
     return (np.arange(length, dtype=np.int32)[None],)
 
 
 def packed(length: int) -> tuple[np.ndarray, ...]:
-    """Positions and segment ids of one row of sequences with an eighth of its length on average."""
+    """Positions and segment ids of a row of eight sequences of random lengths."""
     rng = np.random.default_rng(0)
     cuts = np.sort(rng.choice(np.arange(1, length), size=7, replace=False))
     lengths = np.diff([0, *cuts, length])
@@ -78,7 +78,7 @@ def packed(length: int) -> tuple[np.ndarray, ...]:
 
 
 def tree(prompt: int, response: int, group: int) -> tuple[np.ndarray, ...]:
-    """Positions, segment ids and parents of a prompt with its responses behind it."""
+    """Positions, segment ids and parents of a prompt followed by its responses."""
     lengths = [prompt] + [response] * group
     segments = np.repeat(np.arange(group + 1) + 1, lengths)
     positions = np.concatenate([np.arange(n) + (prompt if i else 0) for i, n in enumerate(lengths)])
@@ -103,20 +103,20 @@ def attention_calls(ids, implementation: str, rows: int, heads: int, kv: int, di
 
 
 def attention(runs: int) -> str:
-    """Ours beside the library's kernel (on CPU: beside plain JAX with all scores in memory)."""
+    """Our attention compared with a library's kernel (on CPU: with plain JAX that keeps all scores in memory)."""
     if on_accelerator():
         library = "cudnn" if target_platform() == "gpu" else "splash"
         ours, heads, kv, dim, dtype, lengths = "pallas", 32, 8, 128, jnp.bfloat16, (4096, 16384)
     else:
         ours, library, heads, kv, dim, dtype, lengths = "xla", "reference", 4, 2, 64, jnp.float32, (512, 2048)
     row = {"heads": heads, "kv": kv, "dim": dim, "dtype": dtype}
-    # Name, our ids, the library's ids and how many rows of them. Of the others it knows whole rows only (cuDNN), or at
-    # least no shared prefix: it gets every response behind a prompt of its own.
+    # Name, our ids, the library's ids and its number of rows. The library supports whole rows only (cuDNN), or at least
+    # no shared prefix: its prompt is repeated for every response.
     cases = [(f"dense causal, {n}", dense(n), dense(n), 1) for n in lengths]
     spans, longest = packed(lengths[-1]), dense(lengths[-1])
     cases.append((f"packed, 8 in {lengths[-1]}", spans, longest if library == "cudnn" else spans, 1))
-    apart = dense(PROMPT + RESPONSE)
-    cases.append((f"prompt {PROMPT}, {GROUP} x {RESPONSE}", tree(PROMPT, RESPONSE, GROUP), apart, GROUP))
+    separate = dense(PROMPT + RESPONSE)
+    cases.append((f"prompt {PROMPT}, {GROUP} x {RESPONSE}", tree(PROMPT, RESPONSE, GROUP), separate, GROUP))
     lines = []
     for name, ids, their_ids, their_rows in cases:
         both = *attention_calls(ids, ours, 1, **row), *attention_calls(their_ids, library, their_rows, **row)
@@ -135,10 +135,10 @@ def attention(runs: int) -> str:
     head = (
         "tokens",
         f"forward, {ours}, ms",
-        f"time of {library}, ours = 1",
+        f"speed-up over {library}",
         "forward and backward, ms",
-        f"time of {library}, ours = 1",
-        "tokens computed, ours = 1",
+        f"speed-up over {library}",
+        f"tokens, {library} / ours",
     )
     title = f"{heads} query heads, {kv} key/value heads of size {dim}, {jnp.dtype(dtype).name}\n\n"
     return title + table(head, lines)
@@ -148,35 +148,35 @@ def attention(runs: int) -> str:
 
 
 def decode(runs: int) -> str:
-    """One step of decode attention: time, and the share of the memory's bandwidth at which it reads."""
+    """One step of decode attention: time, and share of the memory bandwidth."""
     if on_accelerator():
-        ours, batch, heads, kv, dim, dtype, prompt, room = "pallas", 256, 32, 8, 128, jnp.bfloat16, PROMPT, 4096
+        ours, batch, heads, kv, dim, dtype, prompt, length = "pallas", 256, 32, 8, 128, jnp.bfloat16, PROMPT, 4096
     else:
-        ours, batch, heads, kv, dim, dtype, prompt, room = "xla", 64, 4, 2, 64, jnp.float32, PROMPT, 2048
+        ours, batch, heads, kv, dim, dtype, prompt, length = "xla", 64, 4, 2, 64, jnp.float32, PROMPT, 2048
     rng = np.random.default_rng(0)
     query = jnp.asarray(rng.normal(size=(batch, heads, dim)), dtype)
 
-    def part(rows, columns, lengths):
+    def segment(rows, columns, lengths):
         keys = jax.random.normal(jax.random.key(columns), (rows, kv, dim, columns), dtype)
         return keys, keys.swapaxes(2, 3) * 1, jnp.asarray(np.arange(columns) < lengths[:, None])
 
-    full = np.full(batch, room)
+    full = np.full(batch, length)
     cases = {
-        f"{batch} rows, all {room} long": ((batch, room, full),),
-        f"{batch} rows, 1 to {room} long": ((batch, room, rng.integers(1, room + 1, batch)),),
+        f"{batch} rows, all {length} long": ((batch, length, full),),
+        f"{batch} rows, 1 to {length} long": ((batch, length, rng.integers(1, length + 1, batch)),),
         f"groups of {GROUP}, prompt {prompt}, own {RESPONSE}": (
             (batch // GROUP, prompt, np.full(batch, prompt)),
             (batch, RESPONSE, np.full(batch, RESPONSE)),
         ),
     }
     lines = []
-    for name, stretches in cases.items():
-        parts = tuple(part(*stretch) for stretch in stretches)
+    for name, sizes in cases.items():
+        segments = tuple(segment(*size) for size in sizes)
         per_column = 2 * kv * dim * jnp.dtype(dtype).itemsize
-        needed = per_column * sum(int(lengths[:: batch // rows].sum()) for rows, _, lengths in stretches)
-        alone = per_column * sum(int(lengths.sum()) for *_, lengths in stretches)
+        needed = per_column * sum(int(lengths[:: batch // rows].sum()) for rows, _, lengths in sizes)
+        alone = per_column * sum(int(lengths.sum()) for *_, lengths in sizes)
         step = {x: jax.jit(partial(decode_attention, implementation=x)) for x in (ours, "reference")}
-        calls = {x: partial(call, query, parts) for x, call in step.items()}
+        calls = {x: partial(call, query, segments) for x, call in step.items()}
         before, seconds, after = bandwidth(), side_by_side(calls, runs), bandwidth()
         rate = max(before, after)
         lines.append(
@@ -193,7 +193,7 @@ def decode(runs: int) -> str:
     head = (
         "cache",
         "MiB to read",
-        "unshared, shared = 1",
+        "unshared / shared",
         f"{ours}, ms",
         "of bandwidth",
         "reference, ms",
@@ -230,14 +230,14 @@ def head(runs: int) -> str:
         ratio = seconds["0"] / seconds[name]
         lines.append([label, f"{memory / 2**20:.0f}", f"{1e3 * seconds[name]:.0f}", f"{ratio:.2f}"])
     title = f"{tokens} tokens, width {width}, vocabulary {vocab}, {config.dtype}; forward and backward\n\n"
-    return title + table(("logits", "temporary memory, MiB", "ms", "time all at once, this = 1"), lines)
+    return title + table(("logits", "temporary memory, MiB", "ms", "speed-up over all at once"), lines)
 
 
 # Checkpoints.
 
 
 def load(runs: int) -> str:
-    """Loading of a checkpoint of half a gigabyte onto the devices, beside plainly reading its files."""
+    """Loading a checkpoint of half a gigabyte onto the devices, compared with reading its files."""
     config = PolicyConfig(
         vocab_size=32_000, num_layers=12, width=768, num_heads=12, num_kv_heads=4, head_dim=64, mlp_width=3072
     )
@@ -251,13 +251,13 @@ def load(runs: int) -> str:
                 speeds = [loading_speed(checkpoint, shape, cold=cold) for _ in range(runs)]
                 read, taken = np.median([(s.read_seconds, s.load_seconds) for s in speeds], axis=0)
                 ratio = float(np.median([s.load_seconds / s.read_seconds for s in speeds]))
-                name = f"{dtype}, {'from the disk' if cold else 'files in memory'}"
+                name = f"{dtype}, {'from disk' if cold else 'cached files'}"
                 lines.append([name, f"{speeds[0].size / 1e6:.0f}", f"{read:.2f}", f"{taken:.2f}", f"{ratio:.2f}"])
-    return table(("checkpoint", "MB", "reading, s", "loading, s", "loading, reading = 1"), lines)
+    return table(("checkpoint", "MB", "reading, s", "loading, s", "loading / reading"), lines)
 
 
 def picture(text: str, path: Path) -> None:
-    """Draws the ratios of the attention table."""
+    """Draws the ratios of the attention table as a bar chart."""
     head, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -280,7 +280,7 @@ PARTS = {"attention": attention, "decode": decode, "head": head, "load": load}
 
 
 def report(part: Callable[[int], str], runs: int) -> str:
-    """The table that a part makes of so many runs, under the machine and the date."""
+    """The table of a benchmark with its machine and date."""
     device = jax.devices()[0]
     machine = device.device_kind if on_accelerator() else f"{os.cpu_count()} {platform.machine()} cores"
     today = datetime.date.today().isoformat()

@@ -1,4 +1,4 @@
-"""A group of samples of one long prompt: what sharing the prompt saves in sampling and in training."""
+"""A group of samples of one long prompt: the savings of sharing the prompt in sampling and in training."""
 
 from collections.abc import Callable
 from functools import partial
@@ -35,26 +35,27 @@ def prefix(runs: int) -> str:
     batch = batch.with_columns(advantages=np.float32(rng.normal(size=shape)), behaviour=np.zeros(shape, np.float32))
     shared = pack(batch, GROUP)
     sampling = side_by_side(
-        {"shared": _rollout(params, prompt, GROUP), "apart": _rollout(params, np.repeat(prompt, GROUP, axis=0), 1)},
+        {"shared": _rollout(params, prompt, GROUP), "separate": _rollout(params, np.repeat(prompt, GROUP, axis=0), 1)},
         runs,
     )
-    training = side_by_side({"shared": _update(params, shared), "apart": _update(params, batch)}, runs)
+    training = side_by_side({"shared": _update(params, shared), "separate": _update(params, batch)}, runs)
     cached = 2 * CONFIG.num_layers * CONFIG.num_kv_heads * CONFIG.head_dim * 4 * PROMPT / 2**20
-    tokens = {"shared": shared.tokens.size, "apart": batch.tokens.size}
+    tokens = {"shared": shared.tokens.size, "separate": batch.tokens.size}
     lines = [
         ["prompt tokens computed in sampling", f"{PROMPT}", f"{GROUP * PROMPT}", f"{GROUP:.2f}"],
-        ["keys and values of prompts, MiB", f"{cached:.1f}", f"{GROUP * cached:.1f}", f"{GROUP:.2f}"],
+        ["KV cache of prompts, MiB", f"{cached:.1f}", f"{GROUP * cached:.1f}", f"{GROUP:.2f}"],
         _line("rollout, s", sampling, "{:.2f}"),
         _line("tokens computed in training", tokens, "{}"),
         _line("training step, s", training, "{:.2f}"),
     ]
-    head = (f"{GROUP} responses of {RESPONSE} tokens to a prompt of {PROMPT}", "shared", "apart", "apart, shared = 1")
+    what = f"{GROUP} responses of {RESPONSE} tokens to a prompt of {PROMPT}"
+    head = (what, "shared", "separate", "separate / shared")
     return table(head, lines)
 
 
 def _line(name: str, values: dict[str, float], form: str) -> list[str]:
-    ratio = values["apart"] / values["shared"]
-    return [name, form.format(values["shared"]), form.format(values["apart"]), f"{ratio:.2f}"]
+    ratio = values["separate"] / values["shared"]
+    return [name, form.format(values["shared"]), form.format(values["separate"]), f"{ratio:.2f}"]
 
 
 def _rollout(params: policy.Params, prompts: np.ndarray, group: int) -> Callable[[], object]:

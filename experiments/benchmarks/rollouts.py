@@ -1,4 +1,4 @@
-"""Rollouts to be timed."""
+"""Rollouts for timing."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,23 +12,23 @@ from rlvr_jax.rollout.sampler import Request, RolloutStats, Sampler, SamplingCon
 
 
 def requests(prompts: Int[np.ndarray, "prompts length"], group: int, budgets: Sequence[int]) -> list[Request]:
-    """Requests for `group` samples of each prompt that no stop token ends."""
+    """Requests for `group` samples of each prompt, without stop tokens."""
     keys, prompts = episode_keys(jax.random.key(2), range(len(budgets))), list(prompts)
     return [Request(i, key, prompts[i // group], budget=int(budgets[i])) for i, key in enumerate(keys)]
 
 
 def rollout(
-    config: PolicyConfig, sampling: SamplingConfig, params: Params, parts: Sequence[Sequence[Request]]
+    config: PolicyConfig, sampling: SamplingConfig, params: Params, batches: Sequence[Sequence[Request]]
 ) -> Callable[[], RolloutStats]:
-    """A function that samples all requests on one device, one part after the other, and gives its cost."""
+    """A function that samples all requests on one device, batch by batch, and returns the cost."""
     mesh = parallel.make_mesh(parallel.MeshConfig(data=1), jax.devices()[:1])
     sampler = Sampler(config, sampling, mesh)
 
     def call() -> RolloutStats:
         before = sampler.stats
         sampler.set_params(params, 0)
-        for part in parts:
-            sampler.submit(part)
+        for batch in batches:
+            sampler.submit(batch)
             while sampler.poll():
                 pass
         return sampler.stats - before

@@ -1,29 +1,29 @@
-"""Speed of sampling and of the training step, beside the limits of the machine that they run on.
+"""Speed of sampling and of the training step, and their share of the machine's measured limits.
 
     rlvr benchmark rollout --size=tiny
     rlvr benchmark train --size=small --runs=5
     rlvr benchmark rollout --lengths=longtail
 
-The work: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 with no
-filter; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Compilation is
-reported apart. The shares of the machine's limits rest on figures measured in the same run: the rate of float32
-products of 2048 x 2048 matrices, and of copying 256 MiB.
+Workload: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 without
+filters; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Compilation is
+reported separately. The machine's limits are measured in the same run: the rate of float32 products of 2048 x 2048
+matrices, and of copying 256 MiB.
 
-With `--lengths=longtail`: 64 prompts, 8 samples of each over 32 slots, whose lengths are drawn from an exponential
-distribution with a mean of a quarter of the longest, 128, and are given to the sampler as budgets. It is timed twice,
-in turns: with free slots refilled at once, and with none refilled before all are free.
+With `--lengths=longtail`: 64 prompts, 8 samples of each over 32 slots. Lengths follow an exponential distribution with
+a mean of a quarter of the maximum, 128, and are passed to the sampler as budgets. Two variants alternate: free slots
+are refilled at once, or only when all are free.
 
-Parts alone, each as a table in Markdown, on small sizes where there is no accelerator:
+Single components, each as a Markdown table, with small sizes on CPU:
 
-    rlvr benchmark attention   training attention, whole, packed and behind a shared prompt, beside
-                                                another implementation (cuDNN, splash, on CPU all scores at once)
-    rlvr benchmark decode      decode attention, and its share of the memory's bandwidth
+    rlvr benchmark attention   training attention: dense, packed and with a shared prompt, compared with
+                               another implementation (cuDNN, splash, on CPU all scores at once)
+    rlvr benchmark decode      decode attention, and its share of the memory bandwidth
     rlvr benchmark head        log-probs and entropies, all logits at once and in chunks
-    rlvr benchmark prefix      16 samples of one long prompt, in sampling and training, the prompt
-                                                shared and computed for each
-    rlvr benchmark load        loading of a checkpoint beside reading its files
+    rlvr benchmark prefix      16 samples of one long prompt in sampling and training, the prompt
+                               shared or repeated
+    rlvr benchmark load        loading a checkpoint, compared with reading its files
 
-Their times are to be compared within a table: its calls take turns.
+Compare times only within a table: its calls alternate.
 """
 
 import argparse
@@ -71,7 +71,7 @@ SIZES = {
 
 def forward_flops(config: PolicyConfig) -> float:
     """Floating-point operations of one forward pass over all sequences: matrix products, causal attention, and the
-    head on responses only. Every sample counts its own prompt, whether or not it is computed once for a group."""
+    head on responses only. The prompt counts for every sample, even if it is computed once per group."""
     attention = config.width * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)
     weights = config.num_layers * (attention + 3 * config.width * config.mlp_width)
     scores = config.num_layers * config.num_heads * config.head_dim * LENGTH / 2  # each of the two products, per token
@@ -80,7 +80,7 @@ def forward_flops(config: PolicyConfig) -> float:
 
 
 def decode_bytes(config: PolicyConfig) -> float:
-    """Bytes that the decoding loop must read: all weights once a token, and the keys and values so far."""
+    """Bytes that the decoding loop must read: all weights and the KV cache, once per token."""
     itemsize = jnp.dtype(config.dtype).itemsize
     shapes = jax.eval_shape(partial(policy.init, config), jax.random.key(0))
     weights = sum(x.size for x in jax.tree.leaves(shapes)) * itemsize
@@ -100,7 +100,7 @@ def seconds(call: Callable[[], object], runs: int) -> list[float]:
 
 
 def machine_limits() -> tuple[float, float]:
-    """Largest rate seen of float32 matrix products (FLOP/s) and of copying memory (bytes/s, read and written)."""
+    """Peak measured rate of float32 matrix products (FLOP/s) and of copying memory (bytes/s, read and written)."""
     matrix, block = jnp.ones((2048, 2048)), jnp.ones(64 << 20)
     product, copy = jax.jit(lambda x: x @ x), jax.jit(lambda x: x + 1)
     jax.block_until_ready((product(matrix), copy(block)))
@@ -117,7 +117,7 @@ def rollout_call(config: PolicyConfig) -> Callable[[], object]:
 
 
 def longtail_budgets() -> np.ndarray:
-    """The lengths of the long-tailed work: quantiles of the exponential distribution, in random order."""
+    """Lengths of the long-tail workload: quantiles of the exponential distribution, in random order."""
     count = LONGTAIL_PROMPTS * GROUP
     quantiles = -np.log1p(-(np.arange(count) + 0.5) / count) * RESPONSE_LENGTH / 4
     lengths = np.clip(np.ceil(quantiles), 1, RESPONSE_LENGTH)
@@ -125,7 +125,7 @@ def longtail_budgets() -> np.ndarray:
 
 
 def longtail(config: PolicyConfig, runs: int) -> None:
-    """Measures continuous batching on responses of unequal length, and prints the table."""
+    """Measures continuous batching on responses of unequal length and prints the table."""
     params = jax.jit(partial(policy.init, config))(jax.random.key(0))
     sampling = SamplingConfig(PROMPT_LENGTH, RESPONSE_LENGTH, GROUP, slots=SLOTS, chunk=CHUNK)
     rng, budgets = np.random.default_rng(1), longtail_budgets()
@@ -158,7 +158,7 @@ def longtail(config: PolicyConfig, runs: int) -> None:
 
 
 def train_call(config: PolicyConfig) -> Callable[[], object]:
-    """One training step, as a function without arguments; each call goes on from the state of the one before."""
+    """One training step, as a function without arguments; each call starts from the state of the last one."""
     optimizer = make_optimizer(OptimizerConfig(), num_updates=1000)
     init = jax.jit(lambda key: {"policy": new_state(optimizer, policy.init(config, key))})
     states = [init(jax.random.key(0))]
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument(
         "--lengths", choices=("equal", "longtail"), default="equal", help="of the responses in `rollout`"
     )
-    parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median counts (default: 5)")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs; the median is reported (default: 5)")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the table of `attention` into this file")
     args = parser.parse_args()
     if args.runs < 1:
@@ -229,7 +229,7 @@ def main() -> None:
     print(f"median {median:.3f} s, {tokens / median:.0f} tokens/s, {share:.0%} of the matrix product's rate")
     if args.what == "rollout":
         share = decode_bytes(config) / bandwidth / median
-        print(f"reading weights, keys and values takes {share:.0%} of the time at this machine's memory bandwidth")
+        print(f"reading weights and KV cache at this machine's memory bandwidth takes {share:.0%} of the time")
 
 
 if __name__ == "__main__":

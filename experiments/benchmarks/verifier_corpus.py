@@ -1,11 +1,11 @@
-r"""Completions of the kinds that models write, made from templates: problems, chains of thought, closings.
+r"""Synthetic completions in the style of language models, made from templates: problems, chains of thought, closings.
 
 `corpus` draws them: a chain of 2 to 40 steps with LaTeX, Markdown, units and intermediate results, then a closing in
 one of many styles. Half are right. The others end with another value, offer several, deny the gold answer, have it only
 in the work, or are cut off; all but the last two mention the gold answer near the end where the style allows it.
 
-The closings were written for this project by the authors of its verifier, and its faults on them were mended. Read the
-numbers as agreement with one idea of what is right; the public cases of `verifier_report` are others'.
+The closings were written by the authors of the verifier, who fixed its faults on them: agreement here shows that it
+does what it is meant to. The public cases of `verifier_report` are independent.
 """
 
 import random

@@ -1,9 +1,9 @@
-"""The tables of docs/verifiers.md: agreement with public test cases and on written completions, speed, attacks held.
+"""The tables of docs/verifier_measurements.md: agreement with test cases and on synthetic completions, speed, attacks.
 
-    python -m experiments.benchmarks.verifier_report --data=../shared/data
+    python -m experiments.benchmarks.verifier_report --data=DIR
 
-Each section is a function from the folder of the data sets to Markdown. What is compared is measured in the same run,
-on the same items, in turns; so the ratio of two speeds means more than either.
+Each section is a function from the folder of the data sets to Markdown. Compared speeds are measured in the same run,
+on the same items, in alternation, so their ratio is more reliable than either.
 """
 
 import argparse
@@ -30,8 +30,8 @@ Judge = Callable[[str, str], float]  # (completion, reference) -> score
 
 SPEED_ITEMS = 100  # of MATH in a round, half of them with the answer of another problem
 SPEED_ROUNDS = 3
-IN_TIME = 1.0  # seconds of processor time within which an attack must be judged
-GIVE_UP = 20  # seconds of processor time
+IN_TIME = 1.0  # seconds of CPU time within which an attack must be judged
+GIVE_UP = 20  # seconds of CPU time
 
 
 def rows(path: Path) -> list[Row]:
@@ -50,7 +50,7 @@ def table(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 
 
 def math_cases(data: Path) -> list[Row]:
-    """The cases with a verdict that is not in doubt; each with its `group`: main, convention, format or f1."""
+    """The cases with an undisputed verdict, each with its `group`: main, convention, format or f1."""
     found = []
     for row in rows(data / "math_equiv" / "cases.jsonl"):
         if row["expected"] is not None and not row.get("label_suspect"):
@@ -60,7 +60,7 @@ def math_cases(data: Path) -> list[Row]:
 
 
 def math_completion(case: Row) -> str:
-    """The text of the policy: bare answers, which have no delimiters, go in a box."""
+    """The completion of a case; a bare answer without delimiters is boxed."""
     return case["prediction"] if case["form"] == "response" else rf"\boxed{{{case['prediction']}}}"
 
 
@@ -86,7 +86,7 @@ def case_score(judge: Judge, case: Row) -> float:
 
 
 def agreement(judge: Judge, cases: Sequence[Row]) -> Mapping[str, tuple[int, int]]:
-    """For each group, how many cases are judged as expected, and of how many."""
+    """For each group, the number of cases judged as expected, and of all."""
     right = Counter(case["group"] for case in cases if case_score(judge, case) == case["expected"])
     return {group: (right[group], total) for group, total in Counter(case["group"] for case in cases).items()}
 
@@ -114,7 +114,7 @@ def math_verify_directly(completion: str, reference: str) -> float:
 
 
 def speed_items(data: Path) -> list[list[tuple[str, str]]]:
-    """For each round, solutions of MATH, with their own gold answers and with those of other problems in turns."""
+    """For each round, solutions of MATH, alternately with their own gold answer and with that of another problem."""
     problems = [row for row in rows(data / "math" / "train_12k.jsonl.gz") if row["answer"]]
     pairs = [
         (problem["solution"], problems[index + index % 2]["answer"])
@@ -124,9 +124,9 @@ def speed_items(data: Path) -> list[list[tuple[str, str]]]:
 
 
 def speeds(judges: Sequence[Judge], rounds: Sequence[Sequence[tuple[str, str]]]) -> list[float]:
-    """Items per second of processor time in this process for each judge: the best round.
+    """Items per second of CPU time in this process for each judge: the best round.
 
-    No item comes in two rounds, since a verifier may remember what it has read.
+    Rounds share no item, since a verifier may cache its parses.
     """
     best = [0.0] * len(judges)
     for items in rounds:
@@ -139,9 +139,9 @@ def speeds(judges: Sequence[Judge], rounds: Sequence[Sequence[tuple[str, str]]])
 
 
 def attacks(judge: Judge, hostile: Sequence[Row]) -> tuple[int, int, float]:
-    """Attacks with a score of 0; those of them within `IN_TIME`; the longest processor time in seconds.
+    """The number of attacks rejected (score 0), of those within `IN_TIME`, and the longest CPU time in seconds.
 
-    Each is judged in a child process, which the kernel ends after `GIVE_UP` seconds of processor time: not held, then.
+    Each is judged in a child process that the kernel kills after `GIVE_UP` seconds of CPU time: not rejected, then.
     """
     held, in_time, longest = 0, 0, 0.0
     for row in hostile:
@@ -159,7 +159,7 @@ def attacks(judge: Judge, hostile: Sequence[Row]) -> tuple[int, int, float]:
 
 
 def math_section(data: Path) -> str:
-    """Agreement, speed and attacks held: this project's verifier of mathematics beside math-verify called directly."""
+    """Agreement, speed and rejected attacks of the `math` verifier, compared with math-verify called directly."""
     logging.disable(logging.CRITICAL)  # math-verify reports every answer that it fails to parse
     cases, hostile = math_cases(data), rows(data / "hostile" / "hostile_math.jsonl")
     solutions = rows(data / "verifier_outputs" / "gsm8k_openai_solutions.jsonl.gz")
@@ -184,11 +184,11 @@ def math_section(data: Path) -> str:
             ]
         )
     header = ["verifier", "cases", "convention", "format", "f1", "model solutions", "answers/s (CPU)"]
-    return table([*header, "attacks held", f"in {IN_TIME:g} s", "slowest, s CPU"], lines) + "\n\n" + math_gold(data)
+    return table([*header, "attacks rejected", f"in {IN_TIME:g} s", "slowest, s CPU"], lines) + "\n\n" + math_gold(data)
 
 
 def corpus_section(_data: Path) -> str:
-    """Agreement and speed on the completions of `verifier_corpus`, short and long, beside math-verify."""
+    """Agreement and speed on the completions of `verifier_corpus`, short and long, compared with math-verify."""
     logging.disable(logging.CRITICAL)
     judges = {"`math`": ours, "`math`, last_number": ours_with_last_number, "math-verify": math_verify_directly}
     lines: list[list[object]] = []
@@ -213,7 +213,7 @@ def corpus_section(_data: Path) -> str:
 
 
 def corpus_errors(judge: Judge, items: Sequence[Item]) -> tuple[int, int]:
-    """The number of wrong completions that are accepted, and of right ones that are rejected."""
+    """The number of false accepts and of false rejects."""
     scores = [judge(item.completion, item.gold) for item in items]
     accepted = sum(score == 1.0 and not item.right for score, item in zip(scores, items, strict=True))
     return accepted, sum(score != 1.0 and item.right for score, item in zip(scores, items, strict=True))
@@ -230,7 +230,7 @@ def math_gold(data: Path) -> str:
 
 
 def constraints_section(data: Path) -> str:
-    """Agreement with the unit cases of the published checker, and responses a second."""
+    """Agreement with the unit cases of the published checker, and responses per second."""
     cases = rows(data / "ifeval" / "unit_cases.jsonl")
     agreed = 0
     for case in cases:
@@ -251,13 +251,13 @@ def constraints_section(data: Path) -> str:
 
 
 def code_section(data: Path) -> str:
-    """Canonical solutions, attacks and speed for each engine of the sandbox that holds on this machine."""
+    """Canonical solutions, attacks and speed for each sandbox engine available on this machine."""
     return table(*code_lines(data))
 
 
 SECTIONS: Mapping[str, Callable[[Path], str]] = {
     "Mathematics": math_section,
-    "Written completions": corpus_section,
+    "Synthetic completions": corpus_section,
     "Constraints": constraints_section,
     "Code": code_section,
 }
@@ -265,8 +265,8 @@ SECTIONS: Mapping[str, Callable[[Path], str]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
-    parser.add_argument("--section", choices=SECTIONS, help="only this one")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets, see tests/data/README.md")
+    parser.add_argument("--section", choices=SECTIONS, help="only this section")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         parser.error(f"--data: there is no folder {arguments.data}")

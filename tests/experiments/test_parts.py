@@ -1,4 +1,4 @@
-"""The inputs and the output of the benchmark's parts; their times are no matter for a test."""
+"""Inputs and output of the component benchmarks, not their times."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from experiments.benchmarks import parts
 
 
-def test_a_tree_is_a_prompt_and_responses_that_go_on_from_it():
+def test_a_tree_is_a_prompt_followed_by_its_responses():
     positions, segments, parents = (x[0] for x in parts.tree(5, 3, 2))
     np.testing.assert_array_equal(positions, [0, 1, 2, 3, 4, 5, 6, 7, 5, 6, 7])
     np.testing.assert_array_equal(segments, [1] * 5 + [2] * 3 + [3] * 3)
@@ -24,7 +24,7 @@ def test_a_packed_row_is_eight_sequences_from_end_to_end():
 
 def test_a_table_names_machine_date_and_runs_and_its_ratios_can_be_drawn(monkeypatch, tmp_path):
     row = ["dense causal, 512", "2.1", "1.16", "7.9", "1.46", "1.00"]
-    text = parts.table(["tokens", "ms", "time of reference, ours = 1", "ms", "ratio", "computed"], [row])
+    text = parts.table(["tokens", "ms", "speed-up over reference", "ms", "ratio", "computed"], [row])
     monkeypatch.setitem(parts.PARTS, "attention", lambda _: f"sizes\n\n{text}")
     report = parts.report(parts.PARTS["attention"], 3)
     first, *_, last = report.splitlines()
@@ -35,7 +35,7 @@ def test_a_table_names_machine_date_and_runs_and_its_ratios_can_be_drawn(monkeyp
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_calls_that_are_compared_take_turns():
+def test_compared_calls_alternate():
     order = []
     calls = {name: lambda name=name: order.append(name) for name in "ab"}
     assert parts.side_by_side(calls, runs=2).keys() == {"a", "b"}
@@ -43,7 +43,7 @@ def test_calls_that_are_compared_take_turns():
 
 
 @pytest.mark.parametrize("implementation", ["xla", "reference"])
-def test_attention_is_timed_on_the_rows_asked_for(implementation):
+def test_attention_calls_have_the_requested_shapes(implementation):
     forward, backward = parts.attention_calls(parts.tree(8, 4, 2), implementation, 3, 4, 2, 8, np.float32)
     assert forward().shape == (3, 16, 4, 8)
     assert [x.shape for x in backward()] == [(3, 16, 4, 8), (3, 16, 2, 8), (3, 16, 2, 8)]
