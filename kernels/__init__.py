@@ -1,1 +1,1 @@
-"""Attention and other kernels, each beside its plain-JAX reference. Installed as `rlvr_jax.kernels`."""
+"""Attention and other kernels, each with a plain-JAX counterpart. Installed as `rlvr_jax.kernels`."""

@@ -1,6 +1,6 @@
-"""Attention over one or several stretches of keys and values, in plain JAX.
+"""Attention over one or several KV segments, in plain JAX.
 
-This is the reference that every faster kernel is measured against, and what runs on CPU.
+Every faster kernel is tested against this function; on CPU it is the one that runs.
 """
 
 from functools import reduce
@@ -12,34 +12,34 @@ from jaxtyping import Array, Bool, Float
 # Finite, so that a row with no visible key (padding) gives a finite, unused output instead of NaN.
 MASKED = -1e30
 
-# Decoding on CPU keeps keys in blocks of this many columns: XLA's matrix products read those at the
-# memory's bandwidth, and rows of hundreds of columns at half of it.
+# Decoding on CPU keeps keys in blocks of this many columns: XLA's matrix products read those at full memory
+# bandwidth, and rows of hundreds of columns at half of it.
 KEY_BLOCK = 64
 
-# Parts differ in batch and length, which `_` leaves unchecked: jaxtyping binds a name once for all parts.
+# Segments differ in batch and length, which `_` leaves unchecked: jaxtyping binds a name once for all parts.
 Part = tuple[
     Float[Array, "_part_batch kv dim _length"] | Float[Array, "_part_batch kv _blocks dim _size"],  # transposed keys
     Float[Array, "_part_batch kv _length dim"],  # values
-    Bool[Array, "batch time _length"],  # True where a query may read a key
+    Bool[Array, "batch time _length"],  # True where a query may attend to a key
 ]
 
 
 def attention(
     query: Float[Array, "batch time heads dim"], parts: tuple[Part, ...]
 ) -> Float[Array, "batch time heads dim"]:
-    """Softmax attention of each query over the keys of all parts together.
+    """Softmax attention of each query over the keys of all KV segments together.
 
-    Grouped-query: `heads` is a multiple of `kv`, and head h reads key/value head h // (heads // kv). A part's batch
-    may be a divisor of the query's: query row r then reads part row r // (batch // part_batch), so that a prompt
-    which a group of samples shares is stored and read once. Keys come transposed because the decoding loop reads
+    Grouped-query: `heads` is a multiple of `kv`, and head h attends to key/value head h // (heads // kv). A segment's
+    batch may be a divisor of the query's: query row r then attends to segment row r // (batch // part_batch), so that a
+    prompt which a group of samples shares is stored and read once. Keys come transposed because the decoding loop reads
     them once per token, and with the long axis last that read is contiguous (three times faster on CPU).
 
     The mask is added to the scores and the sum divides the output: XLA's CPU back end runs products with such steps
-    around them as one pass over the keys and values, which a selection or a concatenation of parts would cut.
+    around them as one pass over the keys and values, which a selection or a concatenation of segments would break.
 
     Args:
       query: rotated queries, scaled by dim ** -0.5.
-      parts: (keys, values, mask) of each stretch; the keys whole or in blocks of columns.
+      parts: (keys, values, mask) of each KV segment; the keys whole or in blocks of columns.
 
     Returns:
       The attention output in the query's dtype; scores, softmax and accumulation are in float32.

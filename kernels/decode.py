@@ -1,13 +1,13 @@
-"""Decode attention: one new token of each sequence reads the cache.
+"""Decode attention: one new token of each sequence attends to the KV cache.
 
-The same function as `attention` for a single query a row, by kernels that fetch only what is read. Keys and values
-come in stretches, as there: a prompt that a group of samples shares is one row of a stretch, read once for all of them.
-Which columns a query reads is given by a mask, and from it follow the blocks of columns that anybody reads; so a cache
-may be filled from its start, behind padding, or as a ring.
+The same function as `attention` for a single query per row, by kernels that fetch only the visible blocks. The cache
+comes in KV segments: a prompt shared by a group is one row of a segment, read once for all its samples. A mask gives
+the visible columns of each query, and with them the blocks to visit; so a cache may be filled from its start, after
+padding, or as a ring buffer.
 
-Every implementation but "reference" goes through the columns in blocks, stretch by stretch, with the online softmax of
-the training kernels. A query therefore gets the training kernel's result to the bit (if a product of matrices doesn't
-depend on its number of rows), where the blocks are the same ones: equal in size, and each stretch but the last a whole
+Every implementation except "reference" goes through the columns in blocks, segment by segment, with the online softmax
+of the training kernels. A query therefore gets the training kernel's result to the bit (if a product of matrices
+doesn't depend on its number of rows), if the blocks are the same: equal in size, and each segment but the last a whole
 number of them.
 """
 
@@ -24,17 +24,16 @@ from rlvr_jax.kernels import online_softmax as softmax
 from rlvr_jax.kernels.attention import attention
 from rlvr_jax.kernels.online_softmax import LOG2_E
 from rlvr_jax.kernels.platform import GPU_SIZES, kernels_take, target_platform
-from rlvr_jax.kernels.schedule import Steps
-from rlvr_jax.kernels.schedule import _steps as list_steps
+from rlvr_jax.kernels.schedule import BlockPairs, block_pairs
 from rlvr_jax.kernels.tiles import LANES
 
 Implementation = Literal["auto", "pallas", "xla", "reference"]
 
-# Parts differ in batch and length, which `_` leaves unchecked: jaxtyping binds a name once for all parts.
+# Segments differ in batch and length, which `_` leaves unchecked: jaxtyping binds a name once for all parts.
 Part = tuple[
     Float[Array, "_part_batch kv dim _length"],  # keys, transposed: see `attention`
     Float[Array, "_part_batch kv _length dim"],  # values
-    Bool[Array, "batch _length"],  # True where a query may read a key
+    Bool[Array, "batch _length"],  # True where a query may attend to a key
 ]
 
 
@@ -49,28 +48,28 @@ def decode_attention(
     partition: PartitionSpec | None = None,
     interpret: Any = False,
 ) -> Float[Array, "batch heads dim"]:
-    """Softmax attention of one query a row over the keys of all parts together. No gradients.
+    """Softmax attention of one query per row over the keys of all KV segments together. No gradients.
 
     Args:
-      query: rotated; head h reads key/value head h // (heads // kv).
-      parts: (keys, values, mask) of each stretch, in the order of their tokens. A part's batch may be a divisor of the
-        query's: row r then reads part row r // (batch // part_batch).
+      query: rotated; head h attends to key/value head h // (heads // kv).
+      parts: (keys, values, mask) of each KV segment, in the order of their tokens. A segment's batch may be a divisor
+        of the query's: row r then attends to segment row r // (batch // part_batch).
       scale: of the scores; leave it at 1 for queries that are scaled already.
       soft_cap: scores become soft_cap * tanh(scores / soft_cap).
       implementation:
         "pallas": our kernels, on TPU and NVIDIA GPU.
-        "xla": plain JAX, a block of columns at a time, from the first to the last that anybody reads.
+        "xla": plain JAX, a block of columns at a time, from the first to the last visible one.
         "reference": plain JAX, all columns at once (`attention`); no soft cap.
         "auto": "pallas" on TPU and GPU if it takes heads of this size, else "reference" ("xla" with a soft cap); by
           the devices of the mesh that is traced for.
-      block: columns in a block, at most; None: that of the training kernels' keys.
-      partition: how the query lies on the mesh in use, such as P(("data", "fsdp"), "tensor"); parts lie likewise. Each
-        device then runs the kernel on its own rows and heads. None: on one device, or leave it to the compiler, which
-        can cut "xla" and "reference" only.
+      block: maximum number of columns in a block; None: that of the training kernels' keys.
+      partition: sharding of the query over the mesh in use, such as P(("data", "fsdp"), "tensor"), and of the segments.
+        Each device then runs the kernel on its own rows and heads. None: one device, or left to the compiler, which
+        can shard "xla" and "reference" only.
       interpret: run "pallas" without its platform, for tests.
 
     Returns:
-      The output in the query's dtype. A row that reads nothing is finite and means nothing.
+      The output in the query's dtype. A row without visible keys is finite and meaningless.
 
     Raises:
       ValueError: what the implementation doesn't support; the message names what it does.
@@ -103,7 +102,7 @@ def check(query: jax.Array, parts: tuple[Part, ...]) -> None:
     """Raises ValueError for shapes that don't go together."""
     batch, heads, dim = query.shape
     if not parts:
-        raise ValueError("decode attention takes at least one part of keys and values")
+        raise ValueError("decode attention takes at least one KV segment")
     for keys, values, mask in parts:
         rows, kv, _, length = keys.shape
         wanted = (rows, kv, dim, length), (rows, kv, length, dim), (batch, length)
@@ -116,7 +115,7 @@ def check(query: jax.Array, parts: tuple[Part, ...]) -> None:
 
 
 def reference(query, parts: tuple[Part, ...], *, scale: float = 1.0, soft_cap: float | None = None):
-    """`attention` for one query a row: all columns at once.
+    """`attention` for one query per row: all columns at once.
 
     Raises:
       ValueError: a soft cap, which it doesn't have.
@@ -128,13 +127,13 @@ def reference(query, parts: tuple[Part, ...], *, scale: float = 1.0, soft_cap: f
 
 
 def blockwise(query, parts: tuple[Part, ...], *, scale: float = 1.0, soft_cap: float | None = None, block: int = 512):
-    """A block of columns at a time, from the first to the last that any row reads."""
+    """A block of columns at a time, from the first to the last that is visible to any row."""
     batch, _, dim = query.shape
     rows = _by_kv_head(_in_base_2(query, scale), parts)
     kv, repeat = rows.shape[1:3]
     carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, kv, *x.shape)), softmax.start(repeat, dim))
     step = partial(softmax.step, soft_cap=soft_cap)
-    step = jax.vmap(jax.vmap(step, (0, 0, 0, 0, None)))  # rows of the part, key/value heads
+    step = jax.vmap(jax.vmap(step, (0, 0, 0, 0, None)))  # rows of the segment, key/value heads
     for keys, values, mask in parts:
         part, length = keys.shape[0], keys.shape[3]
         size = min(block, length)
@@ -166,7 +165,7 @@ def flash_decode(
     platform: Literal["tpu", "gpu"] = "tpu",
     interpret: Any = False,
 ):
-    """The kernels. On TPU the stretches are read one after the other; on GPU all at the same time, and merged.
+    """The kernels. On TPU the segments are processed one after the other; on GPU concurrently, and then merged.
 
     Raises:
       ValueError: sizes or dtypes that the kernel doesn't support, or blocks that don't fit the chip's memory.
@@ -196,7 +195,7 @@ def flash_decode(
 def _check_kernel(query, parts, block: int, platform: str, *, compiled: bool) -> None:
     dtypes = {x.dtype.name for x in (query, *(x for keys, values, _ in parts for x in (keys, values)))}
     if len(dtypes) > 1 or not dtypes <= {"bfloat16", "float32"}:
-        raise ValueError(f"decode kernels take bfloat16 or float32, one for all, not {', '.join(sorted(dtypes))}")
+        raise ValueError(f"decode kernels take bfloat16 or float32, alike, not {', '.join(sorted(dtypes))}")
     if not compiled:
         return
     dim = query.shape[2]
@@ -211,22 +210,24 @@ def _check_kernel(query, parts, block: int, platform: str, *, compiled: bool) ->
 
 
 def _block_of(columns: int, block: int, platform: str) -> int:
-    """The block for so few columns. On TPU one that is not wider: a whole number of registers, or all columns."""
+    """The block size for few columns. On TPU no wider than these: a whole number of registers, or all columns."""
     return block if platform == "gpu" else min(block, columns // LANES * LANES or columns)
 
 
-def _blocks(mask: Bool[Array, "batch columns"], part: int, repeat: int, block: int) -> tuple[Array, Steps]:
+def _blocks(mask: Bool[Array, "batch columns"], part: int, repeat: int, block: int) -> tuple[Array, BlockPairs]:
     """Visibility of keys to queries [part, group * repeat, blocks * block], and the blocks that each row visits."""
     batch, columns = mask.shape
     mask = jnp.pad(mask, ((0, 0), (0, -columns % block))).reshape(part, batch // part, -1)
     by_block = mask.reshape(*mask.shape[:2], -1, block)
     active, full = by_block.any((1, 3)), by_block.all((1, 3))
     active = active.at[:, 0].set(active[:, 0] | ~active.any(1))  # every row of the output must be written
-    return jnp.repeat(mask.astype(jnp.int8), repeat, axis=1), list_steps(active[None], full[None], capacity=active.size)
+    return jnp.repeat(mask.astype(jnp.int8), repeat, axis=1), block_pairs(
+        active[None], full[None], capacity=active.size
+    )
 
 
 def _in_base_2(query, scale: float):
-    """The query whose products are scores in base 2, rounded as the training kernels' is."""
+    """The query whose products are scores in base 2, rounded as in the training kernels."""
     return (query.astype(jnp.float32) * (scale * LOG2_E)).astype(query.dtype)
 
 
@@ -236,7 +237,7 @@ def _by_kv_head(query, parts):
 
 
 def _share(x, part: int):
-    """[batch, kv, rows, n] to [part, kv, rows of all that share a row of the part, n]."""
+    """[batch, kv, rows, n] to [part, kv, rows that share a row of the segment, n]."""
     batch, kv, _, n = x.shape
     if part == batch:
         return x

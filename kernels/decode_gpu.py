@@ -1,8 +1,8 @@
-"""Decode attention on NVIDIA GPUs, through Pallas Triton: one stretch of keys and values.
+"""Decode attention on NVIDIA GPUs, through Pallas Triton: one KV segment.
 
-A single query a row leaves most of a GPU idle, so the blocks that a row reads are split over several programs, whose
-states are merged (flash-decoding). All queries that share a key/value head and a row of the stretch are one or a few
-tiles, so a prompt is read once for its group.
+A single query per row leaves most of a GPU idle, so the blocks of a row are split over several programs, whose states
+are merged (flash-decoding). All queries that share a key/value head and a row of the segment form one or a few tiles,
+so a prompt is read once for its group.
 
 Source: Dao et al. 2023, "Flash-Decoding for long-context inference".
 """
@@ -16,14 +16,14 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 from rlvr_jax.kernels import online_softmax as softmax
-from rlvr_jax.kernels.schedule import MASKED, Steps
+from rlvr_jax.kernels.schedule import MASKED, BlockPairs
 
-_PROGRAMS = 264  # to have at a time: two for each multiprocessor of an H100
-_LEAST, _MOST = 16, 64  # rows of a tile; Triton's products have 16 at least
+_PROGRAMS = 264  # in flight: two for each multiprocessor of an H100
+_LEAST, _MOST = 16, 64  # rows of a tile; Triton's products need at least 16
 
 
 class _Sizes(NamedTuple):
-    """The static facts of one call: queries of a tile; columns of a block, of the stretch."""
+    """Static sizes of one call: queries of a tile; columns of a block, of the segment."""
 
     tile: int
     dim: int
@@ -33,8 +33,8 @@ class _Sizes(NamedTuple):
     soft_cap: float | None
 
 
-def attend(query, keys, values, mask, steps: Steps, block: int, *, soft_cap, interpret) -> softmax.Carry:
-    """The state of the online softmax over a stretch [part, kv, rows, width]; arguments as of `decode_tpu.attend`."""
+def attend(query, keys, values, mask, steps: BlockPairs, block: int, *, soft_cap, interpret) -> softmax.Carry:
+    """The state of the online softmax over a segment [part, kv, rows, width]; arguments as of `decode_tpu.attend`."""
     part, kv, total, dim = query.shape
     tile = min(_MOST, max(_LEAST, pl.next_power_of_2(total)))
     tiles, blocks = pl.cdiv(total, tile), mask.shape[2] // block

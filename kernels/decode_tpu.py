@@ -1,9 +1,9 @@
-"""Decode attention on TPU: one stretch of keys and values, read by the rows that share it.
+"""Decode attention on TPU: one KV segment and the rows that share it.
 
-The grid is a list of the blocks in which anybody reads anything, row after row, so lengths may be ragged and what lies
-beyond costs nothing. A step takes one block of all key/value heads: a block of a single head would be read in less time
-than a step takes to begin. All queries that share a key/value head and a row of the stretch are one tile, so a prompt
-is read once for its group. The online softmax goes on from the stretch before, in the order of the columns.
+The grid is a list of the blocks with visible columns, row by row, so ragged lengths cost nothing beyond their end. A
+grid step takes one block of all key/value heads: a block of a single head would take less time than the overhead of a
+step. All queries that share a key/value head and a row of the segment form one tile, so a prompt is read once for its
+group. The online softmax continues from the previous segment, in the order of the columns.
 
 Source: Juravsky et al. 2024 (arXiv:2402.05099) for the shared prefix.
 """
@@ -18,14 +18,14 @@ from jax.experimental.pallas import tpu as pltpu
 
 from rlvr_jax.kernels import online_softmax as softmax
 from rlvr_jax.kernels import vmem
-from rlvr_jax.kernels.schedule import FIRST, LAST, LIVE, MASKED, Steps
+from rlvr_jax.kernels.schedule import FIRST, LAST, LIVE, MASKED, BlockPairs
 from rlvr_jax.kernels.tiles import LANES
 
-ROWS = 8  # a tile has a multiple of so many queries, as many as a register has rows
+ROWS = 8  # queries of a tile are a multiple of this, the rows of a register
 
 
 class _Sizes(NamedTuple):
-    """The static facts of one call: those of a step's blocks, and the columns of the stretch."""
+    """Static sizes of one call: blocks of a grid step, and columns of the segment."""
 
     kv: int
     rows: int
@@ -35,16 +35,16 @@ class _Sizes(NamedTuple):
     soft_cap: float | None
 
 
-def attend(query, keys, values, mask, steps: Steps, block: int, carry, *, last: bool, soft_cap, interpret):
-    """The online softmax over one more stretch.
+def attend(query, keys, values, mask, steps: BlockPairs, block: int, carry, *, last: bool, soft_cap, interpret):
+    """The online softmax over one more KV segment.
 
     Args:
-      query: [part, kv, rows, dim]: the queries that a row of the stretch serves; products are scores in base 2.
+      query: [part, kv, rows, dim]: the queries that share a row of the segment; products are scores in base 2.
       keys, values: [part, kv, dim, columns], [part, kv, columns, dim].
-      mask: [part, rows, blocks * block], int8: which columns each query reads.
-      steps: rows of the stretch outside, blocks of columns inside, at least one for each row.
+      mask: [part, rows, blocks * block], int8: the visible columns of each query.
+      steps: pairs of segment row (outer) and block of columns (inner), at least one per row.
       block: columns in a block.
-      carry: what the call before returned, arranged for this stretch; None for the first.
+      carry: the result of the previous call, arranged for this segment; None for the first.
       last: return the finished output, shaped as the query, instead of the state.
       soft_cap: of the scores, in natural units.
       interpret: as in `pl.pallas_call`.
@@ -118,7 +118,7 @@ def _kernel(_, inner, flags, mask, query, keys, values, *refs, sizes: _Sizes, re
         reads = value_exists = None
         if masked:
             reads = mask[...].astype(jnp.int32) != 0
-            if sizes.columns % sizes.block:  # behind the last column is anything, and 0 times that may be NaN
+            if sizes.columns % sizes.block:  # values after the last column are undefined, and 0 times them may be NaN
                 index = jax.lax.broadcasted_iota(jnp.int32, (sizes.block, sizes.dim), 0)
                 value_exists = index < sizes.columns - inner[step] * sizes.block
         for head in range(sizes.kv):
@@ -148,7 +148,7 @@ def _kernel(_, inner, flags, mask, query, keys, values, *refs, sizes: _Sizes, re
 
 
 def _memory_limit(sizes: _Sizes, dtype: jnp.dtype) -> int | None:
-    """The vector memory to ask the compiler for; None where no TPU is compiled for.
+    """The vector memory to request from the compiler; None if the target is no TPU.
 
     Raises:
       ValueError: the chip has less than the blocks need.

@@ -1,6 +1,6 @@
 """Flash attention for training: packed, windowed and shared-prefix rows by one schedule, forward and backward.
 
-The kernels themselves are in `flash_tpu` and `flash_gpu`; here is what both share: checks, layout, gradient rule.
+The kernels are in `flash_tpu` and `flash_gpu`; this module has their common checks, layout and gradient rule.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ from rlvr_jax.kernels.tiles import LANES
 
 
 class Options(NamedTuple):
-    """The part that the gradients' kernels share."""
+    """Options shared by the forward and backward kernels."""
 
     platform: Literal["tpu", "gpu"]
     soft_cap: float | None
@@ -37,10 +37,10 @@ def flash_attention(
     platform: Literal["tpu", "gpu"] = "tpu",
     interpret=False,
 ) -> Float[Array, "batch time heads dim"]:
-    """Attention by the rule of `schedule.visible`, with gradients. Queries that read nothing give 0.
+    """Attention by the rule of `schedule.visible`, with gradients. Queries without visible keys give 0.
 
     Args:
-      query: rotated; head h reads key/value head h // (heads // kv).
+      query: rotated; head h attends to key/value head h // (heads // kv).
       keys, values: rotated keys, and values.
       schedule: of these rows, from `make_schedule`.
       scale: of the scores; leave it at 1 for queries that are scaled already.
@@ -57,7 +57,7 @@ def flash_attention(
     check(query, keys, values, schedule, platform=platform, compiled=not interpret)
     batch, time, heads, dim = query.shape
     kv, padded = keys.shape[2], schedule.ids.shape[-1]
-    # One rounding more of the query, and one multiplication less of each score.
+    # One more rounding of the query, and one less multiplication per score.
     query = (query.astype(jnp.float32) * (scale * LOG2_E)).astype(query.dtype)
     pad = [(0, 0), (0, padded - time), (0, 0), (0, 0)]
     query, keys, values = (jnp.pad(x, pad) for x in (query, keys, values))
@@ -77,7 +77,7 @@ def check(
     """
     dtypes = {x.dtype.name for x in (query, keys, values)}
     if len(dtypes) > 1 or not dtypes <= {"bfloat16", "float32"}:
-        raise ValueError(f"attention kernels take bfloat16 or float32, one for all, not {', '.join(sorted(dtypes))}")
+        raise ValueError(f"attention kernels take bfloat16 or float32, alike, not {', '.join(sorted(dtypes))}")
     shape, kv = query.shape, keys.shape[2]
     if keys.shape != values.shape or keys.shape[:2] != shape[:2] or keys.shape[3] != shape[3] or shape[2] % kv:
         raise ValueError(
@@ -121,7 +121,7 @@ def _attend_forward(query, keys, values, schedule, options):
 def _attend_backward(options, saved, gradient):
     query, keys, values, schedule, output, log_sum = saved
     kernels = flash_tpu_backward if options.platform == "tpu" else flash_gpu
-    # The softmax's own share in the gradient of its inputs, one number for each query.
+    # The softmax normaliser's term in the gradient of the scores, one number per query.
     delta = jnp.sum(gradient.astype(jnp.float32) * output.astype(jnp.float32), axis=-1)
     inputs = (query, keys, values, gradient, log_sum, delta)
     return *kernels.gradients(*inputs, schedule, options.soft_cap, options.interpret), None

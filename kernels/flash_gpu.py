@@ -1,8 +1,8 @@
 """Flash attention on NVIDIA GPUs, through Pallas Triton: the forward kernel and the gradients'.
 
 Every program takes one block of queries of one head (for the gradients of keys and values: one block of keys of one
-key/value head) and walks its part of the schedule. Masks are computed only in the steps that need one. Heads that
-share keys and values read the same memory, and their gradients sum inside the program.
+key/value head) and walks its part of the schedule. Masks are computed only for the block pairs that need one. Heads
+that share keys and values read the same memory, and their gradients are summed inside the program.
 
 Source: Dao 2023 (arXiv:2307.08691).
 """
@@ -16,7 +16,7 @@ from jax.experimental.pallas import triton as plgpu
 
 from rlvr_jax.kernels import online_softmax as softmax
 from rlvr_jax.kernels.online_softmax import LN_2, base_2_weights, dot
-from rlvr_jax.kernels.schedule import KEY_POSITION, KEY_SEGMENT, MASKED, QUERY_SEGMENT, Schedule, Steps, visible
+from rlvr_jax.kernels.schedule import KEY_POSITION, KEY_SEGMENT, MASKED, QUERY_SEGMENT, BlockPairs, Schedule, visible
 from rlvr_jax.kernels.tiles import Tiles, tiles_of
 
 
@@ -62,7 +62,7 @@ def gradients(query, keys, values, gradient, log_sum, delta, schedule: Schedule,
     return d_query, d_keys, d_values
 
 
-def _call(kernel, tiles: Tiles, steps: Steps, inputs, kinds, outputs, interpret, name):
+def _call(kernel, tiles: Tiles, steps: BlockPairs, inputs, kinds, outputs, interpret, name):
     """Runs a kernel over (outer block, head, row of the batch)."""
     batch, kv, group, time, dim = inputs[1].shape
     by_key = "queries" in kinds
@@ -94,7 +94,7 @@ def _call(kernel, tiles: Tiles, steps: Steps, inputs, kinds, outputs, interpret,
 
 
 def _mask(flag, ids, q_start, k_start, tiles: Tiles, *, keys_first: bool):
-    """True where a query reads a key, [block_q, block_k] or its transpose; computed only if the step needs it."""
+    """True where a query attends to a key, [block_q, block_k] or its transpose; computed only if needed."""
     shape = (tiles.block_k, tiles.block_q) if keys_first else (tiles.block_q, tiles.block_k)
 
     def compute():

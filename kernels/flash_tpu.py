@@ -1,10 +1,10 @@
 """Flash attention on TPU: the forward kernel.
 
-The grid is (batch, key/value head, step of the schedule); the last is as long as the schedule, so blocks in which
-nobody reads anything cost nothing. The query heads that share a key/value head are stacked in one tile: keys and values
-are fetched once for all of them and never repeated in memory. Statistics and accumulators are float32.
+The grid is (batch, key/value head, block pair of the schedule), so blocks without visible pairs cost nothing. The query
+heads that share a key/value head are stacked in one tile: keys and values are fetched once for all of them and never
+repeated in memory. Statistics and accumulators are float32.
 
-Source: Dao 2023 (arXiv:2307.08691), algorithm 1; lists of blocks in scalar memory: jax's splash attention.
+Source: Dao 2023 (arXiv:2307.08691), algorithm 1; lists of blocks in scalar memory: JAX's splash attention.
 """
 
 from functools import partial

@@ -1,10 +1,10 @@
 """The gradients of flash attention on TPU: one kernel for the queries', one for the keys' and values'.
 
 The queries' kernel walks the schedule as the forward kernel does. The other walks its transpose and keeps keys along
-rows, so that every matrix product takes its operands as they lie. A prompt that many responses read is an outer block
-with many inner ones: its gradient sums over the responses by itself.
+rows, so that no matrix product transposes an operand. A prompt that many responses attend to is an outer block with
+many inner ones, so its gradient is summed over the responses.
 
-Source: Dao 2023 (arXiv:2307.08691), algorithm 2, in two passes so that no gradient is written in parts.
+Source: Dao 2023 (arXiv:2307.08691), algorithm 2, in two passes so that no partial gradients are written.
 """
 
 from functools import partial
@@ -32,11 +32,11 @@ from rlvr_jax.kernels.tiles import (
 
 
 def gradients(query, keys, values, gradient, log_sum, delta, schedule: Schedule, soft_cap: float | None, interpret):
-    """Gradients by query [batch, kv, group, time, dim], keys and values [batch, kv, time, dim].
+    """Gradients with respect to query [batch, kv, group, time, dim], keys and values [batch, kv, time, dim].
 
     Args:
       query, keys, values, schedule, soft_cap, interpret: as the forward kernel's.
-      gradient: by its output.
+      gradient: with respect to its output.
       log_sum: its second result.
       delta: sum of gradient times output over dim, [batch, kv, group, time].
     """

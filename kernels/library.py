@@ -1,4 +1,4 @@
-"""Attention kernels of other libraries behind the interface of ours: the references to beat."""
+"""Attention kernels of other libraries behind our interface, as baselines."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def splash_attention(
     soft_cap: float | None = None,
     interpret: bool = False,
 ) -> Float[Array, "batch time heads dim"]:
-    """Splash attention of jax, for TPU.
+    """JAX's splash attention, for TPU.
 
     Raises:
       ValueError: rows with parents, which it doesn't have.

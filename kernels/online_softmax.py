@@ -1,9 +1,9 @@
-"""One step of the online softmax: attention to one block of keys, merged into what earlier blocks gave.
+"""One step of the online softmax: attention to one block of keys, merged with the state of earlier blocks.
 
 Every attention kernel, of training and of decoding, on every back end, is a loop over this function in a fixed order of
-blocks. So a query that meets the same blocks in the same order gets the same result, whatever else its tile holds.
+blocks. A query that visits the same blocks in the same order therefore gets the same result, whatever its tile.
 
-Scores are in base 2: exp(x) is 2 ** (x * log2(e)), and the hardware has 2 ** x. Callers fold log2(e) and the softmax
+Scores are in base 2: exp(x) is 2 ** (x * log2(e)), and hardware computes 2 ** x. Callers fold log2(e) and the softmax
 scale into the query once (or give both as `scale`).
 
 Source: Milakov and Gimelshein 2018 (arXiv:1805.02867), algorithm 3; blocks: Dao 2023 (arXiv:2307.08691), algorithm 1.
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 LOG2_E = math.log2(math.e)
-LN_2 = math.log(2)  # times a gradient by scores in natural units: the gradient by scores in base 2
+LN_2 = math.log(2)  # converts gradients of scores from natural units to base 2
 # A masked score, and where the running maximum starts. The second is above the first, so a masked score has the weight
 # 2 ** -huge = 0 even in a row that has seen no key yet, and a block without visible keys changes no bit.
 MASKED_SCORE, NO_SCORE = -1e30, -5e29
@@ -82,7 +82,7 @@ def step(
       carry: from `start` or the step before.
       query: [rows, dim].
       key, value: [keys, dim].
-      mask: [rows, keys], True where a row reads a key; None when all do.
+      mask: [rows, keys], True where a row attends to a key; None for all.
       scale: from products of query and key to scores in base 2.
       soft_cap: scores, in natural units, are held inside +-soft_cap by tanh as in Gemma 2 (arXiv:2408.00118).
     """
@@ -102,7 +102,7 @@ def step(
 
 
 def merge(first: Carry, second: Carry) -> Carry:
-    """The state after the keys of both; for keys that were read apart, such as a shared prefix."""
+    """The combined state of two disjoint sets of keys, such as a shared prefix and the rest."""
     maximum = jnp.maximum(first.maximum, second.maximum)
     shrinks = [jnp.exp2(x.maximum - maximum) for x in (first, second)]
     total = first.total * shrinks[0] + second.total * shrinks[1]
@@ -114,7 +114,7 @@ def merge(first: Carry, second: Carry) -> Carry:
 def finish(carry: Carry) -> tuple[jax.Array, jax.Array]:
     """The output [rows, dim], and log2 of the sum of 2 ** score [rows, width].
 
-    A row that read no key gets 0 and a huge sum, so that its weights come out as 0 in the gradients.
+    A row without visible keys gets 0 and a huge sum, so that its weights are 0 in the gradients.
     """
     total = carry.total
     if total.shape[1] > 1:

@@ -6,7 +6,7 @@ GPU_SIZES = (16, 32, 64, 128, 256)  # of heads and of blocks
 
 
 def target_platform() -> str:
-    """ "tpu", "gpu" or "cpu": of the mesh in use, which may be of devices that aren't here; else of this process."""
+    """The platform ("tpu", "gpu" or "cpu") of the mesh in use, whose devices may be absent; else of this process."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     platform = jax.default_backend() if device is None else device.platform
     return "gpu" if platform in ("cuda", "rocm") else platform

@@ -1,4 +1,4 @@
-"""Training attention in plain JAX: what the kernels are measured against, and what runs where there is no kernel."""
+"""Training attention in plain JAX: the baseline of the kernels, and the implementation where there is none."""
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,12 @@ def masked_attention(
     start: int | jax.Array = 0,
     keep_scores: bool = True,
 ) -> Float[Array, "batch queries heads dim"]:
-    """Attention by the rule of `visible`, with all scores in memory at once. Queries that read nothing give 0.
+    """Attention by the rule of `visible`, with all scores in memory. Queries without visible keys give 0.
 
     Args:
-      query: the queries at places `start` and on of the rows.
-      keys, values: of the rows up to the last query at least; head h reads head h // (heads // kv) of them.
-      schedule: its ids are used, its steps are not.
+      query: the queries from index `start` of the rows on.
+      keys, values: of the rows, at least up to the last query; head h attends to head h // (heads // kv).
+      schedule: only its ids are used.
       scale: of the scores.
       soft_cap: scores become soft_cap * tanh(scores / soft_cap).
       keep_scores: name them, so that a rematerialisation policy may keep them for the backward pass.
@@ -63,23 +63,23 @@ def chunked_attention(
     soft_cap: float | None = None,
     chunk: int = 256,
 ) -> Float[Array, "batch time heads dim"]:
-    """`masked_attention` over some queries at a time, forward and backward: memory is linear in time.
+    """`masked_attention` over chunks of queries, forward and backward: memory is linear in time.
 
-    The row is cut into up to four stretches, each of which reads the keys up to its own end only.
+    The row is divided into up to four pieces, each of which attends only to the keys up to its own end.
 
     Args:
-      chunk: queries at a time, at most.
+      chunk: maximum number of queries at a time.
     """
     batch, time = query.shape[:2]
-    stretches = min(4, -(-time // chunk))
-    pieces = -(-time // (stretches * chunk))
-    size = -(-time // (stretches * pieces))  # queries of a piece
-    pad = [(0, 0), (0, stretches * pieces * size - time), (0, 0), (0, 0)]
-    tail = [(0, 0), (0, 0), pad[1]]  # ids of queries past the end: these read nothing
+    sections = min(4, -(-time // chunk))
+    pieces = -(-time // (sections * chunk))
+    size = -(-time // (sections * pieces))  # queries of a piece
+    pad = [(0, 0), (0, sections * pieces * size - time), (0, 0), (0, 0)]
+    tail = [(0, 0), (0, 0), pad[1]]  # ids of padding queries, which attend to nothing
     schedule = schedule.replace(ids=jnp.pad(schedule.ids[..., :time], tail, constant_values=NOBODY))
-    rows = jnp.pad(query, pad).reshape(batch, stretches, pieces, size, *query.shape[2:])
+    rows = jnp.pad(query, pad).reshape(batch, sections, pieces, size, *query.shape[2:])
 
-    def stretch(number):
+    def section(number):
         stop = min((number + 1) * pieces * size, time)
         own = keys[:, :stop], values[:, :stop]
 
@@ -93,4 +93,4 @@ def chunked_attention(
         outputs = jax.lax.map(attend, (jnp.moveaxis(rows[:, number], 1, 0), starts))
         return jnp.moveaxis(outputs, 0, 1).reshape(batch, pieces * size, *query.shape[2:])
 
-    return jnp.concatenate([stretch(number) for number in range(stretches)], axis=1)[:, :time]
+    return jnp.concatenate([section(number) for number in range(sections)], axis=1)[:, :time]

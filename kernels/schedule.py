@@ -1,14 +1,14 @@
-"""The keys that a query attends to, and the blocks of them that a kernel must visit.
+"""The keys that a query attends to, and the blocks of keys that a kernel must visit.
 
 One rule serves causal, packed, windowed and shared-prefix (tree) attention. Every token of a row has a position, a
-segment id and the id of a parent segment; a query reads the keys at or before its own place in the row that belong to
-its segment or to its parent, and that lie inside the window. With no parents this is packed causal attention. With the
-prompt as parent of the G responses behind it, the prompt is stored and computed once, and a response sees the prompt
-and itself.
+segment id and the id of a parent segment; a query attends to the keys at or before its own index in the row that belong
+to its segment or to its parent, and that are inside the window. Without parents this is packed causal attention. With
+the prompt as parent of the G responses after it, the prompt is stored and computed once, and a response attends to the
+prompt and itself.
 
-A schedule lists, for each block of queries, the blocks of keys in which any query reads any key, and marks those that
-are read by every query in full and so need no mask. The transposed list, by blocks of keys, serves the gradients of
-keys and values. It depends on ids only: build it once per batch, inside jit and outside the loop over layers.
+A schedule lists, for each block of queries, the blocks of keys with at least one visible pair, and marks those that are
+fully visible and need no mask. The transposed list, by blocks of keys, serves the gradients of keys and values. It
+depends on ids only: build it once per batch, inside jit and outside the loop over layers.
 """
 
 from typing import no_type_check
@@ -21,22 +21,22 @@ from jaxtyping import Array, Bool, Int
 
 from rlvr_jax.kernels.platform import target_platform
 
-# A step's flags: it is a real one, the first or last of its outer block, needs the mask.
+# Flags of a block pair: it is real (not padding), is the first or last of its outer block, needs the mask.
 LIVE, FIRST, LAST, MASKED = 1, 2, 4, 8
-# Rows of `Schedule.ids`, in the order in which the kernels read them. There are eight, as a TPU register has.
+# Rows of `Schedule.ids`, in the order in which the kernels read them; eight, the rows of a TPU register.
 KEY_SEGMENT, KEY_POSITION, QUERY_SEGMENT, QUERY_PARENT, QUERY_OLDEST = range(5)
 ID_ROWS = 8
-NOBODY = -1  # segment of a query that reads nothing, and parent of one that has none: no key has it
+NOBODY = -1  # segment of a padding query, and parent of a query without one: no key has it
 
 
 def visible(query_ids, key_ids, query_index, key_index, *, tree: bool, window: bool):
-    """The rule, for anything that broadcasts: True where a query reads a key.
+    """The visibility rule, with broadcasting: True where a query attends to a key.
 
     Args:
       query_ids: (segment, parent, oldest position) as in rows `QUERY_*` of `Schedule.ids`.
       key_ids: (segment, position) as in rows `KEY_*`.
-      query_index, key_index: places in the row.
-      tree, window: False saves the comparison with the parent, with the oldest position.
+      query_index, key_index: indices in the row.
+      tree, window: False skips the comparison with the parent, with the oldest position.
     """
     segment, parent, oldest = query_ids
     key_segment, key_position = key_ids
@@ -51,13 +51,13 @@ def visible(query_ids, key_ids, query_index, key_index, *, tree: bool, window: b
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
-class Steps:
-    """The pairs of blocks that a kernel visits, in order; all pairs of one outer block are neighbours.
+class BlockPairs:
+    """The pairs of blocks that a kernel visits, in order; all pairs of one outer block are adjacent.
 
     Attributes:
-      outer, inner: block numbers. After a row's last real step they repeat it, so that nothing is fetched for them.
-      flags: sum of `LIVE`, `FIRST`, `LAST`, `MASKED`; 0 after the last real step.
-      starts: the step at which each outer block begins; the last entry is the number of real steps.
+      outer, inner: block indices. After a row's last real pair they repeat it, so that nothing is fetched.
+      flags: sum of `LIVE`, `FIRST`, `LAST`, `MASKED`; 0 after the last real pair.
+      starts: index of the first pair of each outer block; the last entry is the number of real pairs.
     """
 
     outer: Int[Array, "batch steps"]
@@ -69,11 +69,11 @@ class Steps:
 @no_type_check
 @struct.dataclass
 class Schedule:
-    """The kernels' view of a batch besides its vectors. Every array has the batch first.
+    """The kernels' view of a batch besides queries, keys and values. The batch is the first axis of every array.
 
     Attributes:
-      ids: row by row the values that `visible` compares; padded in time to whole blocks.
-      by_query, by_key: the steps with blocks of queries, of keys outside.
+      ids: the values that `visible` compares, one per row; padded in time to whole blocks.
+      by_query, by_key: the block pairs, with blocks of queries or of keys as the outer ones.
       time: length of the rows before padding.
       block_q, block_k: tokens in a block.
       window: as given to `make_schedule`.
@@ -81,8 +81,8 @@ class Schedule:
     """
 
     ids: Int[Array, "batch rows padded_time"]
-    by_query: Steps
-    by_key: Steps
+    by_query: BlockPairs
+    by_key: BlockPairs
     time: int = struct.field(pytree_node=False)
     block_q: int = struct.field(pytree_node=False)
     block_k: int = struct.field(pytree_node=False)
@@ -103,28 +103,28 @@ def make_schedule(
 ) -> Schedule:
     """The schedule of a batch of rows.
 
-    A row's positions rise along each segment and go on from its parent's; a parent lies before its children. Blocks
-    are skipped exactly where ids ascend along the row, as packing leaves them; in any other order the result is the
-    same and some blocks are visited in vain.
+    Positions increase along each segment and continue those of its parent; a parent precedes its children in the row.
+    Skipping is exact if ids ascend along the row, as in packing; in any other order the result is the same and some
+    blocks are visited unnecessarily.
 
     Args:
       positions: of each token in its own sequence.
-      segment_ids: 0 for padding, which reads nothing and is read by nobody. None: each row is one sequence.
+      segment_ids: 0 for padding, which neither attends nor is attended to. None: each row is one sequence.
       parents: the segment that a token's segment continues, 0 for none. None: no token has one.
-      window: a query reads keys less than this many positions back. None: all.
-      group: query heads of one key/value head, by which the default blocks are chosen.
+      window: a query attends to keys less than this many positions back. None: all.
+      group: query heads of one key/value head, which the default block sizes depend on.
       block_q, block_k: queries and keys in a block; one must be a multiple of the other. Larger blocks need fewer
-        steps and more memory, and skip less. None: what suits the platform that is traced for.
+        steps and more memory, and skip less. None: the default of the target platform.
 
     Raises:
-      ValueError: sizes are not positive, blocks that don't fit each other, parents without segment ids.
+      ValueError: sizes are not positive, neither block size divides the other, or parents come without segment ids.
     """
     defaults = default_blocks(group)
     block_q, block_k = block_q or defaults[0], block_k or defaults[1]
     if min(block_q, block_k) < 1 or max(block_q, block_k) % min(block_q, block_k):
         raise ValueError(f"block_q={block_q} and block_k={block_k}: one must be a multiple of the other")
     if window is not None and window < 1:
-        raise ValueError(f"window={window}: a token reads at least itself; None for no window")
+        raise ValueError(f"window={window}: a token attends at least to itself; None for no window")
     if parents is not None and segment_ids is None:
         raise ValueError("parents name segments: give segment_ids too")
     time, packed, tree = positions.shape[1], segment_ids is not None, parents is not None
@@ -137,10 +137,10 @@ def make_schedule(
     oldest = jnp.full_like(position, -(2**30)) if window is None else position - window + 1
     rows = [segment, position, jnp.where(segment, segment, NOBODY), jnp.where(parent, parent, NOBODY), oldest]
     ids = jnp.stack(rows + [jnp.zeros_like(segment)] * (ID_ROWS - len(rows)), axis=1)
-    # No more pairs than these can be visible, as a query reads no key behind its own place.
+    # An upper bound of the visible pairs, as attention is causal.
     capacity = int(np.sum(_causal(active.shape[1:], block_q, block_k)))
-    by_query = _steps(active, full, capacity)
-    by_key = _steps(active.swapaxes(1, 2), full.swapaxes(1, 2), capacity)
+    by_query = block_pairs(active, full, capacity)
+    by_key = block_pairs(active.swapaxes(1, 2), full.swapaxes(1, 2), capacity)
     return Schedule(ids, by_query, by_key, time, block_q, block_k, window, packed, tree)
 
 
@@ -153,7 +153,7 @@ def default_blocks(group: int) -> tuple[int, int]:
 
 
 def _causal(blocks: tuple[int, int], block_q: int, block_k: int) -> np.ndarray:
-    """True where a block of queries has a token at or behind the first of a block of keys."""
+    """True where a block of queries has a token at or after the first of a block of keys."""
     last, first = (np.arange(blocks[0]) + 1) * block_q - 1, np.arange(blocks[1]) * block_k
     return last[:, None] >= first
 
@@ -166,7 +166,7 @@ def _pairs(
     block_q: int,
     block_k: int,
 ) -> tuple[Bool[Array, "batch q_blocks k_blocks"], Bool[Array, "batch q_blocks k_blocks"]]:
-    """Two flags of a pair of blocks: it must be visited; every query in it attends to every key.
+    """Two flags of each block pair: it must be visited; it is fully visible.
 
     Each query is compared with the bounds of the ids in each block of keys: time * blocks comparisons.
     """
@@ -198,7 +198,9 @@ def _pairs(
     return active | diagonal, full
 
 
-def _steps(active: Bool[Array, "batch outer inner"], full: Bool[Array, "batch outer inner"], capacity: int) -> Steps:
+def block_pairs(
+    active: Bool[Array, "batch outer inner"], full: Bool[Array, "batch outer inner"], capacity: int
+) -> BlockPairs:
     """The active pairs in order, at most `capacity` of them in a row."""
     batch, _, inner = active.shape
     flat = active.reshape(batch, -1)
@@ -213,4 +215,4 @@ def _steps(active: Bool[Array, "batch outer inner"], full: Bool[Array, "batch ou
     masked = ~jnp.take_along_axis(full.reshape(batch, -1), pairs, axis=1)
     flags = jnp.where(live, LIVE + FIRST * first + LAST * last + MASKED * masked, 0).astype(jnp.int32)
     starts = jnp.pad(active.sum(-1, dtype=jnp.int32).cumsum(-1, dtype=jnp.int32), ((0, 0), (1, 0)))
-    return Steps(outer, pairs % inner, flags, starts)
+    return BlockPairs(outer, pairs % inner, flags, starts)

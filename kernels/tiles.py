@@ -1,4 +1,4 @@
-"""The common parts of the TPU kernels: the blocks they take from each array, and the mask of a pair of blocks."""
+"""Common code of the TPU kernels: block specifications of each array, and the mask of a block pair."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,21 +9,21 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rlvr_jax.kernels.online_softmax import spread
-from rlvr_jax.kernels.schedule import ID_ROWS, KEY_SEGMENT, QUERY_SEGMENT, Schedule, Steps, visible
+from rlvr_jax.kernels.schedule import ID_ROWS, KEY_SEGMENT, QUERY_SEGMENT, BlockPairs, Schedule, visible
 
 LANES = 128  # columns of a vector register; statistics of a row are repeated over all of them
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """The static facts of one kernel call.
+    """Static sizes of one kernel call.
 
     Attributes:
       block_q, block_k: tokens in a block of queries, of keys.
-      group: query heads of one key/value head; they are stacked, so a tile has group * block_q rows.
+      group: query heads of one key/value head, stacked: a tile has group * block_q rows.
       dim: of a head.
-      capacity: steps of the schedule in a row of the batch, idle ones included.
-      tree, window: which parts of the rule are needed.
+      capacity: block pairs of the schedule in a row of the batch, padding included.
+      tree, window: whether the rule compares parents, windows.
       soft_cap: of the scores, or None.
     """
 
@@ -56,7 +56,7 @@ def tiles_of(schedule: Schedule, query: jax.Array, soft_cap: float | None) -> Ti
 
 
 class Specs(NamedTuple):
-    """Block specifications, by what an array holds."""
+    """Block specifications by kind of array."""
 
     query: Any  # [batch, kv, group, time, dim]
     statistic: Any  # [batch, kv, group, time]
@@ -66,7 +66,7 @@ class Specs(NamedTuple):
 
 
 def specs(tiles: Tiles, *, queries_outer: bool) -> Specs:
-    """The blocks that a step of the schedule names, whose outer blocks are those of queries or of keys."""
+    """The blocks of a pair of the schedule, whose outer blocks are those of queries or of keys."""
 
     def block(map_of):
         def index_map(row, head, step, outer, inner, _):
@@ -86,13 +86,13 @@ def specs(tiles: Tiles, *, queries_outer: bool) -> Specs:
     )
 
 
-def scalars(steps: Steps) -> tuple[jax.Array, jax.Array, jax.Array]:
+def scalars(steps: BlockPairs) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Outer, inner and flags as the kernels read them: one axis, the rows of the batch one after the other."""
     return steps.outer.reshape(-1), steps.inner.reshape(-1), steps.flags.reshape(-1)
 
 
-def longest(steps: Steps) -> jax.Array:
-    """Steps of the batch's longest list: the grid's last axis. Shorter lists idle at its end."""
+def longest(steps: BlockPairs) -> jax.Array:
+    """Length of the batch's longest list of block pairs: the grid's last axis, padded for shorter lists."""
     return steps.starts[:, -1].max()
 
 
@@ -102,12 +102,12 @@ def as_column(row: jax.Array) -> jax.Array:
 
 
 def mask_of(query_columns, key_rows, q_block: jax.Array, k_block: jax.Array, tiles: Tiles) -> jax.Array:
-    """[block_q, block_k]: which key each query reads.
+    """[block_q, block_k]: the visible keys of each query.
 
     Args:
       query_columns: reference to [3, block_q, LANES], rows `QUERY_*` of the ids by `as_column`.
       key_rows: reference to [ID_ROWS, block_k].
-      q_block, k_block: the blocks' numbers.
+      q_block, k_block: block indices.
     """
     shape = (tiles.block_q, tiles.block_k)
     queries = [spread(query_columns[i], tiles.block_k) for i in range(3)]
@@ -128,5 +128,5 @@ def mask_of_transposed(query_rows, key_columns, q_block: jax.Array, k_block: jax
 
 
 def compiler_params(limit: int | None) -> pltpu.CompilerParams:
-    """Rows of the batch and heads may go to different cores; the steps of a list are in order."""
+    """Rows of the batch and heads may run on different cores; the block pairs of a list run in order."""
     return pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary"), vmem_limit_bytes=limit)

@@ -1,4 +1,4 @@
-"""Attention of the training step: one call, whichever kernel runs."""
+"""Attention of the training step: one entry point for all kernels."""
 
 from functools import partial
 from typing import Any, Literal
@@ -28,25 +28,25 @@ def training_attention(
     partition: PartitionSpec | None = None,
     interpret: Any = False,
 ) -> Float[Array, "batch time heads dim"]:
-    """Causal attention of packed rows, differentiable; queries that read nothing give 0.
+    """Causal attention of packed rows, differentiable; queries without visible keys give 0.
 
     Args:
-      query: rotated; head h reads key/value head h // (heads // kv).
+      query: rotated; head h attends to key/value head h // (heads // kv).
       keys, values: rotated keys, and values.
-      schedule: of these rows, from `make_schedule`; which keys a query reads.
+      schedule: of these rows, from `make_schedule`.
       scale: of the scores; leave it at 1 for queries that are scaled already.
       soft_cap: scores become soft_cap * tanh(scores / soft_cap).
       implementation:
         "pallas": our kernels, on TPU and NVIDIA GPU.
-        "xla": plain JAX, some queries at a time.
+        "xla": plain JAX, a chunk of queries at a time.
         "reference": plain JAX, all scores at once.
-        "splash": of jax, on TPU; no parents.
+        "splash": JAX's, on TPU; no parents.
         "cudnn": on NVIDIA GPU; whole rows only.
         "auto": "pallas" on TPU and GPU if it takes heads of this size, else "xla"; by the devices of the mesh that is
           traced for.
-      partition: how the query lies on the mesh in use, such as P(("data", "fsdp"), None, "tensor"); keys and values lie
-        likewise, the schedule along the batch. Each device then runs the kernel on its own rows and heads. None: on
-        one device, or leave it to the compiler, which can cut "xla" and "reference" only.
+      partition: sharding of the query over the mesh in use, such as P(("data", "fsdp"), None, "tensor"); keys and
+        values are sharded alike, the schedule along the batch. Each device then runs the kernel on its own rows and
+        heads. None: one device, or left to the compiler, which can shard "xla" and "reference" only.
       interpret: run "pallas" and "splash" without their platform, for tests.
 
     Raises:

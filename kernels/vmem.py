@@ -6,14 +6,14 @@ from jax.experimental.pallas import tpu as pltpu
 from rlvr_jax.kernels.tiles import LANES, Tiles
 
 MIB = 2**20
-# Vector memory of a core, for the message; jax knows the chip that is compiled for.
+# Vector memory of a core, for the message; JAX knows the target chip.
 CHIPS = "v4 16, v5e 128, v5p 64, v6e 128, tpu7x 64 MiB"
-SCOPED = 16 * MIB  # what the compiler grants a kernel that asks for no more
+SCOPED = 16 * MIB  # the compiler's default for a kernel
 
 
 def forward_bytes(tiles: Tiles, dtype: jnp.dtype) -> int:
     """Estimate for the forward kernel: double-buffered blocks, scratch, and the scores at two stages (three where
-    products of float32 are taken in parts)."""
+    float32 products are split)."""
     stages = 2 if jnp.dtype(dtype).itemsize == 2 else 3
     return _blocks(tiles, dtype, queries=2, keys=2) + _scratch(tiles) + stages * _scores(tiles)
 
@@ -42,7 +42,7 @@ def _scores(tiles: Tiles) -> int:
 
 
 def limit(need: int, tiles: Tiles) -> int | None:
-    """The memory to ask the compiler for; None where the chip is unknown (no TPU is compiled for).
+    """The memory to request from the compiler; None if the chip is unknown (the target is no TPU).
 
     Raises:
       ValueError: the chip has less.

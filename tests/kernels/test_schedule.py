@@ -116,7 +116,7 @@ def test_a_prompt_before_sixteen_responses_is_skipped_by_nobody_and_siblings_by_
     ("arguments", "message"),
     [
         ({"block_q": 8, "block_k": 12}, "one must be a multiple of the other"),
-        ({"window": 0}, "reads at least itself"),
+        ({"window": 0}, "window=0"),
         ({"parents": jnp.zeros((1, 8), jnp.int32)}, "give segment_ids too"),
     ],
 )
