@@ -16,7 +16,7 @@ def load(path: str | Path, dtype: str | None = None) -> Any:
       dtype: of parameters and computation, "float32" or "bfloat16"; None keeps the checkpoint's.
 
     Raises:
-      CheckpointError, ConfigError: it can't be had, or is of a kind that is not supported.
+      CheckpointError, ConfigError: it was not found, or is of an unsupported kind.
     """
     from rlvr_jax import notebook  # here: `import rlvr_jax` takes no time
 

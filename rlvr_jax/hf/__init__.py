@@ -1,1 +1,1 @@
-"""Hugging Face checkpoints: found, read, written; and files of llama.cpp, which become such."""
+"""Hugging Face checkpoints: finding, reading and writing them, and converting GGUF files of llama.cpp."""

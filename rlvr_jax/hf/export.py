@@ -36,22 +36,22 @@ def save_pretrained(
 ) -> None:
     """Writes a checkpoint that `transformers` and inference engines load.
 
-    The folder appears under its name when everything is in it: an export that was interrupted is no checkpoint. Host
-    memory holds no more than two tensors.
+    The folder appears under its name once it is complete, so an interrupted export leaves no broken checkpoint. Host
+    memory holds at most two tensors.
 
     Args:
-      folder: to be made; must be absent or empty.
+      folder: the output; must be absent or empty.
       config, params: the policy, layers stacked, without adapters.
-      source: the checkpoint (folder or hub id) that the policy came from. Its config.json goes along unchanged, but for
-        the type of the weights if that is another one, and for `extra`.
+      source: the checkpoint (folder or hub id) that the policy was loaded from. Its config.json is copied, except for
+        the type of the weights and `extra`.
       dtype: type of the weights, "float32", "bfloat16" or "float16"; None keeps that of each parameter.
-      files: copied as they are, see `companion_files` for a tokenizer's.
-      extra: keys of config.json that the shape does not give, such as eos_token_id.
-      file_bytes: tensors go on in another file when one would become longer.
+      files: copied unchanged, see `companion_files` for a tokenizer's.
+      extra: keys of config.json beyond the architecture, such as eos_token_id.
+      file_bytes: maximum size of a file of tensors.
 
     Raises:
-      CheckpointError: the folder is in use, or the shape is not that of `source`, or of no family; before anything is
-        written.
+      CheckpointError: the folder is not empty, or the architecture differs from that of `source` or is of no family;
+        before anything is written.
     """
     folder = Path(folder).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -63,7 +63,7 @@ def save_pretrained(
     text = _config_text(config, source, types[wanted[0].name].name, extra or {})
 
     partial_folder = folder.with_name(f".{folder.name}.incomplete")
-    if partial_folder.exists():  # of an export that was killed
+    if partial_folder.exists():  # of a killed export
         shutil.rmtree(partial_folder)
     partial_folder.mkdir(parents=True)
     for file in files:
@@ -115,7 +115,7 @@ def _write_weights(
 
 
 def _tensors(params: Params, group: Sequence[Entry], types: Mapping[str, np.dtype]) -> Iterator[np.ndarray]:
-    """The checkpoint's tensors on the host; the devices prepare the next one in the meantime."""
+    """The checkpoint's tensors on the host, while the devices prepare the next one."""
 
     def start(entry: Entry) -> jax.Array:
         piece = _piece(_leaf(params, entry), entry.layer, types[entry.name].name)
@@ -142,5 +142,5 @@ def _leaf(params: Params, entry: Entry) -> Any:
 
 @partial(jax.jit, static_argnames="dtype")
 def _piece(leaf: jax.Array, layer: int | jax.Array | None, dtype: str) -> jax.Array:
-    """One layer's parameter, in the type in which it is written."""
+    """One layer's parameter, in the output type."""
     return (leaf if layer is None else jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)).astype(dtype)

@@ -1,4 +1,4 @@
-"""Between Hugging Face's config.json and the policy's shape, for each family of models that the one decoder covers."""
+"""Conversion between Hugging Face's config.json and `PolicyConfig`, for each supported model family."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from rlvr_jax.quiet import transformers
 
 @dataclass(frozen=True)
 class _Family:
-    """The meaning of a `model_type` beyond what its config.json says."""
+    """Properties of a `model_type` that its config.json does not state."""
 
     architecture: str
     qk_norm: Literal["none", "head", "full"] = "none"
@@ -28,7 +28,7 @@ FAMILIES: Mapping[str, _Family] = {
     "olmo3": _Family("Olmo3ForCausalLM", qk_norm="full", norm_placement="post"),
     "smollm3": _Family("SmolLM3ForCausalLM"),
 }
-# Fields that are choices of a run: with any of their values a checkpoint's parameters compute the same.
+# Fields chosen by the run: a checkpoint's parameters compute the same with any value.
 RUN_FIELDS = ("lora", "max_length", "init_scale", "dtype", "param_dtype", "remat", "attention", "head_chunk")
 
 LENGTH = 1024  # of a policy that says none
@@ -55,12 +55,12 @@ _ROPE_KEYS = {  # theirs -> ours
 
 
 def policy_config(raw: Mapping[str, Any], where: str = "config.json") -> PolicyConfig:
-    """The shape that a config.json describes; compute and storage types are left at their defaults.
+    """The architecture that a config.json describes; compute and storage types keep their defaults.
 
-    Defaults of absent keys and older spellings of keys are those of `transformers`.
+    Absent keys and older spellings of keys are treated as in `transformers`.
 
     Raises:
-      CheckpointError: something in it that the decoder does not do, by its key.
+      CheckpointError: an unsupported value, naming its key.
     """
     refuse = lambda what, known: CheckpointError(f"{where}: {what} is not supported; {known} is")  # noqa: E731
     model_type = raw.get("model_type")
@@ -98,24 +98,24 @@ def policy_config(raw: Mapping[str, Any], where: str = "config.json") -> PolicyC
     if shape.num_kv_heads > 0 and shape.num_heads % shape.num_kv_heads:
         raise CheckpointError(f"{where}: num_key_value_heads does not divide num_attention_heads")
     for text in problems(shape):  # in our names of the keys
-        raise CheckpointError(f"{where} makes no policy: {text}")
+        raise CheckpointError(f"{where} is not a valid policy: {text}")
     return shape
 
 
 def with_shape_of(run: PolicyConfig, pretrained: PolicyConfig) -> PolicyConfig:
-    """The shape of a checkpoint with the choices of a run; its length is one unless it is 0."""
+    """The architecture of a checkpoint with the choices of a run, including its length unless that is 0."""
     chosen = {name: getattr(run, name) for name in RUN_FIELDS}
     return replace(pretrained, **chosen | {"max_length": run.max_length or pretrained.max_length})
 
 
 def period(entries: Sequence[Any]) -> tuple[Any, ...]:
-    """The shortest pattern that gives these entries when it is repeated; nothing of nothing."""
+    """The shortest pattern whose repetition gives these entries; empty for none."""
     patterns = (tuple(entries[:n]) for n in range(1, len(entries) + 1))
     return next((p for p in patterns if all(entry == p[i % len(p)] for i, entry in enumerate(entries))), ())
 
 
 def _normalised(raw: Mapping[str, Any], where: str) -> Any:
-    """The config as `transformers` reads it."""
+    """The config as `transformers` parses it."""
     try:
         return (
             transformers().CONFIG_MAPPING[raw["model_type"]].from_dict(copy.deepcopy(dict(raw)))
@@ -125,7 +125,7 @@ def _normalised(raw: Mapping[str, Any], where: str) -> Any:
 
 
 def _windows(c: Any, where: str) -> list[int]:
-    """Of each layer; 0 for none."""
+    """The sliding window of each layer; 0 for none."""
     kinds = getattr(c, "layer_types", None) or ["full_attention"] * c.num_hidden_layers
     window = getattr(c, "sliding_window", None) if getattr(c, "use_sliding_window", True) else None
     for kind in kinds:
@@ -140,7 +140,7 @@ def _windows(c: Any, where: str) -> list[int]:
 
 
 def _rope(c: Any, where: str) -> tuple[float, RopeScaling, tuple[Literal["scaled", "unscaled", "none"], ...]]:
-    """Theta, scaling, and which layers are scaled."""
+    """Theta, scaling, and the pattern of scaled layers."""
     parameters = c.rope_parameters
     if c.model_type != "olmo3":
         turned = getattr(c, "no_rope_layers", None) or [1] * c.num_hidden_layers
@@ -177,10 +177,10 @@ def _rope_scaling(parameters: Mapping[str, Any], where: str) -> tuple[float, Rop
 
 
 def pretrained_dict(config: PolicyConfig) -> dict[str, Any]:
-    """A config.json for a policy of this shape, in keys that `transformers` 4 and 5 and inference engines read.
+    """A config.json for this architecture, with the keys of `transformers` 4 and 5 and of inference engines.
 
     Raises:
-      CheckpointError: no supported family has this shape.
+      CheckpointError: no supported family has this architecture.
     """
     c = config
     windows = [c.window_pattern[i % len(c.window_pattern)] for i in range(c.num_layers)]
@@ -227,7 +227,7 @@ def pretrained_dict(config: PolicyConfig) -> dict[str, Any]:
 
 
 def _model_type(c: PolicyConfig, windows: bool, turns: set[str]) -> str:
-    """The family nearest to a shape."""
+    """The family closest to an architecture."""
     if c.norm_placement == "post":
         return "olmo3" if windows or turns != {"scaled"} else "olmo2"
     if c.qk_norm != "none":
@@ -247,7 +247,7 @@ def _rope_dict(scaling: RopeScaling) -> dict[str, Any]:
 
 
 def _canonical(c: PolicyConfig) -> PolicyConfig:
-    """Shapes that compute the same become equal."""
+    """A canonical form: configs that compute the same become equal."""
     used = {name: getattr(c.rope_scaling, name) for name in _ROPE_KEYS[c.rope_scaling.type].values()}
     repeated = lambda pattern: tuple(pattern[i % len(pattern)] for i in range(c.num_layers))  # noqa: E731
     turns = repeated(c.rope_pattern)
@@ -263,10 +263,10 @@ def _canonical(c: PolicyConfig) -> PolicyConfig:
 
 
 def check_same_shape(config: PolicyConfig, other: PolicyConfig, what: str) -> None:
-    """Refuses a policy that, with the same parameters, computes something else than `other`, the shape of `what`.
+    """Refuses a policy that computes another function of its parameters than `other`, the architecture of `what`.
 
     Raises:
-      CheckpointError: with the fields that differ.
+      CheckpointError: naming the fields that differ.
     """
     ours, theirs = _canonical(config), _canonical(other)
     differ = [field.name for field in fields(PolicyConfig) if getattr(ours, field.name) != getattr(theirs, field.name)]

@@ -1,7 +1,7 @@
-"""GGUF files, those of llama.cpp, as Hugging Face checkpoints: shape, tensors, tokenizer and chat template.
+"""Conversion of GGUF files (llama.cpp) to Hugging Face checkpoints: architecture, tensors, tokenizer, chat template.
 
-A file is converted once, into a folder of the cache, and then is a checkpoint like any other. Weights keep their
-values: quantised ones become float32, in which they are exact. Format: github.com/ggml-org/ggml, docs/gguf.md.
+A file is converted once, into a folder of the cache, which then is a checkpoint like any other. Weights keep their
+values: quantised ones become float32, which is exact. Format: github.com/ggml-org/ggml, docs/gguf.md.
 """
 
 import hashlib
@@ -21,18 +21,18 @@ from rlvr_jax.hf.gguf_tokenizer import tokenizer_files
 from rlvr_jax.hf.layout import Entry, entries
 from rlvr_jax.hf.safetensors import DTYPES, SINGLE, write_file
 
-_ARCHITECTURES = ("llama", "qwen2", "qwen3")  # the same words as `model_type`
-_VERSION = 1  # of what is written here; another one converts files again
+_ARCHITECTURES = ("llama", "qwen2", "qwen3")  # named like `model_type`
+_VERSION = 1  # of the output format; a new one converts files again
 _EXACT = ("F32", "F16", "BF16")  # types of tensors that are kept
 _FREQUENCIES = "rope_freqs.weight"  # what Llama 3's frequencies are divided by
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
 def converted(file: Path) -> Path:
-    """The folder of the checkpoint in a GGUF file, made if it is not in the cache.
+    """The folder of the checkpoint of a GGUF file, converted if it is not in the cache.
 
     Raises:
-      CheckpointError: not a GGUF file, or one of a kind that is not supported, by what it lacks or has.
+      CheckpointError: not a GGUF file, or an unsupported one, with the reason.
     """
     file = file.resolve()
     stat = file.stat()
@@ -45,7 +45,7 @@ def converted(file: Path) -> Path:
     try:
         unfinished.mkdir(parents=True, exist_ok=True)
         convert(file, unfinished)
-        if not folder.is_dir():  # another process may have been as fast
+        if not folder.is_dir():  # another process may have been faster
             unfinished.rename(folder)
     except OSError as error:
         raise CheckpointError(f"{file} can't be converted in {cache}: {error}") from error
@@ -61,7 +61,7 @@ def convert(file: Path, folder: Path) -> None:
     try:
         reader = gguf.GGUFReader(file)
         values = {key: field.contents() for key, field in reader.fields.items()}
-    except Exception as error:  # of a file that ends early or is none, whatever NumPy makes of it
+    except Exception as error:  # of a truncated file, or one of another format
         raise CheckpointError(f"{file} is not a whole GGUF file: {type(error).__name__}: {error}") from error
     if values.get("split.count", 1) > 1:
         raise CheckpointError(f"{file} is one of {values['split.count']} parts; merge them (llama-gguf-split --merge)")
@@ -135,7 +135,7 @@ def _config(file: Path, kind: str, values: Mapping[str, Any], tensors: Mapping[s
 def _rope_scaling(
     file: Path, kind: str, values: Mapping[str, Any], tensors: Mapping[str, Any], dim: int, theta: float
 ) -> dict[str, Any] | None:
-    """The change of the rotary frequencies in the words of config.json."""
+    """The rescaling of the rotary frequencies, in the terms of config.json."""
     if _FREQUENCIES in tensors:
         # The file has the divisors themselves; they are those of Llama 3's rule, or of one that is not known.
         divisors = np.asarray(tensors[_FREQUENCIES].data, np.float64)
@@ -157,7 +157,7 @@ def _rope_scaling(
 
 
 def _llama3_divisors(rule: Mapping[str, Any], dim: int, theta: float) -> np.ndarray:
-    """Dubey et al. 2024 (arXiv:2407.21783) and Meta's code: long wavelengths are divided, with a ramp between."""
+    """The divisors of Dubey et al. 2024 (arXiv:2407.21783) and Meta's code, for low frequencies, with a ramp."""
     frequencies = theta ** -(np.arange(0, dim, 2) / dim)
     turns = rule["original_max_position_embeddings"] * frequencies / (2 * np.pi)
     low, high = rule["low_freq_factor"], rule["high_freq_factor"]
@@ -170,12 +170,12 @@ def _stored_type(tensor: Any) -> str:
 
 
 def _tensor(kind: str, config: Mapping[str, Any], entry: Entry, tensor: Any) -> np.ndarray:
-    """A tensor as `transformers` has it."""
+    """A tensor in the layout of `transformers`."""
     import gguf
 
     values = gguf.dequantize(tensor.data, tensor.tensor_type).reshape(entry.shape)
     if kind == "llama" and entry.path[-1] in ("q", "k"):
-        # llama.cpp turns pairs of neighbours, `transformers` pairs of halves: their rows go in another order.
+        # llama.cpp rotates adjacent pairs, `transformers` pairs of halves: the order of rows differs.
         heads = config["num_attention_heads" if entry.path[-1] == "q" else "num_key_value_heads"]
         rows, columns = entry.shape
         values = values.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)

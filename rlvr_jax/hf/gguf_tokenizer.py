@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file in the files of a Hugging Face one."""
+"""Conversion of the tokenizer of a GGUF file to the files of a Hugging Face one."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ _CONTROL, _USER_DEFINED = 3, 4  # gguf.TokenType
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# How byte-level tokenizers cut a text into words, by llama.cpp's names: a pattern, or digits apart and GPT-2's pattern.
+# Pre-tokenization of byte-level tokenizers, by llama.cpp's names: a pattern, or single digits and GPT-2's pattern.
 _PATTERNS = {
     "gpt-2": "",
     "default": "",
@@ -27,11 +27,11 @@ def tokenizer_files(where: str, values: Mapping[str, Any]) -> dict[str, str]:
     """tokenizer.json, tokenizer_config.json with the chat template, and generation_config.json.
 
     Args:
-      where: the file, for errors.
-      values: of the file's keys.
+      where: the file, for error messages.
+      values: the metadata of the file.
 
     Raises:
-      CheckpointError: the tokenizer is of a kind that is not supported, or incomplete.
+      CheckpointError: the tokenizer is of an unsupported kind, or incomplete.
     """
     get = lambda key, default=None: values.get(f"tokenizer.ggml.{key}", default)  # noqa: E731
     tokens, kind, cut = get("tokens"), get("model"), get("pre", "default")
@@ -76,7 +76,7 @@ def tokenizer_files(where: str, values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _begin(token: str, index: int) -> dict[str, Any]:
-    """Puts a token before every text."""
+    """Prepends a token to every text."""
     first, text = {"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
     second = {"Sequence": {"id": "B", "type_id": 1}}
     return {
@@ -105,10 +105,10 @@ def _byte_level(tokens: Sequence[str], merges: Sequence[str], pattern: str, whol
 
 
 def _sentencepiece(tokens: Sequence[str], scores: Sequence[float], prefix: bool) -> dict[str, Any]:
-    """Pieces of text with `▁` for a space, and bytes for what no piece has.
+    """Pieces of text with `▁` for a space, and a fallback to bytes.
 
-    SentencePiece joins the two neighbours that make the piece of the highest score. As a list of pairs: each way of
-    cutting a piece in two, the pieces in the order of their scores.
+    SentencePiece merges the adjacent pair that gives the piece with the highest score. As a list of merges: every split
+    of a piece into two, with the pieces in the order of their scores.
     """
     vocabulary = {token: i for i, token in enumerate(tokens)}
     pairs = []

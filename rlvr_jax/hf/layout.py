@@ -1,4 +1,4 @@
-"""The place of each tensor of a Hugging Face checkpoint in the policy's parameters."""
+"""The mapping of the tensors of a Hugging Face checkpoint to the policy's parameters."""
 
 import os
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ class Entry:
 
     Attributes:
       name, shape: in the checkpoint.
-      path: of the parameter it belongs to.
-      layer: which layer of the stacked parameter it is; None for one that is not stacked.
-      ours: the shape it has there.
-      row_axis: the axis of `ours` along which the checkpoint's rows go. If that is not the first, the tensor is
-        transposed there: the checkpoint has linear maps as [outputs, inputs].
+      path: of its parameter.
+      layer: its index in the stacked parameter; None for one that is not stacked.
+      ours: its shape there.
+      row_axis: the axis of `ours` that holds the checkpoint's rows. If it is not the first, the tensor is transposed:
+        the checkpoint stores linear maps as [outputs, inputs].
     """
 
     name: str
@@ -36,7 +36,7 @@ class Entry:
 
 
 def entries(config: PolicyConfig) -> list[Entry]:
-    """Every tensor of a checkpoint of this shape."""
+    """Every tensor of a checkpoint of this architecture."""
     table, width = (config.vocab_size, config.width), (config.width,)
     found = [
         Entry("model.embed_tokens.weight", table, ("embed",), None, table),
@@ -79,11 +79,11 @@ def _in_layer(c: PolicyConfig) -> Iterator[tuple]:
 def transposed(x: np.ndarray, threads: Executor) -> np.ndarray:
     """A contiguous copy of the transposed matrix.
 
-    In blocks of few rows, so that what is written fills cache lines: NumPy's own order and XLA's on CPU take four to
-    ten times as long for a large matrix.
+    In blocks of few rows, so that writes fill cache lines: NumPy and XLA on CPU take four to ten times as long for a
+    large matrix.
     """
     result = aligned_empty(x.shape[::-1], x.dtype)
-    unsigned = np.dtype(f"u{x.dtype.itemsize}")  # NumPy copies types that it does not know slowly
+    unsigned = np.dtype(f"u{x.dtype.itemsize}")  # NumPy copies custom types slowly
     source, target = x.view(unsigned), result.view(unsigned)
     step = max(_BLOCK, -(-len(x) // THREADS // _BLOCK) * _BLOCK)
 

@@ -1,4 +1,4 @@
-"""Adapters in the file format of the `peft` library, which inference engines load beside the base model."""
+"""Adapters in the file format of the `peft` library, which inference engines load together with the base model."""
 
 import json
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ def save_adapters(folder: Path, config: PolicyConfig, params: Params, base_model
     """Writes adapter_config.json and adapter_model.safetensors (float32) into a new folder.
 
     Args:
-      folder: to be made.
+      folder: the output.
       config, params: a policy with adapters, layers stacked.
-      base_model: folder or hub id of the checkpoint that the base policy came from.
+      base_model: folder or hub id of the checkpoint of the base policy.
 
     Raises:
       CheckpointError: the parameters have no adapters, or the folder is in use.
@@ -47,7 +47,7 @@ def save_adapters(folder: Path, config: PolicyConfig, params: Params, base_model
     folder.mkdir(parents=True, exist_ok=True)
     shapes = {name: ("F32", tensor.shape) for name, tensor in tensors.items()}
     write_file(folder / "adapter_model.safetensors", shapes, tensors.values())
-    # Last: without it the folder is no adapter.
+    # Written last: without it the folder is not an adapter.
     (folder / "adapter_config.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Import of Hugging Face checkpoints: each tensor goes from its file straight onto its shards."""
+"""Import of Hugging Face checkpoints: each tensor is read from its file directly into its shards."""
 
 import os
 import re
@@ -24,16 +24,16 @@ from rlvr_jax.hf.source import find_checkpoint, read_config
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.model import Params, init, logical_axes
 
-# Tensors that older exporters wrote and that nothing reads: frequencies follow from the config.
+# Tensors of older exporters that are ignored: frequencies are given by the config.
 _HEAD = "lm_head.weight"
 _HARMLESS = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
 
 
 def pretrained_config(source: str | Path) -> PolicyConfig:
-    """The shape of a checkpoint, from its config.json alone; see `RUN_FIELDS` of families.py for what it leaves open.
+    """The architecture of a checkpoint, from its config.json alone; it does not set `RUN_FIELDS` of families.py.
 
     Raises:
-      CheckpointError: it can't be had, or the decoder does not do something that it asks for, named by its key.
+      CheckpointError: it was not found, or has an unsupported value, naming its key.
     """
     folder = find_checkpoint(source, weights=False)
     return policy_config(read_config(folder), str(folder / "config.json"))
@@ -42,11 +42,11 @@ def pretrained_config(source: str | Path) -> PolicyConfig:
 def load_pretrained(
     source: str | Path, mesh: Mesh | None = None, dtype: str | None = None
 ) -> tuple[PolicyConfig, Params]:
-    """A checkpoint's shape and parameters.
+    """A checkpoint's architecture and parameters.
 
     Args:
       source: a folder, or a repository on the hub.
-      mesh: where the parameters are sharded, by `parallel.RULES`; without one they lie on the first device.
+      mesh: the parameters are sharded over it by `parallel.RULES`; None puts them on the first device.
       dtype: storage type of the parameters, "float32" or "bfloat16"; None keeps the file's ("float32" for float16 and
         for mixtures). The config's compute type is the same; change it with `dataclasses.replace`.
 
@@ -75,17 +75,17 @@ def stored_dtype(folder: Path) -> str:
 def load_params(folder: Path, config: PolicyConfig, shardings: Any = None) -> Params:
     """The parameters of a checkpoint, as `init` lays them out, in `config.param_dtype`.
 
-    A few of the checkpoint's tensors are in host memory at one time, never more: one that is read, one that is
-    transposed, one that goes to the devices. Each process reads the rows that its devices hold.
+    Only a few tensors are in host memory at a time: one being read, one being transposed, one on its way to the
+    devices. Each process reads the rows of its own devices.
 
     Args:
-      folder: holds model.safetensors, or several files and their index.
-      config: the shape.
+      folder: with model.safetensors, or several files and their index.
+      config: the architecture.
       shardings: of every parameter (`NamedSharding`); None puts all on the first device.
 
     Raises:
-      CheckpointError: files are absent or broken; or tensors are missing, unknown, or of another shape or type, all of
-        which are listed.
+      CheckpointError: files are missing or broken, or tensors are missing, unknown, or of another shape or type; all
+        are listed.
     """
     stored, wanted = check_weights(folder, config), entries(config)
     shapes = jax.eval_shape(partial(init, config), jax.random.key(0))
@@ -107,7 +107,7 @@ def load_params(folder: Path, config: PolicyConfig, shardings: Any = None) -> Pa
     previous = None
     for entry, piece in _pieces(jobs):
         i = paths[entry.path]
-        jax.block_until_ready(previous)  # or reading would run ahead of the devices, and fill the memory
+        jax.block_until_ready(previous)  # reading must not run ahead of the devices and fill the memory
         if entry.layer is not None:
             leaves[i] = _place(leaves[i], piece, entry.layer, leaf_shardings[i])
         elif piece.dtype == config.param_dtype:
@@ -122,18 +122,18 @@ def load_params(folder: Path, config: PolicyConfig, shardings: Any = None) -> Pa
 def _place(leaf, piece, layer, sharding: Sharding):
     """Writes one layer's tensor into the stacked parameter, in place."""
     dtype, bits = leaf.dtype, jnp.dtype(f"u{leaf.dtype.itemsize}")
-    # As integers: to copy bfloat16, XLA's CPU back end goes through float32, which takes seven times as long.
+    # As integers: XLA's CPU back end copies bfloat16 through float32, which takes seven times as long.
     leaf, piece = (jax.lax.bitcast_convert_type(x, bits) for x in (leaf, piece.astype(dtype)))
     leaf = jax.lax.dynamic_update_index_in_dim(leaf, piece, layer, axis=0)
     return jax.lax.with_sharding_constraint(jax.lax.bitcast_convert_type(leaf, dtype), sharding)
 
 
 def _pieces(jobs: Sequence[tuple[Entry, StoredTensor, Sharding]]) -> Iterator[tuple[Entry, jax.Array]]:
-    """Each tensor on its devices; the next one is read and transposed in the meantime."""
+    """Each tensor on its devices, while the next one is read and transposed."""
     shardings = [sharding if entry.layer is None else _of_layer(sharding) for entry, _, sharding in jobs]
 
     def read(i: int) -> tuple[int, np.ndarray]:
-        """The rows that this process holds, and the first of them along `row_axis`."""
+        """The rows of this process, and the index of the first along `row_axis`."""
         entry, tensor, _ = jobs[i]
         length = entry.ours[entry.row_axis]
         indices = shardings[i].addressable_devices_indices_map(entry.ours).values()
@@ -168,9 +168,9 @@ def _of_layer(sharding: Sharding) -> Sharding:
 
 
 def check_weights(folder: Path, config: PolicyConfig) -> dict[str, StoredTensor]:
-    """The tensors of a checkpoint by name, which are those of its shape and no others.
+    """The tensors of a checkpoint by name, checked to be exactly those of its architecture.
 
-    Reads the heads of the files, and the tensors of an output head that should be the embedding table.
+    Reads the headers of the files, and an output head that should equal the embedding table.
 
     Raises:
       CheckpointError: see `load_params`.
@@ -211,7 +211,7 @@ def _equal(a: StoredTensor, b: StoredTensor, rows: int = 4096) -> bool:
 
 
 def _grouped(names: Sequence[str]) -> list[str]:
-    """Names that differ in the layer only, as one: "model.layers.{0-3,7}.mlp.up_proj.weight"."""
+    """Names that differ only in the layer, combined: "model.layers.{0-3,7}.mlp.up_proj.weight"."""
     groups: dict[str, list[int]] = {}
     for name in names:
         match = re.search(r"\.(\d+)\.", name)
@@ -232,7 +232,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class LoadingSpeed:
-    """Bytes of a checkpoint's files, and the seconds that reading them and that loading them onto devices took."""
+    """Bytes of a checkpoint's files, and the seconds of reading them and of loading them onto devices."""
 
     size: int
     read_seconds: float
@@ -240,11 +240,11 @@ class LoadingSpeed:
 
 
 def loading_speed(folder: Path, config: PolicyConfig, shardings: Any = None, cold: bool = False) -> LoadingSpeed:
-    """Time of loading beside that of plainly reading the same files.
+    """The time of loading a checkpoint, and of reading the same files.
 
     Args:
       folder, config, shardings: as of `load_params`.
-      cold: ask the system to forget the files before each, so that they come from the disk (Linux).
+      cold: drop the files from the page cache first, so that they come from disk (Linux).
     """
 
     def timed(call) -> float:
@@ -265,5 +265,5 @@ def loading_speed(folder: Path, config: PolicyConfig, shardings: Any = None, col
                     pass
 
     load = partial(load_params, folder, config, shardings)
-    load()  # compiles, and without `cold` brings the files into memory
+    load()  # compiles, and without `cold` caches the files
     return LoadingSpeed(sum(file.stat().st_size for file in files), timed(read), timed(load))

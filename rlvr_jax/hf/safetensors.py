@@ -1,7 +1,7 @@
 """The safetensors format: 8 bytes with the length of a JSON header, the header, then the tensors' bytes end to end.
 
-Read and written here directly, because a tensor's rows can then go from the file into a buffer of their own and on to
-a device, bfloat16 included, and no more than that is in memory. Format: github.com/huggingface/safetensors.
+Implemented here, because a tensor's rows can then be read into a buffer of their own and sent to a device, bfloat16
+included, with nothing else in memory. Format: github.com/huggingface/safetensors.
 """
 
 import json
@@ -25,16 +25,16 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _LONGEST_HEADER = 100 << 20  # bytes; the format's own limit
-_POINTER = int.from_bytes(b"version ", "little")  # where git-lfs left a text in place of the file
+_POINTER = int.from_bytes(b"version ", "little")  # of a git-lfs text in place of the file
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """The place of a tensor.
+    """The location of a tensor.
 
     Attributes:
       file: the file.
-      dtype: the format's name of its type, "F32" and the like.
+      dtype: the format's name of its type, such as "F32".
       shape: of the tensor.
       start: its first byte in the file.
     """
@@ -49,7 +49,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of one file by name; reads the header only.
 
     Raises:
-      CheckpointError: not a whole safetensors file.
+      CheckpointError: not a complete safetensors file.
     """
     broken = lambda what: CheckpointError(f"{file} is not a whole safetensors file: {what}; copy it again")  # noqa: E731
     size = file.stat().st_size
@@ -83,7 +83,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Memory that begins at a multiple of 64 bytes; JAX then takes it over on CPU without copying it."""
+    """Memory aligned to 64 bytes, which JAX adopts on CPU without a copy."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
@@ -91,7 +91,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def read_rows(tensor: StoredTensor, start: int, stop: int) -> np.ndarray:
-    """Rows `start` to `stop` along the first axis, in memory of their own; tensors have at least one axis here."""
+    """Rows `start` to `stop` along the first axis of a tensor with at least one axis, in a new buffer."""
     dtype = DTYPES[tensor.dtype]
     rows = aligned_empty((stop - start, *tensor.shape[1:]), dtype)
     row_bytes = math.prod(tensor.shape[1:]) * dtype.itemsize
@@ -107,10 +107,10 @@ def read_rows(tensor: StoredTensor, start: int, stop: int) -> np.ndarray:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The files of a checkpoint: those that its index names, or the only one.
+    """The files of a checkpoint: those of its index, or the only one.
 
     Raises:
-      CheckpointError: there are none, or some are absent.
+      CheckpointError: there are none, or some are missing.
     """
     index = folder / INDEX
     if not index.is_file():
@@ -135,7 +135,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def _interrupted(folder: Path) -> str:
-    """A hint for an error if the folder holds the beginnings of files, as tools of the hub leave them."""
+    """A hint for an error message if the folder holds partial downloads of the hub's tools."""
     return "; its download was interrupted" if any(folder.rglob("*.incomplete")) else ""
 
 
@@ -143,7 +143,7 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
     """All tensors of a checkpoint by name; reads headers only.
 
     Raises:
-      CheckpointError: a file is absent or broken, or two files have a tensor of the same name.
+      CheckpointError: a file is missing or broken, or two files have a tensor of the same name.
     """
     tensors: dict[str, StoredTensor] = {}
     for file in checkpoint_files(folder):
@@ -155,7 +155,7 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
 
 
 def write_file(file: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]], tensors: Iterable[np.ndarray]) -> None:
-    """Writes one file from tensors that come one at a time.
+    """Writes one file from an iterator of tensors.
 
     Args:
       file: the file.

@@ -19,23 +19,23 @@ _COMPANIONS = (
     "chat_template*",
     GENERATION_CONFIG,
 )
-_REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(@[\w./-]+)?")  # name, owner/name, either with a revision
+_REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(@[\w./-]+)?")  # name or owner/name, optionally with a revision
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-_HUB_TIMEOUT = 3.0  # seconds until a hub that does not answer is taken to be out of reach
+_HUB_TIMEOUT = 3.0  # seconds until an unresponsive hub counts as unreachable
 
 
 def find_checkpoint(source: str | Path, weights: bool = True) -> Path:
-    """The folder of a checkpoint: `source` itself, or the local copy of what is not a folder.
+    """The folder of a checkpoint: `source` itself, or the local copy of a repository or GGUF file.
 
-    A GGUF file is converted once. A repository on the hub is downloaded if needed. Where the hub can't be reached, a
-    copy that was downloaded before serves.
+    A GGUF file is converted once. A repository on the hub is downloaded if needed; if the hub is unreachable, an
+    earlier download is used.
 
     Args:
-      source: a folder, a GGUF file, or a repository's id, which may end in "@" and a revision.
-      weights: fetch the weights, too; otherwise what is small.
+      source: a folder, a GGUF file, or a repository id, optionally with "@" and a revision.
+      weights: fetch the weights, too; otherwise only the small files.
 
     Raises:
-      CheckpointError: it can't be had.
+      CheckpointError: it was not found.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -61,25 +61,25 @@ def _from_hub(source: str, patterns: list[str]) -> Path:
     repository, _, revision = source.partition("@")
     found, reason = revision or None, None
     try:
-        # Asked once and with a limit: the download's own questions are repeated for a minute where nothing answers.
+        # One request with a time limit: the download itself would retry for a minute without an answer.
         found = HfApi().repo_info(repository, revision=found, timeout=_HUB_TIMEOUT).sha
     except HfHubHTTPError as error:  # an answer: no such repository or revision, or no permission
         reason = error
         if error.response.status_code < 500:
-            raise CheckpointError(_not_had(source, error)) from error
+            raise CheckpointError(_not_found(source, error)) from error
     except Exception as error:  # offline, no such host, no connection: many kinds
         reason = error
     get = partial(snapshot_download, repository, revision=found, allow_patterns=patterns)
     try:
         return Path(get(local_files_only=reason is not None))
     except Exception as error:
-        raise CheckpointError(_not_had(source, reason or error)) from error
+        raise CheckpointError(_not_found(source, reason or error)) from error
 
 
-def _not_had(source: str, error: Exception) -> str:
+def _not_found(source: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [""])[0]
     return (
-        f"there is no folder {source}, and it can't be had from the Hugging Face hub: {type(error).__name__}: {reason}"
+        f"there is no folder {source}, and it was not found on the Hugging Face hub: {type(error).__name__}: {reason}"
     )
 
 
@@ -89,10 +89,10 @@ def companion_files(folder: Path) -> list[Path]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's config.json as it stands.
+    """The content of a checkpoint's config.json.
 
     Raises:
-      CheckpointError: there is none, or it is no JSON object, or the folder holds adapters, which would be ignored.
+      CheckpointError: there is none, it is no JSON object, or the folder holds adapters, which would be ignored.
     """
     adapters = [name for name in _ADAPTERS if (folder / name).is_file()]
     if adapters:
@@ -109,9 +109,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def listed_stop_tokens(folder: Path) -> tuple[int, ...]:
-    """The ids that end a response by a checkpoint's files: generation_config.json, or config.json if that names none.
+    """The stop tokens of a checkpoint: of generation_config.json, or of config.json if that names none.
 
-    These are the ones that `transformers` stops at.
+    `transformers` stops at the same ones.
 
     Raises:
       CheckpointError: a file is damaged.
@@ -128,7 +128,7 @@ def listed_stop_tokens(folder: Path) -> tuple[int, ...]:
 
 
 def read_generation_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's generation_config.json as it stands; empty if there is none.
+    """The content of a checkpoint's generation_config.json; empty if there is none.
 
     Raises:
       CheckpointError: it is damaged.
@@ -137,7 +137,7 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; nothing if there is no such file."""
+    """The content of a JSON file; empty if there is no such file."""
     try:
         raw = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The shape of a policy."""
+"""The architecture of a policy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,17 +7,17 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """A change of the rotary frequencies, so that a policy reads further than it was first trained to.
+    """Rescaling of the rotary frequencies, to extend the context window beyond that of pretraining.
 
     Attributes:
       type: "none", "linear" (positions divided by `factor`), "llama3" or "yarn" (low frequencies divided, high ones
         kept); sources in `rotary.py`.
-      factor: by which low frequencies are divided.
+      factor: divisor of low frequencies.
       original_length: window in tokens before the extension ("llama3", "yarn").
-      low_freq_factor, high_freq_factor: turns within `original_length` below which a frequency is divided, and above
-        which it is kept ("llama3").
+      low_freq_factor, high_freq_factor: frequencies with fewer turns within `original_length` than the first are
+        divided, with more than the second kept ("llama3").
       beta_slow, beta_fast: the same for "yarn".
-      truncate: round the borders that these give outwards to whole frequencies ("yarn").
+      truncate: round the resulting bounds outwards to whole frequency indices ("yarn").
       attention_factor: multiplies queries and keys; 0 for the paper's 0.1 ln(factor) + 1 ("yarn").
     """
 
@@ -38,7 +38,7 @@ class LoraConfig:
 
     Attributes:
       rank: of the adapters; 0 trains the weights themselves.
-      alpha: the adapters' product counts alpha / rank times.
+      alpha: the adapters' product is scaled by alpha / rank.
       targets: the weights of each layer that have adapters.
     """
 
@@ -53,38 +53,37 @@ class LoraConfig:
 class PolicyConfig:
     """A decoder-only transformer.
 
-    The defaults are Llama's layer. Patterns say what each layer does and are repeated: layer `i` takes entry
-    `i % len(pattern)`.
+    The defaults give Llama's layer. Patterns repeat over the layers: layer `i` takes entry `i % len(pattern)`.
 
     Attributes:
       vocab_size: number of token ids; 0 takes the tokenizer's.
       num_layers, width, num_heads, num_kv_heads, head_dim, mlp_width: sizes; `num_kv_heads` divides `num_heads`.
       rope_theta: base of the rotary frequencies.
-      rope_scaling: how the frequencies are changed.
-      rope_pattern: which frequencies the layers turn queries and keys by: "scaled" (by `rope_scaling`), "unscaled", or
-        "none" for layers without positions.
-      window_pattern: how many tokens back the layers read, the token itself included; 0 for all.
+      rope_scaling: rescaling of the frequencies.
+      rope_pattern: the rotary frequencies of each layer: "scaled" (by `rope_scaling`), "unscaled", or "none" for layers
+        without positions.
+      window_pattern: sliding window of each layer in tokens, the current one included; 0 for full attention.
       norm_placement: RMS norms on the inputs of attention and MLP ("pre"), or on their outputs ("post", OLMo 2).
       norm_eps: epsilon of the RMS norms.
-      qk_norm: RMS-normalise queries and keys before the rotation, each "head" by itself (Qwen3) or the "full" width
+      qk_norm: RMS-normalise queries and keys before the rotation, each "head" separately (Qwen3) or the "full" width
         of all heads together (OLMo 2).
       qkv_bias: add biases to queries, keys and values (Qwen2).
       tie_embeddings: the output head is the transposed embedding table.
-      lora: low-rank adapters, which then alone are trained.
-      max_length: longest prompt plus response, in tokens; 0 takes that of the pretrained checkpoint, or without one
-        1,024.
+      lora: low-rank adapters; if there are any, only they are trained.
+      max_length: longest prompt plus response, in tokens; 0 takes that of the pretrained checkpoint, or 1,024
+        without one.
       init_scale: standard deviation of the initial embeddings, and of every weight matrix times sqrt(width / fan-in).
-      dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are float32 always.
-      param_dtype: storage dtype of the parameters. "bfloat16" halves their memory; each update is then rounded at
-        random, so that small ones count on average, see `rlvr_jax.learner.rounding`.
-      remat: what the backward pass computes again: "none" (but norms, rotations, activations and softmax), "dots" (all
-        but products with weights) or "full" (whole layers). What attention gives is kept with any of them, so that it
-        runs once. A run takes "auto" by the size of policy and batch, see `rlvr_jax.training.memory`; elsewhere it is
-        "none".
-      attention: what computes attention in training, see `rlvr_jax.kernels.training`; "auto" chooses by platform and
+      dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are always float32.
+      param_dtype: storage dtype of the parameters. "bfloat16" halves their memory; updates are then rounded
+        stochastically, so that small ones are not lost, see `rlvr_jax.learner.rounding`.
+      remat: rematerialisation in the backward pass: "none" (only norms, rotations, activations and softmax), "dots"
+        (everything but products with weights) or "full" (whole layers). Attention outputs are always kept, so that
+        attention runs once. A run resolves "auto" by the sizes of policy and batch, see `rlvr_jax.training.memory`;
+        elsewhere it is "none".
+      attention: implementation of training attention, see `rlvr_jax.kernels.training`; "auto" chooses by platform and
         length.
-      head_chunk: tokens whose logits exist at one time in training; 0 for all of them at once. A run chooses -1 as it
-        does "auto" above; elsewhere it is 0.
+      head_chunk: tokens whose logits are in memory at a time in training; 0 for all. A run resolves -1 like "auto"
+        above; elsewhere it is 0.
     """
 
     vocab_size: int = 0
@@ -114,7 +113,7 @@ class PolicyConfig:
 
 
 def problems(c: PolicyConfig) -> Iterator[str]:
-    """The reasons why a policy of this shape is impossible, each as the text after "config.policy."."""
+    """The reasons why this architecture is impossible, each as the text after "config.policy."."""
     sizes = ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width")
     for name in (*sizes, "rope_theta", "norm_eps", "init_scale"):
         if not getattr(c, name) > 0:  # catches nan, too
@@ -161,14 +160,14 @@ def problems(c: PolicyConfig) -> Iterator[str]:
 
 
 def lora_scale(config: PolicyConfig) -> float:
-    """The factor of the adapters' product."""
+    """The scale of the adapters' product."""
     return config.lora.alpha / config.lora.rank
 
 
 def shrunk(config: PolicyConfig, factor: int) -> PolicyConfig:
-    """A policy of the same kind whose sizes are divided by `factor`, those of the layers down to what still works.
+    """The same architecture with sizes divided by `factor`, down to the smallest valid ones.
 
-    The ratio of query heads to key/value heads stays, and so do patterns of layers, once over.
+    The ratio of query heads to key/value heads is kept, and so is one period of the layer patterns.
     """
     if factor == 1:
         return config

@@ -35,15 +35,15 @@ def logprobs_and_entropy(
 ) -> tuple[Float[Array, "batch time"], Float[Array, "batch time"]]:
     """Log-probability of each target and entropy of its distribution softmax(logits / temperature), in nats.
 
-    With `config.head_chunk` set, logits exist for that many tokens of a device at one time only, in the backward pass
-    too. On a mesh each device takes its own rows of the batch and its own part of the vocabulary; the parts are merged
-    as in Shoeybi et al. 2019 (arXiv:1909.08053), section 3: what devices exchange is four numbers for each token.
+    With `config.head_chunk` set, the logits of only that many tokens per device are in memory at a time, also in the
+    backward pass. On a mesh each device computes its own rows of the batch and shard of the vocabulary; the shards are
+    combined as in Shoeybi et al. 2019 (arXiv:1909.08053), section 3: devices exchange four numbers per token.
     """
     table = params.get("head", params["embed"])
     rows, vocab = _partition("batch", hidden.shape[0]), _partition("vocab", table.shape[0])
     if not rows and not vocab:
         return _in_chunks(config, (), table, hidden, targets, temperature)
-    # Cut by hand: the compiler would split the loop's own axis, and sum logits over devices.
+    # Sharded by hand: the compiler would shard the axis of the loop, and all-reduce logits.
     width = tuple(name for name in _partition("embed", table.shape[1]) if name in rows)
     local = jax.shard_map(
         partial(_on_device, config, rows, vocab, width),
@@ -54,7 +54,7 @@ def logprobs_and_entropy(
 
 
 def _partition(axis: str, size: int) -> tuple[str, ...]:
-    """The axes of the mesh in use that split a logical axis of this size."""
+    """The mesh axes over which a logical axis of this size is sharded."""
     mesh = jax.sharding.get_abstract_mesh()
     names = nn.logical_to_mesh_axes((axis,))[0]
     if mesh.empty or names is None:
@@ -65,17 +65,17 @@ def _partition(axis: str, size: int) -> tuple[str, ...]:
 
 
 def _on_device(config: PolicyConfig, rows: tuple[str, ...], vocab: tuple[str, ...], width, table, hidden, *inputs):
-    """`_in_chunks` of this device's rows and its part of the table, which lies split over the axes `width`, too."""
+    """`_in_chunks` of this device's rows and its shard of the table, which is also sharded over the axes `width`."""
     if width:
         table = jax.lax.all_gather(table, width, axis=1, tiled=True)
-    # Each device has a gradient of its own for what it shares with others; they are summed behind the loop.
+    # Each device accumulates a local gradient of the shared table; one sum over devices follows the loop.
     table = jax.lax.pcast(table, tuple(name for name in rows if name not in width), to="varying")
     hidden = jax.lax.pcast(hidden, vocab, to="varying")
     return _in_chunks(config, vocab, table.astype(config.param_dtype), hidden, *inputs)
 
 
 def _in_chunks(config: PolicyConfig, vocab: tuple[str, ...], table, hidden, targets, temperature):
-    """Log-probabilities and entropies, from a table that is split over the axes `vocab`."""
+    """Log-probabilities and entropies, from a table that is sharded over the axes `vocab`."""
 
     def chunk(inputs):
         return _merged(head_logits(config, {"embed": table}, inputs[0]) / temperature, inputs[1], vocab)
@@ -97,10 +97,10 @@ def _in_chunks(config: PolicyConfig, vocab: tuple[str, ...], table, hidden, targ
 def _merged(
     scaled: Float[Array, "n part"], targets: Int[Array, "n"], vocab: tuple[str, ...]
 ) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
-    """Log-probabilities and entropies from logits of a part of the vocabulary, or of all of it."""
+    """Log-probabilities and entropies from logits of a shard of the vocabulary, or of all of it."""
     size = scaled.shape[1]
-    # Relative to the likeliest token, so that what is near 0 is computed from numbers near 0: entropies of sharp
-    # distributions keep their precision and are never negative. The results don't depend on the shift.
+    # Shifted by the largest logit, so that small entropies are computed from small numbers: they keep their precision
+    # and are never negative. The results don't depend on the shift.
     top = jax.lax.stop_gradient(jnp.max(scaled, axis=-1))
     place = targets
     if vocab:

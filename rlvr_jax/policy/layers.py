@@ -17,7 +17,7 @@ from rlvr_jax.kernels.training import training_attention
 from rlvr_jax.policy.config import PolicyConfig, lora_scale
 from rlvr_jax.policy.rotary import rotate
 
-# On CPU, rows up to this length are attended to with all scores in memory, longer ones some queries at a time.
+# On CPU, attention of rows up to this length keeps all scores in memory; longer rows go in chunks of queries.
 DENSE_LENGTH = 256
 
 
@@ -34,9 +34,9 @@ def _weight_init(config: PolicyConfig, fan_in: int):
 
 
 def _product(x: Array, weight: Array, contract: int = 1) -> Array:
-    """Contracts the last `contract` axes of x with the first of weight, as one product of two matrices.
+    """Contracts the last `contract` axes of x with the first of weight, as one matrix product.
 
-    Written with more axes, the weight's gradient makes XLA's CPU back end transpose all activations (tiny model on
+    With more axes, the weight's gradient makes XLA's CPU back end transpose all activations (tiny model on
     2 cores: 6.3 s for a training step instead of 2.5).
     """
     kept, inner = x.shape[: x.ndim - contract], weight.shape[:contract]
@@ -46,10 +46,10 @@ def _product(x: Array, weight: Array, contract: int = 1) -> Array:
 
 @jax.custom_vjp
 def _matmul(x: Float[Array, "n inner"], weight: Float[Array, "inner outer"]) -> Float[Array, "n outer"]:
-    """`x @ weight`, with a gradient of the weight that has the narrower matrix on the left.
+    """`x @ weight`, whose weight gradient is computed with the narrower matrix on the left.
 
-    Both are as long as there are tokens. XLA's CPU back end packs the left one across its rows, and takes 1.4 times as
-    long if that is the wider one.
+    Both have one row per token. XLA's CPU back end packs the left one across its rows, and takes 1.4 times as long if
+    that is the wider one.
     """
     return x @ weight
 
@@ -87,7 +87,7 @@ def rms_norm(x: Float[Array, "*n"], scale: Float[Array, "*m"], eps: float) -> Fl
 
 
 def _partition(rows: int, heads: int) -> jax.sharding.PartitionSpec | None:
-    """Sharding of queries over the mesh in use: rows and heads split by the logical axes' rules where they divide."""
+    """Sharding of queries over the mesh in use: rows and heads by the rules of the logical axes, where they divide."""
     mesh = jax.sharding.get_abstract_mesh()
     axes = nn.logical_to_mesh_axes(("batch", "heads"))
     sizes = [math.prod(mesh.shape.get(name, 1) for name in jax.tree.leaves(axis)) for axis in axes]
@@ -105,7 +105,7 @@ def _self_attention(
     values: Float[Array, "batch time kv dim"],
     schedule: Schedule,
 ) -> Float[Array, "batch time heads dim"]:
-    """Attention of tokens to each other. On a mesh each device computes its own rows and heads."""
+    """Self-attention without a cache. On a mesh each device computes its own rows and heads."""
     implementation = config.attention
     if implementation == "auto" and target_platform() == "cpu" and query.shape[1] <= DENSE_LENGTH:
         implementation = "reference"
@@ -114,13 +114,13 @@ def _self_attention(
         shape = jax.sharding.get_abstract_mesh().shape
         devices = math.prod(shape[name] for name in jax.tree.leaves(partition[2]))
         copies = math.lcm(keys.shape[2], devices) // keys.shape[2]
-        if copies > 1:  # fewer key/value heads than devices: each has a copy of what its queries read
+        if copies > 1:  # fewer key/value heads than devices: each has a copy of those that its queries attend to
             keys, values = (jnp.repeat(x, copies, axis=2) for x in (keys, values))
     return training_attention(query, keys, values, schedule, implementation=implementation, partition=partition)
 
 
 def _append_keys(held, keys, size):
-    """The keys that are held, whole or in blocks of columns, with new ones written behind the first `size`."""
+    """The cached keys, whole or in blocks of columns, with new ones written after the first `size`."""
     if held.ndim == 4:
         return jax.lax.dynamic_update_slice_in_dim(held, keys, size, axis=3)
     if keys.shape[3] > 1:
@@ -160,7 +160,7 @@ class Attention(nn.Module):
     def __call__(self, x, rotary, reads, own, prefix, size, adapters):
         """Returns the output, and with a cache this layer's (keys, values) with the new tokens in them.
 
-        `reads` says what the tokens read: a schedule without a cache, else the masks of both stretches.
+        `reads` gives the visible tokens: a schedule without a cache, else the masks of both KV segments.
         """
         c = self.config
         projections = []
@@ -189,7 +189,7 @@ class Attention(nn.Module):
         return _adapted(c, y, out, adapters.get("out"), contract=2), key_values
 
     def qk_scale(self, name: str, heads: int, axis: str) -> Array:
-        """The scale of a norm of queries or keys: one for all heads, or over all of them."""
+        """The scale parameter of the norm of queries or keys: shared by the heads, or over all of them."""
         shape, axes = (heads, self.config.head_dim), (axis, "head_dim")
         if self.config.qk_norm == "head":
             shape, axes = shape[1:], axes[1:]
@@ -212,7 +212,7 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each added to the residual stream, with norms before or behind them."""
+    """Attention and MLP, each added to the residual stream, with norms before or after them."""
 
     config: PolicyConfig
 

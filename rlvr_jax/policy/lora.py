@@ -1,8 +1,8 @@
 """Low-rank adapters: every adapted product x W becomes x W + (alpha / rank) (x A) B, and only A and B are trained.
 
 Parameters with adapters are those of the base policy and, under the key "adapters", the A and B of all layers. Without
-that key the same parameters are the base policy, so a frozen reference needs no second copy. B starts at 0: a fresh
-adapter changes nothing. Adapters are float32, whatever the base is.
+that key the same parameters are the base policy, so a frozen reference policy needs no copy. B starts at 0, so a fresh
+adapter changes nothing. Adapters are float32, whatever the type of the base.
 
 Source: Hu et al. 2021 (arXiv:2106.09685), eq. 3.
 """
@@ -25,12 +25,12 @@ _PARTS = {"attention": ("q", "k", "v", "out"), "mlp": ("gate", "up", "down")}
 
 
 def _targets(config: PolicyConfig) -> Iterator[tuple[str, str]]:
-    """(part of a layer, name) of each weight that has an adapter."""
+    """(submodule of a layer, name) of each weight with an adapter."""
     return ((part, name) for part, names in _PARTS.items() for name in names if name in config.lora.targets)
 
 
 def _split(name: str, axes: tuple) -> tuple[tuple, tuple]:
-    """The axes of a weight that its input has, and those that its output has."""
+    """The input axes and the output axes of a weight."""
     contracted = 2 if name == "out" else 1
     return axes[:contracted], axes[contracted:]
 
@@ -49,7 +49,7 @@ def axes_with_adapters(config: PolicyConfig) -> Params:
 
 @partial(jax.jit, static_argnames="config")
 def init_adapters(config: PolicyConfig, key: Key[Array, ""]) -> Params:
-    """Fresh adapters: A uniform with variance 1 / (3 fan-in), as `peft` has it, B zero."""
+    """Fresh adapters: A uniform with variance 1 / (3 fan-in), as in `peft`, B zero."""
     key = jax.random.fold_in(key, _ADAPTERS_KEY)
     shapes = jax.eval_shape(partial(init, config), key)["layers"]
     adapters: dict[str, Any] = {}
@@ -65,7 +65,7 @@ def init_adapters(config: PolicyConfig, key: Key[Array, ""]) -> Params:
 
 
 def adapter_axes(config: PolicyConfig) -> Params:
-    """The names of the axes of every adapter, as `logical_axes` has those of the base."""
+    """The axis names of every adapter, as `logical_axes` for the base."""
     base = logical_axes(config)["layers"]
     axes: dict[str, Any] = {}
     for part, name in _targets(config):
@@ -82,7 +82,7 @@ def trainable(params: Params) -> Params:
 
 
 def with_trainable(params: Params, new: Params) -> Params:
-    """The parameters with what is trained replaced."""
+    """The parameters with the trained ones replaced."""
     return params | {ADAPTERS: new} if ADAPTERS in params else new
 
 

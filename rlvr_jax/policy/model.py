@@ -1,9 +1,9 @@
 """The decoder: one function for training, prefill and decoding.
 
 `forward` takes tokens with their positions and segment ids, and optionally a cache, and returns hidden states and the
-cache. Whether a token may read another follows from positions, segment ids and the segments' parents alone, so packing,
-padding, shared prefixes and decoding need no modes. `forward` with a tuple of layers instead of stacked ones
-(`unstack`) computes the same, unrolled.
+cache. Attention masks are derived from positions, segment ids and the segments' parents alone, so packing, padding,
+shared prefixes and decoding share one code path. With a tuple of layers instead of stacked ones (`unstack`) `forward`
+computes the same, unrolled.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,15 +39,15 @@ _REMAT = {
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class KeyValues:
-    """Keys and values of every layer for some stretch of tokens.
+    """A KV segment: keys and values of every layer for consecutive tokens.
 
     Attributes:
       layers: (keys `[batch, kv, dim, length]`, values `[batch, kv, length, dim]`) of each layer: a tuple of such
         pairs, or one pair of arrays stacked along a leading layer axis, whichever the layers' parameters are. Keys may
         be in blocks of columns, `[batch, kv, length / KEY_BLOCK, dim, KEY_BLOCK]`.
       positions: of each token within its sequence.
-      segment_ids: which sequence a token belongs to; 0 marks an empty place or padding.
-      size: how many places are filled; the next tokens are written from here.
+      segment_ids: the sequence of each token; 0 for empty columns and padding.
+      size: number of filled columns; the next tokens are written from here.
     """
 
     layers: Any
@@ -59,11 +59,11 @@ class KeyValues:
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class Cache:
-    """The keys and values that earlier calls left for later tokens.
+    """The KV cache.
 
     Attributes:
-      own: one row for each row of the batch; new tokens are appended to it.
-      prefix: read only, and its batch may be a divisor of the batch: each row serves a group of consecutive rows.
+      own: one row per row of the batch; new tokens are appended to it.
+      prefix: read-only; its batch may be a divisor of the batch: each row is shared by a group of consecutive rows.
     """
 
     own: KeyValues
@@ -71,7 +71,7 @@ class Cache:
 
 
 def _init_boxed(config: PolicyConfig, key: Array) -> Params:
-    """Parameters, each in a box that carries the names of its axes."""
+    """Parameters, each in a box with the names of its axes."""
     normal, ones = nn.initializers.normal(config.init_scale), nn.initializers.ones
     box = lambda init, axes, shape, i: nn.with_logical_partitioning(init, axes)(  # noqa: E731
         jax.random.fold_in(key, i), shape, config.param_dtype
@@ -111,7 +111,7 @@ def logical_axes(config: PolicyConfig) -> Params:
 def unstack(params: Params) -> Params:
     """The same parameters with a tuple of layers.
 
-    The decoding loop runs on these: slicing a layer out of stacked arrays would copy every weight for every token.
+    For the decoding loop: slicing a layer out of stacked arrays would copy every weight for every token.
     """
     count = jax.tree.leaves(params["layers"])[0].shape[0]
     stacked = {name: params[name] for name in ("layers", ADAPTERS) if name in params}
@@ -122,9 +122,9 @@ def unstack(params: Params) -> Params:
 def empty_key_values(
     config: PolicyConfig, params: Params, batch: int, length: int, one_by_one: bool = False
 ) -> KeyValues:
-    """Room for `length` tokens in each of `batch` rows, laid out like the layers of `params`.
+    """An empty KV segment for `length` tokens in each of `batch` rows, laid out like the layers of `params`.
 
-    With `one_by_one`, every call to `forward` may append one token only. On CPU the keys are then laid out in blocks.
+    With `one_by_one`, every call of `forward` appends one token. On CPU the keys are then stored in blocks.
     """
     blocks = (-(-length // KEY_BLOCK),) if one_by_one and length > KEY_BLOCK and target_platform() == "cpu" else ()
     length = blocks[0] * KEY_BLOCK if blocks else length
@@ -141,7 +141,7 @@ def empty_key_values(
 
 
 def _may_read(window, positions, segment_ids, key_positions, key_segment_ids) -> Bool[Array, "batch time length"]:
-    """A token reads tokens of its own sequence up to its own position, with a window only the last of them."""
+    """A token attends to its own sequence up to its own position, or to the last `window` tokens of that."""
     same = segment_ids[:, :, None] == key_segment_ids[:, None, :]
     read = same & (key_positions[:, None, :] <= positions[:, :, None]) & (key_segment_ids[:, None, :] != 0)
     if window:
@@ -150,7 +150,7 @@ def _may_read(window, positions, segment_ids, key_positions, key_segment_ids) ->
 
 
 def _masks(positions, segment_ids, own: KeyValues, prefix: KeyValues | None, window: int):
-    """The visibility of a cache's two segments to the tokens."""
+    """The masks of a cache's two KV segments for the new tokens."""
     may_read = partial(_may_read, window, positions, segment_ids)
     if prefix is None:
         return may_read(own.positions, own.segment_ids), None
@@ -160,7 +160,7 @@ def _masks(positions, segment_ids, own: KeyValues, prefix: KeyValues | None, win
 
 
 def _append(own: KeyValues, positions, segment_ids) -> KeyValues:
-    """The cache with the places of new tokens; their keys and values come from the layers."""
+    """The cache with the positions and ids of new tokens; the layers write their keys and values."""
     write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=own.size, axis=1)
     return own.replace(
         positions=write(own.positions, positions),
@@ -170,17 +170,17 @@ def _append(own: KeyValues, positions, segment_ids) -> KeyValues:
 
 
 def _by_layer(pattern: Sequence[Any], num_layers: int, make: Callable[[Any], Any]) -> tuple[list[Any], list[int]]:
-    """The result of `make` for each distinct entry of a pattern, and the index of each layer's."""
+    """The result of `make` for each distinct entry of a pattern, and each layer's index into these."""
     entries = [pattern[i % len(pattern)] for i in range(num_layers)]
     distinct = sorted(set(entries))
     return [make(entry) for entry in distinct], [distinct.index(entry) for entry in entries]
 
 
 def _remat(config: PolicyConfig, function: Callable, prevent_cse: bool) -> Callable:
-    """The function of a layer, which keeps for the backward pass what `config.remat` says.
+    """The function of a layer, rematerialised as `config.remat` asks.
 
-    Without a policy it would keep the results of every cheap operation, some of them several times over: more memory
-    than the products', and more time than computing them again.
+    Without a policy JAX would keep the results of every cheap operation, some of them several times: more memory than
+    the matrix products, and slower than recomputing them.
     """
     policy = _REMAT["none" if config.remat == "auto" else config.remat]
     return jax.checkpoint(function, policy=policy, prevent_cse=prevent_cse)
@@ -197,7 +197,7 @@ def _computed_once(tree: Any, size: Int[Array, ""]) -> Any:
 
 
 def _unrolled(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
-    """One layer after the other; their inputs are tuples."""
+    """The layers one after the other; their inputs are tuples."""
     (kinds, kind_of), (reads, read_of), outputs = kinds, reads, []
     for i in range(config.num_layers):
         run = _remat(config, partial(layer, kinds[kind_of[i]], reads[read_of[i]]), prevent_cse=True)
@@ -207,13 +207,13 @@ def _unrolled(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
 
 
 def _scanned(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
-    """One layer's code for all; their inputs are stacked. Layers that differ in kind choose by a scanned index."""
+    """A scan over stacked layers. Layers of different kinds are selected by a scanned index."""
 
     def stack(options, indices):
         if len(options) == 1:
             return options[0], None
         windows = [option.window for option in options if isinstance(option, Schedule) and option.window]
-        if windows:  # their ids hold the windows; besides, it need only be known that there are some
+        if windows:  # windows are in the ids; only their presence must be known
             options = [option.replace(window=windows[0]) for option in options]
         return jax.tree.map(lambda *x: jnp.stack(x), *options), jnp.array(indices)
 
@@ -223,7 +223,7 @@ def _scanned(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
     (kinds, kind_of), (reads, read_of) = stack(*kinds), stack(*reads)
 
     def step(x, inputs):
-        *inputs, kind, read = inputs  # chosen in here, so that the backward pass keeps the indices only
+        *inputs, kind, read = inputs  # selected inside the layer, so that the backward pass keeps only the indices
         return layer(choose(kinds, kind), choose(reads, read), x, tuple(inputs))
 
     return jax.lax.scan(_remat(config, step, prevent_cse=False), x, (*inputs, kind_of, read_of))
@@ -241,27 +241,27 @@ def forward(
     """Runs the decoder.
 
     Args:
-      config: the policy's shape.
+      config: the architecture.
       params: from `init` or `unstack`.
       tokens: token ids.
       positions: of each token within its sequence, from 0.
-      segment_ids: the sequence that each token belongs to, from 1; 0 is padding.
-      cache: earlier tokens; the new ones are appended to `cache.own`, which must have room for them.
-      parents: the segment that a token's segment continues, and reads besides itself; 0 for none. It lies before that
-        segment in the row, and positions go on from its own. Not with a cache, which has `prefix` for it.
+      segment_ids: the sequence of each token, from 1; 0 is padding.
+      cache: of earlier tokens; the new ones are appended to `cache.own`, which must have space for them.
+      parents: the segment that a token's segment continues, and also attends to; 0 for none. A parent precedes its
+        children in the row, and their positions continue its own. Without a cache only; a cache has `prefix` instead.
 
     Returns:
       Final hidden states (after the last norm), and the cache with the new tokens in it (None without a cache).
 
     Raises:
-      ValueError: parents with a cache, or what `config.attention` doesn't support.
+      ValueError: parents with a cache, or an input that `config.attention` doesn't support.
     """
     own = prefix = None
     group = config.num_heads // config.num_kv_heads
     reads = lambda window: make_schedule(positions, segment_ids, parents, window=window or None, group=group)  # noqa: E731
     if cache is not None:
         if parents is not None:
-            raise ValueError("parents are for rows without a cache; with one, `cache.prefix` holds what a group shares")
+            raise ValueError("parents are for rows without a cache; with one, use `cache.prefix` for the shared prompt")
         own, prefix = _append(cache.own, positions, segment_ids), cache.prefix
         reads = partial(_masks, positions, segment_ids, own, prefix)
     kinds = _by_layer(config.rope_pattern, config.num_layers, lambda kind: rotary(config, kind, positions))

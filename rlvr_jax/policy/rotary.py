@@ -1,4 +1,4 @@
-"""Rotary positions, and the ways in which checkpoints stretch them to longer windows."""
+"""Rotary position embeddings, and their rescaling for longer windows."""
 
 import math
 
@@ -35,7 +35,7 @@ def rotate(x: Float[Array, "batch time heads dim"], cos: Array, sin: Array) -> F
 
 
 def frequency_factors(scaling: RopeScaling, theta: float, dim: int) -> np.ndarray:
-    """The factor of each of the `dim / 2` frequencies, in float64.
+    """The multiplier of each of the `dim / 2` frequencies, in float64.
 
     Sources: "linear" is position interpolation, Chen et al. 2023 (arXiv:2306.15595), eq. 4; "yarn" is NTK-by-parts
     interpolation, Peng et al. 2023 (arXiv:2309.00071), section 3.2; "llama3" is `apply_scaling` of Meta's code for
@@ -53,7 +53,7 @@ def frequency_factors(scaling: RopeScaling, theta: float, dim: int) -> np.ndarra
         first, last = (_index_of(scaling, turns, theta, dim) for turns in (scaling.beta_fast, scaling.beta_slow))
         if scaling.truncate:
             first, last = math.floor(first), math.ceil(last)
-        # The checkpoints' own code bounds the last index by the width, not by the number of frequencies.
+        # The published code bounds the last index by the width, not by the number of frequencies.
         first, last = max(first, 0), min(last, dim - 1)
         kept = 1 - (np.arange(dim // 2) - first) / (last - first if last != first else 1e-3)
     kept = np.clip(kept, 0, 1)
@@ -61,7 +61,7 @@ def frequency_factors(scaling: RopeScaling, theta: float, dim: int) -> np.ndarra
 
 
 def _index_of(scaling: RopeScaling, turns: float, theta: float, dim: int) -> float:
-    """The (fractional) index of the frequency that makes so many turns within the original length."""
+    """The (fractional) index of the frequency with this number of turns within the original length."""
     return dim * math.log(scaling.original_length / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
 
