@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 def test_what_cant_be_had_is_one_clear_error(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="there is no folder someone/absent, .* the Hugging"):
+    with pytest.raises(CheckpointError, match="there is no folder someone/absent"):
         load_pretrained("someone/absent")
     for path in ("/not/here", "./not-here", "a/b/c"):
         with pytest.raises(CheckpointError, match=f"^there is no folder {path}$"):
