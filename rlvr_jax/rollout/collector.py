@@ -5,6 +5,8 @@ is decided by count: a tool has as long as the sampler needs until its next turn
 waited for. So tokens never depend on the clock.
 """
 
+import concurrent.futures
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -124,6 +126,7 @@ class Collector:
         self._waiting: list[_Playing] = []  # for tools
         self._ended: list[_Playing] = []  # to be judged
         self._last_id = 0
+        self.waited = 0.0  # seconds, for verdicts and tools, while there was nothing to decode
 
     def start(
         self, name: Hashable, examples: Sequence[Example], group_size: int, key: Key[Array, ""], temperature: float
@@ -172,12 +175,22 @@ class Collector:
                 raise RuntimeError("episodes have not ended, but nothing is being sampled or called")
 
     def take(self, name: Hashable) -> list[Group]:
-        """The groups of a batch, in the order of its examples, once all of their verdicts are there."""
+        """The groups of a batch, in the order of its examples, once all of their verdicts are there.
+
+        While it waits for them it goes on with other batches.
+        """
         if name in self._kept:
             return self._kept.pop(name)
         self.play(name)
+        groups = self._batches.pop(name)
+        futures = [member.verdict for members in groups for member in members if member.verdict is not None]
+        while not all(future.done() for future in futures) and self._round():
+            pass
+        began = time.perf_counter()
+        concurrent.futures.wait(futures)
+        self.waited += time.perf_counter() - began
         found = []
-        for members in self._batches.pop(name):
+        for members in groups:
             episodes = tuple(member.episode for member in members)
             found.append(Group(episodes[0].example, episodes, tuple(map(_verdict, members))))
         return found
@@ -218,6 +231,9 @@ class Collector:
         waiting, self._waiting = self._waiting, []
         for turn, text in zip(turns, decode(self._tokenizer, [_spoken(turn) for turn in turns]), strict=True):
             self._end_turn(self._playing[turn.id], turn, text)
+        began = time.perf_counter()
+        concurrent.futures.wait([future for playing in waiting for future in playing.tools])
+        self.waited += 0.0 if turns else time.perf_counter() - began
         for playing in waiting:
             results = tuple(_result(future) for future in playing.tools)
             self._act(playing, partial(playing.env.receive, playing.state, results))

@@ -103,10 +103,9 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                 for ahead in range(step, min(step + config.training.max_lag, num_steps) + 1):
                     if ahead not in collector.started():
                         collector.start(ahead, examples_of(ahead), group_size, key_of(SAMPLE, ahead), temperature)
-                collector.play(step)
-                clock.lap("time/rollout")
+                waited = collector.waited
                 groups = collector.take(step)
-                clock.lap("time/verify")
+                clock.lap("time/rollout", {"time/verify": collector.waited - waited})
 
                 rewards = reward(config.reward, groups)
                 warn_unjudged(step, rewards)

@@ -85,10 +85,12 @@ class Clock:
         self.start = self.last = time.perf_counter()
         self.laps: dict[str, float] = {}
 
-    def lap(self, name: str) -> None:
-        """Ends a lap, and adds it to earlier ones of its name."""
-        now = time.perf_counter()
-        self.laps[name], self.last = self.laps.get(name, 0.0) + now - self.last, now
+    def lap(self, name: str, within: Mapping[str, float] | None = None) -> None:
+        """Ends a lap, and adds it to earlier ones of its name, but for the seconds `within` that have other names."""
+        now, within = time.perf_counter(), within or {}
+        for part, seconds in {name: now - self.last - sum(within.values()), **within}.items():
+            self.laps[part] = self.laps.get(part, 0.0) + seconds
+        self.last = now
 
     def total(self) -> float:
         """Seconds since the start."""

@@ -1,0 +1,10 @@
+"""The benchmark of slow verifiers, as small as it can be."""
+
+from experiments.benchmarks import overlap
+
+
+def test_every_schedule_has_a_row(capsys):
+    overlap.main(["--seconds=0.01", "--workers=2", "--steps=3", "--width=16"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.endswith("%")]
+    assert [row.rsplit(maxsplit=2)[0] for row in rows] == list(overlap.SCHEDULES)
+    assert all(0 <= int(row.rsplit(maxsplit=1)[1].rstrip("%")) <= 100 for row in rows)
