@@ -3,8 +3,8 @@
 "Write one short sentence with the word lamp. Use fewer than 8 words." A verifier of IFEval's instructions checks the
 constraint, and that the sentence names its topic and has four words. Topics and words of held-out problems are never
 trained on. All parameters are trained, 8 problems x 8 samples of at most 24 tokens a step.
-Greedy accuracy on 128 held-out problems goes from 0.34 to 0.87 and 0.84 (seeds 0 and 1), and with shuffled rewards to
-0.16, in 5.3 GB of memory; docs/real_model.md has the curves, the time and the caveats:
+Greedy accuracy on 128 held-out problems goes from 0.34 to 0.87, 0.84 and 0.69 (seeds 0 to 2), and with shuffled rewards
+to 0.16, in 5.3 GB of memory; docs/real_model.md has the curves, the time and the caveats:
 
     make real
 """
