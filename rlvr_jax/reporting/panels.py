@@ -53,6 +53,8 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     rewards = [Series("train/reward", "train reward", _TRAIN, 1.8)]
     if any(row.get("train/accuracy") != row.get("train/reward") for row in rows):
         rewards.append(Series("train/accuracy", "train accuracy (sampled)", _ACCURACY, 1.2))
+    turns = [Series("train/turns", "turns", _TRAIN)] * any(row.get("train/turns", 1) != 1 for row in rows)
+    lag = [Series("train/lag", "lag", _TRAIN)] * any(row.get("train/lag", 0) != 0 for row in rows)
     candidates = [
         Panel(
             "Reward and held-out accuracy",
@@ -104,6 +106,18 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
                 Series("eval/response_length", "held-out (greedy)", _HELD_OUT),
             ),
             "Mean length of a completion. A rise along with accuracy is thinking aloud; a rise without it is rambling.",
+        ),
+        Panel(
+            "Turns",
+            "turns per episode",
+            tuple(turns),
+            "Mean number of the policy's turns in an episode.",
+        ),
+        Panel(
+            "Lag of the samples",
+            "steps",
+            tuple(lag),
+            "Mean number of steps by which the policy that sampled a token is behind the one that is trained on it.",
         ),
         Panel(
             "Cut off and clipped",
@@ -170,7 +184,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "nats",
             (Series("train/logprob_gap", "largest difference", _TRAIN, reduce="max"),),
             "Largest absolute difference between the log-probability of a token in the sampler and in the trainer. It "
-            "should stay at rounding error: about 1e-5 in float32.",
+            "should stay at rounding error, about 1e-5 in float32; with a lag it includes what the policy has learned.",
             scale="log",
         ),
     ]

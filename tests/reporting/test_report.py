@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rlvr_jax.reporting import jsonl
+from rlvr_jax.reporting.panels import panels
 from rlvr_jax.reporting.report import write_report
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=http://x.example/y onerror=z>\x00\x1b[2J\u202e\ud800 & end"
@@ -205,3 +206,10 @@ def test_the_gold_answer_stands_where_the_verifier_is_given_something_else(tmp_p
 def test_changes_of_a_run_that_went_on_are_listed(tmp_path):
     jsonl.append(tmp_path / "changes.jsonl", [{"step": 40, "changes": ["training.num_steps: 40 -> 60"]}])
     assert "after step 40: training.num_steps: 40 -> 60" in run_of(tmp_path, [{"step": 1, "train/reward": 0.0}]).text
+
+
+def test_turns_and_lag_have_panels_where_there_are_any():
+    titles = lambda **row: {panel.title for panel in panels([{"step": 1, "train/turns": 1, "train/lag": 0} | row])}  # noqa: E731
+    assert titles() == set()
+    assert titles(**{"train/turns": 1.5}) == {"Turns"}
+    assert titles(**{"train/lag": 2.0}) == {"Lag of the samples"}
