@@ -5,7 +5,7 @@ from typing import Any
 
 
 def load(path: str | Path, dtype: str | None = None) -> Any:
-    """A policy to talk to in a notebook: a `rlvr_jax.notebook.Model` with `generate` and `logprobs`.
+    """A policy for notebooks: a `rlvr_jax.notebook.Model` with `generate` and `logprobs`.
 
         model = rlvr_jax.load("HuggingFaceTB/SmolLM2-135M-Instruct")
         model.generate([{"role": "user", "content": "What is 3 + 4?"}], temperature=0)[0].text

@@ -1,4 +1,4 @@
-"""Ways in which a run ends early. Each message is for the user: what is wrong, where, and what to do."""
+"""Errors that end a run. Each message tells the user what is wrong, where, and what to do."""
 
 import signal
 
@@ -20,7 +20,7 @@ class CheckpointError(RunError):
 
 
 class DivergedError(RunError):
-    """Several updates in a row were not finite."""
+    """Too many updates in a row were not finite."""
 
 
 class PreemptedError(RunError):

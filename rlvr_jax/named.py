@@ -1,6 +1,6 @@
-"""Functions that a config names: `module:function`, or `path/to/file.py:function`.
+"""Functions that a config names: `module:function` or `path/to/file.py:function`.
 
-The one way by which a user's own verifiers and reward terms come in without a change of this package.
+This is how a config names tasks, verifiers, reward terms, environments, advantages and losses of the user.
 """
 
 import functools
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def is_name(text: str) -> bool:
-    """True if a text is meant as the name of a function."""
+    """True if a text has the form of a function's name."""
     return ":" in text
 
 
@@ -24,11 +24,11 @@ def is_name(text: str) -> bool:
 def load(name: str) -> Callable[..., Any]:
     """The function of a name.
 
-    A module is looked for where Python imports from, and in the working directory; it runs once in a process.
+    A module is searched for on Python's path and in the working directory; it is executed once per process.
 
     Raises:
-      ValueError: the name has another form, its module can't be imported, or has no such function. The message says
-        why, with the file and line at which an import failed.
+      ValueError: the name has another form, its module can't be imported, or has no such function; with the reason, and
+        the file and line of a failed import.
     """
     place, _, attribute = name.rpartition(":")
     if not place or not attribute:
@@ -63,7 +63,7 @@ def check_arguments(name: str, *arguments: Any, **options: Any) -> None:
 
 
 def where(name: str) -> str:
-    """`file.py, line 3`: where the function of a name begins."""
+    """`file.py, line 3`: the definition of the function of a name."""
     code = getattr(inspect.unwrap(load(name)), "__code__", None)
     return f"{code.co_filename}, line {code.co_firstlineno}" if code else name
 
@@ -89,7 +89,7 @@ def _module(name: str, place: str) -> Any:
             spec = importlib.util.find_spec(place)
         except ModuleNotFoundError:  # of the package that should hold it
             spec = None
-        except Exception as error:  # what the package does when it is imported
+        except Exception as error:  # raised by the package on import
             raise ValueError(f"{name!r} can't be imported: {type(error).__name__}: {error}") from None
         if spec is not None:
             return _imported(name, spec.origin or place, lambda: importlib.import_module(place))
@@ -110,7 +110,7 @@ def _from_file(path: Path) -> Any:
         sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(module_name, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # what it defines can then be pickled, and dataclasses find their module
+    sys.modules[module_name] = module  # needed by pickle and dataclasses
     try:
         spec.loader.exec_module(module)
     except BaseException:

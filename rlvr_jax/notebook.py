@@ -1,4 +1,4 @@
-"""A policy to talk to: text in, text out, on one device and without a config. `rlvr_jax.load` makes one."""
+"""A policy for interactive use: text in, text out, on one device and without a config. `rlvr_jax.load` makes one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ from rlvr_jax.text.prompts import chat_text, end_of_turn, renderer
 from rlvr_jax.text.tokenizers import decode, encode_batch, pretrained_tokenizer, stop_tokens
 
 Prompt = str | Sequence[Mapping[str, Any]]  # text, or messages with "role" and "content"
-_HEAD_CHUNK = 1024  # tokens whose logits exist at one time
+_HEAD_CHUNK = 1024  # tokens whose logits are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Completion:
     """A response of the policy.
 
     Attributes:
-      prompt: what it was given, as text with the chat template applied.
+      prompt: the rendered prompt, chat template included.
       text: without special tokens.
       tokens: with the stop token, if there is one.
       logprobs: of each token, in nats, under the policy at temperature 1.
@@ -53,14 +53,14 @@ class Model:
     """A policy with its tokenizer.
 
     Attributes:
-      config: its shape.
+      config: its architecture.
       params: on the first device, without adapters.
       tokenizer: of transformers.
       stop_tokens: the ids that end a completion.
     """
 
     config: PolicyConfig
-    params: Params = field(repr=False)  # a notebook shows what a cell ends with
+    params: Params = field(repr=False)  # not shown as the result of a notebook cell
     tokenizer: Any = field(repr=False)
     stop_tokens: tuple[int, ...]
 
@@ -84,11 +84,11 @@ class Model:
         Args:
           prompts: text, which is continued as it stands, or messages, which the chat template renders.
           samples: of each prompt.
-          max_tokens: that a completion may have, its stop token included; fewer where the policy's window ends.
-          temperature: of the samples; 0 takes the likeliest token always.
+          max_tokens: maximum length of a completion, stop token included; fewer at the end of the policy's window.
+          temperature: of the samples; 0 is greedy.
           top_k, top_p: filters; 0 and 1 switch them off.
           seed: of the samples.
-          batch_size: completions at one time, at least one prompt's.
+          batch_size: completions at a time, at least those of one prompt.
           template: options of the chat template, such as {"enable_thinking": False}.
 
         Raises:
@@ -143,12 +143,12 @@ class Model:
         batch_size: int = 32,
         template: Mapping[str, Any] | None = None,
     ) -> list[Float32[np.ndarray, "length"]]:
-        """Log-probability of each token of a completion behind its prompt, in nats, at temperature 1.
+        """Log-probability of each token of a completion given its prompt, in nats, at temperature 1.
 
         Args:
           prompts: as of `generate`.
-          completions: one for each prompt: text, token ids, or what `generate` returned.
-          batch_size: rows at one time.
+          completions: one per prompt: text, token ids, or results of `generate`.
+          batch_size: rows at a time.
           template: as of `generate`.
 
         Raises:
@@ -188,7 +188,7 @@ class Model:
         return [plain(x) if isinstance(x, str) else chat(x) for x in prompts]
 
     def _ids(self, texts: Sequence[str], said: Sequence[Sequence[int]] | None = None) -> list[list[int]]:
-        """Tokens of prompts, which fit into the window together with what is `said`, or with one token more."""
+        """Tokens of prompts, checked to fit into the window together with their completions, or with one more token."""
         ids, window = encode_batch(self.tokenizer, texts), self.config.max_length or LENGTH
         for i, prompt in enumerate(ids):
             more = 1 if said is None else len(said[i])
@@ -215,7 +215,7 @@ def load(path: str | Path, dtype: str | None = None) -> Model:
 
 
 def _of_run(workdir: Path, dtype: str | None) -> Model:
-    """The newest policy of a run, its adapters merged."""
+    """The newest policy of a run, with merged adapters."""
     from rlvr_jax.config import anywhere
     from rlvr_jax.training.setup import load_run, make_setup
     from rlvr_jax.training.workdir import read_config
@@ -232,12 +232,12 @@ def _of_run(workdir: Path, dtype: str | None) -> Model:
 
 
 def _rounded(length: int) -> int:
-    """Few lengths are compiled for many."""
+    """A length rounded up, so that few lengths are compiled."""
     return max(32, 1 << (length - 1).bit_length())
 
 
 def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Batches of one size; the last one is filled up with copies of an item."""
+    """Batches of equal size; the last one is padded with copies of an item."""
     size = min(size, len(items))
     for start in range(0, len(items), size or 1):
         batch = list(items[start : start + size])
@@ -248,7 +248,7 @@ def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 def _teacher_forced(
     config: PolicyConfig, params: Params, tokens: Int[Array, "batch time"], mask: Any
 ) -> Float[Array, "batch time-1"]:
-    """Log-probability of each token but the first, in rows that are padded on the left."""
+    """Log-probability of each token but the first, in left-padded rows."""
     positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
     hidden, _ = policy.forward(config, params, tokens, positions, mask.astype(jnp.int32))
     return policy.logprobs_and_entropy(config, params, hidden[:, :-1], tokens[:, 1:])[0]

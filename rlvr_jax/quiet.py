@@ -1,11 +1,11 @@
-"""The import of `transformers`, without what it prints."""
+"""The import of `transformers` without its output."""
 
 import logging
 from types import ModuleType
 
 
 def transformers() -> ModuleType:
-    """The module. It warns when it is imported that it can't find PyTorch, which nothing here uses."""
+    """The module `transformers`, without its warning that PyTorch, which is not used here, is missing."""
 
     def other(record: logging.LogRecord) -> bool:
         return "PyTorch was not found" not in record.getMessage()

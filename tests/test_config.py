@@ -217,7 +217,7 @@ REFUSED = [
     ),
     ({"sft__save_every": 750}, 1, "config.sft.updates_per_call = 100 must divide config.sft.save_every = 750 and"),
     ({"sft__num_steps": 1450}, 1, "config.sft.updates_per_call = 100 must divide config.sft.save_every = 700 and"),
-    ({"mesh__data": 3}, 8, "config.mesh: mesh (data=3, fsdp=1, tensor=1) has 3 places, but 8 devices are here"),
+    ({"mesh__data": 3}, 8, "config.mesh: mesh (data=3, fsdp=1, tensor=1) needs 3 devices, but 8 are available"),
     ({"rollout__prompts": 12}, 8, "config.rollout.prompts = 12 can't be divided among the 8 devices of the mesh axes"),
     ({"optimizer__microbatches": 32}, 8, "an update has 128 samples (config.rollout.prompts * group_size / config.al"),
     ({"algorithm__minibatches": 16}, 8, "an update has 8 samples", {"optimizer__microbatches": 2}),

@@ -1,4 +1,4 @@
-"""Settings of the host process that make computing on its CPU faster."""
+"""Settings of the host process for faster computation on its CPU."""
 
 import ctypes
 
@@ -6,11 +6,11 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of glibc's mallo
 
 
 def keep_freed_memory() -> None:
-    """Tells the C library to keep freed memory for the next allocation instead of returning it to the system.
+    """Makes the C library keep freed memory for the next allocation instead of returning it to the system.
 
-    XLA's CPU back end allocates its temporaries anew for every call. glibc returns blocks of that size when they are
-    freed, so each call would fault all of its pages in again, which can take longer than computing on them. Does
-    nothing with a C library other than glibc.
+    XLA's CPU back end allocates its temporaries anew for every call. glibc returns large freed blocks to
+    the system, so each call would fault in all of its pages again, which can take longer than computing on them. Does
+    nothing with other C libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

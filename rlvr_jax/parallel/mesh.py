@@ -1,4 +1,4 @@
-"""The device mesh, and the one table that says how arrays lie on it."""
+"""The device mesh and the rules that shard arrays over it."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
 
-# Logical axis of a parameter or activation -> mesh axes. Parameters are gathered over `fsdp` where they are used and
-# stay split over `tensor`; batches are split over `data` and `fsdp` together.
+# Logical axis of a parameter or activation -> mesh axes. Parameters are gathered over `fsdp` for use and stay
+# sharded over `tensor`; batches are sharded over `data` and `fsdp` together.
 RULES = (
     ("batch", ("data", "fsdp")),
     ("embed", "fsdp"),
@@ -30,7 +30,7 @@ BATCH = PartitionSpec(("data", "fsdp"))
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the mesh axes; -1 (for one of them at most) takes all devices that the others leave."""
+    """Sizes of the mesh axes; -1 (for at most one) takes all remaining devices."""
 
     data: int = -1
     fsdp: int = 1
@@ -46,14 +46,14 @@ def mesh_shape(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
     sizes = [config.data, config.fsdp, config.tensor]
     text = ", ".join(f"{name}={size}" for name, size in zip(AXES, sizes, strict=True))
     if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
-        raise ValueError(f"mesh ({text}): every axis is a positive number, and -1 (all that is left) stands once")
+        raise ValueError(f"mesh ({text}): axes are positive numbers, at most one of them -1 (all remaining devices)")
     if -1 in sizes:
         rest = -int(np.prod(sizes))
         if num_devices % rest:
-            raise ValueError(f"mesh ({text}): {rest} does not divide the {num_devices} devices that are here")
+            raise ValueError(f"mesh ({text}): {rest} does not divide the {num_devices} available devices")
         sizes[sizes.index(-1)] = num_devices // rest
     if np.prod(sizes) != num_devices:
-        raise ValueError(f"mesh ({text}) has {np.prod(sizes)} places, but {num_devices} devices are here")
+        raise ValueError(f"mesh ({text}) needs {np.prod(sizes)} devices, but {num_devices} are available")
     return tuple(sizes)
 
 
@@ -78,7 +78,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The first axis split over `data` and `fsdp`."""
+    """The first axis sharded over `data` and `fsdp`."""
     return NamedSharding(mesh, BATCH)
 
 
@@ -86,7 +86,7 @@ def param_shardings(mesh: Mesh, logical_axes: Any, shapes: Any) -> Any:
     """Shardings of a pytree of parameters, by `RULES`.
 
     An axis whose length its mesh axis does not divide (an odd vocabulary, fewer key/value heads than `tensor`) is
-    kept whole on every device.
+    replicated.
     """
     rules = dict(RULES)
 

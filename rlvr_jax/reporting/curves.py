@@ -14,16 +14,16 @@ from rlvr_jax.reporting import files
 from rlvr_jax.reporting.panels import Panel, Row, panels
 
 _INK, _FAINT = "#1f2328", "#6b7280"
-_MAX_POINTS = 600  # longer runs are drawn as means over equal spans of steps
+_MAX_POINTS = 600  # longer runs are drawn as means over equal intervals of steps
 
 
 def curves_png(rows: Sequence[Row], path: Path | str, title: str) -> None:
     """Draws all panels on one page and writes it atomically as a PNG, 1540 pixels wide.
 
     Args:
-      rows: of `metrics.jsonl`; may be none.
-      path: of the picture.
-      title: the headline of the page.
+      rows: of `metrics.jsonl`; may be empty.
+      path: of the file.
+      title: of the page.
 
     Raises:
       OSError: the file cannot be written; the message names it.
@@ -69,7 +69,7 @@ def curves_png(rows: Sequence[Row], path: Path | str, title: str) -> None:
 
 
 def panel_svg(rows: Sequence[Row], panel: Panel) -> bytes:
-    """One panel as an SVG picture."""
+    """One panel as an SVG."""
     from matplotlib.figure import Figure
 
     width, height = (9.6, 3.5) if panel.wide else (4.7, 2.9)
@@ -87,7 +87,7 @@ def values(rows: Sequence[Row], metric: str) -> list[tuple[int, float]]:
 
 
 def _points(rows: Sequence[Row], metric: str, reduce: str = "mean") -> tuple[list[float | int], list[float], list[int]]:
-    """Steps and values to draw, NaN where not finite, and the steps of the values that are not finite."""
+    """Steps and values to draw (NaN if not finite), and the steps of non-finite values."""
     pairs = values(rows, metric)
     lost = [step for step, value in pairs if not math.isfinite(value)]
     span = math.ceil(len(pairs) / _MAX_POINTS)
@@ -142,7 +142,7 @@ def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
 
 
 def _lines(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
-    """Draws the lines, their bands and marks for values that are not finite; returns all finite values."""
+    """Draws the lines, their bands and marks of non-finite values; returns all finite values."""
     finite, lost_steps = [], set()
     for line in panel.series:
         steps, heights, lost = _points(rows, line.metric, line.reduce)
@@ -160,7 +160,7 @@ def _lines(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
         bounds = [_points(rows, line.metric + end)[:2] for end in ("_low", "_high")]
         if bounds[0][0] and bounds[0][0] == bounds[1][0]:
             (where, floor), (_, ceiling) = bounds
-            if len(where) == 1:  # an area of no width would not show
+            if len(where) == 1:  # an area without width would not show
                 axes.vlines(where, floor, ceiling, color=line.colour, linewidth=5, alpha=0.25)
             else:
                 axes.fill_between(where, floor, ceiling, color=line.colour, alpha=0.13, linewidth=0)
@@ -180,7 +180,7 @@ def _set_limits(axes: Any, panel: Panel, drawn: list[float]) -> None:
         return
     low, high = min(drawn), max(drawn)
     if panel.scale == "log" and high > 0 and low >= 0:
-        if low == 0:  # equal to the bit is a result, and must show on the axis
+        if low == 0:  # exactly equal values are a result and must show on the axis
             axes.set_yscale("symlog", linthresh=min(value for value in drawn if value > 0))
             axes.set_ylim(0, high * 3)
         else:
@@ -188,7 +188,7 @@ def _set_limits(axes: Any, panel: Panel, drawn: list[float]) -> None:
             axes.set_ylim(
                 min(low / 2, 10 ** math.floor(math.log10(low))), max(high * 2, 10 ** math.ceil(math.log10(high)))
             )
-        axes.yaxis.set_minor_formatter("")  # labels for whole powers of ten alone, of which at least two are in sight
+        axes.yaxis.set_minor_formatter("")  # labels at powers of ten only, at least two of them visible
     elif low >= 0 and high <= 1 and (panel.scale == "share" or panel.wide):
         axes.set_ylim(-0.03, 1.04)
     elif low >= 0:
@@ -199,7 +199,7 @@ def _set_limits(axes: Any, panel: Panel, drawn: list[float]) -> None:
 
 
 def _stack(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
-    """Stacked bars without gaps, one per step; a few extreme steps (compilation) run off the axis, with a note."""
+    """Stacked bars without gaps, one per step; a few outliers (compilation) are clipped, with a note."""
     timed = [row for row in rows if any(isinstance(row.get(line.metric), int | float) for line in panel.series)]
     span = math.ceil(len(timed) / _MAX_POINTS)
     groups = [timed[start : start + span] for start in range(0, len(timed), span)]

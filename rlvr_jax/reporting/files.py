@@ -1,4 +1,4 @@
-"""Writing files of a workdir so that a crash leaves the old file or the new one, and a full disk says what to do."""
+"""Atomic writes of files in a workdir, and clear errors for a full disk."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def unwritable(error: OSError, path: Path) -> OSError:
-    """The same error, saying which file could not be written and what to do about it."""
+    """The same error with the file that could not be written and advice."""
     return OSError(
         error.errno,
         f"cannot write {path.name}: {error.strerror or error}. Free space on the disk or make the folder writable, "
@@ -16,7 +16,7 @@ def unwritable(error: OSError, path: Path) -> OSError:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` atomically: whoever reads sees all of the old content or all of the new.
+    """Writes `data` to `path` atomically: readers see the complete old or the complete new content.
 
     A symbolic link is followed, not replaced.
 
@@ -38,7 +38,7 @@ def replace(path: Path, data: bytes) -> None:
             raise
         folder = os.open(target.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the rename itself survives a power cut only once the folder is on disk
+            os.fsync(folder)  # the rename survives a power loss only once the folder is on disk
         finally:
             os.close(folder)
     except OSError as error:

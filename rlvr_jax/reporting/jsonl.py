@@ -1,10 +1,10 @@
-"""Files of one JSON object per line, appended to while a run goes on and cut back when it is resumed.
+"""Files of one JSON object per line, appended to during a run and truncated when it is resumed.
 
 The writer may be killed in the middle of a line and the disk may fill up, so a last line without its newline is
 expected: readers ignore it and the next `append` removes it. Everything else that does not parse is an error.
 
 JSON has no NaN and no infinities. They are written as the strings "NaN", "Infinity" and "-Infinity", and `read` turns
-these back into floats, except in `TEXT_FIELDS`, where they may be what a model wrote.
+these back into floats, except in `TEXT_FIELDS`, where a model may have written them.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def append(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Appends each row as one line of JSON and hands all of it to the operating system before it returns.
+    """Appends each row as one line of JSON, flushed to the operating system.
 
-    A torn last line is removed first, and if the write fails, what it had written is removed again.
+    A torn last line is removed first. If the write fails, its partial output is removed.
 
     Raises:
       OSError: the disk is full or the file not writable. The message names the file and says what to do.
@@ -74,7 +74,7 @@ def read(path: Path | str) -> list[dict[str, Any]]:
 
 
 def truncate_after(path: Path | str, step: int) -> None:
-    """Keeps only the rows whose `step` is at most `step`; a file that does not exist is left so. Atomic.
+    """Keeps only the rows whose `step` is at most `step`; a missing file is fine. Atomic.
 
     Call it when a run is resumed from the checkpoint of `step`: the steps after it will be written again.
 
@@ -145,7 +145,7 @@ def _decode(line: bytes) -> dict[str, Any]:
 
 
 def _cut_torn_line(path: Path, descriptor: int) -> int:
-    """Removes what follows the last newline, unless it is a whole row that only lacks its newline. Returns the size."""
+    """Removes the text after the last newline, unless it is a complete row without newline. Returns the size."""
     size = os.fstat(descriptor).st_size
     if size == 0:
         return 0

@@ -1,4 +1,4 @@
-"""Groups of metrics that are drawn together: a `Panel` is one picture with its caption."""
+"""Groups of metrics that are drawn together: a `Panel` is one plot with its caption."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 Row = Mapping[str, Any]
 
-# Colours of Okabe and Ito (2008), told apart by colour-blind readers. A thing keeps its colour in every panel.
+# Colours of Okabe and Ito (2008), distinguishable for colour-blind readers. A metric has the same colour in every
+# panel.
 _TRAIN, _HELD_OUT, _ACCURACY, _NEUTRAL = "#0072B2", "#D55E00", "#56B4E9", "#8a8f98"
 _CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8f98", "#7a5195")
 _PASS = ("#f0a878", "#e07f45", "#b85a1e", "#8a3f10", "#5e2a0a", "#3b1a05")
@@ -25,7 +26,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: its lines, the unit of its vertical axis, and a caption that says how to read it."""
+    """One plot: its lines, the unit of its vertical axis, and an explaining caption."""
 
     title: str
     unit: str
@@ -42,7 +43,7 @@ class Panel:
 
 
 def panels(rows: Sequence[Row]) -> list[Panel]:
-    """The panels for which the rows have data, the most telling first; series without data are left out."""
+    """The panels for which the rows have data, most informative first; series without data are left out."""
     names = {name for row in rows for name in row}
     passes = sorted((int(k), name) for name in names for k in [name.removeprefix("eval/pass@")] if k.isdecimal())
     terms = sorted(name for name in names if name.startswith("train/reward_"))

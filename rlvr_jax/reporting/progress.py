@@ -1,4 +1,4 @@
-"""The progress of a run on stderr: a bar where that is a terminal, and now and then a plain line where it is not."""
+"""The progress of a run on stderr: a bar on a terminal, occasional plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
-# (metric, how to show it); of several speeds, a row has one that matters.
+# (metric, its format); a row has one of the speeds.
 _SHOWN = {
     "sft/loss": lambda value: f"loss {value:.3f}",
     "train/reward": lambda value: f"reward {value:.2f}",
@@ -18,7 +18,7 @@ _SHOWN = {
     "time/sft_tokens_per_second": lambda value: f"{_short(value)} tok/s",
     "time/rollout_tokens_per_second": lambda value: f"{_short(value)} tok/s",
 }
-_NOT_IN_BAR = ("train/accuracy",)  # which has to fit into 100 columns
+_NOT_IN_BAR = ("train/accuracy",)  # which must fit into 100 columns
 
 Show = Callable[[Mapping[str, Any]], None]
 
@@ -29,7 +29,7 @@ def progress(total: int, initial: int, description: str, file: TextIO | None = N
 
     Args:
       total: steps of the run, of which `initial` are done.
-      description: a word or two in front.
+      description: a short prefix.
       file: stderr by default.
     """
     file = file or sys.stderr
@@ -55,7 +55,7 @@ def progress(total: int, initial: int, description: str, file: TextIO | None = N
 
 
 def bar(total: int | None, initial: int, description: str, unit: str = "step", file: TextIO | None = None) -> tqdm:
-    """A progress bar over `total` steps of which `initial` are done; silent where stderr (or `file`) is no terminal.
+    """A progress bar over `total` steps of which `initial` are done; silent if stderr (or `file`) is no terminal.
 
     Use it as a context manager, or close it.
     """
@@ -64,7 +64,7 @@ def bar(total: int | None, initial: int, description: str, unit: str = "step", f
         initial=initial,
         desc=description,
         unit=f" {unit}",
-        disable=None,  # tqdm's word for: unless it is a terminal
+        disable=None,  # for tqdm: unless it is a terminal
         file=file,
         dynamic_ncols=True,
         bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
@@ -72,10 +72,10 @@ def bar(total: int | None, initial: int, description: str, unit: str = "step", f
 
 
 def _lines(total: int, initial: int, description: str, file: TextIO, values: Callable[..., list[str]]) -> Show:
-    """Shows the first row, the last one, and others if the last line is some seconds old."""
+    """Prints the first row, the last one, and others at most every `SECONDS_BETWEEN_LINES`."""
     print(f"{description} {initial}/{total}, begins; what follows first is compilation", file=file, flush=True)
     start, printed = time.monotonic(), -SECONDS_BETWEEN_LINES
-    first: tuple[int, float] | None = None  # the step that waited for the compilation, which no other does
+    first: tuple[int, float] | None = None  # the first step, which includes compilation
 
     def show(row: Mapping[str, Any]) -> None:
         nonlocal printed, first

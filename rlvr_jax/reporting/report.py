@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run, made from the files of its workdir alone."""
+"""One self-contained HTML page about a run, made only from the files of its workdir."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ _OF_A_TASK = (
 def write_report(workdir: Path) -> Path:
     """Writes `curves.png` and `report.html` into a workdir, from its config.json, metrics.jsonl and samples.jsonl.
 
-    Files that are missing leave their sections out. Returns the path of the page.
+    Sections of missing files are left out. Returns the path of the page.
 
     Raises:
       OSError: a file can't be written; the message names it.
@@ -76,7 +76,7 @@ def write_report(workdir: Path) -> Path:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return jsonl.read(path) if path.is_file() else []  # a device that stands for a file may have no end
+    return jsonl.read(path) if path.is_file() else []  # a device file may be unbounded
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _ends(rows: Sequence[Row], metric: str) -> tuple[Row, Row] | None:
 
 
 def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """The numbers at the top of the page: label, value, and a note below it."""
+    """The numbers at the top of the page: label, value and note."""
     found = []
     for metric, label in (
         ("eval/greedy_accuracy", "held-out accuracy, greedy"),
@@ -160,7 +160,7 @@ def _comparison(samples: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _of_all_tasks(items: Sequence[Any], task_of: Callable[[Any], str]) -> list[Any]:
-    """The first items of each task, as many of each, `_MAX_SAMPLES` in all; tasks stay together."""
+    """The first items of each task, equally many, `_MAX_SAMPLES` in total, grouped by task."""
     of_task: dict[str, list[Any]] = {}
     for item in items:
         of_task.setdefault(task_of(item), []).append(item)
@@ -179,7 +179,7 @@ def _train_samples(samples: Sequence[Row]) -> list[tuple[int, list[Row]]]:
 
 
 def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
-    """(phase, seconds in all, share of all steps' time, median seconds a step) of each part of a step."""
+    """(phase, total seconds, share of all steps' time, median seconds per step) of each phase of a step."""
     total = sum(value for _, value in curves.values(rows, "time/step"))
     table = []
     for metric, label in _PARTS:
@@ -193,7 +193,7 @@ def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
 
 
 def _others(rows: Sequence[Row], panels: Sequence[Panel]) -> list[tuple[str, float | int, float | int]]:
-    """(name, first value, last value) of metrics that no picture shows."""
+    """(name, first value, last value) of metrics that no plot shows."""
     drawn = {"step"}.union(*(panel.metrics for panel in panels))
     drawn |= {name for row in rows for name in row if name.startswith("task/")}  # they have a table of their own
     table = []
@@ -205,7 +205,7 @@ def _others(rows: Sequence[Row], panels: Sequence[Panel]) -> list[tuple[str, flo
 
 
 def _shown(text: str) -> str:
-    """Model text with its control characters visible, cut to a readable length."""
+    """Model text with visible control characters, truncated to a readable length."""
     cut = text[:_MAX_CHARACTERS]
     visible = "".join(
         f"\\x{ord(c):02x}" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t" else c for c in cut
@@ -214,13 +214,13 @@ def _shown(text: str) -> str:
 
 
 def _gold(row: Row) -> str:
-    """The right answer, or else what the verifier is given."""
+    """The gold answer for readers, or the reference of the verifier."""
     value = row.get("gold") or row["reference"]
     return _shown(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _openings(samples: Sequence[Row]) -> dict[str, str]:
-    """The text that all prompts of a task begin with (system prompt, examples), by task, where it is long."""
+    """The common beginning of all prompts of a task (system prompt, examples), by task, if it is long."""
     prompts: dict[str, set[str]] = {}
     for row in samples:
         prompts.setdefault(row["task"], set()).add(row["prompt"])
@@ -236,7 +236,7 @@ def _openings(samples: Sequence[Row]) -> dict[str, str]:
 
 
 def _inline_svg(svg: bytes, index: int) -> str:
-    """An SVG picture to stand in the page: without its XML header, its ids made unique among all pictures."""
+    """An SVG to embed in the page: without XML header, with ids unique in the page."""
     text = svg.decode()
     text = text[text.index("<svg") :]
     for mark in ('id="', 'href="#', "url(#"):

@@ -1,7 +1,7 @@
 """TensorBoard events of a run: `tensorboard --logdir <workdir>` shows them.
 
-tensorboardX gives the event messages and the checksum; the file is written here. Its `SummaryWriter` writes from a
-background thread, which dies without a word when the disk is full and then blocks the run for ever; it also renames
+tensorboardX provides the event messages and the checksum; the file is written here. Its `SummaryWriter` writes from a
+background thread, which dies silently when the disk is full and then blocks the run forever; it also renames
 metrics (`eval/pass@8` to `eval/pass_8`), and two writers opened in the same second overwrite each other's file.
 """
 
@@ -41,8 +41,8 @@ def open_writer(workdir: Path | str, purge_step: int | None = None) -> Writer:
 
     Args:
       workdir: of the run.
-      purge_step: the first step that will be written, when a run is resumed. TensorBoard hides what earlier event files
-        of the folder say of this step and later ones. None for a fresh run.
+      purge_step: the first step that will be written by a resumed run. TensorBoard hides this step and later ones of
+        earlier event files in the folder. None for a new run.
 
     Raises:
       OSError: the folder is not writable.
@@ -68,8 +68,8 @@ def open_writer(workdir: Path | str, purge_step: int | None = None) -> Writer:
 def write(writer: Writer, row: Mapping[str, Any]) -> None:
     """Writes every number of a row of metrics as a scalar under its own name, at step `row["step"]`.
 
-    Values that are not numbers are left to `metrics.jsonl`: TensorBoard's scalars cannot hold them. TensorBoard stores
-    float32, so only `metrics.jsonl` has the metrics to the bit.
+    Other values are in `metrics.jsonl` only. TensorBoard stores float32, so only `metrics.jsonl` has the metrics to the
+    bit.
 
     Raises:
       OSError: the disk is full. The message names the file and says what to do.

@@ -1,4 +1,4 @@
-"""Metrics of a run at Weights & Biases, whose package `wandb` is optional.
+"""Metrics of a run at Weights & Biases (the optional package `wandb`).
 
 Its own environment variables apply: WANDB_PROJECT (`rlvr_jax` if not set), WANDB_NAME (the workdir's name), WANDB_MODE
 (`offline` writes to the workdir, for `wandb sync`), WANDB_API_KEY and the others.
@@ -16,10 +16,10 @@ from rlvr_jax.errors import RunError
 
 @contextlib.contextmanager
 def weights_and_biases(workdir: Path, config: Mapping[str, Any]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A function that logs a row of metrics. A run that is continued goes on with the same curves there.
+    """A function that logs a row of metrics. A resumed run continues its curves.
 
     Raises:
-      RunError: the package could not start a run, for want of a login or of the network.
+      RunError: the package could not start a run, for lack of a login or network.
     """
     import wandb  # optional
 
@@ -38,7 +38,7 @@ def weights_and_biases(workdir: Path, config: Mapping[str, Any]) -> Iterator[Cal
             f"config.reporting: wandb can't start a run: {' '.join(str(error).split())}; log in by `wandb login`, or "
             "set WANDB_MODE=offline"
         ) from error
-    # Rows of steps that are made again after a kill come a second time, with the same numbers.
+    # Steps that are repeated after a kill come twice, with the same numbers.
     run.define_metric("step")
     run.define_metric("*", step_metric="step")
     try:
@@ -50,7 +50,7 @@ def weights_and_biases(workdir: Path, config: Mapping[str, Any]) -> Iterator[Cal
 
 
 def _run_id(workdir: Path) -> str:
-    """The name of the workdir's run at Weights & Biases, made when it is first asked for."""
+    """The name of the workdir's run at Weights & Biases, created on first use."""
     path = workdir / "wandb_run_id.txt"
     if not path.exists():
         path.write_text(secrets.token_hex(6), encoding="ascii")

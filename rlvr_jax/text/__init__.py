@@ -1,1 +1,1 @@
-"""Text that passes between prompts, policies and verifiers."""
+"""Text: tokenizers, chat templates, thinking tags and answer formats."""

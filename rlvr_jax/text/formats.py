@@ -1,4 +1,4 @@
-"""Answer formats: after `####`, in `\\boxed{}` or in `<answer>` tags. The verifier looks there."""
+"""Answer formats: after `####`, in `\\boxed{}` or in `<answer>` tags."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -9,12 +9,12 @@ Grader = Literal["rlvr_jax", "math_verify"]
 _PLACES = {"hash": "on the last line after ####", "boxed": "in \\boxed{}", "answer": "in <answer> </answer> tags"}
 _WRITTEN = {"hash": "#### {}", "boxed": "\\boxed{{{}}}", "answer": "<answer>{}</answer>"}
 
-# What programming tasks ask for; the verifier takes the last block.
+# For programming tasks; the verifier takes the last block.
 CODE = "Answer with the program in one block of Python code, between ```python and ```."
 
 
 def instruction(answer_format: AnswerFormat, answer: str = "the answer") -> str:
-    """The sentences that ask for reasoning and then `answer`, in that format.
+    """The instruction to reason and then give `answer` in this format.
 
     Raises:
       ValueError: there is no such format.
@@ -25,12 +25,12 @@ def instruction(answer_format: AnswerFormat, answer: str = "the answer") -> str:
 
 
 def written(answer_format: AnswerFormat, answer: str) -> str:
-    """The answer as the format wants it: `\\boxed{72}`."""
+    """The answer in the format: `\\boxed{72}`."""
     return _WRITTEN[answer_format].format(answer)
 
 
 def verifier_options(kind: str, answer_format: AnswerFormat, grader: Grader) -> Mapping[str, Any]:
-    """The options of a verifier of kind `gsm8k` or `math` that judges answers in that format.
+    """The options of a `gsm8k` or `math` verifier for answers in this format.
 
     Raises:
       ValueError: there is no such grader.
@@ -43,10 +43,10 @@ def verifier_options(kind: str, answer_format: AnswerFormat, grader: Grader) -> 
 
 
 def prompt(problem: str, instruction: str) -> str:
-    """The problem and the instruction on lines of their own, and a line break, after which the completion starts."""
+    """The problem, the instruction on a line of its own, and a line break before the completion."""
     return f"{problem}\n{instruction}\n" if instruction else f"{problem}\n"
 
 
 def code_block(program: str) -> str:
-    """The program as `CODE` asks for it."""
+    """The program in the format of `CODE`."""
     return f"```python\n{program.rstrip()}\n```"

@@ -1,4 +1,4 @@
-"""Chat messages: the roles, and which messages a policy can be asked to answer."""
+"""Chat messages: the roles, and the checks of their form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ ROLES = ("system", "user", "assistant", "tool")
 
 
 def wrong_messages(messages: Any, where: str) -> str | None:
-    """Why these are no messages that a chat template can be asked to continue, in the words of `where`; or None."""
+    """The reason why these messages are invalid or can't be continued, starting with `where`; or None."""
     for number, message in enumerate(messages, start=1):
         if not (
             isinstance(message, Mapping) and message.get("role") in ROLES and isinstance(message.get("content"), str)

@@ -1,11 +1,11 @@
-"""Prompts: a problem as the text that the policy continues, as it is, by a chat template, or by a plain one.
+"""Prompts: rendering a problem to the text that the policy continues.
 
-A chat template is the tokenizer's own (Jinja), and the prompt is its rendering, to the letter. Base models have none:
-they get a plain text with places for system prompt and problem, in the style of DeepSeek-R1-Zero. What a tokenizer puts
-before every text (`<s>` and the like) begins a prompt that no chat template has made; a template writes its own.
+A chat template is the tokenizer's own (Jinja), rendered exactly. Base models have none and get a plain template with
+placeholders for system prompt and problem, in the style of DeepSeek-R1-Zero. The tokenizer's start token (such as
+`<s>`) is prepended unless a chat template has rendered the prompt, which writes its own.
 
-Whether a model thinks before it answers: templates that know `enable_thinking` (Qwen3, SmolLM3) are told; for any other
-prompt, "on" opens a `<think>` at its end, and "off" adds nothing.
+Thinking: templates with `enable_thinking` (Qwen3, SmolLM3) get its value; for any other prompt, "on" appends an opened
+`<think>`, and "off" adds nothing.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tags import THINK, opens_thinking
 from rlvr_jax.text.tokenizers import encode, text_start
 
-# DeepSeek-R1 (arXiv:2501.12948), table 1, with a place for a system prompt.
+# DeepSeek-R1 (arXiv:2501.12948), table 1, with a placeholder for a system prompt.
 R1_ZERO = (
     "{system}A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
     "assistant first thinks about the reasoning process in the mind and then provides the user with the answer. The "
@@ -26,7 +26,7 @@ R1_ZERO = (
 )
 _TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
 _ANSWER = "d41d8cd98f00"  # that no template writes itself
-DATE = "2025-01-01"  # that templates are told unless a config names another
+DATE = "2025-01-01"  # the default date of chat templates
 
 
 def renderer(
@@ -38,22 +38,21 @@ def renderer(
     shots: Sequence[tuple[str, str]] = (),
     date: str = DATE,
 ) -> Callable[[str | Messages], str]:
-    """The function from a problem, text or chat messages, to the prompt.
+    """The function from a problem (text or chat messages) to the prompt.
 
     Args:
-      tokenizer: of the policy; its chat template counts for "chat" only.
-      kind: "plain" is the problem alone, which ends with a line break where the answer starts on a line of its own;
-        the others leave that out. "chat" is the tokenizer's chat template, or `template` if it has none;
-        "template" always `template`.
-      template: text with the places {system}, which takes the system prompt and a line break, and {prompt}.
+      tokenizer: of the policy; its chat template is used for "chat" only.
+      kind: "plain" is the problem alone, including a line break at its end, which the others strip; "chat" is the
+        tokenizer's chat template, or `template` if it has none; "template" is always `template`.
+      template: text with the placeholders {system}, for the system prompt and a line break, and {prompt}.
       system: system prompt; empty for none.
       thinking: see the module.
-      shots: (problem, answer) pairs to put before the problem: earlier turns of the chat, or text.
-      date: year-month-day, for chat templates that ask for today's.
+      shots: (problem, answer) pairs before the problem: earlier turns of the chat, or text.
+      date: year-month-day, for chat templates with a date.
 
     Raises:
-      ValueError: the chat template can't be rendered with these, or a system prompt has no place. Or by the function:
-        the messages need a chat template, or have a system prompt beside `system`.
+      ValueError: the chat template can't be rendered with these, or there is no placeholder for the system prompt. From
+        the function: the messages need a chat template, or have a system prompt in addition to `system`.
     """
     chat = getattr(tokenizer, "chat_template", None) if kind == "chat" else None
     first = "" if chat else text_start(tokenizer)
@@ -64,7 +63,7 @@ def renderer(
         return lambda problem: _thinking(_begun(before + _single(problem), first), thinking)
     if chat is None:
         if system and "{system}" not in template:
-            raise ValueError("there is a system prompt, but the template has no place {system}")
+            raise ValueError("there is a system prompt, but the template has no placeholder {system}")
         start = template.replace("{system}", f"{system}\n" if system else "")  # not str.format: problems hold braces
         again = template.replace("{system}", "")
         asked = lambda text, problem: text.replace("{prompt}", _single(problem).rstrip("\n"))  # noqa: E731
@@ -78,7 +77,7 @@ def renderer(
         if isinstance(problem, str):
             problem = ({"role": "user", "content": problem.rstrip("\n")},)
         elif system and problem[0]["role"] == "system":
-            raise ValueError("the messages have a system prompt, and the task's config another one")
+            raise ValueError("the messages have a system prompt, and the task's config has another one")
         messages = [{"role": "system", "content": system}] * bool(system)
         for question, answer in shots:
             messages.append({"role": "user", "content": question.rstrip("\n")})
@@ -87,7 +86,7 @@ def renderer(
         text = chat_text(tokenizer, messages, date=date, add_generation_prompt=True, **switch)
         return text if knows_switch else _thinking(text, thinking)
 
-    render("1 + 1 = ?")  # what is wrong with the template is known before any long work
+    render("1 + 1 = ?")  # errors of the template appear before any long work
     return render
 
 
@@ -97,16 +96,16 @@ def continuation(
     thinking: Literal["default", "on", "off"] = "default",
     date: str = DATE,
 ) -> Callable[[str | Messages, int], list[int]]:
-    """The function (observation, last token of a turn) -> tokens that the policy reads before its next turn.
+    """The function (observation, last token of a turn) -> tokens inserted before the policy's next turn.
 
-    By a chat template they are what it writes from the end of an answer to the beginning of the next one; the end of
-    the turn is left out where the policy has sampled it. What has been sampled is never tokenised again.
+    With a chat template these are its tokens from the end of one answer to the beginning of the next; the end-of-turn
+    token is left out if the policy has sampled it. Sampled tokens are never re-tokenised.
 
     Args:
       tokenizer, kind, thinking, date: as for `renderer`.
 
     Raises:
-      ValueError: by the function, the template can't be rendered with these messages.
+      ValueError: from the function: the template can't be rendered with these messages.
     """
     chat = getattr(tokenizer, "chat_template", None) if kind == "chat" else None
     if chat is None:
@@ -125,13 +124,13 @@ def continuation(
 
 
 def _switch(chat: Any, thinking: str) -> tuple[dict[str, bool], bool]:
-    """The option that tells a chat template whether the model thinks, and True if the template has it."""
+    """The chat template's option for thinking, and True if the template has it."""
     options = {} if thinking == "default" else {"enable_thinking": thinking == "on"}
     return options, "enable_thinking" in (chat if isinstance(chat, str) else str(chat))
 
 
 def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], date: str = DATE, **options: Any) -> str:
-    """The rendering of messages by the tokenizer's chat template, on a given day.
+    """The rendering of messages by the tokenizer's chat template, with a given date.
 
     Raises:
       ValueError: the template can't be rendered with these messages.
@@ -139,7 +138,7 @@ def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], date: str =
     try:
         template = _on_day(tokenizer.get_chat_template(), date)
         return tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **options)
-    except Exception as error:  # Jinja's own errors, and what templates raise
+    except Exception as error:  # Jinja's errors, and those raised by templates
         system = " with a system prompt" if messages[0]["role"] == "system" else ""
         raise ValueError(
             f"the chat template of the tokenizer can't be rendered{system}: {type(error).__name__}: {error}. Prompt "
@@ -148,7 +147,7 @@ def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], date: str =
 
 
 def _on_day(template: str, date: str) -> str:
-    """The template with the texts of a day in place of its questions for today's."""
+    """The template with a fixed date in place of its calls for today's."""
     day = datetime.date.fromisoformat(date)
     fixed = _TODAY.sub(lambda match: repr(day.strftime(match["format"])), template)
     if "strftime_now(" in fixed:
@@ -157,7 +156,7 @@ def _on_day(template: str, date: str) -> str:
 
 
 def end_of_turn(tokenizer: Any) -> int | None:
-    """The token that the chat template writes behind what the model says; None if it writes none.
+    """The token that the chat template writes after an answer; None if it writes none.
 
     Raises:
       ValueError: the template can't be rendered.
@@ -171,7 +170,7 @@ def end_of_turn(tokenizer: Any) -> int | None:
 
 
 def _begun(text: str, first: str) -> str:
-    """The text behind what the tokenizer puts before every one, which it may already begin with."""
+    """The text with the tokenizer's start text prepended, unless it begins with that."""
     return text if text.startswith(first.rstrip()) else first + text
 
 
@@ -180,7 +179,7 @@ def _thinking(prompt: str, thinking: str) -> str:
 
 
 def _single(problem: str | Messages) -> str:
-    """The problem as one text, for prompts without a chat template."""
+    """The problem as a single text, for prompts without a chat template."""
     if isinstance(problem, str):
         return problem
     if len(problem) > 1 or problem[0]["role"] != "user":

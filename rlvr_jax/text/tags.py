@@ -1,7 +1,7 @@
-"""The tags that policies write around thoughts, answers and tool calls, and what counts as said.
+"""Tags around thoughts and answers, and the text that counts as the answer.
 
-A thought is not said: no verifier sees it. `rlvr_jax.verifiers.guarded` cuts it off for all of them. Its tags count in
-capitals, too, or a policy could think aloud in `<THINK>` and be judged on its thoughts.
+No verifier sees a thought: `rlvr_jax.verifiers.guarded` removes it for all of them. Thinking tags are case-insensitive,
+or a policy could think in `<THINK>` and be judged on its thoughts.
 """
 
 import re
@@ -11,18 +11,18 @@ ANSWER, END_ANSWER = "<answer>", "</answer>"
 TOOL_CALL, END_TOOL_CALL = "<tool_call>", "</tool_call>"
 TAGS = (THINK, END_THINK, ANSWER, END_ANSWER, TOOL_CALL, END_TOOL_CALL)
 
-# Letter by letter: a search that ignores case in other alphabets, too, takes the Kelvin sign for a K.
+# Letter by letter: case-insensitive search beyond ASCII takes the Kelvin sign for a K.
 _OPENS, _CLOSES = (re.compile(f"<{slash}[tT][hH][iI][nN][kK]>") for slash in ("", "/"))
 
 
 def after_thinking(text: str) -> str | None:
-    """The text after the last `</think>`, or all of it where nobody thinks.
+    """The text after the last `</think>`, or all of it without thoughts.
 
-    None while a thought is open at the end of the text: a `<think>` without a `</think>` behind it. What stands before
-    a thought does not count either, whoever answers first and thinks then has not settled on that answer.
+    None if the text ends in an open thought: a `<think>` without a later `</think>`. Text before a thought does not
+    count either: an answer followed by more thinking is not final.
 
     Args:
-      text: the response, with the `<think>` before it if the prompt has opened a thought.
+      text: the response, preceded by `<think>` if the prompt has opened a thought.
     """
     start = 0
     for match in _CLOSES.finditer(text):
@@ -31,7 +31,7 @@ def after_thinking(text: str) -> str | None:
 
 
 def opens_thinking(prompt: str) -> bool:
-    """True if the prompt ends inside a thought that the completion has to close."""
+    """True if the prompt ends in an open thought, which the completion has to close."""
     return _OPENS.fullmatch(prompt.rstrip()[-len(THINK) :]) is not None
 
 

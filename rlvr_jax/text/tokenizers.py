@@ -1,8 +1,8 @@
-"""Tokenizers: those of pretrained models, and two small ones that need no training, of characters and of bytes.
+"""Tokenizers: of pretrained models, and two small ones without training, for characters and bytes.
 
-The small ones are a `tokenizers.Tokenizer` inside transformers' fast tokenizer class, so that a toy policy's text takes
-the same path as that of a pretrained model. Id 0 pads, id 1 ends a sequence. They never read special tokens out of
-text: a problem that contains the characters `<eos>` doesn't end there.
+The small ones are a `tokenizers.Tokenizer` inside transformers' fast tokenizer class, so that toy policies use the same
+code path as pretrained models. Id 0 is padding, id 1 ends a sequence. Special tokens are never parsed from text: a
+problem that contains the characters `<eos>` doesn't end there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def make_tokenizer(kind: str, alphabets: Mapping[str, str | None] | None = None)
 
     Args:
       kind: one of these.
-      alphabets: of each task by name; None for one whose text may hold any character.
+      alphabets: of each task by name; None for a task whose text may contain any character.
 
     Raises:
       ValueError: a task has no alphabet for a character tokenizer, or there is no such tokenizer.
@@ -44,10 +44,10 @@ def make_tokenizer(kind: str, alphabets: Mapping[str, str | None] | None = None)
 
 
 def pretrained_tokenizer(folder: str | Path) -> "PreTrainedTokenizerFast":
-    """The tokenizer in the folder of a Hugging Face checkpoint. A model without a pad token pads with eos.
+    """The tokenizer in the folder of a Hugging Face checkpoint. Without a pad token, eos is used for padding.
 
     Raises:
-      ValueError: there is none, it is damaged, or it is of a kind that has no fast implementation.
+      ValueError: there is none, it is damaged, or it has no fast implementation.
     """
     folder = Path(folder).expanduser()
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
@@ -69,17 +69,18 @@ def pretrained_tokenizer(folder: str | Path) -> "PreTrainedTokenizerFast":
 
 
 def stop_tokens(tokenizer: "PreTrainedTokenizerFast", listed: Sequence[int | None] = ()) -> tuple[int, ...]:
-    """The ids that end a response: the tokenizer's end-of-sequence token, and those that are `listed`."""
+    """The ids that end a response: the tokenizer's end-of-sequence token and the `listed` ones."""
     return tuple(sorted({token for token in (tokenizer.eos_token_id, *listed) if token is not None}))
 
 
 def text_start(tokenizer: "PreTrainedTokenizerFast") -> str:
-    """The text of what a tokenizer puts before every text, such as `<s>`; empty for most.
+    """The start text that a tokenizer prepends to every text, such as `<s>`; empty for most.
 
-    A model was trained on texts that begin with it. Before a text it encodes to what `tokenizer(text)` begins with.
+    Models are trained on texts that begin with it. Prepended to a text, it encodes to the first tokens of
+    `tokenizer(text)`.
 
     Raises:
-      ValueError: no text does.
+      ValueError: there is no such text.
     """
     backend = tokenizer.backend_tokenizer
     if not backend.num_special_tokens_to_add(False):
@@ -91,18 +92,18 @@ def text_start(tokenizer: "PreTrainedTokenizerFast") -> str:
         return ""
     start = "".join(map(backend.id_to_token, encoding.ids[:count]))
     wanted = [*encoding.ids[:count], *encode(tokenizer, probe)]
-    # Some mark the beginning of a text by a space of their own, which they leave out behind a special token.
+    # Some mark the beginning of a text by a space, which they omit after a special token.
     for text in (start, f"{start} "):
         if encode(tokenizer, text + probe) == wanted:
             return text
-    raise ValueError(f"the tokenizer puts {start!r} before a text, and does not read it out of one")
+    raise ValueError(f"the tokenizer prepends {start!r} to texts, but does not parse it from one")
 
 
 def character_tokenizer(alphabet: str) -> "PreTrainedTokenizerFast":
     """One token per character of `alphabet`: the n-th character, from 0, has id n + 2.
 
     Raises:
-      ValueError: the alphabet is empty or holds a character twice.
+      ValueError: the alphabet is empty or repeats a character.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
@@ -110,7 +111,7 @@ def character_tokenizer(alphabet: str) -> "PreTrainedTokenizerFast":
     if not alphabet or repeated:
         raise ValueError(f"an alphabet needs different characters, at least one; {alphabet!r} repeats {repeated}")
     vocabulary = _SPECIAL | {character: index for index, character in enumerate(alphabet, start=len(_SPECIAL))}
-    # No unknown token: a character outside the alphabet is an error, not an id that stands for something else.
+    # No unknown token: a character outside the alphabet is an error.
     backend = Tokenizer(models.WordLevel(vocabulary))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     backend.decoder = decoders.Fuse()
@@ -124,8 +125,8 @@ def byte_tokenizer() -> "PreTrainedTokenizerFast":
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    # GPT-2's printable stand-ins, which the byte-level pre-tokenizer and decoder speak: printable Latin-1 bytes stand
-    # for themselves, the others in order for the characters from 256 on.
+    # GPT-2's printable stand-ins of the byte-level pre-tokenizer and decoder: printable Latin-1 bytes map to
+    # themselves, the others in order to the characters from 256 on.
     printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = [byte for byte in range(256) if byte not in printable]
     character = {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
@@ -161,9 +162,9 @@ def encode_batch(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]) -> 
 def decode(tokenizer: "PreTrainedTokenizerFast", ids_batch: Sequence[Sequence[int]]) -> list[str]:
     """The texts of a batch of id sequences (lists or integer arrays).
 
-    Left out are the special tokens, such as pad and eos, and ids beyond the tokenizer's vocabulary, which a policy has
-    if its embedding is padded to a round size. The tags of `rlvr_jax.text.tags` stay, whether the tokenizer holds them
-    as special tokens or not: without `</think>` a thought would be read as an answer.
+    Special tokens, such as pad and eos, and ids beyond the tokenizer's vocabulary (of padded embeddings) are left out.
+    The tags of `rlvr_jax.text.tags` are kept, even if they are special tokens: without `</think>` a thought would count
+    as the answer.
     """
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
     silent = {id for id, token in added.items() if token.special and token.content.strip() not in TAGS}
@@ -182,7 +183,7 @@ def _why_not_encoded(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str])
                 return f"no token for {where} (half a surrogate pair, which is not Unicode text)"
             try:
                 tokenizer.backend_tokenizer.encode(character, add_special_tokens=False)
-            except Exception:  # which this function is called to explain; `tokenizers` raises no narrower type
+            except Exception:  # the error that this function explains; `tokenizers` raises no narrower type
                 tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
                 alphabet = "".join(token for token, _ in tokens if len(token) == 1)
                 return f"no token for {where}; the alphabet is {alphabet!r}"

@@ -75,7 +75,7 @@ def test_plain_prompts_are_the_problem_alone():
         (NO_SYSTEM, "chat", "s", "can't be rendered with a system prompt: .*no system role.*'template' does without"),
         ("{{ messages[7].content }}", "chat", "", "the chat template of the tokenizer can't be rendered: "),
         (TEMPLATE, "plain", "s", "a system prompt needs prompt format 'chat' or 'template', it is 'plain'"),
-        (None, "template", "s", "the template has no place {system}"),
+        (None, "template", "s", "{system}"),
     ],
 )
 def test_what_cannot_be_rendered_is_refused_before_any_problem_is(template, kind, system, message):
