@@ -1,4 +1,4 @@
-"""Tasks: where problems come from. Pure functions from (task, split, index) to an `Example`."""
+"""Tasks: sources of problems. Pure functions from (task, split, index) to an `Example`."""
 
 import importlib
 import inspect
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-# The function of each name, in the module of that name. Imported when asked for: those that read files import
+# Each is a function in the module of the same name, imported on use: those that read files import
 # tensorflow_datasets, which the others don't need.
 TASKS = (
     "arc_agi",
@@ -61,12 +61,12 @@ def make_task(name: str, options: Mapping[str, Any] | None = None, data_dir: str
     Args:
       name: one of `TASKS`, or the `module:function` or `file.py:function` that returns a `Task`.
       options: keyword arguments of the function of that name.
-      data_dir: where file data sets are kept once they are prepared.
-      manual_dir: a folder with the files of the data sets, to prepare them without network.
+      data_dir: folder of prepared data sets.
+      manual_dir: folder with the original files of data sets, for use without network.
 
     Raises:
       ValueError: the name is unknown, or an option is unknown or out of range.
-      FileNotFoundError, ConnectionError, OSError: a data set could not be had.
+      FileNotFoundError, ConnectionError, OSError: a data set was not found or could not be prepared.
     """
     if named.is_name(name):
         make = named.load(name)

@@ -1,4 +1,4 @@
-"""ARC-AGI-1: find the rule behind pairs of grids, and apply it (Chollet 2019, https://arxiv.org/abs/1911.01547).
+"""ARC-AGI-1: infer the rule of pairs of grids, and apply it (Chollet 2019, https://arxiv.org/abs/1911.01547).
 
 400 training and 400 evaluation tasks. A grid has at most 30 rows and 30 columns of the digits 0 to 9.
 """
@@ -61,7 +61,7 @@ TASKS = PublishedFile(
 def arc_agi(
     data_dir: str = "", manual_dir: str = "", largest_grid: int = LARGEST_GRID, instruction: str = INSTRUCTION
 ) -> Task:
-    """ARC-AGI-1 as a task: `train` is its training tasks but one, `heldout` its evaluation tasks.
+    """ARC-AGI-1 as a task: `train` is its training tasks except one, `heldout` its evaluation tasks.
 
     The training task 40853293 is left out: it is the evaluation task 070dd51e.
 
@@ -69,11 +69,11 @@ def arc_agi(
     grids as an answer.
 
     Args:
-      data_dir: where the prepared data is kept, see `prepared.load`.
+      data_dir: folder of the prepared data, see `prepared.load`.
       manual_dir: a folder with the repository's zip archive, or the tasks as `tasks.jsonl`, see `prepared.load`.
-      largest_grid: only tasks whose grids have at most so many rows and columns, in both splits. Prompts of the whole
-        set have up to some ten thousand digits.
-      instruction: what the prompt says after the grids.
+      largest_grid: maximum number of rows and columns of a task's grids, in both splits. Prompts of the full set have
+        up to about ten thousand digits.
+      instruction: end of the prompt, after the grids.
 
     Raises:
       FileNotFoundError, ValueError, ConnectionError, OSError: see `prepared.load`.

@@ -13,15 +13,15 @@ _LEAF = 3
 
 
 def countdown(numbers: int = 3, largest: int = 9, operators: str = "+-", right_share: float = 0.1) -> Task:
-    """The task of reaching a target, a whole number of at least 0, with `numbers` numbers.
+    """The task of reaching a target, a non-negative integer, with `numbers` numbers.
 
-    Problems that differ in the order of the numbers only are one problem to the split: they never straddle it.
+    Problems that differ only in the order of the numbers are always in the same split.
 
     Args:
-      numbers: how many numbers a problem gives, 2 to 8.
-      largest: they are drawn from 1 to this, which is at most a million.
-      operators: which of `+-*/` the expressions that make the targets may use. Division only where it comes out even.
-        With `*` or `/` among them expressions hold parentheses where precedence needs them.
+      numbers: of a problem, 2 to 8.
+      largest: the numbers are drawn from 1 to this, at most a million.
+      operators: those of `+-*/` that the expressions of the targets may use. Quotients are integers. With `*` or `/`
+        expressions have parentheses where precedence needs them.
       right_share: share of the demonstrations that reach the target; the others are random expressions over the
         numbers that miss it (unless none does: `1*1`).
 
@@ -40,7 +40,7 @@ def countdown(numbers: int = 3, largest: int = 9, operators: str = "+-", right_s
         raise ValueError(f"countdown: right_share must be from 0 to 1, not {right_share}")
 
     def problem(split: Split, index: int) -> tuple[list[int], str, int]:
-        """The numbers in the order of the prompt, a right expression, and the target."""
+        """The numbers in the order of the prompt, a correct expression, and the target."""
         if index < 0:
             raise IndexError(f"countdown: index must be at least 0, not {index}")
         for attempt in range(_MOST_DRAWS):
@@ -75,7 +75,7 @@ def countdown(numbers: int = 3, largest: int = 9, operators: str = "+-", right_s
                 return text
         return right
 
-    problem("train", 0)  # small numbers make so few problems that one split may be empty: say so now
+    problem("train", 0)  # small numbers give few problems, so one split may be empty: fail early
     problem("heldout", 0)
     return Task("countdown", "countdown", example, lambda _split: None, demonstration, alphabet(operators))
 
@@ -88,8 +88,8 @@ def alphabet(operators: str = "+-") -> str:
 def _expression(bits: int, values: list[int], operators: str) -> tuple[str, int]:
     """A random expression over all `values`, drawn from the random integer `bits`, and its value.
 
-    The numbers are shuffled, then neighbours are joined by random operators until one expression is left. With only
-    `+` and `-` the leftmost two are joined, which needs no parentheses; otherwise any two neighbours.
+    The numbers are shuffled, then adjacent ones are joined by random operators until one expression is left. With only
+    `+` and `-` the leftmost two are joined, which needs no parentheses; otherwise any adjacent two.
     """
     values = list(values)
     terms = []

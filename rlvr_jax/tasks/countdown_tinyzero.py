@@ -1,7 +1,7 @@
 """Countdown problems of TinyZero (https://github.com/Jiayi-Pan/TinyZero): three or four numbers up to 99 and a target.
 
-The file is the training set that the repository holds, 8,001 problems of its `Jiayi-Pan/Countdown-Tasks-3to4`. All can
-be solved. `countdown` makes problems of its own.
+The file is the training set in the repository, 8,001 problems of its `Jiayi-Pan/Countdown-Tasks-3to4`. All are
+solvable. `countdown` generates problems.
 """
 
 import io
@@ -13,7 +13,7 @@ from rlvr_jax.tasks.prepared import load
 from rlvr_jax.tasks.published import PublishedFile, Record, json_records
 from rlvr_jax.tasks.task import Split, Task, split_of
 
-# TinyZero's own words (Apache-2.0), so that its curves can be reproduced; {numbers} is a list in brackets.
+# TinyZero's wording (Apache-2.0), to reproduce its curves; {numbers} is a list in brackets.
 PROMPT = (
     "Using the numbers {numbers}, create an equation that equals {target}. You can use basic arithmetic operations "
     "(+, -, *, /) and each number can only be used once. Show your work in <think> </think> tags. And return the final "
@@ -22,7 +22,7 @@ PROMPT = (
 
 
 def _read(content: bytes) -> Iterator[tuple[str, Any]]:
-    """The rows of the Parquet file that was published, or of JSON Lines."""
+    """The rows of the published Parquet file, or of JSON Lines."""
     if not content.startswith(b"PAR1"):
         yield from json_records(content)
         return
@@ -53,17 +53,18 @@ def countdown_tinyzero(
 ) -> Task:
     """TinyZero's problems as a task.
 
-    Problems that differ in the order of the numbers only never straddle the split, nor do they that `countdown` makes.
+    Problems that differ only in the order of the numbers are in the same split, which is also their split in
+    `countdown`.
 
     Args:
-      data_dir: where the prepared data is kept, see `prepared.load`.
+      data_dir: folder of the prepared data, see `prepared.load`.
       manual_dir: a folder with `train.parquet`, or the same problems as `train.jsonl`, see `prepared.load`.
-      prompt: the prompt, with the places {numbers} and {target}.
+      prompt: the prompt, with the placeholders {numbers} and {target}.
       heldout_share: share of the problems that are held out. `countdown` holds out 0.1.
 
     Raises:
       FileNotFoundError, ValueError, ConnectionError, OSError: see `prepared.load`.
-      ValueError: `heldout_share` is not from 0 to 1, or the prompt lacks a place.
+      ValueError: `heldout_share` is not from 0 to 1, or the prompt lacks a placeholder.
     """
     if not 0 <= heldout_share <= 1:
         raise ValueError(f"countdown_tinyzero: heldout_share must be from 0 to 1, not {heldout_share}")

@@ -1,20 +1,20 @@
-"""Training prompts that give evaluation prompts away: the same text, the same with other numbers, or long shared runs.
+"""Training prompts that leak evaluation prompts: equal, equal up to numbers, or with long shared n-grams.
 
 Kinds of a match, the strongest first; a pair of prompts is reported once, under the strongest that applies:
 
 | kind             | the two prompts                                                                          |
 |------------------|------------------------------------------------------------------------------------------|
-| `exact`          | are the same but for letter case, white space, punctuation, and marks that only set LaTeX |
-| `numbers`        | are the same words, with other numbers, signs or operators                                |
+| `exact`          | are equal up to letter case, white space, punctuation, and LaTeX markup                   |
+| `numbers`        | have the same words, with other numbers, signs or operators                               |
 | `ngrams`         | share at least `threshold` of the held-out prompt's n-grams (runs of n words and numbers) |
-| `masked_ngrams`  | the same with all numbers taken for equal; n-grams that are mostly formula do not count   |
+| `masked_ngrams`  | the same with all numbers masked; n-grams that are mostly formula do not count            |
 
-Text that many prompts of one set have, such as the instruction how to answer, says nothing: n-grams and texts without
-numbers that more than a given share of either set has (and more than ten prompts) do not count, and what begins or ends
-every prompt of a set is taken off. The lengths are those of Tulu 3 (arXiv:2411.15124), which asks whether 8-grams of
+Boilerplate, such as an instruction, does not count: n-grams and number-free texts that occur in more than a given share
+of the prompts of either set (and in more than ten) are ignored, and the common beginning and end of all prompts of a
+set are removed. The lengths are those of Tulu 3 (arXiv:2411.15124), which asks whether 8-grams of
 the same training prompt cover more than half of the held-out prompt's tokens.
 
-Everything is a function of its input alone; hashes of n-grams are 64 bits, of ids that stand for the words.
+Results depend on the input alone; n-grams are hashed to 64 bits, from ids of the words.
 """
 
 import difflib
@@ -32,9 +32,9 @@ KINDS: tuple[Kind, ...] = ("exact", "numbers", "ngrams", "masked_ngrams")
 NGRAM = 8
 THRESHOLD = 0.5
 BOILERPLATE_SHARE = 0.01
-_LEAST_BOILERPLATE = 10  # prompts: what so many have in common is not boilerplate yet, however small the set
-_LEAST_FRAMED = 3  # different prompts: what fewer begin or end with may be anything
-_BLOCK = 512  # held-out prompts that are compared at a time
+_LEAST_BOILERPLATE = 10  # prompts: text shared by no more is never boilerplate, however small the set
+_LEAST_FRAMED = 3  # different prompts: with fewer, a common beginning or end is not removed
+_BLOCK = 512  # held-out prompts compared at a time
 _SNIPPET = 160  # characters
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
@@ -52,14 +52,14 @@ _LATEX_SETTING = re.compile(
 
 @dataclass(frozen=True)
 class Match:
-    """A training prompt that gives a held-out prompt away.
+    """A training prompt that leaks a held-out prompt.
 
     Attributes:
       train_id, heldout_id: of the two prompts.
-      kind: how they are alike.
+      kind: of the match.
       overlap: share of the held-out prompt's n-grams that the training prompt has, in [0, 1], number-masked for
         `masked_ngrams`; 1 for `exact` and `numbers`.
-      shared: the longest run of words that both have, as it stands in the held-out prompt, cut to 160 characters.
+      shared: the longest common run of words, as in the held-out prompt, truncated to 160 characters.
     """
 
     train_id: str
@@ -87,7 +87,7 @@ def find_matches(
     boilerplate_share: float = BOILERPLATE_SHARE,
     progress: Callable[[int], object] = lambda _count: None,
 ) -> list[Match]:
-    """All matches, by held-out prompt in their order; those of one prompt by kind, overlap, and the order of training.
+    """All matches, in the order of held-out prompts, then by kind, overlap, and order of training prompts.
 
     Args:
       train: (id, prompt) of the training problems.
@@ -96,7 +96,7 @@ def find_matches(
       threshold: least overlap of n-grams, in (0, 1].
       boilerplate_share: text that more than this share of the prompts of one set has, but more than ten prompts, is
         boilerplate.
-      progress: called with the number of held-out prompts that are done since the last call.
+      progress: called with the number of held-out prompts done since the last call.
 
     Raises:
       ValueError: an argument is out of range, or two prompts of a set have the same id.
@@ -148,7 +148,7 @@ def _prompt(id: str, text: str) -> _Prompt:
 
 
 def _without_frame(prompts: list[_Prompt], n: int) -> list[_Prompt]:
-    """The prompts without what all of them begin or end with, if that is at least n words: an instruction, say."""
+    """The prompts without a common beginning or end of at least n words, such as an instruction."""
     if len({prompt.tokens for prompt in prompts}) < _LEAST_FRAMED:
         return prompts
     head = _common([prompt.tokens for prompt in prompts])
@@ -185,7 +185,7 @@ def _common(sequences: Sequence[tuple[str, ...]]) -> int:
 
 
 def _same(train: list[_Prompt], heldout: list[_Prompt], limits: Sequence[float]) -> list[dict[int, Kind]]:
-    """For each held-out prompt the training prompts that are the same, at most but for the numbers."""
+    """For each held-out prompt the training prompts that are equal, exactly or up to numbers."""
     exact, numbers = defaultdict(list), defaultdict(list)
     for place, prompt in enumerate(train):
         exact[prompt.tokens].append(place)
@@ -195,7 +195,7 @@ def _same(train: list[_Prompt], heldout: list[_Prompt], limits: Sequence[float])
     for prompt in heldout:
         found: dict[int, Kind] = {}
         candidates = numbers.get(prompt.masked, [])
-        # What is left of "12 + 5 =" is no text. A text that many problems fill with numbers is the task, not a leak.
+        # "12 + 5 =" without its numbers is no text. A text with many different numbers is the task, not a leak.
         is_text = any(word != "0" for word in prompt.masked)
         if is_text and len(candidates) <= limits[0] and heldout_counts[prompt.masked] <= limits[1]:
             found |= dict.fromkeys(candidates, "numbers")
@@ -225,7 +225,7 @@ def _overlaps(
         part = slice(*np.searchsorted(owners, [start, start + _BLOCK]))
         low, high = (np.searchsorted(train_grams, grams[part], side) for side in ("left", "right"))
         counts = high - low
-        # Every n-gram of the block beside every training prompt that has it: the positions low, low + 1, …, high - 1.
+        # Every n-gram of the block paired with every training prompt that has it: positions low, low + 1, …, high - 1.
         positions = np.arange(counts.sum()) + np.repeat(low - (np.cumsum(counts) - counts), counts)
         pairs = np.repeat(owners[part], counts) * width + train_owners[positions]
         for pair, count in zip(*(each.tolist() for each in np.unique(pairs, return_counts=True)), strict=True):
@@ -239,10 +239,10 @@ def _overlaps(
 def _grams(
     prompts: Sequence[tuple[str, ...]], n: int, ids: dict[str, int], least_plain: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The different n-grams of each prompt as hashes, and the prompts they belong to, in their order.
+    """The distinct n-grams of each prompt as hashes, and the indices of their prompts, in order.
 
-    Left out are those with fewer than `least_plain` words that are neither a number nor a single letter. Words get the
-    next free number in `ids` when they are first seen.
+    N-grams with fewer than `least_plain` words that are neither a number nor a single letter are left out. A new word
+    gets the next free id in `ids`.
     """
     lengths = np.array([len(words) for words in prompts], np.int64)
     tokens = np.array([ids.setdefault(word, len(ids)) for words in prompts for word in words], np.uint64)
@@ -254,7 +254,7 @@ def _grams(
     hashes = np.zeros(starts, np.uint64)
     for offset in range(n):
         hashes = hashes * _ODD + tokens[offset : offset + starts]
-    whole = owners[:starts] == owners[n - 1 :]  # no n-gram runs from one prompt into the next
+    whole = owners[:starts] == owners[n - 1 :]  # no n-gram crosses from one prompt into the next
     plain = np.array([_is_plain(word) for words in prompts for word in words], np.int64)
     whole &= np.convolve(plain, np.ones(n, np.int64), "valid") >= least_plain
     hashes, owners = _mixed(hashes[whole]), owners[:starts][whole]
@@ -285,7 +285,7 @@ def _frequent(grams: np.ndarray, limit: float) -> np.ndarray:
 def _shared(train: _Prompt, heldout: _Prompt, masked: bool) -> str:
     a, b = (prompt.masked if masked else prompt.words for prompt in (train, heldout))
     run = difflib.SequenceMatcher(None, a, b, autojunk=False).find_longest_match()
-    if run.size == 0:  # the two are one and the same, without a word
+    if run.size == 0:  # the two are equal, without a word
         return heldout.text.strip()[:_SNIPPET]
     start, stop = heldout.places[run.b][0], heldout.places[run.b + run.size - 1][1]
     return " ".join(heldout.text[start:stop].split())[:_SNIPPET]

@@ -1,4 +1,4 @@
-"""A task made of lists of records, one list for each split, and tasks with some of another's problems."""
+"""Tasks made of a list of records per split, and tasks with a subset of another's problems."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from rlvr_jax.text.messages import Messages
 
 
 def subset(task: Task, indices: Mapping[Split, Sequence[int]]) -> Task:
-    """The task with only these of its problems, which then count from 0; they keep their ids."""
+    """The task with only these of its problems, indexed from 0, with unchanged ids."""
 
     def example(split: Split, index: int) -> Example:
         if index < 0:
@@ -21,9 +21,9 @@ def subset(task: Task, indices: Mapping[Split, Sequence[int]]) -> Task:
 
 
 def redrawn(task: Task, fits: Callable[[str], bool], tries: int = 100) -> Task:
-    """The task with another of its problems, drawn from its index, in place of each whose prompt does not fit.
+    """The task with each problem whose prompt does not fit replaced by another, drawn from its index.
 
-    For tasks without end, whose problems can't all be looked at. The task raises ConfigError where none fits.
+    For unbounded tasks, whose problems can't all be checked. The task raises ConfigError if none fits.
     """
 
     def example(split: Split, index: int) -> Example:
@@ -59,10 +59,10 @@ def finite_task(
       verifier: name of its verifier.
       splits: the records of each split; a list may be empty.
       prompt: record -> prompt.
-      reference: record -> reference.
-      demonstration: record -> a right completion.
+      reference: record -> gold answer for the verifier.
+      demonstration: record -> a correct completion.
       verifier_options: keyword arguments of the verifier.
-      gold: record -> the right answer for people to read; None where the reference shows it.
+      gold: record -> the gold answer for human readers; None if the reference shows it.
     """
 
     def record(split: Split, index: int) -> Any:

@@ -34,16 +34,15 @@ def gsm8k(
 ) -> Task:
     """GSM8K as a task: `train` is GSM8K's training set, `heldout` its test set.
 
-    The reference is the number after `####`, as written (`1,080`). The demonstration is the published solution, with
+    The gold answer is the number after `####`, as written (`1,080`). The demonstration is the published solution, with
     its calculator annotations, and the answer in the format.
 
     Args:
-      data_dir: where the prepared data is kept, see `prepared.load`.
+      data_dir: folder of the prepared data, see `prepared.load`.
       manual_dir: a folder with `train.jsonl` and `test.jsonl`, see `prepared.load`.
-      answer_format: where the answer stands. "hash" is verified exactly (kind `gsm8k`), the others by kind `math`.
-      instruction: what the prompt says after the question, instead of the sentences of the format.
-      grader: whose rules find and compare the answer: "rlvr_jax", or "math_verify" for numbers that compare with those
-        of others.
+      answer_format: format of the answer. "hash" is verified exactly (kind `gsm8k`), the others by kind `math`.
+      instruction: end of the prompt, after the question, instead of that of the format.
+      grader: extracts and compares answers: "rlvr_jax", or "math_verify" for results comparable with published ones.
 
     Raises:
       FileNotFoundError, ValueError, ConnectionError, OSError: see `prepared.load`.

@@ -20,15 +20,15 @@ INSTRUCTION = f"Complete the function. {formats.CODE}"
 
 
 def humaneval(data_dir: str = "", manual_dir: str = "", instruction: str = INSTRUCTION) -> Task:
-    """HumanEval as a task. All problems are held out; `train` has none.
+    """HumanEval as a task. All problems are held out; `train` is empty.
 
     The demonstration is the published function.
 
     Args:
-      data_dir: where the prepared data is kept, see `prepared.load`.
+      data_dir: folder of the prepared data, see `prepared.load`.
       manual_dir: a folder with `HumanEval.jsonl`, see `prepared.load`.
-      instruction: what the prompt says after the function's head. If empty, the prompt is the bare head, for a base
-        model to go on with.
+      instruction: end of the prompt, after the function's head. If empty, the prompt is the bare head, for a base model
+        to continue.
 
     Raises:
       FileNotFoundError, ValueError, ConnectionError, OSError: see `prepared.load`.

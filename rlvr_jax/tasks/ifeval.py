@@ -18,13 +18,13 @@ PROMPTS = PublishedFile(
 
 
 def ifeval(data_dir: str = "", manual_dir: str = "", heldout_share: float = 1.0) -> Task:
-    """IFEval as a task. The prompts are the published ones, to the letter.
+    """IFEval as a task. The prompts are exactly the published ones.
 
-    IFEval is a test set, so all of it is held out unless `heldout_share` is below 1; results on a part of it can't be
-    compared with published ones.
+    IFEval is a test set, so all of it is held out unless `heldout_share` is below 1; results on a subset are not
+    comparable with published ones.
 
     Args:
-      data_dir: where the prepared data is kept, see `prepared.load`.
+      data_dir: folder of the prepared data, see `prepared.load`.
       manual_dir: a folder with `input_data.jsonl`, see `prepared.load`.
       heldout_share: share of the prompts that are held out, chosen by their hash; the others are for training.
 
@@ -48,7 +48,7 @@ def ifeval(data_dir: str = "", manual_dir: str = "", heldout_share: float = 1.0)
 
 
 def _constraints(record: Record) -> str:
-    """One line for each constraint, with the arguments that it has."""
+    """One line per constraint, with its arguments."""
     lines = []
     for name, arguments in zip(record["instruction_id_list"], record["kwargs"], strict=True):
         given = [f"{key}={value!r}" for key, value in arguments.items() if value is not None]

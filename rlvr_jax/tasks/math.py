@@ -2,10 +2,10 @@
 
 PRM800K (Lightman et al. 2023, https://arxiv.org/abs/2305.20050) keeps 500 problems of the test set, "MATH-500", and
 gives the other 12,000 to training. The answer of a problem is the content of the last `\\boxed{}` of its solution. Two
-solutions of the training problems box nothing; they are left out.
+training problems without a box are left out.
 
-The checksums of the records are those of the files of the original MATH, of one problem each. They could be compared
-with 12,000 problems; those of the 500 were taken as published.
+The checksums of the records are those of the original MATH, which has one file per problem. They were checked against
+the 12,000 problems; those of the 500 were taken as published.
 """
 
 import json
@@ -51,7 +51,7 @@ def boxed(solution: str) -> str:
 
 
 def _read(content: bytes) -> Iterator[tuple[str, Any]]:
-    """As `json_records`; a level that is not one of 1 to 5 (there are two, "?" in the original) is None."""
+    """As `json_records`; a level other than 1 to 5 (two problems, "?" in the original) is None."""
     for place, value in json_records(content):
         if isinstance(value, dict) and value.get("level") not in range(1, 6):
             value = {**value, "level": None}
@@ -59,7 +59,7 @@ def _read(content: bytes) -> Iterator[tuple[str, Any]]:
 
 
 def _texts(record: Record) -> Iterable[str]:
-    """The ways in which the files of the original MATH are written, none if the answer isn't that of the solution."""
+    """The possible texts of a file of the original MATH; none if the answer isn't that of the solution."""
     if record["answer"] != boxed(record["solution"]):
         return
     original = {
@@ -118,21 +118,20 @@ def math(
 ) -> Task:
     """MATH as a task: `train` is the 11,998 training problems with an answer, `heldout` MATH-500.
 
-    The reference is the answer in LaTeX. The demonstration is the published solution, in which the answer is boxed,
-    and then the answer once more if the format is another one.
+    The gold answer is in LaTeX. The demonstration is the published solution, with a boxed answer, followed by the
+    answer in another format if that is chosen.
 
     Args:
-      data_dir: where the prepared data is kept, see `prepared.load`.
+      data_dir: folder of the prepared data, see `prepared.load`.
       manual_dir: a folder with `train.jsonl` and `test.jsonl`, see `prepared.load`.
-      answer_format: where the answer stands.
-      instruction: what the prompt says after the problem, instead of the sentences of the format.
-      level: the least and the greatest level of training problems, 1 to 5. Two problems have none and are left out
-        unless all levels are taken.
+      answer_format: format of the answer.
+      instruction: end of the prompt, after the problem, instead of that of the format.
+      level: the lowest and highest level of training problems, 1 to 5. Two problems without a level are left out unless
+        all levels are taken.
       subjects: of training problems, some of `SUBJECTS`; all if empty.
-      heldout: "holdback" holds about one in 24 of the training problems out, of all levels and subjects, and needs no
-        other file. Its results can't be compared with those on MATH-500.
-      grader: whose rules find and compare the answer: "rlvr_jax", or "math_verify" for numbers that compare with those
-        of others.
+      heldout: "holdback" holds out about one in 24 training problems, of all levels and subjects, and needs no other
+        file. Results are not comparable with those on MATH-500.
+      grader: extracts and compares answers: "rlvr_jax", or "math_verify" for results comparable with published ones.
 
     Raises:
       FileNotFoundError, ValueError, ConnectionError, OSError: see `prepared.load`.
@@ -153,7 +152,7 @@ def math(
         try:
             test = load(TEST, data_dir, manual_dir)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{error}. Option heldout='holdback' does without this file") from error
+            raise FileNotFoundError(f"{error}. Option heldout='holdback' does not need this file") from error
     else:
         split = [split_of(f"math/{record['problem']}", _HOLDBACK_SHARE) for record in train]
         test = [record for record, name in zip(train, split, strict=True) if name == "heldout"]

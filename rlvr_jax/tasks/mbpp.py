@@ -1,10 +1,10 @@
 """MBPP: 974 short Python programs with tests (Austin et al. 2021, https://arxiv.org/abs/2108.07732).
 
 The split is the paper's, by `task_id`: 601 to 974 train, 511 to 600 validation, 11 to 510 test; 1 to 10 were its
-few-shot examples and stay out. The sanitized version is 427 of the problems, verified and partly reworded by hand.
+few-shot examples and are left out. The sanitized version has 427 of the problems, verified and partly reworded by hand.
 
-The tests run after the program, and the setup between the two: it may use what the program defines. The program of
-problem 123 runs for about 8 seconds.
+The setup runs after the program, whose definitions it may use, and before the tests. The program of problem 123 runs
+for about 8 seconds.
 """
 
 from typing import Literal
@@ -50,13 +50,13 @@ def mbpp(
     """MBPP as a task. The demonstration is the published program.
 
     Args:
-      data_dir: where the prepared data is kept, see `prepared.load`.
+      data_dir: folder of the prepared data, see `prepared.load`.
       manual_dir: a folder with `mbpp.jsonl` or `sanitized-mbpp.json`, see `prepared.load`.
-      sanitized: take the sanitized version.
+      sanitized: use the sanitized version.
       heldout: which of the paper's splits is held out.
-      shown_tests: how many of a problem's tests the prompt shows; a program can't special-case the others. At least
-        one, which tells the function's name. The paper shows all 3.
-      instruction: what the prompt says after the problem.
+      shown_tests: number of a problem's tests in the prompt; a program can't special-case the others. At least one,
+        which names the function. The paper shows all 3.
+      instruction: end of the prompt, after the problem.
 
     Raises:
       FileNotFoundError, ValueError, ConnectionError, OSError: see `prepared.load`.

@@ -1,9 +1,9 @@
 """The problems of a training step: a pure function of (tasks, split, seed, step), with no iterator to save.
 
-Every task has a stream of its own. For a task with n examples, position p of it is the (p mod n)-th of epoch p // n,
-and each epoch is a permutation of its own. For a task without end each position draws an index from the seed.
+Every task has its own stream. For a task with n examples, position p is the (p mod n)-th of epoch p // n, and each
+epoch is a permutation. For an unbounded task each position draws an index from the seed.
 A mixture interleaves the streams of its tasks by their weights: after any number of positions, each task has had its
-share of them, up to a rest below the number of tasks.
+share of them, up to a remainder below the number of tasks.
 """
 
 import functools
@@ -15,7 +15,7 @@ from rlvr_jax.tasks.task import Example, Split, Task, draw
 
 @dataclass(frozen=True)
 class Mixture:
-    """Tasks with different names, and their shares relative to each other, of which at least one is above 0."""
+    """Tasks with different names, and their relative weights, at least one of them above 0."""
 
     tasks: tuple[Task, ...]
     weights: tuple[float, ...]
@@ -24,7 +24,7 @@ class Mixture:
 def batch(mixture: Mixture, split: Split, seed: int, step: int, size: int) -> list[Example]:
     """The examples of one step: the positions step * size to step * size + size - 1 of the mixture.
 
-    A batch that crosses from one epoch of a task into the next may hold an example twice.
+    A batch that spans two epochs of a task may contain an example twice.
 
     Raises:
       ValueError: `size` is below 1, `step` is negative, or a task has no examples.
@@ -44,8 +44,8 @@ def batch(mixture: Mixture, split: Split, seed: int, step: int, size: int) -> li
 def counts(weights: tuple[float, ...], length: int) -> tuple[int, ...]:
     """The number of the first `length` positions that belong to each task.
 
-    The first task gets its share rounded down, the others share the rest by the same rule. Each count is a
-    composition of functions that rise by 0 or 1 with the length, so each position belongs to one task.
+    The first task gets its share rounded down, and the others divide the rest by the same rule. Each count increases by
+    0 or 1 with the length, so each position belongs to one task.
     """
     found = []
     for share in _shares(weights):
@@ -56,14 +56,14 @@ def counts(weights: tuple[float, ...], length: int) -> tuple[int, ...]:
 
 @functools.cache
 def _shares(weights: tuple[float, ...]) -> tuple[Fraction, ...]:
-    """The share of each task among itself and those after it, exact, so that it rounds alike everywhere."""
+    """The exact share of each task among itself and the later ones, so that rounding is the same everywhere."""
     exact = [Fraction(weight) for weight in weights]
     rests = [sum(exact[k:]) for k in range(len(exact))]
     return tuple(weight / rest if rest else Fraction(0) for weight, rest in zip(exact, rests, strict=True))
 
 
 def example_at(task: Task, split: Split, seed: int, position: int) -> Example:
-    """The example at a position of a task's own stream.
+    """The example at a position of a task's stream.
 
     Raises:
       ValueError: the task has no examples in this split.

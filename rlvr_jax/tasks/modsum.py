@@ -1,8 +1,8 @@
-"""ModSum: the sum of the digits of a number, modulo 10. A task on which thinking aloud pays.
+"""ModSum: the sum of the digits of a number, modulo 10. A task that rewards a scratchpad.
 
-The prompt is `680845=` and the answer `#1`. A small transformer can't sum six digits in its head, but it can write one
-running sum after the other. The demonstrations mix both ways, so that a policy warm-started on them knows both and
-reinforcement learning can find out which one works.
+The prompt is `680845=` and the answer `#1`. A small transformer can't sum six digits directly, but it can write the
+running sums. The demonstrations mix both, so that a warm-started policy does both and reinforcement learning can find
+the one that works.
 """
 
 from rlvr_jax.tasks.task import Example, Split, Task, draw, split_of, uniform
@@ -16,7 +16,7 @@ def modsum(digits: int = 6, direct_share: float = 0.6) -> Task:
 
     Args:
       digits: length of the number, 1 to 100; it may start with zeros.
-      direct_share: share of the demonstrations that answer straight away (`#1`). The others first write the running
+      direct_share: share of the demonstrations that answer directly (`#1`). The others first write the running
         sums modulo 10, from the second on (`44261#1` for `680845=`).
 
     Raises:

@@ -1,4 +1,4 @@
-"""A task of one's own: the problems of a file, judged by a verifier that the config names."""
+"""User-defined tasks: the problems of a file, judged by a verifier that the config names."""
 
 import dataclasses
 import json
@@ -28,24 +28,23 @@ def file_task(
     """The problems of a file as a task.
 
     Without `heldout_file` a folder's split "test" or "validation" is held out, if it has one; otherwise a share of the
-    problems, by the hash of their prompts, so that no two splits hold the same prompt, and a problem stays where it is
-    when others are added.
+    problems, by the hash of their prompts, so that no prompt is in both splits, and a problem keeps its split when
+    others are added.
 
     Args:
       name: of the task.
       file: path of a .jsonl, .json, .csv or .parquet file, or of a folder of a Hugging Face data set.
-      prompt: the field that holds the prompt: text, or a list of chat messages `{"role", "content"}`.
-      reference: the field that holds what the verifier judges against, any JSON data; empty for verifiers that need
-        none, which get None.
+      prompt: the field of the prompt: text, or a list of chat messages `{"role", "content"}`.
+      reference: the field of the gold answer, any JSON data; empty for verifiers that need none, which get None.
       verifier: a kind of `rlvr_jax.verifiers`, or `module:function`.
       verifier_options: its keyword arguments.
       heldout_file: path of a file with the held-out problems.
       heldout_share: share of the problems that are held out, at least one; 0 for none.
-      check: reference -> what is wrong with it, or None.
+      check: gold answer -> the reason why it is invalid, or None.
 
     Raises:
-      ValueError: a record lacks a field, holds an empty or an unusable one, or its prompt is both in the training and
-        in the held-out problems; the message names file and line.
+      ValueError: a record lacks a field or has an empty or invalid one, or a prompt is in both splits; the message
+        names file and line.
       OSError: there is no such file.
     """
     splits = _splits(Path(file).expanduser(), heldout_file)
@@ -122,7 +121,7 @@ def _not_json(value: Any) -> str | None:
 
 
 def _divided(problems: Sequence[_Problem], share: float) -> dict[Split, list[_Problem]]:
-    """Train and held-out problems: each prompt in one of them."""
+    """Training and held-out problems, without a common prompt."""
     if not 0 <= share < 1:
         raise ValueError(f"heldout_share must be from 0 to below 1, not {share}")
     place_of = {_key(prompt): draw("split", _key(prompt)) / 2**512 for _, prompt, _ in problems}
@@ -143,13 +142,13 @@ def _check_overlap(problems: Mapping[Split, Sequence[_Problem]]) -> None:
 
 
 def _key(prompt: str | Messages) -> str:
-    """The words of a prompt, by which two are the same one."""
+    """The words of a prompt, by which prompts are compared."""
     text = prompt if isinstance(prompt, str) else json.dumps(prompt)
     return " ".join(text.split())
 
 
 def _alphabet(problems: Sequence[_Problem]) -> str | None:
-    """The characters of prompts and references, for `character_tokenizer`; None if they are many, or messages."""
+    """The characters of prompts and gold answers, for `character_tokenizer`; None if too many, or for messages."""
     if not all(isinstance(prompt, str) for _, prompt, _ in problems):
         return None
     texts = [gold if isinstance(gold, str) else json.dumps(gold, ensure_ascii=False) for _, _, gold in problems]

@@ -1,7 +1,7 @@
-"""Published files, downloaded or local, prepared by TFDS and read from what it prepared.
+"""Published files, downloaded or local, prepared and read by TFDS.
 
-TFDS keeps the records as JSON text in array_record files, which have checksums of their own, and reads them with
-`as_data_source`: no TensorFlow.
+TFDS stores the records as JSON text in array_record files, which have checksums, and reads them with `as_data_source`:
+no TensorFlow.
 """
 
 import contextlib
@@ -26,20 +26,20 @@ def load(file: PublishedFile, data_dir: str = "", manual_dir: str = "") -> list[
 
     Args:
       file: which one.
-      data_dir: the prepared data is kept under it; `~/tensorflow_datasets` if empty. Prepared if it isn't there yet.
-      manual_dir: a folder with the file, or with `file.folder` that holds it: prepare from it instead of the network.
-        The file is checked even if the data is prepared already.
+      data_dir: parent folder of the prepared data, which is created if absent; `~/tensorflow_datasets` if empty.
+      manual_dir: a folder with the file, or with `file.folder` that contains it, used instead of the network. The file
+        is checked even if the data has already been prepared.
 
     Raises:
       FileNotFoundError: `manual_dir` doesn't hold the file.
-      ValueError: the file is damaged or differs from the published one, or the prepared data is damaged.
+      ValueError: the file differs from the published one, or the prepared data is damaged.
       ConnectionError: the file could not be downloaded.
       OSError: the data could not be written under `data_dir`.
     """
     root = Path(data_dir or "~/tensorflow_datasets").expanduser()
     manual = Path(manual_dir).expanduser() if manual_dir else None
     path = _local_file(file, manual) if manual else None
-    # TFDS writes into a folder `incomplete.*` and renames it at the end: what exists under the name is whole.
+    # TFDS writes into a folder `incomplete.*` and renames it at the end, so an existing folder is complete.
     folder = root / file.name / str(Builder.VERSION)
     if folder.exists():
         if path:
@@ -52,7 +52,7 @@ def load(file: PublishedFile, data_dir: str = "", manual_dir: str = "") -> list[
         except ConnectionError:
             raise
         except OSError as error:
-            if not folder.exists():  # else another process was faster
+            if not folder.exists():  # otherwise another process was faster
                 raise OSError(f"could not prepare {file.title} under {root}: {error}") from error
     return _prepared_records(file, root, folder)
 
@@ -60,7 +60,7 @@ def load(file: PublishedFile, data_dir: str = "", manual_dir: str = "") -> list[
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """TFDS builder of a published file, from `DownloadConfig.manual_dir` if there is one, else from the network.
 
-    Not registered with TFDS: some of the names belong to data sets of theirs.
+    Not registered with TFDS, which has data sets of some of these names.
     """
 
     VERSION = tfds.core.Version("2.0.0")
@@ -125,8 +125,7 @@ def _local_file(file: PublishedFile, manual_dir: Path) -> Path:
 
 
 def _downloaded(file: PublishedFile) -> bytes:
-    # Not with TFDS's downloader, which without network goes on trying for more than three minutes, and keeps what it
-    # got although it may be damaged.
+    # Not with TFDS's downloader, which retries for more than three minutes without network, and keeps damaged files.
     try:
         with urllib.request.urlopen(file.url, timeout=_DOWNLOAD_TIMEOUT) as response:
             return response.read()
@@ -139,7 +138,7 @@ def _downloaded(file: PublishedFile) -> bytes:
 
 @contextlib.contextmanager
 def _quiet_unless_terminal() -> Iterator[None]:
-    """TFDS prints and draws progress bars: keep that out of log files."""
+    """Suppresses TFDS's output and progress bars in log files."""
     if sys.stderr.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""Tasks with their problems worded, shown after solved ones, and rendered to the text that the policy continues."""
+"""Tasks with templates, few-shot examples, and rendered prompts."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from rlvr_jax.tasks.task import Example, Split, Task, place_of
 
 
 def worded(task: Task, template: str) -> Task:
-    """The task with its problems worded by a template: text with the place {question}. An empty one changes nothing.
+    """The task with its prompts worded by a template with the placeholder {question}. An empty one changes nothing.
 
     Raises:
-      ValueError: by its examples, if their prompts are chat messages.
+      ValueError: from `example`, if the prompts are chat messages.
     """
     if not template:
         return task
@@ -18,7 +18,7 @@ def worded(task: Task, template: str) -> Task:
     def example(split: Split, index: int) -> Example:
         plain = task.example(split, index)
         if not isinstance(plain.prompt, str):
-            raise ValueError("a template words problems that are text, these are chat messages")
+            raise ValueError("a template needs prompts that are text; these are chat messages")
         return dataclasses.replace(plain, prompt=template.replace("{question}", plain.prompt.rstrip("\n")))
 
     def demonstration(example: Example, index: int) -> str:
@@ -53,7 +53,7 @@ def rendered(task: Task, label: str, render: Callable[[Example], str]) -> Task:
         return dataclasses.replace(plain, id=id, prompt=render(plain), task=label, problem=plain.prompt)
 
     def demonstration(example: Example, index: int) -> str:
-        plain = task.example(*place_of(example))  # it may be read off the problem
+        plain = task.example(*place_of(example))  # it may be derived from the problem
         return task.demonstration(dataclasses.replace(plain, id=example.id), index)
 
     demonstration = task.demonstration and demonstration

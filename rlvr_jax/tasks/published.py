@@ -1,9 +1,9 @@
-"""Published data sets: what their files hold, checked record by record.
+"""Published data sets, verified record by record.
 
-`checksums.json` holds, for each file, its records in order: the first 8 hex digits of the SHA-256 of each record's
-text, and the SHA-256 of all of their whole digests. A record's text is JSON written in one fixed way, so that files
-which differ only in how the JSON is written pass, and its checksum also tells its place, so that the lines may come
-in any order: the problem with index n is the same one, whatever copy of the data set it was read from.
+`checksums.json` lists, for each file, the first 8 hex digits of the SHA-256 of each record's text, in order, and the
+SHA-256 of all full digests. A record's text is canonical JSON, so files that differ only in JSON formatting pass. The
+checksum identifies the record's index, so lines may be in any order: the problem with index n is the same for every
+copy of the data set.
 """
 
 import functools
@@ -27,7 +27,7 @@ def json_records(content: bytes) -> Iterator[tuple[str, Any]]:
     """(place, value) of each line of JSON Lines, or of each element if the content is one JSON array.
 
     Raises:
-      ValueError: what is not JSON, by its line.
+      ValueError: a line or the content is not JSON.
     """
     if content.startswith(b"["):
         try:
@@ -56,18 +56,18 @@ class PublishedFile:
     """One file of a data set, at its public home.
 
     Attributes:
-      name: of what TFDS makes of it, and the key in `checksums.json`.
-      title: what messages call it.
+      name: of the TFDS data set, and the key in `checksums.json`.
+      title: for messages.
       license: its license.
-      url: where it is downloaded.
-      folder: the folder inside of `manual_dir` that may hold it.
-      local_names: the names that a local copy may have, each also with `.gz` after it.
-      fields: the fields that a record keeps. All of them must be there; others are dropped.
+      url: of the download.
+      folder: the subfolder of `manual_dir` that may contain it.
+      local_names: possible names of a local copy, each optionally with `.gz`.
+      fields: the required fields of a record; others are dropped.
       read: the file's content -> (place in the file, record).
-      texts: a record -> the texts of which one must have the record's checksum.
-      sha256: of the published file, where the checksums of its records were not made from itself. A file that has it
-        passes, whatever they say; its records then come in the order of `key`, as those in `checksums.json` do.
-      key: the field by which to order the records of such a file.
+      texts: a record -> the texts of which one must match the record's checksum.
+      sha256: of the published file, if the checksums of its records were not made from itself. A file with this digest
+        passes regardless of them; its records are then sorted by `key`, as those in `checksums.json` are.
+      key: the field that such a file is sorted by.
     """
 
     name: str
@@ -84,12 +84,12 @@ class PublishedFile:
 
 
 def checked_records(file: PublishedFile, content: bytes, where: str) -> list[Record]:
-    """The records of the content of `file`, in their published order, once they are known to be the published ones.
+    """The records of `file` in their published order, verified.
 
     Args:
-      file: what it should be.
-      content: the bytes of the file, or of its gzip.
-      where: the path or address that messages name.
+      file: the published file.
+      content: its bytes, optionally gzipped.
+      where: the path or address, for messages.
 
     Raises:
       ValueError: something differs; the message names the line.
@@ -156,7 +156,7 @@ def _record(file: PublishedFile, value: Any, place: str) -> Record:
 
 
 def _find(file: PublishedFile, record: Record, expected: dict[str, int]) -> tuple[int | None, bytes]:
-    """The index of the record, None if it is not a published one, and its digest."""
+    """The index of the record, None if it was not published, and its digest."""
     for text in file.texts(record):
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
         index = expected.get(digest.hexdigest()[:_DIGITS])

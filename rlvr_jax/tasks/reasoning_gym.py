@@ -1,14 +1,13 @@
 """reasoning-gym: more than a hundred families of procedural problems (Stojanovski et al. 2025, arXiv:2505.24760).
 
-The package is an extra, `pip install 'rlvr_jax[reasoning-gym]'`. A problem of it is a function of (data set, settings,
-index), to which this module holds it: generators that draw from Python's or NumPy's shared random state find one of
-their own, made from the index, and those whose problems depend on the order of a set of strings are refused unless
-Python's hash seed is fixed.
+The package is an extra, `pip install 'rlvr_jax[reasoning-gym]'`. This module makes every problem a function of (data
+set, settings, index): Python's and NumPy's global random states are seeded from the index, and data sets whose problems
+depend on the order of a set of strings are refused unless Python's hash seed is fixed.
 
     from rlvr_jax import tasks
     task = tasks.reasoning_gym("chain_sum", min_terms=2, max_terms=4)
 
-`problem` makes an entry from a reference, in any process; the verifier of the same name uses it too.
+`problem` regenerates an entry from a reference, in any process; the verifier of the same name uses it, too.
 """
 
 import contextlib
@@ -33,14 +32,14 @@ from rlvr_jax.text.formats import AnswerFormat
 if TYPE_CHECKING:
     from reasoning_gym.dataset import ProceduralDataset
 
-# Its scorers were read, and its data sets tried, in this version; another one might run what a model wrote.
+# Its scorers were reviewed and its data sets tested in this version; another might execute model output.
 VERSION = "0.1.25"
 HELDOUT_SHARE = 0.25
-# Data sets that make a table of so many entries first; word_ladder takes no more than 20,000.
+# Data sets that first make a table of this many entries; word_ladder allows at most 20,000.
 _SIZES = {"acre": 1_000, "gsm_symbolic": 1_000_000, "list_functions": 1_000_000, "word_ladder": 20_000}
 _SIZE = 2**31  # of the others, whose entries are functions of their index; NumPy takes seeds below 2**32
 _MOST_DRAWS = 1_000
-# Their problems depend on the order in which sets of strings are walked.
+# Their problems depend on the iteration order of sets of strings.
 _HASHING = frozenset({"isomorphic_strings", "knight_swap", "polynomial_multiplication", "ransom_note", "word_ladder"})
 _REFUSED = {"composite": "mix several tasks instead"}
 _NEEDS_PYCOSAT = "zebra_puzzles"
@@ -54,22 +53,22 @@ def reasoning_gym(
     instruction: str | None = None,
     **settings: Any,
 ) -> Task:
-    """A data set of reasoning-gym as a task without end; its splits share no problem text.
+    """A data set of reasoning-gym as an unbounded task; its splits share no problem text.
 
     The prompt is the data set's question and the instruction of the answer format. The demonstration is the data set's
     answer, without reasoning; a few data sets have none.
 
     Args:
       dataset: name of the data set, e.g. `chain_sum`.
-      answer_format: where the completion's answer stands, see `rlvr_jax.text.formats`.
+      answer_format: format of the answer, see `rlvr_jax.text.formats`.
       heldout_share: share of the problems that are held out. An example is drawn until it falls into its split, so a
         small share makes held-out examples slow to find.
-      instruction: what the prompt says after the question, instead of the sentences of the format.
-      **settings: what differs from the data set's own configuration, as plain JSON data.
+      instruction: end of the prompt, after the question, instead of that of the format.
+      **settings: differences from the data set's default configuration, as plain JSON data.
 
     Raises:
-      ValueError: the package is absent or of another version than `VERSION`; the data set is unknown or can't be used;
-        a setting is unknown or refused by the data set.
+      ValueError: the package is missing or not of version `VERSION`; the data set is unknown or unsupported; a setting
+        is unknown or refused by the data set.
     """
     formats.instruction(answer_format)
     if not 0 < heldout_share < 1:
@@ -86,7 +85,7 @@ def reasoning_gym(
     if instruction is None:
         instruction = formats.instruction(answer_format, "the final answer, and nothing else,")
 
-    @functools.lru_cache(maxsize=4096)  # held-out examples are asked for again and again
+    @functools.lru_cache(maxsize=4096)  # held-out examples are requested repeatedly
     def example(split: Split, index: int) -> Example:
         if index < 0:
             raise IndexError(f"{name}: index must be at least 0, not {index}")
@@ -125,7 +124,7 @@ def problem(reference: Mapping[str, Any]) -> dict[str, Any]:
       reference: `{"dataset", "settings", "index", "checksum"?}`; the checksum is that of the question.
 
     Raises:
-      ValueError: the reference is of another form, or its problem is another one here than where it was made; and as
+      ValueError: the reference has another form, or its problem differs here from the one it was made for; and as
         `reasoning_gym`.
     """
     form = {"dataset": str, "settings": Mapping, "index": int}
@@ -160,8 +159,8 @@ def checksum(question: str) -> str:
 
 @contextlib.contextmanager
 def isolated(seed: int) -> Iterator[None]:
-    """The shared random states are made from `seed` within, and as before after it; what is printed is dropped."""
-    import numpy as np  # not above: workers of other verifiers import this module, too
+    """Seeds the global random states inside the context and restores them afterwards; output is dropped."""
+    import numpy as np  # not at the top: workers of other verifiers import this module, too
 
     state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(seed)
@@ -182,7 +181,7 @@ def _canonical(settings: Mapping[str, Any]) -> str:
 
 
 def import_package() -> None:
-    """Imports reasoning-gym, which takes seconds; raises ValueError, which names the extra, if it can't be."""
+    """Imports reasoning-gym, which takes seconds; raises a ValueError that names the extra if it fails."""
     try:
         version = metadata.version("reasoning-gym")
         _pycosat_or_nothing()
@@ -197,7 +196,7 @@ def import_package() -> None:
 
 
 def _pycosat_or_nothing() -> None:
-    """An empty module in place of pycosat if it is absent: it needs a C compiler, and one data set in a hundred it."""
+    """An empty module in place of a missing pycosat, which needs a C compiler and serves one data set of a hundred."""
     try:
         importlib.import_module("pycosat")
     except ImportError:
@@ -206,7 +205,7 @@ def _pycosat_or_nothing() -> None:
 
 @functools.lru_cache(maxsize=64)
 def _dataset(name: str, settings: str) -> "ProceduralDataset":
-    """The data set; made once in a process, since some take seconds."""
+    """The data set; created once per process, since some take seconds."""
     import_package()
     from reasoning_gym.factory import DATASETS, create_dataset
 
@@ -230,7 +229,7 @@ def _dataset(name: str, settings: str) -> "ProceduralDataset":
     try:
         with isolated(0):
             return create_dataset(name, **values)
-    except Exception as error:  # their configurations assert what they ask for
+    except Exception as error:  # their configurations use assertions
         raise ValueError(f"reasoning-gym's {name} refuses these settings: {type(error).__name__}: {error}") from error
 
 

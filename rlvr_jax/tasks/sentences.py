@@ -1,8 +1,7 @@
-"""One sentence about a topic under one constraint, in the manner of IFEval, for pretrained models that are small.
+"""One sentence about a topic under one constraint, in the style of IFEval, for small pretrained models.
 
-Each problem asks for one of `KINDS` and is judged by the verifier of IFEval's instructions. Beside the constraint a
-sentence must name its topic and have some words, so that saying nothing does not meet it. Topics and words of held-out
-problems are never trained on.
+Each problem has one of `KINDS` of constraints and is judged by IFEval's checkers. The sentence must also name its topic
+and have some words, so that an empty one does not pass. Topics and words of held-out problems are never trained on.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +9,9 @@ from typing import Any
 
 from rlvr_jax.tasks.task import Example, Split, Task, draw
 
-_Instruction = tuple[str, str, dict[str, Any]]  # what the prompt asks for; the name and arguments of the check
+_Instruction = tuple[str, str, dict[str, Any]]  # text of the prompt; name and arguments of the check
 
-# Each is the beginning of its plural, since a keyword counts within words: "cats" names the topic "cat".
+# Each is a prefix of its plural, since keywords match inside of words: "cats" names the topic "cat".
 TOPICS: dict[Split, str] = {
     "train": "winter music train bread river book dog rain tea cat clock bridge horse bird film letter stone boat "
     "summer shoe milk paper friend market tree coffee",
@@ -41,7 +40,7 @@ def sentences(kinds: Sequence[str] = tuple(KINDS)) -> Task:
     """The task of writing one constrained sentence.
 
     Args:
-      kinds: the constraints to ask for, of `KINDS`.
+      kinds: the constraints, of `KINDS`.
 
     Raises:
       ValueError: a kind is unknown, or there is none.

@@ -1,6 +1,6 @@
-"""Sums of small numbers, asked in words, for pretrained models that are small.
+"""Sums of small numbers in words, for small pretrained models.
 
-The answer stands after `####`, as in GSM8K, whose verifier judges it. A demonstration writes the equation first.
+The answer follows `####`, as in GSM8K, whose verifier judges it. A demonstration writes the equation first.
 """
 
 from rlvr_jax.tasks.task import Example, Split, Task, draw, place_of, split_of

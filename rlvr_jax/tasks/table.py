@@ -1,6 +1,6 @@
 """Records of a file: JSON Lines, JSON, CSV or Parquet, or a folder of a Hugging Face data set.
 
-Each record comes with its place, `train.jsonl, line 17`, for messages.
+Each record comes with its location, `train.jsonl, line 17`, for messages.
 """
 
 import csv
@@ -21,12 +21,11 @@ HELDOUT_SPLITS = ("test", "validation", "valid", "dev", "heldout")
 def splits_of(path: Path) -> dict[str, list[Path]]:
     """The files of each split of a folder, by the split's name.
 
-    A folder is what `datasets.save_to_disk` writes, or what the hub holds: files that have the name of a split in
-    theirs (`data/train-00000-of-00002.parquet`, `test.jsonl`) or in that of their folder. A folder whose files name no
-    split has the one split "train".
+    A folder is written by `datasets.save_to_disk` or copied from the hub: its files or their folders are named after a
+    split (`data/train-00000-of-00002.parquet`, `test.jsonl`). If no file is, the only split is "train".
 
     Raises:
-      ValueError: the folder holds no file of a kind that can be read, or files of different kinds.
+      ValueError: the folder has no readable file, or files of different kinds.
     """
     files = sorted(
         file
@@ -51,7 +50,7 @@ def read(files: Sequence[Path]) -> Records:
     """The records of files, one file after the other.
 
     Raises:
-      ValueError: a file can't be read, or holds something else; the message names file and line.
+      ValueError: a file can't be read or parsed; the message names file and line.
       OSError: there is no such file.
     """
     return [record for file in files for record in _read(file)]

@@ -1,7 +1,6 @@
 """Tasks: records of pure functions that turn an index into a problem.
 
-`tasks/` is the first room of the library: it imports no other but `text/`. A task therefore names its verifier; the
-functions behind the names live in `rlvr_jax.verifiers`.
+Tasks name their verifier, whose function is in `rlvr_jax.verifiers`, because this package imports only `text`.
 """
 
 import hashlib
@@ -20,11 +19,11 @@ class Example:
 
     Attributes:
       id: unique and stable, e.g. `modsum/train/17`.
-      prompt: the text that the policy continues; or chat messages, until `prompts.rendered` makes it of them.
-      reference: what the verifier judges a completion against; plain JSON data. The policy never sees it.
-      task: name of the task that made it.
-      gold: the right answer for people to read, where the reference does not show it; empty otherwise.
-      problem: the prompt as the task made it, before it was rendered; empty until then.
+      prompt: the text that the policy continues; or chat messages, before `prompts.rendered`.
+      reference: the gold answer as the verifier gets it, plain JSON data; never shown to the policy.
+      task: name of its task.
+      gold: the gold answer for human readers, if the reference does not show it; empty otherwise.
+      problem: the prompt before rendering; empty until then.
     """
 
     id: str
@@ -37,18 +36,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """A source of problems, and the name of the function that judges answers to them.
+    """A source of problems, and the name of their verifier.
 
     Attributes:
-      name: unique name without a slash, also the prefix of the ids of its examples.
+      name: unique, without a slash; also the prefix of example ids.
       verifier: name of the verifier: a kind of `rlvr_jax.verifiers`, or `module:function`.
       example: (split, index) -> Example, a pure function. The two splits never share a problem.
-      num_examples: split -> number of different examples, or None for a stream without end, of which any
-        index >= 0 is valid.
-      demonstration: (example, index) -> a completion to imitate in a supervised warm start; not always a right one.
+      num_examples: split -> number of different examples, or None if unbounded: any index >= 0 is valid.
+      demonstration: (example, index) -> a completion to imitate in a supervised warm start; not always correct.
         None for tasks without demonstrations.
-      alphabet: the characters that prompts and demonstrations are made of, for `character_tokenizer`; None for tasks
-        whose text may hold any character, which need the byte tokenizer or that of a pretrained model.
+      alphabet: the characters of prompts and demonstrations, for `character_tokenizer`; None if any character may
+        occur, which needs the byte tokenizer or that of a pretrained model.
       verifier_options: keyword arguments of the verifier, the same for every example.
     """
 
@@ -64,7 +62,7 @@ class Task:
 def draw(*path: str | int) -> int:
     """512 random bits as an integer, a pure function of `path`: the host's counterpart of `jax.random.fold_in`.
 
-    A hash instead of a generator, because its output is the same under every version of Python and NumPy.
+    A hash rather than a generator, because its output is the same for every version of Python and NumPy.
     Take small integers from it with `divmod`: the bias is below 2**-400.
     """
     return int.from_bytes(hashlib.blake2b("/".join(map(str, path)).encode(), digest_size=64).digest())
@@ -76,7 +74,7 @@ def uniform(*path: str | int) -> float:
 
 
 def place_of(example: Example) -> tuple[Split, int]:
-    """The (split, index) that an example was made from, read from its id `name/split/index`."""
+    """The (split, index) of an example, parsed from its id `name/split/index`."""
     _, split, index = example.id.split("/")
     return split, int(index)
 
@@ -84,7 +82,6 @@ def place_of(example: Example) -> tuple[Split, int]:
 def split_of(problem: str, heldout_share: float = 0.1) -> Split:
     """The split that a problem belongs to, by the hash of its canonical text.
 
-    Procedural tasks draw problems until one falls into the wanted split, which makes the splits disjoint by
-    construction.
+    Procedural tasks draw problems until one is in the wanted split, so splits are disjoint by construction.
     """
     return "heldout" if draw("split", problem) % 10_000 < heldout_share * 10_000 else "train"
