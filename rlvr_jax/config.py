@@ -1,6 +1,6 @@
-"""The configuration of a run: one frozen record, every default in one place; `config_rules.py` says what can run.
+"""The configuration of a run: frozen dataclasses with all defaults; `config_rules.py` checks their combinations.
 
-Files in `configs/` start from these defaults and state what differs; see `configs/base.py`.
+Files in `configs/` start from these defaults and state the differences; see `configs/base.py`.
 """
 
 import dataclasses
@@ -25,26 +25,26 @@ class TaskConfig:
     Attributes:
       name: of the task, see `rlvr_jax.tasks.make_task`; empty takes the task's key in `config.tasks`.
       options: keyword arguments of the task.
-      weight: its share of the training problems, relative to the other tasks'; 0 only evaluates it.
+      weight: its relative share of the training problems; 0 only evaluates it.
       system: system prompt.
-      shots: solved training problems that are put before each problem (few-shot prompting), from the task's
+      shots: number of solved training problems before each problem (few-shot prompting), from the task's
         demonstrations.
-      thinking: whether the model thinks before it answers, see `rlvr_jax.text.prompts`; "default" leaves it to the
-        chat template.
-      template: how the problems are worded: text with the place {question}; empty for the task's own words.
-      verifier: what judges answers: a kind of `rlvr_jax.verifiers`, `module:function` or `file.py:function`; empty
+      thinking: whether the model thinks before it answers, see `rlvr_jax.text.prompts`; "default" is the chat
+        template's.
+      template: wording of the problems, a text with the placeholder {question}; empty for the task's own.
+      verifier: a kind of `rlvr_jax.verifiers`, `module:function` or `file.py:function`; empty
         takes the task's own.
-      verifier_options: keyword arguments of the verifier, beside the task's own.
-      file: the problems of your own task, in place of `name`: a .jsonl, .json, .csv or .parquet file, or a folder
+      verifier_options: keyword arguments of the verifier, in addition to the task's own.
+      file: the problems of your own task, instead of `name`: a .jsonl, .json, .csv or .parquet file, or a folder
         of a Hugging Face data set; see docs/own_task.md.
-      prompt, reference: the fields of its records that hold these; `reference` may be empty for a verifier that needs
-        none.
+      prompt, reference: the fields of prompt and gold answer in its records; `reference` may be empty for a verifier
+        that needs none.
       heldout_file: held-out problems.
-      environment: the other side of an episode: a name of `rlvr_jax.envs.ENVS`, or the `module:function` or
-        `file.py:function` that makes one, see docs/extending.md.
+      environment: a key of `rlvr_jax.envs.ENVS`, or the `module:function` or `file.py:function` that makes one, see
+        docs/extending.md.
       environment_options: keyword arguments of that function.
-      heldout_share: share of the problems of `file` that are held out, if neither `heldout_file` nor the folder says
-        which.
+      heldout_share: share of the problems of `file` that are held out, without a `heldout_file` or a held-out split of
+        the folder.
     """
 
     name: str = ""
@@ -67,13 +67,13 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """The text that the policy continues, made of a problem.
+    """The rendering of a problem to the text that the policy continues.
 
     Attributes:
       format: "plain" is the problem alone; "chat" the tokenizer's chat template, or `template` if it has none;
         "template" always `template`.
-      template: text with the places {system} and {prompt}.
-      date: year-month-day that chat templates are told which ask for today's, so that a run is the same tomorrow.
+      template: text with the placeholders {system} and {prompt}.
+      date: year-month-day for chat templates with today's date, so that runs are reproducible.
     """
 
     format: Literal["plain", "chat", "template"] = "plain"
@@ -86,8 +86,8 @@ class DataConfig:
     """The folders of data sets.
 
     Attributes:
-      data_dir: where prepared data sets are kept.
-      manual_dir: a folder with the data sets' own files, to prepare them without network; empty to download them.
+      data_dir: folder of prepared data sets.
+      manual_dir: folder with the original files of data sets; empty to download them.
     """
 
     data_dir: str = "~/.cache/rlvr_jax/data"
@@ -96,26 +96,24 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class RolloutConfig:
-    """The samples of a step.
+    """Rollout settings.
 
     Attributes:
       prompts: problems in a step.
       group_size: samples of each problem.
-      max_prompt_length: tokens.
-      max_response_length: tokens after the prompt: those of all turns, stop tokens included, and of what environments
-        say between them.
-      max_turn_length: tokens of one turn; 0 for no other limit than `max_response_length`.
-      max_turns: turns of an episode.
+      max_prompt_length: in tokens.
+      max_response_length: tokens after the prompt: of all turns, stop tokens included, and of observations.
+      max_turn_length: tokens of one turn; 0 for no limit but `max_response_length`.
+      max_turns: the policy's turns in an episode.
       overlong_prompts: "refuse" to run if a problem's prompt is longer, or "drop" such problems.
-      temperature: of the sampling distribution, and of the policy that is trained.
+      temperature: of the sampling distribution, and of the trained policy.
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
-      slots: sequences that are sampled at one time, each slot being refilled as soon as its sequence ends; 0 samples
-        whole batches. Slots pay where lengths differ much and prompts are short: each holds its prompt's keys and
-        values by itself, which a batch shares in a group.
-      chunk: tokens for each slot between two looks at what has ended.
-      prefill_chunk: tokens of a prompt that are computed between two chunks.
-      devices: the last so many devices only sample, and the others only train, both at the same time with
-        `training.max_lag` above 0; 0 gives all devices both.
+      slots: continuous batching with this many concurrent sequences; 0 samples static batches. Helps if response
+        lengths vary; costs one copy of the prompt's KV cache per slot, which a static batch shares per group.
+      chunk: decode steps between host syncs.
+      prefill_chunk: maximum number of tokens of each prompt prefilled between two such chunks.
+      devices: number of devices, the last ones, that only sample while the others only train, concurrently if
+        `training.max_lag` is above 0; 0 uses all devices for both.
     """
 
     prompts: int = 16
@@ -136,12 +134,12 @@ class RolloutConfig:
 
 @dataclass(frozen=True)
 class VerifierConfig:
-    """The pool of host processes that judge completions.
+    """The pool of host processes for verifiers and tools.
 
     Attributes:
-      workers: processes; 0 judges in the training process, unprotected.
-      timeout: seconds that one completion may take.
-      memory_mib: address space of a process.
+      workers: processes; 0 judges in the training process, without limits.
+      timeout: seconds per completion.
+      memory_mib: address space of each process.
     """
 
     workers: int = 2
@@ -154,14 +152,14 @@ class EvaluationConfig:
     """Held-out evaluation.
 
     Attributes:
-      every: steps between evaluations; the first and the last step are evaluated too.
-      problems: held-out problems of each task, or all if it has fewer, answered greedily, for the accuracy.
-      batch_size: problems that are answered at one time.
-      pass_problems: the first so many of each task are also answered `pass_samples` times, at temperature 1 with
-        `rollout.top_k` and `rollout.top_p`, for pass@k.
-      pass_samples: samples for pass@k.
+      every: steps between evaluations; step 0 and the last step are evaluated, too.
+      problems: held-out problems of each task, or all if it has fewer, for greedy accuracy.
+      batch_size: problems in a batch.
+      pass_problems: number of these per task that are also sampled for pass@k, at temperature 1 with `rollout.top_k`
+        and `rollout.top_p`.
+      pass_samples: samples of each for pass@k.
       ks: the k of pass@k, each at most `pass_samples`.
-      shown: problems whose completions are kept in samples.jsonl.
+      shown: problems per task whose completions are logged in samples.jsonl.
     """
 
     every: int = 10
@@ -178,18 +176,18 @@ class TrainingConfig:
     """The reinforcement learning run.
 
     Attributes:
-      num_steps: steps, each of one batch of samples.
-      save_every: steps between checkpoints; the last step is saved too.
-      keep_checkpoints: how many of the newest are kept; the first always is.
-      max_lag: steps by which the policy that samples may be behind the one that is trained. With k > 0 the samples of
-        the next k steps are made and judged while a step trains; 0 trains on the policy's own samples.
-      max_skipped_in_a_row: the run stops after so many updates in a row that were not finite.
-      packing: "none" trains on a row for each sample; "prefix_tree" on a row for each prompt with all samples behind
-        it, see `rlvr_jax.learner.packing`. It computes the same, in less time where prompts are long.
-      packing_multiple: packed rows are as long as the longest of an update, their responses' part rounded up to a
-        multiple of this many tokens; each length is compiled once. 0 for one length, that of full responses.
-      profile: (first, last) steps whose trace is written to the workdir's folder `profile`, for Perfetto or
-        TensorBoard's profile plugin; empty for none. Step 1 is mostly compilation.
+      num_steps: steps, each with one rollout batch.
+      save_every: steps between checkpoints; the last step is saved, too.
+      keep_checkpoints: number of newest checkpoints kept, besides that of step 0.
+      max_lag: maximum number of steps by which the sampling policy lags behind the trained one. With k > 0 the next k
+        steps are sampled and judged while a step trains; 0 is on-policy.
+      max_skipped_in_a_row: the run stops after this many consecutive non-finite updates.
+      packing: "none" trains on one row per sample; "prefix_tree" on one row per prompt, followed by all its responses,
+        see `rlvr_jax.learner.packing`: the same results, faster for long prompts.
+      packing_multiple: the responses' share of a packed row is the longest of an update, rounded up to a multiple of
+        this many tokens; each length is compiled once. 0 for a single length, that of full responses.
+      profile: (first, last) step of a trace, written to `profile` in the workdir, for Perfetto or TensorBoard's profile
+        plugin; empty for none. Step 1 is mostly compilation.
     """
 
     num_steps: int = 100
@@ -208,8 +206,8 @@ class SftConfig:
 
     Attributes:
       num_steps: updates.
-      batch_size: demonstrations in each.
-      updates_per_call: updates in one compiled call, between which nothing is logged.
+      batch_size: demonstrations per update.
+      updates_per_call: updates in one compiled call, and between log lines.
       save_every: updates between checkpoints, a multiple of `updates_per_call`.
       optimizer: its optimizer.
     """
@@ -228,18 +226,17 @@ class Config:
     """A whole run.
 
     Attributes:
-      seed: of everything random, in [0, 2**32).
+      seed: of all random choices, in [0, 2**32).
       init_from: workdir of an earlier run (SFT or RL) whose newest parameters this run starts from; empty for those of
         `pretrained`, or random ones without it.
-      pretrained: folder or hub id of a Hugging Face checkpoint, which then decides the policy's shape, whatever
-        `policy` says of it.
+      pretrained: folder or hub id of a Hugging Face checkpoint, or a GGUF file; its architecture overrides `policy`.
       shrink: divides the policy's sizes, to try a config on a small machine with random weights; see `policy.shrunk`.
       tokenizer: "characters" (of the tasks' alphabets), "bytes", or the folder or hub id of a Hugging Face one; empty
-        takes that of `pretrained`, or "characters" without it. Stop tokens, chat template and what an export says of
-        tokens go with the tokenizer.
-      tasks: the problems, by a name for each source; several make a mixture.
+        takes that of `pretrained`, or "characters" without it. It provides stop tokens, chat template and
+        the tokens of an export.
+      tasks: sources of problems by name; several form a mixture.
       reward: (name, weight) terms whose weighted sum is the reward, see `rlvr_jax.learner.rewards`.
-      reporting: where metrics go besides metrics.jsonl: "tensorboard", "wandb" (Weights & Biases).
+      reporting: metric writers besides metrics.jsonl: "tensorboard", "wandb" (Weights & Biases).
     """
 
     seed: int = 0
@@ -264,7 +261,7 @@ class Config:
 
 
 def from_dict(data: Mapping[str, Any]) -> Config:
-    """The record of nested dictionaries, as they come from a config file or config.json; absent keys take defaults.
+    """The config from nested dictionaries, of a config file or config.json; absent keys take defaults.
 
     Raises:
       ConfigError: an unknown key or a wrong type, by its full name.
@@ -278,7 +275,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def anywhere(config: Config) -> Config:
-    """The config for whatever devices are here: all of them train and sample, each a part of the batch."""
+    """The config for any devices: all of them train and sample, with the batch sharded over them."""
     return dataclasses.replace(config, mesh=MeshConfig(), rollout=dataclasses.replace(config.rollout, devices=0))
 
 
@@ -302,7 +299,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _record(default: Any, data: Any, name: str) -> Any:
-    """The record `default` with the values of `data`."""
+    """The dataclass `default` with the values of `data`."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"config.{name.rstrip('.')} must be a group of keys, not {data!r}")
     hints = typing.get_type_hints(type(default))
@@ -331,7 +328,7 @@ def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
     elif origin is Mapping and isinstance(value, Mapping):
         if dataclasses.is_dataclass(args[1]):
             return {key: _record(args[1](), x, f"{name}.{key}.") for key, x in value.items()}
-        return dict(value)  # options, checked by what they are for
+        return dict(value)  # options, checked by their function
     elif hint is float and type(value) is int:
         return float(value)
     elif type(value) is hint:

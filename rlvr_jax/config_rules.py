@@ -1,4 +1,4 @@
-"""The rules that a config must obey to run, checked before any long work starts."""
+"""Validity rules of a config, checked before any long work starts."""
 
 import datetime
 import math
@@ -22,7 +22,7 @@ def check(config: Config, num_devices: int) -> None:
     """Refuses a config that can't run on `num_devices` devices.
 
     Raises:
-      ConfigError: the first thing that is wrong, with the keys concerned and what to do.
+      ConfigError: the first violated rule, with the keys and what to do.
     """
     _refuse(_numbers(config))
     _refuse(_choices(config))
@@ -35,7 +35,7 @@ def check(config: Config, num_devices: int) -> None:
     except ValueError as error:
         raise ConfigError(f"config.mesh: {error}") from error
     _refuse(_batches(config, data * fsdp, sampling or data * fsdp))
-    if not config.pretrained:  # whose shape is known later
+    if not config.pretrained:  # whose architecture is known later
         check_policy(config, config.policy, fsdp, tensor)
 
 
@@ -48,13 +48,13 @@ def check_update(config: Config, devices: int, rows_together: int = 1) -> None:
       rows_together: samples that the loss keeps in one microbatch, see `rlvr_jax.learner.losses.Loss`.
 
     Raises:
-      ConfigError: they can't, with the keys and numbers concerned.
+      ConfigError: with the keys and numbers.
     """
     _refuse(_update(config, devices, rows_together))
 
 
 def check_policy(config: Config, policy: PolicyConfig, fsdp: int, tensor: int) -> None:
-    """Raises ConfigError if a policy can't be divided among the mesh axes `fsdp` and `tensor`, or reads too little."""
+    """Raises ConfigError if a policy can't be sharded over `fsdp` and `tensor`, or its window is too short."""
     _refuse(_policy(policy, fsdp, tensor))
     rollout, length = config.rollout, policy.max_length or LENGTH
     if rollout.max_prompt_length + rollout.max_response_length > length:
@@ -71,7 +71,7 @@ def _refuse(rules: Rules) -> None:
 
 
 def _numbers(c: Config) -> Rules:
-    """Ranges of single numbers, on which the other rules rely."""
+    """Ranges of single numbers; the other rules rely on them."""
     optimizer = ("learning_rate", "eps", "clip_norm", "microbatches")
     positive = {
         "rollout": (
@@ -107,7 +107,7 @@ def _numbers(c: Config) -> Rules:
 
 
 def _choices(c: Config) -> Rules:
-    """Keys that must go together."""
+    """Combinations of keys."""
     p, r = c.policy, c.rollout
     yield c.shrink < 1, f"config.shrink must be 1 or more, not {c.shrink}"
     yield (
@@ -185,7 +185,7 @@ def _choices(c: Config) -> Rules:
     )
     yield (
         p.attention == "cudnn",
-        "config.policy.attention = 'cudnn' is for rows without padding, and those of training have some; use 'auto'",
+        "config.policy.attention = 'cudnn' supports no padding, which training rows have; use 'auto'",
     )
     yield (
         p.attention == "splash" and c.training.packing == "prefix_tree",

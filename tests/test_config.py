@@ -235,7 +235,7 @@ REFUSED = [
         "config.policy.attention = 'splash' has no shared prefixes, which config.training.packing = 'prefix_tree'",
         {"training__packing": "prefix_tree"},
     ),
-    ({"policy__attention": "cudnn"}, 1, "config.policy.attention = 'cudnn' is for rows without padding, and those of"),
+    ({"policy__attention": "cudnn"}, 1, "config.policy.attention = 'cudnn'"),
     (
         {"policy__attention": "splash", "policy__window_pattern": (8, 0)},
         1,

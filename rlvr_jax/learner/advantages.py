@@ -1,7 +1,7 @@
-"""From the rewards of groups to the advantages of their samples.
+"""Advantages from the rewards of groups.
 
-A step's samples are flat arrays; `groups` holds the number of each sample's group. Groups have any size, and their
-numbers any values and order.
+Samples are flat arrays; `groups` holds the group index of each sample. Groups have any size; indices any values and
+order.
 """
 
 from typing import Literal
@@ -24,17 +24,17 @@ def advantages_of(
     seed: int,
     step: int,
 ) -> Float[np.ndarray, "samples"]:
-    """The advantage of each sample of a step by the algorithm's choices; 0 for those that were not judged.
+    """The advantage of each sample of a step; 0 for unjudged ones.
 
     Args:
       config: the choices.
       rewards: of the samples.
-      groups: the number of each sample's group.
-      judged: False where there is no reward.
-      seed, step: name the order of `shuffle_rewards`.
+      groups: the group index of each sample.
+      judged: False for samples without a reward.
+      seed, step: seed the permutation of `shuffle_rewards`.
 
     Raises:
-      ValueError: a function of the user's raises, or does not give a finite number for each sample.
+      ValueError: a user's function raises, or does not return a finite number per sample.
     """
     if config.shuffle_rewards:
         rewards = shuffled(rewards, judged, seed, step)
@@ -60,15 +60,15 @@ def group_advantages(
 ) -> Float[np.ndarray, "samples"]:
     """Each reward minus its group's mean, divided by the group's standard deviation if `scale` is "group_std".
 
-    A group is its judged samples: the others enter neither its mean nor its deviation, and their advantage is 0. So is
-    that of the only judged sample of a group.
+    Unjudged samples are excluded from mean and deviation, and their advantage is 0, as is that of the only judged
+    sample of a group.
 
-    Source: Shao et al. 2024 (arXiv:2402.03300), section 4.1.2; the deviation is the population's (divisor: the number
-    of judged samples). "none" is Liu et al. 2025 (arXiv:2503.20783).
+    Source: Shao et al. 2024 (arXiv:2402.03300), section 4.1.2, with the population standard deviation (divisor: the
+    number of judged samples). "none" is Liu et al. 2025 (arXiv:2503.20783).
     """
     _, group = np.unique(groups, return_inverse=True)
-    # Equal rewards must give exactly 0, and 0.1 summed a few times in float32 and divided again is not 0.1. The sum
-    # of equal float32 numbers is exact in float64.
+    # Equal rewards must give exactly 0; in float32 the mean of several 0.1 is not 0.1. Sums of equal float32 numbers
+    # are exact in float64.
     rewards = np.where(judged, rewards.astype(np.float32), 0).astype(np.float64)
     count = np.maximum(np.bincount(group, judged), 1)
     centred = np.where(judged, rewards - (np.bincount(group, rewards) / count)[group], 0)
@@ -80,10 +80,10 @@ def group_advantages(
 def shuffled(
     rewards: Float[np.ndarray, "samples"], judged: Bool[np.ndarray, "samples"], seed: int, step: int
 ) -> Float[np.ndarray, "samples"]:
-    """The rewards of a step in another order among its judged samples, a function of (seed, step).
+    """The rewards of a step, permuted among its judged samples by (seed, step).
 
-    The control of an experiment: rewards of the same distribution that say nothing of the samples. A curve that rises
-    under them does not rise because of the reward (Shao et al. 2025, "Spurious Rewards", arXiv:2506.10947).
+    A control: rewards of the same distribution without information about the samples. A curve that rises with them does
+    not rise because of the reward (Shao et al. 2025, "Spurious Rewards", arXiv:2506.10947).
     """
     places = np.flatnonzero(judged)
     order = sorted(range(len(places)), key=lambda place: draw("shuffled", seed, step, place))
@@ -95,9 +95,9 @@ def shuffled(
 def zero_signal_groups(
     rewards: Float[np.ndarray, "samples"], groups: Int[np.ndarray, "samples"], judged: Bool[np.ndarray, "samples"]
 ) -> float:
-    """Share of groups whose judged rewards are all equal: their advantages are zero and they teach nothing.
+    """Share of groups whose judged rewards are all equal, so that their advantages are 0.
 
-    A group with one judged sample or none is among them. Without any group the share is 0.
+    They include groups with at most one judged sample. Without any group the share is 0.
     """
     numbers, group = np.unique(groups, return_inverse=True)
     lowest, highest = np.full(len(numbers), np.inf), np.full(len(numbers), -np.inf)

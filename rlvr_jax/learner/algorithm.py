@@ -1,4 +1,4 @@
-"""The choices that make up a policy-gradient method."""
+"""The configuration of a policy-gradient method."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,26 +13,24 @@ class AlgorithmConfig:
         `file.py:function` (rewards, groups, judged) -> advantages, see `rlvr_jax.learner.advantages`.
       loss: "policy_gradient", or the name of a function with the arguments of
         `rlvr_jax.learner.losses.policy_gradient` that returns a `Loss`.
-      scale: what a group's centred rewards are divided by: "group_std" (GRPO; Shao et al. 2024, arXiv:2402.03300) or
-        "none".
-      aggregation: what the sum over tokens is divided by. "token_mean": the actions of the update, so that every token
-        weighs the same (as in the code of Yu et al. 2025, DAPO, arXiv:2503.14476; their eq. 12 divides by the actions
-        of each group instead). "constant": samples * response budget, whatever the lengths are, so that no sample
-        changes the weight of another; samples that are left out of the loss count, too. With `scale` "none" and no KL
-        that is Dr. GRPO (Liu et al. 2025, arXiv:2503.20783).
+      scale: the divisor of a group's centred rewards: "group_std" (GRPO; Shao et al. 2024, arXiv:2402.03300) or "none".
+      aggregation: the divisor of the sum over tokens. "token_mean": the actions of the update, so that all tokens have
+        equal weight (as in the code of Yu et al. 2025, DAPO, arXiv:2503.14476; their eq. 12 divides by the actions of
+        each group). "constant": samples * response budget, independent of lengths, so that no sample changes the weight
+        of another; unjudged samples count, too. With `scale` "none" and no KL term this is Dr. GRPO (Liu et al. 2025,
+        arXiv:2503.20783).
       clip_low, clip_high: the probability ratio is clipped to [1 - clip_low, 1 + clip_high].
-      proximal: the policy that the ratio is relative to. "behaviour": the one that sampled, by the log-probs that the
-        sampler reported. "recompute": the one before the first update of the step, whose log-probs take a forward pass
-        more; each token is then weighted by the truncated importance weight min(proximal / behaviour, importance_cap)
+      proximal: the denominator of the ratio. "behaviour": the policy that sampled, by the sampler's log-probs.
+        "recompute": the policy before the first update of the step, at the cost of a forward pass; each token is then
+        weighted by the truncated importance weight min(proximal / behaviour, importance_cap)
         (decoupled PPO: Hilton et al. 2021, arXiv:2110.00641; Fu et al. 2025, AReaL, arXiv:2505.24298).
-      importance_cap: the largest importance weight.
+      importance_cap: maximum importance weight.
       kl_coef: weight of the KL divergence to the reference policy in the loss.
-      reference: "initial" keeps a frozen copy of the policy that the run started from, and computes its log-probs in
-        every step, for the KL divergence; with `kl_coef` 0 that serves the metric `train/kl` alone. "none" needs
-        neither (and `kl_coef` 0).
-      shuffle_rewards: train on each step's rewards in a random order among its samples: the control of an experiment,
-        under which nothing should be learned. The metrics show the true ones.
-      minibatches: optimizer updates for each batch of samples.
+      reference: the reference policy: "initial" is a frozen copy of the initial policy, whose log-probs are computed in
+        every step; with `kl_coef` 0 only for the metric `train/kl`. "none" needs `kl_coef` 0.
+      shuffle_rewards: train on rewards permuted among the samples of a step: a control, with which nothing should be
+        learned. Metrics show the true rewards.
+      minibatches: optimizer updates per rollout batch.
     """
 
     advantage: str = "group_relative"

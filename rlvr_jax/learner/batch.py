@@ -1,4 +1,4 @@
-"""The record that the training step takes: arrays of fixed shape."""
+"""The batch of a training step: arrays of fixed shape."""
 
 from collections.abc import Sequence
 from typing import no_type_check
@@ -16,19 +16,19 @@ TokenIds = Sequence[int] | Int[np.ndarray, "_"]
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class Batch:
-    """A left-padded prompt a row, then a right-padded response, or all responses to it (see `packing.py`).
+    """Each row is a left-padded prompt and a right-padded response, or all its responses (see `packing.py`).
 
-    `tokens`, `positions`, `segment_ids` and `parents` cover both; arrays of actions cover the responses, which are the
-    last `action` columns of the row.
+    `tokens`, `positions`, `segment_ids` and `parents` cover the row; arrays of actions cover the responses, its last
+    `action` columns.
 
     Attributes:
       tokens, positions, segment_ids: see `rlvr_jax.policy.forward`.
       predictors: the column of the token that each action follows, whose hidden state predicts it.
       action_mask: 1 on tokens that are trained on, 0 elsewhere.
-      samples: responses in each row, those without actions included; 0 for a row of padding.
-      columns: name -> a number for each action; anything where `action_mask` is 0. The names in use: "advantages";
-        log-probs (nats) under the policy that sampled, as the sampler reported them ("behaviour"), the policy before
-        the first update of the step ("proximal") and the reference policy ("reference").
+      samples: responses in each row, including those without actions; 0 for a padding row.
+      columns: name -> a number per action, undefined where `action_mask` is 0. The names in use: "advantages";
+        log-probs (nats) under the policy that sampled, as reported by the sampler ("behaviour"), the policy before the
+        first update of the step ("proximal") and the reference policy ("reference").
       parents: see `rlvr_jax.policy.forward`; None if no segment has one.
     """
 
@@ -42,7 +42,7 @@ class Batch:
     parents: Int[Array | np.ndarray, "batch time"] | None = None
 
     def with_columns(self, **columns: Float[Array | np.ndarray, "batch action"]) -> "Batch":
-        """The batch with these columns beside its own, or in their place."""
+        """The batch with these columns added or replaced."""
         return self.replace(columns=self.columns | columns)
 
 
@@ -52,8 +52,7 @@ def layout(
     """Lays sequences out as rows; the actions are all tokens of the responses, and there are no columns.
 
     Raises:
-      ValueError: a prompt or response is longer than its share of the row, or a prompt is empty, which leaves nothing
-        to predict the first action from.
+      ValueError: a prompt or response is longer than its share of the row, or a prompt is empty.
     """
     rows, length = len(prompts), prompt_length + response_length
     tokens, segment_ids = np.zeros((rows, length), np.int32), np.zeros((rows, length), np.int32)
@@ -84,10 +83,10 @@ def make_batch(
     prompt_length: int,
     response_length: int,
 ) -> tuple[Batch, Int[np.ndarray, "batch"]]:
-    """A row for each window of each episode, and the number of each row's group.
+    """A row for each context window of each episode, and the group index of each row.
 
-    The actions are the tokens that the policy sampled, each with the advantage of its episode; an episode that was not
-    judged has none. The columns are "advantages" and "behaviour".
+    The actions are the tokens that the policy sampled, each with the advantage of its episode; an unjudged episode has
+    none. The columns are "advantages" and "behaviour".
     """
     members = [(number, episode) for number, group in enumerate(groups) for episode in group.episodes]
     rows = [(i, number, window) for i, (number, episode) in enumerate(members) for window in episode.sequences]
@@ -105,15 +104,15 @@ def make_batch(
 
 
 def in_groups(batch: Batch, groups: Int[np.ndarray, "batch"], count: int, size: int) -> Batch:
-    """The rows of each group in `size` consecutive ones, and rows of padding up to `count` groups of that size.
+    """The rows of each group padded to `size` consecutive ones, and the batch to `count` groups.
 
-    So ragged groups, and fewer of them, have the shapes of `count` full ones, and a group can be packed into one row.
+    Ragged or missing groups then have the shapes of `count` full ones, and a group can be packed into one row.
 
     Args:
       batch: rows of one sample each.
-      groups: the number of each row's group; groups stand in the order in which they first appear.
+      groups: the group index of each row; groups are ordered by first appearance.
       count: groups of the result.
-      size: rows of each group of the result.
+      size: rows per group of the result.
 
     Raises:
       ValueError: there are more groups, or a group has more rows.

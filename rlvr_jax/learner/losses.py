@@ -1,6 +1,6 @@
 """Losses: functions of parameters and a batch that return sums and the weight to divide them by.
 
-Sums, not means: a batch may be split into microbatches, of which none knows the weight of the whole batch.
+Sums, not means: a microbatch does not know the weight of the whole batch.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,9 +28,9 @@ class Sums:
 
     Attributes:
       loss: the gradient of the update is this sum's, divided by `weight`.
-      weight: a count of actions, samples or pairs, say.
-      means: name -> (sum, count) of a quantity that is reported as sum / count.
-      largest: name -> a quantity that is reported as the maximum over microbatches.
+      weight: a count, e.g. of actions, samples or pairs.
+      means: name -> (sum, count) of a metric reported as sum / count.
+      largest: name -> a metric reported as the maximum over microbatches.
     """
 
     loss: Number
@@ -41,12 +41,12 @@ class Sums:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss and what it needs of a batch.
+    """A loss and the columns it needs.
 
     Attributes:
       sums: (parameters by name, such as "policy"; a (micro)batch) -> its sums.
-      needs: the columns of the batch that it reads.
-      rows_together: consecutive rows that it reads as one, such as 2 for pairs: they are in one microbatch.
+      needs: names of the columns that it uses.
+      rows_together: number of consecutive rows that must be in one microbatch, such as 2 for pairs.
     """
 
     sums: Callable[[Mapping[str, Params], Batch], Sums]
@@ -58,7 +58,7 @@ def policy_gradient(config: PolicyConfig, algorithm: AlgorithmConfig, temperatur
     """The loss of reinforcement learning, see `clipped_policy_loss`; it trains "policy".
 
     Args:
-      config: the policy's shape.
+      config: the policy's architecture.
       algorithm: clip range, KL coefficient, aggregation.
       temperature: the policy is softmax(logits / temperature).
       max_length: the response budget, in tokens.
@@ -80,7 +80,7 @@ def make_loss(config: PolicyConfig, algorithm: AlgorithmConfig, temperature: flo
     """The loss that an algorithm names; the arguments are those of `policy_gradient`.
 
     Raises:
-      ValueError: it names none, or a function that raises or returns something else.
+      ValueError: there is no such loss, or its function raises or returns something else.
     """
     if algorithm.loss in LOSSES:
         return LOSSES[algorithm.loss](config, algorithm, temperature, max_length)
@@ -111,17 +111,17 @@ def imitation(config: PolicyConfig) -> Loss:
 def clipped_policy_loss(
     config: AlgorithmConfig, max_length: int, logprobs: Actions, entropy: Actions, batch: Batch
 ) -> Sums:
-    """The clipped surrogate of PPO, with GRPO's KL term and decoupled PPO's importance weight if they are chosen.
+    """The clipped surrogate of PPO, optionally with GRPO's KL term and decoupled PPO's importance weight.
 
     For each action, of advantage A, with ratio = policy / proximal:
 
         -w min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_coef KL(policy || reference)
 
-    where proximal is the behaviour policy and w = 1, or they are those of `AlgorithmConfig.proximal`; w does not weigh
-    the KL term. The weight of the sums is that of `AlgorithmConfig.aggregation`.
+    where proximal is the behaviour policy and w = 1, or both are given by `AlgorithmConfig.proximal`; w does not apply
+    to the KL term. The weight of the sums is that of `AlgorithmConfig.aggregation`.
 
-    Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7; Shao et al. 2024 (arXiv:2402.03300), eq. 3, but for
-    the weights of tokens; the decoupled clipped objective of Hilton et al. 2021 (arXiv:2110.00641), its importance
+    Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7; Shao et al. 2024 (arXiv:2402.03300), eq. 3, except
+    for the weights of tokens; the decoupled clipped objective of Hilton et al. 2021 (arXiv:2110.00641), its importance
     weight truncated as rho is in V-trace (Espeholt et al. 2018, arXiv:1802.01561, section 4.1).
 
     Args:
@@ -129,7 +129,7 @@ def clipped_policy_loss(
       max_length: the response budget, in tokens.
       logprobs: of the actions under the policy being trained (nats).
       entropy: of the policy at each action (nats).
-      batch: with the columns that `policy_gradient` says it needs.
+      batch: with the columns that `policy_gradient` needs.
     """
     mask, columns = batch.action_mask, batch.columns
     logprobs, entropy, advantages, behaviour = _actions_only(
@@ -158,7 +158,7 @@ def clipped_policy_loss(
 
 
 def kl_divergence(logprobs: Actions, reference: Actions) -> Actions:
-    """Estimate of KL(policy || reference) from one sampled token: unbiased, and never negative but for rounding.
+    """Estimate of KL(policy || reference) from one sampled token: unbiased, and non-negative up to rounding.
 
     Source: Schulman 2020, "Approximating KL divergence" (k3), http://joschu.net/blog/kl-approx.html; GRPO eq. 4.
     """
@@ -174,5 +174,5 @@ def imitation_loss(logprobs: Actions, mask: Actions) -> Sums:
 
 
 def _actions_only(mask: Actions, *values: Actions) -> tuple[Actions, ...]:
-    """Each array with 0 in the masked places, which may hold anything: 0 * inf would poison sums and gradients."""
+    """Each array with 0 where masked, since 0 * inf would make sums and gradients NaN."""
     return tuple(jnp.where(mask > 0, x, 0.0) for x in values)

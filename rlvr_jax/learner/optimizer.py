@@ -12,13 +12,13 @@ class OptimizerConfig:
     """The optimizer.
 
     Attributes:
-      learning_rate: its peak.
+      learning_rate: peak value.
       warmup_steps: updates over which the learning rate rises linearly from 0.
-      decay: what it does after that until the last update: "constant", or "linear" or "cosine" to 0.
+      decay: of the learning rate until the last update: "constant", or "linear" or "cosine" to 0.
       b1, b2, eps: of Adam.
       weight_decay: decoupled; of matrices, not of norm scales and biases.
-      clip_norm: largest global gradient norm.
-      microbatches: parts that a batch's gradient is computed in, one after the other, to save memory.
+      clip_norm: maximum global gradient norm.
+      microbatches: number of sequential microbatches of an update, to save memory.
     """
 
     learning_rate: float = 1e-6
@@ -33,7 +33,7 @@ class OptimizerConfig:
 
 
 def make_schedule(config: OptimizerConfig, num_updates: int) -> optax.Schedule:
-    """Learning rate by number of updates made so far."""
+    """The learning rate as a function of the number of updates so far."""
     warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
     rest = max(num_updates - config.warmup_steps, 1)
     decay = {
@@ -61,7 +61,7 @@ def make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientT
 
 
 def _decayed(params):
-    """True on the parameters that weight decay applies to: all but norm scales and biases."""
+    """True for parameters with weight decay: all but norm scales and biases."""
 
     def is_matrix(path, _):
         return not path[-1].key.endswith(("norm", "bias"))

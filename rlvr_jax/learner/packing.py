@@ -1,8 +1,8 @@
-"""Shared-prefix packing: all responses to a prompt in one row, behind a single copy of it.
+"""Shared-prefix packing: all responses to a prompt in one row, after a single copy of it.
 
-The prompt is a segment; each response is one whose parent is the prompt's: it reads the prompt and itself, and its
-positions go on from the prompt's. So every hidden state is that of the unpacked rows, but a prompt is computed once for
-its group, and its gradient comes from all responses together.
+The prompt is a segment, and the parent of each response's segment: a response attends to the prompt and itself, and its
+positions continue the prompt's. Hidden states equal those of separate rows, but a prompt is computed once per group,
+and its gradient is summed over the responses.
 
 Source: "Prefix Grouper", Liu et al. 2025 (arXiv:2506.05433).
 """
@@ -20,10 +20,10 @@ def pack(batch: Batch, group: int, multiple: int = 0) -> Batch:
     """The same sequences with a row for each prompt: `[prompt | response | response | ... | padding]`.
 
     Args:
-      batch: as from `layout` or `in_groups`; every `group` rows have one prompt, rows of padding after the first aside.
-      group: samples of a prompt, rows of padding included.
-      multiple: the responses' part of the rows is as long as the longest of these rows needs, rounded up to a multiple
-        of this; 0 for `group` responses of full length whatever they are, so that there is one shape.
+      batch: from `layout` or `in_groups`; every `group` rows have the same prompt, except padding rows after the first.
+      group: samples per prompt, padding rows included.
+      multiple: the responses' share of the rows is the longest of the batch, rounded up to a multiple of this; 0 for
+        `group` responses of full length, a single shape.
 
     Raises:
       ValueError: rows of a group differ in their prompt.
@@ -64,7 +64,7 @@ def pack(batch: Batch, group: int, multiple: int = 0) -> Batch:
 def unpack(
     values: Float[np.ndarray, "prompts packed"], batch: Batch, group: int, multiple: int = 0
 ) -> Float[np.ndarray, "batch response"]:
-    """Values of the actions of `pack(batch, group, multiple)` as those of `batch`; 0 where that has none."""
+    """Values of the actions of `pack(batch, group, multiple)` in the layout of `batch`; 0 elsewhere."""
     batch = jax.tree.map(np.asarray, batch)
     rows, length = batch.action_mask.shape
     unpacked = np.zeros((rows // group, group * length), values.dtype)
@@ -73,8 +73,7 @@ def unpack(
 
 
 def _order(batch: Batch, group: int, multiple: int) -> Int[np.ndarray, "prompts packed"]:
-    """For each place behind a prompt the place it is taken from, among those of the group's responses in a row: all
-    tokens in their order, then padding."""
+    """Gather indices: for each packed position after the prompt, its source in the concatenated responses."""
     rows, length = batch.action_mask.shape
     real = batch.segment_ids[:, -length:].reshape(rows // group, group * length) > 0
     order = np.argsort(~real, axis=1, kind="stable")
@@ -85,12 +84,12 @@ def _order(batch: Batch, group: int, multiple: int) -> Int[np.ndarray, "prompts 
 def savings(prompt: int, response: int, group: int) -> tuple[float, float]:
     """The factors by which packed rows reduce the training step's work: (tokens, scores of attention).
 
-    The time goes with the tokens, until rows are so long that it goes with the scores. A causal row of n tokens has
-    n^2 / 2 scores, a response behind a shared prompt prompt * response + response^2 / 2.
+    Time is proportional to tokens for short rows and to scores for very long ones. A causal row of n tokens has n^2 / 2
+    scores, a response to a shared prompt prompt * response + response^2 / 2.
 
     Args:
       prompt, response: tokens of each.
-      group: samples of a prompt.
+      group: samples per prompt.
     """
     tokens = group * (prompt + response) / (prompt + group * response)
     packed = prompt**2 / 2 + group * (prompt * response + response**2 / 2)

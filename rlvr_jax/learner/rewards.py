@@ -1,10 +1,9 @@
-"""Reward design as data: a weighted sum of named terms, chosen in the config.
+"""Rewards: a weighted sum of named terms, chosen in the config.
 
-A term is one of `TERMS`, or `format/` and the name of a check in `rlvr_jax.verifiers.format`, with arguments in
-parentheses if it takes any, or the name of one of the verifier's parts, or that of a function, as `module:function` or
-`file.py:function`. A function of two arguments, (verdict, episode), returns a number; one of one argument, a `Group`,
-returns a number for each of its episodes, for rewards that are relative to the others'. Each term is logged under its
-own name:
+A term is one of `TERMS`; `format/` and the name of a check in `rlvr_jax.verifiers.format`, optionally with arguments in
+parentheses; the name of one of the verifier's parts; or a function, as `module:function` or `file.py:function`. A
+function of (verdict, episode) returns a number; one of a single argument, the `Group`, returns a number for each of its
+episodes, for relative rewards. Each term is logged under its name:
 
     config.reward = (("score", 1.0), ("format/repetition(n=4)", -0.5), ("uses_numbers", 0.1), ("mine:brevity", 0.2))
 """
@@ -29,7 +28,7 @@ from rlvr_jax.verifiers.verdict import Verdict
 Term = Callable[[Verdict, Episode], float] | Callable[[Group], Sequence[float]]
 
 TERMS: Mapping[str, Term] = {
-    "score": lambda verdict, _: verdict.score,  # what the verifier says, in [0, 1]
+    "score": lambda verdict, _: verdict.score,  # of the verifier, in [0, 1]
     "truncated": lambda _, episode: float(episode.cut_off),  # ended by a limit of tokens or turns
     "length": lambda _, episode: float(len(episode.tokens)),  # tokens that the policy sampled
     "turns": lambda _, episode: float(len(episode.turns)),
@@ -77,11 +76,11 @@ def term_of(name: str, parts: Sequence[str]) -> Term:
         return named.load(name)
     if match is None or match[1] not in form.CHECKS:
         known = ", ".join([*TERMS, *(f"format/{check}" for check in form.CHECKS), *sorted(parts), "module:function"])
-        raise ConfigError(f"config.reward: there is no term {name!r}; here are: {known}")
+        raise ConfigError(f"config.reward: there is no term {name!r}; there are: {known}")
     check = form.CHECKS[match[1]]
     try:
         check = partial(check, **_arguments(match[2] or ""))
-        check("")  # which makes it look at its arguments
+        check("")  # checks its arguments
     except (TypeError, ValueError) as error:
         _, *takes = inspect.signature(form.CHECKS[match[1]]).parameters.values()
         raise ConfigError(f"config.reward: {name!r}: {error}; its arguments are {', '.join(map(str, takes))}") from None
@@ -99,15 +98,15 @@ def _takes_a_group(term: Term) -> bool:
 class Rewards:
     """The rewards of the episodes of a step, one group after the other.
 
-    An episode is judged if its verdict has no error and all terms of its reward are finite. The others have no reward:
-    the 0 that stands for it here is not to be read.
+    An episode is judged if its verdict has no error and all terms of its reward are finite. The others have no reward;
+    their 0 is a placeholder.
 
     Attributes:
       values: the reward of each episode.
       judged: whether it has one.
       terms: the weighted terms of the rewards, by name; 0 where there is no reward.
       group: the index of each episode's group.
-      verdicts: of all episodes, in order; one whose reward was not finite says so in `error`.
+      verdicts: of all episodes, in order, with an `error` for non-finite rewards.
     """
 
     values: Float[np.ndarray, "episodes"]
@@ -129,7 +128,7 @@ def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group]) -> Rewar
     _, verdicts, index = flattened(groups)
     parts = sorted({name for verdict in verdicts for name in verdict.parts})
     if all(verdict.error for verdict in verdicts):
-        parts = [name for name, _ in terms]  # without a judgement nobody knows them
+        parts = [name for name, _ in terms]  # without a judgement they are unknown
     functions = {name: (term_of(name, parts), weight) for name, weight in terms}
     rows, found = [], []
     for group in groups:
@@ -148,7 +147,7 @@ def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group]) -> Rewar
 
 
 def _values(name: str, term: Term, weight: float, group: Group) -> list[float | str]:
-    """The weighted term of each episode, or why it has none; those without a judgement are not asked for."""
+    """The weighted term of each episode, or the error that prevented it; unjudged episodes get 0."""
     pairs = list(zip(group.verdicts, group.episodes, strict=True))
     if not _takes_a_group(term):
         return [0.0 if pair[0].error else _number(name, partial(term, *pair), weight) for pair in pairs]

@@ -1,4 +1,4 @@
-"""Log-probs of a batch's actions under a policy, and the columns of a batch that are computed from it."""
+"""Log-probs of a batch's actions under a policy, and the computed columns of a batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -29,12 +29,12 @@ def hidden_states(config: PolicyConfig, params: Params, batch: Batch) -> Float[A
 
 
 def fill(needs: Sequence[str], batch: Batch, scorers: Mapping[str, Scorer]) -> Batch:
-    """The batch with the columns that a loss needs, and no others; those that it lacks are computed.
+    """The batch with exactly the columns that a loss needs; missing ones are computed.
 
     Args:
       needs: `Loss.needs`.
       batch: of all samples of a step, before any update.
-      scorers: name of a column -> the function that computes it. One that no loss needs is not called.
+      scorers: name of a column -> the function that computes it, called only if needed.
 
     Raises:
       ValueError: a column is neither in the batch nor has a scorer.

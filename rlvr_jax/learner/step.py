@@ -1,8 +1,8 @@
 """One update: a jitted, donated, sharded function of (states, batch).
 
-The same function trains on demonstrations and on rewards, and a critic beside the policy; only the loss differs. A loss
-is a sum, and the step divides its gradient by the weight of the whole batch, so microbatches and device meshes change
-nothing but rounding.
+The same function trains on demonstrations, on rewards, and a critic; only the loss differs. A loss is a sum, and the
+step divides its gradient by the weight of the whole batch, so results are independent of microbatching and sharding up
+to rounding.
 """
 
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ from rlvr_jax.policy import Params
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class TrainState:
-    """Everything on the device that the next update of one network, such as the policy, depends on.
+    """The training state of one network, such as the policy.
 
     Attributes:
       updates: updates so far, skipped ones included.
       params: the network's parameters.
-      opt_state: the optimizer's.
-      skipped: updates skipped so far because they or their gradient were not finite.
-      skipped_in_a_row: how many of those came last, without a good one after them.
+      opt_state: the optimizer state.
+      skipped: updates skipped so far because the gradient or the update was not finite.
+      skipped_in_a_row: number of these since the last applied update.
     """
 
     updates: Int[Array, ""]
@@ -43,8 +43,8 @@ class TrainState:
 
 
 def new_state(optimizer: optax.GradientTransformation, params: Params) -> TrainState:
-    """The state before the first update. The optimizer's moments are float32 whatever the parameters are."""
-    updates, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))  # one array can't be donated thrice
+    """The state before the first update. The optimizer's moments are always float32."""
+    updates, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))  # one array can't be donated three times
     return TrainState(updates, params, optimizer.init(_float32(policy.trainable(params))), skipped, in_a_row)
 
 
@@ -55,7 +55,7 @@ def _float32(tree: Any) -> Any:
 def state_shardings(
     shapes: TrainState, optimizer: optax.GradientTransformation, params: Params, other: NamedSharding
 ) -> TrainState:
-    """A `TrainState` of shardings: the optimizer's moments lie like the parameters, the rest like `other`."""
+    """A `TrainState` of shardings: optimizer moments are sharded like the parameters, everything else by `other`."""
     opt_state = optax.tree_map_params(
         optimizer,
         lambda _, sharding: sharding,
@@ -73,20 +73,20 @@ def train_step(
     states: dict[str, TrainState],
     batch: Batch,
 ) -> tuple[dict[str, TrainState], dict[str, Float[Array, ""]]]:
-    """One update. One that is not finite, itself or its gradient, changes nothing but the counts of skipped updates.
+    """One update. A non-finite gradient or update changes only the counts of skipped updates.
 
     Args:
       loss: of the parameters of all `states`.
-      optimizers: by the names of `states`; their updates are added to the parameters.
-      microbatches: parts to compute the gradient in.
-      states: by name, such as "policy"; not changed; jitted with donation, their memory is reused.
+      optimizers: by the names of `states`.
+      microbatches: number of sequential microbatches.
+      states: by name, such as "policy"; donate them when jitting.
       batch: fixed shapes.
 
     Returns:
       The next states, and metrics by their public names.
 
     Raises:
-      ValueError: when it is traced: the batch lacks a column that the loss needs, or can't be divided.
+      ValueError: at trace time: the batch lacks a column that the loss needs, or can't be divided.
     """
     missing = [name for name in loss.needs if name not in batch.columns]
     if missing:
@@ -136,8 +136,8 @@ def train_step(
 def dealt(batch: Batch, microbatches: int, rows_together: int) -> Batch:
     """The microbatches of a batch, along a new first axis.
 
-    Units a, a + n, a + 2n, ... of `rows_together` rows form one, so that each is sharded over all devices and no row
-    moves between them.
+    Strided: units a, a + n, a + 2n, ... of `rows_together` rows form one, so that every microbatch spans all devices
+    and no row moves between them.
 
     Raises:
       ValueError: the batch can't be divided.
@@ -157,14 +157,14 @@ def dealt(batch: Batch, microbatches: int, rows_together: int) -> Batch:
 
 
 def _divisor(weight: Float[Array, ""]) -> Float[Array, ""]:
-    """1 in place of 0: the mean of nothing is 0."""
+    """The weight, or 1 instead of 0: an empty mean is 0."""
     return jnp.where(weight > 0, weight, 1.0)
 
 
 def _updated(
     state: TrainState, trained: Params, updates: Params, opt_state: Any, finite: Bool[Array, ""]
 ) -> TrainState:
-    """The state after an update of what is trained, or with one more skipped."""
+    """The state after an applied or skipped update."""
     new = (added(trained, updates, state.updates), opt_state)
     new, opt_state = jax.tree.map(lambda x, old: jnp.where(finite, x, old), new, (trained, state.opt_state))
     return state.replace(

@@ -86,7 +86,7 @@ def test_a_term_that_is_no_finite_number_is_the_error_of_its_sample_alone(value,
 
 
 def test_an_unknown_term_is_an_error_that_lists_the_known_ones():
-    message = r"config\.reward: there is no term 'fromat'; here are: score, .*, turns, format/.*, format, style"
+    message = r"config\.reward: there is no term 'fromat'; .*: score, .*, turns, format/.*, format, style"
     with pytest.raises(ConfigError, match=message):
         reward((("score", 1.0), ("fromat", 1.0)), grouped(VERDICTS, EPISODES, 4))
 

@@ -140,7 +140,7 @@ def test_a_verifier_that_hangs_is_named_when_its_time_is_up(mine, tmp_path):
         ("own_reward:short", r"own_reward\.py, line 31: 'own_reward:short' takes \(\)"),
         ("own_reward:alone", "'own_reward:alone' raised TypeError: .*not 0.0"),
         ("own_reward:nan", r"the term 'own_reward:nan' is nan"),
-        ("own_reward", r"there is no term 'own_reward'; here are: .*, module:function"),
+        ("own_reward", r"there is no term 'own_reward'; .*: .*, module:function"),
     ],
 )
 def test_what_is_wrong_with_a_term_of_the_reward_is_named(term, message, mine):
