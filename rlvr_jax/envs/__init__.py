@@ -1,10 +1,11 @@
 """Environments: the other side of an episode. Pure functions of the example and the policy's turns."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlvr_jax import named
-from rlvr_jax.envs.env import Action, Call, Done, Env, FinishReason, Say, ToolResult, single_turn
+from rlvr_jax.envs.env import Action, Call, Done, Env, FinishReason, Say, ToolResult, begin, checked, single_turn
 from rlvr_jax.verifiers.jobs import ToolCall
 
 ENVS: Mapping[str, Callable[..., Env]] = {"single_turn": single_turn}
@@ -18,7 +19,8 @@ def make_env(name: str, options: Mapping[str, Any] | None = None) -> Env:
       options: keyword arguments of the function.
 
     Raises:
-      ValueError: there is no such function, it can't be called with these options, or it returns something else.
+      ValueError: there is no such function, it can't be called with these options, or it returns something else than an
+        `Env` of functions and names.
     """
     if name in ENVS:
         make, where = ENVS[name], f"the environment {name!r}"
@@ -28,11 +30,32 @@ def make_env(name: str, options: Mapping[str, Any] | None = None) -> Env:
         raise ValueError(f"there is no environment {name!r}; there are {', '.join(ENVS)}, and 'module:function'")
     try:
         env = make(**(options or {}))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
     if not isinstance(env, Env):
         raise ValueError(f"{where} returned {type(env).__name__}, not an rlvr_jax.envs.Env")
+    if wrong := _wrong(env):
+        raise ValueError(f"{where}: {wrong}")
     return env
+
+
+def _wrong(env: Env) -> str | None:
+    """Why an environment can't be used, or None."""
+    if not isinstance(env.parts, tuple | list) or not all(isinstance(part, str) for part in env.parts):
+        return f"Env.parts is {env.parts!r}, not a tuple of names"
+    for name, count in (("start", 1), ("step", 2), ("receive", 2)):
+        function = getattr(env, name)
+        if name == "receive" and function is None:
+            continue
+        if not callable(function):
+            return f"Env.{name} is {function!r:.100}, not a function"
+        try:
+            inspect.signature(function).bind(*[None] * count)
+        except TypeError as error:
+            return f"Env.{name} takes {inspect.signature(function)}, and gets {count} arguments: {error}"
+        except ValueError:  # some built-in functions have no signature
+            continue
+    return None
 
 
 __all__ = [
@@ -45,6 +68,8 @@ __all__ = [
     "Say",
     "ToolCall",
     "ToolResult",
+    "begin",
+    "checked",
     "make_env",
     "single_turn",
 ]

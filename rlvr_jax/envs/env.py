@@ -19,11 +19,13 @@ left out of its group.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any, Literal, get_args
 
 from rlvr_jax.tasks.task import Example
-from rlvr_jax.text.messages import Messages
+from rlvr_jax.text.messages import Messages, wrong_messages
 from rlvr_jax.verifiers.jobs import ToolCall
 
 # "stop": the environment was done; "length": a turn ran out of tokens; "window": what the environment said did not fit
@@ -92,3 +94,71 @@ class Env:
 def single_turn() -> Env:
     """The policy answers the problem once."""
     return Env(lambda example: (None, example.prompt), lambda state, _: (state, Done()), one_turn=True)
+
+
+def begin(env: Env, example: Example) -> tuple[Any, str | Messages]:
+    """The state and prompt of an episode. Its start gets data of its own, which no other episode sees if it changes.
+
+    Raises:
+      TypeError: the environment returned something else; the message says what. And whatever it raises.
+    """
+    data = {name: deepcopy(getattr(example, name)) for name in ("prompt", "problem", "reference")}
+    returned = env.start(replace(example, **data))
+    if not (isinstance(returned, tuple) and len(returned) == 2):
+        raise TypeError(f"its start returned {returned!r:.100}, not (state, prompt)")
+    _check_text(returned[1], "its prompt")
+    return returned
+
+
+def checked(env: Env, returned: Any) -> tuple[Any, Action]:
+    """The state and action that `step` or `receive` returned; a `Done` has all of `Env.parts`, as finite floats.
+
+    Raises:
+      TypeError, ValueError: it is something else; the message says what.
+    """
+    if not (isinstance(returned, tuple) and len(returned) == 2):
+        raise TypeError(f"its step returned {returned!r:.100}, not (state, action)")
+    state, action = returned
+    if isinstance(action, Say):
+        if env.one_turn:
+            raise ValueError("its step returned Say, but Env.one_turn says that the first turn is the last")
+        _check_text(action.observation, "Say")
+    elif isinstance(action, Call):
+        if env.receive is None:
+            raise TypeError("its step returned Call, but Env.receive is None")
+        if not isinstance(action.calls, tuple | list) or not action.calls:
+            raise TypeError(f"its step returned {action!r:.100}; Call takes a tuple of at least one ToolCall")
+        if wrong := [call for call in action.calls if not isinstance(call, ToolCall)]:
+            raise TypeError(f"its step returned a Call of {wrong[0]!r:.100}, which is no ToolCall")
+    elif isinstance(action, Done):
+        action = replace(action, parts=_parts(env, action))
+        if action.reason not in get_args(FinishReason):
+            raise ValueError(
+                f"Done has the reason {action.reason!r:.100}, not one of {', '.join(get_args(FinishReason))}"
+            )
+    else:
+        raise TypeError(f"its step returned {action!r:.100}, not Say, Call or Done")
+    return state, action
+
+
+def _parts(env: Env, action: Done) -> dict[str, float]:
+    """The numbers of the end of an episode, all that the environment may give."""
+    if not isinstance(action.parts, Mapping):
+        raise TypeError(f"Done has the parts {action.parts!r:.100}, not a dictionary")
+    if unknown := action.parts.keys() - set(env.parts):
+        named = ", ".join(sorted(map(str, unknown)))
+        raise ValueError(f"Done has the parts {named}, which are not in Env.parts = {env.parts}")
+    parts = {name: float(action.parts.get(name, 0.0)) for name in env.parts}
+    for name, value in parts.items():
+        if not isfinite(value):
+            raise ValueError(f"Done has the part {name!r} = {value}, which is not finite")
+    return parts
+
+
+def _check_text(text: Any, where: str) -> None:
+    if isinstance(text, str):
+        return
+    if not isinstance(text, tuple | list):
+        raise TypeError(f"{where} takes text or messages, not {text!r:.100}")
+    if wrong := wrong_messages(text, where):
+        raise ValueError(wrong)

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Int32, Key, UInt32
 
-from rlvr_jax.envs import Call, Done, Env, FinishReason, Say, ToolResult
+from rlvr_jax.envs import Call, Done, Env, FinishReason, Say, ToolResult, begin, checked
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
@@ -24,9 +24,12 @@ from rlvr_jax.rollout.requests import Request, Turn, episode_keys
 from rlvr_jax.tasks.task import Example, Task
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tokenizers import decode, encode_batch
-from rlvr_jax.verifiers import failure
+from rlvr_jax.verifiers import error_text, failure
 from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError
+from rlvr_jax.verifiers.pool import PoolError
 from rlvr_jax.verifiers.verdict import Verdict
+
+_MOST_CALLS = 100  # of tools, one after the other without a turn of the policy: an environment may not call for ever
 
 
 @runtime_checkable
@@ -93,6 +96,7 @@ class _Playing:
     state: Any = None
     turns: list[str] = field(default_factory=list)
     tools: Sequence[Future] = ()
+    calls: int = 0  # since the last turn
     episode: Episode | None = None
     verdict: Future | None = None
 
@@ -158,9 +162,9 @@ class Collector:
             self._playing[playing.id] = playing
             try:
                 example = playing.example
-                playing.state, _ = playing.env.start(replace(example, prompt=example.problem or example.prompt))
-            except Exception as error:
-                self._end(playing, "env_error", f"the environment's start raised {_told(error)}")
+                playing.state, _ = begin(playing.env, replace(example, prompt=example.problem or example.prompt))
+            except (Exception, SystemExit) as error:
+                self._end(playing, "env_error", f"the environment's start raised {error_text(error)}")
             else:
                 requests.append(self._request(playing, prompt=playing.spans[0].tokens))
         self._sampler.submit(requests)
@@ -243,6 +247,7 @@ class Collector:
     def _end_turn(self, playing: _Playing, turn: Turn, text: str) -> None:
         playing.spans.append(Span("policy", turn.tokens, turn.logprobs, turn.version))
         playing.turns.append(text)
+        playing.calls = 0
         if turn.finish == "length":
             self._end(playing, "length")
         else:
@@ -250,23 +255,26 @@ class Collector:
 
     def _act(self, playing: _Playing, function: Callable[[], tuple[Any, Any]]) -> None:
         """Takes the environment's next action."""
-        tokens = parts = None
+        tokens = ()
         try:
-            playing.state, action = function()
-            if isinstance(action, Call) and action.calls and playing.env.receive is not None:
-                playing.tools = self._pool.submit(action.calls)  # raises ValueError if there is no such tool
-            elif isinstance(action, Say):
+            playing.state, action = checked(playing.env, function())
+            if isinstance(action, Say):
                 last = int(playing.spans[-1].tokens[-1])
                 tokens = self._sources[playing.example.task].observe(action.observation, last)
-            elif isinstance(action, Done):
-                parts = _parts(playing.env, action)
-            else:
-                raise TypeError(f"{action!r:.100} is none of Say, Call (of an Env that can receive) and Done")
-        except Exception as error:
-            self._end(playing, "env_error", f"the environment raised {_told(error)}")
+                if not tokens:
+                    raise ValueError(f"{action!r:.100} has no tokens, so there is nothing to answer")
+            elif isinstance(action, Call):
+                playing.calls += 1
+                if playing.calls > _MOST_CALLS:
+                    raise ValueError(f"it called tools {_MOST_CALLS} times without a turn of the policy")
+                playing.tools = self._pool.submit(action.calls)  # raises ValueError if there is no such tool
+        except PoolError:
+            raise
+        except (Exception, SystemExit) as error:
+            self._end(playing, "env_error", f"the environment raised {error_text(error)}")
             return
         if isinstance(action, Done):
-            self._end(playing, action.reason, parts=parts)
+            self._end(playing, action.reason, parts=action.parts)
         elif isinstance(action, Say):
             self._say(playing, np.asarray(tokens, np.int32))
         else:
@@ -315,13 +323,6 @@ class Collector:
         return Job(task.verifier, episode.response, episode.example.reference, task.verifier_options)
 
 
-def _parts(env: Env, action: Done) -> dict[str, float]:
-    """The numbers of the end of an episode, all that the environment may give."""
-    if unknown := action.parts.keys() - set(env.parts):
-        raise ValueError(f"Done has the parts {', '.join(sorted(unknown))}, which are not in Env.parts = {env.parts}")
-    return {name: float(action.parts.get(name, 0.0)) for name in env.parts}
-
-
 def _verdict(playing: _Playing) -> Verdict:
     """The verdict on an episode, with the parts that its environment gave; waits for it."""
     episode = playing.episode
@@ -341,7 +342,3 @@ def _result(future: Future) -> ToolResult:
         return ToolResult(future.result())
     except ToolError as error:
         return ToolResult(error=str(error))
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -7,14 +7,15 @@ from typing import Any
 
 from rlvr_jax import named, tasks
 from rlvr_jax.config import Config
-from rlvr_jax.envs import ENVS, Action, Env, make_env
+from rlvr_jax.envs import ENVS, Call, Env, begin, checked, make_env
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.collector import Source
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import redrawn, subset
 from rlvr_jax.text.prompts import continuation, renderer
 from rlvr_jax.text.tokenizers import encode, encode_batch
-from rlvr_jax.verifiers import verifier_of, verify
+from rlvr_jax.verifiers import error_text, verifier_of, verify
+from rlvr_jax.verifiers.jobs import call_of
 
 _CHECKED_PROMPTS = 256  # of tasks without end
 
@@ -61,15 +62,14 @@ def make_envs(config: Config, plain: Mapping[str, Task]) -> dict[str, Env]:
         try:
             env = envs[label] = make_env(options.environment, options.environment_options)
             if options.environment not in ENVS:
-                state, _ = env.start(first_example(task))
-                _, action = env.step(state, "")
-                if not isinstance(action, Action):
-                    raise TypeError(f"its step returned {action!r:.100}, not Say, Call or Done")
+                state, _ = begin(env, first_example(task))
+                _, action = checked(env, env.step(state, ""))
+                for call in action.calls if isinstance(action, Call) else ():
+                    call_of(call)  # for its errors
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from error
-        except Exception as error:
-            where = named.raised_at(error)
-            raise ConfigError(f"{key}: {where}: {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"{key}: {named.raised_at(error)}: {error_text(error)}") from error
     return envs
 
 
@@ -113,7 +113,7 @@ def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: A
     task = tasks.worded(task, options.template)
     shots = tasks.shots_of(task, options.shots)
     render = renderer(tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots, prompt.date)
-    return tasks.rendered(task, label, lambda example: render(env.start(example)[1]))
+    return tasks.rendered(task, label, lambda example: render(begin(env, example)[1]))
 
 
 def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, int]:

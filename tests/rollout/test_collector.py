@@ -208,7 +208,7 @@ def failing(where):
     ("where", "told"),
     [
         *[("start", "no start"), ("step", "no step"), ("type", "'more'")],
-        *[("call", "Call"), ("pair", "NoneType"), ("parts", "luck")],
+        *[("call", "Call"), ("pair", "returned None"), ("parts", "luck")],
     ],
 )
 def test_an_environment_that_fails_ends_its_episode_alone_which_is_not_judged(where, told):
@@ -218,6 +218,70 @@ def test_an_environment_that_fails_ends_its_episode_alone_which_is_not_judged(wh
     assert group.episodes[0].finish_reason == "env_error"
     assert where == "start" or (good.error, pool.judged) == (None, ["good"])
     assert policy.released == [1, 2]
+
+
+class UnspeakableError(Exception):
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+def raising(error):
+    def function(*_):
+        raise error
+
+    return function
+
+
+def calling(receive=None):
+    return Env(lambda _: (None, ""), lambda *_: (None, Call((ToolCall("mine:f", kwargs={"x": 1}),))), receive)
+
+
+def saying(action, **fields):
+    return Env(lambda _: (None, ""), lambda state, text: (state, action if text == "bad" else Done()), **fields)
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        (saying(Say("")), "no tokens"),
+        (saying(Say(None)), "None"),
+        (saying(Say("\ud800")), "surrogate"),
+        (saying(Say(({"role": "user"},))), "message 1"),
+        (saying(Say("more"), one_turn=True), r"one_turn"),
+        (saying(Done), "not Say, Call or Done"),
+        (saying(Done(None)), "parts None"),
+        (saying(Done(reason="won")), "'won'"),
+        (saying(Done({"x": float("nan")}), parts=("x",)), "'x' = nan"),
+        (saying(Call(()), receive=lambda *_: None), "at least one"),
+        (saying(Call((5,)), receive=lambda *_: None), "5, which is no ToolCall"),
+        (Env(lambda _: (None, ""), raising(SystemExit(3))), "SystemExit: 3"),
+        (Env(lambda _: (None, ""), raising(UnspeakableError())), "UnspeakableError"),
+        (Env(lambda _: None, raising(SystemExit(3))), "start returned None"),
+        (Env(raising(SystemExit(3)), raising(SystemExit(3))), "start raised SystemExit: 3"),
+        (Env(lambda _: (None, 5), raising(SystemExit(3))), "its prompt takes text or messages, not 5"),
+        (calling(lambda state, _: calling().step(state, "")), "called tools 100 times without a turn"),
+        (calling(lambda _: None), "TypeError"),
+        (calling(lambda *_: (None, None)), "None, not Say, Call or Done"),
+    ],
+)
+def test_whatever_an_environment_returns_its_episode_ends_with_the_reason(env, told):
+    (group,), policy, _ = collect(env, [["bad"]])
+    assert group.episodes[0].finish_reason == "env_error"
+    assert told in group.verdicts[0].error
+    assert policy.released == [1]
+
+
+def test_an_environment_that_changes_its_data_changes_them_for_no_other_episode():
+    def start(example):
+        return example.reference, example.prompt
+
+    def step(state, _):
+        return state, Done({"left": float(len(state) if state.pop() else -1)})
+
+    shared = dataclasses.replace(example(), reference=["a", "b"])
+    (group,), _, _ = collect(Env(start, step, parts=("left",)), [["x"], ["y"]], examples=[shared])
+    assert [episode.parts["left"] for episode in group.episodes] == [1.0, 1.0]
+    assert shared.reference == ["a", "b"]
 
 
 def test_prompts_that_do_not_fit_are_refused_by_name():

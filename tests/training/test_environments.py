@@ -124,6 +124,12 @@ def test_the_run_goes_on_to_the_bit_and_has_a_report(run, guess, pool, tmp_path)
         ("{file}:raises", {}, r"guess\.py, line \d+: RuntimeError: never"),
         ("{file}:silent", {}, "its step returned None"),
         ("{file}:starts", {}, r"guess\.py, line \d+: ZeroDivisionError"),
+        ("{file}:leaves", {}, r"guess\.py, line \d+: SystemExit"),
+        ("{file}:steps_of_one", {}, r"guess\.py, line \d+: .*Env\.step takes \(state\), and gets 2 arguments"),
+        ("{file}:part", {}, r"guess\.py, line \d+: .*Env\.parts is 'luck', not a tuple"),
+        ("{file}:calls", {}, "Env.receive is None"),
+        ("{file}:calls", {"receive": 5}, r"Env\.receive is 5, not a function"),
+        ("{file}:calls", {"receive": max}, r"nothing\.py"),
     ],
 )
 def test_an_environment_that_can_not_be_used_is_named_before_the_run(guess, environment, options, message):
@@ -131,7 +137,14 @@ def test_an_environment_that_can_not_be_used_is_named_before_the_run(guess, envi
         "\n\ndef _raise(*_):\n    raise RuntimeError('never')\n\n"
         "def raises():\n    return Env(lambda example: (0, example.prompt), _raise)\n\n"
         "def silent():\n    return Env(lambda example: (0, example.prompt), lambda state, text: (state, None))\n\n"
-        "def starts():\n    return Env(lambda example: 1 / 0, _raise)\n"
+        "def starts():\n    return Env(lambda example: 1 / 0, _raise)\n\n"
+        "def leaves():\n    return Env(lambda example: (_ for _ in ()).throw(SystemExit), _raise)\n\n"
+        "def steps_of_one():\n    return Env(lambda example: (0, ''), lambda state: (state, Done()))\n\n"
+        "def part():\n    return Env(lambda example: (0, ''), lambda *_: (0, Done()), parts='luck')\n\n"
+        "def calls(receive=None):\n"
+        "    from rlvr_jax.envs import Call, ToolCall\n"
+        "    call = Call((ToolCall('nothing.py:search'),))\n"
+        "    return Env(lambda example: (0, ''), lambda *_: (0, call), receive)\n"
     )
     file = guess.parent / "more" / "guess.py"
     file.parent.mkdir(exist_ok=True)
