@@ -1,4 +1,4 @@
-"""Environments: the other side of an episode. Pure functions of the example and the policy's turns."""
+"""Environments: pure functions of the example and the policy's turns."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -19,8 +19,8 @@ def make_env(name: str, options: Mapping[str, Any] | None = None) -> Env:
       options: keyword arguments of the function.
 
     Raises:
-      ValueError: there is no such function, it can't be called with these options, or it returns something else than an
-        `Env` of functions and names.
+      ValueError: there is no such function, it can't be called with these options, or it does not return an `Env` of
+        functions and names.
     """
     if name in ENVS:
         make, where = ENVS[name], f"the environment {name!r}"

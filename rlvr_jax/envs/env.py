@@ -1,9 +1,8 @@
-"""The record of an environment, and the actions that its functions return.
+"""Environments and their actions.
 
-An environment is two pure functions. `start` gives the state of an episode and its prompt; `step` gives, for the text
-of a turn, the next state and one of three actions: `Say` what the policy reads next, `Call` tools, or `Done`. After a
-`Call` the function `receive` gets the results of the tools and returns the same as `step`. States are values: a
-function returns a new one and changes none.
+An environment is two pure functions. `start` returns the state of an episode and its prompt; `step` returns, for the
+text of a turn, the next state and one of three actions: `Say` an observation, `Call` tools, or `Done`. After a `Call`
+the function `receive` gets the results of the tools and returns the same as `step`. States are immutable.
 
     def start(example):
         return 0, example.prompt
@@ -13,9 +12,9 @@ function returns a new one and changes none.
 
     doubtful = Env(start, step)
 
-Functions run in the training process, so what may hang or crash belongs into a tool, which runs in the verifier pool
-under a limit of time and memory. An environment that raises or returns something else ends its episode, which is then
-left out of its group.
+These functions run in the training process; code that may hang or crash belongs into a tool, which runs in the verifier
+pool with limits of time and memory. If an environment raises or returns something else, its episode ends unjudged and
+is left out of its group.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,22 +27,22 @@ from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages, wrong_messages
 from rlvr_jax.verifiers.jobs import ToolCall
 
-# "stop": the environment was done; "length": a turn ran out of tokens; "window": what the environment said did not fit
-# into the rest of the window; "turns": the limit of turns; "env_error": the environment failed; "tool_error": the
-# environment gave up because of a tool.
+# "stop": the environment was done; "length": a turn hit its token limit; "window": an observation did not fit into the
+# rest of the window; "turns": the limit of turns; "env_error": the environment failed; "tool_error": the environment
+# gave up because of a tool.
 FinishReason = Literal["stop", "length", "window", "turns", "env_error", "tool_error"]
 
 
 @dataclass(frozen=True)
 class Say:
-    """What the policy reads before its next turn: text, or messages for the chat template (a text becomes a user's)."""
+    """An observation for the policy: messages for the chat template, or text (a user message with a template)."""
 
     observation: str | Messages
 
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What a tool returned, or why it did not."""
+    """The result of a tool, or its error."""
 
     value: Any = None
     error: str | None = None
@@ -51,7 +50,7 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class Call:
-    """Tools to run; `Env.receive` gets a `ToolResult` for each, in their order."""
+    """Tool calls; `Env.receive` gets a `ToolResult` for each, in order."""
 
     calls: tuple[ToolCall, ...]
 
@@ -61,8 +60,8 @@ class Done:
     """The end of an episode.
 
     Attributes:
-      parts: numbers that join those of the verdict, for reward design and reports; their names are in `Env.parts`.
-      reason: why it ended.
+      parts: numbers that join the parts of the verdict, for rewards and reports; their names are in `Env.parts`.
+      reason: finish reason of the episode.
     """
 
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -74,14 +73,14 @@ Action = Say | Call | Done
 
 @dataclass(frozen=True)
 class Env:
-    """An environment, see the module.
+    """An environment, see the module docstring.
 
     Attributes:
       start: example -> (state, prompt).
       step: (state, text of the policy's turn) -> (state, action).
       receive: (state, results of the tools) -> (state, action); None for environments that call none.
-      parts: the names of the numbers that `Done.parts` may have; one that an episode does not have is 0.
-      one_turn: the first turn is always the last. Its episodes may be sampled in whole batches.
+      parts: the possible names of `Done.parts`; missing ones count as 0.
+      one_turn: every episode has a single turn, so static batches may be used.
     """
 
     start: Callable[[Example], tuple[Any, str | Messages]]

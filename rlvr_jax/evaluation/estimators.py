@@ -7,7 +7,7 @@ import numpy as np
 
 
 def pass_at_k(num_samples: int, num_right: int, k: int) -> float:
-    """Unbiased estimate of the probability that one of k samples is right, from `num_samples` of one problem.
+    """Unbiased estimate of the probability that one of k samples is correct, from `num_samples` of a problem.
 
     Source: Chen et al. 2021 (arXiv:2107.03374), eq. 1, in the exact form 1 - C(n - c, k) / C(n, k).
 
@@ -22,10 +22,10 @@ def pass_at_k(num_samples: int, num_right: int, k: int) -> float:
 
 
 def mean_and_interval(values: Sequence[float], z: float = 1.959964) -> tuple[float, float, float]:
-    """Mean of values in [0, 1] over independent problems, and the ends of its 95 % Wilson interval.
+    """Mean of values in [0, 1] over independent problems, and the bounds of its 95 % Wilson interval.
 
-    For values other than 0 and 1 the interval is wider than it had to be: nothing in [0, 1] with this mean has a
-    larger variance. Unlike the normal interval it does not shrink to a point when all values are 0 or all are 1.
+    For values other than 0 and 1 the interval is conservative: binary values have the largest variance for a given
+    mean. Unlike the normal interval it does not shrink to a point if all values are 0 or all are 1.
 
     Source: Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
 
@@ -35,7 +35,7 @@ def mean_and_interval(values: Sequence[float], z: float = 1.959964) -> tuple[flo
     if len(values) == 0:
         raise ValueError("the mean of no values is not defined: it needs one at least")
     if not all(0 <= value <= 1 for value in values):
-        raise ValueError(f"values must lie in [0, 1], not {next(v for v in values if not 0 <= v <= 1)}")
+        raise ValueError(f"values must be in [0, 1], not {next(v for v in values if not 0 <= v <= 1)}")
     mean, count = float(np.mean(values)), len(values)
     centre = (mean + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(mean * (1 - mean) / count + z * z / (4 * count * count))

@@ -24,8 +24,8 @@ def evaluate(
     Args:
       collector: of the policy's episodes, with nothing in flight.
       examples: held-out problems, answered greedily.
-      pass_examples: those that are sampled for pass@k; none leaves it out.
-      pass_samples: of each of them, at temperature 1.
+      pass_examples: problems sampled for pass@k; without any there is no pass@k.
+      pass_samples: samples of each, at temperature 1.
       key: of the samples for pass@k.
       ks: the k of pass@k.
 

@@ -1,6 +1,6 @@
-"""Whole batches: every turn of a batch starts together, in one compiled function that ends with the longest turn.
+"""Static batches: all turns of a batch start together, in one compiled function that ends with the longest turn.
 
-A prompt runs through the policy once, and its keys and values are shared by the samples of its group.
+A prompt is prefilled once, and its KV cache is shared by the samples of its group.
 """
 
 from collections import deque
@@ -26,7 +26,7 @@ class Samples:
     """Turns; sample `i` answers prompt `i // group`.
 
     Attributes:
-      tokens: of the turn, its stop token included; 0 behind it.
+      tokens: of the turn, stop token included; 0 after it.
       logprobs: of each token under the policy.
       lengths: number of tokens.
       finish: a key of `FINISH_REASONS`.
@@ -41,7 +41,7 @@ class Samples:
 def pad_prompts(
     prompts: Sequence[Sequence[int] | Int[np.ndarray, "_length"]], length: int
 ) -> tuple[Int[np.ndarray, "prompts length"], Bool[np.ndarray, "prompts length"]]:
-    """Prompts of at most `length` tokens, padded on the left with 0, and True on their real tokens."""
+    """Prompts of at most `length` tokens, left-padded with 0, and the mask of their real tokens."""
     tokens = np.zeros((len(prompts), length), np.int32)
     for row, prompt in enumerate(prompts):
         tokens[row, length - len(prompt) :] = prompt
@@ -52,7 +52,7 @@ def pad_prompts(
 def prompt_positions(
     mask: Bool[Array, "batch length"],
 ) -> tuple[Int[Array, "batch length"], Int[Array, "batch length"]]:
-    """Positions and segment ids of left-padded prompts, whose real tokens `mask` marks."""
+    """Positions and segment ids of left-padded prompts with the mask of their real tokens."""
     return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask.astype(jnp.int32)
 
 
@@ -65,15 +65,15 @@ def sample(
     prompt_mask: Bool[Array, "prompts length"],
     draws: Draws,
 ) -> Samples:
-    """Samples one turn or several to each prompt.
+    """Samples one or several turns for each prompt.
 
     Args:
-      config: the policy's shape.
+      config: the policy's architecture.
       sampling: see `SamplingConfig`.
       params: from `sampler.prepare`.
       prompts: token ids, padded on the left.
       prompt_mask: True on real tokens.
-      draws: of each sample; as many samples answer each prompt as there are more of them than prompts.
+      draws: of each sample, the same number of consecutive samples for each prompt.
     """
     (num_prompts, prompt_length), length = prompts.shape, sampling.max_response_length
     num_samples = draws.drawn.shape[0]
@@ -120,7 +120,7 @@ def sample(
 
 
 class Batches:
-    """The engine without slots: what is waiting is dispatched in batches and handed out batch by batch."""
+    """The engine without slots: waiting requests are dispatched and returned batch by batch."""
 
     def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: jax.sharding.Mesh, _: Any) -> None:
         self._sample = partial(sample, config, sampling)
@@ -146,7 +146,7 @@ class Batches:
         """Nothing is kept on the device."""
 
     def poll(self, params: Params) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
-        """The turns of the next batch. All that is waiting is the device's before the host waits for the first."""
+        """The turns of the next batch. All waiting requests are dispatched before the host waits for any."""
         self._dispatch(params)
         if not self._flying:
             return []
@@ -167,7 +167,7 @@ class Batches:
             return
         groups, self._groups = self._groups, []
         size, number = max(map(len, groups)), len(groups)
-        # As many prompts as memory was planned for, or so few that they all are one batch.
+        # As many prompts as memory is planned for, or fewer if all fit into a smaller batch.
         most = self._sampling.batch_size * self._sampling.group_size // size
         prompts = most // self._shards * self._shards
         while prompts % (2 * self._shards) == 0 and prompts // 2 >= number:

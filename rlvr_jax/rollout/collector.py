@@ -1,8 +1,8 @@
-"""From examples to groups: episodes are played against their environments, and judged while others go on.
+"""From examples to groups: plays episodes against their environments and judges finished ones while others continue.
 
-The sampler decodes, the pool judges and runs tools, and environments are pure functions in between. What is waited for
-is decided by count: a tool has as long as the sampler needs until its next turns have finished, then its result is
-waited for. So tokens never depend on the clock.
+The sampler decodes, the pool judges and runs tools, and environments are pure functions in between. Waiting is decided
+by count: tools run until the sampler's next turns have finished, then their results are awaited. Tokens therefore never
+depend on the clock.
 """
 
 import concurrent.futures
@@ -34,7 +34,7 @@ _MOST_CALLS = 100  # of tools, one after the other without a turn of the policy:
 
 @runtime_checkable
 class Turns(Protocol):
-    """The part of a sampler that a collector uses, see `rlvr_jax.rollout.requests`."""
+    """The interface of a sampler that a collector uses, see `rlvr_jax.rollout.requests`."""
 
     def submit(self, requests: Sequence[Request]) -> None: ...
     def poll(self) -> list[Turn]: ...
@@ -43,19 +43,19 @@ class Turns(Protocol):
 
 @runtime_checkable
 class Jobs(Protocol):
-    """The part of a pool that a collector uses, see `rlvr_jax.verifiers.pool`."""
+    """The interface of a pool that a collector uses, see `rlvr_jax.verifiers.pool`."""
 
     def submit(self, jobs: Sequence[Job | ToolCall]) -> list[Future]: ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """The problems of one task as a rollout needs them.
+    """A task with its environment.
 
     Attributes:
       task: for its verifier.
-      env: that its episodes are played against.
-      observe: (observation, last token of the turn) -> tokens that the policy reads next.
+      env: the environment of its episodes.
+      observe: (observation, last token of the turn) -> tokens of the observation.
     """
 
     task: Task
@@ -65,13 +65,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Limits:
-    """The room of an episode.
+    """The limits of an episode.
 
     Attributes:
-      prompt: tokens of the prompt, at most.
-      response: tokens after the prompt, the environment's included.
-      turn: tokens of one turn; 0 for no limit but `response`.
-      turns: of the policy.
+      prompt: maximum tokens of the prompt.
+      response: maximum tokens after the prompt, observations included.
+      turn: maximum tokens of one turn; 0 for no limit but `response`.
+      turns: maximum number of the policy's turns.
       stop_tokens: the ids that end a turn.
     """
 
@@ -84,7 +84,7 @@ class Limits:
 
 @dataclass
 class _Playing:
-    """An episode that is being played, and the future verdict on it once it has ended."""
+    """An unfinished episode, or a finished one with the future of its verdict."""
 
     id: int
     sample: int
@@ -106,26 +106,25 @@ class _Playing:
 
 
 class Collector:
-    """Batches of groups, each started by a name and taken by it.
+    """Batches of groups, started and taken by name.
 
-    Every episode of a batch is sampled with the parameters that the sampler has when it is played; `play` before they
-    change.
+    Episodes are sampled with the sampler's current parameters; call `play` before these change.
     """
 
     def __init__(self, sampler: Turns, pool: Jobs, sources: Mapping[str, Source], tokenizer: Any, limits: Limits):
         """A collector of the sampler's episodes.
 
         Args:
-          sampler: its turns; used by nobody else while batches are being played.
+          sampler: not used by others while episodes are in flight.
           pool: the processes for verifiers and tools.
-          sources: by the names of tasks.
+          sources: by name of task.
           tokenizer: of the policy.
           limits: of episodes.
         """
         self._sampler, self._pool, self._sources = sampler, pool, sources
         self._tokenizer, self._limits = tokenizer, limits
         self._batches: dict[Hashable, list[list[_Playing]]] = {}  # started here
-        self._kept: dict[Hashable, list[Group]] = {}  # played and judged, to be taken
+        self._kept: dict[Hashable, list[Group]] = {}  # played and judged, not taken yet
         self._playing: dict[int, _Playing] = {}  # by id
         self._waiting: list[_Playing] = []  # for tools
         self._ended: list[_Playing] = []  # to be judged
@@ -138,7 +137,7 @@ class Collector:
         """Submits `group_size` episodes of each example; episode `i` draws from the random stream `fold_in(key, i)`.
 
         Raises:
-          ConfigError: a prompt is empty or too long; with its id.
+          ConfigError: a prompt is empty or too long; names its id.
         """
         keys = episode_keys(key, range(len(examples) * group_size))
         prompts = encode_batch(self._tokenizer, [example.prompt for example in examples])
@@ -149,7 +148,7 @@ class Collector:
                     f"the prompt of {example.id} has {len(ids)} tokens; 1 to config.rollout.max_prompt_length = "
                     f"{self._limits.prompt} fit"
                 )
-            prompt = np.asarray(ids, np.int32)  # one array for the group: the sampler computes it once
+            prompt = np.asarray(ids, np.int32)  # one array per group: the sampler prefills it once
             groups.append([])
             for sample in range((len(groups) - 1) * group_size, len(groups) * group_size):
                 self._last_id += 1
@@ -171,12 +170,12 @@ class Collector:
         self._judge_ended()
 
     def play(self, name: Hashable | None = None) -> None:
-        """Plays all episodes of a batch to their ends, or with None those of all batches."""
+        """Plays all episodes of a batch to the end, or those of all batches."""
         names = [name] if name is not None else list(self._batches)
         members = [member for x in names for group in self._batches.get(x, ()) for member in group]
         while any(member.episode is None for member in members):
             if not self._round():
-                raise RuntimeError("episodes have not ended, but nothing is being sampled or called")
+                raise RuntimeError("episodes have not finished, but no turn or tool is in flight")
 
     def take(self, name: Hashable) -> list[Group]:
         """The groups of a batch, in the order of its examples, once all of their verdicts are there.
@@ -200,17 +199,17 @@ class Collector:
         return found
 
     def started(self) -> list[Hashable]:
-        """The names of the batches that have been started and not been taken."""
+        """The names of started batches that have not been taken."""
         return [*self._kept, *self._batches]
 
     def finished(self) -> dict[Hashable, list[Group]]:
-        """All batches that have been started and not been taken, played and judged; they can still be taken."""
+        """All started batches that have not been taken, played and judged; they can still be taken."""
         for name in list(self._batches):
             self._kept[name] = self.take(name)
         return dict(self._kept)
 
     def put_back(self, name: Hashable, groups: list[Group]) -> None:
-        """Groups of an earlier process, to be taken by that name."""
+        """Adds the groups of an earlier process, to be taken by this name."""
         self._kept[name] = groups
 
     def _request(self, playing: _Playing, **tokens: Int32[np.ndarray, "_"]) -> Request:
@@ -227,7 +226,7 @@ class Collector:
         )
 
     def _round(self) -> bool:
-        """Decodes until turns have finished, and goes on with their episodes and with those whose tools have run.
+        """Decodes until turns have finished, and continues their episodes and those that wait for tools.
 
         Returns False if there were none.
         """
@@ -254,7 +253,7 @@ class Collector:
             self._act(playing, partial(playing.env.step, playing.state, text))
 
     def _act(self, playing: _Playing, function: Callable[[], tuple[Any, Any]]) -> None:
-        """Takes the environment's next action."""
+        """Executes the environment's next action."""
         tokens = ()
         try:
             playing.state, action = checked(playing.env, function())
@@ -310,7 +309,7 @@ class Collector:
         self._ended.append(playing)
 
     def _judge_ended(self) -> None:
-        """Submits the episodes that have ended, in one go."""
+        """Submits the finished episodes to the pool."""
         ended, self._ended = self._ended, []
         self._sampler.release([playing.id for playing in ended])
         judged = [playing for playing in ended if playing.episode.error is None]
@@ -324,7 +323,7 @@ class Collector:
 
 
 def _verdict(playing: _Playing) -> Verdict:
-    """The verdict on an episode, with the parts that its environment gave; waits for it."""
+    """Waits for the verdict on an episode, and adds the parts of its environment."""
     episode = playing.episode
     if episode.error is not None:
         return failure(episode.error)

@@ -1,20 +1,19 @@
 """Continuous batching: a queue of turns over a fixed number of slots.
 
-The device decodes chunk after chunk (`slots.decode`). Between two chunks the host takes what has ended and puts the
-next turns into the free slots; it hands out what has ended only after the device has been given its next chunk, so
-that whatever the caller does with it happens while the device decodes.
+The device decodes chunk by chunk (`slots.decode`). Between two chunks the host collects finished turns and puts new
+ones into the free slots; it returns finished turns only after dispatching the next chunk, so the caller handles them
+while the device decodes.
 
-Each prompt is computed once, in batches and in pieces of bounded size, and its row is copied into the slot of each of
-its samples. One batch of prompts is computed ahead, a piece behind each chunk of decoding; if slots would wait, the
-pieces that are missing are computed at once.
+Each prompt is prefilled once, in batches and in pieces of bounded size, and its row is copied into the slots of its
+samples. One batch of prompts is prefilled ahead, a piece after each chunk of decoding; if slots would be idle, the
+missing pieces are computed immediately.
 
-The row of an episode that may go on is copied out of its slot into a pool when its turn ends, and its next turn costs
-the tokens behind it only. Such turns start before those with new prompts, because they hold memory. The pool has a row
-for each slot; when it is full, the episode that has been there the longest gives way, and its whole context is computed
-if it goes on.
+The row of an episode that may continue is copied out of its slot into a pool when its turn has finished, so its next
+turn costs only the prefill of the new tokens. Continued turns start before new prompts, because they hold memory. The
+pool has one row per slot; when it is full, the oldest row is evicted, and the whole context of that episode is
+prefilled again if it continues.
 
-Attention reads as many columns as the ring has, so a chunk runs on the narrowest of a few widths in which the longest
-sequence has room.
+Attention covers the whole ring, so a chunk runs with the smallest of a few widths that fits the longest sequence.
 """
 
 from collections import deque
@@ -39,7 +38,7 @@ _ALIGNMENT = 8  # of the ring's widths
 
 
 class _Functions(NamedTuple):
-    """The compiled functions. Slots, the pool and rows that are appended to are donated: they change in place."""
+    """The compiled functions. Slots, the pool and rows that are appended to are donated."""
 
     empty_rows: Callable[[Params, int, int], KeyValues]
     empty_slots: Callable[[Params, int, Tail], Slots]
@@ -53,7 +52,7 @@ class _Functions(NamedTuple):
 
 def _compile(config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh, param_shardings: Any) -> _Functions:
     batch = parallel.batch_sharding(mesh)
-    # Key/value heads lie where those of the key projections do: [layers, width, kv, dim].
+    # Key/value heads are sharded like those of the key projections: [layers, width, kv, dim].
     heads = (*param_shardings["layers"]["attention"]["k"].spec, *[None] * 4)[2]
     of_rank = {
         0: NamedSharding(mesh, PartitionSpec()),
@@ -61,7 +60,7 @@ def _compile(config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh, param_s
     }
 
     def jit(function, *options, donate=(), static=()):
-        @wraps(function)  # its name is the program's in profiles
+        @wraps(function)  # the program's name in profiles
         def constrained(*args):
             found = function(*options, *args)
             return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, of_rank.get(x.ndim, batch)), found)
@@ -81,18 +80,18 @@ def _compile(config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh, param_s
 
 
 def ring_widths(longest: int, chunk: int) -> tuple[int, ...]:
-    """A quarter of, half of and all the columns that a chunk on the longest possible sequence needs."""
+    """A quarter, half and all of the columns that a chunk needs with the longest possible sequence."""
     most = longest + chunk
     return tuple(sorted({-(-most // (part * _ALIGNMENT)) * _ALIGNMENT for part in (4, 2, 1)}))
 
 
 @dataclass
 class _Ready:
-    """Rows that are computed.
+    """Prefilled rows.
 
     Attributes:
       rows: of contexts.
-      starts: (row, request) of the turns that are still to be started from them.
+      starts: (row, request) of the turns that have yet to start from them.
     """
 
     rows: KeyValues
@@ -109,30 +108,30 @@ class Slotted:
     def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh, param_shardings: Any) -> None:
         shards, number = mesh.shape["data"] * mesh.shape["fsdp"], sampling.slots
         if number <= 0 or number % shards:
-            raise ValueError(f"slots = {number} can't be divided among the {shards} parts of the mesh's batch axes")
+            raise ValueError(f"slots = {number} can't be divided among the {shards} shards of the mesh's batch axes")
         if sampling.chunk < 1 or sampling.prefill_chunk < 1:
             raise ValueError(f"chunk = {sampling.chunk} and prefill_chunk = {sampling.prefill_chunk} must be positive")
         self._sampling, self._number = sampling, number
-        self._batch = -(-number // (sampling.group_size * shards)) * shards  # prompts for one filling of the slots
+        self._batch = -(-number // (sampling.group_size * shards)) * shards  # prompts that fill the slots once
         self._piece = min(sampling.prefill_chunk, sampling.prompt_length)
         self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
         self._widths = ring_widths(self._window, sampling.chunk)
         self._functions = _compile(config, sampling, mesh, param_shardings)
         self.stats = RolloutStats()
 
-        self._groups: deque[list[Request]] = deque()  # with a prompt that is to be computed
-        self._longer: deque[Request] = deque()  # of episodes that go on, or whose context is longer than a prompt
-        self._prefill: Iterator[_Ready | None] | None = None  # of the prompts that are being computed
+        self._groups: deque[list[Request]] = deque()  # with a new prompt
+        self._longer: deque[Request] = deque()  # of continued episodes, or with a context longer than a prompt
+        self._prefill: Iterator[_Ready | None] | None = None  # of the prompts in prefill
         self._ready: deque[_Ready] = deque()
         self._serving: list[Request | None] = [None] * number
         self._held = np.zeros(number, int)  # tokens in each slot's columns
-        self._parts: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(number)]  # drawn, chunk by chunk
-        self._emitted: Emitted | None = None  # of the chunk that is being decoded
+        self._parts: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(number)]  # sampled, by chunk
+        self._emitted: Emitted | None = None  # of the chunk in flight
         self._slots: Slots | None = None
         self._width = 0
         self._pool: KeyValues | None = None
-        self._kept: dict[int, tuple[int, int]] = {}  # episode: its row in the pool, and tokens in it
-        self._spare = list(range(number))  # rows of the pool
+        self._kept: dict[int, tuple[int, int]] = {}  # episode -> its row in the pool, and the length of that
+        self._spare = list(range(number))  # free rows of the pool
 
     def submit(self, groups: list[list[Request]]) -> None:
         for group in groups:
@@ -149,24 +148,24 @@ class Slotted:
             self._pool = None
 
     def forget(self) -> None:
-        """Drops all that is kept: it is another policy's."""
+        """Drops all kept rows: they are of another policy."""
         self.release(list(self._kept))
 
     def poll(self, params: Params) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
-        """The turns that end next."""
+        """The turns that finish next."""
         while True:
             if self._emitted is None and not self._decode(params):
                 return []
             ended = self._collect(params, jax.device_get(self._emitted))
             self._emitted = None
             if not self._decode(params):
-                self._slots, self._ready = None, deque()  # memory for others, until there is more to do
+                self._slots, self._ready = None, deque()  # frees memory while idle
                 self.release([])
             if ended:
                 return ended
 
     def _decode(self, params: Params) -> bool:
-        """Gives the device the next chunk; False if there is none."""
+        """Dispatches the next chunk; False if there is none."""
         puts = self._assign(params)
         longest = max((held for held, request in zip(self._held, self._serving, strict=True) if request), default=None)
         if longest is None:
@@ -184,7 +183,7 @@ class Slotted:
         return True
 
     def _assign(self, params: Params) -> list[tuple[Any, ...]]:
-        """Gives the next turns to all free slots; returns the arguments of the calls of `put` that start them."""
+        """Assigns the next turns to all free slots; returns the arguments of the calls of `put` that start them."""
         free, puts = [i for i, request in enumerate(self._serving) if request is None], []
         while free and (ready := self._next_rows(params, len(free))):
             starts = [ready.starts.popleft() for _ in range(min(len(free), len(ready.starts)))]
@@ -203,7 +202,7 @@ class Slotted:
         return np.pad(np.asarray(values, np.int32), (0, self._number - len(values)))
 
     def _collect(self, params: Params, emitted: Emitted) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
-        """The turns that a chunk has ended; of episodes that may go on, the rows are kept."""
+        """The turns that finished in a chunk; keeps the rows of episodes that may continue."""
         steps = int(emitted.steps)
         self.stats += RolloutStats(steps, steps * self._number, int(emitted.count.sum()))
         self._held += emitted.count
@@ -218,7 +217,7 @@ class Slotted:
                 ended.append((request, tokens, logprobs, FINISH_REASONS[int(emitted.finish[slot])]))
                 self._parts[slot], self._serving[slot] = [], None
                 if request.keep:
-                    if not self._spare:  # then its whole context is computed again
+                    if not self._spare:  # whose whole context is then prefilled again
                         self.release([next(iter(self._kept))])
                     self._kept[request.id] = self._spare.pop(), int(self._held[slot])
                     kept.append((slot, self._kept[request.id][0]))
@@ -236,11 +235,11 @@ class Slotted:
         if self._ready and not self._ready[0].starts:
             self._ready.popleft()
         while not self._ready and self._compute_piece(params):
-            pass  # the slots would wait for the rest
+            pass  # the slots would be idle otherwise
         return self._ready[0] if self._ready else None
 
     def _continued(self, params: Params, free: int) -> _Ready:
-        """Computes what follows kept rows, and the whole contexts of those that are not kept."""
+        """Prefills the new tokens after kept rows, and the whole contexts of those that were not kept."""
         requests = [self._longer.popleft() for _ in range(min(len(self._longer), self._batch, free))]
         indices, held = np.full(self._batch, -1, np.int32), np.zeros(self._batch, int)
         for i, request in enumerate(requests):
@@ -255,7 +254,7 @@ class Slotted:
         return _Ready(rows, deque(enumerate(requests)))
 
     def _compute_piece(self, params: Params) -> bool:
-        """Computes a piece of the next prompts; False if none are waiting."""
+        """Prefills a piece of the next prompts; False if none are waiting."""
         if self._prefill is None:
             if not self._groups:
                 return False
@@ -267,7 +266,7 @@ class Slotted:
         return True
 
     def _prompts(self, params: Params) -> Iterator[_Ready | None]:
-        """Computes the prompts of the next groups, a piece at each step; the last gives what is ready."""
+        """Prefills the prompts of the next groups, one piece per iteration; the last yields the rows."""
         groups = [self._groups.popleft() for _ in range(min(len(self._groups), self._batch))]
         rows = self._functions.empty_rows(params, self._batch, self._sampling.prompt_length)
         for after in self._append(params, rows, [group[0].prompt for group in groups]):
@@ -276,7 +275,7 @@ class Slotted:
         yield _Ready(rows, deque((row, request) for row, group in enumerate(groups) for request in group))
 
     def _append(self, params: Params, rows: KeyValues, contexts: Sequence[np.ndarray]) -> Iterator[KeyValues]:
-        """The rows after each piece of these contexts, of which the last token is left out (see `slots`)."""
+        """The rows after each piece of these contexts, without their last token (see `slots`)."""
         longest = max(map(len, contexts)) - 1
         for start in range(0, longest, self._piece):
             tokens, counts = np.zeros((self._batch, self._piece), np.int32), np.zeros(self._batch, np.int32)

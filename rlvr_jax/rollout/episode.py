@@ -1,8 +1,8 @@
-"""The records of what was sampled: spans of tokens, sequences, episodes, groups.
+"""The records of rollouts: spans of tokens, sequences, episodes, groups.
 
-An episode is everything that one sample of an example said and read. A sequence is what one context window has seen,
-and is trained on as one row; an episode of one window has one. A span is a run of tokens by one author. Masks, texts
-and lengths are derived from the spans.
+An episode is one sample of an example: the policy's turns and the observations between them. A sequence is the content
+of one context window, trained on as one row; most episodes have one. A span holds consecutive tokens by one author.
+Masks, texts and lengths are derived from the spans.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,14 +23,14 @@ Author = Literal["prompt", "policy", "env"]
 
 @dataclass(frozen=True)
 class Span:
-    """A run of tokens by one author.
+    """Consecutive tokens by one author.
 
     Attributes:
       author: "prompt", the "policy", or the environment ("env") after the prompt.
-      tokens: their ids; a stop token that the policy sampled counts.
+      tokens: ids, including a sampled stop token.
       logprobs: log-probability (nats) of each under the policy that sampled it, without top-k and top-p; None if the
         author is not the policy.
-      version: updates of the policy before it sampled them.
+      version: of the policy that sampled them: the number of training steps before.
     """
 
     author: Author
@@ -69,7 +69,7 @@ class Sequence:
 
     @cached_property
     def versions(self) -> Int32[np.ndarray, "time"]:
-        """Updates of the policy before each token of `response` was sampled."""
+        """The version of the policy that sampled each token of `response`."""
         return self._joined(lambda span: np.full(len(span.tokens), span.version), np.int32)
 
     def _joined(self, part: Any, dtype: Any) -> np.ndarray:
@@ -82,12 +82,12 @@ class Episode:
 
     Attributes:
       example: the problem.
-      sample: the integer that names its random stream.
+      sample: the integer that seeds its random stream.
       sequences: of its context windows, in order.
       turns: the text of each of the policy's turns, without stop tokens.
       finish_reason: why it ended.
-      parts: numbers that the environment gave at the end.
-      error: why it could not be played to its end, or None; then it is not judged.
+      parts: numbers from the environment.
+      error: why it could not be finished, or None; with an error it is not judged.
     """
 
     example: Example
@@ -100,12 +100,12 @@ class Episode:
 
     @property
     def text(self) -> str:
-        """The policy's own words, turn by turn; nothing that an environment or a tool said."""
+        """The policy's turns, one per line, without observations and tool output."""
         return "\n".join(self.turns)
 
     @property
     def response(self) -> str:
-        """The text that verifiers and checks of form read: with the `<think>` before it that the prompt has opened."""
+        """The text for verifiers and format checks: `text`, after the `<think>` of a prompt that opens a thought."""
         return THINK * opens_thinking(self.example.prompt) + self.text
 
     @cached_property
@@ -115,12 +115,12 @@ class Episode:
 
     @property
     def cut_off(self) -> bool:
-        """True if a limit of tokens or turns has ended it."""
+        """True if it hit a limit of tokens or turns."""
         return self.finish_reason in ("length", "window", "turns")
 
 
 def empty_episode(example: Example) -> Episode:
-    """An episode in which the policy says nothing, to try a reward with."""
+    """An episode with an empty turn, to test a reward with."""
     token = np.zeros(1, np.int32)
     spans = (Span("prompt", token), Span("policy", token, np.zeros(1, np.float32)))
     return Episode(example, 0, (Sequence(spans),), ("",), "stop")
@@ -128,11 +128,11 @@ def empty_episode(example: Example) -> Episode:
 
 @dataclass(frozen=True)
 class Group:
-    """The episodes of one example, with their verdicts; any number of them.
+    """The episodes of one example with their verdicts, any number of them.
 
     Attributes:
       example: the problem.
-      episodes, verdicts: of its samples, in order. An episode that could not be judged has a verdict with an `error`.
+      episodes, verdicts: of its samples, in order. The verdict of an unjudged episode has an `error`.
     """
 
     example: Example
@@ -141,7 +141,7 @@ class Group:
 
 
 def flattened(groups: Iterable[Group]) -> tuple[list[Episode], list[Verdict], Int32[np.ndarray, "episodes"]]:
-    """Episodes and verdicts of all groups, one group after the other, and the index of each one's group."""
+    """Episodes and verdicts of all groups in order, and the group index of each."""
     members = [(*pair, i) for i, g in enumerate(groups) for pair in zip(g.episodes, g.verdicts, strict=True)]
     episodes, verdicts, index = map(list, zip(*members, strict=True)) if members else ([], [], [])
     return episodes, verdicts, np.array(index, np.int32)

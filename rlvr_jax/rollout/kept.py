@@ -1,4 +1,4 @@
-"""Groups as plain JSON data, and back to the bit: episodes in flight are part of a checkpoint."""
+"""Lossless conversion of groups to and from JSON, for the groups in flight of a checkpoint."""
 
 import base64
 import dataclasses
@@ -14,7 +14,7 @@ from rlvr_jax.verifiers.verdict import Verdict
 
 
 def to_json(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Everything about the groups but their examples, of which only the ids are kept."""
+    """The groups as JSON data, with only the ids of their examples."""
     return [
         {
             "example": group.example.id,

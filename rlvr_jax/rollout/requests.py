@@ -1,4 +1,4 @@
-"""The sampler's records: what is asked of it, what it answers, and what that has cost."""
+"""The sampler's records: requests, turns and statistics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,20 +15,20 @@ NO_TOKENS = np.zeros(0, np.int32)
 
 @dataclass(frozen=True)
 class Request:
-    """One turn of the policy that is to be sampled.
+    """A request for one turn of the policy.
 
     Attributes:
       id: of the episode, unique among those in flight.
       key: raw key data (`jax.random.key_data`) of the episode's random stream; its token `t`, counted over all of its
         turns, draws from `fold_in(key, t)`.
-      prompt: the context of an episode's first turn. Consecutive requests whose prompt is the same object are a group:
-        their prompt is computed once.
-      new: tokens behind the turn that the episode `id` has ended with, which had `keep`; then `prompt` is empty.
-      budget: tokens that the turn may have, its stop token included.
+      prompt: the context of an episode's first turn. Consecutive requests whose prompt is the same object form a group:
+        their prompt is prefilled once.
+      new: tokens after the last turn of episode `id`, which was requested with `keep`; then `prompt` is empty.
+      budget: maximum tokens of the turn, stop token included.
       temperature: of the sampling distribution; 0 is greedy.
       stop_tokens: ids that end the turn.
-      drawn: tokens of the episode that are in `prompt` already, so that its random stream goes on behind them.
-      keep: the episode may go on: its keys and values are kept until `Sampler.release`.
+      drawn: number of sampled tokens of the episode in `prompt`, from which its random stream continues.
+      keep: the episode may continue, so its KV cache is kept until `Sampler.release`.
     """
 
     id: int
@@ -48,9 +48,9 @@ class Turn:
 
     Attributes:
       id: of the episode.
-      tokens: with the stop token, if one has ended it.
-      logprobs: of each token under the policy at the temperature of training (nats).
-      finish: "stop" for a stop token, "length" for a used-up budget.
+      tokens: including the stop token, if any.
+      logprobs: of each token under the policy at the training temperature (nats).
+      finish: "stop" for a stop token, "length" if it hit the token budget.
       version: of the parameters.
     """
 
@@ -66,10 +66,10 @@ class RolloutStats:
     """The cost of sampling.
 
     Attributes:
-      steps: of the decoding loop; each gives every active slot a token.
-      slot_steps: steps times slots, a batch row being a slot, too.
-      active_slot_steps: those that gave a token of a turn.
-      prefill_tokens: tokens of prompts and observations computed.
+      steps: decode steps; each samples a token in every active slot.
+      slot_steps: decode steps times slots (or batch rows).
+      active_slot_steps: those that sampled a token.
+      prefill_tokens: prefilled tokens of prompts and observations.
     """
 
     steps: int = 0
@@ -99,16 +99,16 @@ def _episode_keys(key, numbers):
 
 
 def episode_keys(key: Key[Array, ""], numbers: Sequence[int]) -> UInt32[np.ndarray, "episodes words"]:
-    """The key of each episode's random stream, `fold_in(key, number)`, as a request takes it."""
+    """The key of each episode's random stream, `fold_in(key, number)`, in the form of `Request.key`."""
     return np.asarray(_episode_keys(key, np.asarray(numbers, np.uint32)))
 
 
 def draws_of(requests: Sequence[Request | None], stop_tokens: int) -> Draws:
-    """Where each request's first token is drawn, as arrays on the host; None is a row that draws one token.
+    """The initial sampling state of each request, as arrays on the host; None is a padding row of one token.
 
     Args:
       requests: at least one is not None.
-      stop_tokens: the largest number of stop tokens that a request may have.
+      stop_tokens: maximum number of stop tokens of a request.
     """
     words = next(request.key for request in requests if request is not None)
     idle = Request(id=-1, key=np.zeros_like(words))

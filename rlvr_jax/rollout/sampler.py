@@ -1,8 +1,7 @@
-"""The sampler: a service that is given requests for turns of the policy and gives back turns. It knows tokens only.
+"""The sampler: a service that takes requests and returns turns of the policy. It knows tokens only.
 
-The tokens of a turn depend on its request, the tokens before it and the parameters alone: not on who else is sampled,
-nor on which engine samples it. What is computed when depends on the order of the calls and on numbers of tokens, never
-on the clock.
+The tokens of a turn depend only on its request, the tokens before it and the parameters, not on other requests or the
+engine. Scheduling depends on the order of the calls and on token counts, never on the clock.
 """
 
 from collections.abc import Sequence
@@ -27,26 +26,26 @@ __all__ = ["Request", "RolloutStats", "Sampler", "SamplingConfig", "Turn", "epis
 
 @partial(jax.jit, static_argnums=0)
 def prepare(config: PolicyConfig, params: Params) -> Params:
-    """A copy of the parameters as decoding reads them: layer by layer, and cast to the type they are computed in.
+    """A copy of the parameters for decoding: unstacked layers, cast to the compute dtype.
 
-    Decoding reads every weight for every token, so neither the slicing nor the cast may stay in its loop. `forward`
-    would cast the same leaves before using them; the last norm it takes as it is.
+    Decoding reads every weight for every token, so slicing and casting must not be in its loop. `forward` casts the
+    same leaves before use, except the last norm.
     """
     cast = jax.tree.map(lambda x: x.astype(config.dtype), {k: v for k, v in params.items() if k != "norm"})
-    # jit would hand on what it leaves as it is, and the training step reuses that memory.
+    # jit would pass unchanged arrays through, and the training step donates their memory.
     return jax.tree.map(jnp.copy, policy.unstack(params | cast))
 
 
 class Sampler:
-    """Samples turns from the policy on a mesh of its own or the trainer's.
+    """Samples turns from the policy, on its own mesh or the trainer's.
 
     Args:
-      config: the policy's shape.
+      config: the policy's architecture.
       sampling: see `SamplingConfig`.
       mesh: the devices to sample on.
 
     Raises:
-      ValueError: the numbers in `sampling` don't go together or don't fit the mesh.
+      ValueError: the settings in `sampling` are inconsistent or don't fit the mesh.
     """
 
     def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh) -> None:
@@ -57,17 +56,17 @@ class Sampler:
         self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
         self._params, self._version = None, 0
         self._flying: set[int] = set()
-        self._episodes: dict[int, tuple[list[np.ndarray], int]] = {}  # that may go on: tokens, how many were drawn
+        self._episodes: dict[int, tuple[list[np.ndarray], int]] = {}  # kept: tokens, number sampled
 
     @property
     def stats(self) -> RolloutStats:
-        """The cost of all sampling so far; subtract what it was earlier."""
+        """The cumulative cost of sampling."""
         return self._engine.stats
 
     def set_params(self, params: Params, version: int) -> None:
-        """Samples with these parameters from now on, of which it makes a copy; they may lie on any mesh.
+        """Copies the parameters, which may be on any mesh, and samples with them from now on.
 
-        The keys and values of episodes that may go on are another policy's from now on: they are computed anew.
+        The KV cache of kept episodes is dropped and prefilled again with the new parameters.
 
         Raises:
           RuntimeError: turns are in flight.
@@ -80,11 +79,10 @@ class Sampler:
         self._engine.forget()
 
     def submit(self, requests: Sequence[Request]) -> None:
-        """Puts turns into the queue.
+        """Queues requests.
 
         Raises:
-          ValueError: a request is out of range, or its id is in flight, unknown, or may go on already; nothing has been
-            queued.
+          ValueError: a request is out of range, or its id is in flight, unknown or kept; then none is queued.
         """
         if self._params is None:
             raise RuntimeError("set_params must come before submit")
@@ -113,9 +111,9 @@ class Sampler:
         self._engine.submit(groups)
 
     def poll(self) -> list[Turn]:
-        """Runs the device until at least one turn has finished, and returns those that have; [] if none is in flight.
+        """Decodes until at least one turn has finished, and returns the finished turns; [] if none is in flight.
 
-        The device has its next work before this returns.
+        The next chunk or batch is dispatched before this returns.
         """
         with parallel.use_mesh(self._mesh):
             ended = self._engine.poll(self._params) if self._flying else []
@@ -129,7 +127,7 @@ class Sampler:
         return turns
 
     def release(self, ids: Sequence[int]) -> None:
-        """Gives up the memory of episodes that will not go on. Those that are not kept are passed over.
+        """Frees the KV cache of episodes that will not continue. Unknown ids are ignored.
 
         Raises:
           ValueError: a turn of one of them is in flight.
@@ -146,7 +144,7 @@ class Sampler:
         if request.id in self._flying:
             raise ValueError(f"{name}: a turn of it is in flight")
         if bool(len(request.prompt)) == bool(len(request.new)):
-            raise ValueError(f"{name} needs a prompt, or new tokens behind its last turn, and not both")
+            raise ValueError(f"{name} needs either a prompt, or new tokens after its last turn")
         if len(request.new) and request.id not in self._episodes:
             raise ValueError(f"{name} continues an episode that was not kept (Request.keep)")
         if len(request.prompt) and request.id in self._episodes:

@@ -1,4 +1,4 @@
-"""Drawing the next token of each sequence: filters, log-probabilities, and an exact draw from one uniform number."""
+"""Sampling the next token of each sequence: filters, log-probabilities, and inverse-CDF sampling."""
 
 from dataclasses import dataclass
 from typing import no_type_check
@@ -18,20 +18,20 @@ class SamplingConfig:
     """The settings that are fixed when a sampler is compiled.
 
     Attributes:
-      prompt_length: tokens that the prompt of an episode's first turn may have.
-      max_response_length: tokens that a turn may have, its stop token included.
-      group_size: samples of a prompt that share its keys and values; a larger group is split.
-      batch_size: prompts that are sampled at a time without slots.
-      window: tokens of all turns of an episode; 0 stands for `prompt_length + max_response_length`.
+      prompt_length: maximum tokens of the prompt of an episode's first turn.
+      max_response_length: maximum tokens of a turn, stop token included.
+      group_size: samples that share the KV cache of their prompt; larger groups are split.
+      batch_size: prompts per static batch.
+      window: maximum tokens of an episode; 0 stands for `prompt_length + max_response_length`.
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
       policy_temperature: temperature of the distribution whose log-probs are reported.
-      max_stop_tokens: that a request may have.
-      slots: sequences that decode at a time, with a free slot refilled while the others go on (`slots.py`,
-        `continuous.py`); 0 decodes a whole batch at a time, until its longest turn has ended (`batches.py`). Slots
-        pay where lengths differ, but hold a copy of the prompt's keys and values each, where a batch holds and reads
-        one for a group: for long prompts with responses of like length, 0 is better.
-      chunk: with slots, tokens that each slot decodes between two visits of the host.
-      prefill_chunk: with slots, tokens of one context that are computed at a time, at most.
+      max_stop_tokens: of a request.
+      slots: continuous batching with this many concurrent sequences (`slots.py`, `continuous.py`); 0 decodes static
+        batches until their longest turn has finished (`batches.py`). Slots help if lengths vary, but each holds a copy
+        of its prompt's KV cache, where a static batch stores and reads one per group: for long prompts with responses
+        of similar length, 0 is better.
+      chunk: with slots, decode steps between host syncs.
+      prefill_chunk: with slots, maximum number of tokens of one context prefilled at a time.
     """
 
     prompt_length: int
@@ -51,13 +51,13 @@ class SamplingConfig:
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class Draws:
-    """What the next token of each sequence is drawn with.
+    """The sampling state of each sequence.
 
     Attributes:
-      key: raw data of the random key of its episode.
-      drawn: tokens that its episode has drawn.
-      limit: `drawn` at the end of its turn, if no stop token comes first.
-      temperature: of the draw; 0 is greedy.
+      key: raw data of the episode's random key.
+      drawn: number of tokens sampled in the episode so far.
+      limit: `drawn` at the end of the turn, without a stop token.
+      temperature: 0 is greedy.
       stop_tokens: ids that end the turn, padded with -1.
     """
 
@@ -71,7 +71,7 @@ class Draws:
 def filter_logits(logits: Float[Array, "batch vocab"], top_k: int, top_p: float) -> Float[Array, "batch vocab"]:
     """Masks all but the `top_k` likeliest tokens, then all but the smallest set of mass at least `top_p` of those.
 
-    `top_k` 0 and `top_p` 1 switch the filters off; tokens that tie with the last one kept are kept. Nucleus
+    `top_k` 0 and `top_p` 1 switch the filters off; ties with the last kept token are kept. Nucleus
     sampling: Holtzman et al. 2020 (arXiv:1904.09751), eq. 2.
     """
     vocab = logits.shape[-1]
@@ -89,9 +89,9 @@ def filter_logits(logits: Float[Array, "batch vocab"], top_k: int, top_p: float)
 
 
 def inverse_cdf(weights: Float[Array, "batch vocab"], uniform: Float[Array, "batch"]) -> Int[Array, "batch"]:
-    """The first token whose cumulative weight exceeds `uniform` times the total: one random number for each draw.
+    """The first token whose cumulative weight exceeds `uniform` times the total: one random number per draw.
 
-    The search runs over about sqrt(vocab) blocks and then inside one, so only that many sums are kept. A token of
+    The search is over about sqrt(vocab) blocks and then inside of one, so only that many sums are kept. A token with
     weight 0 is never drawn.
     """
     batch, vocab = weights.shape
@@ -110,10 +110,10 @@ def inverse_cdf(weights: Float[Array, "batch vocab"], uniform: Float[Array, "bat
 def _first_beyond(
     weights: Float[Array, "batch n"], ends: Float[Array, "batch n"], target: Float[Array, "batch"]
 ) -> Int[Array, "batch"]:
-    """The first place of positive weight whose cumulative weight `ends` exceeds `target`.
+    """The first index with positive weight whose cumulative weight `ends` exceeds `target`.
 
-    Sums that round differently may move an end past a place of weight 0, which therefore never counts, and may leave
-    no end beyond the target: then it is the last place of positive weight.
+    Because of rounding, an end may exceed the target at an index with weight 0, which is therefore skipped, or no end
+    may: then it is the last index with positive weight.
     """
     places = jnp.arange(weights.shape[-1], dtype=jnp.int32)
     positive = weights > 0
@@ -122,7 +122,7 @@ def _first_beyond(
 
 
 def first_largest(x: Shaped[Array, "batch n"]) -> Int[Array, "batch"]:
-    """The first place of each row's largest entry, the last place of a row with a NaN.
+    """The first index of each row's largest entry, or the last index of a row with a NaN.
 
     Not `jnp.argmax`: fused with a broadcast of the rows, such as a prompt's logits repeated for its group, its
     reduction over pairs keeps LLVM's loop vectoriser busy for minutes at some row lengths (18 to 27).
@@ -142,9 +142,9 @@ def draw_token(
     """Draws one token for each row.
 
     Args:
-      keys: one for each row; used for this draw only.
+      keys: one per row, used once.
       logits: of the next token.
-      temperature: of each row's draw; 0 is greedy.
+      temperature: of each row; 0 is greedy.
       top_k, top_p: see `filter_logits`.
       policy_temperature: the policy's own distribution is softmax(logits / policy_temperature).
 
@@ -165,9 +165,9 @@ def draw_token(
 def draw_next(
     sampling: SamplingConfig, draws: Draws, logits: Float[Array, "batch vocab"]
 ) -> tuple[Int[Array, "batch"], Float[Array, "batch"], Int[Array, "batch"]]:
-    """The next token of each sequence, its log-prob under the policy, and how that ends the turn.
+    """The next token of each sequence, its log-prob under the policy, and its finish reason.
 
-    The last is a key of `FINISH_REASONS`, or 0 if the turn goes on.
+    The last is a key of `FINISH_REASONS`, or 0 if the turn continues.
     """
     keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(draws.key), draws.drawn)
     token, logprob = draw_token(

@@ -1,20 +1,19 @@
-"""Slots: sequences that decode side by side, each replaced by the next one when it ends. All of it on the device.
+"""Slots: sequences that decode concurrently, each replaced by the next one when it has finished. The device functions.
 
-A slot is a row of one cache. Every step writes the newest token of all slots into the same column and moves on, from
-the last column back to the first: a ring. What a token may read follows from positions and segment ids alone, so a
-column means nothing, slots of any age share it, and a write is one contiguous update in place. A sequence survives as
-long as the ring is wider than the sequence is long.
+A slot is a row of one KV cache. Every decode step writes the newest token of all slots into the same column of a ring
+buffer. Attention masks are derived from positions and segment ids alone, so slots of any age share a column, and a
+write is one contiguous update in place. The ring must be wider than the longest sequence.
 
-Outside the ring a sequence's keys and values are a *row*: its newest token in the last column, no gap, nothing before
-its first token. Three functions do all that happens to sequences between chunks of decoding:
+Outside the ring the KV cache of a sequence is a *row*, right-aligned and without gaps. Three functions operate on
+sequences between chunks of decoding:
 
-    append  computes tokens behind those a row already holds: a prompt, a further piece of it, or what a tool said
-    put     copies rows into slots, from where they go on decoding
-    take    copies slots out into rows
+    append  prefills tokens after those of a row: a prompt, a piece of it, or an observation
+    put     copies rows into slots to be decoded
+    take    copies slots into rows
 
-A row holds the keys and values of all tokens of its sequence but the last one, which is the slot's `last`: the step
-that draws the next token computes them. So a prompt is appended without its last token, and the observation that
-follows a turn is appended as the turn's last token and all of the observation but its last.
+A row holds the keys and values of all tokens of its sequence but the last one, which is the slot's `last`; the decode
+step of the next token computes them. So a prompt is appended without its last token, and an observation as the last
+token of the turn before and all of the observation but its last token.
 """
 
 from collections.abc import Callable
@@ -33,11 +32,11 @@ from rlvr_jax.rollout.sampling import Draws, SamplingConfig, draw_next, first_la
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass
 class Tail:
-    """The state of a sequence besides its keys and values.
+    """The decode state of a sequence besides its KV cache.
 
     Attributes:
-      last: its newest token, whose keys and values are still to be computed.
-      draws: see `sampling.Draws`; its limit is at least one more than it has drawn.
+      last: its newest token, whose keys and values have yet to be computed.
+      draws: see `sampling.Draws`; its limit is above the number drawn.
     """
 
     last: Int[Array, "slots"]
@@ -50,9 +49,9 @@ class Slots:
     """The state of the decoding loop.
 
     Attributes:
-      cache: the ring; `cache.size` is the column that the next step writes.
+      cache: the ring; `cache.size` is the column of the next decode step.
       position: of each slot's last token within its sequence.
-      active: False in a slot whose sequence has ended, or that never had one.
+      active: False for slots that are empty or finished.
       tail: see `Tail`.
     """
 
@@ -68,10 +67,10 @@ class Emitted:
     """The output of a chunk of decoding to the host.
 
     Attributes:
-      tokens, logprobs: as in `batches.Samples`; a slot's first `count` are real.
-      count: tokens that each slot has drawn in this chunk; a sequence that has ended draws none.
-      finish: a key of `FINISH_REASONS` if the slot's sequence has ended in this chunk, otherwise 0.
-      steps: how many steps the chunk took; fewer than asked for if every sequence has ended.
+      tokens, logprobs: as in `batches.Samples`; a slot's first `count` are valid.
+      count: tokens sampled in each slot in this chunk.
+      finish: a key of `FINISH_REASONS` if the slot's sequence has finished in this chunk, otherwise 0.
+      steps: decode steps of the chunk; fewer than requested if every sequence has finished.
     """
 
     tokens: Int[Array, "slots chunk"]
@@ -86,13 +85,13 @@ def _arrays(rows: KeyValues) -> tuple[Any, Array, Array]:
 
 
 def _columns(change: Callable[[Array, int], Array], rows: KeyValues) -> KeyValues:
-    """`change(array, axis)` of every array, where `axis` is the one that counts tokens."""
+    """`change(array, axis)` of every array, where `axis` is that of the tokens."""
     layers = tuple((change(keys, 3), change(values, 2)) for keys, values in rows.layers)
     return KeyValues(layers, change(rows.positions, 1), change(rows.segment_ids, 1), jnp.zeros((), jnp.int32))
 
 
 def _fit(rows: KeyValues, width: int) -> KeyValues:
-    """The last `width` columns, with empty ones before them if there are fewer."""
+    """The last `width` columns, left-padded with empty ones if there are fewer."""
     surplus = rows.positions.shape[1] - width
 
     def fit(x, axis):
@@ -126,10 +125,10 @@ def append(
     tokens: Int[Array, "rows time"],
     counts: Int[Array, "rows"],
 ) -> KeyValues:
-    """The rows with the first `counts` of `tokens` behind what they hold.
+    """The rows with the first `counts` of `tokens` appended.
 
-    A row must be wide enough for all its tokens: the oldest would be lost. Any number of tokens may be appended, in
-    pieces of any size; the result is the same up to rounding.
+    A row must be wide enough for all its tokens, or the oldest are lost. The result does not depend on the sizes of the
+    appended pieces, up to rounding.
     """
     width, time = rows.positions.shape[1], tokens.shape[1]
     places = jnp.arange(time, dtype=jnp.int32)
@@ -139,7 +138,7 @@ def append(
     cache = Cache(room.replace(size=jnp.int32(width)))
     own = policy.forward(config, params, tokens, positions, segment_ids, cache)[1].own
 
-    def last_columns(x, axis):  # those that end with the row's last real token
+    def last_columns(x, axis):  # those that end with the row's last valid token
         return jax.vmap(lambda x, start: jax.lax.dynamic_slice_in_dim(x, start, width, axis - 1))(x, counts)
 
     return _columns(last_columns, own)
@@ -156,9 +155,9 @@ def put(
     """The slots with sequence `i < count` copied from row `source[i]` into slot `target[i]`, ready to decode.
 
     Args:
-      slots: whose ring is wider than the rows are full.
-      rows: left as they are: a prompt's row serves all samples of its group.
-      count: how many sequences; what stands behind them in the other arguments is ignored.
+      slots: with a ring wider than the length of the rows.
+      rows: unchanged: a prompt's row serves all samples of its group.
+      count: number of sequences; later entries of the other arguments are ignored.
       source, target: rows and slots; no slot twice.
       tail: of each sequence.
     """
@@ -173,10 +172,10 @@ def put(
 
         return jax.tree.map(copy_row, ring, turned)
 
-    # A loop, because its length is how many sequences there are: usually few.
+    # A loop, because the number of sequences is usually small.
     layers, positions, segment_ids = jax.lax.fori_loop(0, count, copy, _arrays(cache))
     number = slots.position.shape[0]
-    where = jnp.where(jnp.arange(source.shape[0]) < count, target, number)  # others fall out of bounds
+    where = jnp.where(jnp.arange(source.shape[0]) < count, target, number)  # others are out of bounds
     write = lambda x, new: x.at[where].set(new, mode="drop")  # noqa: E731
     return Slots(
         cache=KeyValues(layers, positions, segment_ids, cache.size),
@@ -191,12 +190,12 @@ def take(
 ) -> KeyValues:
     """The rows with the sequence in slot `source[i]` copied into row `target[i]`, for `i < count`.
 
-    A sequence that has ended is whole as long as the ring has been at least as wide as the sequence together with the
-    steps made since: take it before the next chunk of decoding.
+    A finished sequence is intact while the ring is at least as wide as its length plus the decode steps since: take it
+    before the next chunk.
     """
     cache, width = slots.cache, rows.positions.shape[1]
     newest_first = jnp.roll(cache.segment_ids, -cache.size, axis=1)[:, ::-1] != 0
-    gaps = first_largest(newest_first)  # columns that others have written since the sequence ended
+    gaps = first_largest(newest_first)  # columns that others have written since the sequence finished
 
     def copy(i, rows):
         slot = source[i]
@@ -217,7 +216,7 @@ def pick(rows: KeyValues, indices: Int[Array, "n"]) -> KeyValues:
 
 
 def resize(slots: Slots, width: int) -> Slots:
-    """The slots with a ring of another width, of which their longest sequence must leave room for a further chunk."""
+    """The slots with a ring of another width, which must fit the longest sequence and a further chunk."""
     cache = slots.cache
     rows = _columns(lambda x, axis: jnp.roll(x, -cache.size, axis), cache)
     return slots.replace(cache=_fit(rows, width))
@@ -229,13 +228,13 @@ def decode(
     params: Params,
     slots: Slots,
 ) -> tuple[Slots, Emitted]:
-    """Up to `sampling.chunk` further tokens of every active slot; fewer steps if all have ended.
+    """Samples up to `sampling.chunk` tokens in every active slot; fewer if all have finished.
 
     Args:
-      config: the policy's shape.
+      config: the policy's architecture.
       sampling: see `SamplingConfig`.
       params: from `sampler.prepare`.
-      slots: whose longest active sequence leaves room for the chunk in the ring.
+      slots: with a ring that fits the longest active sequence and the chunk.
     """
     count, width = slots.cache.positions.shape
     floats = jnp.zeros((count, sampling.chunk), jnp.float32)

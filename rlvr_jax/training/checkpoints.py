@@ -1,6 +1,6 @@
-"""Checkpoints of the training state, by Orbax: written in the background, visible only once they are whole.
+"""Checkpoints of the training state, by Orbax: written in the background, visible only once complete.
 
-Each holds a checksum of its arrays, because the file format does not notice a flipped bit.
+Each has a checksum of its arrays, because the file format does not detect a flipped bit.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from rlvr_jax.learner.step import TrainState
 from rlvr_jax.policy import ADAPTERS, Params, base
 
 _FOLDER = "checkpoints"
-_COMMITTED = "commit_success.txt"  # Orbax writes it into a checkpoint when everything else is there
+_COMMITTED = "commit_success.txt"  # Orbax writes it last
 
 
 @contextlib.contextmanager
 def open_manager(workdir: Path, keep: int = 1) -> Iterator[ocp.CheckpointManager]:
     """The checkpoints of a run: the newest `keep`, and that of step 0, the policy that the run started from.
 
-    What a killed process left half-written or half-deleted is removed first. At the end everything is on disk.
+    Incomplete checkpoints of a killed process are removed first. On exit everything is on disk.
 
     Raises:
       CheckpointError: the folder can't be read or written.
@@ -56,7 +56,7 @@ def open_manager(workdir: Path, keep: int = 1) -> Iterator[ocp.CheckpointManager
     try:
         yield manager
     except BaseException:
-        with contextlib.suppress(Exception):  # the first error is the one to tell
+        with contextlib.suppress(Exception):  # the first error is the one to report
             manager.close()
         raise
     with _explained(folder, "written"):
@@ -64,15 +64,15 @@ def open_manager(workdir: Path, keep: int = 1) -> Iterator[ocp.CheckpointManager
 
 
 def complete_steps(workdir: Path) -> list[int]:
-    """The steps whose checkpoints are whole, in order; none if there is no such folder."""
+    """The steps with complete checkpoints, in order; none if there is no such folder."""
     folder = workdir / _FOLDER
     return [step for step in _steps(folder) if (folder / str(step) / _COMMITTED).exists()]
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, step: int, host: Mapping[str, Any] | None = None) -> None:
-    """Saves the state after a step of the run; returns once it is copied, while it is still being written.
+    """Saves the state after a step of the run; returns once it is copied, before it is written.
 
-    The parameters are an item of their own, for those who need nothing else.
+    The parameters are a separate item, which can be loaded alone.
 
     Args:
       manager: from `open_manager`.
@@ -94,7 +94,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int, host: Map
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
-    """Returns when everything is on disk; raises CheckpointError if something could not be written."""
+    """Blocks until everything is on disk; raises CheckpointError if a write failed."""
     with _explained(manager.directory, "written"):
         manager.wait_until_finished()
 
@@ -108,11 +108,11 @@ def end_step(
     max_skipped_in_a_row: int,
     host: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
-    """Saves the state of a step, and what `host` gives, if that is due; and ends the run if it has to end.
+    """Saves the state of a step and that of `host` if due, and ends the run if necessary.
 
     Raises:
       CheckpointError: this or an earlier checkpoint could not be written.
-      DivergedError: too many updates in a row were skipped. This state is not saved.
+      DivergedError: too many consecutive updates were skipped. This state is not saved.
       PreemptedError: `stop` has arrived; the state is on disk.
     """
     if state.skipped_in_a_row >= max_skipped_in_a_row:
@@ -135,7 +135,7 @@ def restore(manager: ocp.CheckpointManager, shapes: TrainState, step: int) -> Tr
     Args:
       manager: from `open_manager`.
       shapes: `jax.ShapeDtypeStruct`s with shardings, onto which the arrays are placed.
-      step: a step that was saved.
+      step: of a checkpoint.
 
     Raises:
       CheckpointError: it can't be read, is damaged, or holds other shapes.
@@ -146,7 +146,7 @@ def restore(manager: ocp.CheckpointManager, shapes: TrainState, step: int) -> Tr
 
 
 def restore_host(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    """The further state that was saved at `step`; raises CheckpointError if it can't be read."""
+    """The host state saved at `step`; raises CheckpointError if it can't be read."""
     if not (Path(manager.directory) / str(step) / "host").exists():
         return {}
     with _explained(manager.directory, f"read at step {step}"):
@@ -184,7 +184,7 @@ def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> N
 def load_params(workdir: Path, shapes: Params) -> tuple[Params, int]:
     """The newest parameters of a finished or running run, from its workdir, and their step.
 
-    They may have been saved in another dtype; then they are converted. Adapters that the run didn't have are left out.
+    Parameters of another dtype are converted. Adapters that the run didn't have are left out.
 
     Raises:
       CheckpointError: there are none, they can't be read, or they have other shapes.
@@ -201,7 +201,7 @@ def load_params(workdir: Path, shapes: Params) -> tuple[Params, int]:
 
 
 def check_loadable(workdir: Path, shapes: Params) -> None:
-    """Raises CheckpointError if `load_params` would find no parameters, or other ones; reads no arrays."""
+    """Raises CheckpointError if `load_params` would find no or other parameters; reads no arrays."""
     with _newest(workdir) as (manager, step):
         check_params(manager, _without_new_adapters(manager, shapes, step), step)
 
@@ -212,7 +212,7 @@ def _without_new_adapters(manager: ocp.CheckpointManager, shapes: Params, step: 
 
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """Shapes and dtypes that say where the arrays go."""
+    """Shapes and dtypes with shardings."""
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
@@ -227,7 +227,7 @@ def _rest(state: TrainState) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _newest(workdir: Path) -> Iterator[tuple[ocp.CheckpointManager, int]]:
-    """The newest whole checkpoint of a run that another process may be writing to."""
+    """The newest complete checkpoint of a run, which may still be running."""
     folder = (workdir / _FOLDER).absolute()
     if not folder.is_dir():
         raise CheckpointError(f"{workdir} holds no checkpoints: it is not the workdir of a run")
@@ -254,14 +254,14 @@ def _text_checksum(host: Mapping[str, Any]) -> int:
 
 
 def _checksum(tree: Any) -> int:
-    """32 bits that any one flipped bit of the arrays changes."""
+    """32 bits that change with any single flipped bit of the arrays."""
     sums = jax.device_get([_array_checksum(x) for x in jax.tree.leaves(tree)])
     return sum((2 * i + 1) * int(x) for i, x in enumerate(sums)) % 2**32
 
 
-@jax.jit  # compiled once for each shape, which parameters and the optimizer's moments share
+@jax.jit  # compiled once per shape, shared by parameters and optimizer moments
 def _array_checksum(x: Array) -> UInt32[Array, ""]:
-    """A sum over the words of an array, each with an odd weight of its own.
+    """A sum over the words of an array with distinct odd weights.
 
     Integer arithmetic is exact, so it is the same on every device mesh.
     """
@@ -294,7 +294,7 @@ def _explained(folder: Any, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Orbax and TensorStore raise many types
-        # What follows these words is a page of TensorStore's settings.
+        # A page of TensorStore's settings follows.
         reason = re.split(r"\[tensorstore_spec|See full TensorStore", " ".join(str(error).split()))[0].strip()[:800]
         steps = complete_steps(Path(folder).parent)
         raise CheckpointError(

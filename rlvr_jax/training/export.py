@@ -1,4 +1,4 @@
-"""A run's policy as a Hugging Face checkpoint: weights, config, tokenizer, generation config."""
+"""Export of a run's policy as a Hugging Face checkpoint: weights, config, tokenizer, generation config."""
 
 import dataclasses
 import json
@@ -29,20 +29,20 @@ from rlvr_jax.training.workdir import read_config
 def export(
     workdir: Path, out: Path, dtype: Literal["", "float32", "bfloat16", "float16"] = "", adapters: bool = False
 ) -> int:
-    """Writes the newest checkpoint of a run, and returns its step.
+    """Exports the newest checkpoint of a run, and returns its step.
 
-    Adapters are merged into the weights, unless they alone are wanted. Beside these, the folder "base" gets the policy
-    that they belong to where that is no checkpoint of others: in a run without `pretrained`, or one that started from a
-    run which changed the weights.
+    Adapters are merged into the weights unless `adapters` is set. Then the base policy is exported to the subfolder
+    "base" if it is not a published checkpoint: in a run without `pretrained`, or one that started from a run which
+    changed the weights.
 
     Args:
-      workdir: of a run, of reinforcement learning or a warm start.
-      out: the folder to make.
-      dtype: of the weights; empty for that of the checkpoint that the run started from, or else of its parameters.
+      workdir: of a run of reinforcement learning or a warm start.
+      out: the output folder.
+      dtype: of the weights; empty for that of the run's pretrained checkpoint, or of its parameters without one.
       adapters: write only the adapters, in the format of `peft`.
 
     Raises:
-      ConfigError, CheckpointError: the run can't be read, or the folder is in use.
+      ConfigError, CheckpointError: the run can't be read, or the folder is not empty.
     """
     config = read_config(workdir)
     setup = make_setup(anywhere(config), problems=False)
@@ -67,7 +67,7 @@ def export(
 
 
 def _is_pretrained(config: Config) -> bool:
-    """True if the weights below a run's adapters are those of `config.pretrained`, as far as can be known."""
+    """True if the weights below a run's adapters are those of `config.pretrained`, as far as is known."""
     if not config.pretrained or not config.policy.lora.rank:
         return False
     if not config.init_from:
@@ -85,10 +85,10 @@ def _merge(config: policy.PolicyConfig, base: policy.Params, adapters: policy.Pa
 
 
 def _companions(setup: Setup, source: Path | None, folder: Path) -> tuple[list[Path], dict[str, Any]]:
-    """The files of the tokenizer and a generation config, and what config.json is to say of tokens.
+    """The files of the tokenizer and a generation config, and the token ids for config.json.
 
-    What the policy's own checkpoint has goes along as it is, but for a tokenizer that is not the run's, and for a list
-    of stop tokens that lacks some. What is written here goes into `folder`.
+    The files of the pretrained checkpoint are copied, except a tokenizer that differs from the run's, and an incomplete
+    list of stop tokens. New files are written to `folder`.
     """
     tokenizer, came_from = setup.tokenizer, setup.tokenizer_folder
     ids: dict[str, Any] = {}

@@ -32,7 +32,7 @@ _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 
 
 def make_loss(setup: Setup) -> Loss:
-    """The loss of reinforcement learning that the config chooses."""
+    """The loss chosen by the config."""
     config = setup.config
     rollout = config.rollout
     return losses.make_loss(setup.policy, config.algorithm, rollout.temperature, rollout.max_response_length)
@@ -41,9 +41,9 @@ def make_loss(setup: Setup) -> Loss:
 def make_update(
     setup: Setup, optimizers: Mapping[str, optax.GradientTransformation], loss: Loss, microbatches: int
 ) -> Callable:
-    """The training step (states, batch) -> (states, metrics); the given states' memory is reused.
+    """The training step (states, batch) -> (states, metrics), which donates the states.
 
-    It packs the batch's rows on the host, and calls a jitted function.
+    It packs the rows of the batch on the host and calls a jitted function.
 
     Raises:
       ConfigError: the updates of this config can't be divided into microbatches.
@@ -58,17 +58,17 @@ def make_update(
 def make_jitted_update(
     setup: Setup, optimizers: Mapping[str, optax.GradientTransformation], loss: Loss, microbatches: int
 ) -> jax.stages.Wrapped:
-    """The part of `make_update` on the device: it takes batches that are packed."""
+    """The jitted function of `make_update`, for packed batches."""
     step = partial(train_step, loss, optimizers, microbatches)
     return jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
 
 
 def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Params], dict[str, Scorer]]:
-    """A function from the policy's parameters before a step's first update to the scorers of that step.
+    """The function from the policy's parameters before a step's first update to the scorers of that step.
 
     Args:
       setup: of the run.
-      reference: what is trained as it was at first; None for the base policy, without adapters.
+      reference: the initial values of the trained parameters; None for the base policy, without adapters.
     """
     logprobs = make_score(setup)
 
@@ -90,7 +90,7 @@ def make_score(setup: Setup) -> Callable:
     options = _packing(setup)
 
     def run(params: Params, batch: Batch) -> Float[np.ndarray, "batch action"]:
-        batch = batch.replace(columns={})  # which are not read, and would be moved to the device
+        batch = batch.replace(columns={})  # unused, and would be copied to the device
         if not options:
             return np.asarray(jitted(params, batch))
         return unpack(np.asarray(jitted(params, pack(batch, *options))), batch, *options)
@@ -99,7 +99,7 @@ def make_score(setup: Setup) -> Callable:
 
 
 def _packing(setup: Setup) -> tuple[int, int] | None:
-    """The options of `pack` and `unpack`, or None for rows that are not packed."""
+    """The options of `pack` and `unpack`, or None without packing."""
     config = setup.config
     if config.training.packing == "none":
         return None
@@ -107,7 +107,7 @@ def _packing(setup: Setup) -> tuple[int, int] | None:
 
 
 def make_sampler(setup: Setup) -> Sampler:
-    """The sampler of a run. With environments of several turns it has slots, so that no context is computed twice."""
+    """The sampler of a run. Multi-turn environments get slots, so that contexts are not prefilled again."""
     rollout = setup.config.rollout
     several = not all(source.env.one_turn for source in setup.sources.values())
     sampling = SamplingConfig(
@@ -140,16 +140,13 @@ def make_collector(setup: Setup, sampler: Sampler, pool: Pool) -> Collector:
 
 
 def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:
-    """The first `count` held-out problems of which no two are the same; the same for every seed.
-
-    All of them, if the task has fewer.
-    """
+    """The first `count` distinct held-out problems, or all if the task has fewer; independent of the seed."""
     length = task.num_examples("heldout")
     count = count if length is None else min(count, length)
     found: dict[tuple[str, str], tasks.Example] = {}
     for position in range(_DRAWS_PER_PROBLEM * count):
         example = tasks.example_at(task, "heldout", 0, position)
-        # With environments problems may differ in what the prompt does not show.
+        # With environments, problems with the same prompt may differ.
         found.setdefault((example.prompt, json.dumps(example.reference, sort_keys=True)), example)
         if len(found) == count:
             break
@@ -159,7 +156,7 @@ def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:
 def make_evaluation(setup: Setup) -> Callable:
     """A function (collector, step, key) -> (metrics, rows of samples) over the held-out problems of all tasks.
 
-    They don't depend on the seed, so that runs can be compared.
+    These don't depend on the seed, so that runs are comparable.
 
     Raises:
       ConfigError: no task has held-out problems.

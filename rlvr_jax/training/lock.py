@@ -1,4 +1,4 @@
-"""One writer in a workdir at a time, by a lock that a dead process does not hold."""
+"""A lock that allows one writer per workdir and is released when its process dies."""
 
 import contextlib
 import errno
@@ -18,13 +18,13 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file 
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Holds the lock of a folder, which must exist. The file `lock` says who holds it, and is empty if nobody does.
+    """Holds the lock of an existing folder. The file `lock` names the holder, and is empty without one.
 
-    The kernel keeps the lock with the open file, so it ends with the process however that ends. On a file system that
-    has no locks a line says so, and nothing is held.
+    The kernel ties the lock to the open file, so it is released however the process ends. On a file system without
+    locks a warning is printed, and nothing is locked.
 
     Raises:
-      RunError: another process holds it; the message names that one and its machine.
+      RunError: another process holds it; the message names it and its machine.
       OSError: the file can't be written.
     """
     path = workdir / "lock"

@@ -1,7 +1,7 @@
 """The training loop: sample, verify, reward, advantage, update, log, evaluate, save.
 
-Everything that a step computes is a function of the config and of the state that checkpoints hold, so a run that is
-killed and continued ends with the same bits as one that was not.
+A step is a function of the config and the checkpointed state, so a run that is killed and resumed ends with the same
+bits as an uninterrupted one.
 """
 
 from pathlib import Path
@@ -31,15 +31,15 @@ from rlvr_jax.training.setup import check_start, make_setup, start, training_mix
 from rlvr_jax.training.workdir import open_workdir
 from rlvr_jax.verifiers.pool import Pool
 
-# The integers that name a run's random streams: fold_in(key(seed), one of these).
+# The random streams of a run: fold_in(key(seed), one of these).
 INIT, SAMPLE, EVALUATE = range(3)
 _LOGGED_GROUPS = 2  # of a training step, in samples.jsonl
 
 
 def train(config: Config, workdir: Path, pool: Pool) -> Path:
-    """Runs reinforcement learning, or continues it, and returns the path of its report.
+    """Starts or resumes reinforcement learning, and returns the path of the report.
 
-    Of a finished run only the report is written again.
+    For a finished run only the report is written.
 
     Args:
       config: of the run.
@@ -50,9 +50,9 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
       ConfigError: the config can't run, or the workdir belongs to another one.
       RunError: another process uses the workdir.
       CheckpointError: a checkpoint can't be written or read.
-      DivergedError: too many updates in a row were not finite; the checkpoints are good.
+      DivergedError: too many consecutive updates were not finite; the checkpoints are intact.
       OSError: the disk is full, or the workdir is not writable.
-      PreemptedError: SIGTERM or SIGINT has arrived, and the state is saved.
+      PreemptedError: SIGTERM or SIGINT arrived, and the state is saved.
     """
     setup = make_setup(config, pool=pool)
     check_start(setup, workdir)
@@ -121,7 +121,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                     state = states["policy"]
                     updates.append(metrics)
                 clock.lap("time/train")
-                collector.play()  # what is in flight belongs to the policy that has sampled its beginning
+                collector.play()  # episodes in flight are finished with the policy that started them
                 clock.lap("time/rollout")
                 sampler.set_params(state.params, step)
                 updates = jax.device_get(updates)

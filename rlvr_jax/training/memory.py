@@ -1,11 +1,11 @@
-"""Memory of a training step, and the choice of what to compute again or in parts instead."""
+"""Memory estimates of a training step, and the choice of rematerialisation and chunking."""
 
 from dataclasses import dataclass, replace
 
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.policy.layers import DENSE_LENGTH
 
-# Below these a step keeps everything, which is fastest.
+# Up to these sizes everything is kept in memory, which is fastest.
 _ACTIVATIONS = 2 << 30  # bytes for the backward pass, on one device
 _LOGITS = 256 << 20
 _CHUNK = 64 << 20  # bytes of one array of logits, when they are computed in chunks
@@ -13,12 +13,12 @@ _CHUNK = 64 << 20  # bytes of one array of logits, when they are computed in chu
 
 @dataclass(frozen=True)
 class Load:
-    """The largest part of a batch that is on one device at a time.
+    """The rows of a microbatch on one device.
 
     Attributes:
       rows: sequences.
       length: tokens of each, padding included.
-      actions: tokens of each whose log-probs are computed.
+      actions: tokens per row whose log-probs are computed.
     """
 
     rows: int
@@ -30,7 +30,7 @@ def activation_bytes(config: PolicyConfig, load: Load) -> int:
     """Bytes that the forward pass keeps for the backward pass without rematerialisation.
 
     For each layer and token: the residual stream and the output of attention, both of its width, gate and up of the
-    MLP, queries, keys and values, what attention gives, and in short rows the scores (see `rlvr_jax.policy.model`).
+    MLP, queries, keys and values, the output of attention, and in short rows the scores (see `rlvr_jax.policy.model`).
     """
     heads = config.num_heads * config.head_dim
     numbers = 2 * config.width + 2 * config.mlp_width + 2 * heads + 2 * config.num_kv_heads * config.head_dim
@@ -40,12 +40,12 @@ def activation_bytes(config: PolicyConfig, load: Load) -> int:
 
 
 def logit_bytes(config: PolicyConfig, load: Load) -> int:
-    """Three float32 arrays of logits: as they are, relative to the largest, and their exponentials."""
+    """Three float32 arrays of logits: raw, shifted by the largest, and exponentials."""
     return 3 * 4 * load.rows * load.actions * config.vocab_size
 
 
 def resolved(config: PolicyConfig, load: Load) -> tuple[PolicyConfig, str]:
-    """The config with choices in place of "auto", and a line that says what they are; empty if all is kept."""
+    """The config with "auto" resolved, and a line with the choices; empty if nothing is recomputed."""
     said = []
     if config.remat == "auto":
         size = activation_bytes(config, load)

@@ -1,4 +1,4 @@
-"""Stopping at the end of a step when the machine is about to be taken away."""
+"""Stopping at the end of a step on preemption."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def watch() -> Iterator[Callable[[], signal.Signals | None]]:
-    """Inside this context SIGTERM and SIGINT don't kill; the function it gives says which has arrived, or None.
+    """Defers SIGTERM and SIGINT inside the context; yields a function that returns the one that arrived, or None.
 
     A second SIGINT (Ctrl-C) interrupts at once.
     """

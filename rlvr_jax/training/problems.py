@@ -21,7 +21,7 @@ _CHECKED_PROMPTS = 256  # of tasks without end
 
 
 def make_task(config: Config, label: str) -> Task:
-    """The task of a config under its name there. Raises ConfigError, with the key, if there is none."""
+    """The task of a config under its name there. Raises ConfigError, naming the key, if it can't be made."""
     task, data = config.tasks[label], config.data
     own = dict(task.verifier_options)
     try:
@@ -44,7 +44,7 @@ def make_task(config: Config, label: str) -> Task:
 
 
 def _wrong_reference(verifier: str, options: Mapping[str, Any], reference: Any) -> str | None:
-    """Why a built-in verifier can't judge against a reference; None if it can, or asking would take long."""
+    """The reason why a built-in verifier rejects a gold answer; None if it doesn't, or if the check is slow."""
     if named.is_name(verifier) or verifier == "code":
         return None
     return verify(verifier, "", reference, **options).error
@@ -54,7 +54,7 @@ def make_envs(config: Config, plain: Mapping[str, Task]) -> dict[str, Env]:
     """The environment of each task, tried on a problem.
 
     Raises:
-      ConfigError: one can't be made, or fails on a turn in which the policy says nothing; with the task's key.
+      ConfigError: one can't be made, or fails on an empty turn; names the task's key.
     """
     envs = {}
     for label, task in plain.items():
@@ -79,7 +79,7 @@ def first_example(task: Task) -> Example:
 
 
 def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env], tokenizer: Any) -> dict[str, Source]:
-    """The parts of the tasks that a rollout needs."""
+    """The tasks with their environments, for rollouts."""
     prompt = config.prompt
     observers = {
         label: continuation(tokenizer, prompt.format, config.tasks[label].thinking, prompt.date) for label in prompted
@@ -90,10 +90,10 @@ def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env
 def prompted_tasks(
     config: Config, plain: Mapping[str, Task], envs: Mapping[str, Env], tokenizer: Any
 ) -> tuple[dict[str, Task], dict[str, int]]:
-    """The tasks with their prompts rendered and those that are too long left out, and the number left out of each.
+    """The tasks with rendered prompts, without overlong ones, and the number dropped from each.
 
     Raises:
-      ConfigError: prompts can't be rendered, encoded or left out, with the task's key.
+      ConfigError: prompts can't be rendered, encoded or dropped; names the task's key.
     """
     fitting = {}
     for label, task in plain.items():
@@ -117,10 +117,10 @@ def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: A
 
 
 def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, int]:
-    """The task with the problems whose prompts fit, and how many don't.
+    """The task with only the problems whose prompts fit, and the number that don't.
 
-    Every prompt of a task that has an end is looked at, and some of one without, of which others stand in for those
-    that are too long; there must be some to train on.
+    Every prompt of a finite task is checked; of an unbounded one a sample, and overlong prompts are replaced by others.
+    Problems to train on must remain.
     """
     rollout, where = config.rollout, f"config.tasks.{task.name}"
     trained = config.tasks[task.name].weight > 0

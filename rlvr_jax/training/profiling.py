@@ -9,11 +9,11 @@ import jax
 
 @contextlib.contextmanager
 def traces(folder: Path, steps: tuple[int, ...]) -> Iterator[Callable[[int], None]]:
-    """A function to call when a step begins: the trace of the steps (first, last) is written to `folder`.
+    """A function to call at the start of each step; writes the trace of steps (first, last) to `folder`.
 
     Args:
-      folder: is made.
-      steps: two numbers, or none to trace nothing.
+      folder: is created.
+      steps: first and last, or empty for no trace.
     """
     running = False
 

@@ -31,7 +31,7 @@ Sink = Callable[[Mapping[str, Any]], None]  # takes a row of metrics
 
 @dataclass(frozen=True)
 class Record:
-    """The sinks of a run's rows: its two files always, and others."""
+    """The sinks of a run's rows: its two files and the writers of the config."""
 
     workdir: Path
     sinks: tuple[Sink, ...]
@@ -46,10 +46,10 @@ class Record:
 
 @contextlib.contextmanager
 def open_record(workdir: Path, config: Config, num_steps: int, done: int, description: str) -> Iterator[Record]:
-    """Opens the files to go on after step `done`; what they hold of later steps is dropped, they are made again.
+    """Opens the files to continue after step `done`; rows of later steps are dropped, to be written again.
 
-    Step 0 is the evaluation before the first update; a run that has no checkpoint after it makes it again, too. If the
-    run ends by an error, a signal or an interrupt, its report is written nevertheless.
+    Step 0 is the evaluation before the first update; without a later checkpoint it is repeated, too. The report is also
+    written if the run ends by an error, a signal or an interrupt.
 
     Raises:
       RunError: a file is damaged; the message names it and the line. Or a sink of `config.reporting` can't be opened.
@@ -67,7 +67,7 @@ def open_record(workdir: Path, config: Config, num_steps: int, done: int, descri
         try:
             yield Record(workdir, tuple(sinks))
         except BaseException:
-            with contextlib.suppress(Exception):  # the first error is the one to tell
+            with contextlib.suppress(Exception):  # the first error is the one to report
                 write_report(workdir)
             raise
 
@@ -79,7 +79,7 @@ def _open_sink(name: str, workdir: Path, config: Config, last: int) -> contextli
 
 
 class Clock:
-    """Seconds since it was made, split into laps."""
+    """Seconds since construction, split into laps."""
 
     def __init__(self):
         self.start = self.last = time.perf_counter()
@@ -98,7 +98,7 @@ class Clock:
 
 
 def warn_unjudged(step: int, rewards: Rewards) -> None:
-    """Says on the log how many samples of a step could not be judged, and why the first one could not, if any."""
+    """Logs the number of unjudged samples of a step, if any, and the first error."""
     errors = [verdict.error for verdict in rewards.verdicts if verdict.error is not None]
     if errors:
         _log.warning(
@@ -114,13 +114,13 @@ def describe(
     laps: Mapping[str, float],
     version: int,
 ) -> dict[str, float | int]:
-    """The metrics of a training step, but for its evaluation.
+    """The metrics of a training step, without its evaluation.
 
     Args:
       groups, rewards: of the step's episodes.
       updates: metrics returned by each update.
       laps: seconds of each phase.
-      version: updates of the policy before this step's.
+      version: of the policy before this step's updates.
     """
     episodes, _, _ = flattened(groups)
     lengths = np.array([len(episode.tokens) for episode in episodes])
@@ -150,7 +150,7 @@ def describe(
 def _means(
     group: str, values: Mapping[str, Shaped[np.ndarray, "episodes"]], of: Bool[np.ndarray, "episodes"]
 ) -> dict[str, float]:
-    """The mean of each of the values over those episodes; nothing where there are none."""
+    """The mean of each of the values over these episodes; empty without any."""
     return {
         f"{group}/{name}": float(np.mean(value[of], dtype=np.float64)) for name, value in values.items() if of.any()
     }
@@ -205,7 +205,7 @@ def sample_rows(
 
 
 def _transcript(episode: Episode, tokenizer: Any) -> str:
-    """The policy's turns, and between them in [[ ]] what it was told."""
+    """The policy's turns, with observations between them in [[ ]]."""
     told = [span.tokens for window in episode.sequences for span in window.spans if span.author == "env"]
     texts = iter([f"[[{text.strip()}]]" for text in decode(tokenizer, told)])
     said = list(episode.turns)
@@ -213,7 +213,7 @@ def _transcript(episode: Episode, tokenizer: Any) -> str:
 
 
 def report(workdir: Path) -> Path:
-    """Writes the run's report; raises RunError, which names it, if a file that it is made from is damaged."""
+    """Writes the run's report; raises a RunError that names a damaged input file."""
     try:
         return write_report(workdir)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The parts of a run before its first step: tasks, tokenizer, the policy's shape, devices, and its state."""
+"""Construction of a run: tasks, tokenizer, architecture, devices, and initial state."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,22 +37,22 @@ from rlvr_jax.verifiers.pool import Pool
 
 @dataclass(frozen=True)
 class Setup:
-    """The parts of a run.
+    """The static parts of a run.
 
     Attributes:
       config: of the run.
       tasks: by name, with the prompts of this run.
       sources: the same, with their environments, for rollouts.
-      dropped: for each task, how many problems were dropped because their prompts are too long.
+      dropped: number of problems dropped from each task for overlong prompts.
       tokenizer: of the policy.
-      tokenizer_folder: the checkpoint that it came from; None for one that was made here.
+      tokenizer_folder: the checkpoint of the tokenizer; None for a built-in one.
       stop_tokens: the ids that end a response.
       end_token: the one of them that demonstrations end with.
-      sandbox: the engine that holds programs which the policy writes; empty if no task asks for any.
-      policy: its shape.
-      memory: what was chosen to save memory, in one line; empty if nothing.
+      sandbox: sandbox engine for model-written code; empty if no task has any.
+      policy: its architecture.
+      memory: the choices made to save memory, in one line; empty if none.
       mesh: the devices that train.
-      param_shardings: of the parameters on them.
+      param_shardings: of the parameters on that mesh.
       sampling_mesh: the devices that sample: the same, or others (`config.rollout.devices`).
     """
 
@@ -75,19 +75,19 @@ class Setup:
 def make_setup(
     config: Config, problems: bool = True, run: Literal["sft", "rl"] = "rl", pool: Pool | None = None
 ) -> Setup:
-    """Checks the config and builds what it names; nothing is compiled.
+    """Checks the config and builds the setup; nothing is compiled.
 
     Args:
       config: of the run.
-      problems: False leaves the tasks out, for those who only need the policy.
-      run: whose batches decide what `policy.remat` and `policy.head_chunk` are, where they are not set.
-      pool: tries verifiers of the user's own within its limits; None tries them here, without a limit.
+      problems: False leaves the tasks out, if only the policy is needed.
+      run: the kind of run, whose batches determine `policy.remat` and `policy.head_chunk` if unset.
+      pool: tries user-defined verifiers with its limits; None tries them in this process, without limits.
 
     Raises:
-      ConfigError: the config can't run, with one line that says why.
+      ConfigError: the config can't run, with the reason in one line.
     """
     check(config, jax.device_count())
-    checkpoint = _checkpoint_shape(config)  # first, because a wrong folder has no tokenizer either
+    checkpoint = _checkpoint_shape(config)  # first, because a wrong folder also lacks a tokenizer
     folder = _tokenizer_folder(config)
     kind = str(folder or config.tokenizer or "characters")
     plain = {label: make_task(config, label) for label in config.tasks if problems or kind == "characters"}
@@ -123,7 +123,7 @@ def make_setup(
 
 
 def _load(config: Config, run: Literal["sft", "rl"], mesh: Mesh) -> Load:
-    """The rows of a microbatch that lie on one device."""
+    """The rows of a microbatch on one device."""
     rollout, devices = config.rollout, mesh.shape["data"] * mesh.shape["fsdp"]
     rows, optimizer = config.sft.batch_size, config.sft.optimizer
     if run == "rl":
@@ -133,7 +133,7 @@ def _load(config: Config, run: Literal["sft", "rl"], mesh: Mesh) -> Load:
 
 
 def _checkpoint_shape(config: Config) -> PolicyConfig | None:
-    """That of the pretrained checkpoint, if there is one."""
+    """The architecture of the pretrained checkpoint, if there is one."""
     if not config.pretrained:
         return None
     try:
@@ -143,7 +143,7 @@ def _checkpoint_shape(config: Config) -> PolicyConfig | None:
 
 
 def _tokenizer_folder(config: Config) -> Path | None:
-    """The folder of a tokenizer that comes with a checkpoint."""
+    """The checkpoint folder of the tokenizer, if it has one."""
     source = config.tokenizer or config.pretrained
     if source in ("", "characters", "bytes"):
         return None
@@ -154,7 +154,7 @@ def _tokenizer_folder(config: Config) -> Path | None:
 
 
 def _policy_shape(config: Config, checkpoint: PolicyConfig | None, tokenizer: Any) -> PolicyConfig:
-    """That of the pretrained checkpoint, or else the config's, with room for the tokenizer's tokens."""
+    """The architecture of the pretrained checkpoint, or the config's, with the tokenizer's vocabulary."""
     if checkpoint:
         shape = with_shape_of(config.policy, checkpoint)
         where = f"the checkpoint {config.pretrained} has vocab_size"
@@ -171,15 +171,15 @@ def _policy_shape(config: Config, checkpoint: PolicyConfig | None, tokenizer: An
 
 
 def training_mixture(setup: Setup) -> tasks.Mixture:
-    """The tasks that are trained on, with their weights."""
+    """The training tasks with their weights."""
     weights = {label: task.weight for label, task in setup.config.tasks.items() if task.weight > 0}
     return tasks.Mixture(tuple(setup.tasks[label] for label in weights), tuple(weights.values()))
 
 
 def check_start(setup: Setup, workdir: Path) -> None:
-    """Raises CheckpointError if the run can't start from `config.init_from` or `config.pretrained`; before it writes.
+    """Raises CheckpointError if the run can't start from `config.init_from` or `config.pretrained`, before it writes.
 
-    Weights are downloaded, and of those that are here only the heads of files are read.
+    Downloads weights; of local ones it reads only the headers.
     """
     config = setup.config
     if checkpoints.complete_steps(workdir):
@@ -193,13 +193,13 @@ def check_start(setup: Setup, workdir: Path) -> None:
 
 
 def param_shapes(setup: Setup) -> Params:
-    """Shapes, dtypes and places of the policy's parameters, to load them into."""
+    """Shapes, dtypes and shardings of the policy's parameters, for loading."""
     shapes = jax.eval_shape(partial(policy.init_with_adapters, setup.policy), jax.random.key(0))
     return checkpoints.with_shardings(shapes, setup.param_shardings)
 
 
 def load_run(setup: Setup, workdir: Path) -> tuple[Params, int]:
-    """The newest parameters of a run that this setup's policy can be, and their step.
+    """The newest parameters of a run with the same policy as this setup, and their step.
 
     Raises:
       ConfigError, CheckpointError: there are none, or they are of another policy.
@@ -209,7 +209,7 @@ def load_run(setup: Setup, workdir: Path) -> tuple[Params, int]:
 
 
 def _check_alpha(setup: Setup, source: Path) -> None:
-    """Refuses to count adapters by another factor than the run in `source`, which trained them. Ranks are shapes."""
+    """Refuses an adapter scale other than that of the run in `source`, which trained them."""
     ours = setup.policy.lora
     theirs = read_config(source).policy.lora if ours.rank else ours
     if theirs.rank and theirs.alpha != ours.alpha:
@@ -226,12 +226,12 @@ def start(
     key: Key[Array, ""],
     needs_reference: bool = False,
 ) -> tuple[TrainState, Params | None]:
-    """The state to go on from, and what is trained as it was at first, if the loss needs a reference policy.
+    """The initial or resumed state and, if the loss needs a reference policy, the initial trained parameters.
 
-    The newest checkpoint, or else the parameters of `config.init_from` or `config.pretrained`, or random ones; a fresh
-    state is saved as that of step 0, which is where the reference policy comes from when the run is continued. With
-    fresh adapters the reference is the base policy, which is never changed: then there is no copy. Those of another
-    run are copied.
+    The state is that of the newest checkpoint; otherwise it has the parameters of `config.init_from`,
+    `config.pretrained`, or random ones, and is saved as step 0, from which a resumed run loads the reference policy.
+    With new adapters the reference policy is the unchanged base, so nothing is copied; adapters of another run are
+    copied.
     """
     config = setup.config
     new = partial(new_state, optimizer)
@@ -247,12 +247,12 @@ def start(
         return state, policy.trainable(checkpoints.restore_params(manager, param_shapes(setup), 0))
     state = jax.jit(new, out_shardings=shardings, donate_argnums=0)(initial_params(setup, key))
     checkpoints.save(manager, state, 0)
-    # A copy, because updates reuse the memory of the state they are given.
+    # A copy, because updates donate their state.
     return state, jax.tree.map(jnp.copy, policy.trainable(state.params)) if keeps_reference else None
 
 
 def initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
-    """The parameters that a run starts from: those of `config.init_from` or `config.pretrained`, or random ones."""
+    """The initial parameters of a run: those of `config.init_from` or `config.pretrained`, or random ones."""
     config, shardings = setup.config, setup.param_shardings
     if config.init_from:
         params, _ = load_run(setup, Path(config.init_from).expanduser())

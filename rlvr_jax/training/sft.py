@@ -1,4 +1,4 @@
-"""The supervised warm start: imitate a task's demonstrations."""
+"""The supervised warm start on a task's demonstrations."""
 
 from functools import partial
 from pathlib import Path
@@ -21,17 +21,16 @@ from rlvr_jax.training.workdir import open_workdir
 
 
 def sft(config: Config, workdir: Path) -> None:
-    """Trains on demonstrations, or continues; `rlvr_jax.training.loop.train` documents the errors.
+    """Starts or resumes training on demonstrations; errors are those of `rlvr_jax.training.loop.train`.
 
-    Several updates are one compiled call, because a small policy's update takes less time than the host needs to ask
-    for it.
+    A compiled call has several updates, because an update of a small policy takes less time than its dispatch.
     """
     setup, options = make_setup(config, run="sft"), config.sft
     for task in training_mixture(setup).tasks:
         if task.demonstration is None:
             raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")
     check_start(setup, workdir)
-    first = _batches(setup, 0)  # before anything is written: a demonstration may be too long
+    first = _batches(setup, 0)  # before anything is written: fails if a demonstration is too long
     optimizer = make_optimizer(options.optimizer, options.num_steps)
     learning_rate = make_schedule(options.optimizer, options.num_steps)
     with (
@@ -57,7 +56,7 @@ def sft(config: Config, workdir: Path) -> None:
                 state = states["policy"]
                 tokens = int(np.sum(batches.segment_ids))
                 if last < options.num_steps:
-                    batches = _batches(setup, last)  # while the device works
+                    batches = _batches(setup, last)  # while the device computes
                 metrics = jax.device_get(metrics)
                 row = {"step": last} | {name: float(np.mean(values)) for name, values in metrics.items()}
                 row["train/learning_rate"] = float(learning_rate(last - 1))

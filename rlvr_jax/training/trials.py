@@ -1,4 +1,4 @@
-"""Trials, before a run starts, of what it will judge, reward and compute with."""
+"""Trials of verifiers, rewards, advantages and losses before a run starts."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,17 +24,17 @@ from rlvr_jax.verifiers.verdict import Verdict
 
 
 def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | None = None) -> None:
-    """Tries the verifiers and the reward on answers that say nothing.
+    """Tries the verifiers and the reward on empty completions.
 
-    A verifier gives all of its parts in every verdict, so such a verdict tells which there are.
+    Every verdict has all parts of its verifier, so judging an empty completion reveals the available terms.
 
     Args:
       config: of the run.
       sources: its tasks and their environments.
-      pool: where functions of the user's own judge, within its limits; None for this process, without a limit.
+      pool: for user-defined verifiers, with its limits; None for this process, without limits.
 
     Raises:
-      ConfigError: a verifier or a term that the config names can't be used, with its file and line.
+      ConfigError: a verifier or term can't be used; names its file and line.
     """
     groups = []
     for label, source in sources.items():
@@ -52,10 +52,10 @@ def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | Non
 
 
 def check_algorithm(config: Config, policy: PolicyConfig) -> None:
-    """Tries the advantage and the loss that the config names.
+    """Tries the advantage and the loss of the config.
 
     Raises:
-      ConfigError: one can't be used; with its key, file and line.
+      ConfigError: one can't be used; names its key, file and line.
     """
     algorithm, rollout = config.algorithm, config.rollout
     try:
@@ -71,10 +71,10 @@ def check_algorithm(config: Config, policy: PolicyConfig) -> None:
 
 
 def _try_verifier(label: str, task: Task, example: Example, pool: Pool) -> Verdict:
-    """The verdict of a function of the user's on an empty answer.
+    """The verdict of a user-defined verifier on an empty completion.
 
     Raises:
-      ConfigError: it fails on an answer that says little; the message has its file and line.
+      ConfigError: it fails on a short completion; names its file and line.
     """
     name, key = task.verifier, f"config.tasks.{label}.verifier"
     try:
@@ -87,13 +87,13 @@ def _try_verifier(label: str, task: Task, example: Example, pool: Pool) -> Verdi
         if verdict.error:
             raise ConfigError(
                 f"{key}: {named.where(name)}: {name!r} on the completion {text!r} of {example.id}: {verdict.error}. "
-                "Let it give 0 to what it can't read; a sample with an error is left out of the training"
+                "It should score unparsable completions 0; a sample with an error is left out of training"
             )
     return verdicts[0]
 
 
 def sandbox_engine(prompted: dict[str, Task]) -> str:
-    """The engine that holds programs which the policy writes, by trial on this machine; empty if no task has any."""
+    """The sandbox engine for model-written code, found by trial on this machine; empty if no task has any."""
     engines = set()
     for label, task in prompted.items():
         if task.verifier == "code":

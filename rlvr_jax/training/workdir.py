@@ -1,4 +1,4 @@
-"""The folder of a run: what may be started in it, and what says where its results came from."""
+"""The workdir of a run: starting and resuming it, and the provenance of its results."""
 
 import contextlib
 import json
@@ -21,8 +21,8 @@ from rlvr_jax.training.lock import locked
 
 Kind = Literal["sft", "rl"]
 
-# Keys that may change when a run goes on; those that end in a dot are groups. The first change nothing in the steps to
-# come, the others what is said of them.
+# Keys that may change on resume; those with a final dot are sections. The first have no effect on later steps; the
+# effect of the others is reported.
 _FREE = (
     "evaluation.",
     "reporting",
@@ -55,11 +55,11 @@ _OF_A_RUN = ("checkpoints", "tensorboard", "metrics.jsonl", "samples.jsonl", "ch
 
 @contextlib.contextmanager
 def open_workdir(workdir: Path, config: Config, kind: Kind, sandbox: str = "") -> Iterator[None]:
-    """Makes the folder, or finds that of the same run to continue, and keeps other processes from writing to it.
+    """Creates the folder, or opens that of the same run to resume it, and locks it against other processes.
 
-    Writes config.json and environment.json (versions, hardware, command line, the sandbox engine if there is one). A
-    run that goes on may change keys that don't touch what it has learned; each change is a line of changes.jsonl. A run
-    that ended before its first step (its model could not be loaded, its memory did not suffice) gives way to another.
+    Writes config.json and environment.json (versions, hardware, command line, sandbox engine if any). A resumed run may
+    change some keys; each change is a line of changes.jsonl. A run that ended before its first step (the model could
+    not be loaded, memory did not suffice) is replaced.
 
     Raises:
       ConfigError: the folder belongs to a run with another config; the message names the keys that differ.
@@ -69,7 +69,7 @@ def open_workdir(workdir: Path, config: Config, kind: Kind, sandbox: str = "") -
     record = {"run": kind} | to_dict(config)
     path = workdir / "config.json"
     if path.exists():
-        _read(path)  # a damaged one is left alone
+        _read(path)  # a damaged one is not touched
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -87,7 +87,7 @@ def open_workdir(workdir: Path, config: Config, kind: Kind, sandbox: str = "") -
 
 
 def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Kind) -> None:
-    """Lets the run of a workdir go on with this config, or removes it if it made no step; or raises ConfigError."""
+    """Resumes the run of a workdir with this config, or removes it if it made no step; or raises ConfigError."""
     path = workdir / "config.json"
     old = _read(path)
     different = differences({"run": old.get("run")} | to_dict(_config(path, old)), record)
@@ -119,7 +119,7 @@ def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Kind)
 
 
 def _consequences(changed: Sequence[str], config: Config, kind: Kind, done: int) -> Iterator[str]:
-    """The consequences of changed keys for the steps to come, where they have any."""
+    """The effects of changed keys on later steps, if any."""
     used = [key for key in changed if not _among(key, _UNUSED[kind])]
     rounding = [key for key in used if _among(key, _ROUNDING)]
     if rounding:
@@ -146,7 +146,7 @@ def _has_rows_after_step_0(workdir: Path) -> bool:
     path = workdir / "metrics.jsonl"
     try:
         return path.exists() and any(row.get("step") != 0 for row in jsonl.read(path))
-    except ValueError:  # it is damaged, and not to be thrown away
+    except ValueError:  # damaged, but must not be deleted
         return True
 
 
@@ -167,7 +167,7 @@ def read_config(workdir: Path) -> Config:
 
 
 def _config(path: Path, record: dict[str, Any]) -> Config:
-    """Keys that an earlier version did not know have their defaults."""
+    """The config of a workdir; keys that are missing in earlier versions have their defaults."""
     try:
         return from_dict({key: value for key, value in record.items() if key != "run"})
     except ConfigError as error:
