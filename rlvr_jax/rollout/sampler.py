@@ -73,8 +73,10 @@ class Sampler:
         """
         if self._flying:
             raise RuntimeError(f"the parameters can't change while {len(self._flying)} turns are in flight")
+        if jax.tree.leaves(params)[0].devices() != set(self._mesh.devices.flat):
+            params = jax.device_put(params, self._shardings)
         with parallel.use_mesh(self._mesh):
-            self._params = prepare(self._config, jax.device_put(params, self._shardings))
+            self._params = prepare(self._config, params)
         self._version = version
         self._engine.forget()
 
