@@ -1,6 +1,6 @@
-"""The defaults of `rlvr_jax.config.Config`, for config files to start from.
+"""The defaults of `rlvr_jax.config.Config`, as a start for config files.
 
-A config file defines `get_config()`, takes this one, and states what differs.
+A config file defines `get_config()`, which starts from this one and states the differences.
 """
 
 import ml_collections

@@ -1,15 +1,15 @@
 """Countdown: reach a target with three numbers from 1 to 9, each used once, by + and -.
 
-The warm start imitates random expressions, of which half are right; reinforcement learning has to find the others.
-Noisier and harder than the quickstart, so differences between methods show. Seed 0, on 2 CPU cores: held-out greedy
+The warm start imitates random expressions, half of them correct; reinforcement learning has to find the others. It is
+noisier and harder than the quickstart, so differences between methods show. Seed 0, on 2 CPU cores: held-out greedy
 accuracy from 0.44 to 0.63 in 150 steps, in about a minute for both commands:
 
     rlvr sft --config=countdown --workdir=runs/countdown/sft
     rlvr train --config=countdown --workdir=runs/countdown \\
         --config.init_from=runs/countdown/sft
 
-With fewer right demonstrations (`--config.tasks.countdown.options.right_share=0.1`) the policy settles on adding all
-numbers up, which is right for 0.375 of the problems, and stays there.
+With fewer correct demonstrations (`--config.tasks.countdown.options.right_share=0.1`) the policy converges to adding
+all numbers, which is correct for 0.375 of the problems.
 """
 
 from rlvr_jax.configs import base

@@ -1,7 +1,7 @@
-"""GSM8K, the real problems, with a byte-level tokenizer and a small random policy: the whole path, and no learning.
+"""GSM8K with a byte-level tokenizer and a small random policy: exercises the whole loop, learns nothing.
 
-A policy of this size learns nothing here; the config shows real data going through the loop, each sample judged against
-its own gold answer. The data set is downloaded from its public home, or prepared from local files:
+A policy of this size learns nothing here; the config runs real data through the loop. The data set is downloaded, or
+prepared from local files:
 
     rlvr train --config=gsm8k --workdir=runs/gsm8k \\
         --config.data.manual_dir=FOLDER

@@ -1,8 +1,8 @@
 """GSM8K with Qwen3-1.7B, thinking switched off, by GRPO: groups of 8, answers in `\\boxed{}`.
 
-Meant for one accelerator of 80 GB or a v5p-8 slice: parameters, reference, gradient and Adam's moments in float32 take
-20 bytes a parameter, 34 GB, divided among the devices by fsdp; `--config.policy.lora.rank=32` needs 7 GB of weights
-and serves a single small chip. It has not been run at this size, so no curve is promised. To try it anywhere:
+Meant for one accelerator of 80 GB or a v5p-8 slice: parameters, reference policy, gradient and Adam's moments in
+float32 take 20 bytes per parameter, 34 GB, sharded over the devices by fsdp; `--config.policy.lora.rank=32` needs 7 GB
+of weights and fits a single small chip. It has not been run at this size, so there is no curve. To run it:
 
     rlvr train --config=gsm8k_qwen3_1p7b --workdir=runs/gsm8k_qwen3_1p7b
 """

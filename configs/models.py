@@ -1,7 +1,7 @@
-"""Published shapes of open models, as their config.json has them on the Hugging Face hub.
+"""Published architectures of open models, from their config.json on the Hugging Face hub.
 
-With `config.pretrained` the checkpoint decides the shape; these serve runs with random weights:
-`--config.pretrained= --config.tokenizer=bytes`, shrunk to what a small machine can hold by `--config.shrink=64`.
+With `config.pretrained` the checkpoint determines the architecture; these are for runs with random weights:
+`--config.pretrained= --config.tokenizer=bytes`, shrunk for a small machine by `--config.shrink=64`.
 """
 
 _QWEN2_5 = {"vocab_size": 151_936, "head_dim": 128, "rope_theta": 1e6, "norm_eps": 1e-6, "qkv_bias": True}

@@ -1,8 +1,8 @@
-"""ModSum: digit sums modulo 10, in which reinforcement learning finds that thinking aloud pays.
+"""ModSum: digit sums modulo 10, in which reinforcement learning discovers a scratchpad.
 
 A policy of 75 thousand parameters learns from demonstrations, of which 60 % answer at once and 40 % write the running
-sums first. It can't learn the first in that time, but the second, so it fails most problems greedily though nearly
-every problem is solved by one sample in eight. GRPO then moves it to the running sums: held-out greedy accuracy goes
+sums first. In that time it can learn only the second, so it fails most problems greedily, though nearly every problem
+is solved by one sample in eight. GRPO then moves it to the running sums: held-out greedy accuracy goes
 from under 0.35 to at least 0.97, and responses grow from 3 to 8 tokens. About half a minute on 2 CPU cores:
 
     make quickstart

@@ -1,10 +1,10 @@
-"""TinyZero: Countdown with Qwen2.5-3B, a base model that has seen no demonstration, in the style of R1-Zero.
+"""TinyZero: Countdown with Qwen2.5-3B, a base model without a warm start, in the style of R1-Zero.
 
 After https://github.com/Jiayi-Pan/TinyZero: its problems and its prompt for base models, prompts of 256 and responses
-of 1,024 tokens, learning rate 1e-6, 256 prompts a step in two updates, KL 0.001. What differs: GRPO with groups of 5
-takes the place of PPO with a value model. Meant for 2 accelerators of 80 GB: 20 bytes a parameter are 62 GB, divided by
-fsdp. It has not been run at this size; the project's README reports that a 3B base model learns to search and to check
-its answers.
+of 1,024 tokens, learning rate 1e-6, 256 prompts per step in two updates, KL 0.001. Difference: GRPO with groups of 5
+replaces PPO with a value model. Meant for 2 accelerators of 80 GB: 20 bytes per parameter are 62 GB, sharded by fsdp.
+It has not been run at this size; the project's README reports that a 3B base model learns to search and to check its
+answers.
 
     rlvr train --config=r1_zero_countdown_qwen25_3b --workdir=runs/r1_zero_countdown
 """

@@ -1,12 +1,12 @@
 """Tulu 3's last stage, RLVR, from Llama-3.1-Tulu-3-8B-DPO: a mixture of GSM8K, MATH and IFEval-style constraints.
 
 Hyper-parameters as published (arXiv:2411.15124, section 6, and the command in docs/tulu3.md of allenai/open-instruct):
-learning rate 3e-7, 224 samples an update, temperature 1, KL 0.05, prompts and responses of 2,048 tokens, reward 10 for
-a right answer and -10 for one that doesn't end. What differs: GRPO (32 prompts in groups of 7) takes the place of PPO
-with a value model, as in Tulu 3.1, and their 15,000 prompts with constraints are not public as a TFDS data set, so
+learning rate 3e-7, 224 samples per update, temperature 1, KL 0.05, prompts and responses of 2,048 tokens, reward 10 for
+a correct answer and -10 for a truncated one. Differences: GRPO (32 prompts in groups of 7) replaces PPO with a value
+model, as in Tulu 3.1, and their 15,000 prompts with constraints are not public as a TFDS data set, so
 half of IFEval's own 541 prompts are trained on and the other half held out; the shares are those of the three parts of
-their mixture (7,473, 7,500 and 14,973 prompts). Meant for 8 accelerators of 80 GB: 20 bytes a parameter are 161 GB,
-divided by fsdp. It has not been run at this size; the paper's Figure 20 shows the curves of GSM8K, MATH and IFEval.
+their mixture (7,473, 7,500 and 14,973 prompts). Meant for 8 accelerators of 80 GB: 20 bytes per parameter are 161 GB,
+sharded by fsdp. It has not been run at this size; the paper's Figure 20 shows the curves of GSM8K, MATH and IFEval.
 
     rlvr train --config=tulu3_rlvr_8b --workdir=runs/tulu3_rlvr_8b
 """

@@ -1,4 +1,4 @@
-"""The configs that come with the package, by name. In the repository and in the wheel they lie beside this folder."""
+"""The built-in configs, by name; their folder is next to this one in the repository and in the wheel."""
 
 import ast
 import difflib
@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parents[1] / "configs"
 
 
 def summaries() -> dict[str, str]:
-    """Name -> first sentence of what the config says of itself, of every config that runs something."""
+    """Name -> first sentence of the docstring, for every runnable config."""
     found = {}
     for path in sorted(FOLDER.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -20,13 +20,13 @@ def summaries() -> dict[str, str]:
 
 
 def resolve(argument: str) -> str:
-    """`argument` of the command line, with the file for the name if it is `--config=NAME` of a built-in one.
+    """The command line argument, with a built-in `--config=NAME` replaced by its file.
 
     Raises:
       ValueError: it is neither the name of a config nor a path.
     """
     flag, equals, value = argument.partition("=")
-    name, colon, options = value.partition(":")  # what follows a colon is an argument of `get_config`
+    name, colon, options = value.partition(":")  # the text after a colon is the argument of `get_config`
     if flag.lstrip("-") != "config" or not equals or not value or "/" in name or name.endswith(".py"):
         return argument
     file = FOLDER / f"{name}.py"

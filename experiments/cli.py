@@ -1,4 +1,4 @@
-"""The command `rlvr`: it runs the commands of this folder, and its help says what there is. Imports nothing heavy."""
+"""The command `rlvr`: runs and lists the commands of this folder. Imports nothing heavy."""
 
 import difflib
 import runpy
@@ -12,15 +12,15 @@ COMMANDS = {
     "train": "reinforcement learning with verifiable rewards",
     "evaluate": "greedy accuracy and pass@k of a run or a checkpoint on held-out problems",
     "export": "a run's policy as a Hugging Face checkpoint",
-    "report": "draw the curves and the page of a run again, also while it goes on",
-    "fetch": "a small pretrained model to try things with",
-    "verify": "judge completions from a file with a verifier",
-    "decontaminate": "find training prompts that give evaluation prompts away",
+    "report": "write the curves and the HTML report of a run, also during the run",
+    "fetch": "download a small pretrained model",
+    "verify": "judge completions of a file with a verifier",
+    "decontaminate": "find training prompts that leak evaluation prompts",
     "benchmark": "speed of sampling and training on this machine",
 }
-_MODULES = {"benchmark": "benchmarks.speed"}  # of commands that lie in a folder of their own
+_MODULES = {"benchmark": "benchmarks.speed"}  # of commands in subfolders
 _EXAMPLE = """\
-the shortest tour, a minute on a laptop:
+quick tour, a minute on a laptop:
   rlvr sft   --config=quickstart --workdir=runs/quickstart/sft
   rlvr train --config=quickstart --workdir=runs/quickstart --config.init_from=runs/quickstart/sft
   rlvr evaluate --workdir=runs/quickstart
@@ -54,7 +54,7 @@ def usage() -> str:
             "commands:",
             *table(COMMANDS),
             f"\n{_EXAMPLE}\n",
-            "built-in configs (--config=NAME, or --config=FILE.py of your own):",
+            "built-in configs (--config=NAME, or your own --config=FILE.py):",
             *table(summaries()),
         ]
     )

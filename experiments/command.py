@@ -1,4 +1,4 @@
-"""Shared parts of the commands: flags, `--help`, and errors as one line."""
+"""Common code of the commands: flags, `--help`, and one-line errors."""
 
 import inspect
 import sys
@@ -34,7 +34,7 @@ common overrides (rlvr_jax/config.py documents every key):
 
 
 def define(config: bool = True, workdir: str = "Folder of the run. The same command in the same folder continues it."):
-    """The flags that most commands have."""
+    """Defines the common flags."""
     if config:
         config_flags.DEFINE_config_file("config", None, "Name of a built-in config, or path of a file like them.")
     if workdir:
@@ -42,7 +42,7 @@ def define(config: bool = True, workdir: str = "Folder of the run. The same comm
 
 
 def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdir")) -> None:
-    """Parses the command line and calls `main`. What the user can mend is one line on stderr and no traceback."""
+    """Parses the command line and calls `main`. Errors of the user are one line on stderr, without traceback."""
     program = name_of(main)
     if {"-h", "-help", "--help"} & set(sys.argv[1:]):
         print(_usage(main, program, required))
@@ -54,12 +54,12 @@ def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdi
         if rest or missing:
             raise flags.Error(f"unknown argument {rest[0]!r}" if rest else f"{' and '.join(missing)} must be given")
         if "config" in FLAGS and FLAGS.config is not None:
-            FLAGS.config.to_dict()  # a file that could not be loaded says so only now
+            FLAGS.config.to_dict()  # raises the error of a file that could not be loaded
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         _fail(f"{_message(error)} (see {program} --help)", 2)
-    logging.set_verbosity(logging.FATAL)  # Orbax reports every file that it writes, and errors that it also raises
+    logging.set_verbosity(logging.FATAL)  # Orbax logs every file that it writes, and errors that it also raises
     keep_freed_memory()
-    # Threads that still read a damaged checkpoint when its error is already known have nothing to add to it.
+    # Suppresses further errors of threads that still read a damaged checkpoint.
     sys.unraisablehook = lambda _: None
     try:
         main()
@@ -96,7 +96,7 @@ def pool(config: Config) -> Pool:
 
 
 def _with_equals_signs(arguments: list[str]) -> list[str]:
-    """The arguments with `--config=NAME` for `--config NAME`, which configs' own parser wants."""
+    """The arguments with `--config=NAME` for `--config NAME`, as ml_collections requires."""
     joined: list[str] = []
     for argument in arguments:
         if joined and joined[-1] in ("--config", "-config"):
@@ -127,7 +127,7 @@ def _message(error: BaseException) -> str:
         text = str(error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0])
         name, _, proposal = text.partition("\n")
         return f"config: there is no key {name}. {proposal}".strip(" .")
-    # A config file that can't be loaded makes several lines, of which the last one ends with the reason.
+    # The error of a config file has several lines, the last of which ends with the reason.
     return (str(error).splitlines() or [type(error).__name__])[-1].rpartition("failure to load: ")[2].strip()
 
 

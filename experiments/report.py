@@ -1,4 +1,4 @@
-"""Draws curves.png and report.html of a run again, from what it has written so far. The run may be going on.
+"""Writes curves.png and report.html of a run, from its files so far. The run may still be running.
 
 rlvr report --workdir=runs/quickstart
 """
@@ -10,7 +10,7 @@ def main() -> None:
     from rlvr_jax.training.record import report
     from rlvr_jax.training.workdir import read_config
 
-    read_config(command.workdir())  # or it is no workdir
+    read_config(command.workdir())  # raises if it is no workdir
     print(f"report: {report(command.workdir())}")
 
 

@@ -3,7 +3,7 @@
     rlvr train --config=countdown --workdir=runs/countdown [--config.key=value ...]
 
 Writes config.json, metrics.jsonl, samples.jsonl, TensorBoard events, checkpoints, curves.png and report.html to the
-workdir. The same command continues a run that was stopped.
+workdir. The same command resumes a stopped run.
 """
 
 import re

@@ -1,12 +1,12 @@
-"""Judges completions from JSON Lines with a verifier: one output line for each input line, in order.
+"""Judges completions of a JSON Lines file with a verifier: one output line per input line, in order.
 
     rlvr verify --kind=gsm8k --input=pairs.jsonl --output=verdicts.jsonl
     cat pairs.jsonl | rlvr verify --kind=gsm8k --input=- --output=- > verdicts.jsonl
 
 Input  {"id"?, "completion": text, "reference": what the kind takes}
 Output {"id", "score": 0 to 1, "parts": {name: number}, "answer", "reason", "error"}
-A line that is no record gets an error with its number, the rest is judged. docs/verifiers.md describes both records.
-The output appears when it is whole; until then, and after a failure, OUTPUT.partial holds the verdicts so far.
+An invalid line gets an error with its number, the rest is judged. docs/verifiers.md describes both records. The output
+file appears once it is complete; until then, and after a failure, OUTPUT.partial holds the verdicts so far.
 """
 
 import contextlib
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from rlvr_jax.verifiers.pool import Pool
 
 _DEFAULTS = VerifierConfig()
-_KIND = flags.DEFINE_string("kind", None, "Which verifier, see docs/verifiers.md.")
+_KIND = flags.DEFINE_string("kind", None, "Kind of verifier, see docs/verifiers.md.")
 _INPUT = flags.DEFINE_string("input", None, "JSON Lines to judge; - reads from stdin.")
 _OUTPUT = flags.DEFINE_string("output", None, "File of the verdicts, replaced if it exists; - writes to stdout.")
 _OPTIONS = flags.DEFINE_string("options", "{}", "Keyword arguments of the verifier, a JSON object.")
-_WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "Processes that judge; 0 judges here, without limits.")
-_TIMEOUT = flags.DEFINE_float("timeout", _DEFAULTS.timeout, "Seconds that one completion may take.")
+_WORKERS = flags.DEFINE_integer(
+    "workers", os.cpu_count(), "Verifier processes; 0 judges in this process, without limits."
+)
+_TIMEOUT = flags.DEFINE_float("timeout", _DEFAULTS.timeout, "Seconds per completion.")
 _MEMORY = flags.DEFINE_integer("memory_mib", _DEFAULTS.memory_mib, "Address space of one process.")
 
 
@@ -95,7 +97,7 @@ def _kind_and_options() -> tuple[str, dict[str, Any]]:
 
 
 def _check_sandbox(options: dict[str, Any]) -> None:
-    """Says which engine holds programs on this machine, or that none does, before any of them runs."""
+    """Prints the sandbox engine of this machine, or fails without one, before any program runs."""
     from rlvr_jax.sandbox.engine import open_sandbox
     from rlvr_jax.sandbox.host import SandboxError
 
@@ -132,7 +134,7 @@ def _input(name: str) -> Iterator[io.BufferedIOBase]:
 
 
 def _count_lines(file: io.BufferedIOBase) -> int | None:
-    """The number of lines ahead, for the progress bar; None where that isn't known or nobody sees the bar."""
+    """The number of lines, for the progress bar; None if it is unknown or there is no bar."""
     if not (sys.stderr.isatty() and file.seekable()):
         return None
     count, last = 0, b"\n"
@@ -144,7 +146,7 @@ def _count_lines(file: io.BufferedIOBase) -> int | None:
 
 @contextlib.contextmanager
 def _output(name: str) -> Iterator[Callable[[bytes], None]]:
-    """A function that writes. A file gets its name only when all is written: until then it is called `*.partial`."""
+    """A function that writes. A file is called `*.partial` until it is complete."""
     if name == "-":
         yield _write_to_stdout
         return
@@ -159,7 +161,7 @@ def _output(name: str) -> Iterator[Callable[[bytes], None]]:
 
         def write(data: bytes) -> None:
             file.write(data)
-            file.flush()  # whoever looks at the file sees whole lines
+            file.flush()  # readers of the file see complete lines
 
         yield write
         os.fsync(file.fileno())
@@ -171,8 +173,8 @@ def _write_to_stdout(data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
-        raise OSError("nobody reads the output any more") from None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # avoids an error at interpreter exit
+        raise OSError("the reader of the output has gone") from None
 
 
 def _partial(name: str) -> str:

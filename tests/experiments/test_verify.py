@@ -335,4 +335,4 @@ def test_a_reader_that_goes_away_ends_the_command_with_one_line(tmp_path):
         message = process.stderr.read()
         assert process.wait(PATIENT) == 1
     assert message.startswith("error: after ")
-    assert message.endswith("nobody reads the output any more\n")
+    assert message.endswith("output has gone\n")
