@@ -25,7 +25,6 @@ def get_config():
     config.training.num_steps = 10
     config.training.save_every = 10
     config.evaluation.problems = 64
-    config.evaluation.batch_size = 32
     config.evaluation.pass_problems = 16
     config.evaluation.pass_samples = 4
     config.evaluation.ks = (1, 4)

@@ -26,5 +26,4 @@ def get_config():
     config.training.num_steps = 200
     config.evaluation.every = 20
     config.evaluation.problems = 1319
-    config.evaluation.batch_size = 64
     return config

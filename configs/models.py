@@ -68,5 +68,4 @@ def use_smollm2_135m(config) -> None:
     config.training.packing_multiple = 64
     config.evaluation.every = 8
     config.evaluation.problems = 128
-    config.evaluation.batch_size = 64
     config.evaluation.pass_problems = 0

@@ -35,7 +35,6 @@ def get_config():
     config.training.num_steps = 200
     config.evaluation.every = 20
     config.evaluation.problems = 256
-    config.evaluation.batch_size = 64
     config.evaluation.pass_samples = 5
     config.evaluation.ks = (1, 5)
     return config

@@ -38,7 +38,6 @@ def get_config():
     config.training.save_every = 100
     config.evaluation.every = 100
     config.evaluation.problems = 500
-    config.evaluation.batch_size = 64
     config.evaluation.pass_samples = 7
     config.evaluation.ks = (1, 7)
     return config

@@ -154,7 +154,6 @@ class EvaluationConfig:
     Attributes:
       every: steps between evaluations; step 0 and the last step are evaluated, too.
       problems: held-out problems of each task, or all if it has fewer, for greedy accuracy.
-      batch_size: problems in a batch.
       pass_problems: number of these per task that are also sampled for pass@k, at temperature 1 with `rollout.top_k`
         and `rollout.top_p`.
       pass_samples: samples of each for pass@k.
@@ -164,7 +163,6 @@ class EvaluationConfig:
 
     every: int = 10
     problems: int = 256
-    batch_size: int = 256
     pass_problems: int = 64
     pass_samples: int = 8
     ks: tuple[int, ...] = (1, 8)

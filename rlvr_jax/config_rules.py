@@ -83,7 +83,7 @@ def _numbers(c: Config) -> Rules:
         "training": ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row"),
         "sft": ("num_steps", "batch_size", "updates_per_call", "save_every"),
         "sft.optimizer": optimizer,
-        "evaluation": ("every", "problems", "batch_size", "pass_samples"),
+        "evaluation": ("every", "problems", "pass_samples"),
         "verifier": ("timeout", "memory_mib"),
     }
     not_negative = {
@@ -253,7 +253,7 @@ def _split(devices: int) -> str:
 
 def _batches(c: Config, rows: int, sampling: int) -> Rules:
     """Batches are divided among the `rows` devices of the mesh axes data and fsdp, samples among `sampling` devices."""
-    r, e, split = c.rollout, c.evaluation, _split(rows)
+    r, split = c.rollout, _split(rows)
     samplers = f"the {sampling} devices that sample (config.rollout.devices)" if r.devices else split
     yield r.slots % sampling != 0, f"config.rollout.slots = {r.slots} can't be divided among {samplers}"
     yield r.prompts % sampling != 0, f"config.rollout.prompts = {r.prompts} can't be divided among {samplers}"
@@ -264,10 +264,6 @@ def _batches(c: Config, rows: int, sampling: int) -> Rules:
             f"config.sft.batch_size = {c.sft.batch_size} can't be divided into config.sft.optimizer.microbatches = "
             f"{c.sft.optimizer.microbatches} parts among {split}"
         ),
-    )
-    yield (
-        e.batch_size % sampling != 0,
-        f"config.evaluation.batch_size = {e.batch_size} can't be divided among {samplers}",
     )
 
 

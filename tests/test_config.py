@@ -118,7 +118,7 @@ POSITIVE = [
     *(f"sft__optimizer__{x}" for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
     *(f"training__{x}" for x in ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row")),
     *(f"sft__{x}" for x in ("num_steps", "batch_size", "updates_per_call", "save_every")),
-    *(f"evaluation__{x}" for x in ("every", "problems", "batch_size", "pass_samples")),
+    *(f"evaluation__{x}" for x in ("every", "problems", "pass_samples")),
     "verifier__timeout",
     "verifier__memory_mib",
 ]
@@ -243,7 +243,6 @@ REFUSED = [
     ),
     ({"sft__batch_size": 60}, 8, "config.sft.batch_size = 60 can't be divided into config.sft.optimizer.microbatches"),
     ({"sft__optimizer__microbatches": 16}, 8, "config.sft.batch_size = 64 can't be divided into config.sft.optimize"),
-    ({"evaluation__batch_size": 100}, 8, "config.evaluation.batch_size = 100 can't be divided among the 8 devices"),
     (
         {"mesh__tensor": 8, "policy__mlp_width": 64},
         8,

@@ -21,12 +21,11 @@ from rlvr_jax.learner.packing import pack, unpack
 from rlvr_jax.learner.scores import Scorer, score
 from rlvr_jax.learner.step import train_step
 from rlvr_jax.policy import Params
-from rlvr_jax.rollout.collector import Collector, Limits
+from rlvr_jax.rollout.collector import Collector, Jobs, Limits, Turns
 from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.tasks import Task
 from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.setup import Setup
-from rlvr_jax.verifiers.pool import Pool
 
 _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 
@@ -126,7 +125,7 @@ def make_sampler(setup: Setup) -> Sampler:
     return Sampler(setup.policy, sampling, setup.sampling_mesh)
 
 
-def make_collector(setup: Setup, sampler: Sampler, pool: Pool) -> Collector:
+def make_collector(setup: Setup, sampler: Turns, pool: Jobs) -> Collector:
     """The collector of a run's episodes."""
     rollout = setup.config.rollout
     limits = Limits(

@@ -134,8 +134,9 @@ def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, 
         examples = [task.example(split, i) for i in range(_CHECKED_PROMPTS if count is None else count)]
         lengths = [len(ids) for ids in encode_batch(tokenizer, [example.prompt for example in examples])]
         kept[split] = [i for i, length in enumerate(lengths) if length <= rollout.max_prompt_length]
-        dropped += len(lengths) - len(kept[split])
-        if dropped and (rollout.overlong_prompts == "refuse" or not kept[split]):
+        too_long = len(lengths) - len(kept[split])
+        dropped += too_long
+        if too_long and (rollout.overlong_prompts == "refuse" or not kept[split]):
             longest = examples[lengths.index(max(lengths))]
             choices = "; config.rollout.overlong_prompts='drop' leaves such out" if kept[split] else ""
             raise ConfigError(

@@ -39,7 +39,6 @@ TINY = {
     "training.save_every": 20,
     "evaluation.every": 25,
     "evaluation.problems": 8,
-    "evaluation.batch_size": 8,
     "evaluation.pass_problems": 4,
     "evaluation.pass_samples": 4,
     "evaluation.ks": "(1,4)",

@@ -40,7 +40,6 @@ def tiny(name: str, manual_dir, data_dir) -> Config:
         "training.save_every": 2,
         "evaluation.every": 2,
         "evaluation.problems": 8,
-        "evaluation.batch_size": 8,
         "evaluation.pass_problems": 4,
         "evaluation.pass_samples": 2,
         "evaluation.ks": "(1, 2)",

@@ -23,7 +23,7 @@ def workdir(data_sets, tmp_path_factory):
     config.policy.num_heads, config.policy.num_kv_heads, config.policy.head_dim = 1, 1, 8
     config.rollout.group_size, config.rollout.max_response_length = 2, 8
     config.optimizer.microbatches = 1
-    config.evaluation.problems = config.evaluation.batch_size = 8
+    config.evaluation.problems = 8
     config.evaluation.pass_problems = 0
     assert config.training.num_steps == 10
     with Pool(2) as pool:

@@ -31,7 +31,7 @@ TINY = Config(
     algorithm=AlgorithmConfig(kl_coef=0.01, reference="initial"),
     optimizer=OptimizerConfig(learning_rate=3e-3),
     training=TrainingConfig(num_steps=2, save_every=1, keep_checkpoints=9, max_skipped_in_a_row=3),
-    evaluation=EvaluationConfig(every=2, problems=8, batch_size=8, pass_problems=8, pass_samples=4, ks=(1, 4), shown=2),
+    evaluation=EvaluationConfig(every=2, problems=8, pass_problems=8, pass_samples=4, ks=(1, 4), shown=2),
     sft=SftConfig(
         num_steps=12,
         batch_size=8,

@@ -1,0 +1,352 @@
+"""Rows of the table of all keys of the config, and where the effect of a key can be seen without a run."""
+
+import contextlib
+import dataclasses
+import functools
+import operator
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import command
+from rlvr_jax import parallel, policy, tasks
+from rlvr_jax.config import Config, from_dict, to_dict
+from rlvr_jax.envs import Done, Env, Say
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner import losses
+from rlvr_jax.learner.batch import Batch, layout
+from rlvr_jax.learner.losses import Loss, policy_gradient
+from rlvr_jax.learner.step import new_state
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.episode import Group
+from rlvr_jax.rollout.requests import Request
+from rlvr_jax.tasks import Example, Task
+from rlvr_jax.training import checkpoints, loop, setup, sft
+from rlvr_jax.training.functions import make_collector, make_jitted_update, make_loss, make_sampler
+from rlvr_jax.training.setup import Setup, make_setup, training_mixture
+from rlvr_jax.verifiers.pool import Pool
+from tests.learner.test_optimizer import random_tree
+from tests.policy.reference import logits as logits_in_float64
+from tests.policy.reference import random_params
+from tests.rollout.test_collector import Policy
+
+HERE = "tests.training.keys"  # the functions below that are a user's own
+
+
+@dataclass(frozen=True)
+class Row:
+    """A key, and the number that another value of it changes.
+
+    Attributes:
+      key: its full name.
+      value: another than the plain config has; FILES/ in a text is the folder of `files`.
+      seen: config -> what is looked at; or the name of something in the row's run.
+      expected: what is seen then, which must not be what the plain config shows; or a function of what the plain
+        config shows and of what is seen then, that is True; or `By`.
+      beside: other keys of both configs.
+    """
+
+    key: str
+    value: Any
+    seen: Callable[[Config], Any]
+    expected: Any
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class By:
+    """What is expected is a function of the config, which is computed here in another way."""
+
+    function: Callable[[Config], Any]
+
+
+def leaves(data: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The full names of all keys that are no groups; options without entries are keys, too."""
+    names = []
+    for key, value in data.items():
+        names += leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else [prefix + key]
+    return names
+
+
+def with_keys(config: Config, values: Mapping[str, Any], files: Path | None = None) -> Config:
+    """The config with other values of these keys, as a command line would set them."""
+    data = to_dict(config)
+    for key, value in values.items():
+        *groups, name = key.split(".")
+        value = value.replace("FILES/", f"{files}/") if isinstance(value, str) else value
+        functools.reduce(operator.getitem, groups, data)[name] = value
+    return from_dict(data)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal, or arrays and numbers that are equal but for rounding."""
+    a, b = jax.tree.flatten(a), jax.tree.flatten(b)
+    return a[1] == b[1] and all(map(_same, a[0], b[0]))
+
+
+def _same(a: Any, b: Any) -> bool:
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub":
+        return a.shape == b.shape and bool(np.all(a == b))
+    return bool(np.allclose(a, b, rtol=0, atol=2e-5 * np.max(np.abs(b), initial=0.0)))
+
+
+def wrong(row: Row, config: Config, plain: Any, found: Any) -> str:
+    """The way in which a key did not change what it should; empty if it did."""
+    if callable(row.expected):
+        held = row.expected(plain, found)
+    else:
+        expected = row.expected.function(config) if isinstance(row.expected, By) else row.expected
+        held = same(found, expected) and not same(found, plain)
+    return "" if held else f"{row.key} = {row.value!r}: {found!r:.300}, and {plain!r:.300} in the plain config"
+
+
+# What can be seen of a config without a run.
+
+
+def of_setup(function: Callable[[Setup], Any]) -> Callable[[Config], Any]:
+    """Something of the parts of a run."""
+    return lambda config: function(make_setup(config))
+
+
+def task_of(function: Callable[[Task], Any]) -> Callable[[Config], Any]:
+    """Something of the first task."""
+    return of_setup(lambda setup: function(next(iter(setup.tasks.values()))))
+
+
+prompt = task_of(lambda task: task.example("train", 0).prompt)
+
+
+def split(name: tasks.Split) -> Callable[[Config], Any]:
+    """(prompt, reference) of each problem of a finite split."""
+    return task_of(
+        lambda task: sorted(
+            (task.example(name, i).prompt, str(task.example(name, i).reference))
+            for i in range(task.num_examples(name) or 0)
+        )
+    )
+
+
+def trained(config: Config) -> list[str]:
+    """The tasks of the problems of the first eight positions."""
+    mixture = training_mixture(make_setup(config))
+    return sorted(example.task for example in tasks.batch(mixture, "train", config.seed, 0, 8))
+
+
+def refusal(config: Config) -> str:
+    """Why a config can't run; empty if it can."""
+    try:
+        make_setup(config)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def dropped(config: Config) -> dict[str, int] | None:
+    """Problems of each task that are left out because of their length; None if the config is refused."""
+    return None if refusal(config) else make_setup(config).dropped
+
+
+def refused_with(*texts: str) -> Callable[[str, str], bool]:
+    """A relation: the plain config runs, and the other one is refused with these texts."""
+    return lambda plain, found: not plain and all(text in found for text in texts)
+
+
+def sampling(name: str) -> Callable[[Config], Any]:
+    """A setting of the compiled sampler."""
+    return of_setup(lambda setup: getattr(make_sampler(setup).sampling, name))
+
+
+def shape(*path: str) -> Callable[[Config], tuple[int, ...]]:
+    """The shape of a parameter."""
+    return of_setup(lambda ready: functools.reduce(operator.getitem, path, setup.param_shapes(ready)).shape)
+
+
+def on_one_device(*path: str) -> Callable[[Config], tuple[int, ...]]:
+    """The shape of the part of a parameter that lies on one device."""
+
+    def seen(ready: Setup) -> tuple[int, ...]:
+        leaf = functools.reduce(operator.getitem, path, setup.param_shapes(ready))
+        return leaf.sharding.shard_shape(leaf.shape)
+
+    return of_setup(seen)
+
+
+def start_weights(*path: str) -> Callable[[Config], np.ndarray]:
+    """A parameter before the first update."""
+
+    def seen(ready: Setup) -> np.ndarray:
+        with parallel.use_mesh(ready.mesh):
+            params = setup.initial_params(ready, jax.random.key(0))
+        return np.asarray(functools.reduce(operator.getitem, path, params))
+
+    return of_setup(seen)
+
+
+TOKENS = np.array([[3, 9, 4, 4, 11, 2]])
+
+
+@functools.cache
+def _logits(config: PolicyConfig) -> np.ndarray:
+    return np.asarray(policy.logits(config, random_params(config), jnp.asarray(TOKENS)), np.float32)[0]
+
+
+logits = of_setup(lambda ready: _logits(ready.policy))  # no norm is 1, and no bias is 0
+by_hand = By(of_setup(lambda ready: logits_in_float64(ready.policy, random_params(ready.policy), TOKENS[0])))
+
+
+@of_setup
+def adapters(ready: Setup) -> np.ndarray:
+    """The change of a weight by adapters that are all ones."""
+    shapes = jax.eval_shape(functools.partial(policy.init_with_adapters, ready.policy), jax.random.key(0))
+    params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shapes)
+    q = lambda params: params["layers"]["attention"]["q"]  # noqa: E731
+    return np.asarray(q(policy.merged(ready.policy, params)) - q(params))
+
+
+@of_setup
+def update_program(ready: Setup) -> str:
+    """The training step as JAX traces it."""
+    config = ready.config
+    rows, length = config.rollout.prompts * config.rollout.group_size, config.rollout.max_response_length
+    batch = layout([[1]] * rows, [[1]] * rows, config.rollout.max_prompt_length, length)
+    columns = dict.fromkeys(("advantages", "behaviour", "reference"), batch.action_mask)
+    with parallel.use_mesh(ready.mesh):
+        optimizer, params = loop.make_optimizer(config.optimizer, 1), setup.param_shapes(ready)
+        state = jax.eval_shape(functools.partial(new_state, optimizer), params)
+        jitted = make_jitted_update(ready, {"policy": optimizer}, make_loss(ready), config.optimizer.microbatches)
+        return str(jitted.trace({"policy": state}, batch.with_columns(**columns)).jaxpr)
+
+
+def count(text: str) -> Callable[[Config], int]:
+    """How often a text is in the traced training step."""
+    return lambda config: update_program(config).count(text)
+
+
+class StoppedError(Exception):
+    """A run has come to what a test wants to see."""
+
+
+def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
+    """Parameters after each of three updates by the optimizer that a run ("rl" or "sft") hands on, flat."""
+
+    def seen(config: Config) -> list[np.ndarray]:
+        def stop(_, optimizer, *__):
+            made.append(optimizer)
+            raise StoppedError
+
+        made: list[Any] = []
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.suppress(StoppedError),
+            Pool(0) as pool,
+        ):
+            patch.setattr(checkpoints, "open_manager", lambda *_: contextlib.nullcontext())
+            patch.setattr(loop if run == "rl" else sft, "start", stop)
+            loop.train(config, Path(folder), pool) if run == "rl" else sft.sft(config, Path(folder))
+        params, gradients = trees()
+        state, found = made[0].init(params), []
+        for gradient in gradients:
+            updates, state = made[0].update(gradient, state, params)
+            params = jax.tree.map(jnp.add, params, updates)
+            found.append([np.asarray(x) for x in jax.tree.leaves(params)])
+        return found
+
+    return seen
+
+
+def trees() -> tuple[Any, list[Any]]:
+    """Parameters, and gradients for three updates."""
+    rng = np.random.default_rng(0)
+    return random_tree(rng, 0.5), [random_tree(rng, scale) for scale in (1.0, 0.03, 0.3)]
+
+
+def surrogate(ratio: float = 1.0, advantage: float = 1.0, proximal: float = 1.0, reference: float = 1.0, part="loss"):
+    """A sum of the run's loss, for one action of eight: its `loss`, its `weight`, or the `temperature` of its policy.
+
+    The numbers are the probability of the action under the policy relative to the proximal one, its advantage, and the
+    probabilities under the proximal and the reference policy relative to that which has sampled it.
+    """
+
+    def score(config, params, batch, temperature):  # noqa: ARG001
+        temperatures.append(temperature)
+        return jnp.full_like(batch.action_mask, np.log(ratio * proximal) - 1), jnp.zeros_like(batch.action_mask)
+
+    def seen(ready: Setup) -> float:
+        rollout = ready.config.rollout
+        rows = layout([[1], [1]], [[1], []], rollout.max_prompt_length, rollout.max_response_length)
+        ones = np.ones_like(rows.action_mask)
+        columns = {"advantages": advantage * ones, "behaviour": -ones, "proximal": np.log(proximal) - ones}
+        batch = jax.tree.map(jnp.asarray, rows.with_columns(**columns, reference=np.log(reference) - ones))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(losses, "score", score)
+            sums = make_loss(ready).sums({"policy": None}, batch)
+        return temperatures[0] if part == "temperature" else float(getattr(sums, part))
+
+    temperatures: list[float] = []
+    return lambda config: (temperatures.clear(), seen(make_setup(config)))[1]
+
+
+def played(function: Callable[[Group, list[Request]], Any], *said: str) -> Callable[[Config], Any]:
+    """Something of a group of two episodes whose policy says the same in each, a text a turn; and its requests."""
+
+    def seen(config: Config) -> Any:
+        ready, policy = make_setup(config), Policy(list(said))
+        with Pool(0) as pool:
+            collector = make_collector(ready, policy, pool)
+            examples = tasks.batch(training_mixture(ready), "train", config.seed, 0, 1)
+            collector.start("a", examples, 2, jax.random.key(0), config.rollout.temperature)
+            return function(collector.take("a")[0], policy.requests)
+
+    return seen
+
+
+def pool_of(config: Config) -> tuple[int, float, int]:
+    """The arguments of the pool that the commands start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "Pool", lambda *arguments: arguments)
+        return command.pool(config)
+
+
+# A user's own functions, which rows name.
+
+
+def places(data_dir: str = "", manual_dir: str = "") -> Task:
+    """A task that knows where its data are."""
+    example = lambda split, index: Example(f"places/{split}/{index}", f"{data_dir} {manual_dir}", "", "places")  # noqa: E731
+    return Task("places", "modsum", example, lambda _: 1)
+
+
+def judge(completion: str, reference: Any, *, bonus: float = 0.5) -> dict[str, float]:  # noqa: ARG001
+    """Everything is right."""
+    return {"score": 1.0, "bonus": bonus}
+
+
+def again(turns: int = 2) -> Env:
+    """Asks for so many turns."""
+    step = lambda said, _: (said + 1, Done() if said + 1 == turns else Say("+"))  # noqa: E731
+    return Env(lambda example: (0, example.prompt), step)
+
+
+def rewards_tripled(rewards: np.ndarray, groups: np.ndarray, judged: np.ndarray) -> np.ndarray:  # noqa: ARG001
+    """Advantages."""
+    return 3 * rewards
+
+
+def reported_twice(*arguments: Any) -> Loss:
+    """The plain loss, which reports the double of itself besides."""
+    plain = policy_gradient(*arguments)
+
+    def sums(params: Any, batch: Batch) -> losses.Sums:
+        found = plain.sums(params, batch)
+        return dataclasses.replace(found, means=found.means | {"train/twice": (2 * found.loss, found.weight)})
+
+    return Loss(sums, plain.needs)

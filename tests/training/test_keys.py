@@ -1,0 +1,242 @@
+"""A table of all keys of the config: each changes the right number. Those that need a run: `test_keys_of_runs.py`."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rlvr_jax.config import Config, from_dict, to_dict
+from rlvr_jax.policy import ADAPTERS
+from rlvr_jax.training.functions import make_loss
+from tests.hf.checkpoints import random_weights, write_model
+from tests.learner.test_optimizer import adamw_by_hand
+from tests.text.pretrained import tokenizer
+from tests.training import test_keys_of_runs
+from tests.training.keys import (
+    HERE,
+    By,
+    Row,
+    adapters,
+    by_hand,
+    count,
+    dropped,
+    leaves,
+    logits,
+    of_setup,
+    on_one_device,
+    optimizer_of,
+    played,
+    pool_of,
+    prompt,
+    refusal,
+    refused_with,
+    sampling,
+    shape,
+    split,
+    start_weights,
+    surrogate,
+    task_of,
+    trained,
+    trees,
+    with_keys,
+    wrong,
+)
+from tests.training.test_loop import TINY, changed
+from tests.training.test_setup import SHAPE
+
+# Room for prompts of any kind, and a policy of more than one layer, head and frequency.
+PLAIN = changed(
+    TINY,
+    tokenizer="bytes",
+    policy={"num_layers": 2, "num_kv_heads": 1, "max_length": 1000},
+    rollout={"max_prompt_length": 900},
+)
+TEMPLATE = {"prompt.format": "template", "prompt.template": "{system}Q: {prompt} A:"}
+OTHER_TASK = {"tasks.other": {"name": "modsum", "options": {"digits": 2}}}
+MINE = {"tasks.modsum.file": "FILES/mine.jsonl", "tasks.modsum.verifier": "modsum", "tasks.modsum.options": {}}
+MINE_NUMBERS = [("1=", "1"), ("2=", "2"), ("3=", "3"), ("333333=", "8")]
+LONG = {"rollout.max_response_length": 20}
+AGAIN = {"tasks.modsum.environment": f"{HERE}:again"} | LONG
+YARN = {
+    "policy.rope_scaling.type": "yarn",
+    "policy.rope_scaling.factor": 4.0,
+    "policy.rope_scaling.original_length": 4096,
+}
+LLAMA3 = YARN | {"policy.rope_scaling.type": "llama3"}
+PLACES = {"tasks.modsum": {"name": f"{HERE}:places"}}
+NO_KL = {"algorithm.kl_coef": 0.0}
+LORA = {"policy.lora.rank": 4}
+of_the_file = lambda _: random_weights(SHAPE)["model.embed_tokens.weight"]  # noqa: E731
+rounded = lambda plain, found: 1e-5 < abs(found - plain).max() / abs(plain).max() < 0.05  # noqa: E731
+doubled = lambda plain, found: np.allclose(found, 2 * plain)  # noqa: E731
+more = lambda plain, found: found > plain  # noqa: E731
+turns = lambda group, _: [(len(x.turns), x.finish_reason) for x in group.episodes]  # noqa: E731
+parts = lambda group, _: [dict(verdict.parts) for verdict in group.verdicts]  # noqa: E731
+budgets = lambda _, requests: [request.budget for request in requests]  # noqa: E731
+said_a_number = {"tasks.modsum.verifier": f"{HERE}:judge"}
+
+
+def optimizer_rows(run):
+    """The rows of an optimizer, that of reinforcement learning or that of the warm start."""
+    group = {"rl": "optimizer", "sft": "sft.optimizer"}[run]
+
+    def expected(config):
+        options = config.optimizer if run == "rl" else config.sft.optimizer
+        params, gradients = trees()
+        return [[x.astype(np.float32) for x in step] for step in adamw_by_hand(options, params, gradients)]
+
+    # Ten updates, with a clipped gradient, and an epsilon and a decay that count.
+    length = {"training.num_steps": 10} if run == "rl" else {"sft.num_steps": 10, "sft.save_every": 10}
+    plain = {"learning_rate": 0.01, "eps": 0.01, "weight_decay": 0.1, "warmup_steps": 0, "decay": "linear"}
+    beside = length | {f"{group}.{key}": value for key, value in plain.items()}
+    values = {"learning_rate": 0.02, "warmup_steps": 2, "decay": "cosine", "b1": 0.5, "b2": 0.5, "eps": 0.1}
+    values |= {"weight_decay": 0.3, "clip_norm": 0.5}
+    return [
+        Row(f"{group}.{key}", value, optimizer_of(run), By(expected), {k: v for k, v in beside.items() if k != group})
+        for key, value in values.items()
+    ]
+
+
+ROWS = [
+    # What the run starts from.
+    Row("pretrained", "FILES/model", start_weights("embed"), By(of_the_file)),
+    Row("shrink", 2, shape("embed"), (258, 32), {"policy.width": 64}),
+    Row("tokenizer", "characters", of_setup(lambda s: len(s.tokenizer)), 14),
+    # Problems and their words.
+    Row("tasks.modsum.name", "countdown", task_of(lambda t: t.verifier), "countdown", {"tasks.modsum.options": {}}),
+    Row("tasks.modsum.options", {"digits": 5}, task_of(lambda t: len(t.example("train", 0).prompt)), 6),
+    Row("tasks.modsum.weight", 3.0, trained, ["modsum"] * 6 + ["other"] * 2, OTHER_TASK),
+    Row("tasks.modsum.weight", 0.0, trained, ["other"] * 8, OTHER_TASK),
+    Row("tasks.modsum.system", "Be brief.", prompt, lambda plain, found: found == f"Be brief.\n{plain}", TEMPLATE),
+    Row("tasks.modsum.shots", 2, prompt, lambda plain, found: found.count("#") == 2 and found.endswith(plain)),
+    Row("tasks.modsum.thinking", "on", prompt, lambda plain, found: found == f"{plain}<think>\n"),
+    Row("tasks.modsum.template", "Sum {question}!", prompt, lambda plain, found: found == f"Sum {plain}!"),
+    Row("tasks.modsum.verifier", f"{HERE}:judge", played(parts, "x"), [{"bonus": 0.5}] * 2),
+    Row("tasks.modsum.verifier_options", {"bonus": 0.25}, played(parts, "x"), [{"bonus": 0.25}] * 2, said_a_number),
+    Row("tasks.modsum.environment", f"{HERE}:again", played(turns, "a", "b"), [(2, "stop")] * 2, LONG),
+    Row("tasks.modsum.environment_options", {"turns": 3}, played(turns, *"abc"), [(3, "stop")] * 2, AGAIN),
+    Row("tasks.modsum.file", "FILES/mine.jsonl", split("train"), lambda _, found: set(found) < set(MINE_NUMBERS),
+        {key: value for key, value in MINE.items() if key != "tasks.modsum.file"}),
+    Row("tasks.modsum.prompt", "question", split("train"), lambda _, found: {q for q, _ in found} < {*"abcd"}, MINE),
+    Row("tasks.modsum.reference", "gold", split("train"), lambda _, found: {r for _, r in found} == {"9"}, MINE),
+    Row("tasks.modsum.heldout_file", "FILES/heldout.jsonl", split("heldout"), [("5=", "5")], MINE),
+    Row("tasks.modsum.heldout_share", 0.0, split("heldout"), [], MINE),
+    Row("prompt.format", "template", prompt, lambda plain, found: found == f"Q: {plain.rstrip()} A:",
+        {"prompt.template": TEMPLATE["prompt.template"]}),
+    Row("prompt.template", "{prompt} Why?", prompt, lambda plain, found: plain == f"Q: {found[:-5]} A:", TEMPLATE),
+    Row("prompt.date", "2030-02-03", prompt, lambda plain, found: (plain[:6], found[:6]) == ("01 Jan", "03 Feb"),
+        {"prompt.format": "chat", "tokenizer": "FILES/dated"}),
+    Row("data.data_dir", "FILES/data", prompt, lambda _, found: found.endswith("/data "), PLACES),
+    Row("data.manual_dir", "/manual", prompt, lambda plain, found: found == f"{plain}/manual", PLACES),
+    # The policy. Logits are those of a decoder in float64.
+    Row("policy.vocab_size", 300, shape("embed"), (300, 16)),
+    Row("policy.num_layers", 3, shape("layers", "mlp", "gate"), (3, 16, 16)),
+    Row("policy.width", 32, shape("embed"), (258, 32)),
+    Row("policy.num_heads", 4, shape("layers", "attention", "q"), (2, 16, 4, 8)),
+    Row("policy.num_kv_heads", 2, shape("layers", "attention", "k"), (2, 16, 2, 8)),
+    Row("policy.head_dim", 6, shape("layers", "attention", "out"), (2, 2, 6, 16)),
+    Row("policy.mlp_width", 24, shape("layers", "mlp", "gate"), (2, 16, 24)),
+    Row("policy.rope_theta", 100.0, logits, by_hand),
+    Row("policy.rope_scaling.type", "linear", logits, by_hand, {"policy.rope_scaling.factor": 4.0}),
+    *(
+        Row(f"policy.rope_scaling.{key}", value, logits, by_hand, beside)
+        for key, value, beside in [
+            ("factor", 8.0, YARN),
+            ("original_length", 512, YARN),
+            ("beta_slow", 0.1, YARN),
+            ("beta_fast", 200.0, YARN),
+            ("truncate", False, YARN),
+            ("attention_factor", 1.5, YARN),
+            ("low_freq_factor", 0.25, LLAMA3),
+            ("high_freq_factor", 8.0, LLAMA3),
+        ]
+    ),
+    Row("policy.rope_pattern", ("none", "scaled"), logits, by_hand),
+    Row("policy.window_pattern", (2, 0), logits, by_hand),
+    Row("policy.norm_placement", "post", logits, by_hand),
+    Row("policy.norm_eps", 0.5, logits, by_hand),
+    Row("policy.qk_norm", "head", logits, by_hand),
+    Row("policy.qkv_bias", True, logits, by_hand),
+    Row("policy.tie_embeddings", False, logits, by_hand),
+    Row("policy.lora.rank", 4, shape(ADAPTERS, "attention", "q", "a"), (2, 16, 4), {"policy.lora.rank": 1}),
+    Row("policy.lora.alpha", 64.0, adapters, doubled, LORA),
+    Row("policy.lora.targets", ("q", "up"), of_setup(lambda s: jax.tree.map(lambda _: 0, s.param_shardings[ADAPTERS])),
+        {"attention": {"q": {"a": 0, "b": 0}}, "mlp": {"up": {"a": 0, "b": 0}}}, LORA),
+    Row("policy.max_length", 905, refusal, refused_with("max_length = 905", "900 + 6")),
+    Row("policy.init_scale", 0.04, start_weights("embed"), doubled),
+    Row("policy.dtype", "bfloat16", logits, rounded),
+    Row("policy.param_dtype", "bfloat16", of_setup(lambda s: str(s.policy.param_dtype)), "bfloat16"),
+    Row("policy.remat", "full", count("dot_general["), more),
+    Row("policy.attention", "reference", count("scan["), lambda plain, found: found < plain),
+    Row("policy.head_chunk", 4, count("scan["), more),
+    # Rollouts.
+    Row("rollout.prompts", 16, sampling("batch_size"), 16),
+    Row("rollout.group_size", 2, sampling("group_size"), 2),
+    Row("rollout.max_prompt_length", 800, sampling("prompt_length"), 800),
+    Row("rollout.max_prompt_length", 3, refusal, refused_with("4 tokens", "max_prompt_length = 3")),
+    Row("rollout.max_response_length", 5, sampling("max_response_length"), 5),
+    Row("rollout.max_response_length", 5, played(budgets, "a"), [5, 5]),
+    Row("rollout.max_turn_length", 3, played(budgets, "a"), [3, 3]),
+    Row("rollout.max_turns", 1, played(turns, "a", "b"), [(1, "turns")] * 2, AGAIN),
+    Row("rollout.overlong_prompts", "drop", dropped, {"modsum": 1},
+        MINE | {"tasks.modsum.heldout_share": 0.0, "rollout.max_prompt_length": 3}),
+    Row("rollout.temperature", 0.5, sampling("policy_temperature"), 0.5),
+    Row("rollout.temperature", 0.5, surrogate(part="temperature"), 0.5),
+    Row("rollout.temperature", 0.5, played(lambda _, requests: [r.temperature for r in requests], "a"), [0.5, 0.5]),
+    Row("rollout.top_k", 3, sampling("top_k"), 3),
+    Row("rollout.top_p", 0.5, sampling("top_p"), 0.5),
+    Row("rollout.slots", 8, sampling("slots"), 8),
+    Row("rollout.chunk", 4, sampling("chunk"), 4),
+    Row("rollout.prefill_chunk", 8, sampling("prefill_chunk"), 8),
+    Row("rollout.devices", 4, of_setup(lambda s: [d.id for d in s.sampling_mesh.devices.flat]), [4, 5, 6, 7]),
+    Row("rollout.devices", 4, of_setup(lambda s: [d.id for d in s.mesh.devices.flat]), [0, 1, 2, 3]),
+    Row("verifier.workers", 3, pool_of, (3, 10.0, 2048 << 20)),
+    Row("verifier.timeout", 3.0, pool_of, (2, 3.0, 2048 << 20)),
+    Row("verifier.memory_mib", 512, pool_of, (2, 10.0, 512 << 20)),
+    # The loss of one action.
+    Row("algorithm.clip_high", 0.5, surrogate(ratio=3), -1.5, NO_KL),
+    Row("algorithm.clip_low", 0.4, surrogate(ratio=0.1, advantage=-1), 0.6, NO_KL),
+    Row("algorithm.aggregation", "constant", surrogate(part="weight"), 2 * 6),
+    Row("algorithm.proximal", "recompute", surrogate(ratio=1.1, proximal=1.5), -1.1 * 1.5, NO_KL),
+    Row("algorithm.importance_cap", 3.0, surrogate(proximal=9), -3.0, {"algorithm.proximal": "recompute"} | NO_KL),
+    Row("algorithm.kl_coef", 0.5, surrogate(reference=2), -1 + 0.5 * (1 - np.log(2))),
+    Row("algorithm.reference", "none", of_setup(lambda s: "reference" in make_loss(s).needs), False, NO_KL),
+    # Optimizers and devices.
+    Row("optimizer.microbatches", 2, count("scan["), more),
+    *optimizer_rows("rl"),
+    *optimizer_rows("sft"),
+    Row("mesh.data", 4, refusal, refused_with("4 places", "8 devices")),
+    Row("mesh.fsdp", 2, on_one_device("embed"), (258, 8)),
+    Row("mesh.tensor", 2, on_one_device("layers", "attention", "q"), (2, 16, 1, 8)),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with what rows name."""
+    folder = tmp_path_factory.mktemp("files")
+    rows = [
+        {"prompt": p, "reference": r, "question": q, "gold": "9"}
+        for (p, r), q in zip(MINE_NUMBERS, "abcd", strict=True)
+    ]
+    (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "heldout.jsonl").write_text(json.dumps({"prompt": "5=", "reference": "5"}))
+    dated = "{{ strftime_now('%d %b') }} {{ messages[0].content }}"
+    tokenizer("bytes", begins="", template=dated).save_pretrained(folder / "dated")
+    write_model(folder / "model", tokenizer("bytes"), SHAPE)
+    return folder
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
+def test_a_key_changes_what_it_should(row, files):
+    plain = with_keys(PLAIN, row.beside, files)
+    config = with_keys(plain, {row.key: row.value}, files)
+    message = wrong(row, config, row.seen(plain), row.seen(config))
+    assert not message, message
+
+
+def test_every_key_of_the_config_has_a_row():
+    keys = leaves(to_dict(Config()))
+    assert {row.key for row in (*ROWS, *test_keys_of_runs.ROWS)} == set(keys)
+    assert from_dict(to_dict(PLAIN)) == PLAIN

@@ -1,0 +1,295 @@
+"""The rows of the table of keys that need a run; several keys share one, each seen in another place."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from rlvr_jax.errors import DivergedError
+from rlvr_jax.learner.advantages import group_advantages, shuffled
+from rlvr_jax.training import checkpoints, functions, loop, sft
+from rlvr_jax.verifiers.pool import Pool
+from tests.training.keys import HERE, Row, with_keys, wrong
+from tests.training.test_loop import TINY, changed, rows_of, with_advantages
+
+PLAIN = changed(TINY, reward=(("length", 1.0),), evaluation={"every": 9})
+PROMPT, GROUP = PLAIN.rollout.max_prompt_length, PLAIN.rollout.group_size
+
+
+@dataclass
+class Run:
+    """What a run has done.
+
+    Attributes:
+      rows, samples: of metrics.jsonl and samples.jsonl.
+      starts: name of a batch of episodes -> (examples, group size, key, temperature), when it was started last.
+      batches: handed to each update; and packed.
+      states: parameters before each update, and after the last one.
+      saved: the steps after which a checkpoint was written.
+      traced: (begun or ended, updates before that) of the profiler.
+      error: that ended the run.
+    """
+
+    workdir: Path
+    rows: list[dict] = field(default_factory=list)
+    samples: list[dict] = field(default_factory=list)
+    starts: dict[Any, tuple] = field(default_factory=dict)
+    batches: list[Any] = field(default_factory=list)
+    packed: list[Any] = field(default_factory=list)
+    states: list[Any] = field(default_factory=list)
+    saved: list[int] = field(default_factory=list)
+    traced: list[tuple[str, int]] = field(default_factory=list)
+    error: str = ""
+
+
+def host(tree: Any) -> Any:
+    return jax.tree.map(np.asarray, tree)
+
+
+def recorded(config: Any, workdir: Path, broken: bool = False) -> Run:
+    """A run of reinforcement learning; `broken` makes all of its advantages NaN."""
+    run = Run(workdir)
+    make_collector, make_update, make_jitted = loop.make_collector, loop.make_update, functions.make_jitted_update
+    save = checkpoints.save
+
+    def collector(*arguments):
+        made = make_collector(*arguments)
+        start = made.start
+
+        def started(name, examples, group_size, key, temperature):
+            run.starts[name] = (examples, group_size, jax.random.key_data(key).tolist(), temperature)
+            start(name, examples, group_size, key, temperature)
+
+        made.start = started
+        return made
+
+    def update(*arguments):
+        do = make_update(*arguments)
+
+        def updated(states, batch):
+            run.states[-1:] = [host(states["policy"].params)]
+            run.batches.append(host(batch))
+            states, metrics = do(states, batch)
+            run.states.append(host(states["policy"].params))
+            return states, metrics
+
+        return updated
+
+    def jitted(*arguments):
+        do = make_jitted(*arguments)
+        return lambda states, batch: (run.packed.append(host(batch)), do(states, batch))[1]
+
+    def saving(manager, state, step, host=None):
+        run.saved.append(step)
+        save(manager, state, step, host)
+
+    with pytest.MonkeyPatch.context() as patch, Pool(0) as pool:
+        patch.setattr(loop, "make_collector", collector)
+        patch.setattr(loop, "make_update", update)
+        patch.setattr(functions, "make_jitted_update", jitted)
+        patch.setattr(checkpoints, "save", saving)
+        patch.setattr(loop, "report", lambda workdir: workdir / "report.html")  # whose curves take half of the time
+        patch.setattr(jax.profiler, "start_trace", lambda _: run.traced.append(("begun", len(run.batches))))
+        patch.setattr(jax.profiler, "stop_trace", lambda: run.traced.append(("ended", len(run.batches))))
+        if broken:
+            with_advantages(patch, range(99))
+        try:
+            loop.train(config, workdir, pool)
+        except DivergedError as error:
+            run.error = str(error)
+    run.rows, run.samples = rows_of(workdir), rows_of(workdir, "samples.jsonl")
+    return run
+
+
+# What can be seen of a run.
+
+
+def of_rows(name: str) -> Callable[[Run], list[Any]]:
+    """A metric at the steps that have it."""
+    return lambda run: [row[name] for row in run.rows[1:] if name in row]
+
+
+def evaluated(run: Run) -> list[int]:
+    return [row["step"] for row in run.rows if "eval/greedy_accuracy" in row]
+
+
+def heldout_samples(run: Run) -> int:
+    """Samples of held-out problems at each evaluation."""
+    return sum(sample["split"] == "heldout" for sample in run.samples) // len(evaluated(run))
+
+
+def passes(run: Run) -> set[str]:
+    return {name for name in run.rows[0] if name.startswith("eval/pass@") and name[-1].isdigit()}
+
+
+def started(name: Any, part: int) -> Callable[[Run], Any]:
+    """A batch of episodes: the (0) number of its examples, its (1) group size, (2) key or (3) temperature."""
+    return lambda run: len(run.starts[name][0]) if part == 0 else run.starts[name][part]
+
+
+def first_advantages(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Advantage and length of each sample of the first update."""
+    batch = run.batches[0]
+    return batch.columns["advantages"][:, 0], batch.action_mask.sum(axis=1)
+
+
+def groups_are_equal(size: int) -> Callable[[Run], bool]:
+    """Whether the samples of each group of the first update are the same."""
+
+    def seen(run: Run) -> bool:
+        tokens = run.batches[0].tokens.reshape(-1, size, run.batches[0].tokens.shape[1])
+        return bool((tokens == tokens[:, :1]).all())
+
+    return seen
+
+
+def first_ratio(run: Run) -> float:
+    """The proximal policy's probabilities relative to the sampler's, before the first update; 0 if there are none."""
+    batch = run.batches[0]
+    if "proximal" not in batch.columns:
+        return 0.0
+    ratio = np.exp(batch.columns["proximal"] - batch.columns["behaviour"])[batch.action_mask > 0]
+    return float(ratio[np.argmax(abs(ratio - 1))])
+
+
+def first_change(run: Run) -> float:
+    """The largest change of a parameter by the first update."""
+    before, after = (jax.tree.leaves(tree) for tree in run.states[:2])
+    return max(float(np.abs(b - a).max()) for a, b in zip(before, after, strict=True))
+
+
+def key_of(seed: int, stream: int, step: int) -> list[int]:
+    key = functools.reduce(jax.random.fold_in, (stream, step), jax.random.key(seed))
+    return jax.random.key_data(key).tolist()
+
+
+def unscaled_and_shuffled(_, found) -> bool:
+    """The rewards are twice the lengths."""
+    advantages, lengths = found
+    ones = np.ones(len(lengths), bool)
+    rewards = shuffled(2 * lengths, ones, PLAIN.seed, 1)
+    expected = group_advantages(rewards, np.arange(len(lengths)) // 2, ones, "none")
+    return np.allclose(advantages, expected, atol=1e-5) and np.abs(advantages).max() > 0
+
+
+three_times_the_length = lambda _, found: np.allclose(found[0], 3 * found[1])  # noqa: E731
+reward_of_a_token = lambda run: run.rows[1]["train/reward"] / run.rows[1]["train/response_length"]  # noqa: E731
+twice_the_loss = lambda run: [row.get("train/twice", 0) / row["train/loss"] for row in run.rows[1:]]  # noqa: E731
+goes_on = lambda plain, found: np.array_equal(found[0], plain[1]) and not np.array_equal(found[0], plain[0])  # noqa: E731
+first_and_last = lambda run: (run.states[0]["embed"], run.states[-1]["embed"])  # noqa: E731
+
+# The rows of each run: all of its keys are changed at once.
+RUNS = {
+    "counts": [
+        Row("rollout.prompts", 16, started(1, 0), 16),
+        Row("rollout.group_size", 2, started(1, 1), 2),
+        Row("rollout.max_response_length", 5, lambda run: run.batches[0].action_mask.shape, (32, 5)),
+        Row("reward", (("length", 2.0),), reward_of_a_token, 2.0),
+        Row("algorithm.scale", "none", first_advantages, unscaled_and_shuffled),
+        Row("algorithm.shuffle_rewards", True, first_advantages, unscaled_and_shuffled),
+        Row("optimizer.learning_rate", 0.006, first_change, 0.006),
+        Row("optimizer.learning_rate", 0.006, of_rows("train/learning_rate"), [0.006] * 3),
+        Row("training.num_steps", 3, lambda run: [row["step"] for row in run.rows], [0, 1, 2, 3]),
+        Row("training.save_every", 2, lambda run: run.saved, [0, 2, 3]),
+        Row("training.keep_checkpoints", 1, lambda run: checkpoints.complete_steps(run.workdir), [0, 3]),
+        Row("training.profile", (2, 2), lambda run: run.traced, [("begun", 1), ("ended", 2)]),
+        Row("reporting", (), lambda run: (run.workdir / "tensorboard").exists(), False),
+        Row("evaluation.every", 1, evaluated, [0, 1, 2, 3]),
+        Row("evaluation.problems", 6, started("greedy", 0), 6),
+        Row("evaluation.pass_problems", 3, started("pass@k", 0), 3),
+        Row("evaluation.pass_samples", 2, started("pass@k", 1), 2),
+        Row("evaluation.ks", (2,), passes, {"eval/pass@2"}),
+        Row("evaluation.shown", 1, heldout_samples, 1),
+    ],
+    "updates": [
+        Row("rollout.prompts", 16, started(2, 0), 16),
+        Row("seed", 1, started(1, 2), key_of(1, loop.SAMPLE, 1)),
+        Row("seed", 1, started(2, 2), key_of(1, loop.SAMPLE, 2)),
+        Row("seed", 1, started("greedy", 2), key_of(1, loop.EVALUATE, 2)),
+        Row("init_from", "FILES/plain", first_and_last, goes_on),
+        Row("rollout.top_p", 1e-6, groups_are_equal(GROUP), True),
+        Row("rollout.max_turn_length", 2, lambda run: int(run.batches[0].action_mask.sum(axis=1).max()), 2),
+        Row("algorithm.minibatches", 2, lambda run: (len(run.batches), len(run.batches[0].tokens)), (4, 32)),
+        Row("training.packing", "prefix_tree", lambda run: len(run.packed[0].tokens), 8),
+        Row("training.packing_multiple", 12, lambda run: run.packed[0].action_mask.shape[1], 12),
+        Row("algorithm.proximal", "recompute", first_ratio, 1.0),
+        Row("rollout.temperature", 0.7, first_ratio, 1.0),
+        Row("algorithm.advantage", f"{HERE}:rewards_tripled", first_advantages, three_times_the_length),
+        Row("algorithm.loss", f"{HERE}:reported_twice", twice_the_loss, [2.0, 2.0]),
+        Row("algorithm.kl_coef", 0.0, of_rows("train/kl"), []),
+        Row("algorithm.reference", "none", of_rows("train/kl"), []),
+        Row("optimizer.warmup_steps", 4, of_rows("train/learning_rate"), [0.0, 0.0015]),
+    ],
+    "behind": [
+        Row("training.max_lag", 1, of_rows("train/lag"), [0.0, 1.0]),
+        Row("rollout.top_k", 1, groups_are_equal(GROUP), True),
+        Row("rollout.temperature", 0.5, started(2, 3), 0.5),
+        Row("evaluation.pass_problems", 0, passes, set()),
+    ],
+    "broken": [
+        Row("training.max_skipped_in_a_row", 1, lambda run: run.error[:18], "step 1: 1 updates "),
+    ],
+}  # fmt: skip
+SFT = [
+    Row("sft.num_steps", 8, lambda run: [row["step"] for row in run.rows], [4, 8]),
+    Row("sft.updates_per_call", 4, lambda run: [row["step"] for row in run.rows], [4, 8]),
+    Row("sft.batch_size", 32, lambda run: run.batches[0].tokens.shape, (32, 10)),
+    Row("sft.save_every", 4, lambda run: run.saved, [0, 4, 8]),
+    Row("sft.optimizer.microbatches", 2, lambda run: run.packed[0], 2),
+    Row("sft.optimizer.learning_rate", 0.01, lambda run: run.rows[-1]["train/learning_rate"], 0.01 * 1 / 6),
+    Row("sft.optimizer.warmup_steps", 2, lambda run: run.rows[-1]["train/learning_rate"], 0.01 * 1 / 6),
+    Row("sft.optimizer.decay", "linear", lambda run: run.rows[-1]["train/learning_rate"], 0.01 * 1 / 6),
+]
+ROWS = [*(row for rows in RUNS.values() for row in rows), *SFT]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return tmp_path_factory.mktemp("files")
+
+
+@pytest.fixture(scope="module")
+def plain(files):
+    return recorded(PLAIN, files / "plain")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_keys_of_a_run_change_what_they_should(name, plain, files, tmp_path):
+    config = with_keys(PLAIN, {row.key: row.value for row in RUNS[name]}, files)
+    run = recorded(config, tmp_path / "run", broken=name == "broken")
+    assert [x for row in RUNS[name] if (x := wrong(row, config, row.seen(plain), row.seen(run)))] == []
+
+
+def test_in_the_plain_run_an_advantage_is_the_length_relative_to_the_groups(plain):
+    advantages, lengths = first_advantages(plain)
+    expected = group_advantages(lengths, np.arange(len(lengths)) // GROUP, np.ones(len(lengths), bool))
+    np.testing.assert_allclose(advantages, expected, atol=1e-5)
+    assert np.abs(expected).max() > 0
+
+
+def imitated(config, workdir):
+    """A warm start: the batches and the microbatches of its updates, and what it saved."""
+    run, step, save = Run(workdir), sft.train_step, checkpoints.save
+
+    def one(loss, optimizers, microbatches, states, batch):
+        run.batches.append(batch)
+        run.packed.append(microbatches)
+        return step(loss, optimizers, microbatches, states, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft, "train_step", one)
+        patch.setattr(checkpoints, "save", lambda *args: (run.saved.append(args[2]), save(*args)))
+        sft.sft(config, workdir)
+    run.rows = rows_of(workdir)
+    return run
+
+
+def test_the_keys_of_a_warm_start_change_what_they_should(tmp_path):
+    config = with_keys(PLAIN, {row.key: row.value for row in SFT})
+    plain, run = imitated(PLAIN, tmp_path / "plain"), imitated(config, tmp_path / "run")
+    assert [x for row in SFT if (x := wrong(row, config, row.seen(plain), row.seen(run)))] == []
