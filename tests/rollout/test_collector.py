@@ -27,6 +27,8 @@ LIMITS = Limits(prompt=20, response=40, stop_tokens=(EOS,))
 class Policy:
     """A sampler that says what it is told to, `said[sample][turn]`, one turn at a poll, cut off at the budget."""
 
+    end = EOS
+
     def __init__(self, *said: list[str]):
         self.said, self.queue, self.requests, self.released, self.turns = said, [], [], [], {}
 
@@ -40,13 +42,26 @@ class Policy:
         request = self.queue.pop(0)
         number = self.turns.setdefault(request.id, 0)
         self.turns[request.id] += 1
-        ids = [*encode(TOKENIZER, self.said[(request.id - 1) % len(self.said)][number]), EOS]
+        ids = [*encode(TOKENIZER, self.said[(request.id - 1) % len(self.said)][number]), self.end]
         tokens = np.array(ids[: request.budget], np.int32)
         finish = "stop" if len(ids) <= request.budget else "length"
         return [Turn(request.id, tokens, -np.arange(len(tokens), dtype=np.float32), finish, 3)]
 
     def release(self, ids):
         self.released += ids
+
+
+class AtOnce(Policy):
+    """All turns that are in flight finish at one poll."""
+
+    def poll(self):
+        return [turn for _ in range(len(self.queue)) for turn in super(AtOnce, self).poll()]
+
+
+class FullStop(Policy):
+    """Ends its turns by a token that is a character, too."""
+
+    end = encode(TOKENIZER, ".")[0]
 
 
 class Judge:
@@ -77,8 +92,8 @@ def example(number=0, prompt="say: "):
     return Example(f"t/train/{number}", prompt, None, "t")
 
 
-def collect(env, said, limits=LIMITS, examples=None, group_size=None, observe=None):
-    policy, pool = Policy(*said), Judge()
+def collect(env, said, limits=LIMITS, examples=None, group_size=None, observe=None, sampler=Policy):
+    policy, pool = sampler(*said), Judge()
     source = Source(Task("t", "v", None, None), env, observe or (lambda text, _: encode(TOKENIZER, text)))
     collector = Collector(policy, pool, {"t": source}, TOKENIZER, limits)
     examples = examples or [example()]
@@ -109,6 +124,19 @@ def test_a_single_turn_is_judged_by_its_text_without_the_stop_token():
     assert policy.requests[0].prompt is policy.requests[1].prompt  # so that it is computed once
 
 
+def test_a_stop_token_that_is_text_is_no_part_of_the_answer_but_is_trained_on():
+    (group,), _, pool = collect(single_turn(), [["1.5"]], sampler=FullStop)
+    assert (group.episodes[0].text, pool.judged) == ("1.5", ["1.5"])
+    assert group.episodes[0].tokens.tolist() == encode(TOKENIZER, "1.5.")
+
+
+def test_episodes_that_end_at_once_get_their_own_verdicts_and_results_of_tools():
+    (group,), _, _ = collect(single_turn(), [["one"], ["three"], ["fifteen"]], sampler=AtOnce)
+    assert [verdict.score for verdict in group.verdicts] == [0.03, 0.05, 0.07]
+    (group,), _, _ = collect(calculator(), [["21", "end"], ["4", "end"]], sampler=AtOnce)
+    assert [texts(episode)[2] for episode in group.episodes] == [("env", "= 42 "), ("env", "= 8 ")]
+
+
 def test_random_streams_are_named_by_the_sample():
     _, policy, _ = collect(single_turn(), [["a"], ["b"]], examples=[example(0), example(1)], group_size=2)
     key = jax.random.key(1)
@@ -128,6 +156,21 @@ def higher_or_lower(secret=7, tries=3):
         return state + 1, Say("higher " if guess < secret else "lower ")
 
     return Env(lambda _: (0, "guess: "), step, parts=("tries",))
+
+
+def test_an_environment_starts_from_the_problem_and_the_policy_from_the_rendered_prompt():
+    env = Env(lambda example: (example.prompt, ""), lambda state, _: (state, Done({"length": float(len(state))})))
+    made = dataclasses.replace(example(prompt="User: 1+1 Bot: "), problem="1+1")
+    (group,), policy, _ = collect(env, [["2"]], examples=[made])
+    assert group.verdicts[0].parts["length"] == 3
+    assert policy.requests[0].prompt.tolist() == encode(TOKENIZER, made.prompt)
+
+
+def test_an_observation_follows_the_last_token_of_the_turn():
+    told = []
+    observe = lambda text, last: (told.append((text, last)), encode(TOKENIZER, text))[1]  # noqa: E731
+    collect(higher_or_lower(), [["5", "7"]], observe=observe, sampler=FullStop)
+    assert told == [("higher ", FullStop.end)]
 
 
 def test_an_environment_answers_until_it_is_done():

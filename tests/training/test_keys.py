@@ -206,7 +206,7 @@ ROWS = [
     Row("optimizer.microbatches", 2, count("scan["), more),
     *optimizer_rows("rl"),
     *optimizer_rows("sft"),
-    Row("mesh.data", 4, refusal, refused_with("4 places", "8 devices")),
+    Row("mesh.data", 4, refusal, refused_with("data=4", " 8 ")),
     Row("mesh.fsdp", 2, on_one_device("embed"), (258, 8)),
     Row("mesh.tensor", 2, on_one_device("layers", "attention", "q"), (2, 16, 1, 8)),
 ]  # fmt: skip

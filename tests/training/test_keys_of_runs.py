@@ -10,9 +10,11 @@ import jax
 import numpy as np
 import pytest
 
+from rlvr_jax import tasks
 from rlvr_jax.errors import DivergedError
 from rlvr_jax.learner.advantages import group_advantages, shuffled
 from rlvr_jax.training import checkpoints, functions, loop, sft
+from rlvr_jax.training.setup import make_setup, training_mixture
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.keys import HERE, Row, with_keys, wrong
 from tests.training.test_loop import TINY, changed, rows_of, with_advantages
@@ -31,6 +33,7 @@ class Run:
       batches: handed to each update; and packed.
       states: parameters before each update, and after the last one.
       saved: the steps after which a checkpoint was written.
+      in_flight: the steps whose groups are in the checkpoint of a step.
       traced: (begun or ended, updates before that) of the profiler.
       error: that ended the run.
     """
@@ -43,6 +46,7 @@ class Run:
     packed: list[Any] = field(default_factory=list)
     states: list[Any] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
+    in_flight: dict[int, list[str]] = field(default_factory=dict)
     traced: list[tuple[str, int]] = field(default_factory=list)
     error: str = ""
 
@@ -86,6 +90,7 @@ def recorded(config: Any, workdir: Path, broken: bool = False) -> Run:
 
     def saving(manager, state, step, host=None):
         run.saved.append(step)
+        run.in_flight[step] = list(host or {})
         save(manager, state, step, host)
 
     with pytest.MonkeyPatch.context() as patch, Pool(0) as pool:
@@ -130,6 +135,11 @@ def passes(run: Run) -> set[str]:
 def started(name: Any, part: int) -> Callable[[Run], Any]:
     """A batch of episodes: the (0) number of its examples, its (1) group size, (2) key or (3) temperature."""
     return lambda run: len(run.starts[name][0]) if part == 0 else run.starts[name][part]
+
+
+def problems(run: Run) -> dict[int, list[str]]:
+    """The problems of each step."""
+    return {step: [example.prompt for example in run.starts[step][0]] for step in (1, 2)}
 
 
 def first_advantages(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -211,6 +221,7 @@ RUNS = {
         Row("seed", 1, started(1, 2), key_of(1, loop.SAMPLE, 1)),
         Row("seed", 1, started(2, 2), key_of(1, loop.SAMPLE, 2)),
         Row("seed", 1, started("greedy", 2), key_of(1, loop.EVALUATE, 2)),
+        Row("seed", 1, problems, lambda plain, found: not set(found[1]) & set(plain[1])),
         Row("init_from", "FILES/plain", first_and_last, goes_on),
         Row("rollout.top_p", 1e-6, groups_are_equal(GROUP), True),
         Row("rollout.max_turn_length", 2, lambda run: int(run.batches[0].action_mask.sum(axis=1).max()), 2),
@@ -227,6 +238,8 @@ RUNS = {
     ],
     "behind": [
         Row("training.max_lag", 1, of_rows("train/lag"), [0.0, 1.0]),
+        Row("training.max_lag", 1, lambda run: run.in_flight, {0: [], 1: ["2"], 2: []}),
+        Row("training.max_lag", 1, problems, lambda plain, found: found == plain),
         Row("rollout.top_k", 1, groups_are_equal(GROUP), True),
         Row("rollout.temperature", 0.5, started(2, 3), 0.5),
         Row("evaluation.pass_problems", 0, passes, set()),
@@ -263,6 +276,13 @@ def test_the_keys_of_a_run_change_what_they_should(name, plain, files, tmp_path)
     config = with_keys(PLAIN, {row.key: row.value for row in RUNS[name]}, files)
     run = recorded(config, tmp_path / "run", broken=name == "broken")
     assert [x for row in RUNS[name] if (x := wrong(row, config, row.seen(plain), row.seen(run)))] == []
+
+
+def test_in_the_plain_run_the_problems_of_a_step_are_the_next_ones_of_the_mixture(plain):
+    mixture = training_mixture(make_setup(PLAIN))
+    for step, found in problems(plain).items():
+        examples = tasks.batch(mixture, "train", PLAIN.seed, step - 1, PLAIN.rollout.prompts)
+        assert found == [example.prompt for example in examples]
 
 
 def test_in_the_plain_run_an_advantage_is_the_length_relative_to_the_groups(plain):
