@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from rlvr_jax import tasks
+from rlvr_jax.config import Config
 from rlvr_jax.errors import DivergedError
 from rlvr_jax.learner.advantages import group_advantages, shuffled
 from rlvr_jax.training import checkpoints, functions, loop, sft
 from rlvr_jax.training.setup import make_setup, training_mixture
 from rlvr_jax.verifiers.pool import Pool
-from tests.training.keys import HERE, Row, with_keys, wrong
+from tests.training.keys import HERE, By, Row, with_keys, wrong
 from tests.training.test_loop import TINY, changed, rows_of, with_advantages
 
 PLAIN = changed(TINY, reward=(("length", 1.0),), evaluation={"every": 9})
@@ -55,7 +56,7 @@ def host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, tree)
 
 
-def recorded(config: Any, workdir: Path, broken: bool = False) -> Run:
+def recorded(config: Config, workdir: Path, broken: bool = False) -> Run:
     """A run of reinforcement learning; `broken` makes all of its advantages NaN."""
     run = Run(workdir)
     make_collector, make_update, make_jitted = loop.make_collector, loop.make_update, functions.make_jitted_update
@@ -142,6 +143,13 @@ def problems(run: Run) -> dict[int, list[str]]:
     return {step: [example.prompt for example in run.starts[step][0]] for step in (1, 2)}
 
 
+def next_problems(config: Config) -> dict[int, list[str]]:
+    """The problems of each step, from the mixture."""
+    mixture = training_mixture(make_setup(config))
+    examples = {step: tasks.batch(mixture, "train", config.seed, step - 1, config.rollout.prompts) for step in (1, 2)}
+    return {step: [example.prompt for example in found] for step, found in examples.items()}
+
+
 def first_advantages(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Advantage and length of each sample of the first update."""
     batch = run.batches[0]
@@ -221,7 +229,7 @@ RUNS = {
         Row("seed", 1, started(1, 2), key_of(1, loop.SAMPLE, 1)),
         Row("seed", 1, started(2, 2), key_of(1, loop.SAMPLE, 2)),
         Row("seed", 1, started("greedy", 2), key_of(1, loop.EVALUATE, 2)),
-        Row("seed", 1, problems, lambda plain, found: not set(found[1]) & set(plain[1])),
+        Row("seed", 1, problems, By(next_problems)),
         Row("init_from", "FILES/plain", first_and_last, goes_on),
         Row("rollout.top_p", 1e-6, groups_are_equal(GROUP), True),
         Row("rollout.max_turn_length", 2, lambda run: int(run.batches[0].action_mask.sum(axis=1).max()), 2),
@@ -279,10 +287,7 @@ def test_the_keys_of_a_run_change_what_they_should(name, plain, files, tmp_path)
 
 
 def test_in_the_plain_run_the_problems_of_a_step_are_the_next_ones_of_the_mixture(plain):
-    mixture = training_mixture(make_setup(PLAIN))
-    for step, found in problems(plain).items():
-        examples = tasks.batch(mixture, "train", PLAIN.seed, step - 1, PLAIN.rollout.prompts)
-        assert found == [example.prompt for example in examples]
+    assert problems(plain) == next_problems(PLAIN)
 
 
 def test_in_the_plain_run_an_advantage_is_the_length_relative_to_the_groups(plain):
