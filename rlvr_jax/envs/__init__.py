@@ -5,7 +5,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlvr_jax import named
-from rlvr_jax.envs.env import Action, Call, Done, Env, FinishReason, Say, ToolResult, begin, checked, single_turn
+from rlvr_jax.envs.env import (
+    Action,
+    Call,
+    Done,
+    Env,
+    FinishReason,
+    Say,
+    ToolResult,
+    begin,
+    begin_group,
+    checked,
+    single_turn,
+)
 from rlvr_jax.verifiers.jobs import ToolCall
 
 ENVS: Mapping[str, Callable[..., Env]] = {"single_turn": single_turn}
@@ -69,6 +81,7 @@ __all__ = [
     "ToolCall",
     "ToolResult",
     "begin",
+    "begin_group",
     "checked",
     "make_env",
     "single_turn",

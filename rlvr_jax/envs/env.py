@@ -109,6 +109,12 @@ def begin(env: Env, example: Example) -> tuple[Any, str | Messages]:
     return returned
 
 
+def begin_group(env: Env, example: Example, size: int) -> list[Any]:
+    """The states of a group's episodes: each its own, since its episode may change it. Raises as `begin`."""
+    first, _ = begin(env, example)
+    return [first] + [None if first is None else begin(env, example)[0] for _ in range(size - 1)]
+
+
 def checked(env: Env, returned: Any) -> tuple[Any, Action]:
     """The state and action that `step` or `receive` returned; a `Done` has all of `Env.parts`, as finite floats.
 

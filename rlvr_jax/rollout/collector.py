@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Int32, Key, UInt32
 
-from rlvr_jax.envs import Call, Done, Env, FinishReason, Say, ToolResult, begin, checked
+from rlvr_jax.envs import Call, Done, Env, FinishReason, Say, ToolResult, begin_group, checked
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
@@ -157,14 +157,18 @@ class Collector:
                 groups[-1].append(_Playing(self._last_id, sample, example, keys[sample], temperature, env, spans))
         self._batches[name] = groups
         requests = []
-        for playing in (playing for group in groups for playing in group):
-            self._playing[playing.id] = playing
+        for group in groups:
+            self._playing |= {playing.id: playing for playing in group}
+            example = group[0].example
+            original = replace(example, prompt=example.problem or example.prompt)
             try:
-                example = playing.example
-                playing.state, _ = begin(playing.env, replace(example, prompt=example.problem or example.prompt))
+                states = begin_group(group[0].env, original, len(group))
             except (Exception, SystemExit) as error:
-                self._end(playing, "env_error", f"the environment's start raised {error_text(error)}")
-            else:
+                for playing in group:
+                    self._end(playing, "env_error", f"the environment's start raised {error_text(error)}")
+                continue
+            for playing, state in zip(group, states, strict=True):
+                playing.state = state
                 requests.append(self._request(playing, prompt=playing.spans[0].tokens))
         self._sampler.submit(requests)
         self._judge_ended()
@@ -189,9 +193,10 @@ class Collector:
         futures = [member.verdict for members in groups for member in members if member.verdict is not None]
         while not all(future.done() for future in futures) and self._round():
             pass
-        began = time.perf_counter()
-        concurrent.futures.wait(futures)
-        self.waited += time.perf_counter() - began
+        if late := [future for future in futures if not future.done()]:
+            began = time.perf_counter()
+            concurrent.futures.wait(late)
+            self.waited += time.perf_counter() - began
         found = []
         for members in groups:
             episodes = tuple(member.episode for member in members)
@@ -234,9 +239,10 @@ class Collector:
         waiting, self._waiting = self._waiting, []
         for turn, text in zip(turns, decode(self._tokenizer, [_spoken(turn) for turn in turns]), strict=True):
             self._end_turn(self._playing[turn.id], turn, text)
-        began = time.perf_counter()
-        concurrent.futures.wait([future for playing in waiting for future in playing.tools])
-        self.waited += 0.0 if turns else time.perf_counter() - began
+        if waiting:
+            began = time.perf_counter()
+            concurrent.futures.wait([future for playing in waiting for future in playing.tools])
+            self.waited += 0.0 if turns else time.perf_counter() - began
         for playing in waiting:
             results = tuple(_result(future) for future in playing.tools)
             self._act(playing, partial(playing.env.receive, playing.state, results))
