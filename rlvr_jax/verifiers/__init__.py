@@ -1,4 +1,4 @@
-"""Verifiers: functions (completion, reference) -> `Verdict` that judge what a policy wrote.
+"""Verifiers: functions (completion, reference) -> `Verdict`, where `reference` is the gold answer.
 
 | kind            | the task                                | reference                             | module          |
 |-----------------|-----------------------------------------|---------------------------------------|-----------------|
@@ -16,12 +16,12 @@ A kind may also be a function's name, `module:function` or `file.py:function` (`
 completion, reference and options, and returns a `Verdict`; or a number from 0 to 1 or a bool, the score; or a
 dictionary with the key `score`, whose other entries are parts.
 
-`verify` judges in this process. `rlvr_jax.verifiers.pool.Pool` judges in processes of its own, with a limit of time
-and memory for each completion. Neither ever raises because of what a completion says or a verifier does: where no
-judgement was possible, the verdict has score 0 and says why in `error`.
+`verify` judges in this process, `rlvr_jax.verifiers.pool.Pool` in separate processes, with a limit of time and memory
+for each completion. No completion or failing verifier makes them raise: without a judgement the verdict has score 0 and
+the reason in `error`.
 
-No verifier sees a thought: it gets what follows the last `</think>`, and where a thought has no end, an empty text that
-scores 0 (`rlvr_jax.text.tags.after_thinking`).
+No verifier sees a thought: it gets the text after the last `</think>`; a completion with an unclosed thought scores 0
+(`rlvr_jax.text.tags.after_thinking`).
 
 Worker processes import this package, so nothing here imports JAX.
 """
@@ -58,14 +58,14 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "reasoning_gym": reasoning_gym.verify,
 }
 
-# What the first judgement of a kind would have to wait for: done beforehand in a worker, where it is no item's time.
+# Slow preparation of a kind, done in a worker before its first judgement, outside of the time limit.
 PREPARE: Mapping[str, Callable[[], None]] = {
     "math": mathematics.prepare,
     "reasoning_gym": reasoning_gym.prepare,
 }
 
-# Kinds that bound CPU time themselves, and say when it was too much: (reference, options) -> seconds, after which not
-# even a busy machine is an excuse. Only then a pool ends the judgement.
+# Kinds that limit CPU time themselves: (reference, options) -> wall seconds after which a pool ends the judgement,
+# ample even for a busy machine.
 LONGEST: Mapping[str, Callable[[Any, Mapping[str, Any]], float]] = {
     "code": code.longest_seconds,
 }
@@ -74,7 +74,7 @@ _MAX_ERROR = 500  # characters
 
 
 def verifier_of(kind: str) -> Callable[..., Verdict]:
-    """`VERIFIERS[kind]`, or the function of that name; raises ValueError, which lists the kinds, if there is none."""
+    """`VERIFIERS[kind]`, or the function of that name; raises a ValueError that lists the kinds if there is none."""
     if named.is_name(kind):
         return named.load(kind)
     if kind not in VERIFIERS:
@@ -92,12 +92,12 @@ def error_text(error: BaseException) -> str:
 
 
 def failure(error: str | BaseException) -> Verdict:
-    """The verdict for a completion that could not be judged: score 0, and why."""
+    """The verdict of an unjudged completion: score 0 and the error."""
     return Verdict(0.0, error=error_text(error) if isinstance(error, BaseException) else error[:_MAX_ERROR])
 
 
 def _as_verdict(returned: Any) -> Verdict:
-    """The result of a verifier as a verdict. Raises TypeError if it is none of what it may return."""
+    """The result of a verifier as a verdict. Raises TypeError for other types."""
     if isinstance(returned, Verdict):
         return returned
     if isinstance(returned, Mapping) and "score" in returned:
@@ -109,7 +109,7 @@ def _as_verdict(returned: Any) -> Verdict:
 
 
 def _checked(verdict: Verdict) -> Verdict:
-    """The verdict in plain types. Raises TypeError or ValueError if a verifier filled it with something else."""
+    """The verdict in plain types. Raises TypeError or ValueError for invalid fields."""
     score, parts = float(verdict.score), {name: float(value) for name, value in verdict.parts.items()}
     if not 0.0 <= score <= 1.0:
         raise ValueError(f"the verifier gave score {score}, which is not from 0 to 1")
@@ -126,10 +126,10 @@ def _checked(verdict: Verdict) -> Verdict:
 
 
 def guarded(verifier: Callable[..., Verdict], completion: Any, reference: Any, options: Mapping[str, Any]) -> Verdict:
-    """`verifier(answer, reference, **options)`, the answer being what the completion says after its thoughts.
+    """`verifier(answer, reference, **options)`, where the answer is the completion without its thoughts.
 
-    What the verifier raises or wrongly returns becomes `Verdict.error`. A completion of bytes is decoded as UTF-8, with
-    the replacement character in place of what is not UTF-8.
+    Exceptions and invalid results become `Verdict.error`. A completion of bytes is decoded as UTF-8, with replacement
+    characters for invalid bytes.
     """
     if isinstance(completion, bytes | bytearray):
         completion = completion.decode("utf-8", errors="replace")
@@ -140,7 +140,7 @@ def guarded(verifier: Callable[..., Verdict], completion: Any, reference: Any, o
         verdict = _checked(_as_verdict(verifier(answer or "", reference, **options)))
     except (Exception, SystemExit) as error:
         return failure(error)
-    if answer is None and verdict.error is None:  # some verifiers like an empty answer, which this is not
+    if answer is None and verdict.error is None:  # some verifiers accept an empty answer
         return dataclasses.replace(verdict, score=0.0, answer=None, reason="no answer: the thought has no end")
     return verdict
 
@@ -151,10 +151,10 @@ def verify(kind: str, completion: Any, reference: Any, /, **options: Any) -> Ver
     Args:
       kind: a key of `VERIFIERS`, or the name of a function.
       completion: text, or bytes.
-      reference: what the kind takes, see the table above.
+      reference: the gold answer, see the table above.
       **options: further keyword arguments of the verifier.
 
     Raises:
-      ValueError: there is no such kind or function. Everything else that goes wrong is told in `Verdict.error`.
+      ValueError: there is no such kind or function. All other failures are in `Verdict.error`.
     """
     return guarded(verifier_of(kind), completion, reference, options)

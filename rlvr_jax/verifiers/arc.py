@@ -1,8 +1,8 @@
 """ARC grids: the output grids of a task's test inputs, compared cell by cell (Chollet 2019, arXiv:1911.01547).
 
-A grid is written as lines of digits with spaces between them; several grids have blank lines between them. They stand
-in `<answer>` tags, which then hold nothing else. Where there are no tags, the last grids of the
-completion are taken, as many as are asked for: text may stand around them.
+A grid is written as lines of digits separated by spaces; grids are separated by blank lines. They are in `<answer>`
+tags without other text. Without tags the last grids of the completion are used, as many as expected, with any text
+around.
 """
 
 import re
@@ -20,7 +20,7 @@ _ROW = re.compile(r"[0-9](?:[ \t]+[0-9])*")
 
 
 def _blocks(text: str) -> tuple[list[Grid], bool]:
-    """The stretches of lines that are rows, and whether any other line but blank ones stands there."""
+    """The blocks of consecutive rows, and whether there is any other non-blank line."""
     blocks: list[Grid] = [[]]
     other = False
     for line in map(str.strip, text.split("\n")):
@@ -43,18 +43,17 @@ def _is_grid(grid: Any) -> bool:
 
 
 def _right_cells(grid: Grid, right: Grid) -> int:
-    """The cells that are right; 0 for a grid of another shape."""
+    """The number of correct cells; 0 for a grid of another shape."""
     if [len(row) for row in grid] != [len(row) for row in right]:
         return 0
     return sum(a == b for row, right_row in zip(grid, right, strict=True) for a, b in zip(row, right_row, strict=True))
 
 
 def verify(completion: str, reference: Sequence[Grid], *, score: Literal["share", "all"] = "share") -> Verdict:
-    """Scores the share of grids that are right in every cell; with `score="all"`, 1 if all of them are.
+    """Scores the share of grids with all cells correct; with `score="all"`, 1 if all grids are.
 
-    Parts: `format` (as many grids as asked for, each of them rectangular and of at most 30 rows and columns), `cells`
-    (share of the cells that are right, none for a grid of another shape). Both are 0 where the format is wrong, and so
-    is the score.
+    Parts: `format` (the expected number of grids, each rectangular and of at most 30 rows and columns), `cells` (share
+    of correct cells, none for a grid of another shape). Both and the score are 0 if the format is wrong.
 
     Raises:
       ValueError: the reference is not a list of grids, each a list of rows of the same length of digits 0 to 9, or

@@ -10,18 +10,18 @@ The reference is one of
 A function may also be a method of a class `Solution`, of which each test gets a new instance. `asserts` may have an
 `entry_point`, a name or several: what the program has to define. Without it, that is what all the tests use.
 
-The process that runs the program gives no verdict and knows no expected result. It is called with plain data, answers
-with plain data, and this process compares; tests that are more than that run in a second sandboxed process
-(`rlvr_jax.sandbox.trial`). What a `stdio` program prints is compared line by line and word by word, as text: how words
-are spaced does not matter, nor do empty lines at the beginning and the end, but 0.50 is not 0.5.
+The process that runs the program gives no verdict and knows no expected result. It gets and returns plain data, and
+this process compares; other tests run in a second sandboxed process (`rlvr_jax.sandbox.trial`). The output of a `stdio`
+program is compared as text, line by line and word by word: spacing and empty lines at the beginning and the end do not
+matter, but 0.50 is not 0.5.
 
-Tests that can't run are no fault of the program's: then the verdict has an error. That is decided by what the program
-can't influence, see `rlvr_jax.sandbox.trial`, and never in favour of a program that fails another test.
+Tests that can't run give an error instead of a score. This is decided by facts that the program can't influence, see
+`rlvr_jax.sandbox.trial`, and never in favour of a program that fails another test.
 
-What a program sees: the standard library of this Python, an empty environment with `TZ=UTC` and `LC_ALL=C.UTF-8`,
-`PYTHONHASHSEED=0` and `random` seeded with 0, so that it does the same every time unless it asks for the time, its
-memory addresses or `os.urandom`. It has no network and no processes. A thread runs to its end when it is started, a
-`ThreadPoolExecutor` calls at once, `asyncio` works; what would have to run side by side raises an error that says so.
+The environment of a program: the standard library of this Python, an empty environment with `TZ=UTC` and
+`LC_ALL=C.UTF-8`, `PYTHONHASHSEED=0` and `random` seeded with 0, so that it is deterministic unless it uses the time,
+memory addresses or `os.urandom`. It has no network and no processes. A thread runs to completion when it is started, a
+`ThreadPoolExecutor` calls immediately, `asyncio` works; true concurrency raises an explaining error.
 """
 
 import contextlib
@@ -83,7 +83,7 @@ def _error_text(answer: Mapping[str, Any]) -> str:
 
 
 def _load(job: Job, program: str, room: tuple[int, int]) -> str | None:
-    """Has the job load the program, whose answers may have so many bytes and items; says why it does not, if so."""
+    """Makes the job load the program, with bounds for its answers; returns the reason if that fails."""
     answer = job.ask({"program": program, "room": room})
     return None if "ok" in answer else f"{_UNREADABLE}: {_error_text(answer)}"
 
@@ -110,7 +110,7 @@ def _call(job: Job, case: Case) -> tuple[bool, str]:
 
 def _run_cases(sandbox: Sandbox, program: str, cases: Sequence[Case], limits: Limits) -> _Results:
     results: _Results = []
-    # What is much longer than the longest expected result is not right, and need not be read here.
+    # A result much longer than the longest expected one is wrong and need not be read.
     size = max(case.size for case in cases)
     with sandbox.job("program", limits) as job:
         job.room = codec.HOST_BYTES + 8 * size, codec.HOST_ITEMS + size
@@ -255,7 +255,7 @@ def _json_case(name: str, args: Sequence[Any], expected: Any, tolerance: float) 
 
 
 def longest_seconds(reference: Any, options: Mapping[str, Any]) -> float:
-    """Wall time that a judgement may take on a busy machine; without one it takes a small part of it.
+    """Maximum wall time of a judgement, ample for a busy machine.
 
     Raises ValueError or TypeError for limits that `verify` refuses.
     """
@@ -282,24 +282,24 @@ def verify(
 
     The program is what `code_text.program_of` finds. A pool waits for the program's own limits, see `longest_seconds`.
 
-    Parts: `passed` (the share of the tests), `format` (a program was found that Python can read).
+    Parts: `passed` (share of tests passed), `format` (a program was found that Python can parse).
 
     Args:
-      completion: what the policy wrote.
+      completion: the policy's text.
       reference: see the module.
-      score: `all`, or `share` for the share of the tests that pass.
-      engine: of `rlvr_jax.sandbox.engine`; `auto` refuses to run anything where no sandbox holds.
-      packages: installed packages that programs and tests may import besides the standard library, `("numpy",)` say.
+      score: `all`, or `share` for the share of tests passed.
+      engine: of `rlvr_jax.sandbox.engine`; `auto` refuses to run without a working sandbox.
+      packages: installed packages that programs and tests may import besides the standard library, e.g. `("numpy",)`.
       cpu_seconds: of the program; for `stdio`, of each case. The other limits likewise.
-      wall_seconds: that the program may sleep or wait; time in which it waits for a core does not count.
+      wall_seconds: that the program may sleep or wait; waiting for a core does not count.
       memory_bytes: of address space, the interpreter included.
       output_bytes: that a `stdio` program may print.
       float_tolerance: for results of `function` and numbers that a `stdio` program prints, see `matches` and
-        `same_output`. The other kinds say themselves how close is close enough.
+        `same_output`. The other types define their own tolerance.
 
     Raises:
       ValueError: a reference or option that is not as described.
-      SandboxError: no sandbox holds on this machine, or it broke down twice.
+      SandboxError: no sandbox works on this machine, or it failed twice.
     """
     if score not in ("all", "share"):
         raise ValueError(f"score is 'all' or 'share', not {score!r}")
@@ -327,8 +327,8 @@ def verify(
     is_readable = not (failures and failures[0].startswith(_NOT_PYTHON))
     reason = f"{passed} of {len(results)} tests pass" + (f"; {failures[0]}" if failures else "")
     parts = {"passed": share, "format": float(is_readable)}
-    reason = _ADDRESS.sub(" at 0x…", reason)  # where something lay in memory is another every time
-    if unable and not failures:  # a program that fails another test is wrong all the same
+    reason = _ADDRESS.sub(" at 0x…", reason)  # memory addresses differ each time
+    if unable and not failures:  # a program that fails another test is still wrong
         error = f"{len(unable)} of the reference's {len(results)} tests can't run: {unable[0]}"
         return Verdict(0.0, parts, program[:MAX_ANSWER], reason, error)
     return Verdict(float(not failures) if score == "all" else share, parts, program[:MAX_ANSWER], reason)

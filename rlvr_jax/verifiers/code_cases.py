@@ -1,8 +1,7 @@
 """Reading unit tests: which of them are calls with literal arguments and a literal result.
 
-Most tests of HumanEval and MBPP are `assert f(1, [2]) == 3`. Such a test need not be run as code at all: the program is
-called with the arguments, and what it returns is compared here. The rest runs in a process of its own, see
-`rlvr_jax.sandbox.trial`.
+Most tests of HumanEval and MBPP are `assert f(1, [2]) == 3`. Such a test is not run as code: the program is called with
+the arguments, and the result is compared here. Other tests run in a separate process, see `rlvr_jax.sandbox.trial`.
 """
 
 import ast
@@ -16,12 +15,12 @@ from rlvr_jax.sandbox import codec
 
 @dataclass(frozen=True)
 class Case:
-    """One call and what it should return.
+    """One call and its expected result.
 
     Attributes:
       function: the name in the program.
       args: positional arguments.
-      holds: whether the result, plain data, is right.
+      holds: result (plain data) -> whether it is correct.
       truth: compare the truth value of the result instead.
       text: the test in words, for the reason of a verdict.
       kwargs: keyword arguments.
@@ -38,7 +37,7 @@ class Case:
 
 
 def size_of(value: Any) -> int:
-    """Bytes of the value on its way between processes. Raises CodecError for one that can't travel."""
+    """Bytes of the encoded value. Raises CodecError if it can't be encoded."""
     return len(codec.dumps(codec.encode(value)))
 
 

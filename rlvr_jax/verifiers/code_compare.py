@@ -1,4 +1,4 @@
-"""Comparing what a program returns or prints with what a reference expects."""
+"""Comparison of a program's results and output with the expected ones."""
 
 import math
 import re
@@ -10,8 +10,8 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 def matches(result: Any, expected: Any, tolerance: float = 0.0) -> bool:
     """True if a function's result is what a JSON reference expects.
 
-    As `==`, but for what JSON cannot write: a list may stand for a tuple, and keys of text for other keys; NaN equals
-    NaN; and numbers, if at least one is a float, may differ by `tolerance` · max(1, |expected|).
+    As `==`, except for the limits of JSON: a list may stand for a tuple, and text keys for other keys; NaN equals NaN;
+    and numbers, if at least one is a float, may differ by `tolerance` · max(1, |expected|).
     """
     if isinstance(expected, list):
         return (

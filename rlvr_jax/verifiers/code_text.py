@@ -1,4 +1,4 @@
-"""Finding the program in what a policy wrote."""
+"""Extraction of the program from a completion."""
 
 import functools
 import re
@@ -13,11 +13,11 @@ _PYTHON = ("python", "python3", "py")
 
 @functools.cache
 def _parser(containers: bool) -> MarkdownIt:
-    """A parser of fenced blocks; HTML is text to it.
+    """A parser of fenced blocks; HTML counts as text.
 
     Args:
-      containers: blocks may lie in list items and quotes, whose indentation and marks are not theirs. Otherwise those
-        are text, and blocks may be indented as far as they like.
+      containers: blocks may be inside of list items and quotes, whose indentation and marks are removed. Otherwise
+        these are text, and blocks may be indented arbitrarily.
     """
     parser = MarkdownIt("commonmark")
     parser.core.ruler.enableOnly(["normalize", "block"])
@@ -34,10 +34,10 @@ def _blocks(completion: str, containers: bool) -> list[tuple[str, str]]:
 def program_of(completion: str) -> str:
     """The last block fenced as Python; else the last block without a language; else all the text.
 
-    Blocks are those of CommonMark, in list items and quotes, too. Where that finds none, one that is indented is no
-    less a block, and where its lines lie left of the list item that it starts in, the list does not count. A block that
-    is not closed goes on to the end. Returns an empty text where there is no program: no text, or only blocks of other
-    languages.
+    Blocks are those of CommonMark, also in list items and quotes. If there are none, indented fences count, too, and a
+    list item is ignored if the lines of the block are left of it. An unclosed block extends to the end. Returns an
+    empty
+    text without a program: no text, or only blocks of other languages.
     """
     inner, outer = _blocks(completion, containers=True), _blocks(completion, containers=False)
     for languages in (_PYTHON, ("",)):
@@ -49,13 +49,13 @@ def program_of(completion: str) -> str:
 
 
 def preamble_of(prompt: str, entry_point: str) -> str:
-    """The code before the function that the prompt asks for: imports and helpers."""
+    """The code before the function of the prompt: imports and helpers."""
     starts = [match.start() for match in re.finditer(rf"^(?:async )?def {re.escape(entry_point)}\b", prompt, re.M)]
     return prompt[: starts[-1]] if starts else prompt
 
 
 def completed(prompt: str, entry_point: str, text: str) -> str:
-    """The program of a HumanEval completion: a whole function, or the body that goes on where the prompt ends."""
+    """The program of a HumanEval completion: a complete function, or a body that continues the prompt."""
     name = re.escape(entry_point)
     if re.search(rf"^(?:(?:async )?def|class) {name}\b|^{name}\s*(?::[^=\n]*)?=", text, re.M):
         return preamble_of(prompt, entry_point) + "\n" + text

@@ -1,7 +1,7 @@
 """Countdown: reach the target with + - * / and parentheses, using each of the given numbers exactly once.
 
-The task and the `<answer>` tags are those of TinyZero (https://github.com/Jiayi-Pan/TinyZero). The arithmetic is a
-parser of its own, exact and bounded in length, depth and digits: a completion is never given to `eval` or `ast`.
+The task and the `<answer>` tags are those of TinyZero (https://github.com/Jiayi-Pan/TinyZero). The parser is exact
+and bounded in length, depth and digits: a completion is never passed to `eval` or `ast`.
 
     sum     := product (("+" | "-") product)*
     product := factor (("*" | "/") factor)*
@@ -56,7 +56,7 @@ def _postfix(expression: str) -> list[int | str]:
     tokens = [*_tokens(expression), "the end"]
     output: list[int | str] = []
 
-    # Each function reads from token `position` on, appends to `output` and returns the position after what it read.
+    # Each function parses from token `position` on, appends to `output` and returns the next position.
     def binary(level: int, position: int, depth: int) -> int:
         if level == len(_LEVELS):
             return factor(position, depth)
@@ -121,7 +121,7 @@ def _numbers(postfix: Sequence[int | str]) -> list[int]:
 
 
 def evaluate(expression: str) -> tuple[Fraction, list[int]]:
-    """The exact value of an expression and the numbers in it, in the order in which they stand there.
+    """The exact value of an expression and its numbers, in order.
 
     Raises:
       ValueError: it does not parse, is longer or deeper than the bounds of this module, or divides by zero.
@@ -143,7 +143,7 @@ def _plain(text: str) -> str:
 
 
 def _expression(completion: str, target: int, tags: bool) -> str:
-    """The expression that the completion offers; a trailing `= target` is taken off."""
+    """The expression of the completion, without a trailing `= target`."""
     answer = answer_in_tags(completion)
     if answer is None:
         if tags:
@@ -157,13 +157,13 @@ def _expression(completion: str, target: int, tags: bool) -> str:
 def verify(completion: str, reference: Mapping[str, Any], *, tags: bool = False) -> Verdict:
     """Scores 1 if the expression uses exactly `reference["numbers"]` and its value is `reference["target"]`.
 
-    The expression is what stands in the last `<answer>…</answer>`, or the whole completion where there are no such
-    tags. `= 12` may follow it if 12 is the target.
+    The expression is in the last `<answer>…</answer>`, or the whole completion without such tags. `= 12` may follow it
+    if 12 is the target.
 
     Args:
-      completion: what the policy wrote.
+      completion: the policy's text.
       reference: `{"numbers": [int, …], "target": int}`.
-      tags: the tags are required, as in TinyZero.
+      tags: require the tags, as in TinyZero.
 
     Parts: `format` (the expression parses), `uses_numbers` (each number exactly once, no other).
 

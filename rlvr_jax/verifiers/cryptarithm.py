@@ -1,8 +1,8 @@
 """Cryptarithms: give each letter a digit of its own, so that a sum of words such as `SEND + MORE = MONEY` holds.
 
 The answer is an assignment of all letters, `S=9, E=5, …` or a JSON object, in `<answer>` tags after the thinking, or
-the whole completion where there are no such tags. Any assignment that satisfies the equation counts, whatever the
-data set's own solution is.
+the whole completion without such tags. Any assignment that satisfies the equation is correct, not only the data set's
+solution.
 """
 
 import re
@@ -19,10 +19,10 @@ _ITEM = re.compile(r"[\s,;]*(?:and\s)?\s*[\"']?([A-Z])[\"']?\s*(?:=|:|->|→)\s*
 
 
 def assignment(text: str) -> dict[str, int]:
-    """The digits of the letters in a text that is an assignment and nothing else.
+    """The digits of the letters in a text that is exactly an assignment.
 
     Raises:
-      ValueError: it is too long, anything else stands there, or a letter stands there twice.
+      ValueError: it is too long, contains anything else, or repeats a letter.
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"the answer has {len(text)} characters, more than {MAX_LENGTH}")
@@ -54,8 +54,8 @@ def verify(completion: str, reference: Mapping[str, Any], *, leading_zeros: bool
     """Scores 1 if the assignment gives different digits to exactly the letters of the equation, and satisfies it.
 
     Args:
-      completion: what the policy wrote.
-      reference: `{"equation": "SEND + MORE = MONEY"}`; more keys don't matter.
+      completion: the policy's text.
+      reference: `{"equation": "SEND + MORE = MONEY"}`; other keys are ignored.
       leading_zeros: whether a word may start with 0. By the puzzle's usual rule it may not, but some of TinyZero's
         equations have no other solutions.
 

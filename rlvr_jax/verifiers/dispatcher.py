@@ -1,12 +1,11 @@
-"""The thread of a pool: it hands jobs to worker processes, in the order of their submission, and resolves futures.
+"""The I/O thread of a pool: sends jobs to worker processes in order of submission, and resolves futures.
 
-Jobs travel in chunks, answers one by one, in the order of the chunk. So it is always known which item a worker is at,
-and a hang or a death is pinned to that item: a new worker takes the place, and the rest of the chunk is handed out
-again. A chunk is only ever sent to a worker that waits for one, which is why the two sides cannot both be stuck in
-sending.
+Jobs are sent in chunks, and answered one by one in order. The current item of a worker is therefore always known, and a
+hang or a death is attributed to it: a new worker replaces the process, and the rest of the chunk is sent again. Chunks
+are only sent to idle workers, so the two sides cannot both block in sending.
 
-A chunk is a share of what waits, so that workers come to an end together, and short in time: an item that is handed
-out cannot be taken back, so it must not wait for long behind others while another worker is idle.
+A chunk is a share of the queue, so that workers finish together, and short in time: an item that has been sent cannot
+be taken back, so it must not wait long while another worker is idle.
 """
 
 import contextlib
@@ -28,15 +27,15 @@ from rlvr_jax.verifiers.processes import TRAINERS_SIGNALS, Item, Worker, start, 
 _decode = json.JSONDecoder().raw_decode  # half the time of `json.loads`
 _CHUNK_ITEMS = 32
 _CHUNK_BYTES = 1 << 20
-_CHUNK_SECONDS = 0.02  # as far as one can tell from the items before
+_CHUNK_SECONDS = 0.02  # estimated from earlier items
 
 
 class PoolError(RuntimeError):
-    """No job can be done: the pool is closed, or its workers do not start."""
+    """The pool is closed, or its workers do not start."""
 
 
 class Dispatcher:
-    """Worker processes and the thread that serves them. Methods without an underscore are for other threads."""
+    """Worker processes and the thread that serves them. Public methods are for other threads."""
 
     def __init__(self, size: int, memory_bytes: int):
         """Starts `size` processes, at least one, with so much address space each, and the thread.
@@ -45,16 +44,16 @@ class Dispatcher:
           PoolError: a process can't be started.
         """
         self._size, self._memory_bytes = size, memory_bytes
-        # Re-entrant, since a garbage collection inside may close the pool. It guards the next four.
+        # Re-entrant, since garbage collection may close the pool while it is held. Guards the next four.
         self._lock = threading.RLock()
         self._inbox: list[Item] = []
         self._abandoned: set[Future] = set()
         self._closing = False
         self._ended = ""  # why no more jobs are taken
-        # What follows is the thread's own.
+        # Used by the thread only.
         self._queue: deque[Item] = deque()
         self._workers: list[Worker] = []
-        self._fruitless = 0  # workers in a row that ended before they were at a job
+        self._fruitless = 0  # consecutive workers that ended before their first job
         self._pace = _CHUNK_SECONDS  # seconds that an item takes, a moving average
         self._selector = selectors.DefaultSelector()
         self._wakes, self._bell = os.pipe()
@@ -80,7 +79,7 @@ class Dispatcher:
         return threading.current_thread() is self._thread
 
     def put(self, items: Sequence[Item]) -> None:
-        """Takes items to be done after those before. Raises PoolError if it is closed."""
+        """Appends items to the queue. Raises PoolError if it is closed."""
         with self._lock:
             if self._closing or self._ended:
                 raise PoolError(self._ended or "the verifier pool is closed")
@@ -88,14 +87,14 @@ class Dispatcher:
             self._wake()
 
     def abandon(self, futures: Sequence[Future]) -> None:
-        """Cancels futures, and ends the workers that are at nothing else."""
+        """Cancels futures, and ends workers without other jobs."""
         running = {future for future in futures if not future.cancel()}
         with self._lock:
             self._abandoned |= running
             self._wake()
 
     def close(self) -> None:
-        """Ends the processes and the thread, which is not waited for, see `join`."""
+        """Ends the processes and, asynchronously, the thread; see `join`."""
         with self._lock:
             self._closing = True
             self._wake()
@@ -111,7 +110,7 @@ class Dispatcher:
                 os.write(self._bell, b"\0")
 
     def _serve(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, TRAINERS_SIGNALS)  # or the main thread might sleep through Ctrl-C
+        signal.pthread_sigmask(signal.SIG_BLOCK, TRAINERS_SIGNALS)  # otherwise the main thread might miss Ctrl-C
         why = "the verifier pool has failed"
         try:
             while not self._closing:
@@ -136,7 +135,7 @@ class Dispatcher:
         self._selector.close()
 
     def _accept(self) -> None:
-        """Takes over what others have left."""
+        """Processes the requests of other threads."""
         with self._lock:
             self._queue.extend(self._inbox)
             self._inbox.clear()
@@ -146,7 +145,7 @@ class Dispatcher:
                 self._drop(worker, CancelledError())
 
     def _fail(self, why: str) -> None:
-        """No unfinished job will be done."""
+        """Fails all unfinished jobs."""
         for worker in [worker for worker in self._workers if worker.pending]:
             self._drop(worker, PoolError(why))
         while self._queue:
@@ -159,7 +158,7 @@ class Dispatcher:
             _settle(worker.pending.popleft().future.set_exception, error)
 
     def _turn(self) -> None:
-        """Hands out what it can, and waits until there is something to do."""
+        """Sends queued jobs, and waits for the next event."""
         deadlines = []
         for worker in list(self._workers):
             if worker.ready and not worker.pending and self._queue:
@@ -175,7 +174,7 @@ class Dispatcher:
             elif key.data in self._workers:
                 self._receive(key.data)
         if time.monotonic() > deadline:
-            # A worker is not late if it was this thread that was held up and did not listen.
+            # A worker is not late if this thread was delayed.
             heard = [key.data for key, _ in self._selector.select(0)]
             for worker in [worker for worker in self._workers if worker not in heard]:
                 if (worker.pending or not worker.ready) and worker.deadline < time.monotonic():
@@ -198,7 +197,7 @@ class Dispatcher:
         return stop(worker)
 
     def _send(self, worker: Worker) -> None:
-        """Hands out a chunk."""
+        """Sends a chunk."""
         share = -(-len(self._queue) // (2 * self._size))
         most = max(1, min(_CHUNK_ITEMS, share, int(_CHUNK_SECONDS / max(self._pace, 1e-6))))
         chunk: list[Item] = []
@@ -211,7 +210,7 @@ class Dispatcher:
         if chunk:
             try:
                 worker.send(chunk)
-            except OSError:  # it died while it waited
+            except OSError:  # it died while idle
                 self._take_back(worker)
 
     def _receive(self, worker: Worker) -> None:
@@ -223,14 +222,14 @@ class Dispatcher:
                     raise ValueError(line)
                 if last := self._hear(worker, message):
                     break
-        except Exception:  # it has died, or its job has meddled with the socket
+        except Exception:  # it has died, or its job has tampered with the socket
             self._give_up(worker)
             return
         if last:
             self._take_back(worker)
 
     def _hear(self, worker: Worker, message: list[Any]) -> bool:
-        """Acts on a message; True for the worker's last one. Raises an error if it can't come from a worker."""
+        """Handles a message; True for the worker's last one. Raises an error for an invalid one."""
         *event, last = message
         if event:
             item = worker.pending[0]
@@ -256,7 +255,7 @@ class Dispatcher:
         self._pace += 0.1 * (time.monotonic() - worker.since - self._pace)
 
     def _take_back(self, worker: Worker, late: bool = False) -> str:
-        """Ends the worker; its jobs go back to the head of the queue. Returns how it ended."""
+        """Ends the worker and puts its jobs back to the head of the queue. Returns how it ended."""
         self._queue.extendleft(reversed(worker.pending))
         worker.pending.clear()
         ending = self._remove(worker)
@@ -269,7 +268,7 @@ class Dispatcher:
         return ending
 
     def _give_up(self, worker: Worker, late: bool = False) -> None:
-        """Ends a worker that has died or, if `late`, hangs; the item that it was at gets a result that says so."""
+        """Ends a worker that has died or, if `late`, hangs; its current item gets that as its result."""
         item = worker.pending[0] if worker.started and worker.pending else None
         if item is not None:
             self._answered(worker)
@@ -282,5 +281,5 @@ class Dispatcher:
 def _settle(set_result: Callable[..., None], *arguments: Any) -> None:
     try:  # noqa: SIM105 - for each job, and suppressing takes longer than the rest
         set_result(*arguments)
-    except InvalidStateError:  # cancelled, or somebody else has set it
+    except InvalidStateError:  # cancelled, or already resolved
         pass

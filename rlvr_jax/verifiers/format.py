@@ -1,8 +1,8 @@
-"""Small checks of a response's form, for reward design to compose: each a pure function of a text, with a number in
-[0, 1]. None knows whether the answer is right. The text is the whole response, thoughts included; where the prompt has
-opened a thought, it starts with that `<think>`.
+"""Format checks for rewards: pure functions of a text that return a number in [0, 1], independent of correctness.
 
-`config.reward` names them as terms, with their arguments in parentheses where they differ from the defaults:
+The text is the whole response, thoughts included; if the prompt has opened a thought, it starts with that `<think>`.
+
+`config.reward` names them as terms, with non-default arguments in parentheses:
 
     config.reward = (
         ("score", 1.0),
@@ -26,7 +26,7 @@ from rlvr_jax.text.tags import ANSWER, END_ANSWER, END_THINK, END_TOOL_CALL, THI
 def think_answer(text: str) -> float:
     """1 if the text is `<think>…</think>` and then `<answer>…</answer>`, neither of them blank, and nothing else.
 
-    Each tag stands there once, so that no second answer hides in the thinking.
+    Each tag occurs once, so that no second answer hides in the thinking.
     """
     tags = (THINK, END_THINK, ANSWER, END_ANSWER)
     if any(text.count(tag) != 1 for tag in tags):
@@ -42,13 +42,13 @@ def think_answer(text: str) -> float:
 def length(
     text: str, *, unit: Literal["words", "characters"] = "words", low: int = 0, high: int, slack: int = 0
 ) -> float:
-    """1 for a length between `low` and `high`, 0 outside; above `high` it falls to 0 evenly over `slack` more units.
+    """1 for a length between `low` and `high`, 0 outside; above `high` it falls linearly to 0 over `slack` units.
 
     The slope is that of DAPO's overlong penalty (https://arxiv.org/abs/2503.14476, equation 13), as a reward.
 
     Args:
       text: the response.
-      unit: of the other arguments; words are what spaces separate.
+      unit: of the other arguments; words are separated by white space.
       low, high: the budget.
       slack: beyond it.
     """
@@ -64,7 +64,7 @@ def length(
 
 
 def repetition(text: str, *, n: int = 3) -> float:
-    """The share of the n-grams of words that stood there before, in any case: 0 if all differ, near 1 in a loop."""
+    """The share of n-grams of words that occurred before, case-insensitively: 0 if all differ, near 1 in a loop."""
     if n < 1:
         raise ValueError(f"repetition needs n >= 1, not {n}")
     words = text.lower().split()
@@ -78,7 +78,7 @@ def script(text: str, *, name: str = "LATIN") -> float:
 
     Args:
       text: the response.
-      name: how the Unicode names of the script's letters start: LATIN, CYRILLIC, GREEK, ARABIC, DEVANAGARI, CJK,
+      name: prefix of the Unicode names of the script's letters: LATIN, CYRILLIC, GREEK, ARABIC, DEVANAGARI, CJK,
         HIRAGANA, HANGUL, …
     """
     letters = {character: count for character, count in Counter(text).items() if character.isalpha()}
@@ -88,7 +88,7 @@ def script(text: str, *, name: str = "LATIN") -> float:
 
 
 def language(text: str, *, code: str = "en") -> float:
-    """1 if the text is in the language of an ISO 639-1 code (zh-cn or zh-tw for Chinese), as far as one can tell."""
+    """1 if langdetect finds the text to be in the language of an ISO 639-1 code (zh-cn or zh-tw for Chinese)."""
     from rlvr_jax.verifiers.constraints.language import detect_language, known_languages  # slow to load
 
     if code not in known_languages():
@@ -113,8 +113,8 @@ def _is_call(text: str) -> bool:
 def tool_calls(text: str) -> float:
     """The share of the `<tool_call>`s that are well-formed; 0 if there are none, or tags don't pair up.
 
-    The syntax is that of Hermes and Qwen: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`. A call inside a
-    thought is none.
+    The syntax is that of Hermes and Qwen: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`. A call inside
+    of a thought does not count.
     """
     first, *calls = (after_thinking(text) or "").split(TOOL_CALL)
     if not calls or END_TOOL_CALL in first or any(call.count(END_TOOL_CALL) != 1 for call in calls):

@@ -1,4 +1,4 @@
-"""Jobs of the pool: verdicts and tool calls, and how either is done, in a worker process or here."""
+"""Jobs of the pool: verdicts and tool calls, and their execution in a worker process or here."""
 
 import json
 import math
@@ -12,10 +12,10 @@ from rlvr_jax import named
 from rlvr_jax.verifiers import LONGEST, PREPARE, error_text, failure, guarded, verifier_of
 from rlvr_jax.verifiers.verdict import Verdict
 
-START_UP_SECONDS = 60.0  # for a worker to get ready, or to import the module of a function
-VERIFIER = "verifier "  # before a verifier's name, in place of a module's; no module's name holds a space
+START_UP_SECONDS = 60.0  # for a worker to start, or to import the module of a function
+VERIFIER = "verifier "  # prefix of a verifier's name, where others have a module's; no module's name has a space
 
-# What a worker gets: what to `prepare` or None, the pickled call, and the seconds that it may take.
+# Sent to a worker: the argument of `prepare` or None, the pickled call, and its time limit in seconds.
 Order = tuple[str | None, bytes, float]
 # The call itself: True for a verdict; the function or its name; its arguments.
 Call = tuple[bool, str | Callable[..., Any], Sequence[Any], Mapping[str, Any]]
@@ -23,15 +23,15 @@ Call = tuple[bool, str | Callable[..., Any], Sequence[Any], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """One completion to judge. The result is a `Verdict`, whatever happens.
+    """One completion to judge. The result is always a `Verdict`.
 
     Attributes:
       verifier: a key of `VERIFIERS`, the name of a function, or a function (completion, reference, **options) that a
         worker can import: one at the top level of a module that is not the main script.
       completion: the policy's text.
-      reference: the gold answer, or what else the verifier judges against.
+      reference: the gold answer.
       options: further keyword arguments of the verifier.
-      timeout: seconds that it may take; None for the pool's limit.
+      timeout: seconds; None for the pool's limit.
     """
 
     verifier: str | Callable[..., Verdict]
@@ -43,7 +43,7 @@ class Job:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """One call of a function. The result is what it returns, as JSON knows it, or a `ToolError`.
+    """One call of a function. The result is its return value after a round trip through JSON, or a `ToolError`.
 
     Attributes:
       function: its name, `module:function` or `file.py:function`, or a function that a worker can import.
@@ -59,11 +59,11 @@ class ToolCall:
 
 
 class ToolError(Exception):
-    """A tool call without a result: it raised, timed out, ran out of memory or took its process down. Says which."""
+    """A tool call without a result: it raised, timed out, ran out of memory or killed its process."""
 
 
 def call_of(job: Job | ToolCall) -> Call:
-    """The call that does a job. Raises ValueError if it names a function that does not exist."""
+    """The call of a job. Raises ValueError if it names a function that does not exist."""
     if isinstance(job, Job):
         if isinstance(job.verifier, str):
             verifier_of(job.verifier)
@@ -76,12 +76,12 @@ def call_of(job: Job | ToolCall) -> Call:
 
 
 def order_of(index: int, job: Job | ToolCall, timeout: float) -> Order:
-    """A job as a worker gets it.
+    """A job in the form sent to a worker.
 
     Args:
       index: of the job, for errors.
       job: the job.
-      timeout: seconds that it may take if it does not say so itself.
+      timeout: default limit in seconds.
 
     Raises:
       ValueError: it names a function that does not exist, has no valid timeout, or can't be sent to a process.
@@ -115,7 +115,7 @@ def _longest(job: Job, seconds: float) -> float:
 
 
 def perform(call: Call) -> list[Any]:
-    """Does a job. Returns an event that JSON can hold.
+    """Executes a job. Returns an event as JSON data.
 
     One of ["verdict", score, parts, answer, reason, error], ["value", JSON text], ["failure", why].
     """
@@ -134,7 +134,7 @@ def perform(call: Call) -> list[Any]:
 
 
 def resolve(future: Future, judged: bool, event: Sequence[Any]) -> None:
-    """Gives a future the result that an event of `perform` tells. Raises ValueError if it can't be one of this job."""
+    """Resolves a future with an event of `perform`. Raises ValueError for an event that does not fit the job."""
     match event:
         case ["verdict", score, parts, answer, reason, error] if judged:
             future.set_result(Verdict(score, parts, answer, reason, error))

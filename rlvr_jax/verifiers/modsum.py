@@ -1,6 +1,6 @@
 """The digit-sum task: the prompt `680845=` asks for `#d`, d being the sum of the digits modulo 10.
 
-A completion may think aloud before it answers: any digits, such as the running sums `44261`, then `#1`.
+A completion may write a scratchpad first: any digits, such as the running sums `44261`, then `#1`.
 """
 
 import re

@@ -1,8 +1,8 @@
 """The `####` number of GSM8K: a worked solution ends with `#### 72`, and only that number is compared.
 
 The convention is that of the data set (https://github.com/openai/grade-school-math). Its own checker searches for the
-first `#### number` and ignores what else the line says; here the last `####` line counts that is no heading, since that
-is the answer which the writer settled on, and a line that hedges (`#### 3 or 4`) has no answer.
+first `#### number` and ignores the rest of the line; here the last `####` line that is no heading counts, since it is
+the final answer, and a hedged line (`#### 3 or 4`) has no answer.
 """
 
 from fractions import Fraction
@@ -17,10 +17,10 @@ MAX_DIGITS = 40  # of an answer
 
 
 def canonical_number(text: str) -> str:
-    """The one way to write the number in `text`: `$1,080.50` → `1080.5`, `-0` → `0`. Equal numbers, equal results.
+    """The canonical form of the number in `text`: `$1,080.50` → `1080.5`, `-0` → `0`. Equal numbers, equal results.
 
-    What is accepted besides digits (currency, groups of digits, words that name a unit): see `quantity`. A unit and a
-    percent sign are ignored.
+    `quantity` lists what is accepted besides digits (currency, groups of digits, names of units). A unit and a percent
+    sign are ignored.
 
     Raises:
       ValueError: `text` is anything else, or longer than the bounds of this module.
@@ -54,9 +54,9 @@ def verify(completion: str, reference: str, percent: str = percent_signs.DEFAULT
     The comparison is exact: `18.00` is `18`, `17.999` is not. `answer` is the canonical number.
 
     Args:
-      completion: what the policy wrote.
+      completion: the policy's text.
       reference: the gold answer, such as `1,080`.
-      percent: which convention holds for percent signs, see `rlvr_jax.verifiers.percent`.
+      percent: convention for percent signs, see `rlvr_jax.verifiers.percent`.
       grader: `rlvr_jax`, or `math_verify`, see `rlvr_jax.verifiers.mathematics.verify`.
 
     Parts: `format` (there is a `####` with one number after it).

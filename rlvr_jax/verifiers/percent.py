@@ -5,9 +5,9 @@
 | `unit`     | right           | right           | right            | right            | wrong           |
 | `value`    | wrong           | wrong           | right            | right            | right           |
 
-As a unit the sign may be left out or added, like `cm`, since the question asked "what percent": many gold answers of
-MATH and GSM8K leave it out, and MATH's own checker ignores it. A gold answer of at most 1 in size is a share, though:
-then `30%` stands for 0.3, and `0.3%` is never right for 0.3.
+As a unit the sign may be omitted or added, like `cm`, since the question asked "what percent": many gold answers of
+MATH and GSM8K omit it, and MATH's own checker ignores it. But a gold answer of at most 1 in absolute value is a share:
+then `30%` stands for 0.3, and `0.3%` is never correct for 0.3.
 """
 
 from fractions import Fraction
@@ -23,13 +23,13 @@ def check(convention: str) -> None:
 
 
 def factors(gold: bool, answer: bool, convention: str, share: bool) -> tuple[Fraction, ...]:
-    """By what the number before the answer's sign may be multiplied to be equal to the number before the gold's.
+    """The factors by which the number of the answer may be multiplied to equal that of the gold answer.
 
     Args:
       gold: whether the gold answer has a percent sign.
       answer: whether the answer has one.
       convention: one of `CONVENTIONS`.
-      share: whether the number of the gold answer is at most 1 in size.
+      share: whether the number of the gold answer is at most 1 in absolute value.
     """
     if gold == answer:
         return (Fraction(1),)

@@ -12,24 +12,24 @@ from rlvr_jax.verifiers.verdict import Verdict
 
 __all__ = ["MIN_MEMORY_BYTES", "Job", "Pool", "PoolError", "ToolCall", "ToolError"]
 
-MIN_MEMORY_BYTES = 128 << 20  # an interpreter with the verifiers imported, and some room to work in
+MIN_MEMORY_BYTES = 128 << 20  # an interpreter with the verifiers imported, and some spare memory
 
 
 class Pool:
-    """Processes that judge and call tools; a context manager, at whose end they are gone.
+    """Processes for verifiers and tools; a context manager that ends them.
 
-    The processes start with the pool, and jobs wait for them, so that they can start while something else does, such
-    as JAX. A thread of the pool serves them: results arrive while the caller is busy or waits for a device.
+    The processes start asynchronously, so that they can start while JAX does. A thread of the pool serves them: results
+    arrive while the caller is busy or waits for a device.
     """
 
     def __init__(self, workers: int, timeout: float = 5.0, memory_bytes: int = 1 << 30):
         """Starts the processes.
 
         Args:
-          workers: number of processes. With 0, jobs are done in this process as they are submitted, without protection
-            from one that hangs or dies, and may be of any function: for notebooks.
-          timeout: seconds that a job may take if it has no limit of its own. Verifiers that bound CPU time themselves
-            (`LONGEST`) may take as long as that needs on a busy machine.
+          workers: number of processes. With 0, jobs run in this process on submission, without limits, and may be of
+            any function: for notebooks.
+          timeout: default limit of a job in seconds. Verifiers that limit CPU time themselves (`LONGEST`) have more,
+            for busy machines.
           memory_bytes: address space of one worker, interpreter included; not enforced on macOS.
 
         Raises:
@@ -43,9 +43,9 @@ class Pool:
         if memory_bytes < MIN_MEMORY_BYTES:
             raise ValueError(f"memory_bytes must be at least {MIN_MEMORY_BYTES}, not {memory_bytes}")
         self._timeout = timeout
-        self._largest = memory_bytes // 8  # a worker needs several times the size of a job to receive it
+        self._largest = memory_bytes // 8  # receiving a job needs several times its size
         self._closed = False
-        self._here = threading.RLock()  # held by who does jobs in this process
+        self._here = threading.RLock()  # held while jobs run in this process
         self._dispatcher = Dispatcher(workers, memory_bytes) if workers else None
         if self._dispatcher:
             weakref.finalize(self, self._dispatcher.close)
@@ -58,29 +58,31 @@ class Pool:
 
     @property
     def process_ids(self) -> list[int]:
-        """Of the processes that there are now."""
+        """The ids of the current processes."""
         return self._dispatcher.process_ids if self._dispatcher else []
 
     def close(self) -> None:
-        """Ends the processes and the thread; futures without a result get a `PoolError`. A second call does nothing."""
+        """Ends the processes and the thread; unresolved futures get a `PoolError`. Idempotent."""
         self._closed = True
         if self._dispatcher:
             self._dispatcher.close()
             self._dispatcher.join()
 
     def submit(self, jobs: Sequence[Job | ToolCall]) -> list[Future]:
-        """Futures of the results, in the order of the jobs. Returns at once; any thread may call it.
+        """Futures of the results, in the order of the jobs. Returns immediately; thread-safe.
 
-        Jobs are handed to workers in the order of submission. `future.cancel()` removes a job that no worker has yet.
-        Callbacks of futures run in the pool's thread and must be short.
+        Jobs start in order of submission. `future.cancel()` removes a job that has not started. Callbacks of futures
+        run in the pool's thread and must be short.
 
-        If a job raises, hangs, runs out of memory or takes its process down, its own future says so, and no other is
-        affected: that of a `Job` by `Verdict.error`, that of a `ToolCall` by a `ToolError`.
+        If a job raises, hangs, runs out of memory or kills its process, only its own future is affected: that of a
+            `Job`
+        has a `Verdict.error`, that of a `ToolCall` raises a `ToolError`.
 
         Raises:
-          ValueError: a job names a function that does not exist, or cannot be sent to a process; nothing is submitted.
-          PoolError: the pool is closed. Futures raise it, too, if the pool is closed before they have a result, or if
-            its workers do not start.
+          ValueError: a job names a function that does not exist, or cannot be sent to a process; then none is
+              submitted.
+          PoolError: the pool is closed. Futures raise it, too, if the pool is closed before they are resolved, or its
+            workers do not start.
         """
         if self._closed:
             raise PoolError("the verifier pool is closed")
@@ -95,7 +97,7 @@ class Pool:
         return [item.future for item in items]
 
     def judge(self, jobs: Sequence[Job]) -> list[Verdict]:
-        """The verdicts, in the order of the jobs: `submit`, and wait. If it is interrupted, the jobs are given up.
+        """The verdicts, in the order of the jobs: `submit`, and wait. An interrupt cancels the jobs.
 
         Raises:
           ValueError, PoolError: as `submit`.
@@ -104,7 +106,7 @@ class Pool:
             raise RuntimeError("a callback of a future can't wait for the pool that calls it; let it submit")
         futures = self.submit(jobs)
         try:
-            # From the end: one long wait for what is done late, and then no more.
+            # From the end: one long wait instead of many short ones.
             return [future.result() for future in reversed(futures)][::-1]
         except BaseException:
             if self._dispatcher:

@@ -1,7 +1,7 @@
-"""Worker processes of the pool: how one starts, ends, and is talked to.
+"""Worker processes of the pool: start, end, and communication.
 
-The workers are fresh interpreters that talk over a socket pair. They are not forked, because a process that runs JAX
-has threads and must not be; nor spawned by `multiprocessing`, because that would run the main script again.
+Workers are new interpreters that communicate over a socket pair. They are not forked, because a process with JAX has
+threads and must not be forked; nor spawned by `multiprocessing`, which would run the main script again.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from typing import IO
 
 from rlvr_jax.verifiers.jobs import START_UP_SECONDS, Order
 
-# Signals for the trainer alone: workers are started with them blocked, and unblock them when their handlers stand.
+# Signals for the trainer only: workers start with them blocked, and unblock them once their handlers are installed.
 TRAINERS_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_READ_BYTES = 1 << 16  # more, and each read would map fresh memory
+_READ_BYTES = 1 << 16  # with more, each read would map new memory
 
 
 @dataclass(eq=False, slots=True)
@@ -34,45 +34,45 @@ class Item:
     order: Order
     judged: bool  # its result is a verdict
     future: Future = field(default_factory=Future)
-    running: bool = False  # it has been handed out, and can't be cancelled any more
+    running: bool = False  # it has been sent, and can't be cancelled any more
 
     def run(self) -> bool:
-        """Marks it as handed out. Returns False if it has been cancelled instead."""
+        """Marks it as sent. Returns False if it has been cancelled."""
         self.running = self.running or self.future.set_running_or_notify_cancel()
         return self.running
 
 
 @dataclass(eq=False)
 class Worker:
-    """A process, and what the pool knows of it."""
+    """A process and its state."""
 
     process: subprocess.Popen
     socket: socket.socket
     stderr: IO[bytes]  # only until it is ready
     memory_bytes: int
-    since: float = 0.0  # when the pool last heard of it or gave it work
-    patience: float = 0.0  # seconds from then within which it must say something, while it starts or is at work
+    since: float = 0.0  # time of the last message in either direction
+    patience: float = 0.0  # seconds from then until it must send something, while it starts or works
     deadline: float = 0.0  # the sum of both
     ready: bool = False
-    pending: deque[Item] = field(default_factory=deque)  # handed out and without an answer, in order
-    started: bool = False  # it is at the first of them
-    _unread: list[str] = field(default_factory=list)  # of a line whose end has not come yet
+    pending: deque[Item] = field(default_factory=deque)  # sent and unanswered, in order
+    started: bool = False  # it works on the first of them
+    _unread: list[str] = field(default_factory=list)  # of an incomplete line
     _unread_bytes: int = 0
 
     def expect(self, seconds: float) -> None:
-        """The worker must say something within so many seconds from now."""
+        """The worker must send something within this many seconds from now."""
         self.since, self.patience = time.monotonic(), seconds
         self.deadline = self.since + seconds
 
     def send(self, items: Sequence[Item]) -> None:
-        """Hands out items. Raises OSError if the worker has died, or does not take them."""
+        """Sends items. Raises OSError if the worker has died or does not receive them."""
         self.pending.extend(items)
         self.started = False
         self.expect(items[0].order[2])
         self.socket.sendall(pickle.dumps([item.order for item in items], protocol=5))
 
     def read(self) -> list[str]:
-        """The lines that have come. Raises EOFError or OSError if no more will, ValueError if they can't be lines."""
+        """The received lines. Raises EOFError or OSError at the end, ValueError for invalid data."""
         data = self.socket.recv(_READ_BYTES)
         if not data:
             raise EOFError("the worker has closed its end")
@@ -90,7 +90,7 @@ class Worker:
 
 
 def start(memory_bytes: int) -> Worker:
-    """A worker that starts. Raises OSError if the machine has no process or file left for it."""
+    """Starts a worker. Raises OSError if the machine has no process or file descriptor left."""
     ours, theirs = socket.socketpair()
     stderr = tempfile.TemporaryFile()  # noqa: SIM115
     command = [sys.executable, "-P", "-m", "rlvr_jax.verifiers.worker"]
@@ -98,11 +98,13 @@ def start(memory_bytes: int) -> Worker:
     # The worker inherits the mask: no signal can end it while it starts.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, TRAINERS_SIGNALS)
     try:
-        ours.settimeout(START_UP_SECONDS)  # of sending: what is received is there
+        ours.settimeout(START_UP_SECONDS)  # for sending; receiving does not block
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),  # imports what this one can
-            "PYTHONHASHSEED": "0",  # the order of a set is the same in every worker and every run
+            "PYTHONPATH": os.pathsep.join(
+                path or str(Path.cwd()) for path in sys.path
+            ),  # the same import path as this process
+            "PYTHONHASHSEED": "0",  # the same iteration order of sets in every worker and run
         }
         process = subprocess.Popen(
             command,
@@ -111,7 +113,7 @@ def start(memory_bytes: int) -> Worker:
             stdout=stderr,
             stderr=stderr,
             env=environment,
-            start_new_session=True,  # what a job starts can then be killed together with its worker
+            start_new_session=True,  # so that children of a job are killed together with its worker
         )
     except BaseException:
         ours.close()
@@ -130,7 +132,7 @@ def stop(worker: Worker) -> str:
 
     Returns how it ended, which a kill after its death does not change, and what it wrote if it never got ready.
     """
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: no permission to kill what is dead
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: no permission to kill a dead process
         os.killpg(worker.process.pid, signal.SIGKILL)
     code = worker.process.wait()
     worker.socket.close()

@@ -1,9 +1,8 @@
-"""Problems of reasoning-gym, scored by reasoning-gym where that can be trusted with what a model wrote.
+"""Problems of reasoning-gym, scored by reasoning-gym where that is safe with model output.
 
-In version 0.1.25 some of its scorers run the answer as Python code, and some give full marks to answers that say
-nothing. For those data sets the answer is scored here, as `_OWN` and `_EXPRESSIONS` say and give the reasons; all other
-scores are the package's own, partial credit included: reward what you want to with the part `solved`, which is 1 for
-full marks alone.
+In version 0.1.25 some of its scorers execute the answer as Python code, and some give full marks to empty answers.
+These data sets are scored here, see `_OWN` and `_EXPRESSIONS` for the reasons; all other scores are the package's own,
+including partial credit. The part `solved` is 1 for full marks only.
 """
 
 import ast
@@ -18,9 +17,9 @@ from rlvr_jax.text.tags import answer_in_tags
 from rlvr_jax.verifiers import countdown
 from rlvr_jax.verifiers.verdict import Verdict
 
-MAX_LENGTH = 20_000  # characters of an answer; the longest right ones have about 5,000
-MAX_EXPRESSION = 1_000  # characters of an answer that is given to sympy
-MAX_BITS = 4_000  # how large an expression may get, see `_bits`
+MAX_LENGTH = 20_000  # characters of an answer; the longest correct ones have about 5,000
+MAX_EXPRESSION = 1_000  # characters of an answer passed to sympy
+MAX_BITS = 4_000  # maximum size of an expression, see `_bits`
 
 # Fraction("1e999999999") takes all memory.
 _LARGE_EXPONENT = re.compile(r"[0-9.][eE][-+]?[0-9_]{4,}")
@@ -55,10 +54,10 @@ def prepare() -> None:
 
 
 def verify(completion: str, reference: Mapping[str, Any], *, answer_format: AnswerFormat = "answer") -> Verdict:
-    """Scores the answer, which stands in the given format, with its data set's scorer.
+    """Scores the answer in the given format with its data set's scorer.
 
     Args:
-      completion: what the policy wrote.
+      completion: the policy's text.
       reference: `{"dataset": "chain_sum", "settings": {"min_terms": 2, "seed": 0, "size": 500}, "index": 17}` for the
         entry `reasoning_gym.create_dataset("chain_sum", min_terms=2, seed=0, size=500)[17]`. An optional `checksum` of
         the question, see `rlvr_jax.tasks.reasoning_gym`, makes sure that it is the same one here.
@@ -67,9 +66,9 @@ def verify(completion: str, reference: Mapping[str, Any], *, answer_format: Answ
     Parts: `format` (there is an answer), `solved` (full marks).
 
     Raises:
-      ValueError: the reference is none, or its problem can't be made here.
+      ValueError: the reference is invalid, or its problem can't be generated here.
     """
-    entry = problem(reference)  # before anything else: a bad reference is an error whatever the completion says
+    entry = problem(reference)  # first: a bad reference is an error for every completion
     answer = _answer(completion, answer_format)
     if answer is None:
         return Verdict(0.0, {"format": 0.0, "solved": 0.0}, reason=f"no answer in the format {answer_format!r}")
@@ -78,7 +77,7 @@ def verify(completion: str, reference: Mapping[str, Any], *, answer_format: Answ
         score = _score(answer, entry, reference)
     except MemoryError:
         raise
-    except Exception as error:  # scorers trip over what they can't parse
+    except Exception as error:  # scorers fail on answers that they can't parse
         text = f"{type(error).__name__}: {error}"[:200]
         return Verdict(0.0, nothing, answer[:MAX_LENGTH], f"not an answer to this problem ({text})")
     if not 0 <= score <= 1:
@@ -107,7 +106,7 @@ def _answer(text: str, answer_format: str) -> str | None:
 
 
 def _score(answer: str, entry: _Entry, reference: Mapping[str, Any]) -> float:
-    """Raises ValueError, or whatever else a scorer raises, for an answer that is not of the form asked for."""
+    """The score; raises ValueError, or any error of a scorer, for an answer of another form."""
     name = reference["dataset"]
     if len(answer) > MAX_LENGTH:
         raise ValueError(f"{len(answer)} characters, more than {MAX_LENGTH}")
@@ -171,10 +170,10 @@ _NUMBERS_ONLY = frozenset({"complex_arithmetic", "number_sorting", "polynomial_e
 
 
 def check_expression(text: str) -> None:
-    """Refuses what is not a formula of numbers, one-letter names and elementary functions, or gets too large.
+    """Accepts only formulas of numbers, one-letter names and elementary functions, of bounded size.
 
     Raises:
-      ValueError: says what is wrong.
+      ValueError: for anything else, with the reason.
     """
     if len(text) > MAX_EXPRESSION:
         raise ValueError(f"{len(text)} characters, more than {MAX_EXPRESSION}")

@@ -1,7 +1,7 @@
 """Verdicts for JSON Lines: the records of `rlvr verify`, described in docs/verifiers.md.
 
-One line in, one line out, in order, whatever the line holds: one that is no record gets a verdict whose error names
-its number. Only a batch of lines is in memory at any time, so a file may be of any size.
+One output line per input line, in order: an invalid line gets a verdict with an error that names its number. Only a
+batch of lines is in memory at a time, so a file may have any size.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ from rlvr_jax.verifiers.pool import Job, Pool
 from rlvr_jax.verifiers.verdict import Verdict
 
 MAX_LINE_BYTES = 64 << 20  # a longer line is not read into memory
-BATCH_BYTES = 1 << 20  # read at a time; what a pipe holds if that is less, so that nobody waits for a full batch
-BATCH_LINES = 1024  # judged at a time, so that verdicts come out even if each takes long
+BATCH_BYTES = 1 << 20  # read at a time; less from a pipe, which is not waited for
+BATCH_LINES = 1024  # judged at a time, so that slow verdicts are written early
 
 _Id = str | int | float | None
 
 
 @dataclass(frozen=True)
 class Record:
-    """A line that can be judged: a completion, what to judge it against, and the name that the verdict will carry."""
+    """A valid line: a completion, its gold answer, and the id of the verdict."""
 
     completion: str
     reference: Any
@@ -33,7 +33,7 @@ class Record:
 
 
 class LineError(ValueError):
-    """A line that is no record. `id` is the line's, if that much of it could be read."""
+    """An invalid line. `id` is that of the line, if it could be parsed."""
 
     def __init__(self, message: str, id: _Id = None):
         super().__init__(message)
@@ -41,15 +41,14 @@ class LineError(ValueError):
 
 
 def line_batches(file: io.BufferedIOBase) -> Iterator[list[bytes | None]]:
-    """The lines of a binary file without their newlines: what one read returns, at most `BATCH_LINES` at a time.
+    """The lines of a binary file without newlines, in batches of one read and at most `BATCH_LINES`.
 
-    None stands for a line of more than `MAX_LINE_BYTES`. The last line needs no newline; nothing after a last newline
-    is no line.
+    None stands for a line of more than `MAX_LINE_BYTES`. The last line needs no newline.
 
     Raises:
       OSError: the file can't be read any further.
     """
-    pieces: list[bytes] = []  # of the line whose end has not come yet
+    pieces: list[bytes] = []  # of an incomplete line
     size = 0
 
     def take(piece: bytes) -> None:
@@ -81,7 +80,7 @@ def line_batches(file: io.BufferedIOBase) -> Iterator[list[bytes | None]]:
 
 
 def parse(line: bytes | None) -> Record:
-    """The record of one line, as `line_batches` gives it.
+    """The record of one line of `line_batches`.
 
     Raises:
       LineError: the line is no strict JSON object in UTF-8, a field is missing or has another type, or the line is
@@ -94,7 +93,7 @@ def parse(line: bytes | None) -> Record:
     try:
         fields = json.loads(line.decode("utf-8-sig"), parse_constant=_finite, parse_float=_finite)
     except UnicodeDecodeError as error:
-        raise LineError(f"not UTF-8: byte {line[error.start]:#04x} at place {error.start}") from None
+        raise LineError(f"not UTF-8: byte {line[error.start]:#04x} at position {error.start}") from None
     except RecursionError:
         raise LineError("nested too deeply") from None
     except ValueError as error:
@@ -118,11 +117,11 @@ def judge_lines(
     """The output record of each line, in order: `{"id", "score", "parts", "answer", "reason", "error"}`.
 
     Args:
-      pool: who judges.
+      pool: of verifier processes.
       kind: a key of `VERIFIERS`.
-      lines: as `line_batches` gives them.
+      lines: of `line_batches`.
       options: further keyword arguments of the verifier.
-      first: number of the first line, for the errors of lines that are no records.
+      first: number of the first line, for errors.
 
     Raises:
       ValueError: there is no such kind.
@@ -145,7 +144,7 @@ def judge_lines(
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """One line of strict JSON in ASCII, newline included; half surrogates stay what they are."""
+    """One line of strict JSON in ASCII, newline included; lone surrogates are kept."""
     return json.dumps(record, allow_nan=False).encode() + b"\n"
 
 

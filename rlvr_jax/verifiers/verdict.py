@@ -9,10 +9,10 @@ class Verdict:
     """A verifier's judgement of one completion.
 
     Attributes:
-      score: in [0, 1]; 1 is right.
-      parts: named partial results that reward design and reports may use, e.g. `{"format": 1.0}`.
-      answer: the answer that was found in the completion, or None.
-      reason: one short sentence for a human reader.
+      score: in [0, 1]; 1 is correct.
+      parts: named partial results for rewards and reports, e.g. `{"format": 1.0}`.
+      answer: the answer extracted from the completion, or None.
+      reason: one short sentence for human readers.
       error: None, or why no judgement was possible (the verifier raised, hung or died); then the score is 0.
     """
 

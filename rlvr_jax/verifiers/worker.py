@@ -1,4 +1,4 @@
-"""A worker process: takes chunks of jobs from its pool, and answers each job by itself as soon as it is done.
+"""A worker process: receives chunks of jobs from its pool, and answers each job as soon as it is done.
 
 Run as `python -m rlvr_jax.verifiers.worker FD MEMORY_BYTES` by `rlvr_jax.verifiers.processes`; FD is the worker's end
 of a socket pair. Everything the worker says is a line of JSON, since parsing JSON, unlike unpickling, cannot run code
@@ -58,7 +58,7 @@ def prepare(what: str) -> None:
 
 
 def serve(connection: socket.socket, memory_bytes: int) -> None:
-    """Does jobs until the pool closes its end, or memory runs out."""
+    """Executes jobs until the pool closes its end, or memory runs out."""
 
     def say(*message: object) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
@@ -79,7 +79,7 @@ def serve(connection: socket.socket, memory_bytes: int) -> None:
             signal.setitimer(signal.ITIMER_REAL, seconds + jobs.START_UP_SECONDS)
             if what is not None and what not in prepared:
                 say("importing")
-                with contextlib.suppress(Exception):  # the job meets the same exception again, and reports it
+                with contextlib.suppress(Exception):  # the job raises the same exception again, and reports it
                     prepare(what)
                 prepared.add(what)
                 say("started")
@@ -93,7 +93,7 @@ def serve(connection: socket.socket, memory_bytes: int) -> None:
 
 
 def main() -> None:
-    """Does the jobs that come through the socket until it closes."""
+    """Executes the jobs of the socket until it closes."""
     # Ctrl-C and pre-emption signals go to whole process groups or jobs, and are for the trainer to act on; a worker
     # ends when the socket closes. Handlers that do nothing, because SIG_IGN would be inherited by what jobs start.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -112,7 +112,7 @@ def main() -> None:
         serve(socket.socket(fileno=fd), memory_bytes)
         status = 0
     finally:
-        os._exit(status)  # at once, whatever threads a job has left behind
+        os._exit(status)  # immediately, despite threads left by jobs
 
 
 if __name__ == "__main__":

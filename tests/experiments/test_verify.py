@@ -39,7 +39,7 @@ BAD = {
     "empty": (b"", "empty", None),
     "blank": (b" \t\r", "empty", None),
     "a list": (b'["#7", "7"]', "no JSON object but a list", None),
-    "not UTF-8": (b'{"id": 1, "completion": "\xff", "reference": "7"}', "not UTF-8: byte 0xff at place 25", None),
+    "not UTF-8": (b'{"id": 1, "completion": "\xff", "reference": "7"}', "not UTF-8: byte 0xff at position 25", None),
     "no completion": (b'{"id": 2, "reference": "7"}', "field 'completion' is missing", 2),
     "no reference": (b'{"id": "a", "completion": "#7"}', "field 'reference' is missing", "a"),
     "a number for text": (b'{"id": 3, "completion": 7, "reference": "7"}', "completion is a int, not a string", 3),

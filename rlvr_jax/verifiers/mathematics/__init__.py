@@ -102,7 +102,7 @@ def verify(
     Which answer is the final one: see `extract`. What equals what: see `compare`.
 
     Args:
-      completion: what the policy wrote.
+      completion: the policy's text.
       reference: the gold answer, such as `\\frac{1}{2}`, or a solution with the gold answer in a box.
       formats: in which formats an answer counts, of `boxed`, `answer` (`<answer>` tags), `hash` (`####` line), `phrase`
         ("the answer is") and `bare` (nothing but the answer, or a last sentence that ends with it).

@@ -169,7 +169,7 @@ def extract(
     """The final statement of a completion, or None.
 
     Args:
-      completion: what the policy wrote.
+      completion: the policy's text.
       formats: which of `FORMATS` count.
       last_number: whether, where no format is found, the last formula or number of the text counts.
       values: how many values the reference has: so many boxes, with nothing but labels between, are one statement.
