@@ -1,14 +1,14 @@
-"""Plain data across a trust boundary: builtin values as tagged JSON, and nothing that could run code when it is read.
+"""Plain data across a trust boundary: builtin values as tagged JSON, which cannot execute code when parsed.
 
 `None`, `True`, `1`, `1.5` and `"text"` stand for themselves. Every JSON array starts with a tag:
 
     l list   t tuple   s set   z frozenset   d dict, keys and values in turn   i int in hexadecimal   c complex
     b bytes  B bytearray  r range  e Ellipsis  D Decimal  F Fraction  q deque  w date or time  T builtin by its name
     N array of NumPy: type of its elements, shape, elements
-    h y an object of the job, a function of the tests, which stay where they are: number, name of the type
+    h y an object of the job, a function of the tests, which stay in their process: number, name of the type
 
-Reading gives exact builtin types, so that no method of the sender's classes takes part in any comparison. An instance
-of a subclass of a builtin type travels as the builtin value that it contains, and so does a scalar of NumPy. All is
+Decoding gives exact builtin types, so no method of the sender's classes takes part in any comparison. An instance of a
+subclass of a builtin type is encoded as the builtin value that it contains, and so is a NumPy scalar. Everything is
 bounded: bytes, depth, items, and the number of items of a set or dict that share a hash.
 """
 
@@ -24,7 +24,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-MAX_BYTES = 64 << 20  # of one message between processes of the sandbox, where the job's memory and CPU time are bounds
+MAX_BYTES = 64 << 20  # of one message between processes of the sandbox, which the job's memory and CPU time also bound
 MAX_ITEMS = 4_000_000
 HOST_BYTES = 1 << 20  # of a message that the host reads, unless it expects a longer value
 HOST_ITEMS = 200_000
@@ -41,7 +41,7 @@ _TIMES = {
 
 
 class CodecError(ValueError):
-    """A value that is not plain data, or a message that is not a value, or one beyond the bounds."""
+    """A value that is not plain data, an invalid message, or one beyond the bounds."""
 
 
 class NotPlainError(CodecError):
@@ -59,7 +59,7 @@ def _builtin_name(value: Any) -> str | None:
 def encode(
     value: Any, handle: Callable[[Any], tuple[str, int, str] | None] | None = None, max_items: int = MAX_ITEMS
 ) -> Any:
-    """The value as JSON-able data; `handle` gives tag, number and type name of objects that stay here, or None.
+    """The value as JSON data; `handle` returns tag, number and type name of objects that stay here, or None.
 
     Raises:
       CodecError: it contains something that is neither plain nor accepted by `handle`, or exceeds the bounds.
@@ -109,7 +109,7 @@ class _Array(NamedTuple):
 
 
 def _from_numpy(value: Any) -> Any:
-    """A scalar as a builtin value, an array of numbers, truth values or texts as `_Array`; anything else as it is."""
+    """A scalar as a builtin value, an array of numbers, bools or texts as `_Array`; anything else unchanged."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray):
         return value
@@ -189,11 +189,11 @@ def decode(
     arrays: bool = False,
     max_items: int = MAX_ITEMS,
 ) -> Any:
-    """The value that `encode` wrote. `handle` makes the stand-in of an object that stayed with the sender.
+    """The inverse of `encode`. `handle` makes the proxy of an object that stayed with the sender.
 
     Args:
       functions: accept builtin functions by name as well as builtin types.
-      arrays: give arrays of NumPy where it is loaded; otherwise they are nested lists.
+      arrays: return NumPy arrays if NumPy is loaded; otherwise nested lists.
       max_items: of the whole value.
 
     Raises:
@@ -288,7 +288,7 @@ _READERS: dict[str, Callable[..., Any]] = {
 
 
 def dumps(message: Any, max_bytes: int = MAX_BYTES) -> bytes:
-    """A message of JSON-able data as bytes; raises CodecError if it exceeds `max_bytes`."""
+    """A message of JSON data as bytes; raises CodecError if it exceeds `max_bytes`."""
     data = json.dumps(message, separators=(",", ":")).encode("ascii")
     if len(data) > max_bytes:
         raise CodecError(f"a message of {len(data)} bytes, more than {max_bytes}")
@@ -296,7 +296,7 @@ def dumps(message: Any, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def loads(data: bytes) -> dict[str, Any]:
-    """The message in `data`; raises CodecError where that is not one JSON object."""
+    """The message in `data`; raises CodecError if it is not a JSON object."""
     try:
         message = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -307,7 +307,7 @@ def loads(data: bytes) -> dict[str, Any]:
 
 
 def read_exactly(file: int, count: int) -> bytes:
-    """So many bytes of a stream; raises EOFError if it ends before."""
+    """This many bytes of a stream; raises EOFError if it ends before."""
     data = bytearray()
     while len(data) < count:
         part = os.read(file, min(count - len(data), 1 << 16))
@@ -318,7 +318,7 @@ def read_exactly(file: int, count: int) -> bytes:
 
 
 def receive(file: int) -> dict[str, Any]:
-    """The next message from a stream; waits for it. Raises EOFError at the end, CodecError for what is no message."""
+    """The next message of a stream; blocks. Raises EOFError at the end, CodecError for an invalid message."""
     length = int.from_bytes(read_exactly(file, 4), "big")
     if length > MAX_BYTES:
         raise CodecError(f"a message of {length} bytes, more than {MAX_BYTES}")
@@ -326,18 +326,18 @@ def receive(file: int) -> dict[str, Any]:
 
 
 def framed(message: dict[str, Any], max_bytes: int = MAX_BYTES) -> bytes:
-    """The message as it goes into a stream: four bytes of length, and `dumps`."""
+    """The message in stream format: four bytes of length, and `dumps`."""
     data = dumps(message, max_bytes)
     return len(data).to_bytes(4, "big") + data
 
 
 def write(file: int, data: bytes) -> None:
-    """Writes all of it into a stream."""
+    """Writes all bytes to a stream."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(file, rest) :]
 
 
 def send(file: int, message: dict[str, Any]) -> None:
-    """Writes the message into a stream; waits until all is written."""
+    """Writes the message to a stream; blocks until all is written."""
     write(file, framed(message))

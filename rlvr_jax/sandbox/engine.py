@@ -1,14 +1,14 @@
-"""The choice of the engine that isolates on this machine: tried by attacking it, best first.
+"""The choice of the sandbox engine of this machine: each is tested with attacks, best first.
 
-`namespaces`: its own user, pid, mount, ipc and network namespace, a root that holds the standard library and nothing
-else, a /tmp of its own in memory; Landlock, seccomp, limits, no capabilities. Needs Linux, user namespaces, Landlock.
+`namespaces`: own user, pid, mount, ipc and network namespaces, a root with only the standard library, its own /tmp in
+memory; Landlock, seccomp, limits, no capabilities. Needs Linux, user namespaces, Landlock.
 
-`landlock`: Landlock, seccomp and limits. No folder to write to, so programs that use `tempfile` fail; and a program
-can ask which paths exist. Needs Linux 5.13 with Landlock.
+`landlock`: Landlock, seccomp and limits. No writable folder, so programs that use `tempfile` fail; and a program can
+find out which paths exist. Needs Linux 5.13 with Landlock.
 
-`none`: limits of CPU time and memory only, for programs that you trust. Has to be asked for by name.
+`none`: limits of CPU time and memory only, for trusted programs. Must be requested by name.
 
-On machines other than x86_64 and aarch64, or other than Linux, only `none` is left.
+On machines other than x86_64 and aarch64, or without Linux, only `none` works.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _LIMITS = Limits(cpu_seconds=5, wall_seconds=20.0, memory_bytes=1 << 30)
 _SECRET = "what only the host knows"
 _log = logging.getLogger(__name__)
 
-# Each function tries one way out, and says whether it came through.
+# Each function tries one escape and returns whether it succeeded.
 _ESCAPES = """
 import os, socket, ctypes
 
@@ -74,7 +74,7 @@ def environment(name):
 
 
 def _attempts(sandbox: Sandbox, arguments: dict[str, Any]) -> list[str]:
-    """The names of the escapes that came through, and of what else is wrong."""
+    """The names of the successful escapes and of other faults."""
     with sandbox.job("program", _LIMITS) as job:
         loaded = job.ask({"program": _ESCAPES, "room": job.room})
         if "ok" not in loaded:
@@ -91,7 +91,7 @@ def _attempts(sandbox: Sandbox, arguments: dict[str, Any]) -> list[str]:
 
 
 def weaknesses(sandbox: Sandbox) -> list[str]:
-    """The escapes, of a short list that is really tried, that a program in this sandbox achieves."""
+    """The escapes of a short list that succeed when tried in this sandbox."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.chmod(0o777)
@@ -123,15 +123,15 @@ def weaknesses(sandbox: Sandbox) -> list[str]:
 
 
 def open_sandbox(engine: str = "auto", packages: Sequence[str] = ()) -> Sandbox:
-    """A sandbox of the best engine that holds on this machine, or of the one named.
+    """A sandbox of the best engine that works on this machine, or of the named one.
 
     Args:
-      engine: `auto`, or a name of the table above. `auto` never gives `none`.
+      engine: `auto`, or a name of the table above. `auto` never selects `none`.
       packages: installed packages that programs may import besides the standard library, read-only.
 
     Raises:
       ValueError: there is no such engine, or a package is not installed.
-      SandboxError: it does not work here, or a program could get out of it; the message says why.
+      SandboxError: it does not work here, or a program could escape; with the reason.
     """
     if engine not in ("auto", *ENGINES, UNSAFE):
         raise ValueError(f"there is no sandbox engine {engine!r}; there are auto, {', '.join(ENGINES)} and {UNSAFE}")
@@ -162,12 +162,12 @@ def open_sandbox(engine: str = "auto", packages: Sequence[str] = ()) -> Sandbox:
 
 @functools.cache
 def _of_process(engine: str, packages: tuple[str, ...], process: int) -> dict[str, Sandbox]:
-    del engine, packages, process  # a key only: after a fork, the child needs a sandbox of its own
+    del engine, packages, process  # a key only: after a fork, the child needs its own sandbox
     return {}
 
 
 def sandbox_of_process(engine: str = "auto", packages: tuple[str, ...] = ()) -> Sandbox:
-    """This process's sandbox of the engine with the packages, opened at the first call and kept."""
+    """This process's sandbox of the engine with the packages, opened on the first call and cached."""
     held = _of_process(engine, packages, os.getpid())
     if "it" not in held:
         held["it"] = open_sandbox(engine, packages)
@@ -175,6 +175,6 @@ def sandbox_of_process(engine: str = "auto", packages: tuple[str, ...] = ()) -> 
 
 
 def discard(engine: str = "auto", packages: tuple[str, ...] = ()) -> None:
-    """Closes what `sandbox_of_process` keeps; the next call opens a new one."""
+    """Closes the sandbox cached by `sandbox_of_process`; the next call opens a new one."""
     if sandbox := _of_process(engine, packages, os.getpid()).pop("it", None):
         sandbox.close()

@@ -1,9 +1,8 @@
-"""The host's side of the sandbox: a zygote, and the jobs that it forks.
+"""The host's side of the sandbox: a zygote and the jobs that it forks.
 
-Nothing that comes from a job is believed to be more than data: messages are bounded and decoded by
-`rlvr_jax.sandbox.codec`, and whoever sends nonsense, too much or nothing is killed. A job is bounded in CPU time by the
-kernel. The second bound, on wall time, is for a job that sleeps or waits: its clock stands still while the job waits
-for a core, so that it says the same on a busy machine.
+Messages of a job are untrusted: they are bounded and decoded by `rlvr_jax.sandbox.codec`, and a job that sends invalid,
+too much or no data is killed. The kernel limits its CPU time. A second limit, on wall time, is for jobs that sleep or
+wait: its clock stops while the job waits for a core, so results do not depend on the load of the machine.
 """
 
 import contextlib
@@ -25,9 +24,9 @@ from typing import Any
 
 from rlvr_jax.sandbox import codec
 
-START_SECONDS = 60.0  # for a zygote, or a job before it reads its program, however busy the machine
-_PATIENCE = 20  # times its limits, at the very most, that a job may hold on because it waits for a core
-_PROMPT_SECONDS = 0.05  # an answer within them needs no look at the clocks
+START_SECONDS = 60.0  # for a zygote, or a job before it reads its program, on a busy machine
+_PATIENCE = 20  # maximum multiple of its limits that a job may take because it waits for a core
+_PROMPT_SECONDS = 0.05  # within these the clocks are not checked
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 _ENVIRONMENT = {
     "HOME": "/tmp",
@@ -40,7 +39,7 @@ _ENVIRONMENT = {
 
 
 class SandboxError(RuntimeError):
-    """The sandbox does not work on this machine, or has broken down; not the fault of a program."""
+    """The sandbox does not work on this machine, or has failed; not the fault of a program."""
 
 
 class JobError(Exception):
@@ -53,9 +52,9 @@ class Limits:
 
     Attributes:
       cpu_seconds: CPU time of the whole job, enforced by the kernel; an integer.
-      wall_seconds: time in which it sleeps or waits.
+      wall_seconds: time asleep or waiting.
       memory_bytes: address space, interpreter included.
-      output_bytes: what a script may print. (For values that functions return see `codec`.)
+      output_bytes: of a script. (For return values of functions see `codec`.)
     """
 
     cpu_seconds: int = 6
@@ -75,12 +74,12 @@ class Limits:
 
     @property
     def longest_seconds(self) -> float:
-        """After which a job is ended however busy the machine is: far more than it can use by itself."""
+        """Seconds after which a job is killed on any machine: far more than it can use by itself."""
         return _PATIENCE * (self.cpu_seconds + self.wall_seconds)
 
 
 def _held_up_seconds(process: int | None) -> float | None:
-    """Seconds for which a process has run or waited for a core; None where the system does not tell, or it is gone."""
+    """Seconds for which a process has run or waited for a core; None if unknown, or if it is gone."""
     try:
         running, waiting, _ = Path(f"/proc/{process}/schedstat").read_text().split()
     except (OSError, ValueError):
@@ -89,9 +88,9 @@ def _held_up_seconds(process: int | None) -> float | None:
 
 
 class Job:
-    """One process of the sandbox; a context manager, at whose end it is dead.
+    """One process of the sandbox; a context manager that kills it at the end.
 
-    `process` and `user` are its numbers here on the host, None where the system does not tell.
+    `process` and `user` are its ids on the host, None if unknown.
     """
 
     def __init__(self, connection: socket.socket, status: socket.socket, limits: Limits):
@@ -99,8 +98,8 @@ class Job:
         self.process: int | None = None
         self.user: int | None = None
         self.others: list[Job] = []  # whose time is not time that this one waits
-        self.room = codec.HOST_BYTES, codec.HOST_ITEMS  # bytes and items of what the host reads
-        self._idle = 0.0  # seconds that it has waited so far
+        self.room = codec.HOST_BYTES, codec.HOST_ITEMS  # limits of messages to the host, in bytes and items
+        self._idle = 0.0  # seconds waited so far
         self._deadline = time.monotonic() + START_SECONDS
         self._ending: dict[str, Any] | None = None
 
@@ -129,10 +128,10 @@ class Job:
         return None if None in seconds else sum(seconds)
 
     def wait(self, events: dict[Any, int], seconds: float | None = None) -> list[int]:
-        """The file numbers on which one of the events happened.
+        """The file descriptors with an event.
 
-        Raises JobError when all the job's waiting together has taken its limit of wall time, or `seconds`. That the
-        job has worked, or waited for a core, is no waiting.
+        Raises JobError when the job's total waiting exceeds its limit of wall time, or `seconds`. Computing and waiting
+        for a core do not count.
         """
         limit = self.limits.wall_seconds if seconds is None else seconds
         poll = select.poll()
@@ -143,7 +142,7 @@ class Job:
             while not ready:
                 ready = poll.poll(max(0.0, limit - self._idle) * 1000 + 1)
                 now, work = time.monotonic(), self._held_up()
-                if work is not None or worked is None:  # else it is gone, and with it what it has used
+                if work is not None or worked is None:  # otherwise it is gone, and its usage unknown
                     self._idle = before + (now - since) - ((work or 0.0) - (worked or 0.0))
                 if not ready and (self._idle >= limit or now >= self._deadline):
                     raise JobError(f"timed out: waited for more than {limit:g} s")
@@ -161,7 +160,7 @@ class Job:
                 raise JobError(self.ending()) from None
 
     def send(self, message: dict[str, Any]) -> None:
-        """Raises CodecError for a message that is too large, JobError if the job does not take it."""
+        """Sends a message. Raises CodecError if it is too large, JobError if the job does not receive it."""
         self._write(codec.framed(message))
 
     def send_bytes(self, data: bytes) -> None:
@@ -184,7 +183,7 @@ class Job:
         return bytes(data)
 
     def receive(self) -> dict[str, Any]:
-        """The next message. Raises JobError if there is none in time, or it is not one."""
+        """The next message. Raises JobError if it is late or invalid."""
         length = int.from_bytes(self._read(4), "big")
         if length > self.room[0]:
             raise JobError("sent what is not an answer")
@@ -202,7 +201,7 @@ class Job:
         """Kills the job if it lives, waits until it is gone, and returns how it ended: `code` as of `os.wait`,
         `cpu` seconds, `rss` as of `getrusage`."""
         if self._ending is None:
-            with contextlib.suppress(OSError):  # it has ended by itself, or with its zygote
+            with contextlib.suppress(OSError):  # it has already ended, possibly with its zygote
                 self.status.sendall(b"k")
             self.status.settimeout(START_SECONDS)
             try:
@@ -212,7 +211,7 @@ class Job:
         return self._ending
 
     def ending(self) -> str:
-        """The end of a job in words, after it has closed its connection; waits for it within the limits."""
+        """A description of a job's end, after it has closed its connection; waits for it within the limits."""
         if self._ending is None:
             self.wait({self.status: select.POLLIN})
         end = self.end()
@@ -225,7 +224,7 @@ class Job:
 
 
 class Sandbox:
-    """A zygote of one engine; a context manager, at whose end it and all its jobs are gone. Threads may share it."""
+    """A zygote of one engine; a context manager that ends it and its jobs. Thread-safe."""
 
     def __init__(self, engine: str, packages: Sequence[str] = ()):
         """Starts the zygote.
@@ -236,7 +235,7 @@ class Sandbox:
 
         Raises:
           ValueError: a package is not installed.
-          SandboxError: the engine does not work here; the message says why.
+          SandboxError: the engine does not work here; with the reason.
         """
         self.engine = engine
         folders = {name: package_folders(name) for name in packages}
@@ -273,7 +272,7 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """Ends the zygote; a second call does nothing."""
+        """Ends the zygote. Idempotent."""
         if self._errors.closed:
             return
         self._control.close()
@@ -291,9 +290,10 @@ class Sandbox:
 
         Args:
           kind: `program`, `script` or `tests`, see `rlvr_jax.sandbox.job` and `trial`.
-          limits: what it may use.
-          files: further file descriptors that it gets: a script's output and errors; the tests' program.
-          stdin: a script's standard input.
+          limits: of the job.
+          files: further file descriptors for it: a script's output and errors; the connection of tests to their
+              program.
+          stdin: standard input of a script.
 
         Raises:
           SandboxError: the zygote has died.
@@ -326,10 +326,10 @@ class Sandbox:
 
 
 def package_folders(name: str) -> list[str]:
-    """The folder of an installed package, and that of the shared libraries that its wheel has brought, if any.
+    """The folder of an installed package, and that of its bundled shared libraries, if any.
 
     Raises:
-      ValueError: there is none; the message says what to do.
+      ValueError: it is not installed.
     """
     spec = importlib.util.find_spec(name) if isinstance(name, str) and name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations or spec.origin is None:
@@ -339,7 +339,7 @@ def package_folders(name: str) -> list[str]:
 
 
 def interpreter(engine: str) -> str:
-    """The Python to run: this one; for Landlock started by root, one of the same version that any user may read."""
+    """The Python to run: this one; for Landlock started by root, one of the same version readable by any user."""
     here = str(Path(sys.executable).resolve())
     if engine != "landlock" or os.geteuid() != 0:
         return here

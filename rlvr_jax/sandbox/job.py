@@ -1,13 +1,12 @@
-"""The code beside the program in its sandbox: loads it, then calls it as it is told, and says what came back.
+"""The code in the process of the sandboxed program: loads it, calls it on request, and returns the results.
 
-The program can read and change everything here. So nothing here is worth forging: a job knows the arguments of one
-call at a time, never what the result should be, and all it can say is a value.
+The program can read and change everything here, so nothing here is worth forging: a job knows the arguments of one call
+at a time, never the expected result, and can only return a value.
 
 Requests are `{"do": operation, "args": [value, …], "kw": {name: value}}`. Answers are `{"ok": value}`, with
 `"args": [[index, value], …]` if the call has changed what is in its arguments; `{"raised": [names of builtin exception
-types], "type", "message"}`; or `{"end": true}`, an iterator's end. In the midst of a call the job may ask for a
-function that it was given as an argument, by `{"callback": number, "args": [value, …]}`, which is answered like a
-request.
+types], "type", "message"}`; or `{"end": true}`, an iterator's end. During a call the job may call a function that it
+got as an argument, by `{"callback": number, "args": [value, …]}`, which is answered like a request.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ from typing import Any
 
 from rlvr_jax.sandbox import codec
 
-CHANNEL = 3  # the file descriptor of the connection to whoever asks
+CHANNEL = 3  # the file descriptor of the connection to the caller
 MAX_MESSAGE = 500  # characters of an exception's message
 BINARY = "add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift"
 _OTHERS = "neg pos invert abs index getitem setitem delitem"
@@ -52,7 +51,7 @@ def raised(error: BaseException) -> dict[str, Any]:
 
 
 def named(namespace: dict[str, Any], name: str) -> Any:
-    """The object that the program has under the name: a global, or else a method of a new `Solution`, as on LeetCode.
+    """The object of this name in the program: a global, or a method of a new `Solution`, as on LeetCode.
 
     Raises:
       KeyError: neither.
@@ -66,8 +65,8 @@ def named(namespace: dict[str, Any], name: str) -> Any:
 class Server:
     """Answers requests about the objects of a program.
 
-    `objects` are those that the other side knows by number; they live as long as the job. `room` is how many bytes
-    and items an answer may have.
+    `objects` are those that the other side knows by number; they live as long as the job. `room` is the maximum number
+    of bytes and items of an answer.
     """
 
     def __init__(self, channel: int, namespace: dict[str, Any], room: tuple[int, int]):
@@ -112,7 +111,7 @@ class Server:
             return raised(error)
 
     def serve(self, until_answer: bool = False) -> dict[str, Any]:
-        """Performs requests until the connection ends or, if so asked, an answer comes, which is returned."""
+        """Performs requests until the connection ends or, if requested, an answer arrives, which is returned."""
         while True:
             message = codec.receive(self.channel)
             if "do" not in message and until_answer:
@@ -141,21 +140,21 @@ class _Callback:
 
 
 class ProgramError(Exception):
-    """The program's exception, where it is no builtin one that the other side may raise in its place."""
+    """An exception of the program without a builtin counterpart."""
 
 
-_NOT_TO_RAISE = (StopIteration, StopAsyncIteration)  # they would end a loop of the tests as if all were well
+_NOT_TO_RAISE = (StopIteration, StopAsyncIteration)  # they would silently end a loop of the tests
 
 
 def error_of(answer: dict[str, Any]) -> Exception:
-    """The exception that an answer tells of: the builtin one closest to it, or `ProgramError`."""
+    """The exception of an answer: the closest builtin one, or `ProgramError`."""
     message = str(answer.get("message", ""))[:MAX_MESSAGE]
     for name in answer["raised"] if isinstance(answer["raised"], list) else []:
         kind = vars(builtins).get(name) if isinstance(name, str) else None
         if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, _NOT_TO_RAISE):
             try:
                 return kind(message)
-            except TypeError:  # UnicodeDecodeError, say, wants other arguments
+            except TypeError:  # e.g. UnicodeDecodeError takes other arguments
                 continue
     return ProgramError(f"{str(answer.get('type', ''))[:100]}: {message}")
 
@@ -170,7 +169,7 @@ _NO_THREADS = "the sandbox runs a thread to its end when it is started; it has n
 
 
 def _start(thread: threading.Thread) -> None:
-    """Runs a thread to its end: many programs start a single one, for its larger stack, and wait for it."""
+    """Runs a thread to completion: many programs start a single one, for its larger stack, and wait for it."""
     if thread.daemon:
         raise RuntimeError(f"can't start new thread: {_NO_THREADS}")
     try:
@@ -182,7 +181,7 @@ def _start(thread: threading.Thread) -> None:
 
 
 def _wait(_: threading.Condition, timeout: float | None = None) -> bool:
-    """Waits for what no other thread can do."""
+    """Raises instead of waiting for another thread."""
     if timeout is None:
         raise RuntimeError(f"waits for another thread for ever: {_NO_THREADS}")
     time.sleep(max(0.0, timeout))
@@ -192,7 +191,7 @@ def _wait(_: threading.Condition, timeout: float | None = None) -> bool:
 def _submit(
     executor: concurrent.futures.Executor, function: Callable[..., Any], /, *args: Any, **kw: Any
 ) -> concurrent.futures.Future:
-    """Calls the function at once."""
+    """Calls the function immediately."""
     if executor._shutdown:
         raise RuntimeError("cannot schedule new futures after shutdown")
     future: concurrent.futures.Future = concurrent.futures.Future()
@@ -205,21 +204,21 @@ def _submit(
 
 
 def _run_in_one_thread() -> None:
-    """Has threads, executors and event loops do with one thread, and without sockets."""
+    """Makes threads, executors and event loops work with one thread, and without sockets."""
     threading.Thread.start, threading.Thread.join = _start, lambda *_, **__: None
     threading.Thread.is_alive = lambda _: False
     threading.Condition.wait = _wait
     concurrent.futures.ThreadPoolExecutor.submit = _submit
     selectors.DefaultSelector = selectors.SelectSelector
     loop = asyncio.selector_events.BaseSelectorEventLoop
-    loop._make_self_pipe = lambda self: setattr(self, "_csock", None)  # by which other threads would wake it
+    loop._make_self_pipe = lambda self: setattr(self, "_csock", None)  # for wake-ups by other threads
     loop._close_self_pipe = lambda _: None
 
 
 def prepare() -> None:
-    """The surroundings of every program: the same random numbers, `exit`, one thread, integers of any length."""
+    """The environment of every program: seeded random numbers, `exit`, one thread, integers of any length."""
     _run_in_one_thread()
-    sys.set_int_max_str_digits(0)  # the limit of CPU time is limit enough
+    sys.set_int_max_str_digits(0)  # the limit of CPU time suffices
     random.seed(0)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(0)
@@ -228,7 +227,7 @@ def prepare() -> None:
 
 
 def serve_program() -> None:
-    """Loads the program that the first message brings, says how that went, and serves."""
+    """Loads the program of the first message, reports the result, and serves requests."""
     message = codec.receive(CHANNEL)
     module = _module("program")
     try:
@@ -241,7 +240,7 @@ def serve_program() -> None:
 
 
 def run_script() -> None:
-    """Runs the program that the first message brings as a script of its own, with the files 0 and 1."""
+    """Runs the program of the first message as a script, with the files 0 and 1."""
     message = codec.receive(CHANNEL)
     os.close(CHANNEL)
     sys.stdin, sys.stdout = open(0, encoding="utf-8"), open(1, "w", encoding="utf-8")  # noqa: SIM115

@@ -1,7 +1,7 @@
-"""The system calls of Linux that isolate a process and that Python does not offer, through ctypes.
+"""System calls of Linux for isolation that Python lacks, through ctypes.
 
-man pages: clone(2), unshare(2), mount(2), mount_setattr(2), pivot_root(2), capset(2), prctl(2), landlock(7). Every
-function raises OSError as the functions of `os` do.
+man pages: clone(2), unshare(2), mount(2), mount_setattr(2), pivot_root(2), capset(2), prctl(2), landlock(7). Functions
+raise OSError like those of `os`.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def _syscall(name: str, *arguments: object) -> int:
 
 
 def clone(namespaces: int) -> int:
-    """`os.fork` into fresh namespaces; the child is process 1 of its pid namespace. One thread only."""
+    """`os.fork` into new namespaces; the child is process 1 of its pid namespace. Single-threaded callers only."""
     ctypes.pythonapi.PyOS_BeforeFork()
     try:
         pid = _syscall("clone", namespaces | 17, 0, 0, 0, 0)  # 17: SIGCHLD when it ends
@@ -91,7 +91,7 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, options
 
 
 def make_read_only(path: str, devices: bool = False) -> None:
-    """A mount and all that is mounted below it: read only, without set-uid, without devices unless asked for."""
+    """Makes a mount and its submounts read-only, without set-uid, and without devices unless requested."""
     attributes = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | (0 if devices else _MOUNT_ATTR_NODEV)
     change = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
     flags = _AT_RECURSIVE
@@ -99,7 +99,7 @@ def make_read_only(path: str, devices: bool = False) -> None:
 
 
 def pivot_root(path: str) -> None:
-    """Makes the mount at `path` the root, and takes the old root away."""
+    """Makes the mount at `path` the root, and unmounts the old root."""
     os.chdir(path)
     _syscall("pivot_root", b".", b".")
     _checked(_libc.umount2(b".", _MNT_DETACH), "umount2")
@@ -116,12 +116,12 @@ def die_with_parent() -> None:
 
 
 def set_dumpable(yes: bool) -> None:
-    """True if processes of the same user may look into this one; also who owns its files in /proc."""
+    """Whether processes of the same user may inspect this one; also determines the owner of its files in /proc."""
     _prctl(_PR_SET_DUMPABLE, int(yes))
 
 
 def drop_bounding_capabilities() -> None:
-    """No program that this process starts can have capabilities again."""
+    """Prevents programs started by this process from gaining capabilities."""
     with contextlib.suppress(OSError):  # EINVAL after the last capability that this kernel knows
         for capability in range(64):
             _prctl(_PR_CAPBSET_DROP, capability)

@@ -1,4 +1,4 @@
-"""Names in test code, by Python's own rules of scope: which of them the program under test has to define."""
+"""Names in test code, by Python's scoping rules: those that the program under test has to define."""
 
 import ast
 import builtins
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# What tests use without an import, because the solution they were written for had one.
+# Modules that tests use without an import, because their reference solution had one.
 _KNOWN = {
     "collections": ("Counter", "OrderedDict", "defaultdict", "deque", "namedtuple"),
     "decimal": ("Decimal",),
@@ -19,7 +19,7 @@ _KNOWN = {
     "typing": ("Any", "Dict", "List", "Optional", "Set", "Tuple"),
 }
 _HOME = {name: module for module, names in _KNOWN.items() for name in names}
-# Builtins that a test calls on a result. Only where nothing else is called are they themselves under test.
+# Builtins that tests apply to results. They are under test only if nothing else is called.
 _HELPING = """
     bool callable dict enumerate float frozenset getattr hasattr int isinstance issubclass iter len list map next print
     range repr set sorted str tuple type zip
@@ -36,9 +36,9 @@ class Names:
     """Global names of some code.
 
     Attributes:
-      loaded: read when the code runs, before it binds them itself.
-      later: read by its functions, when they are called.
-      bound: given a value by it: assigned, imported, defined.
+      loaded: read when the code runs, before it binds them.
+      later: read by its functions when these are called.
+      bound: assigned, imported or defined by it.
     """
 
     loaded: set[str]
@@ -51,7 +51,7 @@ class Names:
 
     @property
     def free(self) -> set[str]:
-        """Those that somebody else has to define."""
+        """Those that must be defined elsewhere."""
         return self.loaded | (self.later - self.bound)
 
 
@@ -104,16 +104,16 @@ def _called(sources: Iterable[str]) -> set[str]:
 def under_test(sources: Sequence[str], entry_points: Sequence[str] = ()) -> tuple[set[str], dict[str, Any]]:
     """The names that tests take from the program, and those that they take from the standard library.
 
-    Those of the program are `entry_points`, or without them all that nobody else defines. Builtins are the program's
-    only if they are entry points, or if the tests call nothing else.
+    Those of the program are `entry_points` or, without them, all that are defined nowhere else. Builtins are the
+    program's only if they are entry points, or if the tests call nothing else.
     """
     free = names_of(sources).free
     own = free - vars(builtins).keys()
     library = {name: name for name in _only_as_modules(sources, own) & sys.stdlib_module_names}
     library |= {name: _HOME[name] for name in own & _HOME.keys()}
-    if own <= library.keys() and not entry_points:  # then the tests are about something of that name
+    if own <= library.keys() and not entry_points:  # then the tests are about an object of that name
         library = {}
-    if entry_points:  # a program that defines more, a helper of the tests say, is not asked for it
+    if entry_points:  # other definitions of the program, such as a helper of the tests, are not used
         own = free & set(entry_points)
     elif not own:
         called = _called(sources) & free

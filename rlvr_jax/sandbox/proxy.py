@@ -1,12 +1,11 @@
-"""The program as test code sees it: stand-ins for what stays in the program's process.
+"""The program as seen by test code: proxies of objects in the program's process.
 
-What tests use of a program is asked for over a connection (`rlvr_jax.sandbox.job`), and comes back as plain data of
-exact builtin types, which the tests then compare. What is no plain data stays with the program, and a `Proxy` stands
-for it here: it forwards attributes, calls, items, iteration and conversions to plain types. It never asks the program
-whether two things are equal, or which is less: a proxy equals itself alone, and has no order. Nor does it tell the
-program what it is compared with, as `abs(f(x) - 0.5)` would: arithmetic is only between instances that the tests
-themselves made, by calling a class (a name with a capital). What has a length has as many items, and the same ones,
-until the tests change something.
+Tests use the program over a connection (`rlvr_jax.sandbox.job`), and get plain data of exact builtin types, which they
+compare. Other objects stay with the program and are represented by a `Proxy`, which forwards attributes, calls, items,
+iteration and conversions to plain types. It never asks the program for equality or order: a proxy equals only itself
+and has no order. Nor does it reveal what it is compared with, as `abs(f(x) - 0.5)` would: arithmetic is only between
+instances that the tests made by calling a class (a capitalised name). An object with a length has that many items, the
+same ones until the tests change something.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ _MAX_HELD = 100_000  # items of an object that are read ahead
 
 
 class Gone(BaseException):
-    """The program's process has ended or says what makes no sense. No test can pass any more."""
+    """The program's process has ended or sent invalid data. No further test can pass."""
 
 
 class Client:
@@ -30,10 +29,10 @@ class Client:
         self.channel = channel
         self.gone = ""  # why no further test can pass
         self.ended = False  # the program has closed its end
-        self.asked = 0  # how often tests have asked for something
-        self.changes = 0  # how often for something that may change the program's objects
-        self.functions: list[Callable[..., Any]] = []  # of the tests, given to the program
-        self.changed: list[tuple[Any, Any]] = []  # arguments of calls, and what they have become
+        self.asked = 0  # number of requests of the tests
+        self.changes = 0  # number of those that may change the program's objects
+        self.functions: list[Callable[..., Any]] = []  # functions of the tests, passed to the program
+        self.changed: list[tuple[Any, Any]] = []  # arguments of calls, and their new values
 
     def _handle(self, value: Any) -> tuple[str, int, str] | None:
         if isinstance(value, Proxy):
@@ -57,7 +56,7 @@ class Client:
             return job.raised(error)
 
     def ask(self, operation: str, *args: Any, **kw: Any) -> Any:
-        """The result of the program's side; raises what it raised."""
+        """The result of a request to the program; raises its exception."""
         self.asked += operation != "global"
         self.changes += operation in _CHANGING
         if self.gone:
@@ -94,7 +93,7 @@ class Client:
 
 
 def _assign(before: Any, after: Any) -> None:
-    """Gives mutable builtins the content of `after`, deep, and keeps the identity of those in the same place."""
+    """Assigns the content of `after` to mutable builtins recursively, keeping their identity."""
     if type(before) is not type(after):
         return
     if type(before) in (list, tuple):
@@ -151,7 +150,7 @@ def _no_order(*_: Any) -> bool:
 
 
 class _Content:
-    """The items that an object of the program claims to contain; holds until the tests change something."""
+    """The items that an object of the program claims to contain; valid until the tests change something."""
 
     def __init__(self, proxy: "Proxy", changes: int):
         self.proxy, self.changes = proxy, changes
@@ -186,7 +185,7 @@ def _content(proxy: "Proxy") -> _Content:
 
 
 class Proxy:
-    """Stands for an object of the program."""
+    """The proxy of an object of the program."""
 
     __slots__ = ("_client", "_content", "_made_here", "_number", "_type_name")
 
@@ -227,7 +226,7 @@ class Proxy:
     def __enter__(self) -> Any:
         return _ask(self, "getattr", "__enter__")()
 
-    def __exit__(self, *_: Any) -> None:  # says nothing of an exception, and cannot keep it from the tests
+    def __exit__(self, *_: Any) -> None:  # ignores exceptions, and cannot suppress them
         _ask(self, "getattr", "__exit__")(None, None, None)
 
     __str__, __repr__, __format__ = _unary("str", str), _unary("repr", str), _unary("format", str)
@@ -244,7 +243,7 @@ for _name in job.BINARY.split():
 
 
 class Maker:
-    """A class of the program, by the name that the tests call it: its instances are made by the tests."""
+    """A class of the program, whose instances are made by the tests."""
 
     def __init__(self, proxy: Proxy):
         self._proxy = proxy

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rlvr_jax.sandbox.host import JobError, Limits, Sandbox
 
-_ERROR_BYTES = 16 << 10  # of standard error that are kept; the rest is read and dropped
+_ERROR_BYTES = 16 << 10  # of standard error that are kept
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,10 @@ class Output:
     """The outcome of a script.
 
     Attributes:
-      stdout: all that it printed.
-      stderr: the beginning of what it wrote there; an exception that ended it is the last line.
-      failure: None if it ended by itself with exit status 0, otherwise why not.
-      timed_out: whether it came to its limit of CPU or wall time.
+      stdout: all standard output.
+      stderr: the beginning of standard error; the last line is an exception that ended the program.
+      failure: None if it exited with status 0, otherwise the reason.
+      timed_out: whether it hit its limit of CPU or wall time.
     """
 
     stdout: bytes
@@ -27,11 +27,11 @@ class Output:
 
 
 def run_script(sandbox: Sandbox, program: str, stdin: bytes, limits: Limits) -> Output:
-    """Runs the program to its end, within the limits; nothing of it is left after that.
+    """Runs the program to completion within the limits; no process is left afterwards.
 
     Raises:
-      CodecError: the program is longer than a message can be.
-      SandboxError: the sandbox broke down.
+      CodecError: the program is longer than a message may be.
+      SandboxError: the sandbox failed.
     """
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
     received: dict[int, bytearray] = {out: bytearray(), err: bytearray()}

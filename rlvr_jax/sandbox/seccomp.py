@@ -1,6 +1,6 @@
-"""The list of system calls that a program in the sandbox may make, as a seccomp filter.
+"""The system calls that a sandboxed program may make, as a seccomp filter.
 
-Whatever is not listed fails with EPERM: no sockets, no processes or threads, no programs started, no signals, no
+All others fail with EPERM: no sockets, no processes or threads, no programs started, no signals, no
 tracing, no mounts, no namespaces, no memory outside the address space, no kernel facilities that Python does not need.
 A filter is a program for the kernel's classic BPF machine, see seccomp(2) and linux/filter.h.
 """
@@ -39,14 +39,14 @@ _ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "rseq": (334, 293), "getrandom": (318, 278), "uname": (63, 160), "sysinfo": (99, 179), "exit": (60, 93),
     "exit_group": (231, 94),
 }  # fmt: skip
-# Only where there is a folder to write to: Landlock knows nothing of the mode and the times of files.
+# Only with a writable folder: Landlock does not control mode and times of files.
 _WRITING: dict[str, tuple[int | None, int | None]] = {
     "creat": (85, None), "truncate": (76, 45), "ftruncate": (77, 46), "rename": (82, None), "renameat": (264, 38),
     "renameat2": (316, 276), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None), "link": (86, None),
     "linkat": (265, 37), "unlink": (87, None), "unlinkat": (263, 35), "symlink": (88, None), "symlinkat": (266, 36),
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "utimensat": (280, 88),
 }  # fmt: skip
-# With conditions: call, which argument, the values that it may have.
+# With conditions: call, index of the argument, its allowed values.
 _CONDITIONAL: tuple[tuple[tuple[int, int], int, tuple[int, ...]], ...] = (
     # fcntl: duplicate, flags, locks. Not whom a file signals.
     ((72, 25), 1, (0, 1, 2, 3, 4, 5, 6, 7, 1030)),
@@ -67,10 +67,10 @@ def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> 
 
 
 def job_filter(writing: bool = True) -> bytes:
-    """The filter's instructions for this machine. Raises OSError on one whose system calls are not known.
+    """The filter's instructions for this machine. Raises OSError if its system calls are not known.
 
     Args:
-      writing: allow what changes files and folders.
+      writing: allow calls that change files and folders.
     """
     machine = machine_index()
     program = [

@@ -1,12 +1,12 @@
-"""Test code runs here: in a sandboxed process of its own, against stand-ins for what the program defines.
+"""Execution of test code in a separate sandboxed process, against proxies of the program's definitions.
 
-A program under test never shares a process with its tests; see `rlvr_jax.sandbox.proxy` for what they see of it.
+A program under test never shares a process with its tests; `rlvr_jax.sandbox.proxy` defines their view of it.
 
-Tests that can't run say nothing of the program. All that does not need it comes before the program is even loaded:
-the tests are compiled, and run as far as they name nothing of it. After that, what goes wrong is the tests' own fault
-only where the program can't have caused it: the interpreter of this process finds no module, or no name that the
-program does not have to define; an argument is an object that can't be sent; or a test fails before it has asked the
-program for anything.
+Tests that can't run are no evidence about the program. Everything that does not need it happens before it is loaded:
+the tests are compiled, and run up to the first use of its names. After that, a failure is attributed to the tests only
+if the program can't have caused it: the interpreter of this process finds no module, or no name that the
+program does not have to define; an argument is an object that can't be sent; or a test fails before it has called the
+program.
 """
 
 import ast
@@ -22,8 +22,8 @@ PROGRAM = 4  # the file descriptor of the connection to the program; that to the
 _SETTLE, _RECORD = "_settle_arguments", "_record_assertion"
 _MAX_REASON = 300
 
-Result = tuple[bool | None, str]  # of a test: passed or not, None where it could not run; and why
-_Run = Callable[[], list[Result]]  # of tests that are ready to meet the program
+Result = tuple[bool | None, str]  # of a test: passed or not, None if it could not run; and the reason
+_Run = Callable[[], list[Result]]  # of tests that are ready to run
 
 
 class _Instrument(ast.NodeTransformer):
@@ -84,7 +84,7 @@ def _lacks_something_here(error: BaseException, demanded: set[str]) -> bool:
 
 
 def prepare_asserts(client: Client, setup: str, tests: Sequence[str], entry_points: Sequence[str]) -> _Run:
-    """Tests one after another, in one namespace. Raises what keeps them from running."""
+    """Tests that run in order in one namespace. Raises an error if they can't run."""
     wanted, library = under_test([setup, *tests], entry_points)
     namespace: dict[str, Any] = {"__name__": "tests", _SETTLE: client.settle} | library
     codes = [_compile(test)[0] for test in tests]
@@ -142,7 +142,7 @@ def prepare_asserts(client: Client, setup: str, tests: Sequence[str], entry_poin
 def prepare_check(client: Client, prompt: str, entry_point: str, test: str) -> _Run:
     """HumanEval's `check(candidate)`: each assertion that it meets. Helpers that the tests call are the prompt's.
 
-    Raises what keeps it from running.
+    Raises an error if it can't run.
     """
     results: list[Result] = []
     candidate: Any = None
@@ -194,7 +194,7 @@ def prepare_check(client: Client, prompt: str, entry_point: str, test: str) -> _
 
 
 def run() -> None:
-    """Gets the host's tests ready and says so, or what prevents it; then runs them and sends the results."""
+    """Prepares the host's tests and reports success or the reason of failure; then runs them and sends the results."""
     message = codec.receive(job.CHANNEL)
     client = Client(PROGRAM)
     try:

@@ -1,12 +1,12 @@
 """The warm process inside the sandbox from which every job is forked.
 
-Run by `rlvr_jax.sandbox.host` as a fresh interpreter with nothing in its environment. It isolates itself, imports what
-programs use, says that it is ready, and then forks a job for each request. Starting an interpreter and importing would
-take most of a job's time; a fork takes a few milliseconds, and nothing that a job does to its copy outlives it.
+Run by `rlvr_jax.sandbox.host` as a new interpreter with an empty environment. It isolates itself, imports common
+modules, reports that it is ready, and then forks a job for each request. Starting an interpreter and importing would
+take most of a job's time; a fork takes a few milliseconds, and changes that a job makes to its copy do not persist.
 
-The namespaces are those of clone(2): the zygote has a user, network, mount, pid, ipc and host-name namespace of its
-own, with a root that holds the standard library and nothing else to read; a job has, within, another mount, pid and
-ipc namespace and a /tmp of its own. Then it gives up all capabilities, and Landlock, seccomp and limits follow.
+The namespaces are those of clone(2): the zygote has its own user, network, mount, pid, ipc and host-name namespaces,
+and a root with only the standard library; a job has nested mount, pid and ipc namespaces and its own /tmp. Then it
+drops all capabilities and applies Landlock, seccomp and limits.
 """
 
 import contextlib
@@ -27,20 +27,20 @@ from typing import Any
 from rlvr_jax.sandbox import codec, job, kernel, seccomp, trial
 
 NOBODY = 65534
-_STAGE = "/proc"  # the new root is built on top of it: it exists everywhere, and nothing is needed from below it
+_STAGE = "/proc"  # the new root is mounted on it: it exists everywhere, and its content is not needed
 SCRATCH_BYTES, SCRATCH_FILES = 64 << 20, 4096
 _FILE_BYTES, _OPEN_FILES = 16 << 20, 64
 _ALL_FILES = 1 << 20  # more than any process has open
 MAX_REQUEST = 1 << 16
 
-# Imported once, for all programs: what they use often, and what takes long to import.
+# Imported once for all programs: common and slow modules.
 _PRELOADED = (
     "abc array base64 bisect calendar cmath collections concurrent.futures.thread copy dataclasses datetime decimal "
     "enum fractions functools hashlib heapq inspect io itertools json math numbers operator queue random re statistics "
     "string struct tempfile textwrap time typing unicodedata warnings"
 )
 
-_SEEDED = {"numpy": "numpy.random"}  # what holds the generator that every job seeds
+_SEEDED = {"numpy": "numpy.random"}  # the generator that every job seeds
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -58,7 +58,7 @@ def readable_paths(packages: Sequence[str] = ()) -> list[str]:
 
 
 def _scratch(paths: Sequence[str]) -> str:
-    """The folder that each job of the namespaces has to itself: /tmp, unless that would hide some of the paths."""
+    """The private folder of each job with namespaces: /tmp, unless that would hide some of the paths."""
     return "/scratch" if any(path.startswith("/tmp/") for path in paths) else "/tmp"
 
 
@@ -80,8 +80,8 @@ def _become_nobody() -> None:
 
 
 def isolate_with_namespaces(paths: Sequence[str]) -> None:
-    """Goes on as process 1 of fresh namespaces, as an ordinary user of the machine; raises OSError where it can't."""
-    seccomp.job_filter(), kernel.landlock_version()  # raise where there is none
+    """Continues as process 1 of new namespaces, as an ordinary user; raises OSError if that is not possible."""
+    seccomp.job_filter(), kernel.landlock_version()  # raises if there is none
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     built = False
     if os.geteuid() == 0:
@@ -111,7 +111,7 @@ def isolate_with_namespaces(paths: Sequence[str]) -> None:
 
 
 def isolate_with_landlock(paths: Sequence[str]) -> None:
-    """Goes on as an ordinary user; everything else happens in each job. Raises OSError where it can't."""
+    """Continues as an ordinary user; the rest happens in each job. Raises OSError if that is not possible."""
     seccomp.job_filter(), kernel.landlock_version()
     if os.geteuid() == 0:
         _become_nobody()
@@ -125,7 +125,7 @@ def isolate_with_landlock(paths: Sequence[str]) -> None:
 class Confinement:
     """The confinement of every job of an engine, made once: the seccomp filter, and Landlock's rights by path.
 
-    With namespaces, `scratch` is the folder over which each job mounts one of its own.
+    With namespaces, `scratch` is the folder over which each job mounts its own.
     """
 
     engine: str
@@ -135,7 +135,7 @@ class Confinement:
 
 
 def confinement(engine: str, paths: Sequence[str]) -> Confinement:
-    """For this machine; call it where the jobs will be, that is, after the zygote has isolated itself."""
+    """The confinement for this machine; call it after the zygote has isolated itself."""
     if engine == "none":
         return Confinement(engine, b"", {})
     rights = {"/dev/null": kernel.WRITE_FILE, "/dev/urandom": kernel.READ_FILE}
@@ -177,7 +177,7 @@ def _limit(memory: int, seconds: int) -> None:
 
 
 def _arrange(files: list[int]) -> None:
-    """Gives the job its files the numbers 0, 1, 2, …, and closes all others; -1 stands for nothing."""
+    """Renumbers the job's files 0, 1, 2, …, and closes all others; -1 stands for no file."""
     free = 1 + max(2, *files)
     safe = [os.dup2(f, free + i) if f >= 0 else -1 for i, f in enumerate(files)]
     null = os.open(os.devnull, os.O_RDWR)
@@ -190,7 +190,7 @@ def _arrange(files: list[int]) -> None:
 
 
 def _stdin(text: bytes) -> int:
-    """A file with the text, at its start, that cannot be changed."""
+    """A read-only file with the text."""
     if not hasattr(os, "memfd_create"):
         import tempfile
 
@@ -208,7 +208,7 @@ def _stdin(text: bytes) -> int:
 
 
 def run_job(how: Confinement, request: dict[str, Any], files: list[int]) -> None:
-    """The life of a job's process. `files` came with the request: the connection, then what its kind needs."""
+    """Runs a job's process. `files` of the request are the connection, then those of its kind."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -250,7 +250,7 @@ def _fork(engine: str) -> int:
 def serve(how: Confinement, control: socket.socket) -> None:
     """Forks jobs until the host closes the control connection.
 
-    Tells each job's end on the job's own status connection; anything that the host says there is an order to kill it.
+    Reports each job's end on its own status connection; any message of the host there is an order to kill it.
     """
     wake_read, wake_write = os.pipe()
     for end in (wake_read, wake_write):
@@ -300,7 +300,7 @@ def serve(how: Confinement, control: socket.socket) -> None:
 
 
 def _import(packages: Mapping[str, Sequence[str]]) -> None:
-    """Imports what programs may use. Raises ImportError, and OSError for a package that starts threads."""
+    """Imports the modules for programs. Raises ImportError, or OSError for a package that starts threads."""
     for name in _PRELOADED.split():
         __import__(name)
     path = list(sys.path)
@@ -311,18 +311,18 @@ def _import(packages: Mapping[str, Sequence[str]]) -> None:
         __import__(_SEEDED.get(name, name))
     for name in _ONE_THREAD:
         del os.environ[name]
-    sys.path[:] = path  # what lies beside the packages is not there for programs
+    sys.path[:] = path  # other packages in the same folder are hidden from programs
     if packages and sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) > 1:
         raise OSError(f"one of the packages {', '.join(packages)} starts threads when it is imported")
 
 
 def main(engine: str, control_file: int, packages: Mapping[str, Sequence[str]]) -> None:
-    """Isolates this process, and serves. What prevents that is written to standard error.
+    """Isolates this process, and serves. Errors are written to standard error.
 
     Args:
       engine: see `rlvr_jax.sandbox.engine`.
       control_file: the connection to the host.
-      packages: name: its folder and those of its shared libraries, of what programs may import besides.
+      packages: name -> its folder and those of its shared libraries, for further imports of programs.
     """
     os.chdir("/")
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
