@@ -189,7 +189,7 @@ def _remat(config: PolicyConfig, function: Callable, prevent_cse: bool) -> Calla
 def _computed_once(tree: Any, size: Int[Array, ""]) -> Any:
     """The same arrays, which XLA's CPU back end would otherwise compute again in every operation that reads them.
 
-    It doesn't look behind a condition, and can't know that no size is negative.
+    XLA doesn't look past a condition, and can't know that no size is negative.
     """
     if target_platform() != "cpu":
         return tree
@@ -268,8 +268,8 @@ def forward(
     reads = _by_layer(config.window_pattern, config.num_layers, reads)
 
     def layer(turn, reads, x, inputs):
-        layer_params, adapters, *stretches = inputs
-        attention_inputs = (turn, reads, *stretches, cache and cache.own.size)
+        layer_params, adapters, *segments = inputs
+        attention_inputs = (turn, reads, *segments, cache and cache.own.size)
         return Layer(config).apply({"params": layer_params}, x, adapters, *attention_inputs)
 
     x = params["embed"].astype(config.dtype)[tokens]

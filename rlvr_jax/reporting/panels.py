@@ -118,7 +118,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "Lag of the samples",
             "steps",
             tuple(lag),
-            "Mean number of steps by which the policy that sampled a token is behind the one that is trained on it.",
+            "Mean lag, in steps, of the policy that sampled a token behind the one trained on it.",
         ),
         Panel(
             "Cut off and clipped",

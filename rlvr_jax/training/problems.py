@@ -17,7 +17,7 @@ from rlvr_jax.text.tokenizers import encode, encode_batch
 from rlvr_jax.verifiers import error_text, verifier_of, verify
 from rlvr_jax.verifiers.jobs import call_of
 
-_CHECKED_PROMPTS = 256  # of tasks without end
+_CHECKED_PROMPTS = 256  # of unbounded tasks
 
 
 def make_task(config: Config, label: str) -> Task:

@@ -128,9 +128,9 @@ def start(memory_bytes: int) -> Worker:
 
 
 def stop(worker: Worker) -> str:
-    """Kills the worker and whatever it started.
+    """Kills the worker and its children.
 
-    Returns how it ended, which a kill after its death does not change, and what it wrote if it never got ready.
+    Returns how it ended, even if it was dead before, and its output if it never got ready.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: no permission to kill a dead process
         os.killpg(worker.process.pid, signal.SIGKILL)
