@@ -1,13 +1,12 @@
 """Constraints on a response's form: the instructions of IFEval, and those of IFBench that are clear without its code.
 
-The reference is what a line of IFEval's files says: `{"prompt", "instruction_id_list", "kwargs"}`. Its 25 instructions
-are in `ifeval`, with what they decide oddly; those of IFBench, and which of them are left out, in `ifbench`.
+The reference is a line of IFEval's files: `{"prompt", "instruction_id_list", "kwargs"}`. `ifeval` has its 25
+instructions and their peculiarities; `ifbench` those of IFBench, and which of them are left out.
 
-A response follows an instruction strictly if the check of that instruction says so. It follows it loosely if any of
-eight variants does: the response with or without its first line, with or without its last line, with or without its
-asterisks. So `Sure, here you are:` before the answer, or emphasis in it, is not held against it. A blank text follows
-nothing. Neither publication says what follows from a response of unlimited length; here one longer than `MAX_LENGTH`
-follows nothing, which bounds the time of a judgement.
+A response follows an instruction strictly if it passes its check, and loosely if any of eight variants does: the
+response with or without its first line, with or without its last line, with or without its asterisks. So `Sure, here
+you are:` before the answer, or emphasis in it, is allowed. A blank text follows no instruction, nor does a response
+longer than `MAX_LENGTH`, which bounds the time of a judgement.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +55,7 @@ def _instructions(reference: Any) -> tuple[list[str], list[_Follows]]:
 
 
 def variants(response: str) -> list[str]:
-    """The texts of which one must follow an instruction, for the response to follow it loosely; itself comes first."""
+    """The eight variants of a response for loose judgement, starting with itself."""
     lines = response.split("\n")
     shortened = [response] + ["\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1])]
     return list(dict.fromkeys(shortened + [text.replace("*", "") for text in shortened]))
@@ -76,7 +75,7 @@ def verify(
       reference: `{"prompt", "instruction_id_list", "kwargs"}`; keys of kwargs that are null don't count.
       score: "all" scores 1 if every instruction is followed (IFEval's accuracy at prompt level), "share" gives the
         share of instructions that are.
-      mode: which of the two judgements the score takes.
+      mode: the judgement that the score is based on.
 
     Parts: `strict` and `loose` (every instruction is followed), and the same of each instruction under its index:
     `strict/0`, `loose/0`, …

@@ -1,4 +1,4 @@
-"""The kwargs of an instruction, checked against the annotations of the check that takes them.
+"""The kwargs of an instruction, validated against the annotations of its check.
 
 In the files of IFEval and of data sets made after it, an instruction's kwargs may hold the keys of all other
 instructions too, as null, and numbers may have become floats.

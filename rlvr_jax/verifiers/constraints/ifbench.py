@@ -1,7 +1,7 @@
 """Instructions of IFBench (Pyatkin et al. 2025, https://arxiv.org/abs/2507.02833): 50 of 58 types.
 
-Taken are those whose description and kwargs say what is to be checked; the ids in `LEFT_OUT` need a lexicon, a tagger
-or knowledge, or mean something that only their code tells, and are refused by name. `ifbench_words` has the
+Included are those that description and kwargs specify completely; the ids in `LEFT_OUT` need a lexicon, a tagger or
+world knowledge, or are defined only by their code, and are refused by name. `ifbench_words` has the
 instructions about words and sentences, `ifbench_format` those about form.
 
 The checks agree with the published ones (https://github.com/allenai/IFBench) except where these reward what the

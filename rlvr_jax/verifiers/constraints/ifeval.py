@@ -1,7 +1,7 @@
 """The 25 instructions of IFEval (Zhou et al. 2023, https://arxiv.org/abs/2311.07911) as functions of a response.
 
-Each check takes the response and the instruction's kwargs, and says whether the response follows it. They decide as
-the published checker does, odd decisions included, so that scores compare:
+Each check takes the response and the instruction's kwargs, and returns whether the response follows it. Decisions are
+those of the published checker, odd ones included, so that scores are comparable:
 
 - `number_bullet_lists` is exact, not "at least", and counts every line that starts with `-`, dividers too.
 - `number_highlighted_sections` pairs asterisks wherever they stand in a line: `2 * 3 * 4` has a highlight.
@@ -13,7 +13,7 @@ the published checker does, odd decisions included, so that scores compare:
   before 3.10), capital words are tokens (`DON'T` is two), and a line of text without a full stop is a part of the next
   sentence.
 
-Where the published checker is at odds with its own instructions, or unsafe, they differ from it:
+They differ where the published checker contradicts its own instructions, or is unsafe:
 
 - A keyword is itself, not a regular expression: `C++` and `a.b` mean what they say. A forbidden one that begins or ends
   with a sign is found beside anything, also in `C++11` and `ASP.NET`; the published checker finds it only there.

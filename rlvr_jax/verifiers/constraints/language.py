@@ -26,9 +26,9 @@ def _detectors() -> Any:
 
 
 def is_english(text: str) -> bool:
-    """True if the text is English as far as one can tell: one of a few words is if it has no letters but English ones.
+    """True if the text is English by langdetect; a text of a few words is if it has only English letters.
 
-    Of so little langdetect says anything: `STOP!` is Norwegian to it.
+    langdetect is unreliable for such short texts: it takes `STOP!` for Norwegian.
     """
     if len(text.split()) < _WORDS_TO_TELL:
         letters = [character for character in text if character.isalpha()]

@@ -4,9 +4,9 @@ r"""Mathematical answers: the final answer of a completion against a gold answer
         -- compare, regions, leaf, numeric --> equal or not; the rare rest -- symbolic --> `math-verify`
 
 Nearly every answer is decided by exact arithmetic or by values at a few points (`numeric`), in well under a
-millisecond and with bounded numbers. What those cannot express (sums, integrals, products of matrices) is for
-`math-verify`, in a child process with limits of its own. An answer that is too long, too deep or too large, or has
-deceptive characters is refused: score 0, and `reason` says why.
+millisecond and with bounded numbers. Other expressions (sums, integrals, products of matrices) are compared by
+`math-verify`, in a child process with its own limits. An answer that is too long, too deep or too large, or has
+deceptive characters, scores 0 with the reason in `reason`.
 """
 
 import re
@@ -63,15 +63,15 @@ def _values(answer: Answer) -> int:
 
 
 def _readings(answer: str) -> list[str]:
-    """Cleaned texts of what an answer says: the whole, and the number with its unit where words follow it."""
+    """Cleaned readings of an answer: all of it, and the number with its unit if words follow."""
     found = quantity(answer)
     return [clean(answer), *([clean(found.latex())] if found else [])]
 
 
 def by_math_verify(completion: str, reference: str) -> Verdict:
-    """The verdict of math-verify, which finds the answer and compares it by its own rules; within a limit of time.
+    """The verdict of math-verify, which extracts and compares the answer by its own rules, within a time limit.
 
-    It has no parts, since math-verify says no more than right or wrong.
+    It has no parts, since math-verify returns only correct or not.
     """
     try:
         equal = graded_by_math_verify(reference, completion)
@@ -99,16 +99,16 @@ def verify(
 ) -> Verdict:
     """Scores 1 if the final answer of the completion equals the reference.
 
-    Which answer is the final one: see `extract`. What equals what: see `compare`.
+    `extract` finds the final answer, `compare` defines equality.
 
     Args:
       completion: the policy's text.
       reference: the gold answer, such as `\\frac{1}{2}`, or a solution with the gold answer in a box.
       formats: in which formats an answer counts, of `boxed`, `answer` (`<answer>` tags), `hash` (`####` line), `phrase`
         ("the answer is") and `bare` (nothing but the answer, or a last sentence that ends with it).
-      last_number: whether, where no format is found, the last formula or number of the text counts.
-      percent: `unit` if `30%` is right for a gold answer of 30, `value` if only for 0.3; see `verifiers.percent`.
-      grader: `rlvr_jax`, or `math_verify` for numbers that compare with those of others: math-verify 0.9 finds and
+      last_number: fall back to the last formula or number of the text if no format is found.
+      percent: `unit` if `30%` is correct for a gold answer of 30, `value` if only for 0.3; see `verifiers.percent`.
+      grader: `rlvr_jax`, or `math_verify` for results comparable with published ones: math-verify 0.9 extracts and
         compares the answer by its own rules, and the other options don't apply.
 
     Parts: `format` (1 if an answer was found in one of the formats).

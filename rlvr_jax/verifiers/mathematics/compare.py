@@ -1,6 +1,6 @@
-r"""Comparison of an answer with the reference, form by form.
+r"""Comparison of an answer with the gold answer, form by form.
 
-What the leaves are and when they are equal: see `leaf`. A name (`x =`, `x \in`) may be added or left out.
+`leaf` defines the leaves and their equality. A name (`x =`, `x \in`) may be added or left out.
 """
 
 import re

@@ -1,4 +1,4 @@
-r"""The place of the final answer in a completion.
+r"""Extraction of the final answer from a completion.
 
 Only what follows the last `</think>` counts, and thinking that was not closed has no answer. Then the last final
 statement counts, whichever format it has: a `\boxed{}`, an `<answer>` tag, a `####` line, or a phrase such as "the

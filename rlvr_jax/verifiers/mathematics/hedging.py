@@ -1,4 +1,4 @@
-"""Words that take an answer back, limit it, or offer another one: hedges, denials, corrections, bounds."""
+"""Words that withdraw or limit an answer, or offer another one: hedges, negations, corrections, bounds."""
 
 import re
 
