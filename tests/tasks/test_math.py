@@ -106,8 +106,8 @@ def test_options_out_of_range_are_refused(real_task, options, message):
         real_task("math", **{"heldout": "holdback"} | options)
 
 
-def test_without_the_file_of_the_500_the_error_names_it_and_what_does_without_it(real_task):
-    with pytest.raises(FileNotFoundError, match=r"lacks test\.jsonl or .*\. Option heldout='holdback' does without"):
+def test_without_the_file_of_the_500_the_error_names_it_and_the_alternative(real_task):
+    with pytest.raises(FileNotFoundError, match=r"lacks test\.jsonl or .*\. Option heldout='holdback'"):
         real_task("math")
 
 
