@@ -76,7 +76,7 @@ def _numbers(c: Config) -> Rules:
     positive = {
         "rollout": (
             *("prompts", "max_prompt_length", "max_response_length", "max_turns"),
-            *("temperature", "chunk", "prefill_chunk"),
+            *("group_size", "temperature", "chunk", "prefill_chunk"),
         ),
         "algorithm": ("minibatches", "importance_cap"),
         "optimizer": optimizer,
@@ -116,7 +116,7 @@ def _choices(c: Config) -> Rules:
     )
     yield not 0 <= c.seed < 2**32, f"config.seed must be in [0, 2**32), not {c.seed}"
     yield (
-        r.group_size < 2,
+        r.group_size < 2 and c.algorithm.advantage == "group_relative",
         (
             f"config.rollout.group_size is {r.group_size}: an advantage is relative to the other samples of its group, "
             "so a group needs at least 2"

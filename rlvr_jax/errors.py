@@ -15,6 +15,10 @@ class ConfigError(RunError, ValueError):
     status = 2
 
 
+class FunctionError(RunError, ValueError):
+    """A function of the user's own that failed, with its file and line."""
+
+
 class CheckpointError(RunError):
     """A checkpoint that can't be written or read."""
 

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -76,9 +77,17 @@ def line_of(error: BaseException, file: str) -> str:
     return f"{file}, line {lines[-1]}" if lines else file
 
 
-def raised_at(error: BaseException) -> str:
-    """`file.py, line 3`: where an exception was raised."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+def raised_at(error: BaseException, name: str = "") -> str:
+    """`file.py, line 3`: the last line of the user's code that an exception went through.
+
+    If it went through none, the beginning of the function `name`, or where it was raised.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = (*sysconfig.get_paths().values(), str(Path(__file__).parent), "<")
+    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
+    if name and not own:
+        return where(name)
+    frame = (own or frames)[-1]
     return f"{frame.filename}, line {frame.lineno}"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from rlvr_jax import named
+from rlvr_jax.errors import FunctionError
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.tasks.task import draw
 
@@ -34,18 +35,20 @@ def advantages_of(
       seed, step: seed the permutation of `shuffle_rewards`.
 
     Raises:
-      ValueError: a user's function raises, or does not return a finite number per sample.
+      FunctionError: a user's function raises, or does not return a finite number per sample.
     """
     if config.shuffle_rewards:
         rewards = shuffled(rewards, judged, seed, step)
     if config.advantage in ADVANTAGES:
         return ADVANTAGES[config.advantage](rewards, groups, judged, config.scale)
     try:
-        found = np.asarray(named.load(config.advantage)(rewards, groups, judged), np.float32)
+        # Copies: a function that changes its arguments would change what is logged.
+        found = np.asarray(named.load(config.advantage)(rewards.copy(), groups.copy(), judged.copy()), np.float32)
     except Exception as error:
-        raise ValueError(f"{named.raised_at(error)}: {config.advantage!r}: {type(error).__name__}: {error}") from error
+        where = f"{named.raised_at(error, config.advantage)}: {config.advantage!r}"
+        raise FunctionError(f"{where}: {type(error).__name__}: {error}") from error
     if found.shape != rewards.shape or not np.isfinite(found[judged]).all():
-        raise ValueError(
+        raise FunctionError(
             f"{named.where(config.advantage)}: {config.advantage!r} gave {found.size} numbers, "
             f"{int(np.sum(~np.isfinite(found)))} of them not finite, for {rewards.size} rewards"
         )

@@ -10,6 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlvr_jax.rollout.episode import Group
 
+COLUMNS = ("advantages", "behaviour", "proximal", "reference")  # that a loss may need, see `Batch`
+
 TokenIds = Sequence[int] | Int[np.ndarray, "_"]
 
 

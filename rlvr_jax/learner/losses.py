@@ -90,7 +90,8 @@ def make_loss(config: PolicyConfig, algorithm: AlgorithmConfig, temperature: flo
     try:
         loss = make(config, algorithm, temperature, max_length)
     except Exception as error:
-        raise ValueError(f"{named.raised_at(error)}: {algorithm.loss!r}: {type(error).__name__}: {error}") from error
+        where = f"{named.raised_at(error, algorithm.loss)}: {algorithm.loss!r}"
+        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
     if not isinstance(loss, Loss):
         raise ValueError(
             f"{named.where(algorithm.loss)}: {algorithm.loss!r} returned {type(loss).__name__}, not a Loss"

@@ -116,8 +116,14 @@ class Rewards:
     verdicts: tuple[Verdict, ...]
 
 
-def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group]) -> Rewards:
+def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group], parts: Sequence[str] = ()) -> Rewards:
     """The reward of each episode: the sum of its terms, each times its weight.
+
+    Args:
+      terms: as in `config.reward`.
+      groups: the episodes.
+      parts: names of parts that a verdict may have, beside those that the verdicts of these groups have: a step may be
+        without any problem of a task.
 
     Raises:
       ConfigError: a term is neither in `TERMS` nor a part that any of the verdicts has, or is named twice.
@@ -126,7 +132,7 @@ def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group]) -> Rewar
         if [other for other, _ in terms].count(name) > 1:
             raise ConfigError(f"config.reward names the term {name!r} twice")
     _, verdicts, index = flattened(groups)
-    parts = sorted({name for verdict in verdicts for name in verdict.parts})
+    parts = sorted({*parts, *(name for verdict in verdicts for name in verdict.parts)})
     if all(verdict.error for verdict in verdicts):
         parts = [name for name, _ in terms]  # without a judgement they are unknown
     functions = {name: (term_of(name, parts), weight) for name, weight in terms}

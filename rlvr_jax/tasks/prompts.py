@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
+from rlvr_jax import named
+from rlvr_jax.errors import FunctionError
 from rlvr_jax.tasks.task import Example, Split, Task, place_of
 
 
@@ -45,12 +47,21 @@ def shots_of(task: Task, count: int) -> list[tuple[str, str]]:
 
 
 def rendered(task: Task, label: str, render: Callable[[Example], str]) -> Task:
-    """The task under another name, `label`, with its prompts rendered."""
+    """The task under another name, `label`, with its prompts rendered.
+
+    Raises:
+      FunctionError: from `example`, whatever the task's own or `render` raises, with the example's id.
+    """
 
     def example(split: Split, index: int) -> Example:
-        plain = task.example(split, index)
         id = f"{label}/{split}/{index}"
-        return dataclasses.replace(plain, id=id, prompt=render(plain), task=label, problem=plain.prompt)
+        try:
+            plain = task.example(split, index)
+            return dataclasses.replace(plain, id=id, prompt=render(plain), task=label, problem=plain.prompt)
+        except ValueError as error:
+            raise FunctionError(f"{id}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise FunctionError(f"{id}: {named.raised_at(error)}: {type(error).__name__}: {error}") from error
 
     def demonstration(example: Example, index: int) -> str:
         plain = task.example(*place_of(example))  # it may be derived from the problem

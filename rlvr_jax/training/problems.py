@@ -1,5 +1,6 @@
 """The problems of a run: its tasks, their environments and prompts."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -69,7 +70,7 @@ def make_envs(config: Config, plain: Mapping[str, Task]) -> dict[str, Env]:
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from error
         except (Exception, SystemExit) as error:
-            raise ConfigError(f"{key}: {named.raised_at(error)}: {error_text(error)}") from error
+            raise ConfigError(f"{key}: {named.raised_at(error, options.environment)}: {error_text(error)}") from error
     return envs
 
 
@@ -132,6 +133,9 @@ def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, 
         count = task.num_examples(split)
         endless |= count is None
         examples = [task.example(split, i) for i in range(_CHECKED_PROMPTS if count is None else count)]
+        if named.is_name(config.tasks[task.name].name):
+            for example in examples:
+                _check_reference(example)
         lengths = [len(ids) for ids in encode_batch(tokenizer, [example.prompt for example in examples])]
         kept[split] = [i for i, length in enumerate(lengths) if length <= rollout.max_prompt_length]
         too_long = len(lengths) - len(kept[split])
@@ -147,3 +151,11 @@ def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, 
         fits = lambda prompt: len(encode(tokenizer, prompt)) <= rollout.max_prompt_length  # noqa: E731
         return redrawn(task, fits), dropped
     return (subset(task, kept) if dropped else task), dropped
+
+
+def _check_reference(example: Example) -> None:
+    """Raises ValueError if the reference can't be written to samples.jsonl."""
+    try:
+        json.dumps(example.reference, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the reference of {example.id} must be plain JSON data: {error}") from error

@@ -141,7 +141,8 @@ def describe(
         "verify/errors": int(np.sum(~rewards.judged)),
         **_by_task(episodes, {name: of_verdicts[name] for name in ("reward", "accuracy")}, rewards.judged),
         **{name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]},
-        "train/logprob_gap": float(updates[0]["train/logprob_gap"]),  # the later ones follow an update
+        # The later ones follow an update. A loss of the user's own may have none.
+        **{name: float(updates[0][name]) for name in ("train/logprob_gap",) if name in updates[0]},
         "time/rollout_tokens_per_second": int(lengths.sum()) / laps["time/rollout"],
         "time/train_tokens_per_second": int(lengths.sum()) / laps["time/train"],
     }

@@ -43,6 +43,7 @@ class Setup:
       config: of the run.
       tasks: by name, with the prompts of this run.
       sources: the same, with their environments, for rollouts.
+      parts: names of the numbers beside the score that verdicts have and rewards may be made of.
       dropped: number of problems dropped from each task for overlong prompts.
       tokenizer: of the policy.
       tokenizer_folder: the checkpoint of the tokenizer; None for a built-in one.
@@ -59,6 +60,7 @@ class Setup:
     config: Config
     tasks: dict[str, Task]
     sources: dict[str, Source]
+    parts: tuple[str, ...]
     dropped: dict[str, int]
     tokenizer: Any
     tokenizer_folder: Path | None
@@ -103,8 +105,9 @@ def make_setup(
     envs = make_envs(config, plain)
     prompted, dropped = prompted_tasks(config, plain, envs, tokenizer)
     of_rollout = sources(config, prompted, envs, tokenizer)
+    parts: tuple[str, ...] = ()
     if problems:
-        check_reward(config, of_rollout, pool)
+        parts = check_reward(config, of_rollout, pool)
         check_algorithm(config, shape)
     sandbox = sandbox_engine(prompted)
     devices = jax.devices()
@@ -119,7 +122,7 @@ def make_setup(
     stops = stop_tokens(tokenizer, (*listed, turn))
     end = tokenizer.eos_token_id if turn is None else turn
     tokens, places = (tokenizer, folder, stops, end), (mesh, shardings, sampling)
-    return Setup(config, prompted, of_rollout, dropped, *tokens, sandbox, shape, memory, *places)
+    return Setup(config, prompted, of_rollout, parts, dropped, *tokens, sandbox, shape, memory, *places)
 
 
 def _load(config: Config, run: Literal["sft", "rl"], mesh: Mesh) -> Load:

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
+import jax
 import numpy as np
 
 from rlvr_jax import named
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.advantages import ADVANTAGES, advantages_of
-from rlvr_jax.learner.losses import make_loss
+from rlvr_jax.learner.batch import COLUMNS, layout
+from rlvr_jax.learner.losses import LOSSES, Loss, Sums, make_loss
 from rlvr_jax.learner.rewards import reward
-from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.policy import PolicyConfig, init_with_adapters
 from rlvr_jax.rollout.collector import Source
 from rlvr_jax.rollout.episode import Group, empty_episode
 from rlvr_jax.sandbox.engine import open_sandbox
@@ -23,7 +26,7 @@ from rlvr_jax.verifiers.pool import Job, Pool
 from rlvr_jax.verifiers.verdict import Verdict
 
 
-def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | None = None) -> None:
+def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | None = None) -> tuple[str, ...]:
     """Tries the verifiers and the reward on empty completions.
 
     Every verdict has all parts of its verifier, so judging an empty completion reveals the available terms.
@@ -32,6 +35,9 @@ def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | Non
       config: of the run.
       sources: its tasks and their environments.
       pool: for user-defined verifiers, with its limits; None for this process, without limits.
+
+    Returns:
+      The names of the parts that verdicts have.
 
     Raises:
       ConfigError: a verifier or term can't be used; names its file and line.
@@ -49,6 +55,7 @@ def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | Non
     for before, after in zip(verdicts, reward(config.reward, groups).verdicts, strict=True):
         if after.error and not before.error:
             raise ConfigError(f"config.reward: on an empty completion {after.error}")
+    return tuple(sorted({name for verdict in verdicts for name in verdict.parts}))
 
 
 def check_algorithm(config: Config, policy: PolicyConfig) -> None:
@@ -65,9 +72,31 @@ def check_algorithm(config: Config, policy: PolicyConfig) -> None:
         rewards, groups = np.array([1, 0, 0.5, 0.5, 0], np.float32), np.array([0, 0, 1, 1, 2], np.int32)
         advantages_of(algorithm, rewards, groups, groups < 2, config.seed, 0)
         key = "loss"
-        make_loss(policy, algorithm, rollout.temperature, rollout.max_response_length)
+        loss = make_loss(policy, algorithm, rollout.temperature, rollout.max_response_length)
+        if algorithm.loss not in LOSSES:
+            _try_loss(config, policy, loss)
     except ValueError as error:
         raise ConfigError(f"config.algorithm.{key} = {getattr(algorithm, key)!r}: {error}") from error
+
+
+def _try_loss(config: Config, policy: PolicyConfig, loss: Loss) -> None:
+    """Traces a loss, which computes nothing. Raises ValueError if it can't be used."""
+    name, rollout = config.algorithm.loss, config.rollout
+    if unknown := [column for column in loss.needs if column not in COLUMNS]:
+        raise ValueError(f"it needs the columns {', '.join(unknown)}; there are {', '.join(COLUMNS)}")
+    rows = [[0]] * loss.rows_together
+    batch = layout(rows, rows, rollout.max_prompt_length, rollout.max_response_length)
+    batch = batch.with_columns(**dict.fromkeys(loss.needs, batch.action_mask))
+    params = {"policy": jax.eval_shape(partial(init_with_adapters, policy), jax.random.key(0))}
+    try:
+        sums = jax.eval_shape(loss.sums, params, batch)
+    except Exception as error:
+        raise ValueError(f"{named.raised_at(error, name)}: {type(error).__name__}: {error}") from error
+    if not isinstance(sums, Sums):
+        raise ValueError(f"{named.where(name)}: its sums are {type(sums).__name__}, not rlvr_jax.learner.losses.Sums")
+    shapes = [getattr(x, "shape", ()) for x in jax.tree.leaves(sums)]
+    if any(shapes):
+        raise ValueError(f"{named.where(name)}: its sums have the shapes {shapes}; all must be single numbers")
 
 
 def _try_verifier(label: str, task: Task, example: Example, pool: Pool) -> Verdict:

@@ -159,7 +159,8 @@ def higher_or_lower(secret=7, tries=3):
 
 
 def test_an_environment_starts_from_the_problem_and_the_policy_from_the_rendered_prompt():
-    env = Env(lambda example: (example.prompt, ""), lambda state, _: (state, Done({"length": float(len(state))})))
+    step = lambda state, _: (state, Done({"length": float(len(state))}))  # noqa: E731
+    env = Env(lambda example: (example.prompt, ""), step, parts=("length",))
     made = dataclasses.replace(example(prompt="User: 1+1 Bot: "), problem="1+1")
     (group,), policy, _ = collect(env, [["2"]], examples=[made])
     assert group.verdicts[0].parts["length"] == 3

@@ -85,7 +85,8 @@ def test_what_cannot_be_rendered_is_refused_before_any_problem_is(template, kind
 
 def test_a_rendered_task_has_its_label_and_prompts_and_the_same_demonstrations():
     plain = modsum(digits=3)
-    task = rendered(plain, "sums", renderer(tokenizer(TEMPLATE), "chat", R1_ZERO))
+    render = renderer(tokenizer(TEMPLATE), "chat", R1_ZERO)
+    task = rendered(plain, "sums", lambda example: render(example.prompt))
     example, before = task.example("heldout", 3), plain.example("heldout", 3)
     assert (task.name, example.id, example.task) == ("sums", "sums/heldout/3", "sums")
     assert example.prompt == f"<|user|>{before.prompt}\n<|assistant|>"
