@@ -9,9 +9,10 @@ import pytest
 from rlvr_jax.config import Config, from_dict, to_dict
 from rlvr_jax.policy import ADAPTERS
 from rlvr_jax.training.functions import make_loss
+from rlvr_jax.training.setup import training_mixture
 from tests.hf.checkpoints import random_weights, write_model
 from tests.learner.test_optimizer import adamw_by_hand
-from tests.text.pretrained import tokenizer
+from tests.text.pretrained import EOS, tokenizer
 from tests.training import test_keys_of_runs
 from tests.training.keys import (
     HERE,
@@ -73,6 +74,8 @@ doubled = lambda plain, found: np.allclose(found, 2 * plain)  # noqa: E731
 more = lambda plain, found: found > plain  # noqa: E731
 turns = lambda group, _: [(len(x.turns), x.finish_reason) for x in group.episodes]  # noqa: E731
 parts = lambda group, _: [dict(verdict.parts) for verdict in group.verdicts]  # noqa: E731
+stops = lambda _, requests: [request.stop_tokens for request in requests]  # noqa: E731
+mixed = lambda ready: [task.name for task in training_mixture(ready).tasks]  # noqa: E731
 budgets = lambda _, requests: [request.budget for request in requests]  # noqa: E731
 said_a_number = {"tasks.modsum.verifier": f"{HERE}:judge"}
 
@@ -87,7 +90,11 @@ def optimizer_rows(run):
         return [[x.astype(np.float32) for x in step] for step in adamw_by_hand(options, params, gradients)]
 
     # Ten updates, with a clipped gradient, and an epsilon and a decay that count.
-    length = {"training.num_steps": 10} if run == "rl" else {"sft.num_steps": 10, "sft.save_every": 10}
+    length = (
+        {"training.num_steps": 5, "algorithm.minibatches": 2}
+        if run == "rl"
+        else {"sft.num_steps": 10, "sft.save_every": 10}
+    )
     plain = {"learning_rate": 0.01, "eps": 0.01, "weight_decay": 0.1, "warmup_steps": 0, "decay": "linear"}
     beside = length | {f"{group}.{key}": value for key, value in plain.items()}
     values = {"learning_rate": 0.02, "warmup_steps": 2, "decay": "cosine", "b1": 0.5, "b2": 0.5, "eps": 0.1}
@@ -108,6 +115,8 @@ ROWS = [
     Row("tasks.modsum.options", {"digits": 5}, task_of(lambda t: len(t.example("train", 0).prompt)), 6),
     Row("tasks.modsum.weight", 3.0, trained, ["modsum"] * 6 + ["other"] * 2, OTHER_TASK),
     Row("tasks.modsum.weight", 0.0, trained, ["other"] * 8, OTHER_TASK),
+    Row("tasks.modsum.weight", 0.0, of_setup(mixed), ["other"], OTHER_TASK),
+    Row("tokenizer", "FILES/dated", played(stops, "a"), [(EOS,), (EOS,)]),
     Row("tasks.modsum.system", "Be brief.", prompt, lambda plain, found: found == f"Be brief.\n{plain}", TEMPLATE),
     Row("tasks.modsum.shots", 2, prompt, lambda plain, found: found.count("#") == 2 and found.endswith(plain)),
     Row("tasks.modsum.thinking", "on", prompt, lambda plain, found: found == f"{plain}<think>\n"),
