@@ -135,7 +135,7 @@ MESSAGES = [{"role": "system", "content": "Be short."}, {"role": "user", "conten
 def test_prompts_may_be_messages_and_are_rendered_as_such(tmp_path):
     made = task(jsonl(tmp_path / "a.jsonl", [{"question": MESSAGES, "answer": "2"}]), heldout_share=0.0)
     assert made.alphabet is None
-    shown = rendered(made, "other", lambda messages: "|".join(m["role"] + ":" + m["content"] for m in messages))
+    shown = rendered(made, "other", lambda x: "|".join(m["role"] + ":" + m["content"] for m in x.prompt))
     example = shown.example("train", 0)
     assert (example.prompt, example.id) == ("system:Be short.|user:1 + 1 = ?", "other/train/0")
     with pytest.raises(ValueError, match="these are chat messages"):
