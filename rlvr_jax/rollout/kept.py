@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rlvr_jax.errors import CheckpointError
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.tasks.task import Example
@@ -33,11 +34,14 @@ def from_json(data: Sequence[Mapping[str, Any]], examples: Sequence[Example]) ->
       examples: of the groups, in their order.
 
     Raises:
-      ValueError: the groups are of other examples.
+      CheckpointError: the groups are of other examples.
     """
     theirs, ours = [group["example"] for group in data], [example.id for example in examples]
     if theirs != ours:
-        raise ValueError(f"the groups are of the examples {theirs}, not {ours}")
+        raise CheckpointError(
+            f"the checkpoint holds samples of {', '.join(theirs)}, but the config gives {', '.join(ours)}: the data "
+            "of a task has changed. Restore it, or use another --workdir"
+        )
     return [
         Group(
             example,

@@ -37,6 +37,7 @@ _FREE = (
 _UNUSED = {"rl": ("sft.",), "sft": ("training.", "optimizer.", "algorithm.", "reward", "verifier.")}
 _ROUNDING = (
     "mesh.",
+    "rollout.devices",
     "rollout.slots",
     "rollout.chunk",
     "rollout.prefill_chunk",
@@ -112,13 +113,13 @@ def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Kind)
     num_steps = config.training.num_steps if kind == "rl" else config.sft.num_steps
     if num_steps < done:
         raise ConfigError(f"config.{_STEPS[kind]} = {num_steps}, but the run in {workdir} has made {done} already")
-    for note in _consequences(sorted(keys.values()), config, kind, done):
+    for note in _consequences(sorted(keys.values()), _config(path, old), config, kind, done):
         _note(note)
     jsonl.append(workdir / "changes.jsonl", [{"step": done, "changes": different}])
     files.replace(path, json.dumps(record, indent=1).encode())
 
 
-def _consequences(changed: Sequence[str], config: Config, kind: Kind, done: int) -> Iterator[str]:
+def _consequences(changed: Sequence[str], before: Config, config: Config, kind: Kind, done: int) -> Iterator[str]:
     """The effects of changed keys on later steps, if any."""
     used = [key for key in changed if not _among(key, _UNUSED[kind])]
     rounding = [key for key in used if _among(key, _ROUNDING)]
@@ -135,6 +136,12 @@ def _consequences(changed: Sequence[str], config: Config, kind: Kind, done: int)
         yield (
             f"config.{name}.decay = {optimizer.decay!r} spans config.{_STEPS[kind]}, which changed: up to step {done} "
             "the learning rate was that of the old number, from there on it is that of the new one"
+        )
+    if kind == "rl" and before.training.num_steps < min(done + config.training.max_lag, config.training.num_steps):
+        yield (
+            f"config.training.max_lag = {config.training.max_lag}: no samples were made ahead for the steps after "
+            f"{before.training.num_steps}, so the next ones train on newer samples than those of a run that was not "
+            "changed"
         )
 
 

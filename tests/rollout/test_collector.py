@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax.envs import Call, Done, Env, Say, ToolCall, make_env, single_turn
-from rlvr_jax.errors import ConfigError
+from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.rollout import kept
 from rlvr_jax.rollout.collector import Collector, Limits, Source
 from rlvr_jax.rollout.requests import Turn
@@ -359,7 +359,7 @@ def test_groups_in_flight_are_kept_to_the_bit():
     for before, after in zip(collector.take(1)[0].episodes, again[0].episodes, strict=True):
         np.testing.assert_equal(dataclasses.asdict(after), dataclasses.asdict(before))
     assert again[0].verdicts == groups[0].verdicts
-    with pytest.raises(ValueError, match="t/train/9"):
+    with pytest.raises(CheckpointError, match="t/train/9"):
         kept.from_json(data, [example(9)])
     other = Collector(Policy(["y"]), pool, {"t": source}, TOKENIZER, LIMITS)
     other.put_back(1, again)

@@ -132,7 +132,10 @@ GOES_ON = {
         changed(CONFIG, training={"num_steps": 777}, optimizer={"decay": "cosine"}),
         ["config.optimizer.decay = 'cosine'"],
     ),
-    "other devices": (changed(CONFIG, mesh={"fsdp": 2}), ["mesh.fsdp changed: after step 3"]),
+    "other devices": (
+        changed(CONFIG, mesh={"fsdp": 2}, rollout={"devices": 4}),
+        ["mesh.fsdp, rollout.devices changed: after step 3"],
+    ),
     "time and rows": (
         changed(CONFIG, verifier={"timeout": 99.0}, optimizer={"microbatches": 2}),
         ["optimizer.microbatches changed", "verifier.timeout changed"],
@@ -158,6 +161,15 @@ def test_a_run_goes_on_with_what_it_may_change_and_says_what_that_means(what, tm
     open_workdir(tmp_path, config, "rl")
     assert len(jsonl.read(tmp_path / "changes.jsonl")) == 1
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("done", "steps", "noted"), [(7, 20, False), (8, 20, True), (10, 11, True), (8, 9, False)])
+def test_more_steps_than_were_sampled_ahead_are_said(done, steps, noted, tmp_path, capsys):
+    ahead = {"max_lag": 3, "num_steps": 10}
+    open_workdir(tmp_path, changed(CONFIG, training=ahead), "rl")
+    make_steps(tmp_path, done)
+    open_workdir(tmp_path, changed(CONFIG, training=ahead | {"num_steps": steps}), "rl")
+    assert ("config.training.max_lag = 3" in capsys.readouterr().err) == noted
 
 
 def test_what_must_not_change_is_named_without_what_may(tmp_path):
