@@ -104,7 +104,9 @@ def _module(name: str, place: str) -> Any:
             return _imported(name, spec.origin or place, lambda: importlib.import_module(place))
         path = Path.cwd() / (place.replace(".", "/") + ".py")
     if not path.is_file():
-        what = f"no such file: {path}" if place.endswith(".py") else f"no module {place!r}, and no file {path}"
+        what = (
+            f"no such file: {path.absolute()}" if place.endswith(".py") else f"no module {place!r}, and no file {path}"
+        )
         raise ValueError(f"{name!r}: {what}")
     path = path.resolve()
     return _imported(name, str(path), lambda: _from_file(path))

@@ -50,7 +50,10 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class Call:
-    """Tool calls; `Env.receive` gets a `ToolResult` for each, in order."""
+    """Tool calls; `Env.receive` gets a `ToolResult` for each, in order.
+
+    An episode fails after 100 calls, one after the other, without a turn of the policy.
+    """
 
     calls: tuple[ToolCall, ...]
 
