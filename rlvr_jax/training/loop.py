@@ -26,7 +26,7 @@ from rlvr_jax.training.functions import (
     make_update,
 )
 from rlvr_jax.training.profiling import traces
-from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows, warn_unjudged
+from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows, throughput, warn_unjudged
 from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
 from rlvr_jax.training.workdir import open_workdir
 from rlvr_jax.verifiers.pool import Pool
@@ -127,9 +127,11 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                 updates = jax.device_get(updates)
                 clock.lap("time/train")
 
-                row = {"step": step} | describe(groups, rewards, updates, clock.laps, step - 1)
+                row = {"step": step} | describe(groups, rewards, updates, step - 1)
+                row |= throughput(
+                    sampler.stats - before, row["train/response_length"] * len(rewards.values), clock.laps
+                )
                 row["train/learning_rate"] = float(learning_rate((step - 1) * minibatches))
-                row["rollout/occupancy"] = (sampler.stats - before).occupancy
                 row["train/skipped_steps"] = int(state.skipped)
                 samples = []
                 evaluated = step % config.evaluation.every == 0 or step == num_steps

@@ -20,6 +20,7 @@ from rlvr_jax.reporting.progress import progress
 from rlvr_jax.reporting.report import write_report
 from rlvr_jax.reporting.weights_and_biases import weights_and_biases
 from rlvr_jax.rollout.episode import Episode, Group, flattened
+from rlvr_jax.rollout.requests import RolloutStats
 from rlvr_jax.text.tokenizers import decode
 
 _log = logging.getLogger(__name__)
@@ -111,7 +112,6 @@ def describe(
     groups: Sequence[Group],
     rewards: Rewards,
     updates: Sequence[Mapping[str, Any]],
-    laps: Mapping[str, float],
     version: int,
 ) -> dict[str, float | int]:
     """The metrics of a training step, without its evaluation.
@@ -119,7 +119,6 @@ def describe(
     Args:
       groups, rewards: of the step's episodes.
       updates: metrics returned by each update.
-      laps: seconds of each phase.
       version: of the policy before this step's updates.
     """
     episodes, _, _ = flattened(groups)
@@ -143,8 +142,21 @@ def describe(
         **{name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]},
         # The later ones follow an update. A loss of the user's own may have none.
         **{name: float(updates[0][name]) for name in ("train/logprob_gap",) if name in updates[0]},
-        "time/rollout_tokens_per_second": int(lengths.sum()) / laps["time/rollout"],
-        "time/train_tokens_per_second": int(lengths.sum()) / laps["time/train"],
+    }
+
+
+def throughput(cost: RolloutStats, trained: float, laps: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of speed of a training step.
+
+    Args:
+      cost: of the step's sampling, which with a lag is that of later steps' samples.
+      trained: tokens that the policy sampled in the step's episodes.
+      laps: seconds of each phase.
+    """
+    return {
+        "rollout/occupancy": cost.occupancy,
+        "time/rollout_tokens_per_second": cost.active_slot_steps / laps["time/rollout"],
+        "time/train_tokens_per_second": trained / laps["time/train"],
     }
 
 

@@ -12,9 +12,10 @@ from rlvr_jax.config import Config, from_dict, to_dict
 from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.learner.rewards import Rewards
 from rlvr_jax.rollout.episode import Episode, Sequence, Span
+from rlvr_jax.rollout.requests import RolloutStats
 from rlvr_jax.tasks import Example
 from rlvr_jax.text.tokenizers import byte_tokenizer, encode
-from rlvr_jax.training.record import describe, open_record, sample_rows, warn_unjudged
+from rlvr_jax.training.record import describe, open_record, sample_rows, throughput, warn_unjudged
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode, grouped
 
@@ -184,12 +185,14 @@ def test_episodes_are_described_and_kept_with_their_verdicts():
     values, laps = np.array([1.0, 0.5, 0.0], np.float32), {"time/rollout": 2.0, "time/train": 4.0}
     group = np.zeros(3, np.int32)
     rewards = Rewards(values, np.array([True, True, False]), {"score": values}, group, tuple(verdicts))
-    metrics = describe(groups, rewards, updates, laps, 6)
+    metrics = describe(groups, rewards, updates, 6)
     assert metrics["train/reward"] == metrics["train/reward_score"] == metrics["task/modsum/reward"] == 0.75
     assert metrics["train/zero_signal_groups"] == 0
     assert metrics["train/entropy"] == pytest.approx(0.75)
     assert metrics["train/logprob_gap"] == pytest.approx(1e-6)
-    assert (metrics["time/rollout_tokens_per_second"], metrics["time/train_tokens_per_second"]) == (3.0, 1.5)
+    speed = throughput(RolloutStats(steps=9, slot_steps=16, active_slot_steps=8), 6.0, laps)
+    assert (speed["time/rollout_tokens_per_second"], speed["time/train_tokens_per_second"]) == (4.0, 1.5)
+    assert speed["rollout/occupancy"] == 0.5
     assert metrics["train/accuracy"] == metrics["task/modsum/accuracy"] == 0.5
     assert metrics["train/response_length"] == pytest.approx(2)
     assert metrics["train/truncated"] == pytest.approx(1 / 3)
@@ -215,9 +218,8 @@ def test_a_step_without_a_judgement_has_no_reward_and_no_accuracy_and_says_why(c
     verdicts = (Verdict(0.0, error="it died"), Verdict(0.0, error="too late"))
     zeros = np.zeros(2, np.float32)
     rewards = Rewards(zeros, np.zeros(2, bool), {"score": zeros}, np.zeros(2, np.int32), verdicts)
-    laps = {"time/rollout": 2.0, "time/train": 4.0}
     groups = grouped(verdicts, [said("#3")] * 2, 2)
-    metrics = describe(groups, rewards, [{"train/logprob_gap": 0.0}], laps, 0)
+    metrics = describe(groups, rewards, [{"train/logprob_gap": 0.0}], 0)
     assert not {name for name in metrics if "reward" in name or "accuracy" in name}
     assert (metrics["verify/errors"], metrics["train/zero_signal_groups"]) == (2, 1.0)
     assert metrics["task/modsum/response_length"] == 2
