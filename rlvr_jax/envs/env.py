@@ -125,19 +125,19 @@ def checked(env: Env, returned: Any) -> tuple[Any, Action]:
       TypeError, ValueError: it is something else; the message says what.
     """
     if not (isinstance(returned, tuple) and len(returned) == 2):
-        raise TypeError(f"its step returned {returned!r:.100}, not (state, action)")
+        raise TypeError(f"it returned {returned!r:.100}, not (state, action)")
     state, action = returned
     if isinstance(action, Say):
         if env.one_turn:
-            raise ValueError("its step returned Say, but Env.one_turn says that the first turn is the last")
+            raise ValueError("it returned Say, but Env.one_turn says that the first turn is the last")
         _check_text(action.observation, "Say")
     elif isinstance(action, Call):
         if env.receive is None:
-            raise TypeError("its step returned Call, but Env.receive is None")
+            raise TypeError("it returned Call, but Env.receive is None")
         if not isinstance(action.calls, tuple | list) or not action.calls:
-            raise TypeError(f"its step returned {action!r:.100}; Call takes a tuple of at least one ToolCall")
+            raise TypeError(f"it returned {action!r:.100}; Call takes a tuple of at least one ToolCall")
         if wrong := [call for call in action.calls if not isinstance(call, ToolCall)]:
-            raise TypeError(f"its step returned a Call of {wrong[0]!r:.100}, which is no ToolCall")
+            raise TypeError(f"it returned a Call of {wrong[0]!r:.100}, which is no ToolCall")
     elif isinstance(action, Done):
         action = replace(action, parts=_parts(env, action))
         if action.reason not in get_args(FinishReason):
@@ -145,7 +145,7 @@ def checked(env: Env, returned: Any) -> tuple[Any, Action]:
                 f"Done has the reason {action.reason!r:.100}, not one of {', '.join(get_args(FinishReason))}"
             )
     else:
-        raise TypeError(f"its step returned {action!r:.100}, not Say, Call or Done")
+        raise TypeError(f"it returned {action!r:.100}, not Say, Call or Done")
     return state, action
 
 

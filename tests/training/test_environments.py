@@ -122,7 +122,7 @@ def test_the_run_goes_on_to_the_bit_and_has_a_report(run, guess, pool, tmp_path)
         ("{file}:numbers", {}, r"guess\.py, line \d+: .*returned Task"),
         ("{file}:guessing", {"turn": 2}, "turn"),
         ("{file}:raises", {}, r"guess\.py, line \d+: RuntimeError: never"),
-        ("{file}:silent", {}, "its step returned None"),
+        ("{file}:silent", {}, "it returned None"),
         ("{file}:starts", {}, r"guess\.py, line \d+: ZeroDivisionError"),
         ("{file}:leaves", {}, r"guess\.py, line \d+: SystemExit"),
         ("{file}:steps_of_one", {}, r"guess\.py, line \d+: .*Env\.step takes \(state\), and gets 2 arguments"),
