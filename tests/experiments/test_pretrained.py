@@ -66,11 +66,11 @@ def config(checkpoint, data_sets, prepared_dir) -> Config:
         pretrained=str(checkpoint),
         tasks={"gsm8k": TaskConfig(options={"answer_format": "boxed"}, thinking="off")},
         prompt=PromptConfig(format="chat"),
-        rollout=RolloutConfig(8, 4, 256, 8, "drop"),
+        rollout=RolloutConfig(8, 4, 256, 8, overlong_prompts="drop"),
         reward=(("length", 1.0),),  # which a random policy earns
         optimizer=OptimizerConfig(learning_rate=1e-2),
         training=TrainingConfig(num_steps=2, save_every=2),
-        evaluation=EvaluationConfig(2, 8, 8, 4, 4, (1, 4), 4),
+        evaluation=EvaluationConfig(2, problems=8, pass_problems=4, pass_samples=4, ks=(1, 4), shown=4),
     )
     data = dataclasses.replace(config.data, manual_dir=str(data_sets), data_dir=str(prepared_dir))
     return dataclasses.replace(config, data=data)

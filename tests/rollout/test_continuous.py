@@ -115,7 +115,7 @@ def test_the_ring_is_narrow_while_sequences_are_short():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"slots": 6}, "slots = 6 .* among the 4 parts"),
+        ({"slots": 6}, "slots = 6 .* among the 4 "),
         ({"chunk": 0}, "chunk = 0"),
         ({"prefill_chunk": 0}, "prefill_chunk = 0"),
         ({"slots": 0, "batch_size": 6}, "batch_size = 6 .* among the 4 parts"),

@@ -200,8 +200,8 @@ def test_other_parameters_give_other_turns_and_the_same_ones_again_the_first(sam
     [
         ({"id": 1}, "one id"),
         ({"id": 50}, "episode 50: .* in flight"),
-        ({"prompt": np.zeros(0, np.int32)}, "episode 9 needs a prompt"),
-        ({"new": np.int32([3])}, "episode 9 needs a prompt"),
+        ({"prompt": np.zeros(0, np.int32)}, "episode 9 needs .*prompt"),
+        ({"new": np.int32([3])}, "episode 9 needs .*prompt"),
         ({"prompt": np.zeros(0, np.int32), "new": np.int32([3])}, "episode 9 .* not kept"),
         ({"id": 60}, "episode 60 has a prompt"),
         ({"prompt": np.ones(PROMPT + 1, np.int32)}, f"episode 9: .* {PROMPT + 1} tokens; 1 to {PROMPT} "),
@@ -220,12 +220,14 @@ def test_a_bad_request_is_named_and_nothing_of_its_call_is_sampled(samplers, cha
         drained(sampler, [Request(60, KEYS[60], PROMPTS[0], keep=True)])
         good = [Request(i, KEYS[i], PROMPTS[0], budget=2) for i in (1, 2)]
         sampler.submit([replace(good[0], id=50)])
-        with pytest.raises(ValueError, match=message):
-            sampler.submit([*good, replace(Request(9, KEYS[9], PROMPTS[1], budget=5), **change)])
-        with pytest.raises(ValueError, match="episode 50 is in flight"):
-            sampler.release([50])
-        assert list(drained(sampler)) == [50]
-        sampler.release([50, 60])
+        try:
+            with pytest.raises(ValueError, match=message):
+                sampler.submit([*good, replace(Request(9, KEYS[9], PROMPTS[1], budget=5), **change)])
+            with pytest.raises(ValueError, match="episode 50 is in flight"):
+                sampler.release([50])
+        finally:  # the other tests share the samplers
+            assert list(drained(sampler)) == [50]
+            sampler.release([50, 60])
 
 
 def test_nothing_in_flight_gives_nothing(samplers):
