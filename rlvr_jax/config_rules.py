@@ -25,6 +25,7 @@ def check(config: Config, num_devices: int) -> None:
       ConfigError: the first violated rule, with the keys and what to do.
     """
     _refuse(_numbers(config))
+    _refuse(_problems(config))
     _refuse(_choices(config))
     _refuse(_evaluation_and_sft(config))
     sampling = config.rollout.devices
@@ -127,6 +128,44 @@ def _choices(c: Config) -> Rules:
         value = operator.attrgetter(name)(c)
         yield not math.isfinite(value), f"config.{name} must be finite, not {value}"
     yield not 0 < r.top_p <= 1, f"config.rollout.top_p must be in (0, 1], not {r.top_p}"
+    yield (
+        "wandb" in c.reporting and find_spec("wandb") is None,
+        "config.reporting names 'wandb', whose package is not installed: pip install 'rlvr_jax[wandb]'",
+    )
+    yield (
+        c.training.max_lag >= c.training.num_steps,
+        f"config.training.max_lag = {c.training.max_lag} must be below config.training.num_steps = "
+        f"{c.training.num_steps}: no more steps than there are can be sampled ahead",
+    )
+    profile = c.training.profile
+    yield (
+        bool(profile) and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
+        f"config.training.profile = {profile} must be two steps, the first and the last, or empty",
+    )
+    yield (
+        c.algorithm.kl_coef > 0 and c.algorithm.reference == "none",
+        (f"config.algorithm.kl_coef = {c.algorithm.kl_coef} needs config.algorithm.reference = 'initial'"),
+    )
+    yield (
+        r.prompts % c.algorithm.minibatches != 0,
+        (
+            f"config.algorithm.minibatches = {c.algorithm.minibatches} does not divide config.rollout.prompts = "
+            f"{r.prompts}"
+        ),
+    )
+    yield (
+        p.attention == "cudnn",
+        "config.policy.attention = 'cudnn' supports no padding, which training rows have; use 'auto'",
+    )
+    yield (
+        p.attention == "splash" and c.training.packing == "prefix_tree",
+        "config.policy.attention = 'splash' has no shared prefixes, which config.training.packing = 'prefix_tree' "
+        "needs; use 'auto'",
+    )
+
+
+def _problems(c: Config) -> Rules:
+    """Tasks, their prompts and the reward."""
     yield not c.tasks, "config.tasks is empty: a run needs problems"
     for label, task in c.tasks.items():
         where = f"config.tasks.{label}"
@@ -154,44 +193,10 @@ def _choices(c: Config) -> Rules:
     yield "{prompt}" not in c.prompt.template, "config.prompt.template lacks the place {prompt}"
     yield not _is_day(c.prompt.date), f"config.prompt.date must be year-month-day, not {c.prompt.date!r}"
     yield not c.reward, "config.reward has no terms; the plain one is (('score', 1.0),)"
-    yield (
-        "wandb" in c.reporting and find_spec("wandb") is None,
-        "config.reporting names 'wandb', whose package is not installed: pip install 'rlvr_jax[wandb]'",
-    )
-    yield (
-        c.training.max_lag >= c.training.num_steps,
-        f"config.training.max_lag = {c.training.max_lag} must be below config.training.num_steps = "
-        f"{c.training.num_steps}: no more steps than there are can be sampled ahead",
-    )
-    profile = c.training.profile
-    yield (
-        bool(profile) and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
-        f"config.training.profile = {profile} must be two steps, the first and the last, or empty",
-    )
     names = [name for name, _ in c.reward]
     for name, weight in c.reward:
         yield names.count(name) > 1, f"config.reward names the term {name!r} twice"
         yield not math.isfinite(weight), f"config.reward gives {name!r} the weight {weight}, which is not finite"
-    yield (
-        c.algorithm.kl_coef > 0 and c.algorithm.reference == "none",
-        (f"config.algorithm.kl_coef = {c.algorithm.kl_coef} needs config.algorithm.reference = 'initial'"),
-    )
-    yield (
-        r.prompts % c.algorithm.minibatches != 0,
-        (
-            f"config.algorithm.minibatches = {c.algorithm.minibatches} does not divide config.rollout.prompts = "
-            f"{r.prompts}"
-        ),
-    )
-    yield (
-        p.attention == "cudnn",
-        "config.policy.attention = 'cudnn' supports no padding, which training rows have; use 'auto'",
-    )
-    yield (
-        p.attention == "splash" and c.training.packing == "prefix_tree",
-        "config.policy.attention = 'splash' has no shared prefixes, which config.training.packing = 'prefix_tree' "
-        "needs; use 'auto'",
-    )
 
 
 def _is_day(text: str) -> bool:

@@ -135,10 +135,13 @@ def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group], parts: S
     parts = sorted({*parts, *(name for verdict in verdicts for name in verdict.parts)})
     if all(verdict.error for verdict in verdicts):
         parts = [name for name, _ in terms]  # without a judgement they are unknown
-    functions = {name: (term_of(name, parts), weight) for name, weight in terms}
+    functions = {}
+    for name, weight in terms:
+        term = term_of(name, parts)
+        functions[name] = term, _takes_a_group(term), weight
     rows, found = [], []
     for group in groups:
-        columns = {name: _values(name, term, weight, group) for name, (term, weight) in functions.items()}
+        columns = {name: _values(name, *function, group) for name, function in functions.items()}
         for i, verdict in enumerate(group.verdicts):
             row = [column[i] for column in columns.values()]
             error = verdict.error or next((x for x in row if isinstance(x, str)), None)
@@ -152,10 +155,10 @@ def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group], parts: S
     return Rewards(sum(values.values()), judged, values, index, tuple(found))
 
 
-def _values(name: str, term: Term, weight: float, group: Group) -> list[float | str]:
+def _values(name: str, term: Term, of_group: bool, weight: float, group: Group) -> list[float | str]:
     """The weighted term of each episode, or the error that prevented it; unjudged episodes get 0."""
     pairs = list(zip(group.verdicts, group.episodes, strict=True))
-    if not _takes_a_group(term):
+    if not of_group:
         return [0.0 if pair[0].error else _number(name, partial(term, *pair), weight) for pair in pairs]
     try:
         found = term(group)

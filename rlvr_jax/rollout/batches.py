@@ -145,6 +145,11 @@ class Batches:
     def forget(self) -> None:
         """Nothing is kept on the device."""
 
+    def ready(self, params: Params) -> bool:
+        """Dispatches all waiting requests; True if the device has finished the next batch."""
+        self._dispatch(params)
+        return self._flying[0][-1].finish.is_ready()
+
     def poll(self, params: Params) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
         """The turns of the next batch. All waiting requests are dispatched before the host waits for any."""
         self._dispatch(params)

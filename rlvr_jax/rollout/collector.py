@@ -29,6 +29,7 @@ from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError
 from rlvr_jax.verifiers.pool import PoolError
 from rlvr_jax.verifiers.verdict import Verdict
 
+_LOOK_SECONDS = 0.002  # between looks at a device that decodes while verdicts are missing
 _MOST_CALLS = 100  # of tools, one after the other without a turn of the policy: an environment may not call for ever
 
 
@@ -37,6 +38,7 @@ class Turns(Protocol):
     """The interface of a sampler that a collector uses, see `rlvr_jax.rollout.requests`."""
 
     def submit(self, requests: Sequence[Request]) -> None: ...
+    def ready(self) -> bool | None: ...
     def poll(self) -> list[Turn]: ...
     def release(self, ids: Sequence[int]) -> None: ...
 
@@ -191,9 +193,13 @@ class Collector:
         self.play(name)
         groups = self._batches.pop(name)
         futures = [member.verdict for members in groups for member in members if member.verdict is not None]
-        while not all(future.done() for future in futures) and self._round():
-            pass
-        if late := [future for future in futures if not future.done()]:
+        while late := [future for future in futures if not future.done()]:
+            # Never longer than the verdicts take: the update may run on other devices than the sampler.
+            if self._sampler.ready() is False:
+                concurrent.futures.wait(late, _LOOK_SECONDS)
+            elif not self._round():
+                break
+        if late:
             began = time.perf_counter()
             concurrent.futures.wait(late)
             self.waited += time.perf_counter() - began

@@ -151,6 +151,12 @@ class Slotted:
         """Drops all kept rows: they are of another policy."""
         self.release(list(self._kept))
 
+    def ready(self, params: Params) -> bool:
+        """Dispatches a chunk if none is in flight; True if the device has finished it."""
+        if self._emitted is None:
+            self._decode(params)
+        return self._emitted.finish.is_ready()
+
     def poll(self, params: Params) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
         """The turns that finish next."""
         while True:

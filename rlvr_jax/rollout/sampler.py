@@ -112,6 +112,14 @@ class Sampler:
         self._flying.update(ids)
         self._engine.submit(groups)
 
+    def ready(self) -> bool | None:
+        """Dispatches waiting requests; True if the device has finished what `poll` would wait for first.
+
+        None if nothing is in flight.
+        """
+        with parallel.use_mesh(self._mesh):
+            return self._engine.ready(self._params) if self._flying else None
+
     def poll(self) -> list[Turn]:
         """Decodes until at least one turn has finished, and returns the finished turns; [] if none is in flight.
 

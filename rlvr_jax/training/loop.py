@@ -15,6 +15,7 @@ from rlvr_jax.learner.batch import in_groups, make_batch, split
 from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
 from rlvr_jax.learner.rewards import reward
 from rlvr_jax.learner.scores import fill
+from rlvr_jax.parallel.host import long_lived_objects
 from rlvr_jax.rollout import kept
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.functions import (
@@ -71,6 +72,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         preemption.watch() as signal_arrived,
         parallel.use_mesh(setup.mesh),
         checkpoints.open_manager(workdir, config.training.keep_checkpoints) as manager,
+        long_lived_objects() as freeze_objects,
     ):
         if setup.memory:
             print(setup.memory, flush=True)
@@ -84,6 +86,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         collector = make_collector(setup, sampler, pool)
         for ahead, groups in checkpoints.restore_host(manager, done).items():
             collector.put_back(int(ahead), kept.from_json(groups, examples_of(int(ahead))))
+        in_flight = lambda: {str(ahead): kept.to_json(x) for ahead, x in collector.finished().items()}  # noqa: E731
         update = make_update(setup, {"policy": optimizer}, loss, config.optimizer.microbatches)
         scorers = make_scorers(setup, reference)
         evaluate = make_evaluation(setup)
@@ -128,9 +131,8 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                 clock.lap("time/train")
 
                 row = {"step": step} | describe(groups, rewards, updates, step - 1)
-                row |= throughput(
-                    sampler.stats - before, row["train/response_length"] * len(rewards.values), clock.laps
-                )
+                trained = row["train/response_length"] * len(rewards.values)
+                row |= throughput(sampler.stats - before, trained, clock.laps)
                 row["train/learning_rate"] = float(learning_rate((step - 1) * minibatches))
                 row["train/skipped_steps"] = int(state.skipped)
                 samples = []
@@ -144,8 +146,9 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                     clock.lap("time/evaluate")
                 record.write(row | clock.laps | {"time/step": clock.total()}, samples)
 
+                if step == done + 1:
+                    freeze_objects()
                 due = step % config.training.save_every == 0 or step == num_steps
-                in_flight = lambda: {str(ahead): kept.to_json(x) for ahead, x in collector.finished().items()}  # noqa: E731
                 checkpoints.end_step(
                     manager, state, step, due, signal_arrived(), config.training.max_skipped_in_a_row, in_flight
                 )

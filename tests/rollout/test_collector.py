@@ -36,6 +36,9 @@ class Policy:
         self.queue += requests
         self.requests += requests
 
+    def ready(self):
+        return True if self.queue else None
+
     def poll(self):
         if not self.queue:
             return []
