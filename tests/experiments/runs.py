@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import orbax.checkpoint as ocp
@@ -59,7 +59,9 @@ def command(name: str, workdir: Path | None, /, **changes) -> list[str]:
     return line + ([] if workdir is None else [f"--workdir={workdir}"])
 
 
-def start(line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = ROOT) -> subprocess.Popen:
+def start(
+    line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = ROOT, stdin: int | None = None
+) -> subprocess.Popen:
     """The command as a process, by default from the root of the repository.
 
     One that is `doomed` only reads the compilation cache: JAX would leave the entry that it is writing torn.
@@ -69,7 +71,7 @@ def start(line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = R
     if doomed:
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
     pipe = subprocess.PIPE
-    return subprocess.Popen(line, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(line, cwd=cwd, env=environment, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -81,6 +83,37 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 def run(line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = ROOT) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of the command."""
     return finish(start(line, devices, doomed, cwd))
+
+
+# Runs commands one after the other, each as `python -m` would. Stdin holds the arguments, stdout gets the outcomes.
+_ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, runpy, sys
+from absl import flags
+from experiments import command
+shared = set(flags.FLAGS)
+for module, *arguments in json.load(sys.stdin):
+    sys.argv, status = [module, *arguments], 0
+    with contextlib.redirect_stdout(io.StringIO()) as stdout, contextlib.redirect_stderr(io.StringIO()) as stderr:
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            status = end.code
+    print(json.dumps([status, stdout.getvalue(), stderr.getvalue()]), flush=True)
+    for flag in set(flags.FLAGS) - shared:
+        delattr(flags.FLAGS, flag)
+"""
+
+
+def run_each(lines: Iterable[list[str]], devices: int = 1, cwd: Path = ROOT) -> list[tuple[int, str, str]]:
+    """Exit status, stdout and stderr of each of the commands, which run one after the other in one process.
+
+    For commands that are done at once: to start Python and import JAX is most of what such a command takes.
+    """
+    arguments = [line[2:] for line in lines]
+    process = start([sys.executable, "-c", _ONE_AFTER_THE_OTHER], devices, cwd=cwd, stdin=subprocess.PIPE)
+    stdout, stderr = process.communicate(json.dumps(arguments), timeout=PATIENT)
+    assert (process.returncode, stdout.count("\n")) == (0, len(arguments)), stderr
+    return [tuple(json.loads(outcome)) for outcome in stdout.splitlines()]
 
 
 def complete(line: list[str]) -> None:

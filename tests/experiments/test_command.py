@@ -7,7 +7,7 @@ import pytest
 
 from experiments import builtin
 from experiments.command import OVERRIDES
-from tests.experiments.runs import ROOT, command, error_of, run
+from tests.experiments.runs import ROOT, command, error_of, run, run_each
 from tests.test_configs import FILES, load
 
 WRONG = {
@@ -29,12 +29,11 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_a_config_that_can_not_run_is_one_line_and_makes_no_workdir(what, tmp_path):
-    changes, message = WRONG[what]
-    outcome = run(command("train", tmp_path / "run", **changes))
-    assert re.search(message, error_of(outcome, 2)), outcome[2]
-    assert not (tmp_path / "run").exists()
+def test_a_config_that_can_not_run_is_one_line_and_makes_no_workdir(tmp_path):
+    lines = [command("train", tmp_path / "run", **changes) for changes, _ in WRONG.values()]
+    for what, (_, message), outcome in zip(WRONG, WRONG.values(), run_each(lines), strict=True):
+        assert re.search(message, error_of(outcome, 2)), (what, outcome)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_batch_that_the_mesh_does_not_divide_is_one_line_before_any_compilation(tmp_path):
@@ -44,34 +43,35 @@ def test_a_batch_that_the_mesh_does_not_divide_is_one_line_before_any_compilatio
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["train", "sft"])
-def test_a_missing_workdir_flag_is_one_line(name):
-    assert "--workdir must be given" in error_of(run(command(name, None)), 2)
-
-
-def test_a_config_file_that_does_not_exist_is_one_line(tmp_path):
+def test_flags_that_are_missing_unknown_or_name_nothing_are_one_line(tmp_path):
     python, _, module, *_ = command("train", None)
-    line = [python, "-m", module, f"--config={tmp_path}/absent.py", f"--workdir={tmp_path}/run"]
-    message = error_of(run(line), 2)
-    assert "No such file or directory" in message
-    assert "absent.py" in message
+    absent = [python, "-m", module, f"--config={tmp_path}/absent.py", f"--workdir={tmp_path}/run"]
+    run = command("train", tmp_path / "run")
+    lines = {
+        "--workdir must be given (see python -m experiments.train": command("train", None),
+        "--workdir must be given (see python -m experiments.sft": command("sft", None),
+        f"No such file or directory: '{tmp_path}/absent.py'": absent,
+        "Did you mean: workdir": [*run, "--wrkdir=x"],
+        "'stray'": [*run, "stray"],
+    }
+    for message, outcome in zip(lines, run_each(lines.values()), strict=True):
+        assert message in error_of(outcome, 2)
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("extra", "message"), [("--wrkdir=x", "Did you mean: workdir"), ("stray", "'stray'")])
-def test_an_unknown_argument_is_one_line(extra, message, tmp_path):
-    assert message in error_of(run([*command("train", tmp_path / "run"), extra]), 2)
-
-
-@pytest.mark.parametrize("name", ["train", "verify"])
-def test_help_is_short_and_names_every_flag_and_what_may_be_overridden(name):
-    python, *_ = command(name, None)
-    status, stdout, stderr = run([python, "-m", f"experiments.{name}", "--help"])
-    assert (status, stderr) == (0, "")
-    assert stdout.startswith(f"usage: python -m experiments.{name} [flags]\n")
-    assert "absl" not in stdout
-    assert len(stdout.splitlines()) < 50
-    expected = ("--workdir", "--config.seed=1", "quickstart", "countdown") if name == "train" else ("--kind", "--input")
-    assert all(word in stdout for word in expected)
+def test_help_is_short_and_names_every_flag_and_what_may_be_overridden():
+    expected = {
+        "train": ("--workdir", "--config.seed=1", "quickstart", "countdown"),
+        "verify": ("--kind", "--input"),
+    }
+    python, *_ = command("train", None)
+    outcomes = run_each([python, "-m", f"experiments.{name}", "--help"] for name in expected)
+    for (name, words), (status, stdout, stderr) in zip(expected.items(), outcomes, strict=True):
+        assert (status, stderr) == (0, "")
+        assert stdout.startswith(f"usage: python -m experiments.{name} [flags]\n")
+        assert "absl" not in stdout
+        assert len(stdout.splitlines()) < 50
+        assert all(word in stdout for word in words)
 
 
 def test_every_override_that_help_proposes_is_one():

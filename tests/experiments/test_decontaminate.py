@@ -3,14 +3,13 @@
 import gzip
 import json
 import re
-import subprocess
 import sys
 
 import pytest
 
 from experiments.decontaminate import markdown
 from rlvr_jax.tasks.decontamination import Match
-from tests.experiments.runs import ROOT, run
+from tests.experiments.runs import error_of, run, run_each
 
 PEN = "A pen costs 3 dollars and a pencil costs 1 dollar. How many dollars do 4 pens and 2 pencils cost together?"
 
@@ -66,19 +65,6 @@ def test_markdown_counts_each_held_out_prompt_under_its_strongest_match_and_says
     assert "| a \\| b \\\\frac |" in markdown([("T", "H", 10, 5, matches)], show=4)
 
 
-# Runs the command once for each list of arguments on stdin: starting Python is most of what one command takes.
-MANY = """
-import json, sys
-from experiments import command, decontaminate
-for arguments in json.load(sys.stdin):
-    sys.argv = ["decontaminate", *arguments]
-    try:
-        command.run(decontaminate.main, required=())
-    except SystemExit as end:
-        print(end.code, file=sys.stderr)
-"""
-
-
 def test_bad_input_is_one_line(problems, tmp_path):
     (tmp_path / "torn.jsonl").write_text('{"text": "a"}\n{"text": ')
     train, heldout = problems
@@ -93,12 +79,6 @@ def test_bad_input_is_one_line(problems, tmp_path):
         "must end in .md or .jsonl": [train, heldout, f"--report={tmp_path}/report.txt"],
         "--threshold must be": [train, heldout, f"--report={tmp_path}/report.md", "--threshold=0"],
     }
-    many = [sys.executable, "-c", MANY]
-    result = subprocess.run(many, cwd=ROOT, input=json.dumps(list(wrong.values())), capture_output=True, text=True)
-    written = result.stderr.splitlines()
-    assert len(written) == 2 * len(wrong), result.stderr
-    for message, error, status in zip(wrong, written[::2], written[1::2], strict=True):
-        assert error.startswith("error: ")
-        assert re.search(message, error), error
-        assert status == "2"
-    assert result.stdout == ""
+    outcomes = run_each(decontaminate(*arguments) for arguments in wrong.values())
+    for message, outcome in zip(wrong, outcomes, strict=True):
+        assert re.search(message, error_of(outcome, 2)), outcome

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rlvr_jax.verifiers import VERIFIERS, records, verify
 from rlvr_jax.verifiers.pool import Job, Pool
 from rlvr_jax.verifiers.records import LineError, Record, encode, judge_lines, line_batches, parse
-from tests.experiments.runs import PATIENT, ROOT, error_of, run, wait_until
+from tests.experiments.runs import PATIENT, ROOT, error_of, run, run_each, wait_until
 
 COUNTDOWN = {"numbers": [3, 5], "target": 8}
 # (kind, lines that can be judged)
@@ -284,33 +284,12 @@ WRONG = {
 }
 
 
-# Runs the command once for each list of arguments on stdin: starting Python is most of what one command takes.
-MANY = """
-import json, sys
-from experiments import command, verify
-for arguments in json.load(sys.stdin):
-    sys.argv = ["verify", *arguments]
-    try:
-        command.run(verify.main, required=("kind", "input", "output"))
-        print("no error", file=sys.stderr)
-    except SystemExit as end:
-        print(end.code, file=sys.stderr)
-"""
-
-
 def test_a_command_line_that_can_not_run_is_one_line_before_any_work(tmp_path):
     target = tmp_path / "verdicts.jsonl"
     usual = ["--options={}", "--workers=1", "--timeout=1", "--memory_mib=500"]
-    lines = [verify_command("modsum", "/dev/null", target, *usual, *more)[3:] for more, _ in WRONG.values()]
-    many = [sys.executable, "-c", MANY]
-    result = subprocess.run(many, cwd=ROOT, input=json.dumps(lines), capture_output=True, text=True, timeout=PATIENT)
-    written = result.stderr.splitlines()
-    assert len(written) == 2 * len(WRONG), result.stderr
-    for (_, message), error, status in zip(WRONG.values(), written[::2], written[1::2], strict=True):
-        assert error.startswith("error: ")
-        assert re.search(message, error), error
-        assert status == "2"
-    assert result.stdout == ""
+    lines = [verify_command("modsum", "/dev/null", target, *usual, *more) for more, _ in WRONG.values()]
+    for (_, message), outcome in zip(WRONG.values(), run_each(lines), strict=True):
+        assert re.search(message, error_of(outcome, 2)), outcome
     assert list(tmp_path.iterdir()) == []
 
 
