@@ -9,7 +9,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from rlvr_jax.config import Config, from_dict
-from rlvr_jax.errors import ConfigError, RunError
+from rlvr_jax.errors import ConfigError, PreemptedError, RunError
 from rlvr_jax.parallel.host import keep_freed_memory
 from rlvr_jax.verifiers.pool import Pool
 
@@ -63,12 +63,14 @@ def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdi
     sys.unraisablehook = lambda _: None
     try:
         main()
+    except PreemptedError as error:
+        _stop(str(error), error.status)
     except RunError as error:
         _fail(str(error), error.status)
     except OSError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to continue from the last checkpoint", 130)
+        _stop("interrupted; run the same command again to continue from the last checkpoint", 130)
 
 
 def name_of(main: Callable[[], None]) -> str:
@@ -132,5 +134,9 @@ def _message(error: BaseException) -> str:
 
 
 def _fail(message: str, status: int) -> None:
-    print("error:", " ".join(line.strip() for line in message.splitlines()), file=sys.stderr)
+    _stop("error: " + " ".join(line.strip() for line in message.splitlines()), status)
+
+
+def _stop(message: str, status: int) -> None:
+    print(message, file=sys.stderr)
     sys.exit(status)

@@ -16,6 +16,16 @@ from rlvr_jax.kernels.schedule import Schedule
 Implementation = Literal["auto", "pallas", "xla", "splash", "cudnn", "reference"]
 
 
+def check_platform(implementation: Implementation, platform: str) -> None:
+    """Raises ValueError if an implementation of training attention doesn't run on a platform."""
+    places = {"pallas": ("tpu", "gpu"), "splash": ("tpu",), "cudnn": ("gpu",)}.get(implementation, (platform,))
+    if platform not in places:
+        raise ValueError(
+            f"attention {implementation!r} runs on {' and '.join(x.upper() for x in places)}, not on "
+            f"{platform.upper()}: use 'auto'"
+        )
+
+
 def training_attention(
     query: Float[Array, "batch time heads dim"],
     keys: Float[Array, "batch time kv dim"],
@@ -55,12 +65,8 @@ def training_attention(
     platform = target_platform()
     if implementation == "auto":
         implementation = "pallas" if kernels_take(platform, query.shape[3]) else "xla"
-    places = {"pallas": ("tpu", "gpu"), "splash": ("tpu",), "cudnn": ("gpu",)}.get(implementation)
-    if places and platform not in places and not interpret:
-        raise ValueError(
-            f"attention {implementation!r} runs on {' and '.join(x.upper() for x in places)}, not on "
-            f"{platform.upper()}: use 'auto'"
-        )
+    if not interpret:
+        check_platform(implementation, platform)
     attend = {
         "pallas": partial(flash_attention, platform="gpu" if platform == "gpu" else "tpu", interpret=interpret),
         "xla": chunked_attention,

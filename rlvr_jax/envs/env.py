@@ -12,9 +12,9 @@ the function `receive` gets the results of the tools and returns the same as `st
 
     doubtful = Env(start, step)
 
-These functions run in the training process; code that may hang or crash belongs into a tool, which runs in the verifier
-pool with limits of time and memory. If an environment raises or returns something else, its episode ends unjudged and
-is left out of its group.
+These functions run in the training process, each call for at most `verifier.timeout` seconds; code that may crash or
+needs a limit of memory belongs into a tool, which runs in the verifier pool. If an environment raises, takes too long
+or returns something else, its episode ends unjudged and is left out of its group.
 """
 
 from collections.abc import Callable, Mapping

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from rlvr_jax import named
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.episode import Episode, Group, flattened
+from rlvr_jax.time_limit import time_limit
 from rlvr_jax.verifiers import format as form
 from rlvr_jax.verifiers.verdict import Verdict
 
@@ -116,7 +117,12 @@ class Rewards:
     verdicts: tuple[Verdict, ...]
 
 
-def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group], parts: Sequence[str] = ()) -> Rewards:
+def reward(
+    terms: Sequence[tuple[str, float]],
+    groups: Sequence[Group],
+    parts: Sequence[str] = (),
+    seconds: float | None = None,
+) -> Rewards:
     """The reward of each episode: the sum of its terms, each times its weight.
 
     Args:
@@ -124,6 +130,7 @@ def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group], parts: S
       groups: the episodes.
       parts: names of parts that a verdict may have, beside those that the verdicts of these groups have: a step may be
         without any problem of a task.
+      seconds: maximum time of one call of a term, after which its episodes are unjudged; None for no limit.
 
     Raises:
       ConfigError: a term is neither in `TERMS` nor a part that any of the verdicts has, or is named twice.
@@ -141,7 +148,7 @@ def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group], parts: S
         functions[name] = term, _takes_a_group(term), weight
     rows, found = [], []
     for group in groups:
-        columns = {name: _values(name, *function, group) for name, function in functions.items()}
+        columns = {name: _values(name, *function, group, seconds) for name, function in functions.items()}
         for i, verdict in enumerate(group.verdicts):
             row = [column[i] for column in columns.values()]
             error = verdict.error or next((x for x in row if isinstance(x, str)), None)
@@ -155,28 +162,32 @@ def reward(terms: Sequence[tuple[str, float]], groups: Sequence[Group], parts: S
     return Rewards(sum(values.values()), judged, values, index, tuple(found))
 
 
-def _values(name: str, term: Term, of_group: bool, weight: float, group: Group) -> list[float | str]:
+def _values(
+    name: str, term: Term, of_group: bool, weight: float, group: Group, seconds: float | None
+) -> list[float | str]:
     """The weighted term of each episode, or the error that prevented it; unjudged episodes get 0."""
     pairs = list(zip(group.verdicts, group.episodes, strict=True))
     if not of_group:
-        return [0.0 if pair[0].error else _number(name, partial(term, *pair), weight) for pair in pairs]
+        return [0.0 if pair[0].error else _number(name, partial(term, *pair), weight, seconds) for pair in pairs]
     try:
-        found = term(group)
-        if not isinstance(found, Iterable):
-            raise TypeError(
-                f"a term of one argument gets a group and gives a number for each episode, not {found!r:.50}"
-            )
-        found = list(found)
+        with time_limit(seconds):
+            found = term(group)
+            if not isinstance(found, Iterable):
+                raise TypeError(
+                    f"a term of one argument gets a group and gives a number for each episode, not {found!r:.50}"
+                )
+            found = list(found)
         if len(found) != len(pairs):
             raise ValueError(f"it gave {len(found)} numbers for {len(pairs)} episodes")
     except Exception as error:
         return [f"the reward term {name!r} raised {type(error).__name__}: {error}"] * len(pairs)
-    return [_number(name, lambda value=value: value, weight) for value in found]
+    return [_number(name, lambda value=value: value, weight, seconds) for value in found]
 
 
-def _number(name: str, function: Callable[[], Any], weight: float) -> float | str:
+def _number(name: str, function: Callable[[], Any], weight: float, seconds: float | None) -> float | str:
     try:
-        value = float(function())
+        with time_limit(seconds):
+            value = float(function())
     except Exception as error:
         return f"the reward term {name!r} raised {type(error).__name__}: {error}"
     if not abs(weight * value) <= _LARGEST:  # catches nan, too

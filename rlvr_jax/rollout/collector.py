@@ -24,6 +24,7 @@ from rlvr_jax.rollout.requests import Request, Turn, episode_keys
 from rlvr_jax.tasks.task import Example, Task
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tokenizers import decode, encode_batch
+from rlvr_jax.time_limit import time_limit
 from rlvr_jax.verifiers import error_text, failure
 from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError
 from rlvr_jax.verifiers.pool import PoolError
@@ -75,6 +76,7 @@ class Limits:
       turn: maximum tokens of one turn; 0 for no limit but `response`.
       turns: maximum number of the policy's turns.
       stop_tokens: the ids that end a turn.
+      seconds: maximum time of one call of an environment's function; None for no limit.
     """
 
     prompt: int
@@ -82,6 +84,7 @@ class Limits:
     turn: int = 0
     turns: int = 16
     stop_tokens: tuple[int, ...] = ()
+    seconds: float | None = None
 
 
 @dataclass
@@ -164,7 +167,8 @@ class Collector:
             example = group[0].example
             original = replace(example, prompt=example.problem or example.prompt)
             try:
-                states = begin_group(group[0].env, original, len(group))
+                with time_limit(self._limits.seconds):
+                    states = begin_group(group[0].env, original, len(group))
             except (Exception, SystemExit) as error:
                 for playing in group:
                     self._end(playing, "env_error", f"the environment's start raised {error_text(error)}")
@@ -268,7 +272,8 @@ class Collector:
         """Executes the environment's next action."""
         tokens = ()
         try:
-            playing.state, action = checked(playing.env, function())
+            with time_limit(self._limits.seconds):
+                playing.state, action = checked(playing.env, function())
             if isinstance(action, Say):
                 last = int(playing.spans[-1].tokens[-1])
                 tokens = self._sources[playing.example.task].observe(action.observation, last)

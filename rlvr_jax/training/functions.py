@@ -134,6 +134,7 @@ def make_collector(setup: Setup, sampler: Turns, pool: Jobs) -> Collector:
         turn=rollout.max_turn_length,
         turns=rollout.max_turns,
         stop_tokens=setup.stop_tokens,
+        seconds=setup.config.verifier.timeout,
     )
     return Collector(sampler, pool, setup.sources, setup.tokenizer, limits)
 

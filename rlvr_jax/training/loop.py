@@ -110,7 +110,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                 groups = collector.take(step)
                 clock.lap("time/rollout", {"time/verify": collector.waited - waited})
 
-                rewards = reward(config.reward, groups, setup.parts)
+                rewards = reward(config.reward, groups, setup.parts, config.verifier.timeout)
                 warn_unjudged(step, rewards)
                 advantages = advantages_of(
                     config.algorithm, rewards.values, rewards.group, rewards.judged, config.seed, step

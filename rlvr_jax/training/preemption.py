@@ -1,6 +1,7 @@
 """Stopping at the end of a step on preemption."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 def watch() -> Iterator[Callable[[], signal.Signals | None]]:
     """Defers SIGTERM and SIGINT inside the context; yields a function that returns the one that arrived, or None.
 
-    A second SIGINT (Ctrl-C) interrupts at once.
+    Says on stderr that the run stops after its step. A second SIGINT (Ctrl-C) interrupts at once.
     """
     arrived: list[signal.Signals] = []
 
@@ -17,6 +18,9 @@ def watch() -> Iterator[Callable[[], signal.Signals | None]]:
         if number == signal.SIGINT and signal.SIGINT in arrived:
             raise KeyboardInterrupt
         arrived.append(signal.Signals(number))
+        again = "; again to stop at once" if number == signal.SIGINT else ""
+        # Not print: the handler may have interrupted one.
+        os.write(2, f"\n{arrived[-1].name}: the run saves its state and stops after this step{again}\n".encode())
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

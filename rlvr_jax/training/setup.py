@@ -19,6 +19,8 @@ from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.families import with_shape_of
 from rlvr_jax.hf.pretrained import check_weights, load_params, pretrained_config
 from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
+from rlvr_jax.kernels.platform import target_platform
+from rlvr_jax.kernels.training import check_platform
 from rlvr_jax.learner.step import TrainState, new_state, state_shardings
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import Params, PolicyConfig
@@ -115,6 +117,7 @@ def make_setup(
     mesh = parallel.make_mesh(config.mesh, trainers)
     sampling = mesh if len(trainers) == len(devices) else parallel.make_mesh(MeshConfig(), devices[len(trainers) :])
     check_policy(config, shape, mesh.shape["fsdp"], mesh.shape["tensor"])
+    _check_attention(shape, mesh)
     shape, memory = resolved(shape, _load(config, run, mesh))
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
     shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)
@@ -123,6 +126,14 @@ def make_setup(
     end = tokenizer.eos_token_id if turn is None else turn
     tokens, places = (tokenizer, folder, stops, end), (mesh, shardings, sampling)
     return Setup(config, prompted, of_rollout, parts, dropped, *tokens, sandbox, shape, memory, *places)
+
+
+def _check_attention(shape: PolicyConfig, mesh: Mesh) -> None:
+    try:
+        with parallel.use_mesh(mesh):
+            check_platform(shape.attention, target_platform())
+    except ValueError as error:
+        raise ConfigError(f"config.policy.attention: {error}") from error
 
 
 def _load(config: Config, run: Literal["sft", "rl"], mesh: Mesh) -> Load:

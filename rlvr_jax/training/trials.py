@@ -52,7 +52,8 @@ def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | Non
         verdict = replace(verdict, parts={**verdict.parts, **dict.fromkeys(source.env.parts, 0.0)})
         groups.append(Group(example, (empty_episode(example),), (verdict,)))
     verdicts = [group.verdicts[0] for group in groups]
-    for before, after in zip(verdicts, reward(config.reward, groups).verdicts, strict=True):
+    rewards = reward(config.reward, groups, seconds=config.verifier.timeout)
+    for before, after in zip(verdicts, rewards.verdicts, strict=True):
         if after.error and not before.error:
             raise ConfigError(f"config.reward: on an empty completion {after.error}")
     return tuple(sorted({name for verdict in verdicts for name in verdict.parts}))

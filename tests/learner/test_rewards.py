@@ -85,6 +85,19 @@ def test_a_term_that_is_no_finite_number_is_the_error_of_its_sample_alone(value,
     assert (rewards.verdicts[0].score, rewards.verdicts[1:]) == (0.0, tuple(VERDICTS[1:]))
 
 
+@pytest.mark.parametrize("of_group", [False, True])
+def test_a_term_that_never_returns_is_the_error_of_its_samples(of_group, monkeypatch):
+    def endless():
+        while True:
+            len([])
+
+    term = (lambda group: endless()) if of_group else lambda _, episode: 0 if len(episode.tokens) > 3 else endless()  # noqa: ARG005
+    monkeypatch.setattr(sys.modules["rlvr_jax.learner.rewards"], "TERMS", {**TERMS, "endless": term})
+    rewards = reward((("endless", 1.0),), grouped(VERDICTS, EPISODES, 4), seconds=0.1)
+    assert rewards.judged.tolist() == [False, not of_group, not of_group, False]
+    assert "'endless' raised TimeoutError: it took longer than 0.1 s" in rewards.verdicts[0].error
+
+
 def test_an_unknown_term_is_an_error_that_lists_the_known_ones():
     message = r"config\.reward: there is no term 'fromat'; .*: score, .*, turns, format/.*, format, style"
     with pytest.raises(ConfigError, match=message):

@@ -1,5 +1,6 @@
 """Episodes against environments, with a sampler and a pool of the test's own: nothing is compiled."""
 
+import contextlib
 import dataclasses
 import json
 from concurrent.futures import Future
@@ -315,6 +316,20 @@ def test_whatever_an_environment_returns_its_episode_ends_with_the_reason(env, t
     (group,), policy, _ = collect(env, [["bad"]])
     assert group.episodes[0].finish_reason == "env_error"
     assert told in group.verdicts[0].error
+    assert policy.released == [1]
+
+
+def endless(*_):
+    while True:
+        with contextlib.suppress(Exception):
+            len([])
+
+
+@pytest.mark.parametrize("env", [Env(endless, endless), Env(lambda _: (None, ""), endless), calling(endless)])
+def test_an_environment_that_never_returns_ends_its_episode(env):
+    (group,), policy, _ = collect(env, [["bad"]], dataclasses.replace(LIMITS, seconds=0.1))
+    assert group.episodes[0].finish_reason == "env_error"
+    assert "longer than 0.1 s" in group.verdicts[0].error
     assert policy.released == [1]
 
 

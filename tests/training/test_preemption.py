@@ -7,12 +7,15 @@ from rlvr_jax.errors import PreemptedError
 from rlvr_jax.training import preemption
 
 
-def test_sigterm_and_sigint_are_noted_and_do_not_kill():
-    for number in (signal.SIGTERM, signal.SIGINT):
+def test_sigterm_and_sigint_are_noted_and_said_and_do_not_kill(capfd):
+    for number, again in ((signal.SIGTERM, False), (signal.SIGINT, True)):
         with preemption.watch() as arrived:
             assert arrived() is None
             os.kill(os.getpid(), number)
             assert arrived() == number
+        said = capfd.readouterr().err
+        assert number.name in said
+        assert ("again" in said) == again
 
 
 def test_the_first_signal_is_the_one_that_counts():

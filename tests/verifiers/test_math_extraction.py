@@ -386,3 +386,23 @@ def test_a_box_that_the_next_sentence_takes_back_is_no_answer(rest):
 )
 def test_a_box_that_the_next_sentence_confirms_stays_the_answer(rest):
     assert verify("math", f"So $\\boxed{{12}}$. {rest}", "12").score == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "gold"),
+    [
+        (r"So $x = -\boxed{3}$.", "-3"),
+        (r"-\boxed{3}", "-3"),
+        (r"The answer is -\boxed{\frac{1}{2}}.", "-0.5"),
+        (r"$-\boxed{-3}$", "3"),
+        (r"\[x \approx -\boxed{3}\]", "-3"),
+        (r"$5 -\boxed{3} = 2$", "3"),
+        (r"$4 + \boxed{7} = 11$", "7"),
+        ("The list:\n- \\boxed{3}", "3"),
+        ("- \\boxed{3}", "3"),
+        (r"<answer>-\boxed{3}</answer>", "-3"),
+    ],
+)
+def test_a_sign_before_a_box_belongs_to_the_answer_and_an_operator_or_a_bullet_does_not(text, gold):
+    assert score(text, gold) == 1.0
+    assert score(text, str(-float(gold))) == 0.0

@@ -39,6 +39,8 @@ _OPEN, _CLOSE = "<answer>", "</answer>"
 _LINE_START = re.compile(r"^(?:[\s:*]|=(?!=))+")
 _LINE_END = re.compile(r"(?<!\\)[\s,;*]+$")
 _BOX = re.compile(r"\\f?boxed\s*(?:\{|(?=[\d\-+a-zA-Z]))")
+# A sign in front of a box, as in `x = -\boxed{3}`; but `5 -\boxed{3} = 2` fills in a blank.
+_SIGN = re.compile(r"(?:^|(?:[$=(\[{,:>]|\\(?:approx|quad|[lg]eq?))[ \t]*|(?<![A-Za-z\\])[A-Za-z]{2,}[ \t]+)-$")
 _UNBRACED = re.compile(r"[-+]?[\w.]+")
 _BRACE = re.compile(r"(?<!\\)(?:\\\\)*([{}])")
 _REST_OF_LINE = re.compile(r"[^\r\n]*")
@@ -68,7 +70,8 @@ def _boxes(text: str) -> Iterator[tuple[int, int, str]]:
     for match in matches:
         content = None if found and match.start() < found[-1][1] else _box_content(text, match)
         if content is not None:
-            found.append((match.start(), content[1], content[0]))
+            signed = _SIGN.search(text, max(0, match.start() - 20), match.start())
+            found.append((match.start(), content[1], f"-({content[0]})" if signed else content[0]))
     return reversed(found)
 
 
