@@ -103,7 +103,7 @@ def _numbers(c: Config) -> Rules:
         yield not value_of(name) >= 0, f"config.{name} must be 0 or more, not {value_of(name)}"
     for text in policy_problems(c.policy):
         yield True, f"config.policy.{text}"
-    for name in ("optimizer.b1", "optimizer.b2", "sft.optimizer.b1", "sft.optimizer.b2"):
+    for name in (f"{group}.{key}" for group in ("optimizer", "sft.optimizer") for key in ("b1", "b2", "beta")):
         yield not 0 <= value_of(name) < 1, f"config.{name} must be in [0, 1), not {value_of(name)}"
 
 
@@ -127,6 +127,11 @@ def _choices(c: Config) -> Rules:
     for name in ("rollout.temperature", "verifier.timeout", *of_optimizers):
         value = operator.attrgetter(name)(c)
         yield not math.isfinite(value), f"config.{name} must be finite, not {value}"
+    yield (
+        p.lora.rank > 0 and "muon" in (c.optimizer.name, c.sft.optimizer.name),
+        f"config.optimizer.name = 'muon' orthogonalises whole matrices, and config.policy.lora.rank = {p.lora.rank} "
+        "trains adapters only; use 'adamw'",
+    )
     yield not 0 < r.top_p <= 1, f"config.rollout.top_p must be in (0, 1], not {r.top_p}"
     yield (
         "wandb" in c.reporting and find_spec("wandb") is None,

@@ -1,10 +1,12 @@
-"""AdamW with a clipped gradient norm and a learning-rate schedule."""
+"""Optimizers, after a clip of the gradient norm, with a learning-rate schedule."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import optax
+import optax.contrib
 
 
 @dataclass(frozen=True)
@@ -12,21 +14,31 @@ class OptimizerConfig:
     """The optimizer.
 
     Attributes:
+      name: "adamw"; "adafactor" without momentum, whose second moments are factored, so that it needs almost no memory;
+        or "muon", which orthogonalises the updates of the layers' matrices and keeps one moment of them (AdamW with
+        Nesterov momentum for all other parameters). Updates of all three have about the same size, so learning rates
+        are comparable.
       learning_rate: peak value.
       warmup_steps: updates over which the learning rate rises linearly from 0.
       decay: of the learning rate until the last update: "constant", or "linear" or "cosine" to 0.
       b1, b2, eps: of Adam.
+      beta: of Muon's momentum.
+      moments: storage dtype of the moments. "bfloat16" halves their memory; increments below 1/256 of a moment are
+        lost, so b2 should be at most 0.99.
       weight_decay: decoupled; of matrices, not of norm scales and biases.
       clip_norm: maximum global gradient norm.
       microbatches: number of sequential microbatches of an update, to save memory.
     """
 
+    name: Literal["adamw", "adafactor", "muon"] = "adamw"
     learning_rate: float = 1e-6
     warmup_steps: int = 0
     decay: Literal["constant", "linear", "cosine"] = "constant"
     b1: float = 0.9
     b2: float = 0.95
     eps: float = 1e-8
+    beta: float = 0.95
+    moments: Literal["float32", "bfloat16"] = "float32"
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     microbatches: int = 1
@@ -47,17 +59,62 @@ def make_schedule(config: OptimizerConfig, num_updates: int) -> optax.Schedule:
 def make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTransformation:
     """The optimizer for a run of `num_updates` updates.
 
-    Source: Loshchilov & Hutter 2017 (arXiv:1711.05101), algorithm 2.
+    Source: "adamw": Loshchilov & Hutter 2017 (arXiv:1711.05101), algorithm 2. "adafactor": Shazeer & Stern 2018
+    (arXiv:1804.04235), algorithm 4 with the decay of section 7.2 and d = 1, but with the learning rate of the schedule
+    instead of one relative to the parameters. "muon": Jordan 2024 (https://kellerjordan.github.io/posts/muon), its
+    updates scaled by 0.2 sqrt(larger dimension), as in Liu et al. 2025 (arXiv:2502.16982), eq. 4.
     """
-    adamw = optax.adamw(
-        make_schedule(config, num_updates),
-        b1=config.b1,
-        b2=config.b2,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        mask=_decayed if config.weight_decay else None,
-    )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+    if config.name == "adamw":
+        direction = optax.scale_by_adam(config.b1, config.b2, config.eps)
+    elif config.name == "adafactor":
+        direction = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
+    else:
+        muon = optax.contrib.muon(
+            1.0,
+            beta=config.beta,
+            eps=config.eps,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            muon_weight_dimension_numbers=_matrices,
+            consistent_rms=0.2,
+        )
+        direction = optax.chain(muon, optax.scale(-1.0))
+    decay = optax.add_decayed_weights(config.weight_decay, _decayed if config.weight_decay else None)
+    optimizer = optax.chain(direction, decay, optax.scale_by_learning_rate(make_schedule(config, num_updates)))
+    if config.moments != "float32":
+        optimizer = _stored(optimizer, config.moments)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+
+
+def _stored(optimizer: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
+    """The optimizer with its moments stored in another dtype; it computes in float32."""
+
+    def cast(state: Any, params: Any, dtype: str) -> Any:
+        return map_moments(lambda moment, _: moment.astype(dtype), state, params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        new, state = optimizer.update(updates, cast(state, updates, "float32"), params)
+        return new, cast(state, updates, dtype)
+
+    return optax.GradientTransformation(lambda params: cast(optimizer.init(params), params, dtype), update)
+
+
+def map_moments(
+    function: Callable[[Any, Any], Any], state: Any, params: Any, other: Callable[[Any], Any] = lambda x: x
+) -> Any:
+    """The optimizer state with `function(moment, parameter)` for each moment and `other(leaf)` for each other leaf.
+
+    A moment has the shape of a parameter, and its path in the state ends with that of the parameter.
+    """
+    known = dict(jax.tree.leaves_with_path(params))
+
+    def apply(path: tuple[Any, ...], leaf: Any) -> Any:
+        for start in range(len(path)):
+            if (param := known.get(path[start:])) is not None and param.shape == leaf.shape:
+                return function(leaf, param)
+        return other(leaf)
+
+    return jax.tree_util.tree_map_with_path(apply, state)
 
 
 def _decayed(params):
@@ -67,3 +124,16 @@ def _decayed(params):
         return not path[-1].key.endswith(("norm", "bias"))
 
     return jax.tree_util.tree_map_with_path(is_matrix, params)
+
+
+def _matrices(params):
+    """The inner and outer axes of the layers' weight matrices; None for other parameters."""
+
+    def axes(path, x):
+        names = [key.key for key in path]
+        if names[0] != "layers" or x.ndim < 3:
+            return None
+        inner = tuple(range(1, x.ndim - 1)) if names[-1] == "out" else (1,)
+        return optax.contrib.MuonDimensionNumbers(inner, tuple(set(range(1, x.ndim)) - set(inner)))
+
+    return jax.tree_util.tree_map_with_path(axes, params)

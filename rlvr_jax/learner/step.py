@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from rlvr_jax import policy
 from rlvr_jax.learner.batch import Batch
 from rlvr_jax.learner.losses import Loss
+from rlvr_jax.learner.optimizer import map_moments
 from rlvr_jax.learner.rounding import added
 from rlvr_jax.policy import Params
 
@@ -52,16 +53,11 @@ def _float32(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
 
 
-def state_shardings(
-    shapes: TrainState, optimizer: optax.GradientTransformation, params: Params, other: NamedSharding
-) -> TrainState:
+def state_shardings(shapes: TrainState, params: Params, other: NamedSharding) -> TrainState:
     """A `TrainState` of shardings: optimizer moments are sharded like the parameters, everything else by `other`."""
-    opt_state = optax.tree_map_params(
-        optimizer,
-        lambda _, sharding: sharding,
-        shapes.opt_state,
-        policy.trainable(params),
-        transform_non_params=lambda _: other,
+    sharded = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes.params, params)
+    opt_state = map_moments(
+        lambda _, param: param.sharding, shapes.opt_state, policy.trainable(sharded), lambda _: other
     )
     return TrainState(other, params, opt_state, other, other)
 

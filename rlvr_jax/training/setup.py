@@ -250,7 +250,7 @@ def start(
     config = setup.config
     new = partial(new_state, optimizer)
     shapes = jax.eval_shape(new, param_shapes(setup))
-    shardings = state_shardings(shapes, optimizer, setup.param_shardings, parallel.replicated(setup.mesh))
+    shardings = state_shardings(shapes, setup.param_shardings, parallel.replicated(setup.mesh))
     fresh_adapters = setup.policy.lora.rank and not config.init_from
     keeps_reference = needs_reference and not fresh_adapters
     step = manager.latest_step()

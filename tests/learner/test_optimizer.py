@@ -1,6 +1,8 @@
-"""The optimizer against AdamW written down in float64 NumPy, and the learning-rate schedules."""
+"""The optimizers against those written down in float64 NumPy, and the learning-rate schedules."""
 
+import dataclasses
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +18,16 @@ from tests.close import assert_close
 UPDATES = 10
 SHAPES = {
     "embed": (5, 4),
-    "layers": {"attention": {"q": (2, 4, 3), "q_bias": (2, 3)}, "mlp_norm": (2, 4)},
+    "layers": {"attention": {"q": (2, 4, 3), "q_bias": (2, 3), "out": (2, 3, 2, 4)}, "mlp_norm": (2, 4)},
     "norm": (4,),
 }
 UNDECAYED = {"q_bias", "mlp_norm", "norm"}
 
 
-def random_tree(rng, scale):
+def random_tree(rng, scale, shapes=SHAPES):
     return jax.tree.map(
         lambda shape: (rng.normal(size=shape) * scale).astype(np.float32),
-        SHAPES,
+        shapes,
         is_leaf=lambda x: isinstance(x, tuple),
     )
 
@@ -38,22 +40,75 @@ def rate_by_hand(config, update):
     return config.learning_rate * factor
 
 
-def adamw_by_hand(config, params, gradients):
+def updated_by_hand(config, params, gradients):
     """Parameters after each of the gradients; lists of float64 arrays in the order of the tree's leaves."""
-    names = [path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    paths = [[key.key for key in path] for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     params = [x.astype(np.float64) for x in jax.tree.leaves(params)]
-    first, second = [np.zeros_like(x) for x in params], [np.zeros_like(x) for x in params]
+    states = [{} for _ in params]
     for update, gradient in enumerate(gradients):
         gradient = [x.astype(np.float64) for x in jax.tree.leaves(gradient)]
         norm = math.sqrt(sum(np.sum(x**2) for x in gradient))
-        for i, (name, x) in enumerate(zip(names, gradient, strict=True)):
-            x = x * min(1.0, config.clip_norm / norm)
-            first[i] = config.b1 * first[i] + (1 - config.b1) * x
-            second[i] = config.b2 * second[i] + (1 - config.b2) * x**2
-            m, v = first[i] / (1 - config.b1 ** (update + 1)), second[i] / (1 - config.b2 ** (update + 1))
-            decay = 0.0 if name in UNDECAYED else config.weight_decay
-            params[i] = params[i] - rate_by_hand(config, update) * (m / (np.sqrt(v) + config.eps) + decay * params[i])
+        for i, (path, x) in enumerate(zip(paths, gradient, strict=True)):
+            direction = adamw_by_hand
+            if config.name == "adafactor":
+                direction = adafactor_by_hand
+            elif config.name == "muon":
+                is_matrix = path[0] == "layers" and x.ndim > 2
+                inner = x.ndim - 2 if path[-1] == "out" else 1
+                direction = partial(muon_by_hand, inner) if is_matrix else partial(adamw_by_hand, nesterov=True)
+            change = direction(config, states[i], x * min(1.0, config.clip_norm / norm), update + 1)
+            decay = 0.0 if path[-1] in UNDECAYED else config.weight_decay
+            params[i] = params[i] - rate_by_hand(config, update) * (change + decay * params[i])
         yield params
+
+
+def stored(config, x):
+    """A moment as it is kept between two updates."""
+    return x.astype(jnp.bfloat16).astype(np.float64) if config.moments == "bfloat16" else x
+
+
+def adamw_by_hand(config, state, x, count, nesterov=False):
+    m = config.b1 * state.get("m", 0) + (1 - config.b1) * x
+    v = config.b2 * state.get("v", 0) + (1 - config.b2) * x**2
+    state["m"], state["v"] = stored(config, m), stored(config, v)
+    if nesterov:
+        ahead = config.b1 * m / (1 - config.b1 ** (count + 1))
+        m = ahead + (1 - config.b1) * x / (1 - config.b1**count)
+    else:
+        m = m / (1 - config.b1**count)
+    return m / (np.sqrt(v / (1 - config.b2**count)) + config.eps)
+
+
+def adafactor_by_hand(_, state, x, count):
+    decay = 1 - count**-0.8
+    square = x**2 + 1e-30
+    *_, small, large = np.argsort(x.shape) if x.ndim > 1 else (0, 0)
+    if x.ndim > 1 and x.shape[small] >= 128:
+        rows, columns = square.mean(large, keepdims=True), square.mean(small, keepdims=True)
+        rows = state["rows"] = decay * state.get("rows", 0) + (1 - decay) * rows
+        columns = state["columns"] = decay * state.get("columns", 0) + (1 - decay) * columns
+        v = rows * columns / rows.mean(small, keepdims=True)
+    else:
+        v = state["v"] = decay * state.get("v", 0) + (1 - decay) * square
+    change = x / np.sqrt(v)
+    return change / max(1.0, math.sqrt(np.mean(change**2)))
+
+
+def muon_by_hand(inner, config, state, x, count):
+    """Of stacked matrices with `inner` axes on the side of the input."""
+    beta = config.beta
+    m = beta * state.get("m", 0) + (1 - beta) * x
+    state["m"] = stored(config, m)
+    m = beta * m / (1 - beta ** (count + 1)) + (1 - beta) * x / (1 - beta**count)
+    matrices = m.reshape(len(x), math.prod(x.shape[1 : 1 + inner]), -1)
+    found = []
+    for matrix in matrices:
+        y = matrix / (np.linalg.norm(matrix) + config.eps)
+        for _ in range(5):
+            square = y @ y.T
+            y = 3.4445 * y - 4.775 * square @ y + 2.0315 * square @ square @ y
+        found.append(y)
+    return 0.2 * math.sqrt(max(matrices.shape[1:])) * np.reshape(found, x.shape)
 
 
 @pytest.mark.parametrize(
@@ -63,13 +118,16 @@ def adamw_by_hand(config, params, gradients):
         OptimizerConfig(learning_rate=0.02, b1=0.8, b2=0.99, eps=1e-3, clip_norm=1e9),
         OptimizerConfig(learning_rate=0.01, weight_decay=0.3, warmup_steps=3, decay="linear"),
         OptimizerConfig(learning_rate=0.01, weight_decay=0.3, warmup_steps=2, decay="cosine", clip_norm=5.0),
+        OptimizerConfig(name="adafactor", learning_rate=0.01, weight_decay=0.3, warmup_steps=2, decay="linear"),
+        OptimizerConfig(name="muon", learning_rate=0.01, weight_decay=0.3, warmup_steps=2, beta=0.9, eps=1e-4),
     ],
-    ids=["plain", "moments", "warm-up, linear, weight decay", "cosine, clipped now and then"],
+    ids=["plain", "moments", "warm-up, linear, weight decay", "cosine, clipped now and then", "adafactor", "muon"],
 )
-def test_every_update_is_that_of_adamw(config):
+def test_every_update_is_that_of_the_optimizer(config):
     rng = np.random.default_rng(0)
-    params = random_tree(rng, 1.0)
-    gradients = [random_tree(rng, scale) for scale in rng.exponential(1.0, UPDATES)]
+    shapes = SHAPES | ({"head": (130, 129), "wide": (2, 128, 131)} if config.name == "adafactor" else {})
+    params = random_tree(rng, 1.0, shapes)
+    gradients = [random_tree(rng, scale, shapes) for scale in rng.exponential(1.0, UPDATES)]
     norms = [math.sqrt(sum(float(np.sum(x**2)) for x in jax.tree.leaves(gradient))) for gradient in gradients]
     if config.clip_norm == 5.0:
         assert min(norms) < config.clip_norm < max(norms)
@@ -77,10 +135,33 @@ def test_every_update_is_that_of_adamw(config):
     actual = jax.tree.map(jnp.asarray, params)
     state = optimizer.init(actual)
     update = jax.jit(optimizer.update)
-    for gradient, expected in zip(gradients, adamw_by_hand(config, params, gradients), strict=True):
+    for gradient, expected in zip(gradients, updated_by_hand(config, params, gradients), strict=True):
         changes, state = update(gradient, state, actual)
         actual = optax.apply_updates(actual, changes)
         assert_close(jax.tree.leaves(actual), expected, tolerance=2e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_moments_in_bfloat16_take_half_the_memory_and_are_rounded_between_updates_alone(name):
+    rng = np.random.default_rng(1)
+    params, gradients = random_tree(rng, 1.0), [random_tree(rng, 1.0) for _ in range(3)]
+    config = OptimizerConfig(name=name, learning_rate=0.01, moments="bfloat16")
+    optimizer = make_optimizer(config, UPDATES)
+    actual = jax.tree.map(jnp.asarray, params)
+    state = optimizer.init(actual)
+    whole = make_optimizer(OptimizerConfig(name=name), UPDATES).init(actual)
+    assert 1.9 < sum(x.nbytes for x in jax.tree.leaves(whole)) / sum(x.nbytes for x in jax.tree.leaves(state)) <= 2
+    update = jax.jit(optimizer.update)
+    rounded = updated_by_hand(config, params, gradients)
+    exact = updated_by_hand(dataclasses.replace(config, moments="float32"), params, gradients)
+    for count, (gradient, near, far) in enumerate(zip(gradients, rounded, exact, strict=True)):
+        changes, state = update(gradient, state, actual)
+        actual = optax.apply_updates(actual, changes)
+        error = max(np.abs(x - y).max() for x, y in zip(jax.tree.leaves(actual), near, strict=True))
+        # A moment that lies between two bfloat16 numbers may be rounded either way: 1/256 of an update.
+        assert error < config.learning_rate * 2**-8
+        if count:
+            assert error < max(np.abs(x - y).max() for x, y in zip(jax.tree.leaves(actual), far, strict=True))
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])

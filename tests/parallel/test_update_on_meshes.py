@@ -66,7 +66,7 @@ def prepared(setup: Setup, microbatches: int):
     optimizer = make_optimizer(setup.config.optimizer, 10)
     arguments = setup, {"policy": optimizer}, make_loss(setup), microbatches
     state = new_state(optimizer, init(setup.policy))
-    shardings = state_shardings(jax.eval_shape(lambda: state), optimizer, setup.param_shardings, replicated(setup.mesh))
+    shardings = state_shardings(jax.eval_shape(lambda: state), setup.param_shardings, replicated(setup.mesh))
     before = jax.device_get(state)
     state = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings)(state)
     return arguments, state, before, shardings

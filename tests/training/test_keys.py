@@ -11,7 +11,7 @@ from rlvr_jax.policy import ADAPTERS
 from rlvr_jax.training.functions import make_loss
 from rlvr_jax.training.setup import training_mixture
 from tests.hf.checkpoints import random_weights, write_model
-from tests.learner.test_optimizer import adamw_by_hand
+from tests.learner.test_optimizer import updated_by_hand
 from tests.text.pretrained import EOS, tokenizer
 from tests.training import test_keys_of_runs
 from tests.training.keys import (
@@ -87,7 +87,7 @@ def optimizer_rows(run):
     def expected(config):
         options = config.optimizer if run == "rl" else config.sft.optimizer
         params, gradients = trees()
-        return [[x.astype(np.float32) for x in step] for step in adamw_by_hand(options, params, gradients)]
+        return [[x.astype(np.float32) for x in step] for step in updated_by_hand(options, params, gradients)]
 
     # Ten updates, with a clipped gradient, and an epsilon and a decay that count.
     length = (
@@ -98,9 +98,10 @@ def optimizer_rows(run):
     plain = {"learning_rate": 0.01, "eps": 0.01, "weight_decay": 0.1, "warmup_steps": 0, "decay": "linear"}
     beside = length | {f"{group}.{key}": value for key, value in plain.items()}
     values = {"learning_rate": 0.02, "warmup_steps": 2, "decay": "cosine", "b1": 0.5, "b2": 0.5, "eps": 0.1}
-    values |= {"weight_decay": 0.3, "clip_norm": 0.5}
+    values |= {"weight_decay": 0.3, "clip_norm": 0.5, "name": "adafactor", "moments": "bfloat16", "beta": 0.5}
+    muon = {f"{group}.name": "muon"}
     return [
-        Row(f"{group}.{key}", value, optimizer_of(run), By(expected), {k: v for k, v in beside.items() if k != group})
+        Row(f"{group}.{key}", value, optimizer_of(run), By(expected), beside | (muon if key == "beta" else {}))
         for key, value in values.items()
     ]
 
