@@ -4,9 +4,10 @@
     rlvr evaluate --config=gsm8k_qwen3_1p7b --config.pretrained=FOLDER_OR_HUB_ID
     rlvr evaluate --workdir=runs/gsm8k --config=math_qwen25_1p5b
 
-The policy is that of the newest checkpoint of --workdir (of reinforcement learning or of a warm start) or, without one,
-the one that the config starts from: its `init_from` or `pretrained`. The problems are those of --config or, without
-one, of the run. Prints a table and writes it to evaluation.json in the workdir, or to --output.
+The policy is that of the newest checkpoint of --workdir (of reinforcement learning or of a warm start), or of that of
+--step; without a workdir it is the one that the config starts from: its `init_from` or `pretrained`. The problems are
+those of --config or, without one, of the run. Prints a table and writes it to evaluation.json in the workdir, or to
+--output.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ _PROBLEMS = flags.DEFINE_integer("problems", 256, "Held-out problems, answered g
 _SAMPLES = flags.DEFINE_integer("samples", 16, "Samples of each problem, for pass@k.", lower_bound=1)
 _KS = flags.DEFINE_list("ks", [], "The k of pass@k, each at most --samples; the powers of two if none is given.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
+_STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest without it.", lower_bound=0)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead of the workdir's evaluation.json.")
 
 
@@ -61,7 +63,7 @@ def main() -> None:
             if workdir is None:
                 params, step = initial_params(setup, jax.random.key(config.seed)), 0
             else:
-                params, step = load_run(setup, workdir)
+                params, step = load_run(setup, workdir, _STEP.value)
             sampler = make_sampler(setup)
             sampler.set_params(params, step)
             evaluate = make_evaluation(setup)

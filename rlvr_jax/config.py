@@ -178,6 +178,9 @@ class TrainingConfig:
       num_steps: steps, each with one rollout batch.
       save_every: steps between checkpoints; the last step is saved, too.
       keep_checkpoints: number of newest checkpoints kept, besides that of step 0.
+      keep_every: checkpoints of multiples of this step are kept, too; 0 for none.
+      keep_best: number of checkpoints kept, besides, for their held-out greedy accuracy. Only a step that is evaluated
+        and saved counts.
       max_lag: maximum number of steps by which the sampling policy lags behind the trained one. With k > 0 the next k
         steps are sampled and judged while a step trains; 0 is on-policy.
       max_skipped_in_a_row: the run stops after this many consecutive non-finite updates.
@@ -192,6 +195,8 @@ class TrainingConfig:
     num_steps: int = 100
     save_every: int = 50
     keep_checkpoints: int = 2
+    keep_every: int = 0
+    keep_best: int = 0
     max_lag: int = 0
     max_skipped_in_a_row: int = 5
     packing: Literal["none", "prefix_tree"] = "none"

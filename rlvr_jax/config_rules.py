@@ -93,7 +93,7 @@ def _numbers(c: Config) -> Rules:
         "optimizer": ("warmup_steps", "weight_decay"),
         "sft.optimizer": ("warmup_steps", "weight_decay"),
         "evaluation": ("pass_problems", "shown"),
-        "training": ("packing_multiple", "max_lag"),
+        "training": ("packing_multiple", "max_lag", "keep_every", "keep_best"),
         "verifier": ("workers",),
     }
     value_of = lambda name: operator.attrgetter(name)(c)  # noqa: E731

@@ -28,19 +28,31 @@ _COMMITTED = "commit_success.txt"  # Orbax writes it last
 
 
 @contextlib.contextmanager
-def open_manager(workdir: Path, keep: int = 1) -> Iterator[ocp.CheckpointManager]:
-    """The checkpoints of a run: the newest `keep`, and that of step 0, the policy that the run started from.
+def open_manager(workdir: Path, keep: int = 1, every: int = 0, best: int = 0) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of a run.
 
     Incomplete checkpoints of a killed process are removed first. On exit everything is on disk.
+
+    Args:
+      workdir: of the run.
+      keep: number of newest checkpoints kept; that of step 0, the policy that the run started from, is always kept.
+      every: those of multiples of this step are kept, too; 0 for none.
+      best: number of those with the highest accuracy, see `save`, that are kept, too.
 
     Raises:
       CheckpointError: the folder can't be read or written.
     """
     folder = (workdir / _FOLDER).absolute()
+    kept: list[preservation_policy.PreservationPolicy] = [
+        preservation_policy.LatestN(keep),
+        preservation_policy.CustomSteps([0]),
+        preservation_policy.BestN(get_metric_fn=_accuracy, n=best, keep_checkpoints_without_metrics=False),
+    ]
+    if every:
+        kept.append(preservation_policy.EveryNSteps(every))
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=preservation_policy.AnyPreservationPolicy(
-            [preservation_policy.LatestN(keep), preservation_policy.CustomSteps([0])]
-        ),
+        preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
+        best_fn=_accuracy if best else None,
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
@@ -63,13 +75,23 @@ def open_manager(workdir: Path, keep: int = 1) -> Iterator[ocp.CheckpointManager
         manager.close()
 
 
+def _accuracy(metrics: Mapping[str, float]) -> float:
+    return metrics["accuracy"]
+
+
 def complete_steps(workdir: Path) -> list[int]:
     """The steps with complete checkpoints, in order; none if there is no such folder."""
     folder = workdir / _FOLDER
     return [step for step in _steps(folder) if (folder / str(step) / _COMMITTED).exists()]
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, step: int, host: Mapping[str, Any] | None = None) -> None:
+def save(
+    manager: ocp.CheckpointManager,
+    state: TrainState,
+    step: int,
+    host: Mapping[str, Any] | None = None,
+    accuracy: float | None = None,
+) -> None:
     """Saves the state after a step of the run; returns once it is copied, before it is written.
 
     The parameters are a separate item, which can be loaded alone.
@@ -79,6 +101,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int, host: Map
       state: on the device.
       step: of the run.
       host: further state, as JSON data.
+      accuracy: of the policy on held-out problems, if it was evaluated at this step.
 
     Raises:
       CheckpointError: this or an earlier checkpoint could not be written.
@@ -90,7 +113,8 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int, host: Map
         args["host"] = ocp.args.JsonSave(dict(host))
         checksums["host"] = _text_checksum(host)
     with _explained(manager.directory, "written"):
-        manager.save(step, args=ocp.args.Composite(**args), custom_metadata={"checksums": checksums})
+        metrics = None if accuracy is None else {"accuracy": accuracy}
+        manager.save(step, metrics=metrics, args=ocp.args.Composite(**args), custom_metadata={"checksums": checksums})
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
@@ -107,8 +131,11 @@ def end_step(
     stop: signal.Signals | None,
     max_skipped_in_a_row: int,
     host: Callable[[], Mapping[str, Any]] = dict,
+    accuracy: float | None = None,
 ) -> None:
     """Saves the state of a step and that of `host` if due, and ends the run if necessary.
+
+    The arguments without a name here are those of `save`.
 
     Raises:
       CheckpointError: this or an earlier checkpoint could not be written.
@@ -123,7 +150,7 @@ def end_step(
             f"{manager.directory}. Lower the learning rate, or look for the samples that do it"
         )
     if due or stop:
-        save(manager, state, step, host())
+        save(manager, state, step, host(), accuracy)
     if stop:
         wait(manager)
         raise PreemptedError(stop, step)
@@ -181,15 +208,15 @@ def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> N
         )
 
 
-def load_params(workdir: Path, shapes: Params) -> tuple[Params, int]:
-    """The newest parameters of a finished or running run, from its workdir, and their step.
+def load_params(workdir: Path, shapes: Params, step: int | None = None) -> tuple[Params, int]:
+    """The parameters that a finished or running run saved at a step, the newest by default, and the step.
 
     Parameters of another dtype are converted. Adapters that the run didn't have are left out.
 
     Raises:
       CheckpointError: there are none, they can't be read, or they have other shapes.
     """
-    with _newest(workdir) as (manager, step):
+    with _saved(workdir, step) as (manager, step):
         shapes = _without_new_adapters(manager, shapes, step)
         check_params(manager, shapes, step)
         saved = dict(_leaves(manager.item_metadata(step)["params"]))
@@ -202,7 +229,7 @@ def load_params(workdir: Path, shapes: Params) -> tuple[Params, int]:
 
 def check_loadable(workdir: Path, shapes: Params) -> None:
     """Raises CheckpointError if `load_params` would find no or other parameters; reads no arrays."""
-    with _newest(workdir) as (manager, step):
+    with _saved(workdir) as (manager, step):
         check_params(manager, _without_new_adapters(manager, shapes, step), step)
 
 
@@ -226,18 +253,20 @@ def _rest(state: TrainState) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _newest(workdir: Path) -> Iterator[tuple[ocp.CheckpointManager, int]]:
-    """The newest complete checkpoint of a run, which may still be running."""
+def _saved(workdir: Path, step: int | None = None) -> Iterator[tuple[ocp.CheckpointManager, int]]:
+    """The complete checkpoint of a step, the newest by default, of a run which may still be running."""
     folder = (workdir / _FOLDER).absolute()
     if not folder.is_dir():
         raise CheckpointError(f"{workdir} holds no checkpoints: it is not the workdir of a run")
     steps = complete_steps(workdir)
     if not steps:
         raise CheckpointError(f"{folder} holds no complete checkpoint")
+    if step is not None and step not in steps:
+        raise CheckpointError(f"{folder} holds no complete checkpoint of step {step}; there are {steps}")
     options = ocp.CheckpointManagerOptions(read_only=True)
     handlers = {"params": ocp.StandardCheckpointHandler()}
     with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
-        yield manager, steps[-1]
+        yield manager, steps[-1] if step is None else step
 
 
 def _restore(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) -> Any:

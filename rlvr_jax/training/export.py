@@ -27,9 +27,13 @@ from rlvr_jax.training.workdir import read_config
 
 
 def export(
-    workdir: Path, out: Path, dtype: Literal["", "float32", "bfloat16", "float16"] = "", adapters: bool = False
+    workdir: Path,
+    out: Path,
+    dtype: Literal["", "float32", "bfloat16", "float16"] = "",
+    adapters: bool = False,
+    step: int | None = None,
 ) -> int:
-    """Exports the newest checkpoint of a run, and returns its step.
+    """Exports a checkpoint of a run, and returns its step.
 
     Adapters are merged into the weights unless `adapters` is set. Then the base policy is exported to the subfolder
     "base" if it is not a published checkpoint: in a run without `pretrained`, or one that started from a run which
@@ -40,6 +44,7 @@ def export(
       out: the output folder.
       dtype: of the weights; empty for that of the run's pretrained checkpoint, or of its parameters without one.
       adapters: write only the adapters, in the format of `peft`.
+      step: of the checkpoint; the newest by default.
 
     Raises:
       ConfigError, CheckpointError: the run can't be read, or the folder is not empty.
@@ -47,7 +52,7 @@ def export(
     config = read_config(workdir)
     setup = make_setup(anywhere(config), problems=False)
     with parallel.use_mesh(setup.mesh):
-        params, step = load_run(setup, workdir)
+        params, step = load_run(setup, workdir, step)
         if adapters:
             known = _is_pretrained(config)
             save_adapters(out, setup.policy, params, config.pretrained if known else str(out / "base"))

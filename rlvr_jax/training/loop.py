@@ -60,6 +60,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
     num_steps, minibatches, rollout = config.training.num_steps, config.algorithm.minibatches, config.rollout
     prompts, group_size, temperature = rollout.prompts, rollout.group_size, rollout.temperature
     lengths = rollout.max_prompt_length, rollout.max_response_length
+    keep = config.training.keep_checkpoints, config.training.keep_every, config.training.keep_best
     optimizer = make_optimizer(config.optimizer, num_steps * minibatches)
     learning_rate = make_schedule(config.optimizer, num_steps * minibatches)
     mixture = training_mixture(setup)
@@ -71,7 +72,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         open_workdir(workdir, config, "rl", setup.sandbox),
         preemption.watch() as signal_arrived,
         parallel.use_mesh(setup.mesh),
-        checkpoints.open_manager(workdir, config.training.keep_checkpoints) as manager,
+        checkpoints.open_manager(workdir, *keep) as manager,
         long_lived_objects() as freeze_objects,
     ):
         if setup.memory:
@@ -150,6 +151,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                     freeze_objects()
                 due = step % config.training.save_every == 0 or step == num_steps
                 checkpoints.end_step(
-                    manager, state, step, due, signal_arrived(), config.training.max_skipped_in_a_row, in_flight
-                )
+                    manager, state, step, due, signal_arrived(), config.training.max_skipped_in_a_row, in_flight,
+                    row.get("eval/greedy_accuracy"),
+                )  # fmt: skip
     return report(workdir)

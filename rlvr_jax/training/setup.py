@@ -212,14 +212,14 @@ def param_shapes(setup: Setup) -> Params:
     return checkpoints.with_shardings(shapes, setup.param_shardings)
 
 
-def load_run(setup: Setup, workdir: Path) -> tuple[Params, int]:
-    """The newest parameters of a run with the same policy as this setup, and their step.
+def load_run(setup: Setup, workdir: Path, step: int | None = None) -> tuple[Params, int]:
+    """The parameters of a step, by default the newest, of a run with the same policy as this setup, and the step.
 
     Raises:
       ConfigError, CheckpointError: there are none, or they are of another policy.
     """
     _check_alpha(setup, workdir)
-    return checkpoints.load_params(workdir, param_shapes(setup))
+    return checkpoints.load_params(workdir, param_shapes(setup), step)
 
 
 def _check_alpha(setup: Setup, source: Path) -> None:

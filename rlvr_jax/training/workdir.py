@@ -30,6 +30,8 @@ _FREE = (
     "data.",
     "training.save_every",
     "training.keep_checkpoints",
+    "training.keep_every",
+    "training.keep_best",
     "training.max_skipped_in_a_row",
     "training.profile",
     "sft.save_every",

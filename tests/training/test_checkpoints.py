@@ -279,6 +279,19 @@ def test_a_step_is_saved_if_that_is_due(tmp_path):
     assert complete_steps(tmp_path) == [0, 2]
 
 
+def test_steps_of_a_multiple_and_those_of_the_highest_accuracy_are_kept_too_also_by_a_continued_run(tmp_path):
+    state = state_of(0).replace(skipped_in_a_row=jnp.int32(0))
+    accuracy = {1: 0.5, 2: 0.9, 3: 0.1, 5: 0.8, 6: 0.7, 8: 0.2}
+    for steps in (range(4), range(4, 10)):
+        with open_manager(tmp_path, keep=1, every=4, best=2) as manager:
+            for step in steps:
+                checkpoints.end_step(manager, state, step, True, None, 3, dict, accuracy.get(step))
+    assert complete_steps(tmp_path) == [0, 2, 4, 5, 8, 9]
+    assert load_params(tmp_path, shapes_of(state).params, 5)[1] == 5
+    with pytest.raises(CheckpointError, match=r"of step 3; there are \[0, 2, 4, 5, 8, 9\]"):
+        load_params(tmp_path, shapes_of(state).params, 3)
+
+
 def test_a_signal_saves_and_ends_the_run(tmp_path):
     state = state_of(4).replace(skipped_in_a_row=jnp.int32(0))
     with pytest.raises(PreemptedError, match="state of step 4"), open_manager(tmp_path) as manager:

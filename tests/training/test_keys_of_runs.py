@@ -34,6 +34,7 @@ class Run:
       batches: handed to each update; and packed.
       states: parameters before each update, and after the last one.
       saved: the steps after which a checkpoint was written.
+      kept: how many checkpoints: the newest ones, those of a multiple, the best ones.
       in_flight: the steps whose groups are in the checkpoint of a step.
       traced: (begun or ended, updates before that) of the profiler.
       error: that ended the run.
@@ -47,6 +48,7 @@ class Run:
     packed: list[Any] = field(default_factory=list)
     states: list[Any] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
+    kept: tuple[int, ...] = ()
     in_flight: dict[int, list[str]] = field(default_factory=dict)
     traced: list[tuple[str, int]] = field(default_factory=list)
     error: str = ""
@@ -60,7 +62,7 @@ def recorded(config: Config, workdir: Path, broken: bool = False) -> Run:
     """A run of reinforcement learning; `broken` makes all of its advantages NaN."""
     run = Run(workdir)
     make_collector, make_update, make_jitted = loop.make_collector, loop.make_update, functions.make_jitted_update
-    save = checkpoints.save
+    save, open_manager = checkpoints.save, checkpoints.open_manager
 
     def collector(*arguments):
         made = make_collector(*arguments)
@@ -89,16 +91,21 @@ def recorded(config: Config, workdir: Path, broken: bool = False) -> Run:
         do = make_jitted(*arguments)
         return lambda states, batch: (run.packed.append(host(batch)), do(states, batch))[1]
 
-    def saving(manager, state, step, host=None):
+    def saving(manager, state, step, host=None, accuracy=None):
         run.saved.append(step)
         run.in_flight[step] = list(host or {})
-        save(manager, state, step, host)
+        save(manager, state, step, host, accuracy)
+
+    def opened(workdir, *kept):
+        run.kept = kept
+        return open_manager(workdir, *kept)
 
     with pytest.MonkeyPatch.context() as patch, Pool(0) as pool:
         patch.setattr(loop, "make_collector", collector)
         patch.setattr(loop, "make_update", update)
         patch.setattr(functions, "make_jitted_update", jitted)
         patch.setattr(checkpoints, "save", saving)
+        patch.setattr(checkpoints, "open_manager", opened)
         patch.setattr(loop, "report", lambda workdir: workdir / "report.html")  # whose curves take half of the time
         patch.setattr(jax.profiler, "start_trace", lambda _: run.traced.append(("begun", len(run.batches))))
         patch.setattr(jax.profiler, "stop_trace", lambda: run.traced.append(("ended", len(run.batches))))
@@ -234,6 +241,8 @@ RUNS = {
         Row("rollout.top_p", 1e-6, groups_are_equal(GROUP), True),
         Row("rollout.max_turn_length", 2, lambda run: int(run.batches[0].action_mask.sum(axis=1).max()), 2),
         Row("algorithm.minibatches", 2, lambda run: (len(run.batches), len(run.batches[0].tokens)), (4, 32)),
+        Row("training.keep_every", 5, lambda run: run.kept, (9, 5, 1)),
+        Row("training.keep_best", 1, lambda run: run.kept, (9, 5, 1)),
         Row("training.packing", "prefix_tree", lambda run: len(run.packed[0].tokens), 8),
         Row("training.packing_multiple", 12, lambda run: run.packed[0].action_mask.shape[1], 12),
         Row("algorithm.proximal", "recompute", first_ratio, 1.0),
