@@ -1,5 +1,6 @@
 """What all tests share: eight virtual CPU devices, a compilation cache, and the array shapes of annotations checked."""
 
+import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -28,11 +29,12 @@ settings.load_profile("any machine")
 
 # Before JAX is imported, here and in the processes that tests start. Compiling is most of a test's time, and many
 # compile the same functions. Without most optimizations it takes half as long, and an eighth of that if XLA emits code
-# for the CPU directly and in one piece, instead of by way of MLIR and in 32 parts.
+# for the CPU directly and in one piece, instead of by way of MLIR and in 32 parts. JAX 0.11 has MLIR only.
 os.environ["JAX_PLATFORMS"] = "cpu"
 if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
+    emitters = "--xla_cpu_use_fusion_emitters=false" if importlib.metadata.version("jaxlib") < "0.11" else ""
     os.environ["XLA_FLAGS"] = (
-        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+        f"{emitters} --xla_cpu_parallel_codegen_split_count=1 "
         + os.environ.get("XLA_FLAGS", "")  # the last one of a name counts
     )
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
