@@ -5,7 +5,7 @@ WORKDIR ?= runs/quickstart
 REAL ?= runs/real
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast test-data lint
+.PHONY: quickstart test test-fast test-full test-data lint
 
 # Reinforcement learning on a small task, from nothing to a learning curve: $(WORKDIR)/report.html
 quickstart: .venv/installed
@@ -26,6 +26,10 @@ test: .venv/installed-test lint
 # Pure Python and float64, nothing that takes long to compile: see tests/README.md.
 test-fast: .venv/installed-test
 	$(BIN)/python -m pytest -m fast
+
+# What takes minutes: compiling real sizes, long runs.
+test-full: .venv/installed-test
+	$(BIN)/python -m pytest --full
 
 # The tests of the data sets on the whole files in the folder DATA; tests/data/README.md lists them.
 test-data: .venv/installed-test

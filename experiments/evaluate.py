@@ -51,14 +51,14 @@ def main() -> None:
         config.evaluation, problems=problems, pass_problems=problems, pass_samples=_SAMPLES.value, ks=ks, shown=0
     )
     config = anywhere(dataclasses.replace(config, evaluation=evaluation))
-    with command.pool(config) as pool:
+    with command.pool(config) as pool, command.processes() as processes:
         import jax
 
         from rlvr_jax import parallel
         from rlvr_jax.training.functions import make_collector, make_evaluation, make_sampler
         from rlvr_jax.training.setup import initial_params, load_run, make_setup
 
-        setup = make_setup(config, pool=pool)
+        setup = make_setup(config, pool=pool, processes=processes)
         with parallel.use_mesh(setup.mesh):
             if workdir is None:
                 params, step = initial_params(setup, jax.random.key(config.seed)), 0
@@ -68,6 +68,8 @@ def main() -> None:
             sampler.set_params(params, step)
             evaluate = make_evaluation(setup)
             metrics, _ = evaluate(make_collector(setup, sampler, pool), step, jax.random.key(_SEED.value))
+    if processes.index > 0:
+        return
     policy = f"checkpoint of step {step} in {workdir}" if workdir else config.init_from or config.pretrained
     print(f"{policy}; at most {problems} held-out problems of each task")
     print(f"{'task':18}{'':18}{'mean':>8}   95 % interval")
@@ -82,4 +84,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     command.define(workdir="Folder of the run whose newest checkpoint is evaluated.")
+    command.define_processes()
     command.run(main, required=())

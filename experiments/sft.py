@@ -14,8 +14,11 @@ def main() -> None:
     from rlvr_jax.training.sft import sft
 
     config, workdir = command.config(), command.workdir()
-    before = complete_steps(workdir)
-    sft(config, workdir)
+    with command.processes() as processes:
+        before = complete_steps(workdir)
+        sft(config, workdir, processes)
+    if processes.index > 0:
+        return
     if config.sft.num_steps in before:
         print(f"{workdir} already holds all {config.sft.num_steps} updates of this run; nothing was trained")
     losses = [row["sft/loss"] for row in jsonl.read(workdir / "metrics.jsonl") if "sft/loss" in row]
@@ -25,4 +28,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     command.define()
+    command.define_processes()
     command.run(main)

@@ -3,7 +3,7 @@
     rlvr train --config=countdown --workdir=runs/countdown [--config.key=value ...]
 
 Writes config.json, metrics.jsonl, samples.jsonl, TensorBoard events, checkpoints, curves.png and report.html to the
-workdir. The same command resumes a stopped run.
+workdir. The same command resumes a stopped run. With several hosts the same command runs on each (docs/hosts.md).
 """
 
 import re
@@ -15,13 +15,15 @@ from . import command
 
 def main() -> None:
     config, workdir = command.config(), command.workdir()
-    with command.pool(config) as pool:  # before JAX touches a device
+    with command.pool(config) as pool, command.processes() as processes:  # before JAX touches a device
         from rlvr_jax.reporting import jsonl
         from rlvr_jax.training.checkpoints import complete_steps
         from rlvr_jax.training.loop import train
 
         before = complete_steps(workdir)
-        report = train(config, workdir, pool)
+        report = train(config, workdir, pool, processes)
+    if processes.index > 0:
+        return
     if config.training.num_steps in before:
         print(f"{workdir} already holds all {config.training.num_steps} steps of this run; nothing was trained")
     evaluated = [row for row in jsonl.read(workdir / "metrics.jsonl") if "eval/greedy_accuracy" in row]
@@ -40,4 +42,5 @@ def _change(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
 
 if __name__ == "__main__":
     command.define()
+    command.define_processes()
     command.run(main)

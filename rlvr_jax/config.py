@@ -181,6 +181,8 @@ class TrainingConfig:
       keep_every: checkpoints of multiples of this step are kept, too; 0 for none.
       keep_best: number of checkpoints kept, besides, for their held-out greedy accuracy. Only a step that is evaluated
         and saved counts.
+      checkpoints: folder for them, which all hosts see: any path that Orbax takes, such as gs://bucket/run; empty for
+        that in the workdir.
       max_lag: maximum number of steps by which the sampling policy lags behind the trained one. With k > 0 the next k
         steps are sampled and judged while a step trains; 0 is on-policy.
       max_skipped_in_a_row: the run stops after this many consecutive non-finite updates.
@@ -190,6 +192,9 @@ class TrainingConfig:
         this many tokens; each length is compiled once. 0 for a single length, that of full responses.
       profile: (first, last) step of a trace, written to `profile` in the workdir, for Perfetto or TensorBoard's profile
         plugin; empty for none. Step 1 is mostly compilation.
+      watchdog: seconds after which a phase of a step (rollout, update, evaluation, saving) counts as hanging; then its
+        name, the host and the stacks of all threads are printed. 0 for never. The first step also compiles.
+      watchdog_ends: whether a phase that hangs ends the run, to be started again.
     """
 
     num_steps: int = 100
@@ -197,11 +202,14 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     keep_every: int = 0
     keep_best: int = 0
+    checkpoints: str = ""
     max_lag: int = 0
     max_skipped_in_a_row: int = 5
     packing: Literal["none", "prefix_tree"] = "none"
     packing_multiple: int = 0
     profile: tuple[int, ...] = ()
+    watchdog: float = 0.0
+    watchdog_ends: bool = False
 
 
 @dataclass(frozen=True)

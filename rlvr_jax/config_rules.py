@@ -18,8 +18,8 @@ _FINITE = ("learning_rate", "eps", "weight_decay")  # of optimizers
 Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)
 
 
-def check(config: Config, num_devices: int) -> None:
-    """Refuses a config that can't run on `num_devices` devices.
+def check(config: Config, num_devices: int, num_processes: int = 1) -> None:
+    """Refuses a config that can't run on `num_devices` devices of `num_processes` processes.
 
     Raises:
       ConfigError: the first violated rule, with the keys and what to do.
@@ -29,6 +29,10 @@ def check(config: Config, num_devices: int) -> None:
     _refuse(_choices(config))
     _refuse(_evaluation_and_sft(config))
     sampling = config.rollout.devices
+    if sampling and num_processes > 1:
+        raise ConfigError(
+            f"config.rollout.devices = {sampling}: with {num_processes} processes all devices train and sample; set 0"
+        )
     if sampling >= num_devices:
         raise ConfigError(f"config.rollout.devices = {sampling} of {num_devices} devices leaves none to train on")
     try:
@@ -93,7 +97,7 @@ def _numbers(c: Config) -> Rules:
         "optimizer": ("warmup_steps", "weight_decay"),
         "sft.optimizer": ("warmup_steps", "weight_decay"),
         "evaluation": ("pass_problems", "shown"),
-        "training": ("packing_multiple", "max_lag", "keep_every", "keep_best"),
+        "training": ("packing_multiple", "max_lag", "keep_every", "keep_best", "watchdog"),
         "verifier": ("workers",),
     }
     value_of = lambda name: operator.attrgetter(name)(c)  # noqa: E731

@@ -202,7 +202,7 @@ def load(path: str | Path, dtype: str | None = None) -> Model:
     if dtype not in (None, "float32", "bfloat16"):
         raise ValueError(f"dtype must be 'float32', 'bfloat16' or None, not {dtype!r}")
     workdir = Path(path).expanduser()
-    if (workdir / "checkpoints").is_dir():
+    if any((workdir / name).exists() for name in ("checkpoints", "checkpoints.txt")):
         return _of_run(workdir, dtype)
     config, params = load_pretrained(path, dtype=dtype)
     folder = find_checkpoint(path)

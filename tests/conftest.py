@@ -53,6 +53,7 @@ os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="only the tests that take minutes")
     parser.addoption("--data", metavar="DIR", help="only the tests that read data sets, on the whole files in DIR")
 
 
@@ -61,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "fast: in `FAST`")
     config.addinivalue_line("markers", "whole: reads whole data sets, which only --data=DIR has")
+    config.addinivalue_line("markers", "full: takes minutes, only with --full")
     if (folder := config.getoption("--data")) is None:
         return
     if not folder:
@@ -72,12 +74,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks `FAST`; chooses with --data the tests that read data sets, without it all but those of whole ones."""
+    """Marks `FAST`; chooses with --data the tests that read data sets, with --full those that take minutes."""
     for item in items:
         if item.path.relative_to(ROOT / "tests").as_posix().startswith(FAST):
             item.add_marker("fast")
-    data = config.getoption("--data")
+    data, full = config.getoption("--data"), config.getoption("--full")
     kept = [x for x in items if ("data_sets" in x.fixturenames if data else not x.get_closest_marker("whole"))]
+    kept = [x for x in kept if bool(x.get_closest_marker("full")) == full]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from rlvr_jax import named
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Group, flattened
 from rlvr_jax.time_limit import time_limit
 from rlvr_jax.verifiers import format as form
@@ -122,6 +123,7 @@ def reward(
     groups: Sequence[Group],
     parts: Sequence[str] = (),
     seconds: float | None = None,
+    processes: Processes | None = None,
 ) -> Rewards:
     """The reward of each episode: the sum of its terms, each times its weight.
 
@@ -131,6 +133,7 @@ def reward(
       parts: names of parts that a verdict may have, beside those that the verdicts of these groups have: a step may be
         without any problem of a task.
       seconds: maximum time of one call of a term, after which its episodes are unjudged; None for no limit.
+      processes: of the run, which all call this with the same groups; each calls the terms for its own share of them.
 
     Raises:
       ConfigError: a term is neither in `TERMS` nor a part that any of the verdicts has, or is named twice.
@@ -146,11 +149,16 @@ def reward(
     for name, weight in terms:
         term = term_of(name, parts)
         functions[name] = term, _takes_a_group(term), weight
+    processes = processes or Processes()
+    own = {
+        i: [_values(name, *function, groups[i], seconds) for name, function in functions.items()]
+        for i in range(processes.index, len(groups), processes.count)
+    }
+    columns = processes.merged(own)
     rows, found = [], []
-    for group in groups:
-        columns = {name: _values(name, *function, group, seconds) for name, function in functions.items()}
+    for number, group in enumerate(groups):
         for i, verdict in enumerate(group.verdicts):
-            row = [column[i] for column in columns.values()]
+            row = [column[i] for column in columns[number]]
             error = verdict.error or next((x for x in row if isinstance(x, str)), None)
             if error is None and not abs(sum(row)) <= _LARGEST:
                 error = "the reward is not finite: the sum of " + ", ".join(f"{x:g}" for x in row)

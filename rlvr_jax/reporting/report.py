@@ -14,6 +14,7 @@ from rlvr_jax.reporting.panels import panels as panels_of
 
 Row = Mapping[str, Any]
 
+REPORT = "report.html"  # in the workdir
 _MAX_CHARACTERS = 2000  # of a completion or prompt that are shown
 _MAX_SAMPLES = 16  # of each table
 _LONG_OPENING = 100  # characters
@@ -70,7 +71,7 @@ def write_report(workdir: Path) -> Path:
         openings=openings,
         prompt=lambda row: _shown(row["prompt"].removeprefix(openings.get(row["task"], ""))),
     )
-    path = workdir / "report.html"
+    path = workdir / REPORT
     files.replace(path, page.encode("utf-8", errors="replace"))
     return path
 

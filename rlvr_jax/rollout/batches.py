@@ -187,7 +187,6 @@ class Batches:
             contexts = [group[0].prompt for group in members]
             tokens, mask = pad_prompts(contexts + contexts[:1] * (prompts - len(contexts)), length)
             draws = draws_of(rows, self._sampling.max_stop_tokens)
-            inputs = tokens, mask, draws
-            if self._sharding.mesh.size > 1:  # one device takes arrays of the host, which is faster
-                inputs = jax.device_put(inputs, self._sharding)
-            self._flying.append((rows, sum(map(len, contexts)), self._sample(params, *inputs)))
+            inputs = parallel.put((tokens, mask, draws), self._sharding)
+            samples = parallel.readable(self._sample(params, *inputs))
+            self._flying.append((rows, sum(map(len, contexts)), samples))

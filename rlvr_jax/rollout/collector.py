@@ -3,13 +3,16 @@
 The sampler decodes, the pool judges and runs tools, and environments are pure functions in between. Waiting is decided
 by count: tools run until the sampler's next turns have finished, then their results are awaited. Tokens therefore never
 depend on the clock.
+
+Each of several processes samples all episodes and knows their tokens; environments, tools and verifiers of a group run
+in the process that it belongs to, and their actions and verdicts are exchanged.
 """
 
 import concurrent.futures
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,9 +21,10 @@ from jaxtyping import Array, Int32, Key, UInt32
 
 from rlvr_jax.envs import Call, Done, Env, FinishReason, Say, ToolResult, begin_group, checked
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
-from rlvr_jax.rollout.requests import Request, Turn, episode_keys
+from rlvr_jax.rollout.requests import Request, Turn, Turns, episode_keys
 from rlvr_jax.tasks.task import Example, Task
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tokenizers import decode, encode_batch
@@ -32,16 +36,6 @@ from rlvr_jax.verifiers.verdict import Verdict
 
 _LOOK_SECONDS = 0.002  # between looks at a device that decodes while verdicts are missing
 _MOST_CALLS = 100  # of tools, one after the other without a turn of the policy: an environment may not call for ever
-
-
-@runtime_checkable
-class Turns(Protocol):
-    """The interface of a sampler that a collector uses, see `rlvr_jax.rollout.requests`."""
-
-    def submit(self, requests: Sequence[Request]) -> None: ...
-    def ready(self) -> bool | None: ...
-    def poll(self) -> list[Turn]: ...
-    def release(self, ids: Sequence[int]) -> None: ...
 
 
 @runtime_checkable
@@ -98,6 +92,7 @@ class _Playing:
     temperature: float
     env: Env
     spans: list[Span]
+    own: bool  # its group belongs to this process
     state: Any = None
     turns: list[str] = field(default_factory=list)
     tools: Sequence[Future] = ()
@@ -116,7 +111,15 @@ class Collector:
     Episodes are sampled with the sampler's current parameters; call `play` before these change.
     """
 
-    def __init__(self, sampler: Turns, pool: Jobs, sources: Mapping[str, Source], tokenizer: Any, limits: Limits):
+    def __init__(
+        self,
+        sampler: Turns,
+        pool: Jobs,
+        sources: Mapping[str, Source],
+        tokenizer: Any,
+        limits: Limits,
+        processes: Processes | None = None,
+    ):
         """A collector of the sampler's episodes.
 
         Args:
@@ -125,8 +128,10 @@ class Collector:
           sources: by name of task.
           tokenizer: of the policy.
           limits: of episodes.
+          processes: of the run; by default this one alone.
         """
         self._sampler, self._pool, self._sources = sampler, pool, sources
+        self._processes = processes or Processes()
         self._tokenizer, self._limits = tokenizer, limits
         self._batches: dict[Hashable, list[list[_Playing]]] = {}  # started here
         self._kept: dict[Hashable, list[Group]] = {}  # played and judged, not taken yet
@@ -154,28 +159,23 @@ class Collector:
                     f"{self._limits.prompt} fit"
                 )
             prompt = np.asarray(ids, np.int32)  # one array per group: the sampler prefills it once
+            own = len(groups) % self._processes.count == self._processes.index
             groups.append([])
             for sample in range((len(groups) - 1) * group_size, len(groups) * group_size):
                 self._last_id += 1
                 env = self._sources[example.task].env
                 spans = [Span("prompt", prompt)]
-                groups[-1].append(_Playing(self._last_id, sample, example, keys[sample], temperature, env, spans))
+                groups[-1].append(_Playing(self._last_id, sample, example, keys[sample], temperature, env, spans, own))
         self._batches[name] = groups
+        self._playing |= {playing.id: playing for group in groups for playing in group}
+        failed = self._processes.merged({group[0].id: self._begin(group) for group in groups if group[0].own})
         requests = []
         for group in groups:
-            self._playing |= {playing.id: playing for playing in group}
-            example = group[0].example
-            original = replace(example, prompt=example.problem or example.prompt)
-            try:
-                with time_limit(self._limits.seconds):
-                    states = begin_group(group[0].env, original, len(group))
-            except (Exception, SystemExit) as error:
-                for playing in group:
-                    self._end(playing, "env_error", f"the environment's start raised {error_text(error)}")
-                continue
-            for playing, state in zip(group, states, strict=True):
-                playing.state = state
-                requests.append(self._request(playing, prompt=playing.spans[0].tokens))
+            for playing in group:
+                if error := failed[group[0].id]:
+                    self._end(playing, "env_error", error)
+                else:
+                    requests.append(self._request(playing, prompt=playing.spans[0].tokens))
         self._sampler.submit(requests)
         self._judge_ended()
 
@@ -196,21 +196,16 @@ class Collector:
             return self._kept.pop(name)
         self.play(name)
         groups = self._batches.pop(name)
-        futures = [member.verdict for members in groups for member in members if member.verdict is not None]
-        while late := [future for future in futures if not future.done()]:
-            # Never longer than the verdicts take: the update may run on other devices than the sampler.
-            if self._sampler.ready() is False:
-                concurrent.futures.wait(late, _LOOK_SECONDS)
-            elif not self._round():
-                break
-        if late:
-            began = time.perf_counter()
-            concurrent.futures.wait(late)
-            self.waited += time.perf_counter() - began
+        members = [member for group in groups for member in group]
+        while self._has_time([member.verdict for member in members if member.verdict is not None]) and self._round():
+            pass
+        began = time.perf_counter()
+        verdicts = _of_all(self._processes, {member.id: _verdict(member) for member in members if member.own})
+        self.waited += time.perf_counter() - began
         found = []
-        for members in groups:
-            episodes = tuple(member.episode for member in members)
-            found.append(Group(episodes[0].example, episodes, tuple(map(_verdict, members))))
+        for group in groups:
+            episodes = tuple(member.episode for member in group)
+            found.append(Group(episodes[0].example, episodes, tuple(verdicts[member.id] for member in group)))
         return found
 
     def started(self) -> list[Hashable]:
@@ -226,6 +221,19 @@ class Collector:
     def put_back(self, name: Hashable, groups: list[Group]) -> None:
         """Adds the groups of an earlier process, to be taken by this name."""
         self._kept[name] = groups
+
+    def _begin(self, group: Sequence[_Playing]) -> str:
+        """Sets the initial states of a group; returns what the environment raised, if anything."""
+        example = group[0].example
+        original = replace(example, prompt=example.problem or example.prompt)
+        try:
+            with time_limit(self._limits.seconds):
+                states = begin_group(group[0].env, original, len(group))
+        except (Exception, SystemExit) as error:
+            return f"the environment's start raised {error_text(error)}"
+        for playing, state in zip(group, states, strict=True):
+            playing.state = state
+        return ""
 
     def _request(self, playing: _Playing, **tokens: Int32[np.ndarray, "_"]) -> Request:
         """The request for an episode's next turn, after the `prompt` or after `new` tokens."""
@@ -247,30 +255,43 @@ class Collector:
         """
         turns = self._sampler.poll()
         waiting, self._waiting = self._waiting, []
-        for turn, text in zip(turns, decode(self._tokenizer, [_spoken(turn) for turn in turns]), strict=True):
-            self._end_turn(self._playing[turn.id], turn, text)
+        texts = decode(self._tokenizer, [_spoken(turn) for turn in turns])
+        self._advance([self._end_turn(*pair) for pair in zip(turns, texts, strict=True)])
         if waiting:
             began = time.perf_counter()
             concurrent.futures.wait([future for playing in waiting for future in playing.tools])
             self.waited += 0.0 if turns else time.perf_counter() - began
-        for playing in waiting:
-            results = tuple(_result(future) for future in playing.tools)
-            self._act(playing, partial(playing.env.receive, playing.state, results))
+        self._advance([(playing, partial(_receive, playing)) for playing in waiting])
         self._judge_ended()
         return bool(turns or waiting)
 
-    def _end_turn(self, playing: _Playing, turn: Turn, text: str) -> None:
+    def _end_turn(self, turn: Turn, text: str) -> tuple[_Playing, Callable[[], tuple[Any, Any]]]:
+        """The episode of a turn, and the call of its environment."""
+        playing = self._playing[turn.id]
         playing.spans.append(Span("policy", turn.tokens, turn.logprobs, turn.version))
         playing.turns.append(text)
         playing.calls = 0
         if turn.finish == "length":
-            self._end(playing, "length")
-        else:
-            self._act(playing, partial(playing.env.step, playing.state, text))
+            return playing, lambda: (playing.state, Done(reason="length"))
+        return playing, partial(playing.env.step, playing.state, text)
 
-    def _act(self, playing: _Playing, function: Callable[[], tuple[Any, Any]]) -> None:
-        """Executes the environment's next action."""
-        tokens = ()
+    def _advance(self, calls: Sequence[tuple[_Playing, Callable[[], tuple[Any, Any]]]]) -> None:
+        """Calls environments, each in the process of its group, and executes their actions, in all processes alike."""
+        if not calls:
+            return
+        own = {playing.id: self._action(playing, function) for playing, function in calls if playing.own}
+        actions = self._processes.merged(own)
+        for playing, _ in calls:
+            action = actions[playing.id]
+            if "tokens" in action:
+                self._say(playing, np.asarray(action["tokens"], np.int32))
+            elif action:
+                self._end(playing, **action)
+            else:
+                self._waiting.append(playing)
+
+    def _action(self, playing: _Playing, function: Callable[[], tuple[Any, Any]]) -> dict[str, Any]:
+        """The environment's next action as JSON data: `tokens` to say, arguments of `_end`, or {} after a `Call`."""
         try:
             with time_limit(self._limits.seconds):
                 playing.state, action = checked(playing.env, function())
@@ -279,22 +300,18 @@ class Collector:
                 tokens = self._sources[playing.example.task].observe(action.observation, last)
                 if not tokens:
                     raise ValueError(f"{action!r:.100} has no tokens, so there is nothing to answer")
-            elif isinstance(action, Call):
+                return {"tokens": tokens}
+            if isinstance(action, Call):
                 playing.calls += 1
                 if playing.calls > _MOST_CALLS:
                     raise ValueError(f"it called tools {_MOST_CALLS} times without a turn of the policy")
                 playing.tools = self._pool.submit(action.calls)  # raises ValueError if there is no such tool
+                return {}
         except PoolError:
             raise
         except (Exception, SystemExit) as error:
-            self._end(playing, "env_error", f"the environment raised {error_text(error)}")
-            return
-        if isinstance(action, Done):
-            self._end(playing, action.reason, parts=action.parts)
-        elif isinstance(action, Say):
-            self._say(playing, np.asarray(tokens, np.int32))
-        else:
-            self._waiting.append(playing)
+            return {"reason": "env_error", "error": f"the environment raised {error_text(error)}"}
+        return {"reason": action.reason, "parts": dict(action.parts)}
 
     def _say(self, playing: _Playing, tokens: Int32[np.ndarray, "_"]) -> None:
         if len(playing.turns) >= self._limits.turns:
@@ -329,10 +346,21 @@ class Collector:
         """Submits the finished episodes to the pool."""
         ended, self._ended = self._ended, []
         self._sampler.release([playing.id for playing in ended])
-        judged = [playing for playing in ended if playing.episode.error is None]
+        judged = [playing for playing in ended if playing.own and playing.episode.error is None]
         futures = self._pool.submit([self._job(playing.episode) for playing in judged])
         for playing, future in zip(judged, futures, strict=True):
             playing.verdict = future
+
+    def _has_time(self, verdicts: Sequence[Future]) -> bool:
+        """True if there is something to sample before these verdicts are there."""
+        if self._processes.count > 1:
+            self._sampler.ready()  # what the first process dispatches below, all must
+        late: Sequence[Future] = ()
+        if self._processes.index == 0:
+            # Never longer than the verdicts take: the update may run on other devices than the sampler.
+            while (late := [future for future in verdicts if not future.done()]) and self._sampler.ready() is False:
+                concurrent.futures.wait(late, _LOOK_SECONDS)
+        return self._processes.exchange(bool(late))[0]  # the clock of one process decides for all
 
     def _job(self, episode: Episode) -> Job:
         task = self._sources[episode.example.task].task
@@ -348,9 +376,21 @@ def _verdict(playing: _Playing) -> Verdict:
     return replace(verdict, parts={**verdict.parts, **episode.parts}) if episode.parts else verdict
 
 
+def _of_all(processes: Processes, own: Mapping[int, Verdict]) -> Mapping[int, Verdict]:
+    """The verdicts of all processes, by id of the episode."""
+    if processes.count == 1:
+        return own
+    merged = processes.merged({i: asdict(verdict) for i, verdict in own.items()})
+    return {i: Verdict(**verdict) for i, verdict in merged.items()}
+
+
 def _spoken(turn: Turn) -> Int32[np.ndarray, "_"]:
     """The tokens of a turn without its stop token."""
     return turn.tokens[: len(turn.tokens) - (turn.finish == "stop")]
+
+
+def _receive(playing: _Playing) -> tuple[Any, Any]:
+    return playing.env.receive(playing.state, tuple(map(_result, playing.tools)))
 
 
 def _result(future: Future) -> ToolResult:

@@ -183,7 +183,8 @@ class Slotted:
             self._slots, self._width = self._functions.resize(self._slots, width), width
         for arguments in puts:
             self._slots = self._functions.put(self._slots, *arguments)
-        self._slots, self._emitted = self._functions.decode(params, self._slots)
+        self._slots, emitted = self._functions.decode(params, self._slots)
+        self._emitted = parallel.readable(emitted)
         if len(self._ready) < 2:
             self._compute_piece(params)
         return True

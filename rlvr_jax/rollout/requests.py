@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -59,6 +59,16 @@ class Turn:
     logprobs: Float[np.ndarray, "time"]
     finish: Literal["stop", "length"]
     version: int
+
+
+@runtime_checkable
+class Turns(Protocol):
+    """The interface of a sampler that a collector uses."""
+
+    def submit(self, requests: Sequence[Request]) -> None: ...
+    def ready(self) -> bool | None: ...
+    def poll(self) -> list[Turn]: ...
+    def release(self, ids: Sequence[int]) -> None: ...
 
 
 @dataclass(frozen=True)

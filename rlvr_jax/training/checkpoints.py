@@ -6,7 +6,6 @@ Each has a checksum of its arrays, because the file format does not detect a fli
 import contextlib
 import json
 import re
-import shutil
 import signal
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -16,33 +15,41 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
 from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from rlvr_jax.errors import CheckpointError, DivergedError, PreemptedError
+from rlvr_jax.errors import CheckpointError, ConfigError, DivergedError, PreemptedError
 from rlvr_jax.learner.step import TrainState
+from rlvr_jax.parallel import Processes
 from rlvr_jax.policy import ADAPTERS, Params, base
+from rlvr_jax.reporting import files
 
-_FOLDER = "checkpoints"
+_FOLDER = "checkpoints"  # in the workdir
+_ADDRESS = "checkpoints.txt"  # that of another folder, in the workdir
 _COMMITTED = "commit_success.txt"  # Orbax writes it last
 
 
 @contextlib.contextmanager
-def open_manager(workdir: Path, keep: int = 1, every: int = 0, best: int = 0) -> Iterator[ocp.CheckpointManager]:
+def open_manager(
+    workdir: Path, keep: int = 1, every: int = 0, best: int = 0, processes: Processes | None = None
+) -> Iterator[ocp.CheckpointManager]:
     """The checkpoints of a run.
 
-    Incomplete checkpoints of a killed process are removed first. On exit everything is on disk.
+    Incomplete checkpoints of a killed run are removed first. On exit everything is on disk. All processes write, each
+    its own shards.
 
     Args:
       workdir: of the run.
       keep: number of newest checkpoints kept; that of step 0, the policy that the run started from, is always kept.
       every: those of multiples of this step are kept, too; 0 for none.
       best: number of those with the highest accuracy, see `save`, that are kept, too.
+      processes: of the run; by default this one alone.
 
     Raises:
       CheckpointError: the folder can't be read or written.
     """
-    folder = (workdir / _FOLDER).absolute()
+    folder = folder_of(workdir)
     kept: list[preservation_policy.PreservationPolicy] = [
         preservation_policy.LatestN(keep),
         preservation_policy.CustomSteps([0]),
@@ -62,8 +69,9 @@ def open_manager(workdir: Path, keep: int = 1, every: int = 0, best: int = 0) ->
         "host": ocp.JsonCheckpointHandler(),
     }
     with _explained(folder, "opened"):
-        for unfinished in (step for step in _steps(folder) if not (folder / str(step) / _COMMITTED).exists()):
-            shutil.rmtree(folder / str(unfinished))
+        with (processes or Processes()).first_goes_ahead():
+            for step in sorted({*_steps(folder)} - {*_complete(folder)}):
+                (folder / str(step)).rmtree()
         manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
     try:
         yield manager
@@ -81,8 +89,40 @@ def _accuracy(metrics: Mapping[str, float]) -> float:
 
 def complete_steps(workdir: Path) -> list[int]:
     """The steps with complete checkpoints, in order; none if there is no such folder."""
-    folder = workdir / _FOLDER
-    return [step for step in _steps(folder) if (folder / str(step) / _COMMITTED).exists()]
+    return _complete(folder_of(workdir))
+
+
+def folder_of(workdir: Path) -> epath.Path:
+    """The folder of a run's checkpoints."""
+    elsewhere = workdir / _ADDRESS
+    here = (workdir / _FOLDER).absolute()
+    return epath.Path(elsewhere.read_text(encoding="utf-8").strip() if elsewhere.exists() else here)
+
+
+def keep_elsewhere(workdir: Path, address: str) -> None:
+    """Puts the checkpoints of a new run into another folder than its workdir: any path that Orbax takes, gs:// too.
+
+    Raises:
+      ConfigError: that folder holds checkpoints, or can't be used.
+    """
+    where = f"config.training.checkpoints = {address!r}"
+    try:
+        folder = epath.Path(address).expanduser()
+        folder = folder if "://" in address else folder.absolute()
+        if _steps(folder):
+            raise ConfigError(f"{where} holds the checkpoints of another run; name a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ImportError, NotImplementedError) as error:
+        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
+    files.replace(workdir / _ADDRESS, f"{folder}\n".encode())
+
+
+def remove(workdir: Path) -> None:
+    """Removes all checkpoints of a run."""
+    folder = folder_of(workdir)
+    if folder.exists():
+        folder.rmtree()
+    (workdir / _ADDRESS).unlink(missing_ok=True)
 
 
 def save(
@@ -174,7 +214,7 @@ def restore(manager: ocp.CheckpointManager, shapes: TrainState, step: int) -> Tr
 
 def restore_host(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     """The host state saved at `step`; raises CheckpointError if it can't be read."""
-    if not (Path(manager.directory) / str(step) / "host").exists():
+    if not (manager.directory / str(step) / "host").exists():
         return {}
     with _explained(manager.directory, f"read at step {step}"):
         host = manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
@@ -255,10 +295,10 @@ def _rest(state: TrainState) -> dict[str, Any]:
 @contextlib.contextmanager
 def _saved(workdir: Path, step: int | None = None) -> Iterator[tuple[ocp.CheckpointManager, int]]:
     """The complete checkpoint of a step, the newest by default, of a run which may still be running."""
-    folder = (workdir / _FOLDER).absolute()
+    folder = folder_of(workdir)
     if not folder.is_dir():
         raise CheckpointError(f"{workdir} holds no checkpoints: it is not the workdir of a run")
-    steps = complete_steps(workdir)
+    steps = _complete(folder)
     if not steps:
         raise CheckpointError(f"{folder} holds no complete checkpoint")
     if step is not None and step not in steps:
@@ -301,7 +341,11 @@ def _array_checksum(x: Array) -> UInt32[Array, ""]:
     return jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
 
 
-def _steps(folder: Path) -> list[int]:
+def _complete(folder: epath.Path) -> list[int]:
+    return [step for step in _steps(folder) if (folder / str(step) / _COMMITTED).exists()]
+
+
+def _steps(folder: epath.Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
@@ -319,13 +363,13 @@ def _shape(leaf: Any) -> str:
 
 
 @contextlib.contextmanager
-def _explained(folder: Any, what: str) -> Iterator[None]:
+def _explained(folder: epath.Path, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Orbax and TensorStore raise many types
         # A page of TensorStore's settings follows.
         reason = re.split(r"\[tensorstore_spec|See full TensorStore", " ".join(str(error).split()))[0].strip()[:800]
-        steps = complete_steps(Path(folder).parent)
+        steps = _complete(folder)
         raise CheckpointError(
             f"a checkpoint in {folder} could not be {what}: {type(error).__name__}: {reason}. "
             f"Complete checkpoints: {steps or 'none'}. If the disk is full, free space; if a checkpoint is "

@@ -21,7 +21,8 @@ from rlvr_jax.learner.packing import pack, unpack
 from rlvr_jax.learner.scores import Scorer, score
 from rlvr_jax.learner.step import train_step
 from rlvr_jax.policy import Params
-from rlvr_jax.rollout.collector import Collector, Jobs, Limits, Turns
+from rlvr_jax.rollout.collector import Collector, Jobs, Limits
+from rlvr_jax.rollout.requests import Turns
 from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.tasks import Task
 from rlvr_jax.training.record import sample_rows
@@ -49,9 +50,10 @@ def make_update(
     """
     check_update(setup.config, setup.mesh.shape["data"] * setup.mesh.shape["fsdp"], loss.rows_together)
     jitted, options = make_jitted_update(setup, optimizers, loss, microbatches), _packing(setup)
+    rows = parallel.batch_sharding(setup.mesh)
     if not options:
-        return jitted
-    return lambda states, batch: jitted(states, pack(batch, *options))
+        return lambda states, batch: jitted(states, parallel.put(batch, rows))
+    return lambda states, batch: jitted(states, parallel.put(pack(batch, *options), rows))
 
 
 def make_jitted_update(
@@ -88,11 +90,14 @@ def make_score(setup: Setup) -> Callable:
     jitted = jax.jit(logprobs, in_shardings=(None, rows), out_shardings=rows)
     options = _packing(setup)
 
+    def on_host(params: Params, batch: Batch) -> Float[np.ndarray, "rows action"]:
+        return np.asarray(parallel.readable(jitted(params, parallel.put(batch, rows))))
+
     def run(params: Params, batch: Batch) -> Float[np.ndarray, "batch action"]:
         batch = batch.replace(columns={})  # unused, and would be copied to the device
         if not options:
-            return np.asarray(jitted(params, batch))
-        return unpack(np.asarray(jitted(params, pack(batch, *options))), batch, *options)
+            return on_host(params, batch)
+        return unpack(on_host(params, pack(batch, *options)), batch, *options)
 
     return run
 
@@ -136,7 +141,7 @@ def make_collector(setup: Setup, sampler: Turns, pool: Jobs) -> Collector:
         stop_tokens=setup.stop_tokens,
         seconds=setup.config.verifier.timeout,
     )
-    return Collector(sampler, pool, setup.sources, setup.tokenizer, limits)
+    return Collector(sampler, pool, setup.sources, setup.tokenizer, limits, setup.processes)
 
 
 def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:

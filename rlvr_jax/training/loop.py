@@ -15,6 +15,7 @@ from rlvr_jax.learner.batch import in_groups, make_batch, split
 from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
 from rlvr_jax.learner.rewards import reward
 from rlvr_jax.learner.scores import fill
+from rlvr_jax.parallel import Processes
 from rlvr_jax.parallel.host import long_lived_objects
 from rlvr_jax.rollout import kept
 from rlvr_jax.training import checkpoints, preemption
@@ -29,6 +30,7 @@ from rlvr_jax.training.functions import (
 from rlvr_jax.training.profiling import traces
 from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows, throughput, warn_unjudged
 from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
+from rlvr_jax.training.watchdog import watchdog
 from rlvr_jax.training.workdir import open_workdir
 from rlvr_jax.verifiers.pool import Pool
 
@@ -37,7 +39,7 @@ INIT, SAMPLE, EVALUATE = range(3)
 _LOGGED_GROUPS = 2  # of a training step, in samples.jsonl
 
 
-def train(config: Config, workdir: Path, pool: Pool) -> Path:
+def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None = None) -> Path:
     """Starts or resumes reinforcement learning, and returns the path of the report.
 
     For a finished run only the report is written.
@@ -45,7 +47,8 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
     Args:
       config: of the run.
       workdir: for checkpoints, metrics, samples and the report.
-      pool: the verifier processes.
+      pool: the verifier processes of this host.
+      processes: of the run, see `rlvr_jax.parallel.connected`; by default this one alone.
 
     Raises:
       ConfigError: the config can't run, or the workdir belongs to another one.
@@ -55,7 +58,8 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
       OSError: the disk is full, or the workdir is not writable.
       PreemptedError: SIGTERM or SIGINT arrived, and the state is saved.
     """
-    setup = make_setup(config, pool=pool)
+    processes = processes or Processes()
+    setup = make_setup(config, pool=pool, processes=processes)
     check_start(setup, workdir)
     num_steps, minibatches, rollout = config.training.num_steps, config.algorithm.minibatches, config.rollout
     prompts, group_size, temperature = rollout.prompts, rollout.group_size, rollout.temperature
@@ -69,19 +73,22 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
     key_of = lambda stream, step: jax.random.fold_in(jax.random.fold_in(root, stream), step)  # noqa: E731
 
     with (
-        open_workdir(workdir, config, "rl", setup.sandbox),
-        preemption.watch() as signal_arrived,
+        open_workdir(workdir, config, "rl", setup.sandbox, processes),
+        preemption.watch(processes) as signal_arrived,
         parallel.use_mesh(setup.mesh),
-        checkpoints.open_manager(workdir, *keep) as manager,
+        checkpoints.open_manager(workdir, *keep, processes) as manager,
         long_lived_objects() as freeze_objects,
+        watchdog(config.training.watchdog, config.training.watchdog_ends, processes) as begin,
+        processes.ending_together(),
     ):
-        if setup.memory:
+        begin("start")
+        if setup.memory and processes.index == 0:
             print(setup.memory, flush=True)
         loss = make_loss(setup)
         state, reference = start(setup, optimizer, manager, key_of(INIT, 0), "reference" in loss.needs)
         done = int(state.updates) // minibatches
         if done == num_steps:
-            return report(workdir)
+            return report(workdir, processes)
         sampler = make_sampler(setup)
         sampler.set_params(state.params, done)
         collector = make_collector(setup, sampler, pool)
@@ -93,7 +100,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
         evaluate = make_evaluation(setup)
 
         with (
-            open_record(workdir, config, num_steps, done, "training") as record,
+            open_record(workdir, config, num_steps, done, "training", processes) as record,
             traces(workdir / "profile", config.training.profile) as trace,
         ):
             if done == 0:
@@ -103,6 +110,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
 
             for step in range(done + 1, num_steps + 1):
                 trace(step)
+                begin(f"rollout of step {step}")
                 clock, before = Clock(), sampler.stats
                 for ahead in range(step, min(step + config.training.max_lag, num_steps) + 1):
                     if ahead not in collector.started():
@@ -111,13 +119,15 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                 groups = collector.take(step)
                 clock.lap("time/rollout", {"time/verify": collector.waited - waited})
 
-                rewards = reward(config.reward, groups, setup.parts, config.verifier.timeout)
+                begin(f"update of step {step}")
+                rewards = reward(config.reward, groups, setup.parts, config.verifier.timeout, processes)
                 warn_unjudged(step, rewards)
                 advantages = advantages_of(
                     config.algorithm, rewards.values, rewards.group, rewards.judged, config.seed, step
                 )
                 batch, group_of_row = make_batch(groups, advantages, rewards.judged, *lengths)
                 batch = in_groups(batch, group_of_row, prompts, group_size)
+                processes.check_equal(f"the batch of step {step}", batch)
                 batch = fill(loss.needs, batch, scorers(state.params))
                 updates = []
                 for minibatch in split(batch, minibatches):
@@ -142,6 +152,7 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
                     samples = sample_rows(step, "train", groups, setup.tokenizer, rewards)
                     samples = samples[: sum(len(group.episodes) for group in groups[:_LOGGED_GROUPS])]
                 if evaluated:
+                    begin(f"evaluation after step {step}")
                     metrics, heldout = evaluate(collector, step, key_of(EVALUATE, step))
                     row, samples = row | metrics, samples + heldout
                     clock.lap("time/evaluate")
@@ -149,9 +160,10 @@ def train(config: Config, workdir: Path, pool: Pool) -> Path:
 
                 if step == done + 1:
                     freeze_objects()
+                begin(f"saving of step {step}")
                 due = step % config.training.save_every == 0 or step == num_steps
                 checkpoints.end_step(
                     manager, state, step, due, signal_arrived(), config.training.max_skipped_in_a_row, in_flight,
                     row.get("eval/greedy_accuracy"),
                 )  # fmt: skip
-    return report(workdir)
+    return report(workdir, processes)

@@ -15,9 +15,10 @@ from rlvr_jax.config import Config, to_dict
 from rlvr_jax.errors import RunError
 from rlvr_jax.learner.advantages import zero_signal_groups
 from rlvr_jax.learner.rewards import Rewards
+from rlvr_jax.parallel import Processes
 from rlvr_jax.reporting import jsonl, tensorboard
 from rlvr_jax.reporting.progress import progress
-from rlvr_jax.reporting.report import write_report
+from rlvr_jax.reporting.report import REPORT, write_report
 from rlvr_jax.reporting.weights_and_biases import weights_and_biases
 from rlvr_jax.rollout.episode import Episode, Group, flattened
 from rlvr_jax.rollout.requests import RolloutStats
@@ -32,13 +33,15 @@ Sink = Callable[[Mapping[str, Any]], None]  # takes a row of metrics
 
 @dataclass(frozen=True)
 class Record:
-    """The sinks of a run's rows: its two files and the writers of the config."""
+    """The sinks of a run's rows: its two files and the writers of the config; none but in the first process."""
 
-    workdir: Path
-    sinks: tuple[Sink, ...]
+    workdir: Path | None
+    sinks: tuple[Sink, ...] = ()
 
     def write(self, row: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> None:
         """Writes one step. Raises OSError, which names the file, if the disk is full."""
+        if self.workdir is None:
+            return
         jsonl.append(self.workdir / METRICS, [row])
         jsonl.append(self.workdir / SAMPLES, samples)
         for sink in self.sinks:
@@ -46,7 +49,9 @@ class Record:
 
 
 @contextlib.contextmanager
-def open_record(workdir: Path, config: Config, num_steps: int, done: int, description: str) -> Iterator[Record]:
+def open_record(
+    workdir: Path, config: Config, num_steps: int, done: int, description: str, processes: Processes | None = None
+) -> Iterator[Record]:
     """Opens the files to continue after step `done`; rows of later steps are dropped, to be written again.
 
     Step 0 is the evaluation before the first update; without a later checkpoint it is repeated, too. The report is also
@@ -56,6 +61,9 @@ def open_record(workdir: Path, config: Config, num_steps: int, done: int, descri
       RunError: a file is damaged; the message names it and the line. Or a sink of `config.reporting` can't be opened.
       OSError: a file can't be written.
     """
+    if processes and processes.index > 0:
+        yield Record(None)
+        return
     last = done if done > 0 else -1
     try:
         jsonl.truncate_after(workdir / METRICS, last)
@@ -225,8 +233,10 @@ def _transcript(episode: Episode, tokenizer: Any) -> str:
     return "\n".join(said[:1] + [f"{next(texts, '')}\n{turn}" for turn in said[1:]] + list(texts))
 
 
-def report(workdir: Path) -> Path:
-    """Writes the run's report; raises a RunError that names a damaged input file."""
+def report(workdir: Path, processes: Processes | None = None) -> Path:
+    """Writes the run's report, in the first process; raises a RunError that names a damaged input file."""
+    if processes and processes.index > 0:
+        return workdir / REPORT
     try:
         return write_report(workdir)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Construction of a run: tasks, tokenizer, architecture, devices, and initial state."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.kernels.training import check_platform
 from rlvr_jax.learner.step import TrainState, new_state, state_shardings
-from rlvr_jax.parallel import MeshConfig
+from rlvr_jax.parallel import MeshConfig, Processes
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
 from rlvr_jax.rollout.collector import Source
@@ -30,6 +30,7 @@ from rlvr_jax.tasks import Task
 from rlvr_jax.text.prompts import end_of_turn
 from rlvr_jax.text.tokenizers import make_tokenizer, stop_tokens
 from rlvr_jax.training import checkpoints
+from rlvr_jax.training.agreement import check_agreement
 from rlvr_jax.training.memory import Load, resolved
 from rlvr_jax.training.problems import make_envs, make_task, prompted_tasks, sources
 from rlvr_jax.training.trials import check_algorithm, check_reward, sandbox_engine
@@ -57,6 +58,7 @@ class Setup:
       mesh: the devices that train.
       param_shardings: of the parameters on that mesh.
       sampling_mesh: the devices that sample: the same, or others (`config.rollout.devices`).
+      processes: of the run.
     """
 
     config: Config
@@ -74,10 +76,15 @@ class Setup:
     mesh: Mesh
     param_shardings: Any
     sampling_mesh: Mesh
+    processes: Processes = field(default_factory=Processes)
 
 
 def make_setup(
-    config: Config, problems: bool = True, run: Literal["sft", "rl"] = "rl", pool: Pool | None = None
+    config: Config,
+    problems: bool = True,
+    run: Literal["sft", "rl"] = "rl",
+    pool: Pool | None = None,
+    processes: Processes | None = None,
 ) -> Setup:
     """Checks the config and builds the setup; nothing is compiled.
 
@@ -86,11 +93,21 @@ def make_setup(
       problems: False leaves the tasks out, if only the policy is needed.
       run: the kind of run, whose batches determine `policy.remat` and `policy.head_chunk` if unset.
       pool: tries user-defined verifiers with its limits; None tries them in this process, without limits.
+      processes: of the run; by default this one alone.
 
     Raises:
       ConfigError: the config can't run, with the reason in one line.
     """
-    check(config, jax.device_count())
+    processes = processes or Processes()
+    check_agreement(config, processes)
+    with processes.first_goes_ahead():  # to prepare data and download checkpoints, which hosts may share
+        return _make_setup(config, problems, run, pool, processes)
+
+
+def _make_setup(
+    config: Config, problems: bool, run: Literal["sft", "rl"], pool: Pool | None, processes: Processes
+) -> Setup:
+    check(config, jax.device_count(), processes.count)
     checkpoint = _checkpoint_shape(config)  # first, because a wrong folder also lacks a tokenizer
     folder = _tokenizer_folder(config)
     kind = str(folder or config.tokenizer or "characters")
@@ -124,7 +141,7 @@ def make_setup(
     listed = listed_stop_tokens(folder) if folder else ()
     stops = stop_tokens(tokenizer, (*listed, turn))
     end = tokenizer.eos_token_id if turn is None else turn
-    tokens, places = (tokenizer, folder, stops, end), (mesh, shardings, sampling)
+    tokens, places = (tokenizer, folder, stops, end), (mesh, shardings, sampling, processes)
     return Setup(config, prompted, of_rollout, parts, dropped, *tokens, sandbox, shape, memory, *places)
 
 

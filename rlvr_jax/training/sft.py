@@ -13,6 +13,7 @@ from rlvr_jax.learner.batch import Batch, layout
 from rlvr_jax.learner.losses import imitation
 from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
 from rlvr_jax.learner.step import train_step
+from rlvr_jax.parallel import Processes
 from rlvr_jax.text.tokenizers import encode_batch
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.record import Clock, open_record
@@ -20,12 +21,13 @@ from rlvr_jax.training.setup import Setup, check_start, make_setup, start, train
 from rlvr_jax.training.workdir import open_workdir
 
 
-def sft(config: Config, workdir: Path) -> None:
+def sft(config: Config, workdir: Path, processes: Processes | None = None) -> None:
     """Starts or resumes training on demonstrations; errors are those of `rlvr_jax.training.loop.train`.
 
     A compiled call has several updates, because an update of a small policy takes less time than its dispatch.
     """
-    setup, options = make_setup(config, run="sft"), config.sft
+    processes = processes or Processes()
+    setup, options = make_setup(config, run="sft", processes=processes), config.sft
     for task in training_mixture(setup).tasks:
         if task.demonstration is None:
             raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")
@@ -34,12 +36,13 @@ def sft(config: Config, workdir: Path) -> None:
     optimizer = make_optimizer(options.optimizer, options.num_steps)
     learning_rate = make_schedule(options.optimizer, options.num_steps)
     with (
-        open_workdir(workdir, config, "sft"),
-        preemption.watch() as signal_arrived,
+        open_workdir(workdir, config, "sft", processes=processes),
+        preemption.watch(processes) as signal_arrived,
         parallel.use_mesh(setup.mesh),
-        checkpoints.open_manager(workdir) as manager,
+        checkpoints.open_manager(workdir, processes=processes) as manager,
+        processes.ending_together(),
     ):
-        if setup.memory:
+        if setup.memory and processes.index == 0:
             print(setup.memory, flush=True)
         state, _ = start(setup, optimizer, manager, jax.random.key(config.seed))
         done = int(state.updates)
@@ -49,7 +52,7 @@ def sft(config: Config, workdir: Path) -> None:
         step = partial(train_step, loss, optimizers, options.optimizer.microbatches)
         update = jax.jit(partial(jax.lax.scan, step), donate_argnums=0)
         batches = _batches(setup, done) if done else first
-        with open_record(workdir, config, options.num_steps, done, "warm start") as record:
+        with open_record(workdir, config, options.num_steps, done, "warm start", processes) as record:
             for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
                 clock = Clock()
                 states, metrics = update({"policy": state}, batches)
@@ -86,4 +89,4 @@ def _batches(setup: Setup, first: int) -> Batch:
         raise ConfigError(f"config.rollout: {error}") from error
     rows = jax.tree.map(lambda x: x.reshape(count, size, *x.shape[1:]), rows)
     sharding = jax.sharding.NamedSharding(setup.mesh, jax.sharding.PartitionSpec(None, ("data", "fsdp")))
-    return jax.device_put(rows, sharding)
+    return parallel.put(rows, sharding)

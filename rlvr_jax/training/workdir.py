@@ -15,8 +15,10 @@ import jax
 
 from rlvr_jax.config import Config, differences, from_dict, to_dict
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.parallel import Processes
 from rlvr_jax.reporting import files, jsonl
-from rlvr_jax.training.checkpoints import complete_steps
+from rlvr_jax.training import checkpoints
+from rlvr_jax.training.agreement import check_shared
 from rlvr_jax.training.lock import locked
 
 Kind = Literal["sft", "rl"]
@@ -34,6 +36,8 @@ _FREE = (
     "training.keep_best",
     "training.max_skipped_in_a_row",
     "training.profile",
+    "training.watchdog",
+    "training.watchdog_ends",
     "sft.save_every",
 )
 _UNUSED = {"rl": ("sft.",), "sft": ("training.", "optimizer.", "algorithm.", "reward", "verifier.")}
@@ -53,22 +57,33 @@ _ROUNDING = (
 )
 _JUDGING = ("verifier.timeout", "verifier.memory_mib")
 _STEPS = {"rl": "training.num_steps", "sft": "sft.num_steps"}
-_OF_A_RUN = ("checkpoints", "tensorboard", "metrics.jsonl", "samples.jsonl", "changes.jsonl", "wandb_run_id.txt")
+_OF_A_RUN = ("tensorboard", "metrics.jsonl", "samples.jsonl", "changes.jsonl", "wandb_run_id.txt")
 
 
 @contextlib.contextmanager
-def open_workdir(workdir: Path, config: Config, kind: Kind, sandbox: str = "") -> Iterator[None]:
-    """Creates the folder, or opens that of the same run to resume it, and locks it against other processes.
+def open_workdir(
+    workdir: Path, config: Config, kind: Kind, sandbox: str = "", processes: Processes | None = None
+) -> Iterator[None]:
+    """Creates the folder, or opens that of the same run to resume it, and locks it against other runs.
 
     Writes config.json and environment.json (versions, hardware, command line, sandbox engine if any). A resumed run may
     change some keys; each change is a line of changes.jsonl. A run that ended before its first step (the model could
-    not be loaded, memory did not suffice) is replaced.
+    not be loaded, memory did not suffice) is replaced. The first of several processes does all this, and the others
+    check that they see the folder.
 
     Raises:
-      ConfigError: the folder belongs to a run with another config; the message names the keys that differ.
-      RunError: another process uses it.
+      ConfigError: the folder belongs to a run with another config, whose keys are named, or a process does not see it.
+      RunError: another run uses it.
       OSError: it can't be written; the message names it.
     """
+    processes = processes or Processes()
+    with _opened(workdir, config, kind, sandbox) if processes.index == 0 else contextlib.nullcontext():
+        check_shared(workdir, processes)
+        yield
+
+
+@contextlib.contextmanager
+def _opened(workdir: Path, config: Config, kind: Kind, sandbox: str) -> Iterator[None]:
     record = {"run": kind} | to_dict(config)
     path = workdir / "config.json"
     if path.exists():
@@ -85,6 +100,8 @@ def open_workdir(workdir: Path, config: Config, kind: Kind, sandbox: str = "") -
             json.dumps(_environment() | ({"sandbox": sandbox} if sandbox else {}), indent=1).encode(),
         )
         if not path.exists():
+            if config.training.checkpoints and kind == "rl":
+                checkpoints.keep_elsewhere(workdir, config.training.checkpoints)
             files.replace(path, json.dumps(record, indent=1).encode())
         yield
 
@@ -96,9 +113,10 @@ def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Kind)
     different = differences({"run": old.get("run")} | to_dict(_config(path, old)), record)
     if not different:
         return
-    done = max(complete_steps(workdir), default=0)
+    done = max(checkpoints.complete_steps(workdir), default=0)
     if done == 0 and not _has_rows_after_step_0(workdir):
         _note(f"the run that {workdir} held ended before its first step; this one takes its place")
+        checkpoints.remove(workdir)
         for name in _OF_A_RUN:
             target = workdir / name
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)

@@ -60,14 +60,19 @@ def command(name: str, workdir: Path | None, /, **changes) -> list[str]:
 
 
 def start(
-    line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = ROOT, stdin: int | None = None
+    line: list[str],
+    devices: int = 1,
+    doomed: bool = False,
+    cwd: Path = ROOT,
+    stdin: int | None = None,
+    **variables: str,
 ) -> subprocess.Popen:
-    """The command as a process, by default from the root of the repository.
+    """The command as a process, by default from the root of the repository, with further environment variables.
 
     One that is `doomed` only reads the compilation cache: JAX would leave the entry that it is writing torn.
     """
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the last one counts
-    environment = os.environ | {"XLA_FLAGS": flags}
+    environment = os.environ | {"XLA_FLAGS": flags} | variables
     if doomed:
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
     pipe = subprocess.PIPE

@@ -11,6 +11,7 @@ import pytest
 
 from rlvr_jax.envs import Call, Done, Env, Say, ToolCall, make_env, single_turn
 from rlvr_jax.errors import CheckpointError, ConfigError
+from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout import kept
 from rlvr_jax.rollout.collector import Collector, Limits, Source
 from rlvr_jax.rollout.requests import Turn
@@ -19,6 +20,7 @@ from rlvr_jax.text.tokenizers import byte_tokenizer, encode
 from rlvr_jax.verifiers.jobs import Job, ToolError
 from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
+from tests.parallel.coordination import together
 
 TOKENIZER = byte_tokenizer()
 EOS = TOKENIZER.eos_token_id
@@ -412,3 +414,72 @@ def test_a_thought_that_the_prompt_has_opened_is_no_answer_until_it_is_closed():
         collector.start(0, examples, 4, jax.random.key(0), 1.0)
         groups = collector.take(0)
     assert [[verdict.score for verdict in group.verdicts] for group in groups] == [[1, 1, 1, 0], [0, 1, 1, 0]]
+
+
+class Hanging(Judge):
+    """Its verifier may hang: the pool's verdict then has an error."""
+
+    def __init__(self, hangs):
+        super().__init__()
+        self.hangs = hangs
+
+    def submit(self, jobs):
+        if not self.hangs:
+            return super().submit(jobs)
+        verdict = Verdict(0.0, error="timed out")
+        return [future_of(verdict) if isinstance(job, Job) else super(Hanging, self).submit([job])[0] for job in jobs]
+
+
+def future_of(value):
+    future = Future()
+    future.set_result(value)
+    return future
+
+
+def test_several_processes_play_as_one_and_each_runs_environments_tools_and_verifiers_of_its_groups():
+    said = [["2", "a", "b"], ["-1", "c"], ["what"], ["end"]]
+
+    def collected(processes):
+        started = []
+
+        def start(example):
+            started.append(example.id)
+            return 0, example.prompt
+
+        def step(state, text):
+            if text in ("2", "-1"):
+                return state + 1, Call((ToolCall("math:sqrt", kwargs={"x": int(text)}),))
+            if text == "what":
+                raise RuntimeError("what is this")
+            return (state, Done({"n": float(state)})) if text in ("end", "b") else (state + 1, Say(f"again{state} "))
+
+        def receive(state, results):
+            return state, Say(f"got {results[0].value or results[0].error} ")
+
+        env = Env(start, step, receive, parts=("n",))
+        policy, pool = Policy(*said), Hanging(hangs=processes.index == 1)
+        source = Source(Task("t", "v", None, None), env, lambda text, _: encode(TOKENIZER, text))
+        limits = dataclasses.replace(LIMITS, turns=2)
+        collector = Collector(policy, pool, {"t": source}, TOKENIZER, limits, processes)
+        collector.start("a", [example(i) for i in range(3)], 4, jax.random.key(1), 1.0)
+        groups = collector.take("a")
+        return groups, {*started}, len(pool.judged), len(pool.called)
+
+    (alone, _, judged, called) = collected(Processes())
+    assert (judged, called) == (9, 6)
+    found = together(2, collected)
+    for groups, _, _, _ in found:
+        assert [[texts(x) for x in group.episodes] for group in groups] == [
+            [texts(x) for x in group.episodes] for group in alone
+        ]
+        assert [[(x.finish_reason, x.parts, x.error, x.turns) for x in group.episodes] for group in groups] == [
+            [(x.finish_reason, x.parts, x.error, x.turns) for x in group.episodes] for group in alone
+        ]
+        assert groups[0].verdicts == alone[0].verdicts
+        assert groups[2].verdicts == alone[2].verdicts
+        assert [verdict.error for verdict in groups[1].verdicts] == ["timed out"] * 2 + [
+            "the environment raised RuntimeError: what is this",
+            "timed out",
+        ]
+    assert [started for _, started, _, _ in found] == [{"t/train/0", "t/train/2"}, {"t/train/1"}]
+    assert [(judged, called) for _, _, judged, called in found] == [(6, 4), (0, 2)]

@@ -15,6 +15,7 @@ from rlvr_jax.config import Config
 from rlvr_jax.errors import DivergedError
 from rlvr_jax.learner.advantages import group_advantages, shuffled
 from rlvr_jax.training import checkpoints, functions, loop, sft
+from rlvr_jax.training.checkpoints import folder_of
 from rlvr_jax.training.setup import make_setup, training_mixture
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.keys import HERE, By, Row, with_keys, wrong
@@ -37,6 +38,7 @@ class Run:
       kept: how many checkpoints: the newest ones, those of a multiple, the best ones.
       in_flight: the steps whose groups are in the checkpoint of a step.
       traced: (begun or ended, updates before that) of the profiler.
+      watched: the limit of the watchdog, and whether it ends the run.
       error: that ended the run.
     """
 
@@ -51,6 +53,7 @@ class Run:
     kept: tuple[int, ...] = ()
     in_flight: dict[int, list[str]] = field(default_factory=dict)
     traced: list[tuple[str, int]] = field(default_factory=list)
+    watched: tuple[float, bool] = (0.0, False)
     error: str = ""
 
 
@@ -62,7 +65,7 @@ def recorded(config: Config, workdir: Path, broken: bool = False) -> Run:
     """A run of reinforcement learning; `broken` makes all of its advantages NaN."""
     run = Run(workdir)
     make_collector, make_update, make_jitted = loop.make_collector, loop.make_update, functions.make_jitted_update
-    save, open_manager = checkpoints.save, checkpoints.open_manager
+    save, open_manager, watchdog = checkpoints.save, checkpoints.open_manager, loop.watchdog
 
     def collector(*arguments):
         made = make_collector(*arguments)
@@ -96,17 +99,22 @@ def recorded(config: Config, workdir: Path, broken: bool = False) -> Run:
         run.in_flight[step] = list(host or {})
         save(manager, state, step, host, accuracy)
 
-    def opened(workdir, *kept):
-        run.kept = kept
-        return open_manager(workdir, *kept)
+    def opened(workdir, *arguments):
+        run.kept = arguments[:3]
+        return open_manager(workdir, *arguments)
+
+    def watched(*arguments):
+        run.watched = arguments[:2]
+        return watchdog(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, Pool(0) as pool:
+        patch.setattr(loop, "watchdog", watched)
         patch.setattr(loop, "make_collector", collector)
         patch.setattr(loop, "make_update", update)
         patch.setattr(functions, "make_jitted_update", jitted)
         patch.setattr(checkpoints, "save", saving)
         patch.setattr(checkpoints, "open_manager", opened)
-        patch.setattr(loop, "report", lambda workdir: workdir / "report.html")  # whose curves take half of the time
+        patch.setattr(loop, "report", lambda workdir, _: workdir / "report.html")  # whose curves take half of the time
         patch.setattr(jax.profiler, "start_trace", lambda _: run.traced.append(("begun", len(run.batches))))
         patch.setattr(jax.profiler, "stop_trace", lambda: run.traced.append(("ended", len(run.batches))))
         if broken:
@@ -222,7 +230,10 @@ RUNS = {
         Row("training.num_steps", 3, lambda run: [row["step"] for row in run.rows], [0, 1, 2, 3]),
         Row("training.save_every", 2, lambda run: run.saved, [0, 2, 3]),
         Row("training.keep_checkpoints", 1, lambda run: checkpoints.complete_steps(run.workdir), [0, 3]),
+        Row("training.checkpoints", "FILES/elsewhere", lambda run: folder_of(run.workdir).name, "elsewhere"),
         Row("training.profile", (2, 2), lambda run: run.traced, [("begun", 1), ("ended", 2)]),
+        Row("training.watchdog", 900.0, lambda run: run.watched[0], 900.0),
+        Row("training.watchdog_ends", True, lambda run: run.watched[1], True),
         Row("reporting", (), lambda run: (run.workdir / "tensorboard").exists(), False),
         Row("evaluation.every", 1, evaluated, [0, 1, 2, 3]),
         Row("evaluation.problems", 6, started("greedy", 0), 6),

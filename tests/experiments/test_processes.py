@@ -1,0 +1,136 @@
+"""A run in several processes, on CPU: the curve of one process, and what happens when a process ends."""
+
+import json
+import math
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.experiments.runs import command, complaints, finish, lines_of, metrics, saved, saved_steps, start, wait_until
+
+STEPS = 6
+# Four devices: a batch of 4 prompts, of which each has one.
+TINY = {
+    "training__num_steps": STEPS,
+    "training__save_every": 2,
+    "evaluation__every": 4,
+    "mesh__fsdp": 2,
+    "algorithm__minibatches": 2,
+    "verifier__timeout": 20.0,
+    "tasks__modsum__verifier": "tests/experiments/judge_on_hosts.py:judge",
+}
+
+
+def started(
+    workdir: Path, count: int, doomed: bool = False, hangs: int = -1, **changes: object
+) -> list[subprocess.Popen]:
+    """The processes of a run with four devices in all; in the process `hangs` the verifier hangs from step 1 on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = command("train", workdir, **(TINY | changes))
+    flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"] if count > 1 else []
+    return [
+        start(
+            [*line, *flags, *([f"--process_id={i}"] if flags else [])],
+            4 // count,
+            doomed,
+            RUN_PROCESS=str(i),
+            RUN_HANGS=str(hangs),
+            RUN_HANGS_FROM=str(workdir / "metrics.jsonl"),
+        )
+        for i in range(count)
+    ]
+
+
+def completed(workdir: Path, count: int, **changes: object) -> list[tuple[int, str, str]]:
+    outcomes = [finish(process) for process in started(workdir, count, **changes)]
+    assert [outcome[0] for outcome in outcomes] == [0] * count, outcomes
+    return outcomes
+
+
+def rows_of(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "samples.jsonl").read_text().splitlines()]
+
+
+def assert_close(rows: list[dict], others: list[dict]) -> None:
+    """Sums over devices in several processes may be rounded otherwise; the samples of a tiny run are still the same."""
+    assert [row["step"] for row in rows] == [row["step"] for row in others]
+    for row, theirs in zip(rows, others, strict=True):
+        for name in row.keys() & theirs.keys():
+            assert math.isclose(row[name], theirs[name], rel_tol=1e-4, abs_tol=1e-5), (row["step"], name)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The workdir of a run in one process with four devices."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    completed(workdir, 1)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The workdir of the same run in two processes with two devices each, and what they said."""
+    workdir = tmp_path_factory.mktemp("pair") / "run"
+    return workdir, completed(workdir, 2)
+
+
+def test_two_processes_give_the_curve_of_one_and_the_first_alone_writes(alone, pair):
+    workdir, (first, second) = pair
+    assert_close(metrics(workdir), metrics(alone))
+    samples = [[{**row, "reason": None} for row in rows_of(run)] for run in (workdir, alone)]  # the process that judged
+    assert samples[0] == samples[1]
+    assert saved_steps(workdir) == saved_steps(alone)
+    assert {path.name for path in workdir.iterdir()} == {path.name for path in alone.iterdir()}
+    assert "report: " in first[1]
+    assert second[1] == complaints(second[2]) == ""
+
+
+def test_each_process_judges_its_own_groups(pair):
+    """The verifier says in which process it ran."""
+    workdir, _ = pair
+    of_step = [row["reason"] for row in rows_of(workdir) if row["step"] == 1 and row["split"] == "train"]
+    assert of_step == ["process 0"] * 4 + ["process 1"] * 4
+
+
+def test_killed_processes_end_the_others_and_the_run_continues_bit_for_bit(alone, pair, tmp_path):
+    workdir = tmp_path / "run"
+    first, second = started(workdir, 2, doomed=True)
+    wait_until(lambda: first.poll() is not None or lines_of(workdir / "metrics.jsonl") >= 4)
+    second.kill()
+    status, _, stderr = finish(first)
+    assert status == 1
+    assert "process 1 on " in stderr
+    assert saved_steps(workdir)[-1] < STEPS
+    shutil.copytree(workdir, tmp_path / "other")
+    completed(workdir, 2)
+    assert metrics(workdir) == metrics(pair[0])
+    assert saved(workdir, STEPS) == saved(pair[0], STEPS)
+    completed(tmp_path / "other", 1)
+    assert_close(metrics(tmp_path / "other"), metrics(alone))
+
+
+def test_four_processes(alone, tmp_path):
+    completed(tmp_path / "run", 4, training__num_steps=2)
+    assert_close(metrics(tmp_path / "run"), metrics(alone)[:3])
+
+
+def test_a_verifier_that_hangs_on_one_host_holds_up_nobody_and_sigterm_to_one_process_saves_in_all(tmp_path):
+    workdir, few = (
+        tmp_path / "run",
+        {"evaluation__problems": 2, "evaluation__pass_problems": 0, "rollout__group_size": 2},
+    )
+    processes = started(workdir, 2, True, hangs=1, training__num_steps=100, verifier__timeout=0.5, **few)
+    wait_until(lambda: processes[0].poll() is not None or lines_of(workdir / "metrics.jsonl") >= 2)
+    processes[1].send_signal(signal.SIGTERM)
+    outcomes = [finish(process) for process in processes]
+    assert [status for status, _, _ in outcomes] == [143, 143], outcomes
+    assert all("SIGTERM: saved the state of step" in stderr for _, _, stderr in outcomes)
+    rows = metrics(workdir)
+    assert saved_steps(workdir)[-1] == rows[-1]["step"]
+    assert {row["verify/errors"] for row in rows[1:]} == {4}
