@@ -1,5 +1,6 @@
 """What all tests share: eight virtual CPU devices, a compilation cache, and the array shapes of annotations checked."""
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -26,6 +27,9 @@ if not importlib.util.find_spec("rlvr_jax.configs"):
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes depends on what else runs
 settings.load_profile("any machine")
+
+# Traced and compiled functions are a million objects that stay; to look for garbage among them takes time.
+gc.set_threshold(50_000, 20, 20)
 
 # Before JAX is imported, here and in the processes that tests start. Compiling is most of a test's time, and many
 # compile the same functions. Without most optimizations it takes half as long, and an eighth of that if XLA emits code

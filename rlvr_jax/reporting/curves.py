@@ -115,7 +115,9 @@ def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
     span = max((math.ceil(len(values(rows, line.metric)) / _MAX_POINTS) for line in panel.series), default=1)
     axes.set_xlabel("step" if span <= 1 else f"step (each point: {span} steps)", fontsize=9, color=_FAINT)
     axes.set_ylabel(panel.unit, fontsize=9, color=_FAINT)
-    axes.set_title(panel.title, loc="left", fontsize=12 if panel.wide else 11, fontweight="bold", color=_INK, pad=22)
+    size = 12 if panel.wide else 11
+    # With a place of its own it need not look for one, which would take a third of the time of drawing.
+    axes.set_title(panel.title, loc="left", y=1.0, fontsize=size, fontweight="bold", color=_INK, pad=22)
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.008, 0.985),

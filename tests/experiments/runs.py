@@ -16,7 +16,7 @@ from tests.processes import children, is_alive
 
 ROOT = Path(__file__).parents[2]
 PATIENT = 900.0  # seconds after which a process hangs, and is not only slow on a busy machine
-STEPS = 100
+STEPS, EVALUATED, IMITATED = 40, 10, 20  # steps of a run, those between evaluations, and steps of a warm start
 # The reward is the length of the response, which a random policy can change from the first step on.
 TINY = {
     "tasks.modsum.options.digits": 3,
@@ -34,16 +34,16 @@ TINY = {
     "reward": "(('length',1.0),('score',1.0))",
     "algorithm.kl_coef": 0.01,
     "algorithm.reference": "initial",
-    "optimizer.learning_rate": 3e-3,
+    "optimizer.learning_rate": 1e-2,
     "training.num_steps": STEPS,
-    "training.save_every": 20,
-    "evaluation.every": 25,
+    "training.save_every": 8,
+    "evaluation.every": EVALUATED,
     "evaluation.problems": 8,
     "evaluation.pass_problems": 4,
     "evaluation.pass_samples": 4,
     "evaluation.ks": "(1,4)",
     "evaluation.shown": 2,
-    "sft.num_steps": 40,
+    "sft.num_steps": IMITATED,
     "sft.batch_size": 8,
     "sft.updates_per_call": 2,
     "sft.save_every": 10,
@@ -59,6 +59,19 @@ def command(name: str, workdir: Path | None, /, **changes) -> list[str]:
     return line + ([] if workdir is None else [f"--workdir={workdir}"])
 
 
+def with_devices(number: int) -> dict[str, str]:
+    """The environment of a process that has so many devices, and the commands of this interpreter's environment."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={number}"  # the last one counts
+    return os.environ | {"XLA_FLAGS": flags, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def run_script(script: str, folder: Path) -> None:
+    """Runs a script of a page of the documentation in a folder; each of its commands must succeed."""
+    line = ["bash", "-ec", script]
+    ended = subprocess.run(line, cwd=folder, env=with_devices(1), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 def start(
     line: list[str],
     devices: int = 1,
@@ -71,8 +84,7 @@ def start(
 
     One that is `doomed` only reads the compilation cache: JAX would leave the entry that it is writing torn.
     """
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the last one counts
-    environment = os.environ | {"XLA_FLAGS": flags} | variables
+    environment = with_devices(devices) | variables
     if doomed:
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
     pipe = subprocess.PIPE
@@ -157,7 +169,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENT
     while not condition():
         assert time.monotonic() < deadline, "what a test waits for did not happen"
-        time.sleep(0.001)
+        time.sleep(0.004)
 
 
 def lines_of(path: Path) -> int:

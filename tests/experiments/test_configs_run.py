@@ -21,6 +21,8 @@ TASKS = {
     "smollm2_135m_sums": ("sums",),
 }
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 
 def tiny(name: str, manual_dir, data_dir) -> Config:
     """The config at a size for 2 CPU cores, random weights, prompts in bytes."""

@@ -1,16 +1,12 @@
 """The page about extensions: its programs and commands run as they stand there, with fewer steps."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.experiments.runs import ROOT
+from tests.experiments.runs import ROOT, run_script
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 FILES = ("guess.py", "calculator.py", "best.py", "reinforce.py")
@@ -27,10 +23,7 @@ def test_the_commands_of_the_page_train(workdir, tmp_path):
     for file, program in PROGRAMS.items():
         (tmp_path / file).write_text(program)
     (command,) = (command for command in COMMANDS if f"--workdir={workdir} " in command)
-    script = command.replace("num_steps=60", "num_steps=2")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "XLA_FLAGS": ""}
-    ended = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
+    run_script(command.replace("num_steps=60", "num_steps=2"), tmp_path)
     rows = [json.loads(line) for line in (tmp_path / workdir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert all(row["verify/errors"] == 0 for row in rows[1:])

@@ -1,13 +1,9 @@
 """The page about tasks of one's own: its commands run as they stand there, with fewer steps."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-from tests.experiments.runs import ROOT
+from tests.experiments.runs import ROOT, run_script
 
 
 def test_the_commands_of_the_page_lead_from_a_file_to_a_curve(tmp_path):
@@ -17,9 +13,7 @@ def test_the_commands_of_the_page_lead_from_a_file_to_a_curve(tmp_path):
     script = script.replace("num_steps=60", "num_steps=2").replace(
         "sample(range(1000), 400)", "sample(range(1000), 60)"
     )
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "XLA_FLAGS": ""}
-    ended = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
+    run_script(script, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert {"train/reward_digits", "task/mine/accuracy", "verify/errors"} <= rows[1].keys()

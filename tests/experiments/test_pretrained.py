@@ -36,6 +36,8 @@ TEMPLATE = (
     "false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):

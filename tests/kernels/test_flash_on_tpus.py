@@ -60,9 +60,8 @@ def compiled(chip, heads, kv, dim, *, devices=1, dtype=jnp.bfloat16, time=1024, 
     [
         ("v5e", {"heads": 4, "kv": 1, "dim": 128}),  # the default blocks
         ("v5p", {"heads": 2, "kv": 2, "dim": 64, "window": 300, "time": 1000, **SMALL}),
-        ("v6e", {"heads": 4, "kv": 2, "dim": 128, "devices": 4, **SMALL}),
+        ("v6e", {"heads": 4, "kv": 2, "dim": 128, "devices": 4, "dtype": jnp.float32, **SMALL}),
         ("tpu7x", {"heads": 2, "kv": 1, "dim": 256, "soft_cap": 30.0, **SMALL}),
-        ("v6e", {"heads": 2, "kv": 1, "dim": 128, "dtype": jnp.float32, **SMALL}),
     ],
 )
 def test_the_kernels_compile_for_every_generation_head_size_window_cap_dtype_and_four_devices(chip, options):

@@ -63,6 +63,29 @@ def apply(config, params, *inputs):
 
 
 step = jax.jit(policy.forward, static_argnums=0)
+logits_of = jax.jit(policy.logits, static_argnums=0)
+unstack = jax.jit(policy.unstack)
+
+
+@partial(jax.jit, static_argnums=0)
+def head_logprobs(config, params, hidden):
+    return jax.nn.log_softmax(policy.head_logits(config, params, hidden))
+
+
+@partial(jax.jit, static_argnums=0)
+def loss_and_gradient(config, params, *inputs, parents=None):
+    """The sum of the cubes of all hidden states."""
+
+    def loss(params):
+        return jnp.sum(policy.forward(config, params, *inputs, parents=parents)[0] ** 3)
+
+    return jax.value_and_grad(loss)(params)
+
+
+@partial(jax.jit, static_argnums=0)
+def gradients_of_sum(config, params, weights, *inputs):
+    """Gradients of sum(hidden states * weights)."""
+    return jax.grad(lambda params: jnp.sum(policy.forward(config, params, *inputs)[0][0] * weights))(params)
 
 
 def test_forward_equals_a_decoder_in_float64_on_left_padded_sequences(case):
@@ -78,7 +101,7 @@ def test_forward_equals_a_decoder_in_float64_on_left_padded_sequences(case):
 def test_logits_are_float32_and_equal_the_decoder_in_float64(case):
     config, params = case
     sequences = random_sequences([7, 7])
-    logits = policy.logits(config, params, jnp.asarray(np.stack(sequences)))
+    logits = logits_of(config, params, np.stack(sequences))
     assert logits.dtype == jnp.float32
     assert logits.shape == (2, 7, config.vocab_size)
     for row, sequence in zip(logits, sequences, strict=True):
@@ -90,7 +113,7 @@ def test_gradients_equal_finite_differences_of_the_decoder_in_float64(case):
     sequence = random_sequences([6], seed=3)[0]
     weights = np.random.default_rng(0).normal(size=(6, config.width))
     inputs = left_padded([sequence], 6)
-    gradients = jax.grad(lambda p: jnp.sum(apply(config, p, *inputs)[0] * weights))(params)
+    gradients = gradients_of_sum(config, params, weights, *inputs)
     exact = reference.in_float64(params)
     paths = [path for path, _ in jax.tree.leaves_with_path(exact)]
     for place, path in enumerate(paths):
@@ -146,11 +169,11 @@ def shared_prefix():
     return [jnp.asarray(x, jnp.int32)[None] for x in rows], [np.concatenate([prompt, x]) for x in responses]
 
 
-@pytest.mark.parametrize("unstack", [False, True])
-def test_segments_with_a_parent_equal_separate_sequences(case, unstack):
+@pytest.mark.parametrize("unstacked", [False, True])
+def test_segments_with_a_parent_equal_separate_sequences(case, unstacked):
     config, params = case
     (*row, parents), sequences = shared_prefix()
-    run = policy.unstack(params) if unstack else params
+    run = unstack(params) if unstacked else params
     hidden = jax.jit(lambda params: policy.forward(config, params, *row, parents=parents)[0][0])(run)
     expected = [reference.hidden(config, params, sequence) for sequence in sequences]
     expected = np.concatenate([expected[0][:5], *(x[5:] for x in expected)])
@@ -165,16 +188,15 @@ def test_parents_with_a_cache_are_refused():
         policy.forward(TINY, params, *row, cache, parents)
 
 
+@pytest.mark.parametrize("case", ["llama", "olmo3"], indirect=True)  # one layer like the others, and four kinds
 def test_gradients_through_some_queries_at_a_time_are_those_of_all_at_once(case):
     config, params = case
     (*row, parents), _ = shared_prefix()
-
-    def gradient(attention):
-        shape = replace(config, attention=attention)
-        loss = lambda params: jnp.sum(policy.forward(shape, params, *row, parents=parents)[0] ** 3)  # noqa: E731
-        return jax.jit(jax.grad(loss))(params)
-
-    assert_close(gradient("xla"), gradient("reference"))
+    chunks, whole = (
+        loss_and_gradient(replace(config, attention=attention), params, *row, parents=parents)
+        for attention in ("xla", "reference")
+    )
+    assert_close(chunks, whole)
 
 
 def test_long_rows_need_far_less_memory_than_all_scores_at_once():
@@ -191,7 +213,7 @@ def test_long_rows_need_far_less_memory_than_all_scores_at_once():
 
 def test_attention_of_another_platform_is_refused_by_name():
     with pytest.raises(ValueError, match="attention 'pallas' runs on TPU and GPU, not on CPU: use 'auto'"):
-        policy.logits(replace(TINY, attention="pallas"), random_params(TINY), jnp.ones((1, 3), jnp.int32))
+        logits_of(replace(TINY, attention="pallas"), random_params(TINY), np.ones((1, 3), np.int32))
 
 
 @pytest.mark.parametrize(("name", "layers"), CACHED)
@@ -200,8 +222,8 @@ def test_prefill_and_decoding_token_by_token_equal_the_teacher_forced_forward(na
     params = random_params(config)
     sequences = random_sequences([10, 10, 10], seed=4)
     prompt_lengths, prompt_window = [4, 1, 3], 5
-    expected = jax.nn.log_softmax(policy.logits(config, params, jnp.asarray(np.stack(sequences))))
-    run = policy.unstack(params) if layers == "unstacked" else params
+    expected = reference.log_softmax(np.asarray(logits_of(config, params, np.stack(sequences)), np.float64))
+    run = unstack(params) if layers == "unstacked" else params
 
     prompts = [sequence[:length] for sequence, length in zip(sequences, prompt_lengths, strict=True)]
     cache = Cache(policy.empty_key_values(config, run, 3, prompt_window + 6))
@@ -210,10 +232,8 @@ def test_prefill_and_decoding_token_by_token_equal_the_teacher_forced_forward(na
         if t:
             positions = np.array(prompt_lengths)[:, None] + t - 1
             tokens = np.stack([s[p] for s, p in zip(sequences, positions, strict=True)])
-            hidden, cache = step(
-                config, run, jnp.asarray(tokens), jnp.asarray(positions, jnp.int32), jnp.ones((3, 1), jnp.int32), cache
-            )
-        actual = jax.nn.log_softmax(policy.head_logits(config, run, hidden[:, -1]))
+            hidden, cache = step(config, run, tokens, positions.astype(np.int32), np.ones((3, 1), np.int32), cache)
+        actual = head_logprobs(config, run, np.asarray(hidden)[:, -1])
         for row, length in enumerate(prompt_lengths):
             assert_close(actual[row], expected[row, length + t - 1])
     assert int(cache.own.size) == prompt_window + 5
@@ -226,7 +246,7 @@ def test_decoding_after_a_prefix_shared_by_a_group_equals_the_teacher_forced_for
     group, window = 3, 6
     prompts = random_sequences([2, 6], seed=5)
     responses = random_sequences([4] * (len(prompts) * group), seed=6)
-    run = policy.unstack(params) if layers == "unstacked" else params
+    run = unstack(params) if layers == "unstacked" else params
 
     _, filled = step(
         config, run, *left_padded(prompts, window), Cache(policy.empty_key_values(config, run, len(prompts), window))
@@ -234,11 +254,11 @@ def test_decoding_after_a_prefix_shared_by_a_group_equals_the_teacher_forced_for
     own = policy.empty_key_values(config, run, len(responses), 4)
     lengths = np.repeat([len(prompt) for prompt in prompts], group)[:, None]
     for start, stop in [(0, 1), (1, 2), (2, 4)]:  # several tokens at once go, too
-        tokens = jnp.asarray(np.stack(responses)[:, start:stop])
-        positions = jnp.asarray(lengths + np.arange(start, stop), jnp.int32)
-        hidden, cache = step(config, run, tokens, positions, jnp.ones_like(tokens), Cache(own, filled.own))
+        tokens = np.stack(responses)[:, start:stop]
+        positions = np.asarray(lengths + np.arange(start, stop), np.int32)
+        hidden, cache = step(config, run, tokens, positions, np.ones_like(tokens), Cache(own, filled.own))
         own = cache.own
-        actual = jax.nn.log_softmax(policy.head_logits(config, run, hidden))
+        actual = head_logprobs(config, run, hidden)
         for i, response in enumerate(responses):
             whole = np.concatenate([prompts[i // group], response])
             expected = reference.log_softmax(reference.logits(config, params, whole))
@@ -249,17 +269,17 @@ def test_decoding_after_a_prefix_shared_by_a_group_equals_the_teacher_forced_for
 def test_keys_in_blocks_hold_what_whole_ones_do(monkeypatch):
     monkeypatch.setattr(model, "KEY_BLOCK", 4)
     config, group = CONFIGS["olmo3"], 2
-    params = policy.unstack(random_params(config))
+    params = unstack(random_params(config))
     prompts = random_sequences([2, 6], seed=8)
     _, filled = step(config, params, *left_padded(prompts, 6), Cache(policy.empty_key_values(config, params, 2, 6)))
-    tokens = jnp.asarray(np.stack(random_sequences([6] * 4, seed=9)))
+    tokens = np.stack(random_sequences([6] * 4, seed=9))
     lengths = np.repeat([2, 6], group)[:, None]
 
     def decode(one_by_one):
         own = policy.empty_key_values(config, params, 4, 6, one_by_one)
         outputs = []
         for t in range(6):
-            inputs = tokens[:, t : t + 1], jnp.asarray(lengths + t, jnp.int32), jnp.ones((4, 1), jnp.int32)
+            inputs = tokens[:, t : t + 1], np.asarray(lengths + t, np.int32), np.ones((4, 1), np.int32)
             hidden, cache = step(config, params, *inputs, Cache(own, filled.own))
             own = cache.own
             outputs.append(hidden)
@@ -270,34 +290,31 @@ def test_keys_in_blocks_hold_what_whole_ones_do(monkeypatch):
     assert_close(actual, expected)
     inputs = tokens[:, :2], jnp.asarray(lengths + np.arange(2)), jnp.ones((4, 2), jnp.int32)
     with pytest.raises(ValueError, match="one token at a time, not 2"):
-        policy.forward(config, params, *inputs, Cache(blocks, filled.own))
+        step(config, params, *inputs, Cache(blocks, filled.own))
 
 
 def test_unstacked_layers_compute_the_same(case):
     config, params = case
     inputs = left_padded(random_sequences(LENGTHS), WINDOW)
-    unstacked = policy.unstack(params)
+    unstacked = unstack(params)
     assert len(unstacked["layers"]) == config.num_layers
     assert_close(apply(config, unstacked, *inputs), apply(config, params, *inputs))
 
 
 @pytest.mark.parametrize(
-    ("name", "remat", "unstack"),
+    ("name", "remat", "unstacked"),
     [
-        *(("llama", remat, unstack) for remat in ("dots", "full") for unstack in (False, True)),
+        *(("llama", remat, unstacked) for remat in ("dots", "full") for unstacked in (False, True)),
         ("olmo3", "full", False),
     ],
 )
-def test_rematerialisation_changes_neither_loss_nor_gradient(name, remat, unstack):
+def test_rematerialisation_changes_neither_loss_nor_gradient(name, remat, unstacked):
     base = CONFIGS[name]
     params = random_params(base)
-    params = policy.unstack(params) if unstack else params
+    params = unstack(params) if unstacked else params
     inputs = left_padded(random_sequences(LENGTHS), WINDOW)
-
-    def loss(config):
-        return jax.jit(jax.value_and_grad(lambda p: jnp.sum(policy.forward(config, p, *inputs)[0] ** 3)))(params)
-
-    assert_close(loss(replace(base, remat=remat)), loss(base))
+    rematerialised = loss_and_gradient(replace(base, remat=remat), params, *inputs)
+    assert_close(rematerialised, loss_and_gradient(base, params, *inputs))
 
 
 @pytest.mark.parametrize(
@@ -329,11 +346,12 @@ def test_bfloat16_compute_gives_float32_logits_near_those_of_float32():
     low = replace(config, dtype="bfloat16")
     params = random_params(config)
     tokens = jnp.asarray(np.stack(random_sequences([WINDOW] * 4)))
-    exact, rounded = policy.logits(config, params, tokens), policy.logits(low, params, tokens)
+    exact, rounded = logits_of(config, params, tokens), logits_of(low, params, tokens)
     assert rounded.dtype == jnp.float32
-    assert float(jnp.max(jnp.abs(rounded - exact))) > 0  # it did compute in another precision
-    np.testing.assert_allclose(rounded, exact, atol=0.05 * float(jnp.max(jnp.abs(exact))), rtol=0)
-    hidden, cache = policy.forward(
+    exact, rounded = np.asarray(exact), np.asarray(rounded)
+    assert np.max(np.abs(rounded - exact)) > 0  # it did compute in another precision
+    np.testing.assert_allclose(rounded, exact, atol=0.05 * np.max(np.abs(exact)), rtol=0)
+    hidden, cache = step(
         low, params, tokens, *left_padded(tokens, WINDOW)[1:], Cache(policy.empty_key_values(low, params, 4, WINDOW))
     )
     assert hidden.dtype == jnp.bfloat16

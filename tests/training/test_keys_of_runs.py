@@ -114,7 +114,6 @@ def recorded(config: Config, workdir: Path, broken: bool = False) -> Run:
         patch.setattr(functions, "make_jitted_update", jitted)
         patch.setattr(checkpoints, "save", saving)
         patch.setattr(checkpoints, "open_manager", opened)
-        patch.setattr(loop, "report", lambda workdir, _: workdir / "report.html")  # whose curves take half of the time
         patch.setattr(jax.profiler, "start_trace", lambda _: run.traced.append(("begun", len(run.batches))))
         patch.setattr(jax.profiler, "stop_trace", lambda: run.traced.append(("ended", len(run.batches))))
         if broken:
