@@ -5,7 +5,7 @@ WORKDIR ?= runs/quickstart
 REAL ?= runs/real
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast test-full test-data lint
+.PHONY: quickstart test test-fast test-full test-data test-gpu lint
 
 # Reinforcement learning on a small task, from nothing to a learning curve: $(WORKDIR)/report.html
 quickstart: .venv/installed
@@ -34,6 +34,10 @@ test-full: .venv/installed-test
 # The tests of the data sets on the whole files in the folder DATA; tests/data/README.md lists them.
 test-data: .venv/installed-test
 	@$(BIN)/python -m pytest --data="$(DATA)"
+
+# The tests of the GPU's kernels on the GPU of this machine: pip install '.[cuda]' comes first.
+test-gpu: .venv/installed-test
+	$(BIN)/python -m pytest --gpu -n 0 tests/kernels
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

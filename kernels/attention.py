@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from rlvr_jax.kernels.platform import product_precision
+
 # Finite, so that a row with no visible key (padding) gives a finite, unused output instead of NaN.
 MASKED = -1e30
 
@@ -49,6 +51,7 @@ def attention(
     batch, time, heads, dim = query.shape
     kv = parts[0][0].shape[1]
     repeat = heads // kv
+    options = {"precision": product_precision(query.dtype), "preferred_element_type": jnp.float32}
     rows = query.reshape(batch, time, kv, repeat, dim).transpose(0, 2, 1, 3, 4).reshape(batch, kv, 1, -1, dim)
 
     def share(x, part_batch):  # [batch, kv, n, rows, m] -> [part_batch, kv, n, rows of all that share a part row, m]
@@ -65,7 +68,7 @@ def attention(
         part_batch, _, blocks, _, size = keys.shape
         part_rows = share(rows, part_batch)
         part_rows = jnp.broadcast_to(part_rows, (part_batch, kv, blocks, *part_rows.shape[3:]))
-        products = jnp.einsum("bknrd,bknds->bknrs", part_rows, keys, preferred_element_type=jnp.float32)
+        products = jnp.einsum("bknrd,bknds->bknrs", part_rows, keys, **options)
         hidden = jnp.where(mask, 0.0, MASKED).reshape(batch, time, blocks, size).swapaxes(1, 2)
         products = unshare(products).reshape(batch, kv, blocks, time, repeat, size)
         scores.append(products + hidden[:, None, :, :, None])
@@ -78,7 +81,7 @@ def attention(
         blocks, size = part_weights.shape[2], part_weights.shape[5]
         part_weights = share(part_weights.reshape(batch, kv, blocks, -1, size).astype(query.dtype), values.shape[0])
         values = values.reshape(values.shape[0], kv, blocks, size, dim)
-        products = jnp.einsum("bknrs,bknsd->bknrd", part_weights, values, preferred_element_type=jnp.float32)
+        products = jnp.einsum("bknrs,bknsd->bknrd", part_weights, values, **options)
         output += unshare(jnp.sum(products, axis=2, keepdims=True))
     output = output.reshape(batch, kv, time, repeat, dim) / total[..., None]
     return output.transpose(0, 2, 1, 3, 4).reshape(batch, time, heads, dim).astype(query.dtype)

@@ -23,7 +23,7 @@ from rlvr_jax.kernels import decode_gpu, decode_tpu
 from rlvr_jax.kernels import online_softmax as softmax
 from rlvr_jax.kernels.attention import attention
 from rlvr_jax.kernels.online_softmax import LOG2_E
-from rlvr_jax.kernels.platform import GPU_SIZES, kernels_take, target_platform
+from rlvr_jax.kernels.platform import GPU_SIZES, gpu_head_sizes, kernels_take, target_platform
 from rlvr_jax.kernels.schedule import BlockPairs, block_pairs
 from rlvr_jax.kernels.tiles import LANES
 
@@ -77,7 +77,7 @@ def decode_attention(
     platform = target_platform()
     if implementation == "auto":
         plain = "reference" if soft_cap is None else "xla"
-        implementation = "pallas" if kernels_take(platform, query.shape[2]) else plain
+        implementation = "pallas" if kernels_take(platform, query.shape[2], query.dtype) else plain
     if implementation not in Implementation.__args__:
         raise ValueError(f"attention {implementation!r} is not one of {', '.join(Implementation.__args__)}")
     if implementation == "pallas" and platform == "cpu" and not interpret:
@@ -204,9 +204,11 @@ def _check_kernel(query, parts, block: int, platform: str, *, compiled: bool) ->
             raise ValueError(f"decode kernels on TPU take head sizes that are multiples of 64, not {dim}")
         if block % LANES:
             raise ValueError(f"decode kernels on TPU take blocks that are multiples of {LANES}, not {block}")
-    elif dim not in GPU_SIZES or block not in GPU_SIZES:
-        sizes = ", ".join(map(str, GPU_SIZES))
-        raise ValueError(f"decode kernels on GPU take head sizes and blocks of {sizes}, not {dim} and {block}")
+    elif dim not in gpu_head_sizes(query.dtype) or block not in GPU_SIZES:
+        heads, blocks = (", ".join(map(str, sizes)) for sizes in (gpu_head_sizes(query.dtype), GPU_SIZES))
+        raise ValueError(
+            f"decode kernels on GPU take {query.dtype} heads of {heads} and blocks of {blocks}, not {dim} and {block}"
+        )
 
 
 def _block_of(columns: int, block: int, platform: str) -> int:

@@ -63,7 +63,7 @@ def attend(query, keys, values, mask, steps: BlockPairs, block: int, *, soft_cap
             for n in widths
         ],
         out_shape=[jax.ShapeDtypeStruct((splits, part, kv, tiles * tile, n), jnp.float32) for n in widths],
-        compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=3),
+        compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=3 if dim * keys.dtype.itemsize <= 256 else 2),
         interpret=interpret,
         name="flash_decode",
     )(*lists, mask, query, keys, values)

@@ -4,7 +4,7 @@ The kernels are in `flash_tpu` and `flash_gpu`; this module has their common che
 """
 
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from rlvr_jax.kernels import flash_gpu, flash_tpu, flash_tpu_backward
 from rlvr_jax.kernels.online_softmax import LOG2_E
-from rlvr_jax.kernels.platform import GPU_SIZES
+from rlvr_jax.kernels.platform import GPU_SIZES, gpu_head_sizes
 from rlvr_jax.kernels.schedule import Schedule
 from rlvr_jax.kernels.tiles import LANES
 
@@ -21,7 +21,6 @@ from rlvr_jax.kernels.tiles import LANES
 class Options(NamedTuple):
     """Options shared by the forward and backward kernels."""
 
-    platform: Literal["tpu", "gpu"]
     soft_cap: float | None
     interpret: Any
 
@@ -34,7 +33,6 @@ def flash_attention(
     *,
     scale: float = 1.0,
     soft_cap: float | None = None,
-    platform: Literal["tpu", "gpu"] = "tpu",
     interpret=False,
 ) -> Float[Array, "batch time heads dim"]:
     """Attention by the rule of `schedule.visible`, with gradients. Queries without visible keys give 0.
@@ -42,10 +40,9 @@ def flash_attention(
     Args:
       query: rotated; head h attends to key/value head h // (heads // kv).
       keys, values: rotated keys, and values.
-      schedule: of these rows, from `make_schedule`.
+      schedule: of these rows, from `make_schedule`; its platform is that of the kernels.
       scale: of the scores; leave it at 1 for queries that are scaled already.
       soft_cap: scores become soft_cap * tanh(scores / soft_cap).
-      platform: whose kernels.
       interpret: for tests without that platform, as in `pl.pallas_call`.
 
     Returns:
@@ -54,7 +51,7 @@ def flash_attention(
     Raises:
       ValueError: shapes or dtypes that the kernel doesn't support, or blocks that don't fit the chip's memory.
     """
-    check(query, keys, values, schedule, platform=platform, compiled=not interpret)
+    check(query, keys, values, schedule, compiled=not interpret)
     batch, time, heads, dim = query.shape
     kv, padded = keys.shape[2], schedule.ids.shape[-1]
     # One more rounding of the query, and one less multiplication per score.
@@ -63,14 +60,12 @@ def flash_attention(
     query, keys, values = (jnp.pad(x, pad) for x in (query, keys, values))
     query = query.reshape(batch, padded, kv, heads // kv, dim).transpose(0, 2, 3, 1, 4)
     keys, values = keys.transpose(0, 2, 1, 3), values.transpose(0, 2, 1, 3)
-    output = _attend(query, keys, values, schedule, Options(platform, soft_cap, interpret))
+    output = _attend(query, keys, values, schedule, Options(soft_cap, interpret))
     return output.transpose(0, 3, 1, 2, 4).reshape(batch, padded, heads, dim)[:, :time]
 
 
-def check(
-    query: jax.Array, keys: jax.Array, values: jax.Array, schedule: Schedule, *, platform: str, compiled: bool
-) -> None:
-    """Raises ValueError, naming what is supported, for arrays and blocks that the TPU kernels can't take.
+def check(query: jax.Array, keys: jax.Array, values: jax.Array, schedule: Schedule, *, compiled: bool) -> None:
+    """Raises ValueError, naming what is supported, for arrays and blocks that the kernels can't take.
 
     Args:
       compiled: False for interpret mode, which takes head sizes and blocks of any size.
@@ -91,15 +86,15 @@ def check(
     if not compiled:
         return
     blocks = f"not block_q={schedule.block_q} and block_k={schedule.block_k}"
-    if platform == "tpu":
+    if schedule.platform == "tpu":
         if shape[3] % 64:
             raise ValueError(f"attention kernels on TPU take head sizes that are multiples of 64, not {shape[3]}")
         if schedule.block_q % LANES or schedule.block_k % LANES:
             raise ValueError(f"attention kernels on TPU take blocks that are multiples of {LANES}, {blocks}")
     else:
-        if shape[3] not in GPU_SIZES:
-            sizes = ", ".join(map(str, GPU_SIZES))
-            raise ValueError(f"attention kernels on GPU take the head sizes {sizes}, not {shape[3]}")
+        if shape[3] not in gpu_head_sizes(query.dtype):
+            sizes = ", ".join(map(str, gpu_head_sizes(query.dtype)))
+            raise ValueError(f"attention kernels on GPU take {query.dtype} heads of {sizes}, not {shape[3]}")
         if not {schedule.block_q, schedule.block_k} <= set(GPU_SIZES):
             raise ValueError(f"attention kernels on GPU take blocks of {', '.join(map(str, GPU_SIZES))}, {blocks}")
 
@@ -111,7 +106,7 @@ def _attend(query, keys, values, schedule, options):
 
 
 def _attend_forward(query, keys, values, schedule, options):
-    kernels = flash_tpu if options.platform == "tpu" else flash_gpu
+    kernels = flash_tpu if schedule.platform == "tpu" else flash_gpu
     results = kernels.forward(query, keys, values, schedule, options.soft_cap, options.interpret)
     # By this name a rematerialisation policy can keep them, so that the forward kernel runs once.
     output, log_sum = (checkpoint_name(x, "attention") for x in results)
@@ -120,7 +115,7 @@ def _attend_forward(query, keys, values, schedule, options):
 
 def _attend_backward(options, saved, gradient):
     query, keys, values, schedule, output, log_sum = saved
-    kernels = flash_tpu_backward if options.platform == "tpu" else flash_gpu
+    kernels = flash_tpu_backward if schedule.platform == "tpu" else flash_gpu
     # The softmax normaliser's term in the gradient of the scores, one number per query.
     delta = jnp.sum(gradient.astype(jnp.float32) * output.astype(jnp.float32), axis=-1)
     inputs = (query, keys, values, gradient, log_sum, delta)

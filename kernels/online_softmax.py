@@ -15,6 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlvr_jax.kernels.platform import product_precision, target_platform
+
 LOG2_E = math.log2(math.e)
 LN_2 = math.log(2)  # converts gradients of scores from natural units to base 2
 # A masked score, and where the running maximum starts. The second is above the first, so a masked score has the weight
@@ -42,9 +44,15 @@ def start(rows: int, dim: int, width: int = 1) -> Carry:
 
 
 def dot(x: jax.Array, y: jax.Array, contract: tuple[int, int]) -> jax.Array:
-    """Matrix product over one axis of each; float32 operands in full precision, float32 result."""
-    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+    """Matrix product over one axis of each; float32 operands in full precision, float32 result.
+
+    On GPU the product of float32 operands is that of their halves in TF32, three products of tensor cores: as accurate
+    as a sum of float32 products, and in Triton several times as fast.
+    """
     dimensions = (((contract[0],), (contract[1],)), ((), ()))
+    precision = product_precision(x.dtype)
+    if x.dtype == jnp.float32 and target_platform() == "gpu":
+        precision = jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
     return jax.lax.dot_general(x, y, dimensions, precision=precision, preferred_element_type=jnp.float32)
 
 

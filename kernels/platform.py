@@ -1,8 +1,11 @@
-"""The platform that code being traced will run on."""
+"""The platform that code being traced will run on, and the precision of its matrix products."""
 
 import jax
+import numpy as np
+from jax.typing import DTypeLike
 
 GPU_SIZES = (16, 32, 64, 128, 256)  # of heads and of blocks
+_GPU_BYTES = 512  # of a head: its blocks of queries, keys, values and gradients share 227 KiB
 
 
 def target_platform() -> str:
@@ -12,6 +15,16 @@ def target_platform() -> str:
     return "gpu" if platform in ("cuda", "rocm") else platform
 
 
-def kernels_take(platform: str, dim: int) -> bool:
-    """True if there are attention kernels for heads of this size on a platform."""
-    return {"tpu": dim % 64 == 0, "gpu": dim in GPU_SIZES}.get(platform, False)
+def product_precision(dtype: DTypeLike) -> jax.lax.Precision:
+    """Of matrix products: float32 operands keep all their bits, of which GPUs and TPUs use some by default."""
+    return jax.lax.Precision.HIGHEST if dtype == "float32" else jax.lax.Precision.DEFAULT
+
+
+def kernels_take(platform: str, dim: int, dtype: np.dtype) -> bool:
+    """True if there are attention kernels for heads of this size and dtype on a platform."""
+    return {"tpu": dim % 64 == 0, "gpu": dim in gpu_head_sizes(dtype)}.get(platform, False)
+
+
+def gpu_head_sizes(dtype: np.dtype) -> tuple[int, ...]:
+    """The head sizes that the kernels on GPU take."""
+    return tuple(size for size in GPU_SIZES if size * dtype.itemsize <= _GPU_BYTES)

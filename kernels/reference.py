@@ -7,6 +7,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from rlvr_jax.kernels.online_softmax import MASKED_SCORE
+from rlvr_jax.kernels.platform import product_precision
 from rlvr_jax.kernels.schedule import KEY_POSITION, KEY_SEGMENT, NOBODY, QUERY_SEGMENT, Schedule, visible
 
 
@@ -42,13 +43,14 @@ def masked_attention(
     places = start + np.arange(queries)[:, None], np.arange(time)
     mask = visible(query_ids, key_ids, *places, tree=schedule.tree, window=schedule.window is not None)
 
-    scores = jnp.einsum("bkrd,bksd->bkrs", rows, keys, preferred_element_type=jnp.float32)
+    options = {"precision": product_precision(query.dtype), "preferred_element_type": jnp.float32}
+    scores = jnp.einsum("bkrd,bksd->bkrs", rows, keys, **options)
     scores = checkpoint_name(scores, "scores") if keep_scores else scores
     scores = scores if scale == 1.0 else scores * scale
     scores = scores if soft_cap is None else soft_cap * jnp.tanh(scores / soft_cap)
     scores = jnp.where(mask[:, None, :, None], scores.reshape(batch, kv, queries, -1, time), MASKED_SCORE)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype).reshape(batch, kv, -1, time)
-    output = jnp.einsum("bkrs,bksd->bkrd", weights, values, preferred_element_type=jnp.float32)
+    output = jnp.einsum("bkrs,bksd->bkrd", weights, values, **options)
     output = output.reshape(batch, kv, queries, -1, dim).transpose(0, 2, 1, 3, 4).reshape(query.shape)
     return checkpoint_name(jnp.where(query_ids[0][..., None] == NOBODY, 0, output).astype(query.dtype), "attention")
 

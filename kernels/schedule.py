@@ -11,7 +11,7 @@ fully visible and need no mask. The transposed list, by blocks of keys, serves t
 depends on ids only: build it once per batch, inside jit and outside the loop over layers.
 """
 
-from typing import no_type_check
+from typing import Literal, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -57,13 +57,14 @@ class BlockPairs:
     Attributes:
       outer, inner: block indices. After a row's last real pair they repeat it, so that nothing is fetched.
       flags: sum of `LIVE`, `FIRST`, `LAST`, `MASKED`; 0 after the last real pair.
-      starts: index of the first pair of each outer block; the last entry is the number of real pairs.
+      starts: index of the first pair of each outer block, or, with those without a mask first, of the pairs without and
+        of those with a mask of each; the last entry is the number of real pairs.
     """
 
     outer: Int[Array, "batch steps"]
     inner: Int[Array, "batch steps"]
     flags: Int[Array, "batch steps"]
-    starts: Int[Array, "batch blocks_and_one"]
+    starts: Int[Array, "batch lists_and_one"]
 
 
 @no_type_check
@@ -76,7 +77,7 @@ class Schedule:
       by_query, by_key: the block pairs, with blocks of queries or of keys as the outer ones.
       time: length of the rows before padding.
       block_q, block_k: tokens in a block.
-      window: as given to `make_schedule`.
+      window, platform: as given to `make_schedule`.
       packed, tree: whether segment ids, parents were given.
     """
 
@@ -87,6 +88,7 @@ class Schedule:
     block_q: int = struct.field(pytree_node=False)
     block_k: int = struct.field(pytree_node=False)
     window: int | None = struct.field(pytree_node=False)
+    platform: Literal["tpu", "gpu"] = struct.field(pytree_node=False)
     packed: bool = struct.field(pytree_node=False)
     tree: bool = struct.field(pytree_node=False)
 
@@ -100,6 +102,7 @@ def make_schedule(
     group: int = 1,
     block_q: int | None = None,
     block_k: int | None = None,
+    platform: Literal["tpu", "gpu"] | None = None,
 ) -> Schedule:
     """The schedule of a batch of rows.
 
@@ -114,12 +117,16 @@ def make_schedule(
       window: a query attends to keys less than this many positions back. None: all.
       group: query heads of one key/value head, which the default block sizes depend on.
       block_q, block_k: queries and keys in a block; one must be a multiple of the other. Larger blocks need fewer
-        steps and more memory, and skip less. None: the default of the target platform.
+        steps and more memory, and skip less. None: the default of the platform.
+      platform: whose kernels visit the blocks: on TPU in the order of their indices, on GPU those without a mask first.
+        None: the target platform's, on CPU the TPU's.
 
     Raises:
       ValueError: sizes are not positive, neither block size divides the other, or parents come without segment ids.
     """
-    defaults = default_blocks(group)
+    if platform is None:
+        platform = "gpu" if target_platform() == "gpu" else "tpu"
+    defaults = default_blocks(group, platform)
     block_q, block_k = block_q or defaults[0], block_k or defaults[1]
     if min(block_q, block_k) < 1 or max(block_q, block_k) % min(block_q, block_k):
         raise ValueError(f"block_q={block_q} and block_k={block_k}: one must be a multiple of the other")
@@ -139,16 +146,18 @@ def make_schedule(
     ids = jnp.stack(rows + [jnp.zeros_like(segment)] * (ID_ROWS - len(rows)), axis=1)
     # An upper bound of the visible pairs, as attention is causal.
     capacity = int(np.sum(_causal(active.shape[1:], block_q, block_k)))
-    by_query = block_pairs(active, full, capacity)
-    by_key = block_pairs(active.swapaxes(1, 2), full.swapaxes(1, 2), capacity)
-    return Schedule(ids, by_query, by_key, time, block_q, block_k, window, packed, tree)
+    unmasked_first = platform == "gpu"
+    by_query = block_pairs(active, full, capacity, unmasked_first)
+    by_key = block_pairs(active.swapaxes(1, 2), full.swapaxes(1, 2), capacity, unmasked_first)
+    return Schedule(ids, by_query, by_key, time, block_q, block_k, window, platform, packed, tree)
 
 
-def default_blocks(group: int) -> tuple[int, int]:
+def default_blocks(group: int, platform: Literal["tpu", "gpu"]) -> tuple[int, int]:
     """Queries and keys in a block. On TPU 1,024 rows of stacked heads by 512 keys, where the kernels' count of
-    instructions per score is lowest (`experiments/benchmarks/bundles.py`); on GPU a block is one head's."""
-    if target_platform() == "gpu":
-        return 128, 64
+    instructions per score is lowest (`experiments/benchmarks/bundles.py`); on GPU the fastest of those measured on an
+    H200."""
+    if platform == "gpu":
+        return 64, 64
     return max(128, min(512, 1024 // group // 128 * 128)), 512
 
 
@@ -199,20 +208,27 @@ def _pairs(
 
 
 def block_pairs(
-    active: Bool[Array, "batch outer inner"], full: Bool[Array, "batch outer inner"], capacity: int
+    active: Bool[Array, "batch outer inner"],
+    full: Bool[Array, "batch outer inner"],
+    capacity: int,
+    unmasked_first: bool = False,
 ) -> BlockPairs:
-    """The active pairs in order, at most `capacity` of them in a row."""
+    """The active pairs in order, at most `capacity` of them in a row.
+
+    `unmasked_first` puts the full ones of each outer block before its others.
+    """
     batch, _, inner = active.shape
-    flat = active.reshape(batch, -1)
+    listed = jnp.stack([active & full, active & ~full] if unmasked_first else [active], axis=2)
+    flat = listed.reshape(batch, -1)
     count = flat.sum(-1, keepdims=True, dtype=jnp.int32)
     pairs = jax.vmap(lambda row: jnp.nonzero(row, size=capacity, fill_value=0)[0])(flat).astype(jnp.int32)
     step = jnp.arange(capacity, dtype=jnp.int32)
     live = step < count
     pairs = jnp.take_along_axis(pairs, jnp.minimum(step, count - 1), axis=1)
-    outer = pairs // inner
+    outer, column = pairs // (listed.shape[2] * inner), pairs % inner
     first = outer != jnp.roll(outer, 1, axis=1).at[:, 0].set(-1)
     last = (outer != jnp.roll(outer, -1, axis=1).at[:, -1].set(-1)) | (step == count - 1)
-    masked = ~jnp.take_along_axis(full.reshape(batch, -1), pairs, axis=1)
+    masked = ~jnp.take_along_axis(full.reshape(batch, -1), outer * inner + column, axis=1)
     flags = jnp.where(live, LIVE + FIRST * first + LAST * last + MASKED * masked, 0).astype(jnp.int32)
-    starts = jnp.pad(active.sum(-1, dtype=jnp.int32).cumsum(-1, dtype=jnp.int32), ((0, 0), (1, 0)))
-    return BlockPairs(outer, pairs % inner, flags, starts)
+    counts = listed.sum(-1, dtype=jnp.int32).reshape(batch, -1)
+    return BlockPairs(outer, column, flags, jnp.pad(counts.cumsum(-1, dtype=jnp.int32), ((0, 0), (1, 0))))

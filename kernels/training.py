@@ -64,11 +64,11 @@ def training_attention(
     """
     platform = target_platform()
     if implementation == "auto":
-        implementation = "pallas" if kernels_take(platform, query.shape[3]) else "xla"
+        implementation = "pallas" if kernels_take(platform, query.shape[3], query.dtype) else "xla"
     if not interpret:
         check_platform(implementation, platform)
     attend = {
-        "pallas": partial(flash_attention, platform="gpu" if platform == "gpu" else "tpu", interpret=interpret),
+        "pallas": partial(flash_attention, interpret=interpret),
         "xla": chunked_attention,
         "splash": partial(splash_attention, interpret=bool(interpret)),
         "cudnn": cudnn_attention,

@@ -1,4 +1,7 @@
-"""What all tests share: eight virtual CPU devices, a compilation cache, and the array shapes of annotations checked."""
+"""What all tests share: eight virtual CPU devices, a compilation cache, and the array shapes of annotations checked.
+
+With --gpu the tests of the GPU's kernels run on this machine's GPU, compiled instead of interpreted.
+"""
 
 import gc
 import importlib.metadata
@@ -59,6 +62,7 @@ os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="only the tests that take minutes")
     parser.addoption("--data", metavar="DIR", help="only the tests that read data sets, on the whole files in DIR")
+    parser.addoption("--gpu", action="store_true", help="only the tests of the GPU's kernels, on this machine's GPU")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,6 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fast: in `FAST`")
     config.addinivalue_line("markers", "whole: reads whole data sets, which only --data=DIR has")
     config.addinivalue_line("markers", "full: takes minutes, only with --full")
+    config.addinivalue_line("markers", "gpu: runs the GPU's kernels, interpreted unless there is --gpu")
+    if config.getoption("--gpu"):
+        os.environ |= {"JAX_PLATFORMS": "cuda", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     if (folder := config.getoption("--data")) is None:
         return
     if not folder:
@@ -78,13 +85,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks `FAST`; chooses with --data the tests that read data sets, with --full those that take minutes."""
+    """Marks `FAST`; chooses with --data the tests that read data sets, with --full those that take minutes.
+
+    With --gpu those of the GPU's kernels.
+    """
     for item in items:
         if item.path.relative_to(ROOT / "tests").as_posix().startswith(FAST):
             item.add_marker("fast")
-    data, full = config.getoption("--data"), config.getoption("--full")
+    data, full, gpu = (config.getoption(option) for option in ("--data", "--full", "--gpu"))
     kept = [x for x in items if ("data_sets" in x.fixturenames if data else not x.get_closest_marker("whole"))]
     kept = [x for x in kept if bool(x.get_closest_marker("full")) == full]
+    kept = [x for x in kept if x.get_closest_marker("gpu")] if gpu else kept
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 

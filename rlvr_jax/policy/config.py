@@ -73,7 +73,8 @@ class PolicyConfig:
       max_length: longest prompt plus response, in tokens; 0 takes that of the pretrained checkpoint, or 1,024
         without one.
       init_scale: standard deviation of the initial embeddings, and of every weight matrix times sqrt(width / fan-in).
-      dtype: compute dtype of matrix products. Norm statistics, softmax and log-probs are always float32.
+      dtype: compute dtype of matrix products; "float32" is that on GPU and TPU, too, not TF32 or bfloat16. Norm
+        statistics, softmax and log-probs are always float32.
       param_dtype: storage dtype of the parameters. "bfloat16" halves their memory; updates are then rounded
         stochastically, so that small ones are not lost, see `rlvr_jax.learner.rounding`.
       remat: rematerialisation in the backward pass: "none" (only norms, rotations, activations and softmax), "dots"

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from rlvr_jax.kernels.platform import product_precision
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.model import Params, forward
 
@@ -16,7 +17,30 @@ from rlvr_jax.policy.model import Params, forward
 def head_logits(config: PolicyConfig, params: Params, hidden: Float[Array, "*n width"]) -> Float[Array, "*n vocab"]:
     """Float32 logits of final hidden states."""
     table = params.get("head", params["embed"]).astype(config.dtype)
-    return jnp.einsum("...w,vw->...v", hidden, table, preferred_element_type=jnp.float32)
+    return (_products if config.dtype == "float32" else _mixed_products)(hidden, table)
+
+
+def _products(hidden: Float[Array, "*n width"], table: Float[Array, "vocab width"]) -> Float[Array, "*n vocab"]:
+    options = {"precision": product_precision(hidden.dtype), "preferred_element_type": jnp.float32}
+    return jnp.einsum("...w,vw->...v", hidden, table, **options)
+
+
+@jax.custom_vjp
+def _mixed_products(hidden: Float[Array, "*n width"], table: Float[Array, "vocab width"]) -> Float[Array, "*n vocab"]:
+    """`_products` in bfloat16, also for the gradients, like all other products (Micikevicius et al. 2017,
+    arXiv:1710.03740): JAX would multiply by the logits' gradient in float32, at half the speed on GPU."""
+    return _products(hidden, table)
+
+
+def _mixed_products_backward(kept, gradient):
+    hidden, table = kept
+    rows = gradient.reshape(-1, gradient.shape[-1]).astype(hidden.dtype)
+    multiply = partial(jnp.matmul, preferred_element_type=jnp.float32)
+    d_hidden, d_table = multiply(rows, table), multiply(rows.T, hidden.reshape(-1, hidden.shape[-1]))
+    return d_hidden.reshape(hidden.shape).astype(hidden.dtype), d_table.astype(table.dtype)
+
+
+_mixed_products.defvjp(lambda *operands: (_products(*operands), operands), _mixed_products_backward)
 
 
 def logits(config: PolicyConfig, params: Params, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time vocab"]:

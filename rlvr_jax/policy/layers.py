@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from rlvr_jax.kernels.attention import attention
 from rlvr_jax.kernels.decode import decode_attention
-from rlvr_jax.kernels.platform import target_platform
+from rlvr_jax.kernels.platform import product_precision, target_platform
 from rlvr_jax.kernels.schedule import Schedule
 from rlvr_jax.kernels.training import training_attention
 from rlvr_jax.policy.config import PolicyConfig, lora_scale
@@ -44,6 +44,10 @@ def _product(x: Array, weight: Array, contract: int = 1) -> Array:
     return y.reshape(*kept, *weight.shape[contract:])
 
 
+def _dot(x: Float[Array, "n inner"], y: Float[Array, "inner outer"]) -> Float[Array, "n outer"]:
+    return jnp.matmul(x, y, precision=product_precision(x.dtype))
+
+
 @jax.custom_vjp
 def _matmul(x: Float[Array, "n inner"], weight: Float[Array, "inner outer"]) -> Float[Array, "n outer"]:
     """`x @ weight`, whose weight gradient is computed with the narrower matrix on the left.
@@ -51,20 +55,20 @@ def _matmul(x: Float[Array, "n inner"], weight: Float[Array, "inner outer"]) -> 
     Both have one row per token. XLA's CPU back end packs the left one across its rows, and takes 1.4 times as long if
     that is the wider one.
     """
-    return x @ weight
+    return _dot(x, weight)
 
 
 def _matmul_forward(x, weight):
-    return x @ weight, (x, weight)
+    return _dot(x, weight), (x, weight)
 
 
 def _matmul_backward(kept, gradient):
     x, weight = kept
     if x.shape[1] <= gradient.shape[1]:
-        weight_gradient = x.T @ gradient
+        weight_gradient = _dot(x.T, gradient)
     else:  # the barrier keeps the compiler from swapping them back
-        weight_gradient = jax.lax.optimization_barrier(gradient.T @ x).T
-    return gradient @ weight.T, weight_gradient
+        weight_gradient = jax.lax.optimization_barrier(_dot(gradient.T, x)).T
+    return _dot(gradient, weight.T), weight_gradient
 
 
 _matmul.defvjp(_matmul_forward, _matmul_backward)

@@ -14,14 +14,16 @@ from rlvr_jax.kernels.decode import blockwise, decode_attention, flash_decode, r
 from rlvr_jax.kernels.flash import flash_attention
 from rlvr_jax.kernels.schedule import make_schedule
 from tests.close import assert_close
+from tests.kernels.gpu import DIM, INTERPRET, marked
 from tests.kernels.rows import random_vectors
 
-BATCH, HEADS, KV, DIM = 6, 4, 2, 8
+BATCH, HEADS, KV = 6, 4, 2
 IMPLEMENTATIONS = {
     "tpu": partial(flash_decode, interpret=True),
-    "gpu": partial(flash_decode, platform="gpu", interpret=True),
+    "gpu": partial(flash_decode, platform="gpu", interpret=INTERPRET),
     "xla": blockwise,
 }
+EACH = [marked(name) for name in IMPLEMENTATIONS]
 
 
 @partial(jax.jit, static_argnames=("name", "options"))
@@ -40,15 +42,15 @@ def random_mask(rng, batch, length, kind):
     return (np.arange(length) - starts[:, None]) % length < counts[:, None]
 
 
-def random_input(seed, stretches, heads=HEADS, kv=KV, dtype=jnp.float32):
+def random_input(seed, stretches, heads=HEADS, kv=KV, dim=DIM, dtype=jnp.float32):
     """A query and parts (batch, length, kind of mask), where samples of a group see the same of a shared part."""
     rng = np.random.default_rng(seed)
     normal = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)  # noqa: E731
     parts = []
     for batch, length, kind in stretches:
         mask = np.repeat(random_mask(rng, batch, length, kind), BATCH // batch, axis=0)
-        parts.append((normal(batch, kv, DIM, length), normal(batch, kv, length, DIM), jnp.asarray(mask)))
-    return normal(BATCH, heads, DIM), tuple(parts)
+        parts.append((normal(batch, kv, dim, length), normal(batch, kv, length, dim), jnp.asarray(mask)))
+    return normal(BATCH, heads, dim), tuple(parts)
 
 
 def in_float64(query, parts, scale=1.0, soft_cap=None):
@@ -78,7 +80,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize(("stretches", "sizes", "options"), CASES)
 def test_outputs_equal_float64(name, stretches, sizes, options):
     numbers = {k: options[k] for k in ("scale", "soft_cap") if k in options}
@@ -87,7 +89,7 @@ def test_outputs_equal_float64(name, stretches, sizes, options):
         assert_close(run(query, parts, name, **options), in_float64(query, parts, **numbers), 1e-5)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", EACH)
 def test_bfloat16_is_within_its_rounding_of_float64(name):
     stretches, _, options = CASES[1]
     for seed in range(3):
@@ -97,6 +99,13 @@ def test_bfloat16_is_within_its_rounding_of_float64(name):
         assert_close(output, in_float64(query, parts, scale=options["scale"]), 1e-2)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dim", [2 * DIM, 4 * DIM])
+def test_large_heads_in_the_default_blocks_are_within_rounding_of_float64(dim):
+    query, parts = random_input(4, [(2, 200, "padded"), (BATCH, 70, "filled")], heads=32, dim=dim, dtype=jnp.bfloat16)
+    assert_close(run(query, parts, "gpu", scale=dim**-0.5), in_float64(query, parts, dim**-0.5), 1e-2)
+
+
 @pytest.mark.parametrize("options", [{"implementation": "reference"}, {"implementation": "xla"}, {}])
 def test_one_call_serves_every_implementation(options):
     query, parts = random_input(9, CASES[1][0])
@@ -104,7 +113,7 @@ def test_one_call_serves_every_implementation(options):
     assert_close(output, in_float64(query, parts, scale=0.3), 1e-5)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_shared_part_equals_the_same_part_repeated(name):
     stretches, _, options = CASES[1]
     query, parts = random_input(5, stretches)
@@ -113,7 +122,7 @@ def test_a_shared_part_equals_the_same_part_repeated(name):
     assert_close(run(query, parts, name, **options), run(query, repeated, name, **options), 1e-6)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", EACH)
 def test_blocks_that_nobody_reads_are_not_read(name):
     query, ((keys, values, mask),) = random_input(6, [(BATCH, 64, "filled")])
     # Row by row in the kernels, for all rows together in plain JAX.
@@ -125,7 +134,7 @@ def test_blocks_that_nobody_reads_are_not_read(name):
     np.testing.assert_array_equal(run(query, ((*poisoned, jnp.asarray(mask)),), name, block=16), clean)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", EACH)
 def test_rows_that_read_nothing_are_finite_and_leave_the_others_alone(name):
     stretches, _, options = CASES[1]
     query, parts = random_input(7, stretches)
@@ -228,7 +237,13 @@ def test_what_an_implementation_cannot_do_is_refused_by_name(options, message):
         (64, jnp.float16, {}, "bfloat16 or float32, .*, not float16"),
         (80, jnp.float32, {}, "on TPU take head sizes that are multiples of 64, not 80"),
         (64, jnp.float32, {"block": 100}, "on TPU take blocks that are multiples of 128, not 100"),
-        (80, jnp.float32, {"platform": "gpu"}, "take head sizes and blocks of 16, 32, 64, 128, 256, not 80 and 64"),
+        (
+            80,
+            jnp.bfloat16,
+            {"platform": "gpu"},
+            "bfloat16 heads of 16, .*, 256 and blocks of .*, not 80 and 64",
+        ),
+        (256, jnp.float32, {"platform": "gpu"}, "float32 heads of 16, 32, 64, 128 and blocks of .*, not 256 and 64"),
     ],
 )
 def test_what_the_kernels_do_not_support_is_refused_by_name(dim, dtype, options, message):

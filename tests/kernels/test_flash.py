@@ -1,4 +1,4 @@
-"""Flash attention in interpret mode against float64 NumPy: both platforms' kernels, forward and gradients."""
+"""Flash attention against float64 NumPy, in interpret mode or on a GPU: both platforms' kernels, with gradients."""
 
 import dataclasses
 from functools import partial
@@ -14,13 +14,15 @@ from rlvr_jax.kernels.flash import flash_attention
 from rlvr_jax.kernels.reference import chunked_attention, masked_attention
 from rlvr_jax.kernels.schedule import LIVE, MASKED, make_schedule
 from tests.close import assert_close
+from tests.kernels.gpu import DIM, INTERPRET, TIMES, marked
 from tests.kernels.rows import attention_and_gradients, random_rows, random_vectors, readable
 
 # Most tests share these sizes, and so what is compiled for them.
-BATCH, TIME, HEADS, KV, DIM, SCALE = 2, 91, 4, 2, 8, 0.3
+BATCH, TIME, HEADS, KV, SCALE = 2, 91, 4, 2, 0.3
+BOTH = [marked("tpu"), marked("gpu")]
 KERNELS = {
-    "tpu": partial(flash_attention, platform="tpu", interpret=True),
-    "gpu": partial(flash_attention, platform="gpu", interpret=True),
+    "tpu": partial(flash_attention, interpret=True),
+    "gpu": partial(flash_attention, interpret=INTERPRET),
     "reference": masked_attention,
     "chunked": partial(chunked_attention, chunk=32),
 }
@@ -31,7 +33,9 @@ def run(vectors, rows, *, kernel, tree=True, window=None, blocks=(8, 16), scale=
     """Output and gradients of sum(output * weights)."""
     query, keys, values, weights = vectors
     rows = rows if tree else rows[:2]
-    schedule = make_schedule(*rows, window=window, block_q=blocks[0], block_k=blocks[1])
+    block_q, block_k = (TIMES * block for block in blocks)
+    platform = "gpu" if kernel == "gpu" else "tpu"
+    schedule = make_schedule(*rows, window=window, block_q=block_q, block_k=block_k, platform=platform)
 
     def loss(*vectors):
         output = KERNELS[kernel](*vectors, schedule, scale=scale, soft_cap=soft_cap)
@@ -41,11 +45,11 @@ def run(vectors, rows, *, kernel, tree=True, window=None, blocks=(8, 16), scale=
     return output, gradients
 
 
-def check(seeds, heads, kv, time, tolerance, dtype=jnp.float32, tree=True, window=None, **options):
+def check(seeds, heads, kv, time, tolerance, dtype=jnp.float32, tree=True, window=None, dim=DIM, **options):
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        rows = random_rows(rng, BATCH, time, tree)
-        vectors = random_vectors(rng, BATCH, time, heads, kv, DIM, dtype)
+        rows = random_rows(rng, BATCH, TIMES * time, tree)
+        vectors = random_vectors(rng, BATCH, TIMES * time, heads, kv, dim, dtype)
         output, gradients = run(vectors, rows, tree=tree, window=window, **options)
         assert output.dtype == dtype
         options_of_numbers = {k: options[k] for k in ("scale", "soft_cap") if k in options}
@@ -60,11 +64,12 @@ CASES = {
     "window and cap": (8, 1, 77, {"window": 9, "soft_cap": 3.0}),
     "one block": (1, 1, 5, {"blocks": (16, 16), "soft_cap": 20.0}),
     "large blocks": (2, 1, 130, {"window": 40, "blocks": (32, 16)}),
+    "large heads": (2, 2, 64, {"dim": 2 * DIM, "blocks": (16, 16), "scale": SCALE}),
 }
 # The TPU kernel with every case, the others with those that differ for them; compiling takes seconds.
 PAIRS = [
-    *(("tpu", case) for case in CASES),
-    *(("gpu", case) for case in ("whole rows", "groups", "window and cap", "large blocks")),
+    *(("tpu", case) for case in CASES if "heads" not in case),
+    *(marked("gpu", case) for case in CASES if case != "one block"),
     *(("reference", case) for case in ("groups", "window and cap")),
     *(("chunked", case) for case in ("groups", "window and cap", "large blocks")),
 ]
@@ -76,12 +81,18 @@ def test_outputs_and_gradients_equal_float64(kernel, case):
     check(range(3), heads, kv, time, 1e-5, kernel=kernel, **options)
 
 
-@pytest.mark.parametrize("kernel", ["tpu", "gpu"])
+@pytest.mark.parametrize("kernel", BOTH)
 def test_bfloat16_is_within_its_rounding_of_float64(kernel):
     check(range(3), HEADS, KV, TIME, 1e-2, dtype=jnp.bfloat16, kernel=kernel, scale=SCALE)
 
 
-@pytest.mark.parametrize("kernel", ["tpu", "gpu"])
+@pytest.mark.gpu
+@pytest.mark.parametrize("dim", [2 * DIM, 4 * DIM])
+def test_large_heads_in_bfloat16_are_within_its_rounding_of_float64(dim):
+    check(range(1), 4, 1, 64, 1e-2, dtype=jnp.bfloat16, kernel="gpu", scale=SCALE, dim=dim, blocks=(16, 16))
+
+
+@pytest.mark.parametrize("kernel", BOTH)
 def test_padding_gives_zero_and_gets_no_gradient(kernel):
     rows = random_rows(np.random.default_rng(3), BATCH, TIME)
     padding = rows[1] == 0
@@ -92,7 +103,7 @@ def test_padding_gives_zero_and_gets_no_gradient(kernel):
         assert not np.asarray(array)[padding].any()
 
 
-@pytest.mark.parametrize("kernel", ["tpu", "gpu"])
+@pytest.mark.parametrize("kernel", BOTH)
 def test_responses_behind_one_prompt_equal_each_response_behind_its_own(kernel):
     prompt, responses = 21, [15, 9, 18, 1]
     lengths = [prompt, *responses]
@@ -172,8 +183,9 @@ def test_gpu_kernels_lower_to_triton(block_q, block_k, dtype):
     vectors = [jax.ShapeDtypeStruct((2, 1000, heads, 64), dtype) for heads in (8, 2, 2)]
 
     def gradients(*arguments):
-        schedule = make_schedule(*arguments[3:], window=100, block_q=block_q, block_k=block_k)
-        attend = lambda *x: flash_attention(*x, schedule, platform="gpu", soft_cap=30.0)  # noqa: E731
+        blocks = {"block_q": block_q, "block_k": block_k, "platform": "gpu"}
+        schedule = make_schedule(*arguments[3:], window=100, **blocks)
+        attend = lambda *x: flash_attention(*x, schedule, soft_cap=30.0)  # noqa: E731
         return jax.grad(lambda *x: attend(*x).astype(jnp.float32).sum(), (0, 1, 2))(*arguments[:3])
 
     lowered = jax.jit(gradients).trace(*vectors, *ids).lower(lowering_platforms=("cuda",)).as_text()
@@ -187,16 +199,18 @@ def test_gpu_kernels_lower_to_triton(block_q, block_k, dtype):
         (2, 1, 64, {}, jnp.float16, "bfloat16 or float32, .*, not float16"),
         (3, 2, 64, {}, jnp.float32, "a number of heads that divides the query's"),
         (2, 1, 80, {}, jnp.float32, "on TPU take head sizes that are multiples of 64, not 80"),
-        (2, 1, 80, {"platform": "gpu"}, jnp.float32, "on GPU take the head sizes 16, 32, 64, 128, 256, not 80"),
+        (2, 1, 80, {"platform": "gpu"}, jnp.bfloat16, "take bfloat16 heads of 16, 32, 64, 128, 256, not 80"),
+        (2, 1, 256, {"platform": "gpu"}, jnp.float32, "take float32 heads of 16, 32, 64, 128, not 256"),
         (2, 1, 64, {}, jnp.float32, "on TPU take blocks that are multiples of 128, not block_q=8 and block_k=16"),
         (2, 1, 64, {"platform": "gpu"}, jnp.float32, "on GPU take blocks of 16, 32, 64, 128, 256, not block_q=8"),
     ],
 )
 def test_what_the_kernels_do_not_support_is_refused_by_name(heads, kv, dim, options, dtype, message):
     query, keys, values, _ = random_vectors(np.random.default_rng(0), 1, 32, heads, kv, dim, dtype)
-    schedule = jax.eval_shape(partial(make_schedule, block_q=8, block_k=16), jnp.zeros((1, 32), jnp.int32))
+    make = partial(make_schedule, block_q=8, block_k=16, **options)
+    schedule = jax.eval_shape(make, jnp.zeros((1, 32), jnp.int32))
     with pytest.raises(ValueError, match=message):
-        flash_attention(query, keys, values, schedule, **options)
+        flash_attention(query, keys, values, schedule)
 
 
 def test_a_schedule_of_other_rows_is_refused():

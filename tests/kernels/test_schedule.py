@@ -10,7 +10,7 @@ from tests.kernels.rows import random_rows, readable
 
 TIME, BATCH = 91, 2
 BLOCKS = [(8, 16), (16, 8), (16, 16)]
-make_jit = jax.jit(make_schedule, static_argnames=("window", "group", "block_q", "block_k"))
+make_jit = jax.jit(make_schedule, static_argnames=("window", "group", "block_q", "block_k", "platform"))
 
 
 def make(*rows, **options):
@@ -83,6 +83,24 @@ def test_each_block_is_entered_and_left_once_and_the_transpose_has_the_same_pair
             masked = lambda steps: {(i, j, f & MASKED) for i, j, f in steps}  # noqa: E731
             transposed = {(j, i, f) for i, j, f in masked(pairs(schedule.by_key, row))}
             assert masked(pairs(schedule.by_query, row)) == transposed
+
+
+@pytest.mark.parametrize(("block_q", "block_k"), BLOCKS)
+def test_on_gpus_each_block_s_pairs_without_a_mask_come_first(block_q, block_k):
+    for seed in range(10):
+        rows = random_rows(np.random.default_rng(seed), BATCH, TIME)
+        schedule = make(*rows, block_q=block_q, block_k=block_k, platform="gpu")
+        usual = make(*rows, block_q=block_q, block_k=block_k, platform="tpu")
+        for steps, expected in ((schedule.by_query, usual.by_query), (schedule.by_key, usual.by_key)):
+            for row in range(BATCH):
+                kind = lambda pair: (pair[0], pair[2] & MASKED, pair[1])  # noqa: E731
+                wanted = sorted(pairs(expected, row), key=kind)
+                found = pairs(steps, row)
+                assert [kind(pair) for pair in found] == [kind(pair) for pair in wanted]
+                starts = [
+                    sum(kind(p)[:2] < (i, m) for p in found) for i in range(wanted[-1][0] + 1) for m in (0, MASKED)
+                ]
+                np.testing.assert_array_equal(steps.starts[row], [*starts, len(found)])
 
 
 def test_ids_in_any_order_lose_no_readable_pair():

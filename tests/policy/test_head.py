@@ -51,26 +51,29 @@ def losses(config, temperature, mask):
     return jax.jit(jax.grad(loss, (0, 1)))
 
 
-@pytest.mark.parametrize(("chunk", "temperature"), [(0, 1.0), (4, 0.6)])
-def test_gradients_equal_those_in_float64(chunk, temperature):
-    params, (hidden, targets) = random_params(UNTIED), random_input()
+@pytest.mark.parametrize(
+    ("chunk", "temperature", "dtype", "tolerance"),
+    [(0, 1.0, "float32", 1e-5), (4, 0.6, "float32", 1e-5), (4, 0.6, "bfloat16", 1e-2)],
+)
+def test_gradients_equal_those_in_float64(chunk, temperature, dtype, tolerance):
+    params, (hidden, targets) = random_params(UNTIED), random_input(dtype)
     rng = np.random.default_rng(1)
     of_logprobs, of_entropy = (rng.normal(size=(BATCH, TIME)) for _ in range(2))
 
     def loss(table, hidden):
-        config = replace(UNTIED, head_chunk=chunk)
+        config = replace(UNTIED, head_chunk=chunk, dtype=dtype)
         outputs = policy.logprobs_and_entropy(config, params | {"head": table}, hidden, targets, temperature)
         return jnp.sum(outputs[0] * of_logprobs + outputs[1] * of_entropy)
 
     gradients = jax.jit(jax.grad(loss, (0, 1)))(params["head"], hidden)
-    table, hidden = (np.asarray(x, np.float64) for x in (params["head"], hidden))
+    table, hidden = (np.asarray(x, np.float64) for x in (params["head"].astype(dtype), hidden))
     logprobs = log_softmax(hidden @ table.T / temperature)
     p = np.exp(logprobs)
     entropy = -np.sum(p * logprobs, axis=-1, keepdims=True)
     d_logits = of_logprobs[..., None] * (np.eye(UNTIED.vocab_size)[np.asarray(targets)] - p)
     d_logits = (d_logits - of_entropy[..., None] * p * (logprobs + entropy)) / temperature
     expected = np.einsum("btv,btw->vw", d_logits, hidden), d_logits @ table
-    assert_close(gradients, expected)
+    assert_close(gradients, expected, tolerance)
 
 
 @pytest.mark.parametrize("chunk", [4, 7])
