@@ -44,7 +44,8 @@ setup(
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.10,<0.12"],
-        "cuda": ["jax[cuda12]>=0.10,<0.12"],
+        "cuda": ["jax[cuda13]>=0.10,<0.12"],
+        "cuda12": ["jax[cuda12]>=0.10,<0.12"],  # for drivers older than 580
         # This version alone: verifiers/reasoning_gym.py knows which of its scorers run what a model wrote.
         "reasoning-gym": ["reasoning-gym==0.1.25"],
         "wandb": ["wandb>=0.19"],

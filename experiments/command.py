@@ -12,7 +12,7 @@ from ml_collections import config_flags
 from rlvr_jax.config import Config, from_dict
 from rlvr_jax.errors import ConfigError, PreemptedError, RunError
 from rlvr_jax.parallel import Processes, connected
-from rlvr_jax.parallel.host import keep_freed_memory
+from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
 from rlvr_jax.verifiers.pool import Pool
 
 from . import builtin
@@ -70,6 +70,7 @@ def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdi
         _fail(f"{_message(error)} (see {program} --help)", 2)
     logging.set_verbosity(logging.FATAL)  # Orbax logs every file that it writes, and errors that it also raises
     keep_freed_memory()
+    same_kernels_each_time()
     # Suppresses further errors of threads that still read a damaged checkpoint.
     sys.unraisablehook = lambda _: None
     try:

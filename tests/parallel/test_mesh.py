@@ -1,5 +1,8 @@
 """Mesh shapes, and how parameters and batches lie on the devices."""
 
+import importlib.util
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +20,7 @@ from rlvr_jax.parallel import (
     replicated,
     use_mesh,
 )
-from rlvr_jax.parallel.host import keep_freed_memory
+from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,15 @@ def test_the_table_names_only_axes_of_the_mesh_and_every_logical_axis_once():
     assert len(names) == len(set(names))
     for _, axes in RULES:
         assert set((axes,) if isinstance(axes, str) else axes or ()) <= set(AXES)
+
+
+@pytest.mark.parametrize("plugin", [None, "jax_cuda13_plugin"])
+def test_with_gpus_kernels_are_chosen_by_rule_unless_the_user_s_own_flag_comes_after(monkeypatch, plugin):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == plugin)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=false")
+    same_kernels_each_time()
+    flags = ["--xla_gpu_deterministic_ops=true"] if plugin else []
+    assert os.environ["XLA_FLAGS"].split() == [*flags, "--xla_gpu_deterministic_ops=false"]
 
 
 def test_keep_freed_memory_can_be_asked_for_more_than_once_and_memory_can_be_had_after():
