@@ -65,6 +65,10 @@ def with_devices(number: int) -> dict[str, str]:
     return os.environ | {"XLA_FLAGS": flags, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
+# What stands in a page for the number of steps of a training.
+SHORT = "num_steps=2 --config.evaluation.problems=8 --config.evaluation.pass_problems=0"
+
+
 def run_script(script: str, folder: Path) -> None:
     """Runs a script of a page of the documentation in a folder; each of its commands must succeed."""
     line = ["bash", "-ec", script]

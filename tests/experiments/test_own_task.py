@@ -3,16 +3,14 @@
 import json
 import re
 
-from tests.experiments.runs import ROOT, run_script
+from tests.experiments.runs import ROOT, SHORT, run_script
 
 
 def test_the_commands_of_the_page_lead_from_a_file_to_a_curve(tmp_path):
     page = (ROOT / "docs" / "own_task.md").read_text()
     (script,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     assert len(script.strip().splitlines()) <= 15
-    script = script.replace("num_steps=60", "num_steps=2").replace(
-        "sample(range(1000), 400)", "sample(range(1000), 60)"
-    )
+    script = script.replace("num_steps=60", SHORT).replace("sample(range(1000), 400)", "sample(range(1000), 60)")
     run_script(script, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2]

@@ -178,9 +178,10 @@ def test_weight_decay_spares_exactly_norm_scales_and_biases_of_a_policy(tie_embe
         qkv_bias=True,
         tie_embeddings=tie_embeddings,
     )
-    params = jax.tree.map(jnp.ones_like, policy.init(shape, jax.random.key(0)))
+    shapes = jax.eval_shape(partial(policy.init, shape), jax.random.key(0))
+    params, zeros = (jax.tree.map(lambda x, fill=fill: np.full(x.shape, fill, x.dtype), shapes) for fill in (1, 0))
     optimizer = make_optimizer(OptimizerConfig(learning_rate=0.5, weight_decay=0.5), UPDATES)
-    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    updates, _ = jax.jit(lambda params, zeros: optimizer.update(zeros, optimizer.init(params), params))(params, zeros)
     decayed = {
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, x in jax.tree_util.tree_leaves_with_path(updates)

@@ -16,6 +16,9 @@ TARGETS = ("q", "k", "v", "out", "gate", "up", "down")
 CONFIG = dataclasses.replace(TINY, lora=LoraConfig(rank=3, alpha=5.0))
 SEQUENCES = np.stack(random_sequences([7, 7]))
 
+logits_of, unstack = jax.jit(policy.logits, static_argnums=0), jax.jit(policy.unstack)
+init_with_adapters = jax.jit(policy.init_with_adapters, static_argnums=0)
+
 
 def random_adapters(config, seed=0):
     """Adapters in which no B is 0."""
@@ -41,16 +44,16 @@ def test_an_adapted_policy_computes_with_the_base_plus_the_scaled_product(target
     config = dataclasses.replace(TINY, lora=LoraConfig(rank=3, alpha=5.0, targets=targets))
     params = random_params(TINY) | {ADAPTERS: random_adapters(config)}
     assert {name for part in params[ADAPTERS].values() for name in part} == set(targets)
-    found = policy.logits(config, params, jnp.asarray(SEQUENCES))
+    found = logits_of(config, params, SEQUENCES)
     expected = [logits(TINY, adapted_in_float64(config, params), sequence) for sequence in SEQUENCES]
     assert_close(found, np.stack(expected))
-    assert np.max(np.abs(found - policy.logits(config, policy.base(params), jnp.asarray(SEQUENCES)))) > 0.1
+    assert np.max(np.abs(found - logits_of(config, policy.base(params), SEQUENCES))) > 0.1
 
 
 def test_a_fresh_adapter_changes_nothing_to_the_bit_and_is_random():
-    params = policy.init_with_adapters(CONFIG, jax.random.key(1))
-    with_adapters = policy.logits(CONFIG, params, jnp.asarray(SEQUENCES))
-    np.testing.assert_array_equal(with_adapters, policy.logits(TINY, policy.base(params), jnp.asarray(SEQUENCES)))
+    params = init_with_adapters(CONFIG, jax.random.key(1))
+    with_adapters = logits_of(CONFIG, params, SEQUENCES)
+    np.testing.assert_array_equal(with_adapters, logits_of(TINY, policy.base(params), SEQUENCES))
     np.testing.assert_array_equal(policy.base(params)["embed"], policy.init(TINY, jax.random.key(1))["embed"])
     bound = TINY.width**-0.5
     a = np.asarray(params[ADAPTERS]["attention"]["q"]["a"])
@@ -70,8 +73,8 @@ def test_merging_gives_a_policy_without_adapters_that_computes_the_same():
 
 def test_stacked_and_unstacked_adapters_compute_the_same():
     params = random_params(TINY) | {ADAPTERS: random_adapters(CONFIG)}
-    stacked = policy.logits(CONFIG, params, jnp.asarray(SEQUENCES))
-    unstacked = policy.logits(CONFIG, policy.unstack(params), jnp.asarray(SEQUENCES))
+    stacked = logits_of(CONFIG, params, SEQUENCES)
+    unstacked = logits_of(CONFIG, unstack(params), SEQUENCES)
     assert_close(unstacked, stacked)
 
 
