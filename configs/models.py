@@ -43,6 +43,27 @@ TULU3_8B = _LLAMA3 | {
     "tie_embeddings": False,
 }
 
+GEMMA3_1B = {
+    "vocab_size": 262_144,
+    "num_layers": 26,
+    "width": 1152,
+    "num_heads": 4,
+    "num_kv_heads": 1,
+    "head_dim": 256,
+    "mlp_width": 6912,
+    "rope_theta": 1e6,
+    "rope_theta_unscaled": 1e4,
+    "rope_pattern": ("unscaled",) * 5 + ("scaled",),
+    "window_pattern": (512,) * 5 + (0,),
+    "norm_placement": "both",
+    "norm_offset": 1.0,
+    "norm_eps": 1e-6,
+    "qk_norm": "head",
+    "activation": "gelu_tanh",
+    "scale_embeddings": True,
+    "tie_embeddings": True,
+}
+
 
 def use(config, pretrained: str, shape: dict) -> None:
     """A pretrained model, bfloat16 products on float32 parameters, with what large models need in memory."""

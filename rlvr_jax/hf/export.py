@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax.errors import CheckpointError
-from rlvr_jax.hf.families import check_same_shape, policy_config, pretrained_dict
-from rlvr_jax.hf.layout import THREADS, Entry, entries, transposed
+from rlvr_jax.hf.families import FAMILIES, check_same_shape, policy_config, pretrained_dict, text_config
+from rlvr_jax.hf.layout import THREADS, Entry, entries, fused_entries, transposed
 from rlvr_jax.hf.safetensors import DTYPES, INDEX, SINGLE, write_file
 from rlvr_jax.hf.source import find_checkpoint, read_config
 from rlvr_jax.policy.config import PolicyConfig
@@ -43,7 +43,7 @@ def save_pretrained(
       folder: the output; must be absent or empty.
       config, params: the policy, layers stacked, without adapters.
       source: the checkpoint (folder or hub id) that the policy was loaded from. Its config.json is copied, except for
-        the type of the weights and `extra`.
+        the type of the weights and `extra`; of a multimodal checkpoint that of the text model.
       dtype: type of the weights, "float32", "bfloat16" or "float16"; None keeps that of each parameter.
       files: copied unchanged, see `companion_files` for a tokenizer's.
       extra: keys of config.json beyond the architecture, such as eos_token_id.
@@ -58,9 +58,11 @@ def save_pretrained(
         raise CheckpointError(f"{folder} is there already; choose another folder for the export, or remove it")
     if "adapters" in params:
         raise CheckpointError("these parameters have adapters; merge them before the export (`policy.merged`)")
-    wanted = entries(config)
-    types = {entry.name: jnp.dtype(dtype or _leaf(params, entry).dtype) for entry in wanted}
-    text = _config_text(config, source, types[wanted[0].name].name, extra or {})
+    first = jnp.dtype(dtype or params["embed"].dtype).name
+    text = _config_text(config, source, first, extra or {})
+    fused = FAMILIES[json.loads(text)["model_type"]].fused
+    wanted = fused_entries(config) if fused else {entry.name: [entry] for entry in entries(config)}
+    types = {name: jnp.dtype(dtype or _leaf(params, parts[0]).dtype) for name, parts in wanted.items()}
 
     partial_folder = folder.with_name(f".{folder.name}.incomplete")
     if partial_folder.exists():  # of a killed export
@@ -82,50 +84,60 @@ def _config_text(config: PolicyConfig, source: str | Path | None, dtype: str, ex
         raw = pretrained_dict(config) | {"torch_dtype": dtype} | extra
         return json.dumps(raw, indent=2) + "\n"
     found = find_checkpoint(source, weights=False)
-    raw = read_config(found)
+    whole = read_config(found)
+    raw = text_config(whole, str(found / "config.json"))
     check_same_shape(config, policy_config(raw, str(found / "config.json")), str(found))
     keys = [key for key in ("dtype", "torch_dtype") if key in raw] or ["dtype"]  # some have both
     changed = raw | extra | (dict.fromkeys(keys, dtype) if any(raw.get(key, dtype) != dtype for key in keys) else {})
-    if changed == raw:
+    if changed == whole:
         return (found / "config.json").read_text(encoding="utf-8")
     return json.dumps(changed, indent=2, ensure_ascii=False) + "\n"
 
 
 def _write_weights(
-    folder: Path, params: Params, wanted: Sequence[Entry], types: Mapping[str, np.dtype], file_bytes: int
+    folder: Path,
+    params: Params,
+    wanted: Mapping[str, Sequence[Entry]],
+    types: Mapping[str, np.dtype],
+    file_bytes: int,
 ) -> None:
-    size = lambda entry: int(np.prod(entry.shape)) * types[entry.name].itemsize  # noqa: E731
+    """Writes tensors by name, each the rows of its entries one after the other."""
+    shapes = {name: (sum(part.shape[0] for part in parts), *parts[0].shape[1:]) for name, parts in wanted.items()}
+    size = lambda name: int(np.prod(shapes[name])) * types[name].itemsize  # noqa: E731
     groups, room = [], 0
-    for entry in wanted:
-        if not groups or size(entry) > room:
+    for name in wanted:
+        if not groups or size(name) > room:
             groups.append([])
             room = file_bytes
-        groups[-1].append(entry)
-        room -= size(entry)
+        groups[-1].append(name)
+        room -= size(name)
     names = [f"model-{i + 1:05}-of-{len(groups):05}.safetensors" for i in range(len(groups))]
     if len(groups) == 1:
         names = [SINGLE]
-    for name, group in zip(names, groups, strict=True):
-        shapes = {entry.name: (_STORED[types[entry.name]], entry.shape) for entry in group}
-        write_file(folder / name, shapes, _tensors(params, group, types))
+    for file, group in zip(names, groups, strict=True):
+        stored = {name: (_STORED[types[name]], shapes[name]) for name in group}
+        parts = [(entry, types[name].name) for name in group for entry in wanted[name]]
+        pieces = _pieces(params, parts)
+        joined = ([next(pieces) for _ in wanted[name]] for name in group)
+        write_file(folder / file, stored, (x[0] if len(x) == 1 else np.concatenate(x) for x in joined))
     if len(groups) > 1:
-        places = {entry.name: name for name, group in zip(names, groups, strict=True) for entry in group}
+        places = {name: file for file, group in zip(names, groups, strict=True) for name in group}
         index = {"metadata": {"total_size": sum(map(size, wanted))}, "weight_map": places}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
-def _tensors(params: Params, group: Sequence[Entry], types: Mapping[str, np.dtype]) -> Iterator[np.ndarray]:
-    """The checkpoint's tensors on the host, while the devices prepare the next one."""
+def _pieces(params: Params, group: Sequence[tuple[Entry, str]]) -> Iterator[np.ndarray]:
+    """Entries as the checkpoint has them, in given types, on the host, while the devices prepare the next one."""
 
-    def start(entry: Entry) -> jax.Array:
-        piece = _piece(_leaf(params, entry), entry.layer, types[entry.name].name)
+    def start(entry: Entry, dtype: str) -> jax.Array:
+        piece = _piece(_leaf(params, entry), entry.layer, dtype)
         piece.copy_to_host_async()
         return piece
 
     with ThreadPoolExecutor(THREADS) as threads:
-        upcoming = start(group[0])
-        for i, entry in enumerate(group):
-            piece, upcoming = upcoming, start(group[i + 1]) if i + 1 < len(group) else None
+        upcoming = start(*group[0])
+        for i, (entry, _) in enumerate(group):
+            piece, upcoming = upcoming, start(*group[i + 1]) if i + 1 < len(group) else None
             tensor = np.asarray(piece)
             yield (
                 transposed(tensor.reshape(entry.shape[::-1]), threads)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from rlvr_jax.hf.gguf_tokenizer import tokenizer_files
 from rlvr_jax.hf.layout import Entry, entries
 from rlvr_jax.hf.safetensors import DTYPES, SINGLE, write_file
 
-_ARCHITECTURES = ("llama", "qwen2", "qwen3")  # named like `model_type`
+_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3": "gemma3_text"}  # to `model_type`
 _VERSION = 1  # of the output format; a new one converts files again
 _EXACT = ("F32", "F16", "BF16")  # types of tensors that are kept
 _FREQUENCIES = "rope_freqs.weight"  # what Llama 3's frequencies are divided by
@@ -100,7 +100,7 @@ def _config(file: Path, kind: str, values: Mapping[str, Any], tensors: Mapping[s
 
     if get("expert_count", 0):
         raise CheckpointError(f"{file} holds a mixture of {get('expert_count')} experts, which is not supported")
-    if 0 < get("attention.sliding_window", 0) < get("context_length"):
+    if kind != "gemma3" and 0 < get("attention.sliding_window", 0) < get("context_length"):
         raise CheckpointError(f"{file} asks for attention.sliding_window, which is not supported")
     heads, width = get("attention.head_count"), get("embedding_length")
     dim = get("attention.key_length", get("rope.dimension_count", width // heads))
@@ -108,9 +108,10 @@ def _config(file: Path, kind: str, values: Mapping[str, Any], tensors: Mapping[s
     if table is None:
         raise CheckpointError(f"{file} has no token_embd.weight")
     token = lambda name: values.get(f"tokenizer.ggml.{name}_token_id")  # noqa: E731
-    return {
-        "architectures": [FAMILIES[kind].architecture],
-        "model_type": kind,
+    model_type = _ARCHITECTURES[kind]
+    config = {
+        "architectures": [FAMILIES[model_type].architecture],
+        "model_type": model_type,
         "vocab_size": int(table.shape[1]),  # of which GGUF has the last axis first
         "num_hidden_layers": get("block_count"),
         "hidden_size": width,
@@ -118,7 +119,6 @@ def _config(file: Path, kind: str, values: Mapping[str, Any], tensors: Mapping[s
         "num_attention_heads": heads,
         "num_key_value_heads": get("attention.head_count_kv", heads),
         "head_dim": dim,
-        "hidden_act": "silu",
         "max_position_embeddings": get("context_length"),
         "rms_norm_eps": float(f"{get('attention.layer_norm_rms_epsilon'):.6g}"),  # a float32 there
         "rope_theta": theta,
@@ -129,6 +129,22 @@ def _config(file: Path, kind: str, values: Mapping[str, Any], tensors: Mapping[s
         "eos_token_id": token("eos"),
         "pad_token_id": token("padding"),
         "torch_dtype": "float32",
+    }
+    return config | (_of_gemma3(get, config) if kind == "gemma3" else {"hidden_act": "silu"})
+
+
+def _of_gemma3(get: Callable[..., Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of config.json that Gemma 3 has beyond others. Where the file lacks one, llama.cpp's code has this value."""
+    layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
+    every = get("attention.sliding_window_pattern", 6)
+    slides = every if isinstance(every, list) else [(i + 1) % every != 0 for i in range(layers)]
+    return {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "sliding_window": get("attention.sliding_window"),
+        "layer_types": ["sliding_attention" if slide else "full_attention" for slide in slides],
+        "rope_local_base_freq": get("rope.freq_base_swa", 10_000.0),
+        # The 27B model, known by its layers, scales by the width of a head, which in it is not `head_dim`.
+        "query_pre_attn_scalar": config["hidden_size"] // heads if layers == 62 else config["head_dim"],
     }
 
 
@@ -179,4 +195,6 @@ def _tensor(kind: str, config: Mapping[str, Any], entry: Entry, tensor: Any) -> 
         heads = config["num_attention_heads" if entry.path[-1] == "q" else "num_key_value_heads"]
         rows, columns = entry.shape
         values = values.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    if kind == "gemma3" and entry.path[-1].endswith("norm"):
+        values = values - 1  # llama.cpp adds the offset of these norms to their scales
     return np.ascontiguousarray(values.astype(DTYPES[_stored_type(tensor)]))

@@ -1,17 +1,30 @@
 """The mapping of the tensors of a Hugging Face checkpoint to the policy's parameters."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from rlvr_jax.hf.safetensors import aligned_empty
+from rlvr_jax.hf.safetensors import StoredTensor, aligned_empty, rows_of
 from rlvr_jax.policy.config import PolicyConfig
 
 THREADS = min(8, os.cpu_count() or 1)  # for `transposed`
 _BLOCK = 16  # rows of 4 bytes that fill a cache line
+
+_NORMS = {  # of a layer, by `PolicyConfig.norm_placement`: ours -> theirs
+    "pre": {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
+    "post": {"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"},
+    "both": {
+        "attention_norm": "input_layernorm",
+        "attention_output_norm": "post_attention_layernorm",
+        "mlp_norm": "pre_feedforward_layernorm",
+        "mlp_output_norm": "post_feedforward_layernorm",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -69,11 +82,49 @@ def _in_layer(c: PolicyConfig) -> Iterator[tuple]:
     for name in ("gate", "up"):
         yield f"mlp.{name}_proj.weight", (c.mlp_width, c.width), ("mlp", name), (c.width, c.mlp_width), 1
     yield "mlp.down_proj.weight", (c.width, c.mlp_width), ("mlp", "down"), (c.mlp_width, c.width), 1
-    norms = ("input_layernorm", "post_attention_layernorm")
-    if c.norm_placement == "post":
-        norms = ("post_attention_layernorm", "post_feedforward_layernorm")
-    for name, ours in zip(norms, ("attention_norm", "mlp_norm"), strict=True):
+    for ours, name in _NORMS[c.norm_placement].items():
         yield f"{name}.weight", (c.width,), (ours,), (c.width,), 0
+
+
+_FUSED = {"self_attn.qkv_proj.": ("self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj.")}
+_FUSED |= {"mlp.gate_up_proj.": ("mlp.gate_proj.", "mlp.up_proj.")}
+_WHOLE = {part: whole for whole, parts in _FUSED.items() for part in parts}
+_PART = re.compile("|".join(map(re.escape, _WHOLE)))
+
+
+def fused_entries(config: PolicyConfig) -> dict[str, list[Entry]]:
+    """The tensors of a checkpoint of a fused family, by name: the entries whose rows each holds, in their order."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries(config):
+        found.setdefault(_PART.sub(lambda part: _WHOLE[part[0]], entry.name), []).append(entry)
+    return found
+
+
+def split_fused(config: PolicyConfig, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors of a checkpoint with the parts of fused ones in place of these."""
+    found = dict(stored)
+    for name, parts in fused_entries(config).items():
+        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+        if len(parts) == 1 or name not in stored or stored[name].shape != shape:
+            continue
+        whole, start = found.pop(name), 0
+        for part in parts:
+            found[part.name] = rows_of(whole, start, start + part.shape[0])
+            start += part.shape[0]
+    return found
+
+
+_Tensor = TypeVar("_Tensor")
+# Names in multimodal checkpoints: of the text model, as exporters of two kinds write them, and of the other parts.
+_TEXT = re.compile(r"^language_model\.(?=model\.|lm_head\.)|^(model\.)language_model\.")
+_NOT_TEXT = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\.")
+
+
+def text_tensors(stored: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
+    """The tensors of a multimodal checkpoint's text model, named as it has them alone; of any other checkpoint all."""
+    if not any(map(_TEXT.match, stored)):
+        return dict(stored)
+    return {_TEXT.sub(r"\1", name, count=1): tensor for name, tensor in stored.items() if not _NOT_TEXT.match(name)}
 
 
 def transposed(x: np.ndarray, threads: Executor) -> np.ndarray:

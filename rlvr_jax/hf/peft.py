@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rlvr_jax.errors import CheckpointError
+from rlvr_jax.hf.families import FAMILIES, closest_family
 from rlvr_jax.hf.layout import entries
 from rlvr_jax.hf.safetensors import write_file
 from rlvr_jax.policy.config import PolicyConfig
@@ -22,11 +23,18 @@ def save_adapters(folder: Path, config: PolicyConfig, params: Params, base_model
       base_model: folder or hub id of the checkpoint of the base policy.
 
     Raises:
-      CheckpointError: the parameters have no adapters, or the folder is in use.
+      CheckpointError: the parameters have no adapters, some that the family's modules have no place for, or the folder
+        is in use.
     """
     if ADAPTERS not in params:
         raise CheckpointError(
             "these parameters have no adapters (config.policy.lora.rank = 0); export the whole policy"
+        )
+    model_type = closest_family(config)
+    if FAMILIES[model_type].fused and {*config.lora.targets} & {"q", "k", "v", "gate", "up"}:
+        raise CheckpointError(
+            f"a checkpoint of model_type {model_type!r} has one module for q, k and v and one for gate and up, which "
+            "take no separate adapters; export the whole policy"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} is there already; choose another folder for the export, or remove it")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,8 +18,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from rlvr_jax.errors import CheckpointError
-from rlvr_jax.hf.families import policy_config
-from rlvr_jax.hf.layout import THREADS, Entry, entries, transposed
+from rlvr_jax.hf.families import TEXT_MODELS, policy_config
+from rlvr_jax.hf.layout import THREADS, Entry, entries, split_fused, text_tensors, transposed
 from rlvr_jax.hf.safetensors import DTYPES, StoredTensor, checkpoint_files, read_headers, read_rows
 from rlvr_jax.hf.source import find_checkpoint, read_config
 from rlvr_jax.policy.config import PolicyConfig
@@ -68,7 +69,7 @@ def load_pretrained(
 
 def stored_dtype(folder: Path) -> str:
     """The parameter type that holds all of a checkpoint's tensors: "bfloat16" if all are, else "float32"."""
-    types = {tensor.dtype for tensor in read_headers(folder).values()}
+    types = {tensor.dtype for tensor in text_tensors(read_headers(folder)).values()}
     return "bfloat16" if types == {"BF16"} else "float32"
 
 
@@ -76,7 +77,7 @@ def load_params(folder: Path, config: PolicyConfig, shardings: Any = None) -> Pa
     """The parameters of a checkpoint, as `init` lays them out, in `config.param_dtype`.
 
     Only a few tensors are in host memory at a time: one being read, one being transposed, one on its way to the
-    devices. Each process reads the rows of its own devices.
+    devices. Each process reads the rows of its own devices. Of a multimodal checkpoint only the text model is read.
 
     Args:
       folder: with model.safetensors, or several files and their index.
@@ -88,6 +89,8 @@ def load_params(folder: Path, config: PolicyConfig, shardings: Any = None) -> Pa
         are listed.
     """
     stored, wanted = check_weights(folder, config), entries(config)
+    if read_config(folder).get("model_type") in TEXT_MODELS:
+        print(f"note: only the text model of {folder} is loaded, and exports are text models", file=sys.stderr)
     shapes = jax.eval_shape(partial(init, config), jax.random.key(0))
     if shardings is None:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -175,7 +178,7 @@ def check_weights(folder: Path, config: PolicyConfig) -> dict[str, StoredTensor]
     Raises:
       CheckpointError: see `load_params`.
     """
-    stored, wanted = read_headers(folder), entries(config)
+    stored, wanted = split_fused(config, text_tensors(read_headers(folder))), entries(config)
     names = {entry.name for entry in wanted}
     second = stored.get(_HEAD) if config.tie_embeddings else None
     harmless = lambda name: _HARMLESS.search(name) or (second and name == _HEAD)  # noqa: E731

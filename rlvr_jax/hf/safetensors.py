@@ -7,7 +7,7 @@ included, with nothing else in memory. Format: github.com/huggingface/safetensor
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -90,14 +90,19 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
+def rows_of(tensor: StoredTensor, start: int, stop: int) -> StoredTensor:
+    """Rows `start` to `stop` of a stored tensor of a type that is read."""
+    row_bytes = math.prod(tensor.shape[1:]) * DTYPES[tensor.dtype].itemsize
+    return replace(tensor, shape=(stop - start, *tensor.shape[1:]), start=tensor.start + start * row_bytes)
+
+
 def read_rows(tensor: StoredTensor, start: int, stop: int) -> np.ndarray:
     """Rows `start` to `stop` along the first axis of a tensor with at least one axis, in a new buffer."""
-    dtype = DTYPES[tensor.dtype]
-    rows = aligned_empty((stop - start, *tensor.shape[1:]), dtype)
-    row_bytes = math.prod(tensor.shape[1:]) * dtype.itemsize
+    wanted = rows_of(tensor, start, stop)
+    rows = aligned_empty(wanted.shape, DTYPES[tensor.dtype])
     view, done = memoryview(rows.reshape(-1).view(np.uint8)), 0
     with tensor.file.open("rb", buffering=0) as stream:
-        stream.seek(tensor.start + start * row_bytes)
+        stream.seek(wanted.start)
         while done < len(view):
             count = stream.readinto(view[done:])
             if not count:

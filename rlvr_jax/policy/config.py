@@ -1,5 +1,6 @@
 """The architecture of a policy."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,17 +12,21 @@ class RopeScaling:
 
     Attributes:
       type: "none", "linear" (positions divided by `factor`), "llama3" or "yarn" (low frequencies divided, high ones
-        kept); sources in `rotary.py`.
-      factor: divisor of low frequencies.
-      original_length: window in tokens before the extension ("llama3", "yarn").
+        kept), or "longrope" (each frequency has a divisor of its own); sources in `rotary.py`.
+      factor: divisor of low frequencies; in "longrope" that of the window's extension.
+      original_length: window in tokens before the extension ("llama3", "yarn", "longrope").
       low_freq_factor, high_freq_factor: frequencies with fewer turns within `original_length` than the first are
         divided, with more than the second kept ("llama3").
       beta_slow, beta_fast: the same for "yarn".
       truncate: round the resulting bounds outwards to whole frequency indices ("yarn").
-      attention_factor: multiplies queries and keys; 0 for the paper's 0.1 ln(factor) + 1 ("yarn").
+      attention_factor: multiplies queries and keys; 0 for the papers' 0.1 ln(factor) + 1 ("yarn") or
+        sqrt(1 + ln(factor) / ln(original_length)) ("longrope").
+      short_factors, long_factors: divisors of the frequencies of a policy whose `max_length` is at most
+        `original_length`, and of a longer one ("longrope"). The same ones serve every position, so that cached keys
+        stay valid as a response grows; inference engines choose likewise.
     """
 
-    type: Literal["none", "linear", "llama3", "yarn"] = "none"
+    type: Literal["none", "linear", "llama3", "yarn", "longrope"] = "none"
     factor: float = 1.0
     original_length: int = 0
     low_freq_factor: float = 1.0
@@ -30,6 +35,8 @@ class RopeScaling:
     beta_fast: float = 32.0
     truncate: bool = True
     attention_factor: float = 0.0
+    short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,16 +65,23 @@ class PolicyConfig:
     Attributes:
       vocab_size: number of token ids; 0 takes the tokenizer's.
       num_layers, width, num_heads, num_kv_heads, head_dim, mlp_width: sizes; `num_kv_heads` divides `num_heads`.
+      rotary_dim: number of leading dimensions of a head that rotary positions turn (Phi-4-mini); 0 for all.
       rope_theta: base of the rotary frequencies.
+      rope_theta_unscaled: base in "unscaled" layers of `rope_pattern` (Gemma 3); 0 for `rope_theta`.
       rope_scaling: rescaling of the frequencies.
       rope_pattern: the rotary frequencies of each layer: "scaled" (by `rope_scaling`), "unscaled", or "none" for layers
         without positions.
       window_pattern: sliding window of each layer in tokens, the current one included; 0 for full attention.
-      norm_placement: RMS norms on the inputs of attention and MLP ("pre"), or on their outputs ("post", OLMo 2).
+      norm_placement: RMS norms on the inputs of attention and MLP ("pre"), on their outputs ("post", OLMo 2) or on
+        "both" (Gemma 3).
       norm_eps: epsilon of the RMS norms.
+      norm_offset: added to the scale parameters of all RMS norms; with 1 they are offsets from 1 (Gemma).
       qk_norm: RMS-normalise queries and keys before the rotation, each "head" separately (Qwen3) or the "full" width
         of all heads together (OLMo 2).
       qkv_bias: add biases to queries, keys and values (Qwen2).
+      score_dim: attention scores are divided by its square root; 0 for `head_dim`.
+      activation: of the gate in the MLP: "silu" (SwiGLU) or "gelu_tanh" (GeGLU with the tanh approximation, Gemma).
+      scale_embeddings: multiply the embeddings of tokens by sqrt(width) (Gemma); the output head is not scaled.
       tie_embeddings: the output head is the transposed embedding table.
       lora: low-rank adapters; if there are any, only they are trained.
       max_length: longest prompt plus response, in tokens; 0 takes that of the pretrained checkpoint, or 1,024
@@ -94,14 +108,20 @@ class PolicyConfig:
     num_kv_heads: int = 2
     head_dim: int = 16
     mlp_width: int = 128
+    rotary_dim: int = 0
     rope_theta: float = 10_000.0
+    rope_theta_unscaled: float = 0.0
     rope_scaling: RopeScaling = RopeScaling()
     rope_pattern: tuple[Literal["scaled", "unscaled", "none"], ...] = ("scaled",)
     window_pattern: tuple[int, ...] = (0,)
-    norm_placement: Literal["pre", "post"] = "pre"
+    norm_placement: Literal["pre", "post", "both"] = "pre"
     norm_eps: float = 1e-6
+    norm_offset: float = 0.0
     qk_norm: Literal["none", "head", "full"] = "none"
     qkv_bias: bool = False
+    score_dim: int = 0
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    scale_embeddings: bool = False
     tie_embeddings: bool = True
     lora: LoraConfig = LoraConfig()
     max_length: int = 0
@@ -119,15 +139,19 @@ def problems(c: PolicyConfig) -> Iterator[str]:
     for name in (*sizes, "rope_theta", "norm_eps", "init_scale"):
         if not getattr(c, name) > 0:  # catches nan, too
             yield f"{name} must be above 0, not {getattr(c, name)}"
-    for name in ("vocab_size", "max_length"):
-        if getattr(c, name) < 0:
+    for name in ("vocab_size", "max_length", "score_dim", "rope_theta_unscaled", "rotary_dim"):
+        if not getattr(c, name) >= 0:
             yield f"{name} must be 0 or more, not {getattr(c, name)}"
+    if not math.isfinite(c.norm_offset):
+        yield f"norm_offset must be finite, not {c.norm_offset}"
     if c.head_chunk < -1:
         yield f"head_chunk must be -1, 0 or more, not {c.head_chunk}"
     if c.num_kv_heads > 0 and c.num_heads % c.num_kv_heads:
         yield f"num_kv_heads = {c.num_kv_heads} does not divide config.policy.num_heads = {c.num_heads}"
     if c.head_dim % 2:
         yield f"head_dim = {c.head_dim} must be even (rotary positions go in pairs)"
+    if c.rotary_dim > c.head_dim or c.rotary_dim % 2:
+        yield f"rotary_dim = {c.rotary_dim} must be even, and at most config.policy.head_dim = {c.head_dim}"
     for name in ("rope_pattern", "window_pattern"):
         if not getattr(c, name):
             yield f"{name} has no entry; the plain one is {getattr(PolicyConfig, name)}"
@@ -144,8 +168,13 @@ def problems(c: PolicyConfig) -> Iterator[str]:
     scaling = c.rope_scaling
     if not scaling.factor >= 1:
         yield f"rope_scaling.factor must be 1 or more, not {scaling.factor}"
-    if scaling.type in ("llama3", "yarn") and scaling.original_length <= 0:
+    if scaling.type in ("llama3", "yarn", "longrope") and scaling.original_length <= 0:
         yield f"rope_scaling.original_length must be above 0 for type {scaling.type!r}, not {scaling.original_length}"
+    frequencies = (c.rotary_dim or c.head_dim) // 2
+    for name in ("short_factors", "long_factors") if scaling.type == "longrope" else ():
+        factors = getattr(scaling, name)
+        if len(factors) != frequencies or not all(factor > 0 for factor in factors):
+            yield f"rope_scaling.{name} must be {frequencies} numbers above 0, for as many frequencies, not {factors}"
     if not 0 < scaling.low_freq_factor < scaling.high_freq_factor:
         yield (
             f"rope_scaling.low_freq_factor = {scaling.low_freq_factor} must be above 0 and below "
@@ -173,6 +202,9 @@ def shrunk(config: PolicyConfig, factor: int) -> PolicyConfig:
     if factor == 1:
         return config
     num_kv_heads = max(1, config.num_kv_heads // factor)
+    head_dim = max(8, config.head_dim // factor // 2 * 2)
+    rotary_dim = config.rotary_dim and max(2, head_dim * config.rotary_dim // config.head_dim // 2 * 2)
+    scaling, frequencies = config.rope_scaling, (rotary_dim or head_dim) // 2
     patterns = (len(config.rope_pattern), len(config.window_pattern))
     return replace(
         config,
@@ -181,6 +213,12 @@ def shrunk(config: PolicyConfig, factor: int) -> PolicyConfig:
         width=max(16, config.width // factor),
         num_kv_heads=num_kv_heads,
         num_heads=num_kv_heads * (config.num_heads // config.num_kv_heads),
-        head_dim=max(8, config.head_dim // factor // 2 * 2),
+        head_dim=head_dim,
+        rotary_dim=rotary_dim,
+        rope_scaling=replace(
+            scaling,
+            short_factors=scaling.short_factors[:frequencies],
+            long_factors=scaling.long_factors[:frequencies],
+        ),
         mlp_width=max(16, config.mlp_width // factor),
     )

@@ -83,11 +83,27 @@ def _adapted(config: PolicyConfig, x: Array, weight: Array, adapter: Any, contra
     return y + lora_scale(config) * _product(inner, adapter["b"].astype(config.dtype))
 
 
-def rms_norm(x: Float[Array, "*n"], scale: Float[Array, "*m"], eps: float) -> Float[Array, "*n"]:
-    """Over the last axes, those of `scale`; Zhang & Sennrich 2019 (arXiv:1910.07467), eq. 4; statistics in float32."""
+def scale_init(config: PolicyConfig) -> nn.initializers.Initializer:
+    """Of the scale parameters of norms, which then multiply by 1."""
+    return nn.initializers.constant(1 - config.norm_offset) if config.norm_offset else nn.initializers.ones
+
+
+def rms_norm(config: PolicyConfig, x: Float[Array, "*n"], scale: Float[Array, "*m"]) -> Float[Array, "*n"]:
+    """Over the last axes, those of `scale`; Zhang & Sennrich 2019 (arXiv:1910.07467), eq. 4; computed in float32."""
     x32, axes = x.astype(jnp.float32), tuple(range(-scale.ndim, 0))
-    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=axes, keepdims=True) + eps)
-    return (x32 * scale.astype(jnp.float32)).astype(x.dtype)
+    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=axes, keepdims=True) + config.norm_eps)
+    scale = scale.astype(jnp.float32)
+    if config.norm_offset:
+        scale = scale + config.norm_offset
+    return (x32 * scale).astype(x.dtype)
+
+
+def _gelu_tanh(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Hendrycks & Gimpel 2016 (arXiv:1606.08415), section 2, the tanh approximation; in float32, for its cube."""
+    return nn.gelu(x.astype(jnp.float32), approximate=True).astype(x.dtype)
+
+
+_ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": _gelu_tanh}
 
 
 def _partition(rows: int, heads: int) -> jax.sharding.PartitionSpec | None:
@@ -181,9 +197,9 @@ class Attention(nn.Module):
             projections.append(y)
         query, key, value = projections
         if c.qk_norm != "none":
-            query = rms_norm(query, self.qk_scale("q_norm", c.num_heads, "heads"), c.norm_eps)
-            key = rms_norm(key, self.qk_scale("k_norm", c.num_kv_heads, "kv"), c.norm_eps)
-        query, key = rotate(query, *rotary) * c.head_dim**-0.5, rotate(key, *rotary)
+            query = rms_norm(c, query, self.qk_scale("q_norm", c.num_heads, "heads"))
+            key = rms_norm(c, key, self.qk_scale("k_norm", c.num_kv_heads, "kv"))
+        query, key = rotate(query, *rotary) * (c.score_dim or c.head_dim) ** -0.5, rotate(key, *rotary)
         if isinstance(reads, Schedule):
             y, key_values = _self_attention(c, query, key, value, reads), None
         else:
@@ -197,11 +213,11 @@ class Attention(nn.Module):
         shape, axes = (heads, self.config.head_dim), (axis, "head_dim")
         if self.config.qk_norm == "head":
             shape, axes = shape[1:], axes[1:]
-        return _param(self, name, shape, axes, nn.initializers.ones)
+        return _param(self, name, shape, axes, scale_init(self.config))
 
 
 class Mlp(nn.Module):
-    """SwiGLU; Shazeer 2020 (arXiv:2002.05202), eq. 6."""
+    """SwiGLU or GeGLU; Shazeer 2020 (arXiv:2002.05202), eq. 6."""
 
     config: PolicyConfig
 
@@ -211,29 +227,31 @@ class Mlp(nn.Module):
         gate = _param(self, "gate", (c.width, c.mlp_width), ("embed", "mlp"), _weight_init(c, c.width))
         up = _param(self, "up", (c.width, c.mlp_width), ("embed", "mlp"), _weight_init(c, c.width))
         down = _param(self, "down", (c.mlp_width, c.width), ("mlp", "embed"), _weight_init(c, c.mlp_width))
-        gated = nn.silu(_adapted(c, x, gate, adapters.get("gate"))) * _adapted(c, x, up, adapters.get("up"))
+        gate = _ACTIVATIONS[c.activation](_adapted(c, x, gate, adapters.get("gate")))
+        gated = gate * _adapted(c, x, up, adapters.get("up"))
         return _adapted(c, gated, down, adapters.get("down"))
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each added to the residual stream, with norms before or after them."""
+    """Attention and MLP, each added to the residual stream, with norms before them, after them or both."""
 
     config: PolicyConfig
 
     @nn.compact
     def __call__(self, x, adapters, *attention_inputs):
         c, adapters = self.config, adapters or {}
-        scale = partial(_param, self, shape=(c.width,), axes=("embed",), init=nn.initializers.ones)
-        attention_norm = partial(rms_norm, scale=scale("attention_norm"), eps=c.norm_eps)
-        mlp_norm = partial(rms_norm, scale=scale("mlp_norm"), eps=c.norm_eps)
+        scale = partial(_param, self, shape=(c.width,), axes=("embed",), init=scale_init(c))
+        norm = lambda name: partial(rms_norm, c, scale=scale(name))  # noqa: E731
+        attention_norm, mlp_norm = norm("attention_norm"), norm("mlp_norm")
         attention = partial(Attention(c, name="attention"), adapters=adapters.get("attention", {}))
         mlp = partial(Mlp(c, name="mlp"), adapters=adapters.get("mlp", {}))
-        if c.norm_placement == "pre":
-            y, key_values = attention(attention_norm(x), *attention_inputs)
-            x = x + y
-            x = x + mlp(mlp_norm(x))
-        else:
+        if c.norm_placement == "post":
             y, key_values = attention(x, *attention_inputs)
             x = x + attention_norm(y)
             x = x + mlp_norm(mlp(x))
+        else:
+            after = norm if c.norm_placement == "both" else lambda _: lambda y: y
+            y, key_values = attention(attention_norm(x), *attention_inputs)
+            x = x + after("attention_output_norm")(y)
+            x = x + after("mlp_output_norm")(mlp(mlp_norm(x)))
         return nn.with_logical_constraint(x, ("batch", "length", None)), key_values

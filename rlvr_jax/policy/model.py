@@ -20,7 +20,7 @@ from rlvr_jax.kernels.attention import KEY_BLOCK
 from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.kernels.schedule import Schedule, make_schedule
 from rlvr_jax.policy.config import PolicyConfig
-from rlvr_jax.policy.layers import Layer, rms_norm
+from rlvr_jax.policy.layers import Layer, rms_norm, scale_init
 from rlvr_jax.policy.rotary import rotary
 
 Params = Any  # {"embed", "layers", "norm", optionally "head", and "adapters" (see `lora.py`)}
@@ -72,7 +72,7 @@ class Cache:
 
 def _init_boxed(config: PolicyConfig, key: Array) -> Params:
     """Parameters, each in a box with the names of its axes."""
-    normal, ones = nn.initializers.normal(config.init_scale), nn.initializers.ones
+    normal = nn.initializers.normal(config.init_scale)
     box = lambda init, axes, shape, i: nn.with_logical_partitioning(init, axes)(  # noqa: E731
         jax.random.fold_in(key, i), shape, config.param_dtype
     )
@@ -90,7 +90,7 @@ def _init_boxed(config: PolicyConfig, key: Array) -> Params:
     params = {
         "embed": box(normal, ("vocab", "embed"), (config.vocab_size, config.width), 0),
         "layers": layers,
-        "norm": box(ones, ("embed",), (config.width,), 1),
+        "norm": box(scale_init(config), ("embed",), (config.width,), 1),
     }
     if not config.tie_embeddings:
         params["head"] = box(normal, ("vocab", "embed"), (config.vocab_size, config.width), 3)
@@ -273,11 +273,13 @@ def forward(
         return Layer(config).apply({"params": layer_params}, x, adapters, *attention_inputs)
 
     x = params["embed"].astype(config.dtype)[tokens]
+    if config.scale_embeddings:
+        x = x * jnp.asarray(config.width**0.5, x.dtype)
     x = nn.with_logical_constraint(x, ("batch", "length", None))
     inputs = (params["layers"], params.get(ADAPTERS), own and own.layers, prefix and prefix.layers)
     run = _unrolled if isinstance(params["layers"], tuple) else _scanned
     if cache is not None and run is _unrolled:
         kinds = _computed_once(kinds[0], cache.own.size), kinds[1]
     x, key_values = run(config, layer, kinds, reads, x, inputs)
-    hidden = rms_norm(x, params["norm"], config.norm_eps)
+    hidden = rms_norm(config, x, params["norm"])
     return hidden, cache and cache.replace(own=own.replace(layers=key_values))

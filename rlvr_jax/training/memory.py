@@ -29,11 +29,13 @@ class Load:
 def activation_bytes(config: PolicyConfig, load: Load) -> int:
     """Bytes that the forward pass keeps for the backward pass without rematerialisation.
 
-    For each layer and token: the residual stream and the output of attention, both of its width, gate and up of the
-    MLP, queries, keys and values, the output of attention, and in short rows the scores (see `rlvr_jax.policy.model`).
+    For each layer and token: the residual stream and the output of attention, both of its width, with a norm behind it
+    that of the MLP, too, gate and up of the MLP, queries, keys and values, the output of attention, and in short rows
+    the scores (see `rlvr_jax.policy.model`).
     """
     heads = config.num_heads * config.head_dim
-    numbers = 2 * config.width + 2 * config.mlp_width + 2 * heads + 2 * config.num_kv_heads * config.head_dim
+    wide = 2 if config.norm_placement == "pre" else 3
+    numbers = wide * config.width + 2 * config.mlp_width + 2 * heads + 2 * config.num_kv_heads * config.head_dim
     if load.length <= DENSE_LENGTH:
         numbers += config.num_heads * load.length
     return config.num_layers * load.rows * load.length * numbers * _itemsize(config)

@@ -48,9 +48,18 @@ _LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 4.0}
+_LINEAR = {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+# Frequencies with divisors of their own. All sequences are shorter than the original window, or all are longer.
+_LONGROPE = {"type": "longrope", "factor": 4.0, "short_factor": [1.0, 1.5, 2.0], "long_factor": [1.0, 4.0, 16.0]}
+_PHI3 = {"hidden_size": 64, "partial_rotary_factor": 0.75, "max_position_embeddings": 130}
+_SHORT = {"original_max_position_embeddings": 130, "rope_scaling": _LONGROPE}
+_LONG = {"original_max_position_embeddings": 1, "rope_scaling": _LONGROPE | {"attention_factor": 1.25}}
 # Heads per key/value head: 1, 2 and 8; odd and even vocabularies; tied and untied embeddings.
 _ONE, _TWO, _EIGHT = {"num_key_value_heads": 8}, {"num_key_value_heads": 4}, {"num_key_value_heads": 1}
 _TIED = {"tie_word_embeddings": True}
+# Two kinds of layers, windows shorter than the sequences, and two bases of the rotary frequencies.
+_GEMMA3 = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 5}
+_GEMMA3 |= {"rope_theta": 1e6, "rope_local_base_freq": 1e4}
 
 
 def _case(model_type: str, *changes: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -79,6 +88,17 @@ CASES = {
     "smollm3": _case("smollm3", _TWO, _TIED, num_hidden_layers=5, rope_theta=5e6),
     "smollm3_mha": _case("smollm3", _ONE, vocab_size=37, no_rope_layers=[0, 1, 1]),
     "smollm3_mqa": _case("smollm3", _EIGHT, vocab_size=64, no_rope_layer_interval=2),
+    "gemma3": _case("gemma3_text", _GEMMA3, _TWO, _TIED, num_hidden_layers=7),
+    "gemma3_mha": _case("gemma3_text", _GEMMA3, _ONE, sliding_window_pattern=2, query_pre_attn_scalar=5, vocab_size=37),
+    "gemma3_mqa": _case(
+        "gemma3_text", _GEMMA3, _EIGHT, _TIED, _LINEAR, sliding_window_pattern=3, head_dim=10, vocab_size=64
+    ),
+    "phi3": _case("phi3", _PHI3, _SHORT, _TWO, _TIED),
+    "phi3_mha": _case("phi3", _ONE, partial_rotary_factor=0.5, sliding_window=6, vocab_size=37),
+    "phi3_mqa": _case("phi3", _PHI3, _LONG, _EIGHT, vocab_size=64),
+    "mistral": _case("mistral", _TWO, sliding_window=5, head_dim=6),
+    "mistral_mha": _case("mistral", _ONE, _TIED, sliding_window=None, rope_theta=1e6, vocab_size=37),
+    "mistral_mqa": _case("mistral", _EIGHT, sliding_window=None, head_dim=8, vocab_size=64),
 }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import policy
+from rlvr_jax.hf.families import FAMILIES
 from rlvr_jax.hf.pretrained import load_pretrained
 from rlvr_jax.parallel import MeshConfig, make_mesh
 from rlvr_jax.rollout.sampler import Request, Sampler, SamplingConfig
@@ -15,7 +16,7 @@ from tests.golden import make_golden
 from tests.hf.checkpoints import golden_weights, write_checkpoint
 from tests.policy.reference import left_padded
 
-SAMPLED = ("qwen3", "olmo3", "smollm3")  # norms, windows and layers without rotation; compiling takes seconds
+SAMPLED = ("qwen3", "olmo3", "smollm3", "gemma3_mqa")  # norms, windows, rotations; compiling takes seconds
 
 
 @pytest.fixture(scope="module", params=make_golden.CASES)
@@ -86,5 +87,5 @@ def test_the_cases_cover_families_tied_embeddings_and_ratios_of_heads():
                 "odd" if config["vocab_size"] % 2 else "even",
             }
         )
-    assert set(covered) == {"llama", "qwen2", "qwen3", "olmo2", "olmo3", "smollm3"}
+    assert set(covered) == set(FAMILIES)
     assert all(found == {1, 2, 8, "tied", "untied", "odd", "even"} for found in covered.values())

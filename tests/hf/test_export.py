@@ -14,6 +14,7 @@ from rlvr_jax import policy
 from rlvr_jax.errors import CheckpointError
 from rlvr_jax.hf import export
 from rlvr_jax.hf.export import save_pretrained
+from rlvr_jax.hf.peft import save_adapters
 from rlvr_jax.hf.pretrained import load_pretrained
 from rlvr_jax.hf.source import companion_files
 from rlvr_jax.parallel import MeshConfig, make_mesh
@@ -31,7 +32,9 @@ def golden_checkpoint(folder, name="olmo3", dtype="float32"):
     return write_checkpoint(folder, config, golden_weights(golden, dtype), files=2)
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen2", "qwen3", "olmo2_tied", "olmo3", "smollm3"])
+@pytest.mark.parametrize(
+    "name", ["llama3", "qwen2", "qwen3", "olmo2_tied", "olmo3", "smollm3", "gemma3", "mistral", "phi3"]
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_export_of_an_import_is_identical_in_every_tensor_and_in_the_config(tmp_path, name, dtype):
     source = golden_checkpoint(tmp_path / "source", name, dtype)
@@ -148,6 +151,20 @@ def test_what_cant_be_exported_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(CheckpointError, match="source is there already; choose another folder"):
         save_pretrained(source, SHAPED, params)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_adapters_of_modules_that_a_family_fuses_are_refused(tmp_path):
+    phi = replace(SHAPED, rotary_dim=2, lora=LoraConfig(rank=2))
+    for targets, fused in (((*"qkv", "out"), True), (("gate",), True), (("out", "down"), False)):
+        config = replace(phi, lora=replace(phi.lora, targets=targets))
+        params = policy.init_with_adapters(config, jax.random.key(0))
+        if fused:
+            with pytest.raises(CheckpointError, match="model_type 'phi3' has one module for q, k and v"):
+                save_adapters(tmp_path / "out", config, params, "base")
+        else:
+            save_adapters(tmp_path / "out", config, params, "base")
+    modules = json.loads((tmp_path / "out" / "adapter_config.json").read_text())["target_modules"]
+    assert modules == ["down_proj", "o_proj"]
 
 
 def test_host_buffers_hold_a_few_tensors_at_a_time(tmp_path):

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from configs import models
 from rlvr_jax.errors import CheckpointError
-from rlvr_jax.hf.families import check_same_shape, policy_config, pretrained_dict, with_shape_of
+from rlvr_jax.hf.families import check_same_shape, policy_config, pretrained_dict, text_config, with_shape_of
 from rlvr_jax.hf.layout import entries
 from rlvr_jax.policy import LoraConfig, PolicyConfig, RopeScaling
 from tests.golden import make_golden
@@ -82,8 +83,92 @@ OLMO3_7B = {
     "attention_bias": False,
     "tie_word_embeddings": False,
 }
+GEMMA3_1B = {
+    "model_type": "gemma3_text",
+    "vocab_size": 262144,
+    "hidden_size": 1152,
+    "intermediate_size": 6912,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "max_position_embeddings": 32768,
+    "query_pre_attn_scalar": 256,
+    "rms_norm_eps": 1e-06,
+    "rope_local_base_freq": 10000,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+    "attention_bias": False,
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "eos_token_id": [1, 106],
+    "torch_dtype": "bfloat16",
+}
+GEMMA3_27B = {  # of which only the text model is of interest; what its config leaves out has the class's defaults
+    "model_type": "gemma3",
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "eos_token_id": [1, 106],
+    "image_token_index": 262144,
+    "text_config": {
+        "model_type": "gemma3_text",
+        "head_dim": 128,
+        "hidden_size": 5376,
+        "intermediate_size": 21504,
+        "num_attention_heads": 32,
+        "num_hidden_layers": 62,
+        "num_key_value_heads": 16,
+        "query_pre_attn_scalar": 168,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    },
+    "torch_dtype": "bfloat16",
+    "vision_config": {"model_type": "siglip_vision_model"},
+}
+MISTRAL_7B = {
+    "model_type": "mistral",
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "hidden_act": "silu",
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "sliding_window": 4096,
+    "tie_word_embeddings": False,
+}
+PHI4_MINI = {
+    "model_type": "phi3",
+    "vocab_size": 200064,
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 24,
+    "num_key_value_heads": 8,
+    "hidden_act": "silu",
+    "max_position_embeddings": 131072,
+    "original_max_position_embeddings": 4096,
+    "partial_rotary_factor": 0.75,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {"type": "longrope", "short_factor": [1] * 48, "long_factor": [1, *range(2, 49)]},
+    "rope_theta": 10000.0,
+    "sliding_window": 262144,
+    "tie_word_embeddings": True,
+    "attention_bias": False,
+}
 # Published numbers of parameters, each tensor counted once.
-PUBLISHED = {"llama": (LLAMA32_1B, 1_235_814_400), "qwen3": (QWEN3_1P7B, 1_720_574_976)}
+PUBLISHED = {
+    "llama": (LLAMA32_1B, 1_235_814_400),
+    "qwen3": (QWEN3_1P7B, 1_720_574_976),
+    "gemma3": (GEMMA3_1B, 999_885_952),
+    "mistral": (MISTRAL_7B, 7_241_732_096),
+    "phi3": (PHI4_MINI, 3_836_021_760),
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -114,6 +199,45 @@ def test_olmo_3_scales_positions_of_its_full_layers_only():
     assert (config.norm_placement, config.qk_norm, config.head_dim) == ("post", "full", 128)
 
 
+def test_gemma_3_has_two_bases_of_rotary_frequencies_and_scales_those_of_its_full_layers():
+    config = policy_config(GEMMA3_1B)
+    assert config.window_pattern == (512,) * 5 + (0,)
+    assert config.rope_pattern == ("unscaled",) * 5 + ("scaled",)
+    assert (config.rope_theta, config.rope_theta_unscaled, config.rope_scaling.type) == (1e6, 1e4, "none")
+    assert (config.norm_placement, config.norm_offset, config.qk_norm, config.score_dim) == ("both", 1.0, "head", 0)
+    assert (config.activation, config.scale_embeddings, config.tie_embeddings) == ("gelu_tanh", True, True)
+    larger = policy_config(GEMMA3_27B)
+    assert larger.rope_scaling == RopeScaling("linear", factor=8.0)
+    assert (larger.vocab_size, larger.num_layers, larger.head_dim, larger.score_dim) == (262208, 62, 128, 168)
+    assert larger.window_pattern == (1024,) * 5 + (0,)
+
+
+def test_the_configs_shape_of_gemma_3_is_the_published_one():
+    shape = replace(PolicyConfig(), **models.GEMMA3_1B)
+    check_same_shape(shape, policy_config(GEMMA3_1B), "Gemma 3 1B")
+
+
+def test_phi_4_mini_turns_three_quarters_of_its_heads_at_frequencies_with_divisors_of_their_own():
+    config = policy_config(PHI4_MINI)
+    assert (config.head_dim, config.rotary_dim, config.window_pattern) == (128, 96, (262144,))
+    assert config.rope_scaling == RopeScaling(
+        "longrope",
+        factor=32.0,
+        original_length=4096,
+        short_factors=(1.0,) * 48,
+        long_factors=(1.0, *map(float, range(2, 49))),
+    )
+    scaling = PHI4_MINI["rope_scaling"]
+    for change, name in ((scaling | {"long_factor": [1.0]}, "long_factor"), ({"type": "longrope"}, "short_factor")):
+        with pytest.raises(CheckpointError, match=name):
+            policy_config({**PHI4_MINI, "rope_scaling": change})
+
+
+def test_the_windows_of_mistral_are_those_of_all_layers():
+    assert policy_config(MISTRAL_7B).window_pattern == (4096,)
+    assert policy_config({**MISTRAL_7B, "sliding_window": None}).window_pattern == (0,)
+
+
 def test_the_golden_configs_give_the_shapes_of_their_families():
     shape = lambda name: policy_config(make_golden.read(name)["config"])  # noqa: E731
     assert shape("qwen2").qkv_bias
@@ -130,20 +254,22 @@ def test_the_golden_configs_give_the_shapes_of_their_families():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "gemma3"}, "model_type 'gemma3' is not supported; one of llama, qwen2, qwen3, olmo2,"),
+        ({"model_type": "gemma2"}, "model_type 'gemma2' is not supported; one of llama, mistral, qwen2, qwen3, olmo2,"),
+        ({"model_type": "gemma3"}, "of model_type 'gemma3' lacks text_config"),
         ({"model_type": None}, "model_type None is not supported"),
         ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config is not supported; an unquantised"),
-        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported; 'silu' is"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported; one of silu, gelu_pytorch_tanh is"),
         ({"attention_bias": True}, "attention_bias true with model_type 'llama' is not supported; false is"),
         ({"mlp_bias": True}, "mlp_bias true with model_type 'llama' is not supported; false is"),
         (
             {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
-            "rope_type 'dynamic' is not supported; one of default, linear, llama3, yarn is",
+            "rope_type 'dynamic' is not supported; one of default, linear, llama3, yarn, longrope is",
         ),
         (
             {"rope_scaling": {"type": "linear", "factor": 2.0, "mscale": 1.0}},
             "mscale of rope_type 'linear' is not supported",
         ),
+        ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor other than 1 is not supported"),
         ({"num_key_value_heads": 5}, "num_key_value_heads does not divide num_attention_heads"),
         ({"num_hidden_layers": 0}, "num_layers must be above 0, not 0"),
@@ -158,11 +284,28 @@ def test_what_the_decoder_does_not_do_is_refused_by_name(change, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_activation": "gelu"}, "hidden_activation 'gelu' is not supported"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0 with model_type 'gemma3_text'"),
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping 50.0 with model_type 'gemma3_text'"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention true with model_type 'gemma3_text'"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type 'dynamic' is not supported; one of"),
+        ({"sliding_window": None}, "layer_types has sliding_attention, and sliding_window is None"),
+        ({"query_pre_attn_scalar": -4}, "score_dim must be 0 or more, not -4"),
+    ],
+)
+def test_what_gemma_3_may_say_and_the_decoder_does_not_do_is_refused_by_name(change, message):
+    with pytest.raises(CheckpointError) as error:
+        policy_config({**GEMMA3_1B, **change}, "there/config.json")
+    assert str(error.value).startswith("there/config.json")
+    assert message in str(error.value)
+
+
 def test_layers_that_turn_positions_differently_than_the_decoder_are_refused():
-    plain, other = {"rope_type": "default", "rope_theta": 1e6}, {"rope_type": "default", "rope_theta": 1e4}
+    plain = {"rope_type": "default", "rope_theta": 1e6}
     raw = {key: value for key, value in OLMO3_7B.items() if key not in ("rope_theta", "rope_scaling")}
-    with pytest.raises(CheckpointError, match=r"rope_theta 10000\.0 of sliding and 1000000\.0 of full layers differ"):
-        policy_config({**raw, "rope_parameters": {"full_attention": plain, "sliding_attention": other}})
     linear = {"rope_type": "linear", "rope_theta": 1e6, "factor": 2.0}
     with pytest.raises(CheckpointError, match="rope_type 'linear' of sliding layers only is not supported"):
         policy_config({**raw, "rope_parameters": {"full_attention": plain, "sliding_attention": linear}})
@@ -170,11 +313,29 @@ def test_layers_that_turn_positions_differently_than_the_decoder_are_refused():
         policy_config({**OLMO3_7B, "layer_types": ["chunked_attention"] * 32})
 
 
+def test_the_text_model_of_a_multimodal_config_is_a_text_config():
+    text = text_config(GEMMA3_27B)
+    assert (text["model_type"], text["architectures"]) == ("gemma3_text", ["Gemma3ForCausalLM"])
+    assert (text["eos_token_id"], text["torch_dtype"]) == ([1, 106], "bfloat16")
+    assert policy_config(text) == policy_config(GEMMA3_27B)
+    assert text_config(GEMMA3_1B) == GEMMA3_1B
+
+
 BASE = PolicyConfig(vocab_size=19, num_layers=4, width=32, num_heads=4, num_kv_heads=2, head_dim=8, mlp_width=48)
 OLMO = replace(BASE, norm_placement="post", qk_norm="full", tie_embeddings=False)
 YARN = RopeScaling("yarn", factor=4.0, original_length=64)
+LONGROPE = RopeScaling("longrope", 4.0, original_length=64, short_factors=(1.0,) * 3, long_factors=(2.0,) * 3)
+GEMMA = replace(
+    BASE, qk_norm="head", norm_placement="both", norm_offset=1.0, scale_embeddings=True, activation="gelu_tanh"
+)
+LOCAL = {"window_pattern": (7, 0), "rope_pattern": ("unscaled", "scaled"), "rope_theta_unscaled": 100.0}
 SHAPES = {
-    "llama": [BASE, replace(BASE, head_dim=6, rope_scaling=RopeScaling("llama3", factor=8.0, original_length=64))],
+    "llama": [
+        BASE,
+        replace(BASE, head_dim=6, rope_scaling=RopeScaling("llama3", factor=8.0, original_length=64)),
+        replace(BASE, activation="gelu_tanh", score_dim=8),
+    ],
+    "mistral": [replace(BASE, window_pattern=(7,)), replace(BASE, window_pattern=(7,), tie_embeddings=False)],
     "qwen2": [replace(BASE, qkv_bias=True), replace(BASE, qkv_bias=True, window_pattern=(0, 0, 0, 7), head_dim=10)],
     "qwen3": [replace(BASE, qk_norm="head", head_dim=20), replace(BASE, qk_norm="head", rope_scaling=YARN)],
     "olmo2": [OLMO, replace(OLMO, rope_scaling=RopeScaling("linear", factor=2.0))],
@@ -182,8 +343,15 @@ SHAPES = {
         replace(OLMO, window_pattern=(7, 0), rope_pattern=("unscaled", "scaled"), rope_scaling=YARN),
         replace(OLMO, window_pattern=(7, 7, 0), rope_scaling=YARN, rope_theta=1e6),
         replace(OLMO, window_pattern=(7, 0), rope_pattern=("unscaled",)),  # nothing is scaled
+        replace(OLMO, **LOCAL),
     ],
-    "smollm3": [replace(BASE, rope_pattern=("scaled", "none")), replace(BASE, window_pattern=(7,))],
+    "smollm3": [replace(BASE, rope_pattern=("scaled", "none")), replace(BASE, window_pattern=(7, 0))],
+    "phi3": [
+        replace(BASE, rotary_dim=4, tie_embeddings=False),
+        replace(BASE, rope_scaling=replace(LONGROPE, short_factors=(1.0,) * 4, long_factors=(2.0,) * 4)),
+        replace(BASE, rotary_dim=6, max_length=77, window_pattern=(7,), rope_scaling=LONGROPE),
+    ],
+    "gemma3_text": [GEMMA, replace(GEMMA, **LOCAL, rope_scaling=YARN, score_dim=5, activation="silu")],
 }
 
 
@@ -204,6 +372,12 @@ def test_a_policy_of_a_familys_shape_is_written_as_that_family(model_type, confi
         (replace(BASE, qk_norm="full"), ["qk_norm"]),
         (replace(BASE, window_pattern=(3, 7)), ["window_pattern"]),
         (replace(BASE, qkv_bias=True, rope_pattern=("none",)), ["rope_pattern"]),
+        (
+            replace(BASE, norm_offset=1.0, scale_embeddings=True, score_dim=3),
+            ["norm_offset", "score_dim", "scale_embeddings"],
+        ),
+        (replace(GEMMA, norm_offset=0.5, qkv_bias=True), ["norm_offset", "qkv_bias"]),
+        (replace(BASE, rope_pattern=("unscaled",), rope_theta_unscaled=7.0), ["rope_theta_unscaled", "rope_pattern"]),
     ],
 )
 def test_a_shape_of_no_family_is_refused_with_the_fields_that_differ(config, fields):

@@ -14,13 +14,14 @@ import pytest
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.errors import CheckpointError
+from rlvr_jax.hf.export import save_pretrained
 from rlvr_jax.hf.families import pretrained_dict
 from rlvr_jax.hf.layout import entries
 from rlvr_jax.hf.pretrained import load_params, load_pretrained, loading_speed, pretrained_config
 from rlvr_jax.hf.safetensors import write_file
 from rlvr_jax.parallel import MeshConfig, make_mesh
 from tests.golden import make_golden
-from tests.hf.checkpoints import golden_weights, write_checkpoint
+from tests.hf.checkpoints import golden_weights, stored_bytes, write_checkpoint
 from tests.policy.reference import TINY
 
 GOLDEN = make_golden.read("olmo3")  # five layers, untied, an odd vocabulary, norms over all heads
@@ -135,6 +136,34 @@ def test_what_older_exporters_also_wrote_is_passed_over(tmp_path):
     more = load_pretrained(write_checkpoint(tmp_path / "more", golden["config"], weights | extra))
     assert plain[0] == more[0]
     assert_same(plain[1], more[1])
+
+
+@pytest.mark.parametrize(("prefix", "other"), [("language_model.model.", ""), ("model.language_model.", "model.")])
+def test_of_a_multimodal_checkpoint_the_text_model_is_read_and_written(tmp_path, capfd, prefix, other):
+    golden = make_golden.read("gemma3")
+    weights = golden_weights(golden, "bfloat16")
+    text = {**golden["config"], "dtype": "bfloat16"}
+    whole = {"model_type": "gemma3", "text_config": text, "vision_config": {}, "eos_token_id": [1, 106]}
+    theirs = {name.replace("model.", prefix, 1): x for name, x in weights.items()}
+    theirs |= {
+        f"{other}vision_tower.vision_model.embeddings.patch_embedding.weight": np.ones((3, 2), np.float32),
+        f"{other}multi_modal_projector.mm_soft_emb_norm.weight": np.ones(3, np.float32),
+    }
+    source = write_checkpoint(tmp_path / "whole", whole, theirs, files=2)
+    config, params = load_pretrained(source)
+    assert str(source) in capfd.readouterr().err
+    alone = write_checkpoint(tmp_path / "alone", text, weights)
+    expected = load_pretrained(alone)
+    assert config == expected[0]
+    assert_same(params, expected[1])
+    assert not capfd.readouterr().err
+    save_pretrained(tmp_path / "out", config, params, source)
+    assert stored_bytes(tmp_path / "out") == stored_bytes(alone)
+    raw = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert raw == {**text, "architectures": ["Gemma3ForCausalLM"], "eos_token_id": [1, 106]}
+    theirs["extra.weight"] = np.ones(3, np.float32)
+    with pytest.raises(CheckpointError, match=r"unknown: extra\.weight"):
+        load_pretrained(write_checkpoint(tmp_path / "more", whole, theirs))
 
 
 @pytest.mark.parametrize("place", [0, -1])

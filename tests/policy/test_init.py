@@ -14,6 +14,8 @@ from tests.policy.reference import TINY
 FULL = replace(TINY, qk_norm="head", qkv_bias=True, tie_embeddings=False)
 OLMO = replace(TINY, qk_norm="full", norm_placement="post", window_pattern=(4, 0), rope_pattern=("none", "scaled"))
 
+GEMMA = replace(TINY, qk_norm="head", norm_placement="both", norm_offset=1.0)
+
 
 def test_parameters_are_a_function_of_config_and_key():
     first, again = policy.init(FULL, jax.random.key(3)), jax.jit(lambda key: policy.init(FULL, key))(jax.random.key(3))
@@ -49,6 +51,13 @@ def test_weights_have_the_documented_scale():
     assert not any(attention[f"{name}_bias"].any() for name in "qkv")
 
 
+def test_norm_scales_with_an_offset_begin_where_they_multiply_by_1():
+    params = policy.init(GEMMA, jax.random.key(0))
+    norms = {path[-1].key: x for path, x in jax.tree.leaves_with_path(params) if path[-1].key.endswith("norm")}
+    assert len(norms) == 7
+    assert all(bool(jnp.all(1 + x == 1)) for x in norms.values())
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_parameters_have_the_dtype_and_the_shapes_of_the_config(dtype):
     config = replace(FULL, param_dtype=dtype)
@@ -63,7 +72,7 @@ def test_parameters_have_the_dtype_and_the_shapes_of_the_config(dtype):
     assert mlp["down"].shape == (c.num_layers, c.mlp_width, c.width)
 
 
-@pytest.mark.parametrize("config", [TINY, FULL, OLMO])
+@pytest.mark.parametrize("config", [TINY, FULL, OLMO, GEMMA])
 def test_options_that_are_off_have_no_parameters(config):
     params = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
     attention = params["layers"]["attention"]
@@ -78,7 +87,7 @@ def test_norms_over_all_heads_have_a_scale_for_each():
     assert attention["k_norm"].shape == (OLMO.num_layers, OLMO.num_kv_heads, OLMO.head_dim)
 
 
-@pytest.mark.parametrize("config", [TINY, FULL, OLMO])
+@pytest.mark.parametrize("config", [TINY, FULL, OLMO, GEMMA])
 def test_every_axis_of_every_parameter_has_a_name_that_the_sharding_rules_know(config):
     params = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
     axes = policy.logical_axes(config)

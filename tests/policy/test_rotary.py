@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax.policy import RopeScaling
-from rlvr_jax.policy.rotary import frequency_factors, rotary
+from rlvr_jax.policy.rotary import frequency_factors, rotary, rotate
 from tests.policy import reference
 from tests.policy.reference import TINY
 
@@ -23,6 +23,9 @@ WIDE = replace(TINY, head_dim=64, rope_theta=500_000.0)
         RopeScaling("yarn", factor=4.0, original_length=32768),  # Qwen3, as its model card says
         RopeScaling("yarn", factor=8.0, original_length=8192, attention_factor=1.2079441541679836),  # OLMo 3
         RopeScaling("yarn", factor=4.0, original_length=4096, truncate=False),
+        RopeScaling(
+            "longrope", factor=32.0, original_length=4096, short_factors=(1.25,) * 32, long_factors=(2.0,) * 32
+        ),
         RopeScaling("yarn", factor=2.0, original_length=6),  # all frequencies are low: the borders coincide
     ],
     ids=lambda scaling: f"{scaling.type}-{scaling.factor}",
@@ -35,6 +38,20 @@ def test_frequencies_equal_those_in_float64(scaling):
     cos, sin = rotary(config, "scaled", jnp.array([[0, 1, 7]]))
     turned = factor * np.exp(1j * np.outer([0, 1, 7], expected))
     np.testing.assert_allclose(np.asarray(cos)[0, :, 0] + 1j * np.asarray(sin)[0, :, 0], turned, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize(("length", "divisor"), [(0, 1.25), (4096, 1.25), (4097, 2.0)])
+def test_longrope_divides_the_frequencies_by_the_length_of_the_policy(length, divisor):
+    scaling = RopeScaling("longrope", original_length=4096, short_factors=(1.25,) * 32, long_factors=(2.0,) * 32)
+    np.testing.assert_allclose(frequency_factors(scaling, 1e4, 64, length), np.full(32, 1 / divisor), rtol=1e-12)
+
+
+def test_dimensions_behind_the_rotary_ones_are_not_turned():
+    part, whole = replace(WIDE, rotary_dim=16), replace(WIDE, head_dim=16)
+    positions, x = jnp.arange(5)[None], jnp.asarray(np.random.default_rng(0).normal(size=(1, 5, 3, 64)), jnp.float32)
+    y = rotate(x, *rotary(part, "scaled", positions))
+    np.testing.assert_array_equal(y[..., :16], rotate(x[..., :16], *rotary(whole, "scaled", positions)))
+    np.testing.assert_array_equal(y[..., 16:], x[..., 16:])
 
 
 def test_scaling_concerns_neither_unscaled_layers_nor_those_without_positions():

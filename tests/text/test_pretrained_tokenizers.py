@@ -4,13 +4,23 @@ import json
 
 import pytest
 
-from rlvr_jax.text.prompts import end_of_turn, renderer
+from rlvr_jax.text.prompts import continuation, end_of_turn, renderer
 from rlvr_jax.text.tokenizers import encode, pretrained_tokenizer, stop_tokens, text_start
 from tests.text.pretrained import BOS, EOS, EOT, WRITES_ITS_OWN, tokenizer
 
 DATED = (
     "{% if strftime_now is defined %}{{ strftime_now('%d %B %Y') }}{% endif %} "
     '{%- macro day() %}{{ strftime_now( "%j" ) }}{% endmacro %} ({{ day() }}): {{ messages[0].content }}'
+)
+
+# As in Gemma's: no role for the system prompt, which begins the first turn, and turns that must alternate.
+ALTERNATING = (
+    "{{ bos_token }}{% set system = messages[0].content + '\n\n' if messages[0].role == 'system' else '' %}"
+    "{% for m in (messages[1:] if system else messages) %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ system if loop.first else '' }}{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 
 
@@ -51,6 +61,24 @@ def test_a_beginning_that_no_text_encodes_to_is_refused():
     made.backend_tokenizer.encode_special_tokens = True
     with pytest.raises(ValueError, match="'<s>'"):
         renderer(made, "plain", "")
+
+
+def test_a_template_without_a_role_for_the_system_prompt_has_it_in_the_first_turn():
+    made = tokenizer("bytes", template=ALTERNATING)
+    made.add_special_tokens({"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"]})
+    prompt = renderer(made, "chat", "", system="Be brief.", shots=[("1+1?", "2")])("2+2?")
+    assert prompt == (
+        "<s><start_of_turn>user\nBe brief.\n\n1+1?<end_of_turn>\n<start_of_turn>model\n2<end_of_turn>\n"
+        "<start_of_turn>user\n2+2?<end_of_turn>\n<start_of_turn>model\n"
+    )
+    end = made.convert_tokens_to_ids("<end_of_turn>")
+    assert (encode(made, prompt).count(BOS), encode(made, prompt).count(end), end_of_turn(made)) == (1, 3, end)
+    follows = encode(made, "\n<start_of_turn>user\nWrong.<end_of_turn>\n<start_of_turn>model\n")
+    assert continuation(made, "chat")("Wrong.", end) == follows
+    assert continuation(made, "chat")("Wrong.", EOS) == [end, *follows]
+    twice = ({"role": "user", "content": "a"}, {"role": "user", "content": "b"})
+    with pytest.raises(ValueError, match="roles must alternate"):
+        renderer(made, "chat", "")(twice)
 
 
 @pytest.mark.parametrize(

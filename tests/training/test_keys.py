@@ -65,6 +65,12 @@ YARN = {
     "policy.rope_scaling.original_length": 4096,
 }
 LLAMA3 = YARN | {"policy.rope_scaling.type": "llama3"}
+LONGROPE = YARN | {
+    "policy.rope_scaling.type": "longrope",
+    "policy.rope_scaling.short_factors": (1.0, 2.0, 3.0, 4.0),
+    "policy.rope_scaling.long_factors": (1.0, 4.0, 8.0, 16.0),
+}
+LONG_ROPE = LONGROPE | {"policy.rope_scaling.original_length": 512}
 PLACES = {"tasks.modsum": {"name": f"{HERE}:places"}}
 NO_KL = {"algorithm.kl_coef": 0.0}
 LORA = {"policy.lora.rank": 4}
@@ -147,7 +153,9 @@ ROWS = [
     Row("policy.num_kv_heads", 2, shape("layers", "attention", "k"), (2, 16, 2, 8)),
     Row("policy.head_dim", 6, shape("layers", "attention", "out"), (2, 2, 6, 16)),
     Row("policy.mlp_width", 24, shape("layers", "mlp", "gate"), (2, 16, 24)),
+    Row("policy.rotary_dim", 4, logits, by_hand),
     Row("policy.rope_theta", 100.0, logits, by_hand),
+    Row("policy.rope_theta_unscaled", 100.0, logits, by_hand, {"policy.rope_pattern": ("unscaled", "scaled")}),
     Row("policy.rope_scaling.type", "linear", logits, by_hand, {"policy.rope_scaling.factor": 4.0}),
     *(
         Row(f"policy.rope_scaling.{key}", value, logits, by_hand, beside)
@@ -160,14 +168,21 @@ ROWS = [
             ("attention_factor", 1.5, YARN),
             ("low_freq_factor", 0.25, LLAMA3),
             ("high_freq_factor", 8.0, LLAMA3),
+            ("short_factors", (1.0, 2.0, 3.0, 9.0), LONGROPE),
+            ("long_factors", (1.0, 4.0, 8.0, 9.0), LONG_ROPE),
         ]
     ),
     Row("policy.rope_pattern", ("none", "scaled"), logits, by_hand),
     Row("policy.window_pattern", (2, 0), logits, by_hand),
     Row("policy.norm_placement", "post", logits, by_hand),
+    Row("policy.norm_placement", "both", logits, by_hand),
     Row("policy.norm_eps", 0.5, logits, by_hand),
+    Row("policy.norm_offset", 1.0, logits, by_hand),
     Row("policy.qk_norm", "head", logits, by_hand),
     Row("policy.qkv_bias", True, logits, by_hand),
+    Row("policy.score_dim", 3, logits, by_hand),
+    Row("policy.activation", "gelu_tanh", logits, by_hand),
+    Row("policy.scale_embeddings", True, logits, by_hand),
     Row("policy.tie_embeddings", False, logits, by_hand),
     Row("policy.lora.rank", 4, shape(ADAPTERS, "attention", "q", "a"), (2, 16, 4), {"policy.lora.rank": 1}),
     Row("policy.lora.alpha", 64.0, adapters, doubled, LORA),

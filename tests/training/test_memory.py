@@ -18,6 +18,8 @@ def test_bytes_follow_from_every_size():
     small, load = dataclasses.replace(MODEL, num_layers=1), Load(2, 5, 3)
     assert activation_bytes(small, load) == 4 * 2 * 5 * (2 * 576 + 2 * 1536 + (2 * 9 + 6) * 64 + 9 * 5)
     assert activation_bytes(dataclasses.replace(small, dtype="bfloat16"), load) == activation_bytes(small, load) // 2
+    norms_behind = dataclasses.replace(small, norm_placement="both")
+    assert activation_bytes(norms_behind, load) - activation_bytes(small, load) == 4 * 2 * 5 * 576
     assert activation_bytes(MODEL, load) == 30 * activation_bytes(small, load)
     assert logit_bytes(MODEL, load) == 3 * 4 * 2 * 3 * 49_152
 

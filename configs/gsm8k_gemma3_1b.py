@@ -1,0 +1,32 @@
+"""GSM8K with Gemma-3-1B-it by GRPO: groups of 8, answers after `####`.
+
+Meant for one accelerator of 40 GB and up: parameters, reference policy, gradient and Adam's moments in float32 take 20
+bytes per parameter, 20 GB, sharded over the devices by fsdp. Three arrays of the logits of 512 tokens over a vocabulary
+of 262,144 take 1.6 GB more. It has not been run at this size, so there is no curve; Google's technical report
+(arXiv:2503.19786) gives 62.8 % on GSM8K. The weights are gated: accept their licence on the hub first, or use a local
+folder.
+
+    rlvr train --config=gsm8k_gemma3_1b --workdir=runs/gsm8k_gemma3_1b
+"""
+
+from rlvr_jax.configs import base, models
+
+
+def get_config():
+    config = base.get_config()
+    models.use(config, "google/gemma-3-1b-it", models.GEMMA3_1B)
+    base.set_tasks(config, gsm8k={})
+    config.policy.max_length = 1024
+    config.policy.head_chunk = 512
+    config.rollout.prompts = 64
+    config.rollout.max_prompt_length = 512
+    config.rollout.max_response_length = 512
+    config.algorithm.kl_coef = 1e-3
+    config.algorithm.reference = "initial"
+    config.optimizer.learning_rate = 1e-6
+    config.optimizer.warmup_steps = 10
+    config.optimizer.microbatches = 16
+    config.training.num_steps = 200
+    config.evaluation.every = 20
+    config.evaluation.problems = 1319
+    return config
