@@ -37,13 +37,7 @@ CONFIGS = {
         rope_pattern=("scaled", "none"),
         rope_scaling=RopeScaling("llama3", factor=8.0, original_length=80),
     ),
-    "phi3": replace(
-        TINY,
-        rotary_dim=4,
-        rope_scaling=RopeScaling(
-            "longrope", factor=8.0, original_length=80, short_factors=(1.0, 1.5), long_factors=(2.0, 4.0)
-        ),
-    ),
+    # With the rotary positions of Phi-4-mini.
     "gemma3": replace(
         TINY,
         num_layers=3,
@@ -56,7 +50,10 @@ CONFIGS = {
         scale_embeddings=True,
         rope_theta=1e6,
         rope_theta_unscaled=100.0,
-        rope_scaling=RopeScaling("linear", factor=8.0),
+        rotary_dim=4,
+        rope_scaling=RopeScaling(
+            "longrope", factor=8.0, original_length=80, short_factors=(1.0, 1.5), long_factors=(2.0, 4.0)
+        ),
         window_pattern=(3, 3, 0),
         rope_pattern=("unscaled", "unscaled", "scaled"),
     ),
@@ -69,7 +66,6 @@ CACHED = [
     ("olmo3", "unstacked"),
     ("smollm3", "unstacked"),
     ("gemma3", "unstacked"),
-    ("phi3", "unstacked"),
 ]
 LENGTHS = [9, 1, 5, 12]
 WINDOW = 12
