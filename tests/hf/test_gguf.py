@@ -236,15 +236,18 @@ def test_a_byte_level_tokenizer_gives_the_same_ids_and_text(tmp_path, name, cut,
     assert renderer(tokenizer, "chat", "")("Hi") == "<|im_start|>user\nHi<|im_end|>\n"
 
 
-def test_a_sentencepiece_tokenizer_gives_the_same_ids_and_text(tmp_path):
+@pytest.mark.parametrize("prefix", [True, False])  # Gemma's has none
+def test_a_sentencepiece_tokenizer_gives_the_same_ids_and_text(tmp_path, prefix):
     original = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
-    original.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    first = [normalizers.Prepend("▁")] if prefix else []
+    original.normalizer = normalizers.Sequence([*first, normalizers.Replace(" ", "▁")])
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=SPECIAL + bytes_, show_progress=False)
     original.train_from_iterator(["how many apples and more apples", "howl and man", "so many more"], trainer)
     count = original.get_vocab_size()
     shape = replace(SHAPE, vocab_size=count)
-    write_gguf(tmp_path / "t.gguf", "llama", shape, random_weights(shape), tokens_of(original, "llama", "default"))
+    tokens = tokens_of(original, "llama", "default") | {"add_space_prefix": prefix}
+    write_gguf(tmp_path / "t.gguf", "llama", shape, random_weights(shape), tokens)
     tokenizer = pretrained_tokenizer(find_checkpoint(tmp_path / "t.gguf"))
     for text in ("how many apples", "  more and  howl", "é雪", "so"):
         assert encode(tokenizer, text) == original.encode(text, add_special_tokens=False).ids
