@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--width", type=int, default=256, help="of the policy")
+    parser.add_argument("--length", type=int, default=128, help="tokens of a response")
     options = parser.parse_args(arguments)
 
     from rlvr_jax.config import Config, RolloutConfig, TaskConfig, TrainingConfig, VerifierConfig
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     config = Config(
         tasks={"modsum": TaskConfig(verifier=f"{__spec__.name}:slow", verifier_options={"seconds": options.seconds})},
         policy=policy,
-        rollout=RolloutConfig(prompts=8, group_size=8, max_prompt_length=32, max_response_length=128),
+        rollout=RolloutConfig(prompts=8, group_size=8, max_prompt_length=32, max_response_length=options.length),
         training=TrainingConfig(num_steps=options.steps, save_every=options.steps),
         verifier=VerifierConfig(workers=options.workers),
     )

@@ -31,6 +31,7 @@ def tiny(name: str, manual_dir, data_dir) -> Config:
         "pretrained": "",
         "tokenizer": "bytes",
         "shrink": 128,
+        "policy.num_layers": 2,
         "data.manual_dir": manual_dir,
         "data.data_dir": data_dir,
         "rollout.prompts": 8,

@@ -249,7 +249,7 @@ def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
             contextlib.suppress(StoppedError),
             Pool(0) as pool,
         ):
-            patch.setattr(checkpoints, "open_manager", lambda *_: contextlib.nullcontext())
+            patch.setattr(checkpoints, "open_manager", lambda *_, **__: contextlib.nullcontext())
             patch.setattr(loop if run == "rl" else sft, "start", stop)
             loop.train(config, Path(folder), pool) if run == "rl" else sft.sft(config, Path(folder))
         params, gradients = trees()
