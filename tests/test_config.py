@@ -122,11 +122,10 @@ POSITIVE = [
     "verifier__memory_mib",
 ]
 NOT_NEGATIVE = [
-    "policy__vocab_size",
+    *(f"policy__{x}" for x in ("vocab_size", "max_length", "score_dim", "rope_theta_unscaled", "rotary_dim")),
     "policy__lora__rank",
-    "policy__max_length",
     "rollout__top_k",
-    "training__packing_multiple",
+    *(f"training__{x}" for x in ("packing_multiple", "keep_every", "keep_best")),
     *(f"rollout__{x}" for x in ("slots", "max_turn_length", "devices")),
     "training__max_lag",
     *(f"algorithm__{x}" for x in ("clip_low", "clip_high", "kl_coef")),
@@ -135,7 +134,7 @@ NOT_NEGATIVE = [
     "evaluation__shown",
     "verifier__workers",
 ]
-BETAS = [f"{group}__{beta}" for group in ("optimizer", "sft__optimizer") for beta in ("b1", "b2")]
+BETAS = [f"{group}__{beta}" for group in ("optimizer", "sft__optimizer") for beta in ("b1", "b2", "beta")]
 NAN = math.nan
 
 # (the values changed, devices, how the message begins)
@@ -147,6 +146,7 @@ REFUSED = [
     ({"optimizer__learning_rate": NAN}, 1, "config.optimizer.learning_rate must be above 0, not nan"),
     ({"algorithm__kl_coef": NAN}, 1, "config.algorithm.kl_coef must be 0 or more, not nan"),
     ({"optimizer__b2": NAN}, 1, "config.optimizer.b2 must be in [0, 1), not nan"),
+    ({"policy__norm_offset": NAN}, 1, "config.policy.norm_offset must be finite, not nan"),
     ({"seed": -1}, 1, "config.seed must be in [0, 2**32), not -1"),
     ({"seed": 2**32}, 1, "config.seed must be in [0, 2**32), not 4294967296"),
     ({"rollout__group_size": 1}, 1, "config.rollout.group_size is 1: an advantage is relative to the other samples"),
