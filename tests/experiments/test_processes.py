@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.runs import command, complaints, finish, lines_of, metrics, saved, saved_steps, start, wait_until
+from tests.experiments.runs import command, complaints, finish, lines_of, metrics, saved_steps, start, wait_until
 
 STEPS = 6
 # Four devices: a batch of 4 prompts, of which each has one.
@@ -57,6 +57,12 @@ def rows_of(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "samples.jsonl").read_text().splitlines()]
 
 
+def checksums(workdir: Path) -> dict[str, int]:
+    """Those of the last checkpoint, whose arrays only as many devices could read."""
+    data = json.loads((workdir / "checkpoints" / str(STEPS) / "_CHECKPOINT_METADATA").read_text())
+    return data["custom_metadata"]["checksums"]
+
+
 def assert_close(rows: list[dict], others: list[dict]) -> None:
     """Sums over devices in several processes may be rounded otherwise; the samples of a tiny run are still the same."""
     assert [row["step"] for row in rows] == [row["step"] for row in others]
@@ -88,7 +94,8 @@ def test_two_processes_give_the_curve_of_one_and_the_first_alone_writes(alone, p
     assert saved_steps(workdir) == saved_steps(alone)
     assert {path.name for path in workdir.iterdir()} == {path.name for path in alone.iterdir()}
     assert "report: " in first[1]
-    assert second[1] == complaints(second[2]) == ""
+    said = [line for line in (second[1] + complaints(second[2])).splitlines() if not line.startswith("[Gloo]")]
+    assert said == []  # but what the collectives of CPUs print
 
 
 def test_each_process_judges_its_own_groups(pair):
@@ -98,7 +105,7 @@ def test_each_process_judges_its_own_groups(pair):
     assert of_step == ["process 0"] * 4 + ["process 1"] * 4
 
 
-def test_killed_processes_end_the_others_and_the_run_continues_bit_for_bit(alone, pair, tmp_path):
+def test_a_killed_process_ends_the_other_and_the_run_continues_to_the_bit_or_in_four_processes(alone, pair, tmp_path):
     workdir = tmp_path / "run"
     first, second = started(workdir, 2, doomed=True)
     wait_until(lambda: first.poll() is not None or lines_of(workdir / "metrics.jsonl") >= 4)
@@ -110,14 +117,9 @@ def test_killed_processes_end_the_others_and_the_run_continues_bit_for_bit(alone
     shutil.copytree(workdir, tmp_path / "other")
     completed(workdir, 2)
     assert metrics(workdir) == metrics(pair[0])
-    assert saved(workdir, STEPS) == saved(pair[0], STEPS)
-    completed(tmp_path / "other", 1)
+    assert checksums(workdir) == checksums(pair[0])
+    completed(tmp_path / "other", 4)
     assert_close(metrics(tmp_path / "other"), metrics(alone))
-
-
-def test_four_processes(alone, tmp_path):
-    completed(tmp_path / "run", 4, training__num_steps=2)
-    assert_close(metrics(tmp_path / "run"), metrics(alone)[:3])
 
 
 def test_a_verifier_that_hangs_on_one_host_holds_up_nobody_and_sigterm_to_one_process_saves_in_all(tmp_path):
