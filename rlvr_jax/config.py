@@ -108,6 +108,8 @@ class RolloutConfig:
       overlong_prompts: "refuse" to run if a problem's prompt is longer, or "drop" such problems.
       temperature: of the sampling distribution, and of the trained policy.
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
+      batch_size: prompts sampled at a time without slots; 0 for as many as fit into the memory of a device if that is
+        known, otherwise all.
       slots: continuous batching with this many concurrent sequences; 0 samples static batches. Helps if response
         lengths vary; costs one copy of the prompt's KV cache per slot, which a static batch shares per group.
       chunk: decode steps between host syncs.
@@ -126,6 +128,7 @@ class RolloutConfig:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    batch_size: int = 0
     slots: int = 0
     chunk: int = 16
     prefill_chunk: int = 256

@@ -13,6 +13,7 @@ from rlvr_jax.hf.families import LENGTH
 from rlvr_jax.parallel.mesh import mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.config import problems as policy_problems
+from rlvr_jax.rollout.memory import tensor_sizes
 
 _FINITE = ("learning_rate", "eps", "weight_decay")  # of optimizers
 Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)
@@ -39,9 +40,10 @@ def check(config: Config, num_devices: int, num_processes: int = 1) -> None:
         data, fsdp, tensor = mesh_shape(config.mesh, num_devices - sampling)
     except ValueError as error:
         raise ConfigError(f"config.mesh: {error}") from error
-    _refuse(_batches(config, data * fsdp, sampling or data * fsdp))
+    _refuse(_sampling(config, sampling or num_devices))
     if not config.pretrained:  # whose architecture is known later
-        check_policy(config, config.policy, fsdp, tensor)
+        check_policy(config, config.policy, fsdp, tensor, sampling or num_devices)
+    _refuse(_batches(config, data * fsdp))
 
 
 def check_update(config: Config, devices: int, rows_together: int = 1) -> None:
@@ -58,9 +60,20 @@ def check_update(config: Config, devices: int, rows_together: int = 1) -> None:
     _refuse(_update(config, devices, rows_together))
 
 
-def check_policy(config: Config, policy: PolicyConfig, fsdp: int, tensor: int) -> None:
-    """Raises ConfigError if a policy can't be sharded over `fsdp` and `tensor`, or its window is too short."""
+def check_policy(config: Config, policy: PolicyConfig, fsdp: int, tensor: int, samplers: int) -> None:
+    """Refuses a policy that can't be sharded, or whose window is too short.
+
+    Args:
+      config: of the run.
+      policy: the architecture.
+      fsdp, tensor: sizes of the mesh axes that train.
+      samplers: number of devices that sample.
+
+    Raises:
+      ConfigError: with the keys and numbers.
+    """
     _refuse(_policy(policy, fsdp, tensor))
+    _refuse(_sampled_policy(config, policy, samplers))
     rollout, length = config.rollout, policy.max_length or LENGTH
     if rollout.max_prompt_length + rollout.max_response_length > length:
         raise ConfigError(
@@ -92,7 +105,8 @@ def _numbers(c: Config) -> Rules:
         "verifier": ("timeout", "memory_mib"),
     }
     not_negative = {
-        "rollout": ("top_k", "slots", "max_turn_length", "devices"),
+        "rollout": ("top_k", "slots", "max_turn_length", "devices", "batch_size"),
+        "mesh": ("rollout_tensor",),
         "algorithm": ("clip_low", "clip_high", "kl_coef"),
         "optimizer": ("warmup_steps", "weight_decay"),
         "sft.optimizer": ("warmup_steps", "weight_decay"),
@@ -265,12 +279,46 @@ def _split(devices: int) -> str:
     return f"the {devices} devices of the mesh axes data and fsdp"
 
 
-def _batches(c: Config, rows: int, sampling: int) -> Rules:
-    """Batches are divided among the `rows` devices of the mesh axes data and fsdp, samples among `sampling` devices."""
-    r, split = c.rollout, _split(rows)
-    samplers = f"the {sampling} devices that sample (config.rollout.devices)" if r.devices else split
-    yield r.slots % sampling != 0, f"config.rollout.slots = {r.slots} can't be divided among {samplers}"
-    yield r.prompts % sampling != 0, f"config.rollout.prompts = {r.prompts} can't be divided among {samplers}"
+def batch_rows(c: Config) -> tuple[str, int]:
+    """The key of `config.rollout`, and its number, that the devices which sample divide among them."""
+    keys = ("slots", "batch_size", "prompts")
+    return next((key, getattr(c.rollout, key)) for key in keys if getattr(c.rollout, key))
+
+
+def _sampling(c: Config, devices: int) -> Rules:
+    """Sampling on `devices` devices; the policy's part is in `_sampled_policy`."""
+    r, tensor, (key, rows) = c.rollout, c.mesh.rollout_tensor, batch_rows(c)
+    yield (
+        r.slots > 0 and r.batch_size > 0,
+        f"config.rollout.batch_size = {r.batch_size} is for sampling without slots, and config.rollout.slots = "
+        f"{r.slots}; set one of them",
+    )
+    if tensor:
+        yield devices % tensor != 0, f"config.mesh.rollout_tensor = {tensor} does not divide {_samplers(c, devices)}"
+        yield (
+            rows % (devices // tensor) != 0,
+            f"config.rollout.{key} = {rows} can't be divided among {_samplers(c, devices)}, in groups of "
+            f"config.mesh.rollout_tensor = {tensor}",
+        )
+
+
+def _sampled_policy(c: Config, p: PolicyConfig, devices: int) -> Rules:
+    tensor, (key, rows) = c.mesh.rollout_tensor, batch_rows(c)
+    yield from _divided(p, tensor or 1, "rollout_tensor")
+    yield (
+        not tensor and not tensor_sizes(p, devices, rows),
+        f"config.rollout.{key} = {rows} can't be divided among {_samplers(c, devices)}, nor among groups of them whose "
+        f"size divides config.policy.num_heads = {p.num_heads} and mlp_width = {p.mlp_width}",
+    )
+
+
+def _samplers(c: Config, devices: int) -> str:
+    return f"the {devices} devices that sample" + " (config.rollout.devices)" * bool(c.rollout.devices)
+
+
+def _batches(c: Config, rows: int) -> Rules:
+    """Batches of training are divided among the `rows` devices of the mesh axes data and fsdp."""
+    split = _split(rows)
     yield from _update(c, rows, 1)
     yield (
         c.sft.batch_size % (rows * c.sft.optimizer.microbatches) != 0,
@@ -281,12 +329,16 @@ def _batches(c: Config, rows: int, sampling: int) -> Rules:
     )
 
 
-def _policy(p: PolicyConfig, fsdp: int, tensor: int) -> Rules:
+def _divided(p: PolicyConfig, tensor: int, key: str) -> Rules:
     for name, size in (("num_heads", p.num_heads), ("mlp_width", p.mlp_width)):
         yield (
             size % tensor != 0,
-            f"config.policy.{name} = {size} can't be divided among config.mesh.tensor = {tensor} devices",
+            f"config.policy.{name} = {size} can't be divided among config.mesh.{key} = {tensor} devices",
         )
+
+
+def _policy(p: PolicyConfig, fsdp: int, tensor: int) -> Rules:
+    yield from _divided(p, tensor, "tensor")
     yield (
         p.width % fsdp != 0,
         f"config.policy.width = {p.width} can't be divided among config.mesh.fsdp = {fsdp} devices",

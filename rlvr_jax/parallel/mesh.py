@@ -1,7 +1,9 @@
 """The device mesh and the rules that shard arrays over it."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +32,19 @@ BATCH = PartitionSpec(("data", "fsdp"))
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the mesh axes; -1 (for at most one) takes all remaining devices."""
+    """Sizes of the mesh axes.
+
+    Attributes:
+      data, fsdp, tensor: of training; -1 (for at most one) takes all remaining devices.
+      rollout_tensor: tensor parallelism of sampling, on the same devices: each group of so many has all parameters and
+        samples its own part of a batch. 0 takes the smallest at which parameters and KV cache fit into the devices'
+        memory (if that is known) and the groups divide the batch.
+    """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    rollout_tensor: int = 0
 
 
 def mesh_shape(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
@@ -65,6 +75,14 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
 
 
+def rollout_mesh(devices: Iterable[jax.Device], tensor: int) -> Mesh:
+    """The mesh that samples: groups of `tensor` consecutive devices, over which parameters are replicated.
+
+    It keeps the order of the devices, so one compiled function may take arrays from another mesh of the same order.
+    """
+    return Mesh(np.array(list(devices)).reshape(-1, 1, tensor), AXES)
+
+
 @contextlib.contextmanager
 def use_mesh(mesh: Mesh) -> Iterator[None]:
     """Traces and runs functions on `mesh`, with the activations' logical axes bound by `RULES`."""
@@ -82,13 +100,13 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH)
 
 
-def param_shardings(mesh: Mesh, logical_axes: Any, shapes: Any) -> Any:
-    """Shardings of a pytree of parameters, by `RULES`.
+def param_shardings(mesh: Mesh, logical_axes: Any, shapes: Any, **rules: str) -> Any:
+    """Shardings of a pytree of parameters, by `RULES` with the changes `rules`.
 
     An axis whose length its mesh axis does not divide (an odd vocabulary, fewer key/value heads than `tensor`) is
     replicated.
     """
-    rules = dict(RULES)
+    rules = dict(RULES) | rules
 
     def sharding(axes: PartitionSpec, array: jax.ShapeDtypeStruct) -> NamedSharding:
         names = [rules.get(axis) for axis in axes]
@@ -98,3 +116,42 @@ def param_shardings(mesh: Mesh, logical_axes: Any, shapes: Any) -> Any:
         )
 
     return jax.tree.map(sharding, logical_axes, shapes, is_leaf=lambda x: isinstance(x, PartitionSpec))
+
+
+def bytes_on_device(arrays: Any) -> int:
+    """Bytes of one device's parts of a pytree of arrays, or of shapes with shardings."""
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(arrays))
+
+
+def device_memory(device: jax.Device) -> int | None:
+    """Bytes that arrays on a device may take; None if the platform doesn't say, like CPU."""
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
+def received_bytes(source: Any, target: Any) -> int:
+    """Bytes that a device receives from others when arrays change their shardings; the most of any device.
+
+    Args:
+      source, target: pytrees of shapes, alike, with the shardings before and after.
+    """
+    received: dict[jax.Device, int] = {}
+    for x, y in zip(jax.tree.leaves(source), jax.tree.leaves(target), strict=True):
+        for device, count in _received(x.sharding, y.sharding, y.shape).items():
+            received[device] = received.get(device, 0) + count * y.dtype.itemsize
+    return max(received.values())
+
+
+@functools.lru_cache(maxsize=256)  # the arrays of all layers are alike
+def _received(source: jax.sharding.Sharding, target: jax.sharding.Sharding, shape: tuple[int, ...]):
+    """Numbers of an array that each device has after a change of sharding and didn't have before."""
+    before, counts = source.devices_indices_map(shape), {}
+    for device, wanted in target.devices_indices_map(shape).items():
+        ranges = [part.indices(size) for part, size in zip(wanted, shape, strict=True)]
+        needed = math.prod(stop - start for start, stop, _ in ranges)
+        had = 0
+        if device in before:
+            held = [part.indices(size) for part, size in zip(before[device], shape, strict=True)]
+            pairs = zip(ranges, held, strict=True)
+            had = math.prod(max(0, min(x[1], y[1]) - max(x[0], y[0])) for x, y in pairs)
+        counts[device] = needed - had
+    return counts

@@ -17,8 +17,12 @@ from rlvr_jax.kernels.training import training_attention
 from rlvr_jax.policy.config import PolicyConfig, lora_scale
 from rlvr_jax.policy.rotary import rotate
 
-# On CPU, attention of rows up to this length keeps all scores in memory; longer rows go in chunks of queries.
 DENSE_LENGTH = 256
+
+
+def dense(length: int) -> bool:
+    """True if attention of rows of this length keeps all scores in memory: on CPU, short ones; it is faster."""
+    return target_platform() == "cpu" and length <= DENSE_LENGTH
 
 
 def _param(
@@ -127,7 +131,7 @@ def _self_attention(
 ) -> Float[Array, "batch time heads dim"]:
     """Self-attention without a cache. On a mesh each device computes its own rows and heads."""
     implementation = config.attention
-    if implementation == "auto" and target_platform() == "cpu" and query.shape[1] <= DENSE_LENGTH:
+    if implementation == "auto" and dense(query.shape[1]):
         implementation = "reference"
     partition = _partition(query.shape[0], query.shape[2])
     if partition and partition[2]:
@@ -149,26 +153,31 @@ def _append_keys(held, keys, size):
     return jax.lax.dynamic_update_slice(held, keys[:, :, None], (0, 0, block, 0, column))
 
 
-def _cached_attention(config, query, key, value, masks, own, prefix, size):
-    """Attention of new tokens to the cache and to each other, and (keys, values) with the new ones in them."""
+def _appended(own, key, value, size):
+    """The cached (keys, values) with new ones written after the first `size`; without a cache the new ones."""
     keys, values = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
-    if own is not None:
-        keys = _append_keys(own[0], keys.astype(own[0].dtype), size)
-        values = jax.lax.dynamic_update_slice_in_dim(own[1], values.astype(own[1].dtype), size, axis=2)
+    if own is None:
+        return keys, values
+    keys = _append_keys(own[0], keys.astype(own[0].dtype), size)
+    return keys, jax.lax.dynamic_update_slice_in_dim(own[1], values.astype(own[1].dtype), size, axis=2)
+
+
+def _cached_attention(config, query, masks, own, prefix):
+    """Attention of new tokens to the cache, which they are already part of."""
     own_mask, prefix_mask = masks
-    parts = ((keys, values, own_mask),)
+    parts = ((*own, own_mask),)
     if prefix is not None:
         parts = ((*prefix, prefix_mask), *parts)
     if query.shape[1] > 1 or target_platform() == "cpu":
-        return attention(query, parts), (keys, values)
-    split = _partition(min(part[0].shape[0] for part in parts), keys.shape[1])  # which have to divide, too
+        return attention(query, parts)
+    split = _partition(min(part[0].shape[0] for part in parts), own[0].shape[1])  # which have to divide, too
     y = decode_attention(
         query[:, 0],
         tuple((part_keys, part_values, mask[:, 0]) for part_keys, part_values, mask in parts),
         implementation="reference" if config.attention == "reference" else "auto",
         partition=split and jax.sharding.PartitionSpec(split[0], split[2]),
     )
-    return y[:, None], (keys, values)
+    return y[:, None]
 
 
 class Attention(nn.Module):
@@ -180,7 +189,7 @@ class Attention(nn.Module):
     def __call__(self, x, rotary, reads, own, prefix, size, adapters):
         """Returns the output, and with a cache this layer's (keys, values) with the new tokens in them.
 
-        `reads` gives the visible tokens: a schedule without a cache, else the masks of both KV segments.
+        `reads` gives the visible tokens: a schedule of the new ones, or the masks of both KV segments.
         """
         c = self.config
         projections = []
@@ -201,9 +210,11 @@ class Attention(nn.Module):
             key = rms_norm(c, key, self.qk_scale("k_norm", c.num_kv_heads, "kv"))
         query, key = rotate(query, *rotary) * (c.score_dim or c.head_dim) ** -0.5, rotate(key, *rotary)
         if isinstance(reads, Schedule):
-            y, key_values = _self_attention(c, query, key, value, reads), None
+            y = _self_attention(c, query, key, value, reads)
+            key_values = own and _appended(own, key, value, size)
         else:
-            y, key_values = _cached_attention(c, query, key, value, reads, own, prefix, size)
+            key_values = _appended(own, key, value, size)
+            y = _cached_attention(c, query, reads, key_values, prefix)
         axes = ("heads", "head_dim", "embed")
         out = _param(self, "out", (c.num_heads, c.head_dim, c.width), axes, _weight_init(c, c.num_heads * c.head_dim))
         return _adapted(c, y, out, adapters.get("out"), contract=2), key_values

@@ -20,7 +20,7 @@ from rlvr_jax.kernels.attention import KEY_BLOCK
 from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.kernels.schedule import Schedule, make_schedule
 from rlvr_jax.policy.config import PolicyConfig
-from rlvr_jax.policy.layers import Layer, rms_norm, scale_init
+from rlvr_jax.policy.layers import Layer, dense, rms_norm, scale_init
 from rlvr_jax.policy.rotary import rotary
 
 Params = Any  # {"embed", "layers", "norm", optionally "head", and "adapters" (see `lora.py`)}
@@ -64,10 +64,13 @@ class Cache:
     Attributes:
       own: one row per row of the batch; new tokens are appended to it.
       prefix: read-only; its batch may be a divisor of the batch: each row is shared by a group of consecutive rows.
+      empty: True if there is no prefix and nothing in `own`. New tokens then attend to each other only, as in training:
+        except on CPU with few of them, memory is linear in their number.
     """
 
     own: KeyValues
     prefix: KeyValues | None = None
+    empty: bool = struct.field(pytree_node=False, default=False)
 
 
 def _init_boxed(config: PolicyConfig, key: Array) -> Params:
@@ -263,7 +266,8 @@ def forward(
         if parents is not None:
             raise ValueError("parents are for rows without a cache; with one, use `cache.prefix` for the shared prompt")
         own, prefix = _append(cache.own, positions, segment_ids), cache.prefix
-        reads = partial(_masks, positions, segment_ids, own, prefix)
+        if dense(tokens.shape[1]) or not cache.empty:
+            reads = partial(_masks, positions, segment_ids, own, prefix)
     kinds = _by_layer(config.rope_pattern, config.num_layers, lambda kind: rotary(config, kind, positions))
     reads = _by_layer(config.window_pattern, config.num_layers, reads)
 
@@ -282,4 +286,4 @@ def forward(
         kinds = _computed_once(kinds[0], cache.own.size), kinds[1]
     x, key_values = run(config, layer, kinds, reads, x, inputs)
     hidden = rms_norm(config, x, params["norm"])
-    return hidden, cache and cache.replace(own=own.replace(layers=key_values))
+    return hidden, cache and cache.replace(own=own.replace(layers=key_values), empty=False)

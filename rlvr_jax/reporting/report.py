@@ -22,6 +22,7 @@ _PARTS = (
     ("time/rollout", "sampling"),
     ("time/verify", "verification"),
     ("time/train", "training"),
+    ("time/layout", "parameters to the sampler"),
     ("time/evaluate", "evaluation"),
 )
 _OF_A_TASK = (

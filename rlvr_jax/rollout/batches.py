@@ -4,9 +4,9 @@ A prompt is prefilled once, and its KV cache is shared by the samples of its gro
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from rlvr_jax import parallel, policy
-from rlvr_jax.policy import Cache, Params, PolicyConfig
+from rlvr_jax.policy import Cache, KeyValues, Params, PolicyConfig
+from rlvr_jax.rollout.memory import prompt_bytes
 from rlvr_jax.rollout.requests import Request, RolloutStats, draws_of
 from rlvr_jax.rollout.sampling import FINISH_REASONS, Draws, SamplingConfig, draw_next
 
@@ -56,6 +57,15 @@ def prompt_positions(
     return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask.astype(jnp.int32)
 
 
+def prefill(
+    config: PolicyConfig, params: Params, prompts: Int[Array, "prompts length"], mask: Bool[Array, "prompts length"]
+) -> tuple[Float[Array, "prompts vocab"], KeyValues]:
+    """The logits of the first token after each prompt, and the prompts' KV cache; arguments as of `sample`."""
+    cache = Cache(policy.empty_key_values(config, params, *prompts.shape), empty=True)
+    hidden, cache = policy.forward(config, params, prompts, *prompt_positions(mask), cache)
+    return policy.head_logits(config, params, hidden[:, -1]), cache.own
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def sample(
     config: PolicyConfig,
@@ -75,15 +85,10 @@ def sample(
       prompt_mask: True on real tokens.
       draws: of each sample, the same number of consecutive samples for each prompt.
     """
-    (num_prompts, prompt_length), length = prompts.shape, sampling.max_response_length
-    num_samples = draws.drawn.shape[0]
-    group = num_samples // num_prompts
-
-    # Prefill: each prompt once.
-    positions, segment_ids = prompt_positions(prompt_mask)
-    prefix = policy.empty_key_values(config, params, num_prompts, prompt_length)
-    hidden, filled = policy.forward(config, params, prompts, positions, segment_ids, Cache(prefix))
-    logits = jnp.repeat(policy.head_logits(config, params, hidden[:, -1]), group, axis=0)
+    num_samples, length = draws.drawn.shape[0], sampling.max_response_length
+    group = num_samples // prompts.shape[0]
+    logits, prefix = prefill(config, params, prompts, prompt_mask)
+    logits = jnp.repeat(logits, group, axis=0)
     prompt_lengths = jnp.repeat(jnp.sum(prompt_mask, axis=1), group)
 
     first, logprob, finish = draw_next(sampling, draws, logits)
@@ -99,7 +104,7 @@ def sample(
         t, last, own, samples = state
         active = samples.finish == 0
         positions = (prompt_lengths + t - 1)[:, None]
-        cache = Cache(own, filled.own)
+        cache = Cache(own, prefix)
         hidden, cache = policy.forward(config, params, last[:, None], positions, jnp.ones_like(positions), cache)
         logits = policy.head_logits(config, params, hidden[:, 0])
         token, logprob, finish = draw_next(sampling, draws.replace(drawn=draws.drawn + t), logits)
@@ -119,12 +124,18 @@ def sample(
     return jax.lax.while_loop(unfinished, decode, (jnp.int32(1), first, own, samples))[-1]
 
 
-class Batches:
-    """The engine without slots: waiting requests are dispatched and returned batch by batch."""
+_IN_FLIGHT = 2  # batches: the device samples one while the host handles the one before
 
-    def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: jax.sharding.Mesh, _: Any) -> None:
+
+class Batches:
+    """The engine without slots: waiting requests are dispatched and returned batch by batch.
+
+    The results of at most two batches are on the device, however many requests are waiting.
+    """
+
+    def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: jax.sharding.Mesh) -> None:
         self._sample = partial(sample, config, sampling)
-        self._sampling = sampling
+        self._config, self._sampling, self._tensor = config, sampling, mesh.shape["tensor"]
         self._sharding = parallel.batch_sharding(mesh)
         self._shards = mesh.shape["data"] * mesh.shape["fsdp"]
         if sampling.batch_size % self._shards:
@@ -133,6 +144,7 @@ class Batches:
                 "batch axes"
             )
         self._groups: list[list[Request]] = []
+        self._waiting: deque[tuple[list[list[Request]], int, int, int]] = deque()  # batches: groups and sizes
         self._flying: deque[tuple[list[Request | None], int, Samples]] = deque()
         self.stats = RolloutStats()
 
@@ -146,12 +158,12 @@ class Batches:
         """Nothing is kept on the device."""
 
     def ready(self, params: Params) -> bool:
-        """Dispatches all waiting requests; True if the device has finished the next batch."""
+        """Dispatches waiting requests; True if the device has finished the next batch."""
         self._dispatch(params)
         return self._flying[0][-1].finish.is_ready()
 
     def poll(self, params: Params) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
-        """The turns of the next batch. All waiting requests are dispatched before the host waits for any."""
+        """The turns of the next batch; the one after it is dispatched before the host waits."""
         self._dispatch(params)
         if not self._flying:
             return []
@@ -168,25 +180,34 @@ class Batches:
         return ended
 
     def _dispatch(self, params: Params) -> None:
-        if not self._groups:
-            return
-        groups, self._groups = self._groups, []
-        size, number = max(map(len, groups)), len(groups)
-        # As many prompts as memory is planned for, or fewer if all fit into a smaller batch.
-        most = self._sampling.batch_size * self._sampling.group_size // size
-        prompts = most // self._shards * self._shards
-        while prompts % (2 * self._shards) == 0 and prompts // 2 >= number:
-            prompts //= 2
-        length = self._sampling.prompt_length
-        while length < max(len(group[0].prompt) for group in groups):
-            length *= 2
-        for start in range(0, number, prompts):
-            members = groups[start : start + prompts]
-            rows = [request for group in members for request in group + [None] * (size - len(group))]
+        """Dispatches batches until two are in flight."""
+        if self._groups:
+            self._waiting += self._divided(self._groups)
+            self._groups = []
+        while self._waiting and len(self._flying) < _IN_FLIGHT:
+            groups, prompts, size, length = self._waiting.popleft()
+            rows = [request for group in groups for request in group + [None] * (size - len(group))]
             rows += [None] * (prompts * size - len(rows))
-            contexts = [group[0].prompt for group in members]
+            contexts = [group[0].prompt for group in groups]
             tokens, mask = pad_prompts(contexts + contexts[:1] * (prompts - len(contexts)), length)
             draws = draws_of(rows, self._sampling.max_stop_tokens)
             inputs = parallel.put((tokens, mask, draws), self._sharding)
             samples = parallel.readable(self._sample(params, *inputs))
             self._flying.append((rows, sum(map(len, contexts)), samples))
+
+    def _divided(self, groups: list[list[Request]]) -> Iterator[tuple[list[list[Request]], int, int, int]]:
+        """Batches of groups, each with its number of prompts, samples of a prompt, and length of the prompts."""
+        size, number = max(map(len, groups)), len(groups)
+        length = self._sampling.prompt_length
+        while length < max(len(group[0].prompt) for group in groups):
+            length *= 2
+        # As many prompts as memory is planned for, or fewer if all fit into a smaller batch.
+        most = self._sampling.batch_size * self._sampling.group_size // size
+        if self._sampling.memory:
+            each = prompt_bytes(self._config, length, self._sampling.max_response_length, size, self._tensor)
+            most = min(most, self._sampling.memory // each * self._shards)
+        prompts = max(1, most // self._shards) * self._shards
+        while prompts % (2 * self._shards) == 0 and prompts // 2 >= number:
+            prompts //= 2
+        for start in range(0, number, prompts):
+            yield groups[start : start + prompts], prompts, size, length

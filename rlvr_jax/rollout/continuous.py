@@ -29,6 +29,7 @@ from jaxtyping import Int
 
 from rlvr_jax import parallel
 from rlvr_jax.policy import KeyValues, Params, PolicyConfig
+from rlvr_jax.policy.layers import dense
 from rlvr_jax.rollout import slots as device
 from rlvr_jax.rollout.requests import Request, RolloutStats, draws_of
 from rlvr_jax.rollout.sampling import FINISH_REASONS, SamplingConfig
@@ -37,7 +38,7 @@ from rlvr_jax.rollout.slots import Emitted, Slots, Tail
 _ALIGNMENT = 8  # of the ring's widths
 
 
-class _Functions(NamedTuple):
+class Functions(NamedTuple):
     """The compiled functions. Slots, the pool and rows that are appended to are donated."""
 
     empty_rows: Callable[[Params, int, int], KeyValues]
@@ -50,10 +51,10 @@ class _Functions(NamedTuple):
     decode: Callable[..., tuple[Slots, Emitted]]
 
 
-def _compile(config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh, param_shardings: Any) -> _Functions:
+def compiled_functions(config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh) -> Functions:
+    """The functions for parameters from `sampler.make_move` on this mesh."""
     batch = parallel.batch_sharding(mesh)
-    # Key/value heads are sharded like those of the key projections: [layers, width, kv, dim].
-    heads = (*param_shardings["layers"]["attention"]["k"].spec, *[None] * 4)[2]
+    heads = "tensor" if config.num_kv_heads % mesh.shape["tensor"] == 0 else None  # as in the key projections
     of_rank = {
         0: NamedSharding(mesh, PartitionSpec()),
         4: NamedSharding(mesh, PartitionSpec(*batch.spec, heads)),
@@ -67,10 +68,10 @@ def _compile(config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh, param_s
 
         return jax.jit(constrained, donate_argnums=donate, static_argnums=static)
 
-    return _Functions(
+    return Functions(
         empty_rows=jit(device.empty_rows, config, static=(1, 2)),
         empty_slots=jit(device.empty_slots, config, static=1),
-        append=jit(device.append, config, donate=1),
+        append=jit(device.append, config, donate=1, static=4),
         pick=jit(device.pick),
         put=jit(device.put, donate=0),
         take=jit(device.take, donate=1),
@@ -105,7 +106,7 @@ class Slotted:
       ValueError: the numbers in `sampling` don't go together.
     """
 
-    def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh, param_shardings: Any) -> None:
+    def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh) -> None:
         shards, number = mesh.shape["data"] * mesh.shape["fsdp"], sampling.slots
         if number <= 0 or number % shards:
             raise ValueError(f"slots = {number} can't be divided among the {shards} shards of the mesh's batch axes")
@@ -116,7 +117,7 @@ class Slotted:
         self._piece = min(sampling.prefill_chunk, sampling.prompt_length)
         self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
         self._widths = ring_widths(self._window, sampling.chunk)
-        self._functions = _compile(config, sampling, mesh, param_shardings)
+        self._functions = compiled_functions(config, sampling, mesh)
         self.stats = RolloutStats()
 
         self._groups: deque[list[Request]] = deque()  # with a new prompt
@@ -251,13 +252,14 @@ class Slotted:
         indices, held = np.full(self._batch, -1, np.int32), np.zeros(self._batch, int)
         for i, request in enumerate(requests):
             indices[i], held[i] = self._kept.get(request.id, (-1, 0))
-        if (indices < 0).all():
+        new = bool((indices < 0).all())
+        if new:
             rows = self._functions.empty_rows(params, self._batch, self._window)
         else:
             rows = self._functions.pick(self._pool, indices)
         self.release([request.id for request in requests])
         contexts = [request.prompt[n:] for request, n in zip(requests, held, strict=False)]
-        *_, rows = [rows, *self._append(params, rows, contexts)]
+        *_, rows = [rows, *self._append(params, rows, contexts, new)]
         return _Ready(rows, deque(enumerate(requests)))
 
     def _compute_piece(self, params: Params) -> bool:
@@ -276,19 +278,25 @@ class Slotted:
         """Prefills the prompts of the next groups, one piece per iteration; the last yields the rows."""
         groups = [self._groups.popleft() for _ in range(min(len(self._groups), self._batch))]
         rows = self._functions.empty_rows(params, self._batch, self._sampling.prompt_length)
-        for after in self._append(params, rows, [group[0].prompt for group in groups]):
+        for after in self._append(params, rows, [group[0].prompt for group in groups], new=True):
             rows = after
             yield None
         yield _Ready(rows, deque((row, request) for row, group in enumerate(groups) for request in group))
 
-    def _append(self, params: Params, rows: KeyValues, contexts: Sequence[np.ndarray]) -> Iterator[KeyValues]:
-        """The rows after each piece of these contexts, without their last token (see `slots`)."""
+    def _append(
+        self, params: Params, rows: KeyValues, contexts: Sequence[np.ndarray], new: bool
+    ) -> Iterator[KeyValues]:
+        """The rows after each piece of these contexts, without their last token (see `slots`).
+
+        The first piece of `new` rows is computed as in training if that isn't done densely, too.
+        """
         longest = max(map(len, contexts)) - 1
+        alone = new and not dense(self._piece)
         for start in range(0, longest, self._piece):
             tokens, counts = np.zeros((self._batch, self._piece), np.int32), np.zeros(self._batch, np.int32)
             for row, context in enumerate(contexts):
                 part = context[:-1][start : start + self._piece]
                 tokens[row, : len(part)], counts[row] = part, len(part)
-            rows = self._functions.append(params, rows, tokens, counts)
+            rows = self._functions.append(params, rows, tokens, counts, alone and start == 0)
             self.stats += RolloutStats(prefill_tokens=int(counts.sum()))
             yield rows

@@ -6,13 +6,14 @@ engine. Scheduling depends on the order of the calls and on token counts, never 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from math import isfinite
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.policy import Params, PolicyConfig
@@ -21,7 +22,17 @@ from rlvr_jax.rollout.continuous import Slotted
 from rlvr_jax.rollout.requests import NO_TOKENS, Request, RolloutStats, Turn, episode_keys
 from rlvr_jax.rollout.sampling import SamplingConfig
 
-__all__ = ["Request", "RolloutStats", "Sampler", "SamplingConfig", "Turn", "episode_keys", "prepare"]
+__all__ = [
+    "Request",
+    "RolloutStats",
+    "Sampler",
+    "SamplingConfig",
+    "Turn",
+    "episode_keys",
+    "make_move",
+    "param_shapes",
+    "prepare",
+]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -36,25 +47,90 @@ def prepare(config: PolicyConfig, params: Params) -> Params:
     return jax.tree.map(jnp.copy, policy.unstack(params | cast))
 
 
+def make_move(config: PolicyConfig, source: Params, mesh: Mesh) -> jax.stages.Wrapped:
+    """The jitted function `prepare` from the layout of training to that of sampling.
+
+    Parameters are cast and unstacked where they lie and then moved, so a device receives only what it lacks, in the
+    compute dtype.
+
+    Args:
+      config: the policy's architecture.
+      source: the parameters' shardings, over the devices of `mesh` in their order.
+      mesh: that samples.
+    """
+    leaves, tree = jax.tree.flatten(source)
+    return _make_move(config, tuple(leaves), tree, mesh)
+
+
+@cache  # samplers of the same kind share a compiled function
+def _make_move(config: PolicyConfig, source: tuple[Sharding, ...], tree: Any, mesh: Mesh) -> jax.stages.Wrapped:
+    stacked = jax.tree.unflatten(tree, source)
+    target = jax.tree.map(lambda x: x.sharding, param_shapes(config, mesh))
+    steps = []
+    if isinstance(source[0], NamedSharding):  # else a single device
+        before, tensor = source[0].mesh.shape, mesh.shape["tensor"]
+        steps = [_unstacked(config, stacked)]
+        if before["fsdp"] > 1 and before["tensor"] == 1 and tensor > 1:
+            # First over all devices along two axes, and then gathered along one: in a single step XLA's partitioner
+            # would gather whole arrays on every device.
+            steps.append(_unstacked(config, _stacked(config, mesh, embed="data")[1]))
+
+    def move(params: Params) -> Params:
+        ready = prepare(config, params)
+        for shardings in steps:
+            ready = jax.lax.with_sharding_constraint(ready, shardings)
+        return ready
+
+    return jax.jit(move, in_shardings=(stacked,), out_shardings=target)
+
+
+def param_shapes(config: PolicyConfig, mesh: Mesh) -> Params:
+    """Shapes, dtypes and shardings of the sampler's parameters, the result of `make_move`."""
+    stacked, shardings = _stacked(config, mesh)
+    shapes = jax.eval_shape(partial(prepare, config), stacked)
+    return jax.tree.map(_with_sharding, shapes, _unstacked(config, shardings))
+
+
+def _stacked(config: PolicyConfig, mesh: Mesh, **rules: str) -> tuple[Params, Params]:
+    """Shapes and shardings of the parameters before `prepare`; `rules` as of `parallel.param_shardings`."""
+    shapes = jax.eval_shape(partial(policy.init_with_adapters, config), jax.random.key(0))
+    return shapes, parallel.param_shardings(mesh, policy.axes_with_adapters(config), shapes, **rules)
+
+
+def _unstacked(config: PolicyConfig, shardings: Params) -> Params:
+    """The shardings of the pytree of `policy.unstack`."""
+
+    def of_layer(sharding: Sharding) -> Sharding:
+        if not isinstance(sharding, NamedSharding):
+            return sharding
+        return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
+
+    stacked = [name for name in ("layers", policy.ADAPTERS) if name in shardings]
+    return shardings | {name: (jax.tree.map(of_layer, shardings[name]),) * config.num_layers for name in stacked}
+
+
 class Sampler:
     """Samples turns from the policy, on its own mesh or the trainer's.
 
     Args:
       config: the policy's architecture.
       sampling: see `SamplingConfig`.
-      mesh: the devices to sample on.
+      mesh: the devices to sample on, see `parallel.rollout_mesh`.
+
+    Attributes:
+      received_bytes: that a device received from others when the parameters were set last; the most of any device.
 
     Raises:
       ValueError: the settings in `sampling` are inconsistent or don't fit the mesh.
     """
 
     def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh) -> None:
-        shapes = jax.eval_shape(partial(policy.init_with_adapters, config), jax.random.key(0))
         self._config, self.sampling, self._mesh = config, sampling, mesh
-        self._shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(config), shapes)
-        self._engine = (Slotted if sampling.slots else Batches)(config, sampling, mesh, self._shardings)
+        self._shardings = _stacked(config, mesh)[1]
+        self._engine = (Slotted if sampling.slots else Batches)(config, sampling, mesh)
         self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
         self._params, self._version = None, 0
+        self.received_bytes = 0
         self._flying: set[int] = set()
         self._episodes: dict[int, tuple[list[np.ndarray], int]] = {}  # kept: tokens, number sampled
 
@@ -73,11 +149,16 @@ class Sampler:
         """
         if self._flying:
             raise RuntimeError(f"the parameters can't change while {len(self._flying)} turns are in flight")
-        if jax.tree.leaves(params)[0].devices() != set(self._mesh.devices.flat):
-            params = jax.device_put(params, self._shardings)
+        self._params = None  # frees its memory
+        source = given = jax.tree.map(lambda x: x.sharding, params)
+        if _devices(given) != [*self._mesh.devices.flat]:
+            source = self._shardings
+            params = jax.device_put(params, source)
         with parallel.use_mesh(self._mesh):
-            self._params = prepare(self._config, params)
+            self._params = jax.block_until_ready(make_move(self._config, source, self._mesh)(params))
         self._version = version
+        before = jax.tree.map(_with_sharding, self._params, _unstacked(self._config, given))
+        self.received_bytes = parallel.received_bytes(before, self._params)
         self._engine.forget()
 
     def submit(self, requests: Sequence[Request]) -> None:
@@ -177,3 +258,13 @@ class Sampler:
                 f"{name} has {len(request.stop_tokens)} stop tokens; {sampling.max_stop_tokens} fit "
                 "(SamplingConfig.max_stop_tokens)"
             )
+
+
+def _devices(shardings: Params) -> list[jax.Device]:
+    """The devices of parameters, in the order of their mesh."""
+    first = jax.tree.leaves(shardings)[0]
+    return [*first.mesh.devices.flat] if isinstance(first, NamedSharding) else [*first.device_set]
+
+
+def _with_sharding(x: jax.Array | jax.ShapeDtypeStruct, sharding: Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

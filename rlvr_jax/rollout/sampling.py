@@ -22,6 +22,8 @@ class SamplingConfig:
       max_response_length: maximum tokens of a turn, stop token included.
       group_size: samples that share the KV cache of their prompt; larger groups are split.
       batch_size: prompts per static batch.
+      memory: bytes on one device for prefill and decoding of a static batch, which limits the number of smaller groups
+        in a batch; 0 for no limit.
       window: maximum tokens of an episode; 0 stands for `prompt_length + max_response_length`.
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
       policy_temperature: temperature of the distribution whose log-probs are reported.
@@ -38,6 +40,7 @@ class SamplingConfig:
     max_response_length: int
     group_size: int = 1
     batch_size: int = 1
+    memory: int = 0
     window: int = 0
     top_k: int = 0
     top_p: float = 1.0

@@ -124,8 +124,9 @@ def append(
     rows: KeyValues,
     tokens: Int[Array, "rows time"],
     counts: Int[Array, "rows"],
+    first: bool = False,
 ) -> KeyValues:
-    """The rows with the first `counts` of `tokens` appended.
+    """The rows with the first `counts` of `tokens` appended; with `first`, rows without tokens.
 
     A row must be wide enough for all its tokens, or the oldest are lost. The result does not depend on the sizes of the
     appended pieces, up to rounding.
@@ -135,7 +136,7 @@ def append(
     positions = _held(rows)[:, None] + places
     segment_ids = (places < counts[:, None]).astype(jnp.int32)
     room = _columns(lambda x, axis: jnp.pad(x, [(0, time * (i == axis)) for i in range(x.ndim)]), rows)
-    cache = Cache(room.replace(size=jnp.int32(width)))
+    cache = Cache(room.replace(size=jnp.int32(width)), empty=first)
     own = policy.forward(config, params, tokens, positions, segment_ids, cache)[1].own
 
     def last_columns(x, axis):  # those that end with the row's last valid token

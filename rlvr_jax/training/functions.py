@@ -22,6 +22,7 @@ from rlvr_jax.learner.scores import Scorer, score
 from rlvr_jax.learner.step import train_step
 from rlvr_jax.policy import Params
 from rlvr_jax.rollout.collector import Collector, Jobs, Limits
+from rlvr_jax.rollout.memory import fitting, prompt_bytes, slot_bytes
 from rlvr_jax.rollout.requests import Turns
 from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.tasks import Task
@@ -111,23 +112,36 @@ def _packing(setup: Setup) -> tuple[int, int] | None:
 
 
 def make_sampler(setup: Setup) -> Sampler:
-    """The sampler of a run. Multi-turn environments get slots, so that contexts are not prefilled again."""
-    rollout = setup.config.rollout
-    several = not all(source.env.one_turn for source in setup.sources.values())
+    """The sampler of a run, with a batch or slots that fit into the memory of a device, if that is known.
+
+    Multi-turn environments get slots, so that contexts are not prefilled again.
+    """
+    rollout, mesh, memory = setup.config.rollout, setup.sampling_mesh, setup.sampling_memory
+    lengths = rollout.max_prompt_length, rollout.max_response_length
+    batch_size, slots = rollout.batch_size or rollout.prompts, rollout.slots
+    if not slots and not all(source.env.one_turn for source in setup.sources.values()):
+        slots = rollout.prompts * rollout.group_size
+        if memory:
+            each = slot_bytes(setup.policy, lengths[0], sum(lengths), rollout.group_size, mesh.shape["tensor"])
+            slots = fitting(slots, each, memory, mesh.shape["data"])
+    elif not rollout.batch_size and memory:
+        each = prompt_bytes(setup.policy, *lengths, rollout.group_size, mesh.shape["tensor"])
+        batch_size = fitting(batch_size, each, memory, mesh.shape["data"])
     sampling = SamplingConfig(
-        prompt_length=rollout.max_prompt_length,
-        max_response_length=rollout.max_response_length,
+        prompt_length=lengths[0],
+        max_response_length=lengths[1],
         group_size=rollout.group_size,
-        batch_size=rollout.prompts,
+        batch_size=batch_size,
+        memory=memory,
         top_k=rollout.top_k,
         top_p=rollout.top_p,
         policy_temperature=rollout.temperature,
         max_stop_tokens=len(setup.stop_tokens),
-        slots=rollout.slots or (rollout.prompts * rollout.group_size if several else 0),
+        slots=slots,
         chunk=rollout.chunk,
         prefill_chunk=rollout.prefill_chunk,
     )
-    return Sampler(setup.policy, sampling, setup.sampling_mesh)
+    return Sampler(setup.policy, sampling, mesh)
 
 
 def make_collector(setup: Setup, sampler: Turns, pool: Jobs) -> Collector:

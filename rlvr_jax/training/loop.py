@@ -137,13 +137,15 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 clock.lap("time/train")
                 collector.play()  # episodes in flight are finished with the policy that started them
                 clock.lap("time/rollout")
-                sampler.set_params(state.params, step)
                 updates = jax.device_get(updates)
                 clock.lap("time/train")
+                sampler.set_params(state.params, step)
+                clock.lap("time/layout")
 
                 row = {"step": step} | describe(groups, rewards, updates, step - 1)
                 trained = row["train/response_length"] * len(rewards.values)
                 row |= throughput(sampler.stats - before, trained, clock.laps)
+                row["rollout/received_bytes"] = sampler.received_bytes
                 row["train/learning_rate"] = float(learning_rate((step - 1) * minibatches))
                 row["train/skipped_steps"] = int(state.skipped)
                 samples = []

@@ -14,18 +14,20 @@ from jaxtyping import Array, Key
 
 from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.config import Config
-from rlvr_jax.config_rules import check, check_policy
+from rlvr_jax.config_rules import batch_rows, check, check_policy
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.families import with_shape_of
 from rlvr_jax.hf.pretrained import check_weights, load_params, pretrained_config
 from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.kernels.training import check_platform
+from rlvr_jax.learner.optimizer import make_optimizer
 from rlvr_jax.learner.step import TrainState, new_state, state_shardings
 from rlvr_jax.parallel import MeshConfig, Processes
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
 from rlvr_jax.rollout.collector import Source
+from rlvr_jax.rollout.memory import USABLE, prompt_bytes, slot_bytes, smallest_tensor, weight_bytes
 from rlvr_jax.tasks import Task
 from rlvr_jax.text.prompts import end_of_turn
 from rlvr_jax.text.tokenizers import make_tokenizer, stop_tokens
@@ -58,6 +60,7 @@ class Setup:
       mesh: the devices that train.
       param_shardings: of the parameters on that mesh.
       sampling_mesh: the devices that sample: the same, or others (`config.rollout.devices`).
+      sampling_memory: bytes on each of them for caches and temporaries of sampling; 0 if unknown.
       processes: of the run.
     """
 
@@ -76,6 +79,7 @@ class Setup:
     mesh: Mesh
     param_shardings: Any
     sampling_mesh: Mesh
+    sampling_memory: int
     processes: Processes = field(default_factory=Processes)
 
 
@@ -132,8 +136,8 @@ def _make_setup(
     devices = jax.devices()
     trainers = devices[: len(devices) - config.rollout.devices]
     mesh = parallel.make_mesh(config.mesh, trainers)
-    sampling = mesh if len(trainers) == len(devices) else parallel.make_mesh(MeshConfig(), devices[len(trainers) :])
-    check_policy(config, shape, mesh.shape["fsdp"], mesh.shape["tensor"])
+    samplers = trainers if len(trainers) == len(devices) else devices[len(trainers) :]
+    check_policy(config, shape, mesh.shape["fsdp"], mesh.shape["tensor"], len(samplers))
     _check_attention(shape, mesh)
     shape, memory = resolved(shape, _load(config, run, mesh))
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
@@ -141,7 +145,8 @@ def _make_setup(
     listed = listed_stop_tokens(folder) if folder else ()
     stops = stop_tokens(tokenizer, (*listed, turn))
     end = tokenizer.eos_token_id if turn is None else turn
-    tokens, places = (tokenizer, folder, stops, end), (mesh, shardings, sampling, processes)
+    sampling = _sampling(config, shape, checkpoints.with_shardings(shapes, shardings), mesh, samplers)
+    tokens, places = (tokenizer, folder, stops, end), (mesh, shardings, *sampling, processes)
     return Setup(config, prompted, of_rollout, parts, dropped, *tokens, sandbox, shape, memory, *places)
 
 
@@ -161,6 +166,28 @@ def _load(config: Config, run: Literal["sft", "rl"], mesh: Mesh) -> Load:
         rows, optimizer = rollout.prompts * rollout.group_size // config.algorithm.minibatches, config.optimizer
     rows = max(1, rows // (optimizer.microbatches * devices))
     return Load(rows, rollout.max_prompt_length + rollout.max_response_length, rollout.max_response_length)
+
+
+def _sampling(config: Config, shape: PolicyConfig, params: Params, mesh: Mesh, devices: list) -> tuple[Mesh, int]:
+    """The mesh that samples, and the memory on each of its devices for caches and temporaries; 0 if unknown."""
+    own = next(device for device in devices if device.process_index == jax.process_index())
+    rollout, memory = config.rollout, parallel.device_memory(own)
+    if memory is not None:
+        memory = int(USABLE * memory)
+        if not rollout.devices:
+            state = state_shapes(make_optimizer(config.optimizer, 1), params, mesh)
+            keeps_reference = config.algorithm.reference == "initial" and not shape.lora.rank
+            memory -= parallel.bytes_on_device((state, params if keeps_reference else ()))
+    key, rows = batch_rows(config)
+    lengths = rollout.max_prompt_length, rollout.max_response_length
+    if key == "slots":
+        each = partial(slot_bytes, shape, lengths[0], sum(lengths), rollout.group_size)
+    else:
+        each = partial(prompt_bytes, shape, *lengths, rollout.group_size)
+    tensor = config.mesh.rollout_tensor or smallest_tensor(shape, len(devices), rows, each, memory)
+    order = mesh.devices.flat if not rollout.devices else parallel.make_mesh(MeshConfig(), devices).devices.flat
+    left = 0 if memory is None else max(1, memory - weight_bytes(shape, tensor))
+    return parallel.rollout_mesh(order, tensor), left
 
 
 def _checkpoint_shape(config: Config) -> PolicyConfig | None:
@@ -250,6 +277,14 @@ def _check_alpha(setup: Setup, source: Path) -> None:
         )
 
 
+def state_shapes(optimizer: optax.GradientTransformation, params: Params, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the training state, from those of the parameters."""
+    shapes = jax.eval_shape(partial(new_state, optimizer), params)
+    of_params = jax.tree.map(lambda x: x.sharding, params)
+    shardings = state_shardings(shapes, of_params, parallel.replicated(mesh))
+    return checkpoints.with_shardings(shapes, shardings)
+
+
 def start(
     setup: Setup,
     optimizer: optax.GradientTransformation,
@@ -265,18 +300,19 @@ def start(
     copied.
     """
     config = setup.config
-    new = partial(new_state, optimizer)
-    shapes = jax.eval_shape(new, param_shapes(setup))
-    shardings = state_shardings(shapes, setup.param_shardings, parallel.replicated(setup.mesh))
+    shapes = state_shapes(optimizer, param_shapes(setup), setup.mesh)
     fresh_adapters = setup.policy.lora.rank and not config.init_from
     keeps_reference = needs_reference and not fresh_adapters
     step = manager.latest_step()
     if step is not None:
-        state = checkpoints.restore(manager, checkpoints.with_shardings(shapes, shardings), step)
+        state = checkpoints.restore(manager, shapes, step)
         if not keeps_reference:
             return state, None
         return state, policy.trainable(checkpoints.restore_params(manager, param_shapes(setup), 0))
-    state = jax.jit(new, out_shardings=shardings, donate_argnums=0)(initial_params(setup, key))
+    new = jax.jit(
+        partial(new_state, optimizer), out_shardings=jax.tree.map(lambda x: x.sharding, shapes), donate_argnums=0
+    )
+    state = new(initial_params(setup, key))
     checkpoints.save(manager, state, 0)
     # A copy, because updates donate their state.
     return state, jax.tree.map(jnp.copy, policy.trainable(state.params)) if keeps_reference else None

@@ -44,6 +44,7 @@ _UNUSED = {"rl": ("sft.",), "sft": ("training.", "optimizer.", "algorithm.", "re
 _ROUNDING = (
     "mesh.",
     "rollout.devices",
+    "rollout.batch_size",
     "rollout.slots",
     "rollout.chunk",
     "rollout.prefill_chunk",

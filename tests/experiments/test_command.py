@@ -37,9 +37,9 @@ def test_a_config_that_can_not_run_is_one_line_and_makes_no_workdir(tmp_path):
 
 
 def test_a_batch_that_the_mesh_does_not_divide_is_one_line_before_any_compilation(tmp_path):
-    line = command("train", tmp_path / "run", mesh__data=8, rollout__prompts=12)
+    line = command("train", tmp_path / "run", mesh__data=8, rollout__prompts=13)
     message = error_of(run(line, devices=8), 2)
-    assert "config.rollout.prompts = 12 can't be divided among the 8 devices" in message
+    assert "config.rollout.prompts = 13 can't be divided among the 8 devices" in message
     assert not (tmp_path / "run").exists()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.policy import Cache, RopeScaling, model
+from rlvr_jax.policy import layers as layers_module
 from rlvr_jax.policy.layers import DENSE_LENGTH
 from tests.close import assert_close
 from tests.policy import reference
@@ -285,6 +286,29 @@ def test_decoding_after_a_prefix_shared_by_a_group_equals_the_teacher_forced_for
             expected = reference.log_softmax(reference.logits(config, params, whole))
             first = len(prompts[i // group])
             assert_close(actual[i], expected[first + start : first + stop])
+
+
+@pytest.mark.parametrize(("name", "layers"), [("qwen3", "unstacked"), ("olmo3", "stacked"), ("olmo3", "unstacked")])
+def test_prefill_as_in_training_fills_the_cache_as_with_masks(name, layers, monkeypatch):
+    config = CONFIGS[name]
+    run = policy.unstack(random_params(config)) if layers == "unstacked" else random_params(config)
+    *row, mask = left_padded(random_sequences(LENGTHS), WINDOW)
+    cache = Cache(policy.empty_key_values(config, run, len(LENGTHS), WINDOW + 1), empty=True)
+    later = (
+        jnp.ones((len(LENGTHS), 1), jnp.int32),
+        jnp.asarray(LENGTHS)[:, None],
+        jnp.ones((len(LENGTHS), 1), jnp.int32),
+    )
+
+    def states(forward):
+        """Those of the prompts, and of one more token, which reads the cache."""
+        hidden, filled = forward(config, run, *row, mask, cache)
+        return np.asarray(hidden)[np.asarray(mask, bool)], forward(config, run, *later, filled)[0]
+
+    expected = states(step)
+    monkeypatch.setattr(layers_module, "DENSE_LENGTH", 0)
+    traced_anew = jax.jit(lambda *inputs: policy.forward(config, *inputs))
+    assert_close(states(lambda _, *inputs: traced_anew(*inputs)), expected)
 
 
 def test_keys_in_blocks_hold_what_whole_ones_do(monkeypatch):

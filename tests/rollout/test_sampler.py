@@ -18,7 +18,7 @@ from tests.rollout.requests import CONFIG, KEYS, LENGTH, PROMPT, PROMPTS, SAMPLI
 WINDOW = 40
 SIZES = (3, 1, 5, 2, 3, 3)  # of the groups; one is larger than those that share their keys and values
 NUMBER = sum(SIZES)
-ENGINES = {"batches": {}, "four slots": {"slots": 4}}
+ENGINES = {"batches": {}, "small batches": {"batch_size": 1}, "four slots": {"slots": 4}}
 BUDGETS = np.random.default_rng(0).integers(1, 10, NUMBER).tolist()
 
 
@@ -68,8 +68,9 @@ def assert_same(actual, expected):
         assert_close(turn.logprobs, expected[i].logprobs, terms=2.0)
 
 
-def test_both_engines_give_the_same_turns(found):
-    for actual, expected in zip(found["four slots"], found["batches"], strict=True):
+@pytest.mark.parametrize("engine", ["four slots", "small batches"])
+def test_both_engines_and_batches_of_any_size_give_the_same_turns(found, engine):
+    for actual, expected in zip(found[engine], found["batches"], strict=True):
         assert_same(actual, expected)
 
 
@@ -141,10 +142,15 @@ def test_the_same_calls_give_the_same_bits_in_the_same_order(samplers):
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 8}, {"slots": 4}], ids=["batches", "slots"])
-def test_a_mesh_gives_the_same_turns(found, settings):
-    sampler = make(MeshConfig(data=2, fsdp=2, tensor=2), slice(8), window=WINDOW, **settings)
-    for requests, expected in zip(TURNS[:2], found["batches"], strict=False):
-        assert_same(drained(sampler, requests), expected)
+def test_eight_devices_give_the_same_turns_in_the_layout_of_sampling(found, settings):
+    trainer = parallel.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh = parallel.rollout_mesh(trainer.devices.flat, 2)
+    sampler = Sampler(CONFIG, replace(SAMPLING, window=WINDOW, **settings), mesh)
+    sampler.set_params(jax.device_put(random_params(CONFIG), shardings_on(trainer)), 5)
+    assert sampler.received_bytes > 0
+    with parallel.use_mesh(trainer):
+        for requests, expected in zip(TURNS[:2], found["batches"], strict=False):
+            assert_same(drained(sampler, requests), expected)
 
 
 # Parameters
@@ -161,14 +167,17 @@ def test_parameters_are_copied_so_that_the_training_step_may_reuse_their_memory(
     assert {turn.version for turn in found.values()} == {6}
 
 
+def shardings_on(mesh):
+    shapes = jax.eval_shape(lambda: random_params(CONFIG))
+    return parallel.param_shardings(mesh, policy.logical_axes(CONFIG), shapes)
+
+
 def test_parameters_may_come_from_other_devices(found):
     """The sampler's mesh is one half of the devices, the trainer's the other."""
     trainer = parallel.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2), jax.devices()[:4])
-    shapes = jax.eval_shape(lambda: random_params(CONFIG))
-    shardings = parallel.param_shardings(trainer, policy.logical_axes(CONFIG), shapes)
     sampler = make(MeshConfig(data=2, tensor=2), slice(4, 8), window=WINDOW)
     with parallel.use_mesh(trainer):
-        sampler.set_params(jax.device_put(random_params(CONFIG), shardings), 5)
+        sampler.set_params(jax.device_put(random_params(CONFIG), shardings_on(trainer)), 5)
         assert_same(drained(sampler, TURNS[0]), found["batches"][0])
 
 

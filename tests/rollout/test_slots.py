@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import policy
+from rlvr_jax.policy import layers
 from rlvr_jax.rollout import slots as device
 from rlvr_jax.rollout.requests import Request, draws_of
 from rlvr_jax.rollout.sampler import prepare
@@ -132,6 +133,15 @@ def test_a_prompt_computed_in_pieces_makes_the_same_row():
     whole, pieces = rows_of(PROMPTS, piece=7), rows_of(PROMPTS, piece=2)
     for i in range(len(PROMPTS)):
         assert_same_row(pieces, i, whole, i)
+
+
+def test_a_first_piece_computed_as_in_training_makes_the_same_row(monkeypatch):
+    expected = rows_of(PROMPTS, piece=7)
+    monkeypatch.setattr(layers, "DENSE_LENGTH", 0)
+    monkeypatch.setattr(f"{__name__}.append", jax.jit(functools.partial(device.append, CONFIG, first=True)))
+    rows = rows_of(PROMPTS, piece=7)
+    for i in range(len(PROMPTS)):
+        assert_same_row(rows, i, expected, i)
 
 
 def test_a_row_ends_with_its_newest_token_and_is_empty_before_its_first():

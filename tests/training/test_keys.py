@@ -211,6 +211,7 @@ ROWS = [
     Row("rollout.temperature", 0.5, played(lambda _, requests: [r.temperature for r in requests], "a"), [0.5, 0.5]),
     Row("rollout.top_k", 3, sampling("top_k"), 3),
     Row("rollout.top_p", 0.5, sampling("top_p"), 0.5),
+    Row("rollout.batch_size", 16, sampling("batch_size"), 16),
     Row("rollout.slots", 8, sampling("slots"), 8),
     Row("rollout.chunk", 4, sampling("chunk"), 4),
     Row("rollout.prefill_chunk", 8, sampling("prefill_chunk"), 8),
@@ -233,6 +234,7 @@ ROWS = [
     *optimizer_rows("sft"),
     Row("mesh.data", 4, refusal, refused_with("data=4", " 8 ")),
     Row("mesh.fsdp", 2, on_one_device("embed"), (258, 8)),
+    Row("mesh.rollout_tensor", 2, of_setup(lambda s: dict(s.sampling_mesh.shape)), {"data": 4, "fsdp": 1, "tensor": 2}),
     Row("mesh.tensor", 2, on_one_device("layers", "attention", "q"), (2, 16, 1, 8)),
 ]  # fmt: skip
 

@@ -60,7 +60,9 @@ METRICS = {
     "time/rollout",
     "time/verify",
     "time/train",
+    "time/layout",
     "time/step",
+    "rollout/received_bytes",
 }
 
 

@@ -1,0 +1,118 @@
+"""The TPU compiler, which needs no TPU: what decoding communicates, and the memory of prefill."""
+
+import re
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from rlvr_jax import parallel
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout import batches, slots
+from rlvr_jax.rollout.continuous import compiled_functions
+from rlvr_jax.rollout.sampler import param_shapes
+from rlvr_jax.rollout.sampling import Draws, SamplingConfig
+from tests.kernels.test_flash_on_tpus import CHIPS, no_cache  # noqa: F401, the fixture applies by being here
+
+SHAPE = PolicyConfig(
+    vocab_size=512, num_layers=2, width=256, num_heads=4, num_kv_heads=2, head_dim=64, mlp_width=512, dtype="bfloat16"
+)
+SAMPLING = SamplingConfig(prompt_length=128, max_response_length=64, group_size=2, batch_size=4, slots=8, chunk=4)
+SMALLEST_WEIGHT = 256 * 64  # numbers of the key projection on one of two devices
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+
+
+def devices(chip, count=4):
+    return topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[chip]).devices[:count]
+
+
+def decoding(engine, mesh):
+    """The compiled program that decodes on a mesh, as text."""
+    params, rows = param_shapes(SHAPE, mesh), parallel.batch_sharding(mesh)
+    of = lambda shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)  # noqa: E731
+    draws = Draws(of((8, 2), jnp.uint32), of((8,)), of((8,)), of((8,), jnp.float32), of((8, 2)))
+    with parallel.use_mesh(mesh):
+        if engine == "batches":
+            lowered = batches.sample.lower(SHAPE, SAMPLING, params, of((4, 128)), of((4, 128), bool), draws)
+        else:
+            functions = compiled_functions(SHAPE, SAMPLING, mesh)
+            tail = slots.Tail(of((8,)), draws)
+            state = functions.empty_slots.lower(params, 256, tail).compile()
+            state = jax.tree.map(
+                lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+                jax.eval_shape(lambda: slots.empty_slots(SHAPE, params, 256, tail)),
+                state.output_shardings,
+            )
+            lowered = functions.decode.lower(params, state)
+        return lowered.compile().as_text()
+
+
+def in_loops(program):
+    """The instructions of all computations that the bodies of loops reach."""
+    computations, name = {}, ""
+    for line in program.splitlines():
+        if begins := re.match(r"(?:ENTRY )?%?([\w.-]+) (?:\(.*\) -> .*)?{$", line):
+            name = begins.group(1)
+        computations.setdefault(name, []).append(line)
+    calls = r"(?:body|condition|calls|to_apply|branch_computations|called_computations)={?((?:%[\w.-]+(?:, )?)+)"
+    named = lambda lines: set(re.findall(r"[\w.-]+", " ".join(re.findall(calls, "\n".join(lines)))))  # noqa: E731
+    waiting = {x for line in program.splitlines() for x in re.findall(r" while\(.*body=%([\w.-]+)", line)}
+    assert waiting
+    reached = set()
+    while waiting:
+        reached |= waiting
+        waiting = {x for one in waiting for x in named(computations[one])} - reached
+    return [line for one in reached for line in computations[one]]
+
+
+def communicated(program):
+    """(kind, numbers of the largest result) of each collective inside of loops."""
+    found = []
+    for line in in_loops(program):
+        for kind in COLLECTIVES:
+            if match := re.search(rf"= (.*?) {kind}(?:-start)?\(", line):
+                shapes = re.findall(r"\w+\[([\d,]*)\]", match.group(1))
+                found.append((kind, max(int(np.prod([int(x) for x in shape.split(",") if x])) for shape in shapes)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("chip", "engine", "tensor"),
+    [("v5e", "batches", 1), ("v5p", "batches", 2), ("v5p", "slots", 1), ("v5e", "slots", 2)],
+)
+def test_decoding_communicates_no_parameters(chip, engine, tensor):
+    training = Mesh(np.array(devices(chip)).reshape(1, 4, 1), parallel.AXES)
+    program = decoding(engine, parallel.rollout_mesh(training.devices.flat, tensor))
+    assert any("flash_decode" in line for line in in_loops(program))
+    found = communicated(program)
+    if tensor == 1:  # only whether any sequence is unfinished
+        assert all(size == 1 for _, size in found), found
+    else:
+        assert "all-reduce" in {kind for kind, size in found if size > 1}
+        assert max(size for _, size in found) < SMALLEST_WEIGHT / 4, found
+
+
+def test_in_the_layout_of_training_it_would():
+    training = Mesh(np.array(devices("v5e")).reshape(1, 4, 1), parallel.AXES)
+    assert max(size for _, size in communicated(decoding("batches", training))) >= SMALLEST_WEIGHT
+
+
+def test_the_memory_of_prefill_is_linear_in_the_length_of_the_prompts():
+    mesh = parallel.rollout_mesh(devices("v5e", 1), 1)
+    config = replace(SHAPE, num_layers=1, mlp_width=2048)
+    params = param_shapes(config, mesh)
+
+    def memory(length):
+        rows = jax.ShapeDtypeStruct((16, length), jnp.int32, sharding=parallel.batch_sharding(mesh))
+        prefill = jax.jit(lambda params, tokens, mask: batches.prefill(config, params, tokens, mask > 0))
+        with parallel.use_mesh(mesh):
+            return prefill.lower(params, rows, rows).compile().memory_analysis().temp_size_in_bytes
+
+    # More than what fits into a core's vector memory. With all scores it is 4 times as much; the lists of blocks, a
+    # number for each token and 512 keys, make it a bit more than twice as much.
+    short, long = memory(2048), memory(4096)
+    assert 100 << 20 < short < long < 2.7 * short, (short, long)
