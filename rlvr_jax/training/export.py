@@ -13,6 +13,7 @@ from rlvr_jax import parallel, policy
 from rlvr_jax.config import Config, anywhere
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.hf.export import save_pretrained
+from rlvr_jax.hf.families import TEXT_MODELS
 from rlvr_jax.hf.peft import save_adapters
 from rlvr_jax.hf.pretrained import stored_dtype
 from rlvr_jax.hf.source import (
@@ -22,6 +23,7 @@ from rlvr_jax.hf.source import (
     listed_stop_tokens,
     read_generation_config,
 )
+from rlvr_jax.hf.source import read_config as read_checkpoint
 from rlvr_jax.training.setup import Setup, load_run, make_setup
 from rlvr_jax.training.workdir import read_config
 
@@ -36,8 +38,8 @@ def export(
     """Exports a checkpoint of a run, and returns its step.
 
     Adapters are merged into the weights unless `adapters` is set. Then the base policy is exported to the subfolder
-    "base" if it is not a published checkpoint: in a run without `pretrained`, or one that started from a run which
-    changed the weights.
+    "base" if it is not a published checkpoint: in a run without `pretrained`, with a multimodal one, or one that
+    started from a run which changed the weights.
 
     Args:
       workdir: of a run of reinforcement learning or a warm start.
@@ -54,7 +56,7 @@ def export(
     with parallel.use_mesh(setup.mesh):
         params, step = load_run(setup, workdir, step)
         if adapters:
-            known = _is_pretrained(config)
+            known = is_pretrained(config)
             save_adapters(out, setup.policy, params, config.pretrained if known else str(out / "base"))
             if known:
                 return step
@@ -71,17 +73,19 @@ def export(
     return step
 
 
-def _is_pretrained(config: Config) -> bool:
-    """True if the weights below a run's adapters are those of `config.pretrained`, as far as is known."""
+def is_pretrained(config: Config) -> bool:
+    """True if the weights below a run's adapters are all those of `config.pretrained`, as far as is known."""
     if not config.pretrained or not config.policy.lora.rank:
         return False
+    if read_checkpoint(find_checkpoint(config.pretrained, weights=False)).get("model_type") in TEXT_MODELS:
+        return False  # whose modules have other names than those of its text model
     if not config.init_from:
         return True
     try:
         earlier = read_config(Path(config.init_from).expanduser())
     except ConfigError:
         return False
-    return earlier.pretrained == config.pretrained and _is_pretrained(earlier)
+    return earlier.pretrained == config.pretrained and is_pretrained(earlier)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

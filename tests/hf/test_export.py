@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 
 from rlvr_jax import policy
+from rlvr_jax.config import from_dict
 from rlvr_jax.errors import CheckpointError
 from rlvr_jax.hf import export
 from rlvr_jax.hf.export import save_pretrained
@@ -19,6 +20,7 @@ from rlvr_jax.hf.pretrained import load_pretrained
 from rlvr_jax.hf.source import companion_files
 from rlvr_jax.parallel import MeshConfig, make_mesh
 from rlvr_jax.policy import LoraConfig
+from rlvr_jax.training.export import is_pretrained
 from tests.golden import make_golden
 from tests.hf.checkpoints import golden_weights, stored_bytes, write_checkpoint
 from tests.policy.reference import TINY, random_params
@@ -165,6 +167,14 @@ def test_adapters_of_modules_that_a_family_fuses_are_refused(tmp_path):
             save_adapters(tmp_path / "out", config, params, "base")
     modules = json.loads((tmp_path / "out" / "adapter_config.json").read_text())["target_modules"]
     assert modules == ["down_proj", "o_proj"]
+
+
+def test_adapters_of_a_multimodal_checkpoints_text_model_come_with_their_base(tmp_path):
+    text = make_golden.read("gemma3")["config"]
+    for name, raw, alone in (("whole", {"model_type": "gemma3", "text_config": text}, False), ("text", text, True)):
+        folder = write_checkpoint(tmp_path / name, raw, {"x": np.zeros(1)})
+        config = from_dict({"pretrained": str(folder), "policy": {"lora": {"rank": 2}}})
+        assert is_pretrained(config) == alone
 
 
 def test_host_buffers_hold_a_few_tensors_at_a_time(tmp_path):
