@@ -195,7 +195,8 @@ TOKENS = np.array([[3, 9, 4, 4, 11, 2]])
 
 @functools.cache
 def _logits(config: PolicyConfig) -> np.ndarray:
-    return np.asarray(policy.logits(config, random_params(config), jnp.asarray(TOKENS)), np.float32)[0]
+    run = jax.jit(policy.logits, static_argnums=0)
+    return np.asarray(run(config, random_params(config), TOKENS), np.float32)[0]
 
 
 logits = of_setup(lambda ready: _logits(ready.policy))  # no norm is 1, and no bias is 0
