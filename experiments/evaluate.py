@@ -50,7 +50,7 @@ def main() -> None:
     evaluation = dataclasses.replace(
         config.evaluation, problems=problems, pass_problems=problems, pass_samples=_SAMPLES.value, ks=ks, shown=0
     )
-    config = anywhere(dataclasses.replace(config, evaluation=evaluation))
+    config = dataclasses.replace(config, evaluation=evaluation)
     with command.pool(config) as pool, command.processes() as processes:
         import jax
 
@@ -58,7 +58,7 @@ def main() -> None:
         from rlvr_jax.training.functions import make_collector, make_evaluation, make_sampler
         from rlvr_jax.training.setup import initial_params, load_run, make_setup
 
-        setup = make_setup(config, pool=pool, processes=processes)
+        setup = make_setup(anywhere(config, jax.device_count()), pool=pool, processes=processes)
         with parallel.use_mesh(setup.mesh):
             if workdir is None:
                 params, step = initial_params(setup, jax.random.key(config.seed)), 0

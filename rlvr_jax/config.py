@@ -13,7 +13,7 @@ from typing import Any, Literal
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.optimizer import OptimizerConfig
-from rlvr_jax.parallel.mesh import MeshConfig
+from rlvr_jax.parallel.mesh import MeshConfig, mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.text.prompts import DATE, R1_ZERO
 
@@ -289,9 +289,17 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def anywhere(config: Config) -> Config:
-    """The config for any devices: all of them train and sample, with the batch sharded over them."""
-    return dataclasses.replace(config, mesh=MeshConfig(), rollout=dataclasses.replace(config.rollout, devices=0))
+def anywhere(config: Config, num_devices: int) -> Config:
+    """The config of a run for these devices, all of which sample.
+
+    Its mesh remains if it fits them, so that the parameters are sharded as in the run; otherwise they are replicated.
+    """
+    mesh = config.mesh
+    try:
+        mesh_shape(mesh, num_devices)
+    except ValueError:
+        mesh = MeshConfig()
+    return dataclasses.replace(config, mesh=mesh, rollout=dataclasses.replace(config.rollout, devices=0))
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

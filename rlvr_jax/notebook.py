@@ -220,7 +220,7 @@ def _of_run(workdir: Path, dtype: str | None) -> Model:
     from rlvr_jax.training.setup import load_run, make_setup
     from rlvr_jax.training.workdir import read_config
 
-    setup = make_setup(anywhere(read_config(workdir)), problems=False)
+    setup = make_setup(anywhere(read_config(workdir), jax.device_count()), problems=False)
     with parallel.use_mesh(setup.mesh):
         params, _ = load_run(setup, workdir)
     params = policy.merged(setup.policy, jax.device_put(params, jax.local_devices()[0]))

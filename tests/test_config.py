@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from rlvr_jax.config import Config, TaskConfig, differences, flatten, from_dict, to_dict
+from rlvr_jax.config import (
+    Config,
+    MeshConfig,
+    RolloutConfig,
+    TaskConfig,
+    anywhere,
+    differences,
+    flatten,
+    from_dict,
+    to_dict,
+)
 from rlvr_jax.config_rules import check, check_update
 from rlvr_jax.errors import ConfigError
 
@@ -380,3 +390,10 @@ def test_differences_names_each_value_that_differs_old_and_new_in_order():
 def test_there_is_no_difference_between_a_config_and_what_json_makes_of_it():
     record = to_dict(from_dict(OTHER))
     assert differences(json.loads(json.dumps(record)), record) == []
+
+
+def test_the_policy_of_a_run_keeps_its_mesh_where_that_fits_and_is_replicated_elsewhere():
+    config = Config(mesh=MeshConfig(1, -1, 2), rollout=RolloutConfig(devices=4))
+    assert anywhere(config, 8).mesh == config.mesh
+    assert anywhere(config, 3).mesh == MeshConfig()
+    assert anywhere(config, 8).rollout == RolloutConfig()

@@ -52,7 +52,7 @@ def export(
       ConfigError, CheckpointError: the run can't be read, or the folder is not empty.
     """
     config = read_config(workdir)
-    setup = make_setup(anywhere(config), problems=False)
+    setup = make_setup(anywhere(config, jax.device_count()), problems=False)
     with parallel.use_mesh(setup.mesh):
         params, step = load_run(setup, workdir, step)
         if adapters:
