@@ -27,9 +27,9 @@ test: .venv/installed-test lint
 test-fast: .venv/installed-test
 	$(BIN)/python -m pytest -m fast
 
-# What takes minutes: compiling real sizes, long runs.
+# What takes minutes: compiling real sizes, long runs. One at a time, because each takes some GB of memory.
 test-full: .venv/installed-test
-	$(BIN)/python -m pytest --full
+	$(BIN)/python -m pytest --full -n 0
 
 # The tests of the data sets on the whole files in the folder DATA; tests/data/README.md lists them.
 test-data: .venv/installed-test

@@ -1,10 +1,9 @@
 """GSM8K with Gemma-3-1B-it by GRPO: groups of 8, answers after `####`.
 
-Meant for one accelerator of 40 GB and up: parameters, reference policy, gradient and Adam's moments in float32 take 20
-bytes per parameter, 20 GB, sharded over the devices by fsdp. Three arrays of the logits of 512 tokens over a vocabulary
-of 262,144 take 1.6 GB more. It has not been run at this size, so there is no curve; Google's technical report
-(arXiv:2503.19786) gives 62.8 % on GSM8K. The weights are gated: accept their licence on the hub first, or use a local
-folder.
+Meant for one GPU of 80 GB (35.3 GiB by estimate), a v5p-8 slice, 4 chips, or 8 v5e chips (docs/scale.md). Three arrays
+of the logits of 512 tokens over a vocabulary of 262,144 take 1.6 GB of it. It has not been run at this size, so there
+is no curve; Google's technical report (arXiv:2503.19786) gives 62.8 % on GSM8K. The weights are gated: accept their
+licence on the hub first, or use a local folder.
 
     rlvr train --config=gsm8k_gemma3_1b --workdir=runs/gsm8k_gemma3_1b
 """

@@ -1,8 +1,8 @@
 """MATH with Qwen2.5-1.5B, a base model, by Dr. GRPO (arXiv:2503.20783): no normalisation by std or length, no KL.
 
-Trained on the 12,000 problems of the PRM800K split, evaluated on the other 500 ("MATH-500"). Meant for one accelerator
-of 80 GB or a v5p-8 slice: 16 bytes per parameter, without a reference policy, are 25 GB, sharded by fsdp. It has not
-been run at this size, so there is no curve; the paper's Figure 1 shows the kind to expect (for Qwen2.5-Math models).
+Trained on the 12,000 problems of the PRM800K split, evaluated on the other 500 ("MATH-500"). Meant for 2 GPUs of 80 GB
+(35.3 GiB each by estimate) or a v5p-8 slice, 4 chips (docs/scale.md). It has not been run at this size, so there is no
+curve; the paper's Figure 1 shows the kind to expect (for Qwen2.5-Math models).
 
     rlvr train --config=math_qwen25_1p5b --workdir=runs/math_qwen25_1p5b
 """

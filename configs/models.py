@@ -32,8 +32,8 @@ LLAMA3_2_1B = _LLAMA3 | {
     "mlp_width": 8192,
     "rope_scaling": _LLAMA3_SCALING | {"factor": 32.0},
 }
-TULU3_8B = _LLAMA3 | {
-    "vocab_size": 128_264,
+LLAMA3_1_8B = _LLAMA3 | {
+    "vocab_size": 128_256,
     "num_layers": 32,
     "width": 4096,
     "num_heads": 32,
@@ -42,6 +42,15 @@ TULU3_8B = _LLAMA3 | {
     "rope_scaling": _LLAMA3_SCALING | {"factor": 8.0},
     "tie_embeddings": False,
 }
+TULU3_8B = LLAMA3_1_8B | {"vocab_size": 128_264}
+QWEN3_32B = QWEN3_1P7B | {
+    "num_layers": 64,
+    "width": 5120,
+    "num_heads": 64,
+    "mlp_width": 25_600,
+    "tie_embeddings": False,
+}
+LLAMA3_1_70B = LLAMA3_1_8B | {"num_layers": 80, "width": 8192, "num_heads": 64, "mlp_width": 28_672}
 
 GEMMA3_1B = {
     "vocab_size": 262_144,

@@ -3,10 +3,11 @@
 Hyper-parameters as published (arXiv:2411.15124, section 6, and the command in docs/tulu3.md of allenai/open-instruct):
 learning rate 3e-7, 224 samples per update, temperature 1, KL 0.05, prompts and responses of 2,048 tokens, reward 10 for
 a correct answer and -10 for a truncated one. Differences: GRPO (32 prompts in groups of 7) replaces PPO with a value
-model, as in Tulu 3.1, and their 15,000 prompts with constraints are not public as a TFDS data set, so
-half of IFEval's own 541 prompts are trained on and the other half held out; the shares are those of the three parts of
-their mixture (7,473, 7,500 and 14,973 prompts). Meant for 8 accelerators of 80 GB: 20 bytes per parameter are 161 GB,
-sharded by fsdp. It has not been run at this size; the paper's Figure 20 shows the curves of GSM8K, MATH and IFEval.
+model, as in Tulu 3.1, and their 15,000 prompts with constraints are not public as a TFDS data set, so half of IFEval's
+own 541 prompts are trained on and the other half held out; the shares are those of the three parts of their mixture
+(7,473, 7,500 and 14,973 prompts). Meant for 16 v5p chips (41 GiB each, compiled) or 8 GPUs of 80 GB with
+`--config.mesh.rollout_tensor=4` (47.5 GiB each by estimate; docs/scale.md). It has not been run at this size; the
+paper's Figure 20 shows the curves of GSM8K, MATH and IFEval.
 
     rlvr train --config=tulu3_rlvr_8b --workdir=runs/tulu3_rlvr_8b
 """

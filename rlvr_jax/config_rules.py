@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Literal
 
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
@@ -19,8 +20,13 @@ _FINITE = ("learning_rate", "eps", "weight_decay")  # of optimizers
 Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)
 
 
-def check(config: Config, num_devices: int, num_processes: int = 1) -> None:
+def check(config: Config, num_devices: int, num_processes: int = 1, run: Literal["sft", "rl", "both"] = "both") -> None:
     """Refuses a config that can't run on `num_devices` devices of `num_processes` processes.
+
+    Args:
+      config: of the run.
+      num_devices, num_processes: that it has.
+      run: its kind, whose batches the devices must divide.
 
     Raises:
       ConfigError: the first violated rule, with the keys and what to do.
@@ -43,7 +49,7 @@ def check(config: Config, num_devices: int, num_processes: int = 1) -> None:
     _refuse(_sampling(config, sampling or num_devices))
     if not config.pretrained:  # whose architecture is known later
         check_policy(config, config.policy, fsdp, tensor, sampling or num_devices)
-    _refuse(_batches(config, data * fsdp))
+    _refuse(_batches(config, data * fsdp, run))
 
 
 def check_update(config: Config, devices: int, rows_together: int = 1) -> None:
@@ -316,17 +322,16 @@ def _samplers(c: Config, devices: int) -> str:
     return f"the {devices} devices that sample" + " (config.rollout.devices)" * bool(c.rollout.devices)
 
 
-def _batches(c: Config, rows: int) -> Rules:
+def _batches(c: Config, rows: int, run: str) -> Rules:
     """Batches of training are divided among the `rows` devices of the mesh axes data and fsdp."""
-    split = _split(rows)
-    yield from _update(c, rows, 1)
-    yield (
-        c.sft.batch_size % (rows * c.sft.optimizer.microbatches) != 0,
-        (
+    if run != "sft":
+        yield from _update(c, rows, 1)
+    if run != "rl":
+        yield (
+            c.sft.batch_size % (rows * c.sft.optimizer.microbatches) != 0,
             f"config.sft.batch_size = {c.sft.batch_size} can't be divided into config.sft.optimizer.microbatches = "
-            f"{c.sft.optimizer.microbatches} parts among {split}"
-        ),
-    )
+            f"{c.sft.optimizer.microbatches} parts among {_split(rows)}",
+        )
 
 
 def _divided(p: PolicyConfig, tensor: int, key: str) -> Rules:

@@ -306,6 +306,14 @@ def test_what_cannot_run_is_refused_in_one_line_that_names_the_key(values, num_d
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_is_not_refused_for_the_batches_of_the_other_kind():
+    warm_start, update = {"sft__batch_size": 60}, {"optimizer__microbatches": 32}
+    for values, runs, refused in ((warm_start, "rl", "sft"), (update, "sft", "rl")):
+        check(changed(**values), 8, run=runs)
+        with pytest.raises(ConfigError, match=next(iter(values)).replace("__", ".")):
+            check(changed(**values), 8, run=refused)
+
+
 @pytest.mark.parametrize(
     ("values", "devices", "together", "named"),
     [

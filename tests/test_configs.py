@@ -15,7 +15,8 @@ FILES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("_
 
 
 def load(name: str, *overrides: str) -> Config:
-    values, argv = flags.FlagValues(), ["a command", f"--config={FOLDER / name}.py", *overrides]
+    file, colon, argument = name.partition(":")
+    values, argv = flags.FlagValues(), ["a command", f"--config={FOLDER / file}.py{colon}{argument}", *overrides]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
     return from_dict(values.config.to_dict())

@@ -108,6 +108,9 @@ def train_step(
         def add(total, part):
             gradient, result = total
             part_gradient, part_result = gradient_of(trained, part)
+            # The TPU compiler would move all-reduces of gradients out of the loop over microbatches, and fails at that
+            # for an embedding table without a head (libtpu 0.0.42).
+            part_gradient = jax.lax.optimization_barrier(part_gradient)
             gradient = jax.tree.map(lambda a, b: a + b.astype(a.dtype), gradient, part_gradient)
             largest = jax.tree.map(jnp.maximum, result.largest, part_result.largest)
             result = jax.tree.map(jnp.add, result, part_result).replace(largest=largest)

@@ -10,7 +10,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.experimental import mesh_utils
+from jax.sharding import AbstractDevice, AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+from rlvr_jax.parallel.chips import memory_of
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -28,6 +31,8 @@ RULES = (
     ("length", None),
 )
 BATCH = PartitionSpec(("data", "fsdp"))
+AnyMesh = Mesh | AbstractMesh  # the second for shapes only
+AnyDevice = jax.Device | AbstractDevice
 
 
 @dataclass(frozen=True)
@@ -67,40 +72,55 @@ def mesh_shape(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
     return tuple(sizes)
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh over `devices` (default: all of them)."""
+def make_mesh(config: MeshConfig, devices: Sequence[AnyDevice] | None = None) -> AnyMesh:
+    """The mesh over `devices` (default: all of them); of abstract devices, which are all alike, one for shapes only.
+
+    An axis may take a part of an axis of a TPU's torus (`jax.make_mesh` refuses that on most), and the rest of it
+    another one.
+    """
     devices = jax.devices() if devices is None else devices
-    shape = mesh_shape(config, len(devices))
     types = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    shape = mesh_shape(config, len(devices))
+    if isinstance(devices[0], AbstractDevice):
+        return AbstractMesh(shape, AXES, axis_types=types, abstract_device=devices[0])
+    return Mesh(mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), AXES, axis_types=types)
 
 
-def rollout_mesh(devices: Iterable[jax.Device], tensor: int) -> Mesh:
+def rollout_mesh(devices: Iterable[AnyDevice], tensor: int) -> AnyMesh:
     """The mesh that samples: groups of `tensor` consecutive devices, over which parameters are replicated.
 
     It keeps the order of the devices, so one compiled function may take arrays from another mesh of the same order.
     """
-    return Mesh(np.array(list(devices)).reshape(-1, 1, tensor), AXES)
+    devices = list(devices)
+    if isinstance(devices[0], AbstractDevice):
+        return AbstractMesh((len(devices) // tensor, 1, tensor), AXES, abstract_device=devices[0])
+    return Mesh(np.array(devices).reshape(-1, 1, tensor), AXES)
+
+
+def devices_of(mesh: AnyMesh) -> list[AnyDevice]:
+    """The devices of a mesh, in its order."""
+    return [*mesh.devices.flat] if isinstance(mesh, Mesh) else [mesh.abstract_device] * mesh.size
 
 
 @contextlib.contextmanager
-def use_mesh(mesh: Mesh) -> Iterator[None]:
+def use_mesh(mesh: AnyMesh) -> Iterator[None]:
     """Traces and runs functions on `mesh`, with the activations' logical axes bound by `RULES`."""
-    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+    use = jax.set_mesh if isinstance(mesh, Mesh) else jax.sharding.use_abstract_mesh
+    with use(mesh), nn.logical_axis_rules(RULES):
         yield
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: AnyMesh) -> NamedSharding:
     """The whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: AnyMesh) -> NamedSharding:
     """The first axis sharded over `data` and `fsdp`."""
     return NamedSharding(mesh, BATCH)
 
 
-def param_shardings(mesh: Mesh, logical_axes: Any, shapes: Any, **rules: str) -> Any:
+def param_shardings(mesh: AnyMesh, logical_axes: Any, shapes: Any, **rules: str) -> Any:
     """Shardings of a pytree of parameters, by `RULES` with the changes `rules`.
 
     An axis whose length its mesh axis does not divide (an odd vocabulary, fewer key/value heads than `tensor`) is
@@ -123,9 +143,9 @@ def bytes_on_device(arrays: Any) -> int:
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(arrays))
 
 
-def device_memory(device: jax.Device) -> int | None:
-    """Bytes that arrays on a device may take; None if the platform doesn't say, like CPU."""
-    return (device.memory_stats() or {}).get("bytes_limit")
+def device_memory(device: AnyDevice) -> int | None:
+    """Bytes that arrays on a device may take; None if that is not known, and on CPU, which has the host's memory."""
+    return None if device.platform == "cpu" else memory_of(device)
 
 
 def received_bytes(source: Any, target: Any) -> int:

@@ -124,6 +124,30 @@ def sample(
     return jax.lax.while_loop(unfinished, decode, (jnp.int32(1), first, own, samples))[-1]
 
 
+def prompts_per_batch(
+    config: PolicyConfig, sampling: SamplingConfig, mesh: jax.sharding.Mesh, number: int, size: int, length: int
+) -> int:
+    """Prompts of a batch: as many as memory is planned for, or fewer if all fit into a smaller batch.
+
+    Args:
+      config: the policy's architecture.
+      sampling: see `SamplingConfig`.
+      mesh: that samples.
+      number: of prompts that are waiting.
+      size: samples of each.
+      length: of the prompts, padding included.
+    """
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    most = sampling.batch_size * sampling.group_size // size
+    if sampling.memory:
+        each = prompt_bytes(config, length, sampling.max_response_length, size, mesh.shape["tensor"])
+        most = min(most, sampling.memory // each * shards)
+    prompts = max(1, most // shards) * shards
+    while prompts % (2 * shards) == 0 and prompts // 2 >= number:
+        prompts //= 2
+    return prompts
+
+
 _IN_FLIGHT = 2  # batches: the device samples one while the host handles the one before
 
 
@@ -135,7 +159,7 @@ class Batches:
 
     def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: jax.sharding.Mesh) -> None:
         self._sample = partial(sample, config, sampling)
-        self._config, self._sampling, self._tensor = config, sampling, mesh.shape["tensor"]
+        self._config, self._sampling = config, sampling
         self._sharding = parallel.batch_sharding(mesh)
         self._shards = mesh.shape["data"] * mesh.shape["fsdp"]
         if sampling.batch_size % self._shards:
@@ -201,13 +225,6 @@ class Batches:
         length = self._sampling.prompt_length
         while length < max(len(group[0].prompt) for group in groups):
             length *= 2
-        # As many prompts as memory is planned for, or fewer if all fit into a smaller batch.
-        most = self._sampling.batch_size * self._sampling.group_size // size
-        if self._sampling.memory:
-            each = prompt_bytes(self._config, length, self._sampling.max_response_length, size, self._tensor)
-            most = min(most, self._sampling.memory // each * self._shards)
-        prompts = max(1, most // self._shards) * self._shards
-        while prompts % (2 * self._shards) == 0 and prompts // 2 >= number:
-            prompts //= 2
+        prompts = prompts_per_batch(self._config, self._sampling, self._sharding.mesh, number, size, length)
         for start in range(0, number, prompts):
             yield groups[start : start + prompts], prompts, size, length

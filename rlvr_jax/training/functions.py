@@ -15,7 +15,7 @@ from rlvr_jax.config_rules import check_update
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import evaluate
 from rlvr_jax.learner import losses
-from rlvr_jax.learner.batch import Batch
+from rlvr_jax.learner.batch import Batch, split
 from rlvr_jax.learner.losses import Loss
 from rlvr_jax.learner.packing import pack, unpack
 from rlvr_jax.learner.scores import Scorer, score
@@ -82,25 +82,32 @@ def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Params], d
 
 
 def make_score(setup: Setup) -> Callable:
-    """The function (params, batch) -> log-probability of each action; packs as `make_update` does."""
+    """The function (params, batch) -> log-probability of each action; packs as `make_update` does.
+
+    It takes the rows in as many parts as an update, so that it needs no more memory.
+    """
+    jitted, options, config = make_jitted_score(setup), _packing(setup), setup.config
+    sharding = parallel.batch_sharding(setup.mesh)
+    parts = config.algorithm.minibatches * config.optimizer.microbatches
+
+    def run(params: Params, batch: Batch) -> Float[np.ndarray, "batch action"]:
+        batch = batch.replace(columns={})  # unused, and would be copied to the device
+        rows = pack(batch, *options) if options else batch
+        scored = [parallel.readable(jitted(params, parallel.put(part, sharding))) for part in split(rows, parts)]
+        scores = np.concatenate(jax.device_get(scored))
+        return unpack(scores, batch, *options) if options else scores
+
+    return run
+
+
+def make_jitted_score(setup: Setup) -> jax.stages.Wrapped:
+    """The jitted function of `make_score`, for a part of the packed rows."""
 
     def logprobs(params: Params, batch: Batch) -> Float[Array, "batch action"]:
         return score(setup.policy, params, batch, setup.config.rollout.temperature)[0]
 
     rows = parallel.batch_sharding(setup.mesh)
-    jitted = jax.jit(logprobs, in_shardings=(None, rows), out_shardings=rows)
-    options = _packing(setup)
-
-    def on_host(params: Params, batch: Batch) -> Float[np.ndarray, "rows action"]:
-        return np.asarray(parallel.readable(jitted(params, parallel.put(batch, rows))))
-
-    def run(params: Params, batch: Batch) -> Float[np.ndarray, "batch action"]:
-        batch = batch.replace(columns={})  # unused, and would be copied to the device
-        if not options:
-            return on_host(params, batch)
-        return unpack(on_host(params, pack(batch, *options)), batch, *options)
-
-    return run
+    return jax.jit(logprobs, in_shardings=(None, rows), out_shardings=rows)
 
 
 def _packing(setup: Setup) -> tuple[int, int] | None:
@@ -112,7 +119,12 @@ def _packing(setup: Setup) -> tuple[int, int] | None:
 
 
 def make_sampler(setup: Setup) -> Sampler:
-    """The sampler of a run, with a batch or slots that fit into the memory of a device, if that is known.
+    """The sampler of a run."""
+    return Sampler(setup.policy, sampling_config(setup), setup.sampling_mesh)
+
+
+def sampling_config(setup: Setup) -> SamplingConfig:
+    """The sampler's settings, with a batch or slots that fit into the memory of a device, if that is known.
 
     Multi-turn environments get slots, so that contexts are not prefilled again.
     """
@@ -127,7 +139,7 @@ def make_sampler(setup: Setup) -> Sampler:
     elif not rollout.batch_size and memory:
         each = prompt_bytes(setup.policy, *lengths, rollout.group_size, mesh.shape["tensor"])
         batch_size = fitting(batch_size, each, memory, mesh.shape["data"])
-    sampling = SamplingConfig(
+    return SamplingConfig(
         prompt_length=lengths[0],
         max_response_length=lengths[1],
         group_size=rollout.group_size,
@@ -141,7 +153,6 @@ def make_sampler(setup: Setup) -> Sampler:
         chunk=rollout.chunk,
         prefill_chunk=rollout.prefill_chunk,
     )
-    return Sampler(setup.policy, sampling, mesh)
 
 
 def make_collector(setup: Setup, sampler: Turns, pool: Jobs) -> Collector:

@@ -27,6 +27,7 @@ from rlvr_jax.training.functions import (
     make_scorers,
     make_update,
 )
+from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.profiling import traces
 from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows, throughput, warn_unjudged
 from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
@@ -60,6 +61,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
     """
     processes = processes or Processes()
     setup = make_setup(config, pool=pool, processes=processes)
+    memory = lines(memory_of_run(setup), setup)
     check_start(setup, workdir)
     num_steps, minibatches, rollout = config.training.num_steps, config.algorithm.minibatches, config.rollout
     prompts, group_size, temperature = rollout.prompts, rollout.group_size, rollout.temperature
@@ -82,8 +84,8 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         processes.ending_together(),
     ):
         begin("start")
-        if setup.memory and processes.index == 0:
-            print(setup.memory, flush=True)
+        if processes.index == 0:
+            print(*memory, sep="\n", flush=True)
         loss = make_loss(setup)
         state, reference = start(setup, optimizer, manager, key_of(INIT, 0), "reference" in loss.needs)
         done = int(state.updates) // minibatches

@@ -9,6 +9,7 @@ from rlvr_jax.policy.layers import DENSE_LENGTH
 _ACTIVATIONS = 2 << 30  # bytes for the backward pass, on one device
 _LOGITS = 256 << 20
 _CHUNK = 64 << 20  # bytes of one array of logits, when they are computed in chunks
+_LANES = 128  # TPUs pad the last axis of an array to a multiple of this
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,31 @@ def activation_bytes(config: PolicyConfig, load: Load) -> int:
     that of the MLP, too, gate and up of the MLP, queries, keys and values, the output of attention, and in short rows
     the scores (see `rlvr_jax.policy.model`).
     """
-    heads = config.num_heads * config.head_dim
-    wide = 2 if config.norm_placement == "pre" else 3
-    numbers = wide * config.width + 2 * config.mlp_width + 2 * heads + 2 * config.num_kv_heads * config.head_dim
-    if load.length <= DENSE_LENGTH:
-        numbers += config.num_heads * load.length
-    return config.num_layers * load.rows * load.length * numbers * _itemsize(config)
+    return config.num_layers * _layer_bytes(config, load, 1, scores=True)
+
+
+def kept_bytes(config: PolicyConfig, load: Load, tensor: int = 1, platform: str = "cpu") -> int:
+    """Bytes that the backward pass needs with the config's rematerialisation, on one device.
+
+    With `remat` "full" the inputs of the layers and the outputs of attention are kept, and one layer is computed again
+    at a time; its values and their gradients are in memory together.
+
+    Args:
+      config: the policy's architecture.
+      load: on the device.
+      tensor: devices of the mesh axis.
+      platform: of the device; only on CPU are there scores in memory.
+    """
+    tokens, heads = load.rows * load.length, config.num_heads * config.head_dim // tensor
+    layer = _layer_bytes(config, load, tensor, scores=config.remat != "dots" and platform == "cpu")
+    if config.remat != "full":
+        return (config.num_layers + 1) * layer
+    return config.num_layers * tokens * (config.width + heads) * _itemsize(config) + 2 * layer
+
+
+def forward_bytes(config: PolicyConfig, load: Load, tensor: int = 1, platform: str = "cpu") -> int:
+    """Bytes of a forward pass without gradients: the values of one layer."""
+    return _layer_bytes(config, load, tensor, scores=platform == "cpu")
 
 
 def logit_bytes(config: PolicyConfig, load: Load) -> int:
@@ -46,21 +66,45 @@ def logit_bytes(config: PolicyConfig, load: Load) -> int:
     return 3 * 4 * load.rows * load.actions * config.vocab_size
 
 
-def resolved(config: PolicyConfig, load: Load) -> tuple[PolicyConfig, str]:
-    """The config with "auto" resolved, and a line with the choices; empty if nothing is recomputed."""
-    said = []
+def head_bytes(config: PolicyConfig, load: Load, fsdp: int = 1, tensor: int = 1, gradients: bool = True) -> int:
+    """Bytes of the head on one device: logits, and its table where it is gathered over `fsdp`, with its gradient."""
+    count = load.rows * load.actions
+    count = min(count, config.head_chunk) if config.head_chunk > 0 else count
+    table = config.vocab_size * config.width // tensor * (2 + 4 * gradients) if fsdp > 1 else 0
+    return logit_bytes(config, Load(1, count, count)) // tensor + table
+
+
+def cache_bytes(config: PolicyConfig, rows: int, length: int, tensor: int = 1, platform: str = "cpu") -> int:
+    """Bytes of the keys and values of all layers for `length` tokens in each of `rows` rows, on one device.
+
+    Fewer key/value heads than devices of the mesh axis are copied to all of these. TPUs pad the last axes: tokens of
+    the keys, head size of the values.
+    """
+    heads = config.num_kv_heads // tensor if config.num_kv_heads % tensor == 0 else config.num_kv_heads
+    pad = _LANES if platform == "tpu" else 1
+    keys = config.head_dim * (-(-length // pad) * pad)
+    values = length * (-(-config.head_dim // pad) * pad)
+    return config.num_layers * rows * heads * (keys + values) * _itemsize(config)
+
+
+def resolved(config: PolicyConfig, load: Load) -> PolicyConfig:
+    """The config with "auto" resolved."""
     if config.remat == "auto":
-        size = activation_bytes(config, load)
-        config = replace(config, remat="none" if size <= _ACTIVATIONS else "full")
-        if config.remat != "none":
-            said.append(f"policy.remat = 'full', for {size / 2**30:.1f} GiB of activations otherwise")
+        config = replace(config, remat="none" if activation_bytes(config, load) <= _ACTIVATIONS else "full")
     if config.head_chunk < 0:
-        size = logit_bytes(config, load)
         chunk = 1 << max(7, (_CHUNK // (4 * config.vocab_size)).bit_length() - 1)
-        config = replace(config, head_chunk=0 if size <= _LOGITS else chunk)
-        if config.head_chunk:
-            said.append(f"policy.head_chunk = {chunk}, for {size / 2**30:.1f} GiB of logits otherwise")
-    return config, f"memory of a training step: {'; '.join(said)}" if said else ""
+        config = replace(config, head_chunk=0 if logit_bytes(config, load) <= _LOGITS else chunk)
+    return config
+
+
+def _layer_bytes(config: PolicyConfig, load: Load, tensor: int, scores: bool) -> int:
+    """Bytes that a layer computes, see `activation_bytes`, on one device of the mesh axis `tensor`."""
+    heads, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    of_heads = 2 * config.mlp_width + 2 * heads + 2 * kv
+    if scores and load.length <= DENSE_LENGTH:
+        of_heads += config.num_heads * load.length
+    wide = 2 if config.norm_placement == "pre" else 3
+    return load.rows * load.length * (wide * config.width + of_heads // tensor) * _itemsize(config)
 
 
 def _itemsize(config: PolicyConfig) -> int:

@@ -1,5 +1,6 @@
 """Construction of a run: tasks, tokenizer, architecture, devices, and initial state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import optax
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from rlvr_jax import parallel, policy, tasks
@@ -23,7 +23,7 @@ from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.kernels.training import check_platform
 from rlvr_jax.learner.optimizer import make_optimizer
 from rlvr_jax.learner.step import TrainState, new_state, state_shardings
-from rlvr_jax.parallel import MeshConfig, Processes
+from rlvr_jax.parallel import AnyDevice, AnyMesh, MeshConfig, Processes
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
 from rlvr_jax.rollout.collector import Source
@@ -55,8 +55,7 @@ class Setup:
       stop_tokens: the ids that end a response.
       end_token: the one of them that demonstrations end with.
       sandbox: sandbox engine for model-written code; empty if no task has any.
-      policy: its architecture.
-      memory: the choices made to save memory, in one line; empty if none.
+      policy: its architecture, with `policy.remat` and `policy.head_chunk` chosen.
       mesh: the devices that train.
       param_shardings: of the parameters on that mesh.
       sampling_mesh: the devices that sample: the same, or others (`config.rollout.devices`).
@@ -75,10 +74,9 @@ class Setup:
     end_token: int
     sandbox: str
     policy: PolicyConfig
-    memory: str
-    mesh: Mesh
+    mesh: AnyMesh
     param_shardings: Any
-    sampling_mesh: Mesh
+    sampling_mesh: AnyMesh
     sampling_memory: int
     processes: Processes = field(default_factory=Processes)
 
@@ -89,6 +87,7 @@ def make_setup(
     run: Literal["sft", "rl"] = "rl",
     pool: Pool | None = None,
     processes: Processes | None = None,
+    devices: Sequence[AnyDevice] | None = None,
 ) -> Setup:
     """Checks the config and builds the setup; nothing is compiled.
 
@@ -98,20 +97,28 @@ def make_setup(
       run: the kind of run, whose batches determine `policy.remat` and `policy.head_chunk` if unset.
       pool: tries user-defined verifiers with its limits; None tries them in this process, without limits.
       processes: of the run; by default this one alone.
+      devices: of the run, by default all that JAX sees. They may be absent: those of a topology, for the compiler, or
+        abstract ones, for arithmetic.
 
     Raises:
       ConfigError: the config can't run, with the reason in one line.
     """
     processes = processes or Processes()
     check_agreement(config, processes)
+    devices = jax.devices() if devices is None else devices
     with processes.first_goes_ahead():  # to prepare data and download checkpoints, which hosts may share
-        return _make_setup(config, problems, run, pool, processes)
+        return _make_setup(config, problems, run, pool, processes, devices)
 
 
 def _make_setup(
-    config: Config, problems: bool, run: Literal["sft", "rl"], pool: Pool | None, processes: Processes
+    config: Config,
+    problems: bool,
+    run: Literal["sft", "rl"],
+    pool: Pool | None,
+    processes: Processes,
+    devices: Sequence[AnyDevice],
 ) -> Setup:
-    check(config, jax.device_count(), processes.count)
+    check(config, len(devices), processes.count, run)
     checkpoint = _checkpoint_shape(config)  # first, because a wrong folder also lacks a tokenizer
     folder = _tokenizer_folder(config)
     kind = str(folder or config.tokenizer or "characters")
@@ -133,13 +140,12 @@ def _make_setup(
         parts = check_reward(config, of_rollout, pool)
         check_algorithm(config, shape)
     sandbox = sandbox_engine(prompted)
-    devices = jax.devices()
     trainers = devices[: len(devices) - config.rollout.devices]
     mesh = parallel.make_mesh(config.mesh, trainers)
     samplers = trainers if len(trainers) == len(devices) else devices[len(trainers) :]
     check_policy(config, shape, mesh.shape["fsdp"], mesh.shape["tensor"], len(samplers))
     _check_attention(shape, mesh)
-    shape, memory = resolved(shape, _load(config, run, mesh))
+    shape = resolved(shape, update_load(config, run, mesh))
     shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
     shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)
     listed = listed_stop_tokens(folder) if folder else ()
@@ -147,10 +153,10 @@ def _make_setup(
     end = tokenizer.eos_token_id if turn is None else turn
     sampling = _sampling(config, shape, checkpoints.with_shardings(shapes, shardings), mesh, samplers)
     tokens, places = (tokenizer, folder, stops, end), (mesh, shardings, *sampling, processes)
-    return Setup(config, prompted, of_rollout, parts, dropped, *tokens, sandbox, shape, memory, *places)
+    return Setup(config, prompted, of_rollout, parts, dropped, *tokens, sandbox, shape, *places)
 
 
-def _check_attention(shape: PolicyConfig, mesh: Mesh) -> None:
+def _check_attention(shape: PolicyConfig, mesh: AnyMesh) -> None:
     try:
         with parallel.use_mesh(mesh):
             check_platform(shape.attention, target_platform())
@@ -158,19 +164,23 @@ def _check_attention(shape: PolicyConfig, mesh: Mesh) -> None:
         raise ConfigError(f"config.policy.attention: {error}") from error
 
 
-def _load(config: Config, run: Literal["sft", "rl"], mesh: Mesh) -> Load:
-    """The rows of a microbatch on one device."""
+def update_load(config: Config, run: Literal["sft", "rl"], mesh: AnyMesh, packed: bool = False) -> Load:
+    """The rows of a microbatch on one device; `packed` counts those of `training.packing`, one for each prompt."""
     rollout, devices = config.rollout, mesh.shape["data"] * mesh.shape["fsdp"]
     rows, optimizer = config.sft.batch_size, config.sft.optimizer
     if run == "rl":
         rows, optimizer = rollout.prompts * rollout.group_size // config.algorithm.minibatches, config.optimizer
-    rows = max(1, rows // (optimizer.microbatches * devices))
-    return Load(rows, rollout.max_prompt_length + rollout.max_response_length, rollout.max_response_length)
+    group = rollout.group_size if packed and run == "rl" else 1
+    rows = max(1, rows // (group * optimizer.microbatches * devices))
+    actions = group * rollout.max_response_length
+    return Load(rows, rollout.max_prompt_length + actions, actions)
 
 
-def _sampling(config: Config, shape: PolicyConfig, params: Params, mesh: Mesh, devices: list) -> tuple[Mesh, int]:
+def _sampling(
+    config: Config, shape: PolicyConfig, params: Params, mesh: AnyMesh, devices: Sequence[AnyDevice]
+) -> tuple[AnyMesh, int]:
     """The mesh that samples, and the memory on each of its devices for caches and temporaries; 0 if unknown."""
-    own = next(device for device in devices if device.process_index == jax.process_index())
+    own = next((x for x in devices if getattr(x, "process_index", 0) == jax.process_index()), devices[0])
     rollout, memory = config.rollout, parallel.device_memory(own)
     if memory is not None:
         memory = int(USABLE * memory)
@@ -185,7 +195,7 @@ def _sampling(config: Config, shape: PolicyConfig, params: Params, mesh: Mesh, d
     else:
         each = partial(prompt_bytes, shape, *lengths, rollout.group_size)
     tensor = config.mesh.rollout_tensor or smallest_tensor(shape, len(devices), rows, each, memory)
-    order = mesh.devices.flat if not rollout.devices else parallel.make_mesh(MeshConfig(), devices).devices.flat
+    order = parallel.devices_of(parallel.make_mesh(MeshConfig(), devices) if rollout.devices else mesh)
     left = 0 if memory is None else max(1, memory - weight_bytes(shape, tensor))
     return parallel.rollout_mesh(order, tensor), left
 
@@ -277,7 +287,7 @@ def _check_alpha(setup: Setup, source: Path) -> None:
         )
 
 
-def state_shapes(optimizer: optax.GradientTransformation, params: Params, mesh: Mesh) -> TrainState:
+def state_shapes(optimizer: optax.GradientTransformation, params: Params, mesh: AnyMesh) -> TrainState:
     """Shapes, dtypes and shardings of the training state, from those of the parameters."""
     shapes = jax.eval_shape(partial(new_state, optimizer), params)
     of_params = jax.tree.map(lambda x: x.sharding, params)

@@ -16,6 +16,7 @@ from rlvr_jax.learner.step import train_step
 from rlvr_jax.parallel import Processes
 from rlvr_jax.text.tokenizers import encode_batch
 from rlvr_jax.training import checkpoints, preemption
+from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.record import Clock, open_record
 from rlvr_jax.training.setup import Setup, check_start, make_setup, start, training_mixture
 from rlvr_jax.training.workdir import open_workdir
@@ -31,6 +32,7 @@ def sft(config: Config, workdir: Path, processes: Processes | None = None) -> No
     for task in training_mixture(setup).tasks:
         if task.demonstration is None:
             raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")
+    memory = lines(memory_of_run(setup, "sft"), setup)
     check_start(setup, workdir)
     first = _batches(setup, 0)  # before anything is written: fails if a demonstration is too long
     optimizer = make_optimizer(options.optimizer, options.num_steps)
@@ -42,8 +44,8 @@ def sft(config: Config, workdir: Path, processes: Processes | None = None) -> No
         checkpoints.open_manager(workdir, processes=processes) as manager,
         processes.ending_together(),
     ):
-        if setup.memory and processes.index == 0:
-            print(setup.memory, flush=True)
+        if processes.index == 0:
+            print(*memory, sep="\n", flush=True)
         state, _ = start(setup, optimizer, manager, jax.random.key(config.seed))
         done = int(state.updates)
         if done == options.num_steps:

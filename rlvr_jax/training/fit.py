@@ -1,0 +1,206 @@
+"""Settings with which a run fits, found by trying: by arithmetic first, then by compiling the best."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlvr_jax.config import Config, flatten, to_dict
+from rlvr_jax.config_rules import check_update
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.parallel.chips import Chip
+from rlvr_jax.training.analysis import Analysis, estimated
+from rlvr_jax.training.functions import make_loss
+from rlvr_jax.training.plan import memory_of_run
+from rlvr_jax.training.setup import Setup, make_setup
+
+MARGIN = 0.1  # of the memory, which estimates leave free
+_CHUNKS = (2048, 1024, 512, 256)  # values of `policy.head_chunk`
+_MOST_TENSOR = 16  # devices of a mesh axis `tensor` that are tried
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting to change.
+
+    Attributes:
+      key: of the config.
+      value: its new value.
+    """
+
+    key: str
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.value!r}"
+
+
+def changed(config: Config, changes: Sequence[Change]) -> Config:
+    """The config with other values."""
+    for change in changes:
+        config = _changed(config, change.key.split("."), change.value)
+    return config
+
+
+def _changed(record: Any, path: list[str], value: Any) -> Any:
+    name, *rest = path
+    return dataclasses.replace(record, **{name: _changed(getattr(record, name), rest, value) if rest else value})
+
+
+def try_setup(config: Config, devices: Sequence[Any]) -> Setup | None:
+    """The setup, or None if the config can't run on these devices."""
+    try:
+        setup = make_setup(config, problems=False, devices=devices)
+        check_update(config, setup.mesh.shape["data"] * setup.mesh.shape["fsdp"], make_loss(setup).rows_together)
+    except ConfigError:
+        return None
+    return setup
+
+
+def smaller(config: Config, setup: Setup) -> Iterator[Change]:
+    """Single changes that save memory."""
+    mesh, rollout = setup.mesh.shape, config.rollout
+    for factor in (2, 4, 8, 16, 32):
+        yield Change("optimizer.microbatches", config.optimizer.microbatches * factor)
+    if setup.policy.remat != "full":
+        yield Change("policy.remat", "full")
+    for chunk in _CHUNKS:
+        if not setup.policy.head_chunk or setup.policy.head_chunk > chunk:
+            yield Change("policy.head_chunk", chunk)
+    batch = rollout.batch_size or rollout.prompts
+    for factor in (2, 4, 8, 16, 32):
+        if batch % factor == 0 and not rollout.slots:
+            yield Change("rollout.batch_size", batch // factor)
+        if rollout.slots and rollout.slots % factor == 0:
+            yield Change("rollout.slots", rollout.slots // factor)
+    for factor in (2, 4, 8):
+        yield Change("mesh.rollout_tensor", setup.sampling_mesh.shape["tensor"] * factor)
+        if mesh["data"] % factor == 0:
+            yield Change("mesh.fsdp", mesh["fsdp"] * factor)
+
+
+def advice(analysis: Analysis, devices: Sequence[Any]) -> tuple[tuple[Change, ...], Analysis] | None:
+    """The change, or two, with which a run that doesn't fit is estimated to fit at the least time; None if none is.
+
+    Estimates are corrected by the difference between the given analysis and its own estimate.
+    """
+    config, chip, torus = analysis.setup.config, analysis.chip, analysis.torus
+    before = estimated(analysis.setup, chip, torus)
+    error = {phase: _total(analysis, phase) - sum(kinds.values()) for phase, kinds in before.memory.phases.items()}
+
+    def fits(found: Analysis) -> bool:
+        peaks = (sum(kinds.values()) + error.get(phase, 0) for phase, kinds in found.memory.phases.items())
+        return max(peaks) <= (found.memory.capacity or 0)
+
+    singles = [(change,) for change in smaller(config, analysis.setup)]
+    pairs = [(*a, *b) for i, a in enumerate(singles) for b in singles[i + 1 :] if a[0].key != b[0].key]
+    for options in (singles, pairs):
+        found = []
+        for changes in options:
+            setup = try_setup(_free_data(changed(config, changes)), devices)
+            if setup and fits(made := estimated(setup, chip, torus)):
+                found.append((made.seconds if chip else 0.0, changes, made))
+        if found:
+            _, changes, made = min(found, key=lambda item: item[0])
+            return changes, made
+    return None
+
+
+def _free_data(config: Config) -> Config:
+    """The config with the mesh axis `data` taking what the others leave."""
+    mesh = config.mesh
+    if -1 in (mesh.fsdp, mesh.tensor):
+        return config
+    return replace(config, mesh=replace(mesh, data=-1))
+
+
+def _total(analysis: Analysis, phase: str) -> int:
+    if phase in analysis.missing:
+        return (analysis.memory.capacity or 0) + analysis.missing[phase]
+    return sum(analysis.memory.phases[phase].values())
+
+
+def fastest(config: Config, devices: Sequence[Any], chip: Chip, torus: Sequence[int]) -> list[Analysis]:
+    """Estimates of the settings that fit with a margin, the fastest first: one for each mesh and rollout layout.
+
+    Tries `mesh`, `mesh.rollout_tensor`, `optimizer.microbatches`, `policy.remat` and `rollout.batch_size`. The update's
+    settings and the rollout's are chosen apart, because neither changes the other's time.
+    """
+    number = len(devices) - config.rollout.devices
+    powers = [2**i for i in range(number.bit_length()) if number % 2**i == 0]
+    found = []
+    for tensor in [x for x in powers if x <= _MOST_TENSOR]:
+        for fsdp in [x for x in powers if number % (x * tensor) == 0]:
+            mesh = (Change("mesh.data", -1), Change("mesh.fsdp", fsdp), Change("mesh.tensor", tensor))
+            for rollout in [x for x in powers if x <= _MOST_TENSOR]:
+                layout = (*mesh, Change("mesh.rollout_tensor", rollout), Change("optimizer.microbatches", 1))
+                setup = try_setup(changed(config, layout), devices)
+                if setup and (best := _best(setup, chip, torus)):
+                    found.append(best)
+    return sorted(found, key=lambda x: x.seconds)
+
+
+def _best(setup: Setup, chip: Chip, torus: Sequence[int]) -> Analysis | None:
+    """The fastest microbatches, rematerialisation and rollout batch on one mesh, or None if nothing fits."""
+    rollout, shards = setup.config.rollout, setup.sampling_mesh.shape["data"]
+    sizes = [x for x in _divisors(rollout.prompts) if x % shards == 0]
+    rollouts = [()] if rollout.slots else [(Change("rollout.batch_size", size),) for size in sizes]
+    second = _fastest_of(setup, rollouts, ("rollout", "move"), chip, torus)
+    first = second and _fastest_of(setup, _updates(setup), ("update", "scoring"), chip, torus)
+    return first and estimated(_varied(setup, (*first, *second)), chip, torus)
+
+
+def _updates(setup: Setup) -> Iterator[tuple[Change, ...]]:
+    """Settings of the update, each with the largest chunk of the head with which it fits."""
+    rollout = setup.config.rollout
+    chunks = [chunk for chunk in _CHUNKS if chunk <= (setup.policy.head_chunk or chunk)]
+    for remat in ("none", "dots", "full"):
+        for parts in _divisors(rollout.prompts * rollout.group_size):
+            for chunk in chunks:
+                changes = (Change("policy.remat", remat), Change("policy.head_chunk", chunk))
+                changes += (Change("optimizer.microbatches", parts),)
+                varied = _varied(setup, changes)
+                if varied is None:
+                    break
+                if _fits(varied, ("update", "scoring")):
+                    yield changes
+                    break
+
+
+def _divisors(number: int) -> list[int]:
+    return [x for x in range(1, number + 1) if number % x == 0]
+
+
+def _varied(setup: Setup, changes: Sequence[Change]) -> Setup | None:
+    """The setup with settings that change neither meshes nor parameters; None if they divide no batch."""
+    config = changed(setup.config, changes)
+    chosen = {name: getattr(config.policy, name) for name in ("remat", "head_chunk")}
+    shape = replace(setup.policy, **{name: x for name, x in chosen.items() if x not in ("auto", -1)})
+    try:
+        check_update(config, setup.mesh.shape["data"] * setup.mesh.shape["fsdp"])
+    except ConfigError:
+        return None
+    return replace(setup, config=config, policy=shape)
+
+
+def _fastest_of(setup, options, phases, chip, torus) -> tuple[Change, ...] | None:
+    best, least = None, math.inf
+    for changes in options:
+        varied = _varied(setup, changes)
+        if varied and _fits(varied, phases) and (seconds := estimated(varied, chip, torus).seconds) < least:
+            best, least = changes, seconds
+    return best
+
+
+def _fits(setup: Setup, phases: Sequence[str]) -> bool:
+    """Whether phases fit, by estimate, with a margin."""
+    memory = memory_of_run(setup)
+    peak = max(sum(memory.phases[name].values()) for name in phases if name in memory.phases)
+    return peak <= (1 - MARGIN) * (memory.capacity or 0)
+
+
+def differences(old: Config, new: Config) -> tuple[Change, ...]:
+    """The values of `new` that differ."""
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    return tuple(Change(key, value) for key, value in after.items() if before.get(key) != value)

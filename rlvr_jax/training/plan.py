@@ -1,0 +1,228 @@
+"""The memory that a run needs on each device, by arithmetic: nothing is compiled and no array is made."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlvr_jax import parallel, policy
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
+from rlvr_jax.parallel import AnyMesh
+from rlvr_jax.parallel.chips import GIB, memory_of
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.training import checkpoints
+from rlvr_jax.training.functions import make_loss, sampling_config
+from rlvr_jax.training.memory import Load, cache_bytes, forward_bytes, head_bytes, kept_bytes
+from rlvr_jax.training.setup import Setup, state_shapes, update_load
+
+Kinds = dict[str, int]  # kind -> bytes
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the fullest device.
+
+    Attributes:
+      phases: phase of a step -> kind -> bytes held at its peak.
+      devices: their number and kind.
+      capacity: bytes that programs may use; None if unknown.
+    """
+
+    phases: dict[str, Kinds]
+    devices: str
+    capacity: int | None
+
+    @property
+    def peak(self) -> tuple[str, int]:
+        """The phase that needs most, and its bytes."""
+        totals = {name: sum(kinds.values()) for name, kinds in self.phases.items()}
+        return max(totals.items(), key=lambda item: item[1])
+
+    @property
+    def spare(self) -> int | None:
+        """Bytes left at the peak, negative if they are missing; None if the capacity is unknown."""
+        return None if self.capacity is None else self.capacity - self.peak[1]
+
+
+def memory_of_run(setup: Setup, run: Literal["sft", "rl"] = "rl") -> Memory:
+    """The memory of a run of this kind, with responses of full length."""
+    device = parallel.devices_of(setup.mesh)[0]
+    update = _of_update(setup, run, device.platform)
+    phases = {"update": update}
+    if run == "rl":
+        phases |= _of_rollout(setup, update, device.platform)
+    number = setup.mesh.size + setup.config.rollout.devices * (run == "rl")
+    return Memory(phases, f"{number} x {device.device_kind}", memory_of(device))
+
+
+class _State(NamedTuple):
+    """Bytes of the training state on one device; gradients are those of all trained parameters in float32."""
+
+    parameters: int
+    trained: int
+    moments: int
+    gradients: int
+
+
+@lru_cache(maxsize=4096)
+def _state(options: OptimizerConfig, shape: PolicyConfig, mesh: AnyMesh) -> _State:
+    shapes, axes = shapes_and_axes(shape)
+    params = checkpoints.with_shardings(shapes, parallel.param_shardings(mesh, axes, shapes))
+    state = state_shapes(make_optimizer(options, 1), params, mesh)
+    trained = policy.trainable(state.params)
+    floats = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), trained)
+    return _State(*map(parallel.bytes_on_device, (state.params, trained, state.opt_state, floats)))
+
+
+def _shape_only(config: PolicyConfig) -> PolicyConfig:
+    """The config without what does not change its parameters."""
+    return replace(config, remat="none", head_chunk=0, attention="auto", max_length=0)
+
+
+def _of_update(setup: Setup, run: Literal["sft", "rl"], platform: str) -> Kinds:
+    """The training state, and what an update adds."""
+    config, shape, mesh = setup.config, setup.policy, setup.mesh
+    options = config.optimizer if run == "rl" else config.sft.optimizer
+    state = _state(options, _shape_only(shape), mesh)
+    fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
+    load = update_load(config, run, mesh, config.training.packing == "prefix_tree")
+    kinds = {"parameters": state.parameters, "moments": state.moments}
+    if run == "rl" and "reference" in make_loss(setup).needs and not (shape.lora.rank and not config.init_from):
+        kinds["reference"] = state.trained
+    return kinds | {
+        # Of a microbatch, their sum over microbatches, and the optimizer's updates.
+        "gradients": state.gradients * (3 if options.microbatches > 1 else 2),
+        "activations": kept_bytes(shape, load, tensor, platform) + _gathered_layer(setup),
+        "logits": head_bytes(shape, load, fsdp, tensor),
+        "batch": _batch_bytes(load, options.microbatches),
+    }
+
+
+def _of_rollout(setup: Setup, update: Kinds, platform: str) -> dict[str, Kinds]:
+    """What scoring, the move of parameters to the sampler, and sampling hold; adds the sampler's copy to `update`."""
+    config, shape = setup.config, setup.policy
+    alone = bool(config.rollout.devices)  # the sampler has devices of its own
+    state = {kind: size for kind, size in update.items() if kind in ("parameters", "moments", "reference")}
+    sampler = {"sampler": sampler_bytes(setup)}
+    if not alone:
+        update |= sampler
+    load = update_load(config, "rl", setup.mesh, config.training.packing == "prefix_tree")
+    tensor = setup.mesh.shape["tensor"]
+    phases = {}
+    if {"reference", "proximal"} & set(make_loss(setup).needs):
+        phases["scoring"] = state | ({} if alone else sampler)
+        phases["scoring"] |= {
+            "activations": forward_bytes(shape, load, tensor, platform) + _gathered_layer(setup),
+            "logits": head_bytes(shape, load, setup.mesh.shape["fsdp"], tensor, gradients=False),
+        }
+    held = sampler if alone else state | sampler
+    # Cast and unstacked where the parameters lie, and then moved; the last copy is given up first.
+    item = jnp.dtype(shape.dtype).itemsize / jnp.dtype(shape.param_dtype).itemsize
+    phases["move"] = held | {"copy": int(update["parameters"] * item)}
+    phases["rollout"] = held | rollout_bytes(setup, platform)
+    return phases
+
+
+def sampler_bytes(setup: Setup) -> int:
+    """Bytes of the sampler's copy of the parameters on one device: in the compute type, by the sampler's layout."""
+    shape = setup.policy
+    return _numbers(_shape_only(shape), setup.sampling_mesh) * jnp.dtype(shape.dtype).itemsize
+
+
+@lru_cache(maxsize=4096)
+def _numbers(shape: PolicyConfig, mesh: AnyMesh) -> int:
+    shapes, axes = shapes_and_axes(shape)
+    shardings = parallel.param_shardings(mesh, axes, shapes)
+    sizes = jax.tree.map(lambda x, sharding: math.prod(sharding.shard_shape(x.shape)), shapes, shardings)
+    return sum(jax.tree.leaves(sizes))
+
+
+def rollout_bytes(setup: Setup, platform: str) -> Kinds:
+    """What sampling holds on one device besides parameters, with sequences of full length."""
+    shape, sampling, mesh = setup.policy, sampling_config(setup), setup.sampling_mesh
+    shards, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
+    cache = partial(cache_bytes, shape, tensor=tensor, platform=platform)
+    prompt, response = sampling.prompt_length, sampling.max_response_length
+    if sampling.slots:
+        rows = sampling.slots // shards
+        prompts = -(-rows // sampling.group_size)
+        width = prompt + response + sampling.chunk
+        caches = cache(rows, width) + 2 * cache(prompts, prompt)
+        prefill = Load(prompts, min(sampling.prefill_chunk, prompt), 1)
+    else:
+        prompts = -(-sampling.batch_size // shards)
+        rows = prompts * sampling.group_size
+        caches = cache(rows, max(response - 1, 1)) + cache(prompts, prompt)
+        prefill = Load(prompts, prompt, 1)
+    logits = 3 * 4 * rows * shape.vocab_size // tensor
+    return {"KV cache": caches, "prefill": forward_bytes(shape, prefill, tensor, platform), "logits": logits}
+
+
+def _gathered_layer(setup: Setup) -> int:
+    """Bytes of the weights of the layer in use and the next one, gathered over `fsdp`."""
+    shape = setup.policy
+    if setup.mesh.shape["fsdp"] == 1:
+        return 0
+    layers = shapes_and_axes(_shape_only(shape))[0]["layers"]
+    count = sum(math.prod(x.shape) for x in jax.tree.leaves(layers)) // shape.num_layers
+    return 2 * count // setup.mesh.shape["tensor"] * jnp.dtype(shape.dtype).itemsize
+
+
+def _batch_bytes(load: Load, microbatches: int) -> int:
+    """Token ids, positions, segments, parents; of each action its place, mask and up to four columns."""
+    return microbatches * load.rows * 4 * (4 * load.length + 6 * load.actions)
+
+
+_RESIDENT = ("parameters", "moments", "reference", "sampler")
+
+
+def lines(memory: Memory, setup: Setup) -> tuple[str, str]:
+    """Two lines: what the run holds on each device, and whether it fits.
+
+    Raises:
+      ConfigError: parameters and optimizer alone exceed a device.
+    """
+    phase, most = memory.peak
+    name, unit = next(x for x in (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)) if most >= x[1] or x[1] == 2**10)
+    size = lambda count: f"{count / unit:.1f}"  # noqa: E731
+    held = memory.phases["update"]
+    resident = ", ".join(f"{kind} {size(held[kind])}" for kind in _RESIDENT if kind in held)
+    peaks = ", ".join(f"{other} {size(sum(kinds.values()))}" for other, kinds in memory.phases.items())
+    first = f"memory per device ({memory.devices}), {name}: {resident}; with what each phase adds: {peaks}"
+    return first, _verdict(memory, setup, phase, size, name)
+
+
+def _verdict(memory: Memory, setup: Setup, phase: str, size, unit: str) -> str:
+    config, shape, most = setup.config.policy, setup.policy, memory.peak[1]
+    chosen = [f"policy.remat = {shape.remat!r}"] if config.remat == "auto" and shape.remat != "none" else []
+    chosen += [f"policy.head_chunk = {shape.head_chunk}"] if config.head_chunk < 0 and shape.head_chunk else []
+    choices = f"; chosen: {', '.join(chosen)}" if chosen else ""
+    if memory.capacity is None:
+        return f"{size(most)} {unit} per device, in the {phase}; the memory of these devices is unknown{choices}"
+    state = sum(memory.phases["update"][kind] for kind in ("parameters", "moments"))
+    if state > memory.capacity:
+        raise ConfigError(
+            f"parameters and optimizer need {size(state)} {unit} on each device, and programs may use "
+            f"{size(memory.capacity)}: divide them by config.mesh.fsdp or config.mesh.tensor, use more devices, or "
+            "train adapters (config.policy.lora.rank)"
+        )
+    added = {kind: count for kind, count in memory.phases[phase].items() if kind not in _RESIDENT}
+    largest = ", ".join(f"{kind} {size(count)}" for kind, count in sorted(added.items(), key=lambda x: -x[1])[:3])
+    of = f"{size(most)} of {size(memory.capacity)} {unit} per device, in the {phase} ({largest})"
+    if memory.spare < 0:
+        return (
+            f"warning: does not fit, by estimate: {of}; {size(-memory.spare)} {unit} are missing. `rlvr compile "
+            f"--fit` searches for settings that fit{choices}"
+        )
+    return f"fits, by estimate: {of}; {size(memory.spare)} {unit} to spare{choices}"
+
+
+@lru_cache(maxsize=8)
+def shapes_and_axes(config: PolicyConfig) -> tuple[Any, Any]:
+    """Shapes of the parameters, with adapters, and the names of their axes."""
+    shapes = jax.eval_shape(partial(policy.init_with_adapters, config), jax.random.key(0))
+    return shapes, policy.axes_with_adapters(config)

@@ -1,0 +1,185 @@
+"""The compiled programs of a run, from shapes alone: nothing is loaded and no array is made."""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlvr_jax import parallel
+from rlvr_jax.learner.batch import Batch
+from rlvr_jax.learner.optimizer import make_optimizer
+from rlvr_jax.rollout import slots as device
+from rlvr_jax.rollout.batches import prompts_per_batch, sample
+from rlvr_jax.rollout.continuous import compiled_functions, ring_widths
+from rlvr_jax.rollout.sampler import make_move
+from rlvr_jax.rollout.sampler import param_shapes as sampler_shapes
+from rlvr_jax.rollout.sampling import Draws
+from rlvr_jax.training.functions import make_jitted_score, make_jitted_update, make_loss, sampling_config
+from rlvr_jax.training.setup import Setup, param_shapes, state_shapes
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of a run.
+
+    Attributes:
+      phase: of a step, which it is a part of.
+      lower: traces it for its devices.
+      mesh: its devices.
+      holds: the kinds of `plan.Memory` that are among its arguments or results.
+      calls: in a step.
+    """
+
+    phase: str
+    lower: Callable[[], jax.stages.Lowered]
+    mesh: parallel.AnyMesh
+    holds: tuple[str, ...]
+    calls: int = 1
+
+    def compile(self) -> jax.stages.Compiled:
+        """Compiles it, with the kernels of its devices.
+
+        Raises:
+          OutOfMemoryError: it doesn't fit.
+        """
+        with parallel.use_mesh(self.mesh):
+            lowered = self.lower()
+            try:
+                return lowered.compile()
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                raise OutOfMemoryError(_needed(str(error))) from error
+
+
+class OutOfMemoryError(Exception):
+    """A program needs more memory than a device has; `needed` bytes, 0 if the compiler does not say."""
+
+    def __init__(self, needed: int) -> None:
+        super().__init__(needed)
+        self.needed = needed
+
+
+def _needed(message: str) -> int:
+    """Bytes in the compiler's message, such as "Used 38.00G of 15.75G hbm"."""
+    for pattern in (r"Used ([\d.]+)([KMGT])", r"\(([\d.]+)([KMGT])\) exceeds"):
+        if found := re.search(pattern, message):
+            return int(float(found[1]) * 2 ** (10 * (1 + "KMGT".index(found[2]))))
+    return 0
+
+
+def programs(setup: Setup) -> Iterator[Program]:
+    """The programs of a step of reinforcement learning, and that of greedy evaluation."""
+    config, loss = setup.config, make_loss(setup)
+    parts, minibatches = config.optimizer.microbatches, config.algorithm.minibatches
+    optimizer = make_optimizer(config.optimizer, config.training.num_steps * minibatches)
+    update = make_jitted_update(setup, {"policy": optimizer}, loss, parts)
+    arguments = (
+        {"policy": state_shapes(optimizer, param_shapes(setup), setup.mesh)},
+        batch_shapes(setup, minibatches, loss.needs),
+    )
+    held = ("parameters", "moments", "batch")
+    yield Program("update", partial(update.lower, *arguments), setup.mesh, held, minibatches)
+    columns = {"reference", "proximal"} & set(loss.needs)
+    if columns:
+        arguments = param_shapes(setup), batch_shapes(setup, parts * minibatches, ())
+        calls = len(columns) * parts * minibatches
+        yield Program(
+            "scoring", partial(make_jitted_score(setup).lower, *arguments), setup.mesh, ("parameters", "batch"), calls
+        )
+    yield from _of_sampler(setup)
+
+
+def batch_shapes(setup: Setup, parts: int, columns: tuple[str, ...]) -> Batch:
+    """The shapes of a step's batch, or of one of `parts` equal parts, packed as the config says."""
+    rollout, packed = setup.config.rollout, setup.config.training.packing == "prefix_tree"
+    group = rollout.group_size if packed else 1
+    rows = rollout.prompts * rollout.group_size // group // parts
+    actions = group * rollout.max_response_length
+    ids = jax.ShapeDtypeStruct((rows, rollout.max_prompt_length + actions), jnp.int32)
+    numbers = jax.ShapeDtypeStruct((rows, actions), jnp.float32)
+    return Batch(
+        tokens=ids,
+        positions=ids,
+        segment_ids=ids,
+        predictors=jax.ShapeDtypeStruct((rows, actions), jnp.int32),
+        action_mask=numbers,
+        samples=jax.ShapeDtypeStruct((rows,), jnp.float32),
+        columns=dict.fromkeys(columns, numbers),
+        parents=ids if packed else None,
+    )
+
+
+def _of_sampler(setup: Setup) -> Iterator[Program]:
+    shape, mesh, sampling = setup.policy, setup.sampling_mesh, sampling_config(setup)
+    given = param_shapes(setup)
+    move = make_move(shape, setup.param_shardings, mesh)
+    yield Program("move", partial(move.lower, given), mesh, ("parameters", "sampler"))
+    params = sampler_shapes(shape, mesh)
+    config, rollout = setup.config, setup.config.rollout
+    if sampling.slots:
+        yield from _of_slots(setup, params)
+        return
+    batch = sampling.batch_size
+    arguments = params, *_prompt_shapes(setup, batch, sampling.group_size)
+    calls = -(-rollout.prompts // batch)
+    yield Program("rollout", partial(sample.lower, shape, sampling, *arguments), mesh, ("sampler",), calls)
+    number = config.evaluation.problems * len(config.tasks)
+    batch = prompts_per_batch(shape, sampling, mesh, number, 1, sampling.prompt_length)
+    arguments = params, *_prompt_shapes(setup, batch, 1)
+    calls = -(-number // batch)
+    yield Program("evaluation", partial(sample.lower, shape, sampling, *arguments), mesh, ("sampler",), calls)
+
+
+def _prompt_shapes(setup: Setup, prompts: int, group: int) -> tuple[Any, Any, Draws]:
+    sampling = sampling_config(setup)
+    of = partial(jax.ShapeDtypeStruct, sharding=parallel.batch_sharding(setup.sampling_mesh))
+    length, rows = sampling.prompt_length, prompts * group
+    draws = _draw_shapes(of, rows, sampling.max_stop_tokens)
+    return of((prompts, length), jnp.int32), of((prompts, length), jnp.bool_), draws
+
+
+def _draw_shapes(of: Callable, rows: int, stop_tokens: int) -> Draws:
+    words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
+    return Draws(
+        key=of((rows, *words), jnp.uint32),
+        drawn=of((rows,), jnp.int32),
+        limit=of((rows,), jnp.int32),
+        temperature=of((rows,), jnp.float32),
+        stop_tokens=of((rows, stop_tokens), jnp.int32),
+    )
+
+
+def _of_slots(setup: Setup, params: Any) -> Iterator[Program]:
+    """A chunk of decoding at the largest width, and a piece of prefill."""
+    shape, mesh, sampling = setup.policy, setup.sampling_mesh, sampling_config(setup)
+    functions, rollout = compiled_functions(shape, sampling, mesh), setup.config.rollout
+    batch = parallel.batch_sharding(mesh)
+    heads = "tensor" if shape.num_kv_heads % mesh.shape["tensor"] == 0 else None
+    of_rank = {0: parallel.replicated(mesh), 4: jax.sharding.NamedSharding(mesh, jax.P(*batch.spec, heads))}
+    placed = partial(jax.tree.map, lambda x: _with_sharding(x, of_rank.get(x.ndim, batch)))
+    of = partial(jax.ShapeDtypeStruct, sharding=batch)
+    tail = device.Tail(of((sampling.slots,), jnp.int32), _draw_shapes(of, sampling.slots, sampling.max_stop_tokens))
+    window = sampling.window or sampling.prompt_length + sampling.max_response_length
+    width = ring_widths(window, sampling.chunk)[-1]
+    slots = placed(jax.eval_shape(lambda params, tail: device.empty_slots(shape, params, width, tail), params, tail))
+    samples = rollout.prompts * rollout.group_size
+    chunks = math.ceil(samples / sampling.slots) * -(-sampling.max_response_length // sampling.chunk)
+    yield Program("rollout", partial(functions.decode.lower, params, slots), mesh, ("sampler",), chunks)
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    prompts = -(-sampling.slots // (sampling.group_size * shards)) * shards
+    empty = lambda params: device.empty_rows(shape, params, prompts, sampling.prompt_length)  # noqa: E731
+    rows = placed(jax.eval_shape(empty, params))
+    piece = min(sampling.prefill_chunk, sampling.prompt_length)
+    arguments = params, rows, of((prompts, piece), jnp.int32), of((prompts,), jnp.int32)
+    calls = -(-rollout.prompts // prompts) * -(-sampling.prompt_length // piece)
+    yield Program("prefill", partial(functions.append.lower, *arguments), mesh, ("sampler",), calls)
+
+
+def _with_sharding(x: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

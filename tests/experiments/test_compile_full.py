@@ -1,0 +1,35 @@
+"""Configs of real models, compiled at full size for the hardware that their docstrings state."""
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from experiments.slices import offline, places
+from rlvr_jax.training.setup import make_setup
+from tests.test_configs import load
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_cache():
+    """A cached program of a chip that isn't here can't be read again."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
+
+
+@pytest.mark.parametrize(
+    ("config", "topology"), [("gsm8k_llama32_1b", "v5p:2x2x1"), ("tulu3_rlvr_8b", "v5p:2x2x4")], ids=lambda x: x
+)
+def test_every_program_of_a_step_compiles_and_fits(config, topology):
+    where = places(topology, None, 0, compiles=True)
+    found = where.analysis(make_setup(offline(load(config)), problems=False, devices=where.devices))
+    assert found.missing == {}
+    assert found.compiled.keys() == {"update", "scoring", "move", "rollout", "evaluation"}
+    assert found.memory.spare > 0
+    held = found.memory.phases["update"]
+    state = held["parameters"] + held["moments"] + held["batch"]
+    assert found.compiled["update"]["argument"] == pytest.approx(state, rel=0.02)
