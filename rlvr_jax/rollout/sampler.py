@@ -130,7 +130,7 @@ class Sampler:
         self._engine = (Slotted if sampling.slots else Batches)(config, sampling, mesh)
         self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
         self._params, self._version = None, 0
-        self.received_bytes = 0
+        self._given, self.received_bytes = None, 0
         self._flying: set[int] = set()
         self._episodes: dict[int, tuple[list[np.ndarray], int]] = {}  # kept: tokens, number sampled
 
@@ -157,8 +157,9 @@ class Sampler:
         with parallel.use_mesh(self._mesh):
             self._params = jax.block_until_ready(make_move(self._config, source, self._mesh)(params))
         self._version = version
-        before = jax.tree.map(_with_sharding, self._params, _unstacked(self._config, given))
-        self.received_bytes = parallel.received_bytes(before, self._params)
+        if given != self._given:
+            before = jax.tree.map(_with_sharding, self._params, _unstacked(self._config, given))
+            self._given, self.received_bytes = given, parallel.received_bytes(before, self._params)
         self._engine.forget()
 
     def submit(self, requests: Sequence[Request]) -> None:
