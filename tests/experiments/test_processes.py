@@ -34,17 +34,9 @@ def started(
         port = free.getsockname()[1]
     line = command("train", workdir, **(TINY | changes))
     flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"] if count > 1 else []
-    return [
-        start(
-            [*line, *flags, *([f"--process_id={i}"] if flags else [])],
-            4 // count,
-            doomed,
-            RUN_PROCESS=str(i),
-            RUN_HANGS=str(hangs),
-            RUN_HANGS_FROM=str(workdir / "metrics.jsonl"),
-        )
-        for i in range(count)
-    ]
+    lines = [[*line, *flags, *([f"--process_id={i}"] if flags else [])] for i in range(count)]
+    variables = {"RUN_HANGS": str(hangs), "RUN_HANGS_FROM": str(workdir / "metrics.jsonl")}
+    return [start(line, 4 // count, doomed, RUN_PROCESS=str(i), **variables) for i, line in enumerate(lines)]
 
 
 def completed(workdir: Path, count: int, **changes: object) -> list[tuple[int, str, str]]:
@@ -137,3 +129,11 @@ def test_a_verifier_that_hangs_on_one_host_holds_up_nobody_and_sigterm_to_one_pr
     rows = metrics(workdir)
     assert saved_steps(workdir)[-1] == rows[-1]["step"]
     assert {row["verify/errors"] for row in rows[1:]} == {4}
+
+
+@pytest.mark.full
+def test_slots_lag_and_packing_in_two_processes(tmp_path):
+    options = {"rollout__slots": 8, "training__max_lag": 1, "training__packing": "prefix_tree"}
+    completed(tmp_path / "alone", 1, **options)
+    completed(tmp_path / "pair", 2, **options)
+    assert_close(metrics(tmp_path / "pair"), metrics(tmp_path / "alone"))
