@@ -133,7 +133,12 @@ def test_a_verifier_that_hangs_on_one_host_holds_up_nobody_and_sigterm_to_one_pr
 
 @pytest.mark.full
 def test_slots_lag_and_packing_in_two_processes(tmp_path):
-    options = {"rollout__slots": 8, "training__max_lag": 1, "training__packing": "prefix_tree"}
+    options = {
+        "rollout__slots": 8,
+        "training__max_lag": 1,
+        "training__packing": "prefix_tree",
+        "algorithm__minibatches": 1,
+    }
     completed(tmp_path / "alone", 1, **options)
     completed(tmp_path / "pair", 2, **options)
     assert_close(metrics(tmp_path / "pair"), metrics(tmp_path / "alone"))
