@@ -35,7 +35,7 @@ def export(
     adapters: bool = False,
     step: int | None = None,
 ) -> int:
-    """Exports a checkpoint of a run, and returns its step.
+    """Exports a checkpoint of a run, by the memory of the host and without an accelerator, and returns its step.
 
     Adapters are merged into the weights unless `adapters` is set. Then the base policy is exported to the subfolder
     "base" if it is not a published checkpoint: in a run without `pretrained`, with a multimodal one, or one that
@@ -52,7 +52,9 @@ def export(
       ConfigError, CheckpointError: the run can't be read, or the folder is not empty.
     """
     config = read_config(workdir)
-    setup = make_setup(anywhere(config, jax.device_count()), problems=False)
+    host = jax.devices("cpu")[:1]  # accelerators stay free for a run
+    portable = dataclasses.replace(config, policy=dataclasses.replace(config.policy, attention="auto"))
+    setup = make_setup(anywhere(portable, 1), problems=False, devices=host)
     with parallel.use_mesh(setup.mesh):
         params, step = load_run(setup, workdir, step)
         if adapters:
