@@ -4,6 +4,7 @@ A step is a function of the config and the checkpointed state, so a run that is 
 bits as an uninterrupted one.
 """
 
+import sys
 from pathlib import Path
 
 import jax
@@ -84,8 +85,8 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         processes.ending_together(),
     ):
         begin("start")
-        if processes.index == 0:
-            print(*memory, sep="\n", flush=True)
+        if processes.index == 0 and manager.latest_step() != num_steps:
+            print(*memory, sep="\n", file=sys.stderr, flush=True)
         loss = make_loss(setup)
         state, reference = start(setup, optimizer, manager, key_of(INIT, 0), "reference" in loss.needs)
         done = int(state.updates) // minibatches

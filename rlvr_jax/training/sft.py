@@ -1,5 +1,6 @@
 """The supervised warm start on a task's demonstrations."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -44,8 +45,8 @@ def sft(config: Config, workdir: Path, processes: Processes | None = None) -> No
         checkpoints.open_manager(workdir, processes=processes) as manager,
         processes.ending_together(),
     ):
-        if processes.index == 0:
-            print(*memory, sep="\n", flush=True)
+        if processes.index == 0 and manager.latest_step() != options.num_steps:
+            print(*memory, sep="\n", file=sys.stderr, flush=True)
         state, _ = start(setup, optimizer, manager, jax.random.key(config.seed))
         done = int(state.updates)
         if done == options.num_steps:

@@ -154,8 +154,8 @@ def error_of(outcome: tuple[int, str, str], status: int) -> str:
 
 
 def complaints(stderr: str) -> str:
-    """What a command wrote to stderr, without its progress."""
-    return re.sub(r"(?m)^(training|warm start) \d+/\d+, .*\n", "", stderr)
+    """What a command wrote to stderr, without the lines on its memory and its progress."""
+    return re.sub(r"(?m)^(memory per device|fits, by estimate|(training|warm start) \d+/\d+, ).*\n", "", stderr)
 
 
 def interrupt(line: list[str], when: Callable[[], bool], number: signal.Signals) -> tuple[int, str, str]:
