@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -250,7 +251,8 @@ def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
             contextlib.suppress(StoppedError),
             Pool(0) as pool,
         ):
-            patch.setattr(checkpoints, "open_manager", lambda *_, **__: contextlib.nullcontext())
+            empty = SimpleNamespace(latest_step=lambda: None)
+            patch.setattr(checkpoints, "open_manager", lambda *_, **__: contextlib.nullcontext(empty))
             patch.setattr(loop if run == "rl" else sft, "start", stop)
             loop.train(config, Path(folder), pool) if run == "rl" else sft.sft(config, Path(folder))
         params, gradients = trees()
