@@ -15,17 +15,6 @@ def get_config():
     config = base.get_config()
     models.use(config, "google/gemma-3-1b-it", models.GEMMA3_1B)
     base.set_tasks(config, gsm8k={})
-    config.policy.max_length = 1024
     config.policy.head_chunk = 512
-    config.rollout.prompts = 64
-    config.rollout.max_prompt_length = 512
-    config.rollout.max_response_length = 512
-    config.algorithm.kl_coef = 1e-3
-    config.algorithm.reference = "initial"
-    config.optimizer.learning_rate = 1e-6
-    config.optimizer.warmup_steps = 10
-    config.optimizer.microbatches = 16
-    config.training.num_steps = 200
-    config.evaluation.every = 20
-    config.evaluation.problems = 1319
+    models.use_gsm8k(config, max_response_length=512)
     return config

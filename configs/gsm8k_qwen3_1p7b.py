@@ -15,16 +15,5 @@ def get_config():
     config = base.get_config()
     models.use(config, "Qwen/Qwen3-1.7B", models.QWEN3_1P7B)
     base.set_tasks(config, gsm8k={"options": {"answer_format": "boxed"}, "thinking": "off"})
-    config.policy.max_length = 1536
-    config.rollout.prompts = 64
-    config.rollout.max_prompt_length = 512
-    config.rollout.max_response_length = 1024
-    config.algorithm.kl_coef = 1e-3
-    config.algorithm.reference = "initial"
-    config.optimizer.learning_rate = 1e-6
-    config.optimizer.warmup_steps = 10
-    config.optimizer.microbatches = 16
-    config.training.num_steps = 200
-    config.evaluation.every = 20
-    config.evaluation.problems = 1319
+    models.use_gsm8k(config, max_response_length=1024)
     return config

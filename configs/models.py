@@ -87,6 +87,22 @@ def use(config, pretrained: str, shape: dict) -> None:
     config.rollout.overlong_prompts = "drop"
 
 
+def use_gsm8k(config, max_response_length: int) -> None:
+    """GRPO on GSM8K: 64 problems x 8 samples a step, 200 steps, evaluated on all 1,319 held-out problems."""
+    config.policy.max_length = 512 + max_response_length
+    config.rollout.prompts = 64
+    config.rollout.max_prompt_length = 512
+    config.rollout.max_response_length = max_response_length
+    config.algorithm.kl_coef = 1e-3
+    config.algorithm.reference = "initial"
+    config.optimizer.learning_rate = 1e-6
+    config.optimizer.warmup_steps = 10
+    config.optimizer.microbatches = 16
+    config.training.num_steps = 200
+    config.evaluation.every = 20
+    config.evaluation.problems = 1319
+
+
 def use_smollm2_135m(config) -> None:
     """SmolLM2-135M-Instruct at a size for 2 CPU cores: 8 problems x 8 samples of at most 24 tokens a step."""
     config.pretrained = "HuggingFaceTB/SmolLM2-135M-Instruct"

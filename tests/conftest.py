@@ -1,4 +1,4 @@
-"""What all tests share: eight virtual CPU devices, a compilation cache, and the array shapes of annotations checked.
+"""Fixtures and settings of all tests: eight virtual CPU devices, a compilation cache, checked shapes of annotations.
 
 With --gpu the tests of the GPU's kernels run on this machine's GPU, compiled instead of interpreted.
 """
@@ -22,7 +22,7 @@ FAST = (
     *("learner/test_advantages", "learner/test_batch", "learner/test_losses", "learner/test_scores"),
     *("learner/test_rewards", "policy/test_config", "policy/test_rotary", "reporting", "tasks", "test_config"),
     *("text", "training/test_record", "training/test_workdir", "verifiers/test_arc", "verifiers/test_countdown"),
-    *("verifiers/test_cryptarithm", "verifiers/test_format", "rollout/test_judge", "verifiers/test_math_"),
+    *("verifiers/test_cryptarithm", "verifiers/test_format", "verifiers/test_math_"),
     *("verifiers/test_modsum", "verifiers/test_number"),
 )
 if not importlib.util.find_spec("rlvr_jax.configs"):
@@ -119,6 +119,19 @@ def data_sets(request: pytest.FixtureRequest) -> Iterator[Path]:
 def prepared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data_dir in which data sets are prepared when a test first asks for them. Not to be changed."""
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def no_cache() -> Iterator[None]:
+    """A cached program of a chip that isn't here can't be read again."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

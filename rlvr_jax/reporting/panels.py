@@ -165,10 +165,11 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
                 Series("time/rollout", "sampling", "#56B4E9"),
                 Series("time/verify", "verification", "#E69F00"),
                 Series("time/train", "training", "#0072B2"),
-                Series("time/layout", "parameters to the sampler", "#CC79A7"),
+                Series("time/layout", "move", "#CC79A7"),
                 Series("time/evaluate", "evaluation", "#c3c7ce"),
             ),
-            "Where the seconds of each step went, stacked. Compilation falls into the first steps.",
+            "Where the seconds of each step went, stacked; the move is that of the parameters to the sampler. "
+            "Compilation falls into the first steps.",
             kind="stack",
         ),
         Panel(

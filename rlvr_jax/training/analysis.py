@@ -17,7 +17,7 @@ _OF_PROGRAM = {"update": ("update",), "scoring": ("scoring",), "move": ("move",)
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a run needs on its devices.
+    """The needs of a run on its devices.
 
     Attributes:
       setup: of the run.
@@ -39,7 +39,7 @@ class Analysis:
 
     @property
     def fits(self) -> bool:
-        """Whether every phase fits."""
+        """True if every phase fits."""
         return not self.missing and (self.memory.spare is None or self.memory.spare >= 0)
 
     @property
@@ -117,7 +117,7 @@ def _with_program(result: Analysis, program: Program) -> Analysis:
 
 
 def _beside(estimate: Kinds, program: Program) -> Kinds:
-    """What the run holds beside a program."""
+    """The arrays of the run that are in memory beside those of a program."""
     resident = ("parameters", "moments", "reference", "sampler")
     return {kind: size for kind, size in estimate.items() if kind in resident and kind not in program.holds}
 

@@ -194,7 +194,7 @@ def _fastest_of(setup, options, phases, chip, torus) -> tuple[Change, ...] | Non
 
 
 def _fits(setup: Setup, phases: Sequence[str]) -> bool:
-    """Whether phases fit, by estimate, with a margin."""
+    """True if phases fit, by estimate, with a margin."""
     memory = memory_of_run(setup)
     peak = max(sum(memory.phases[name].values()) for name in phases if name in memory.phases)
     return peak <= (1 - MARGIN) * (memory.capacity or 0)

@@ -96,7 +96,7 @@ def _called(x: _Instruction) -> Iterator[str]:
 
 
 def _trips(loop: _Instruction, condition: list[_Instruction]) -> tuple[int, bool]:
-    """How often a loop runs at most, and whether it may end earlier."""
+    """The largest number of iterations of a loop, and True if it may end earlier."""
     known = re.search(r"known_trip_count\D*(\d+)", loop.rest)
     if known:
         return int(known[1]), False

@@ -103,7 +103,7 @@ def _of_update(setup: Setup, run: Literal["sft", "rl"], platform: str) -> Kinds:
 
 
 def _of_rollout(setup: Setup, update: Kinds, platform: str) -> dict[str, Kinds]:
-    """What scoring, the move of parameters to the sampler, and sampling hold; adds the sampler's copy to `update`."""
+    """The memory of scoring, the move of parameters and sampling; adds the sampler's copy to `update`."""
     config, shape = setup.config, setup.policy
     alone = bool(config.rollout.devices)  # the sampler has devices of its own
     state = {kind: size for kind, size in update.items() if kind in ("parameters", "moments", "reference")}
@@ -142,7 +142,7 @@ def _numbers(shape: PolicyConfig, mesh: AnyMesh) -> int:
 
 
 def rollout_bytes(setup: Setup, platform: str) -> Kinds:
-    """What sampling holds on one device besides parameters, with sequences of full length."""
+    """The memory of sampling on one device beside parameters, with sequences of full length."""
     shape, sampling, mesh = setup.policy, sampling_config(setup), setup.sampling_mesh
     shards, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
     cache = partial(cache_bytes, shape, tensor=tensor, platform=platform)

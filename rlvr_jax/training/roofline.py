@@ -24,7 +24,7 @@ PHASES = ("move", "prefill", "decode", "scoring", "update")  # of a step, in the
 
 @dataclass(frozen=True)
 class Work:
-    """What one device does in a phase of one step.
+    """The work of one device in a phase of one step.
 
     Attributes:
       flops: of products, attention of decoding included.
@@ -61,7 +61,7 @@ class Times:
 
     @property
     def limit(self) -> str:
-        """What takes longest."""
+        """The resource that takes longest."""
         return max(("compute", "memory", "interconnect"), key=lambda name: getattr(self, name))
 
 

@@ -154,7 +154,7 @@ def error_of(outcome: tuple[int, str, str], status: int) -> str:
 
 
 def complaints(stderr: str) -> str:
-    """What a command wrote to stderr, without the lines on its memory and its progress."""
+    """The output of a command on stderr, without the lines on its memory and its progress."""
     return re.sub(r"(?m)^(memory per device|fits, by estimate|(training|warm start) \d+/\d+, ).*\n", "", stderr)
 
 

@@ -7,9 +7,7 @@ import shlex
 import subprocess
 import sys
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.compile_report import table
 from experiments.slices import offline, places
@@ -44,15 +42,11 @@ def small(*overrides):
 
 
 @pytest.fixture(scope="module")
-def compiled():
+def compiled(no_cache):  # noqa: ARG001
     """A small policy, compiled for 16 v5p, and its estimate."""
-    jax.config.update("jax_enable_compilation_cache", False)  # programs of absent devices can't be read again
-    compilation_cache.reset_cache()
     where = places("v5p:2x2x4", None, 0, compiles=True)
     setup = make_setup(small(), problems=False, devices=where.devices)
-    yield where.analysis(setup), estimated(setup, where.chip, where.torus)
-    jax.config.update("jax_enable_compilation_cache", True)
-    compilation_cache.reset_cache()
+    return where.analysis(setup), estimated(setup, where.chip, where.torus)
 
 
 def test_every_program_of_a_step_compiles_with_its_kernels_and_fits(compiled):

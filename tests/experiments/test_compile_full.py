@@ -1,24 +1,12 @@
 """Configs of real models, compiled at full size for the hardware that their docstrings state."""
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.slices import offline, places
 from rlvr_jax.training.setup import make_setup
 from tests.test_configs import load
 
-pytestmark = pytest.mark.full
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_cache():
-    """A cached program of a chip that isn't here can't be read again."""
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_enable_compilation_cache", True)
-    compilation_cache.reset_cache()
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("no_cache")]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlvr_jax.kernels.decode import decode_attention
-from tests.kernels.test_flash_on_tpus import CHIPS, no_cache  # noqa: F401, the fixture applies by being here
+from tests.kernels.test_flash_on_tpus import CHIPS
+
+pytestmark = pytest.mark.usefixtures("no_cache")
 
 GROUPS = ((4, 512), (16, 1024))  # prompts, and their samples
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import topologies
-from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlvr_jax.kernels.schedule import make_schedule
@@ -16,16 +15,7 @@ from rlvr_jax.kernels.training import training_attention
 CHIPS = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "tpu7x": "tpu7x:2x2x1"}
 SMALL = {"block_q": 128, "block_k": 128}
 KERNELS = ("flash_forward", "flash_query_gradient", "flash_key_value_gradients")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_cache():
-    """A cached program of a chip that isn't here can't be read again."""
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_enable_compilation_cache", True)
-    compilation_cache.reset_cache()
+pytestmark = pytest.mark.usefixtures("no_cache")
 
 
 def compiled(chip, heads, kv, dim, *, devices=1, dtype=jnp.bfloat16, time=1024, soft_cap=None, saved=None, **options):

@@ -49,7 +49,7 @@ class Service:
 
 
 def together(count: int, body: Callable[[Processes], Any], service: Service | None = None) -> list[Any]:
-    """What `body(processes)` returns or raises in each of `count` processes."""
+    """The results or errors of `body(processes)` in each of `count` processes."""
     service = service or Service()
 
     def do(index: int) -> Any:

@@ -13,7 +13,7 @@ NAMES = ["process 0 on a", "process 1 on b", "process 2 on c"]
 
 @pytest.fixture
 def left(monkeypatch):
-    """What the processes, here threads, said when they left; `wait()` for the first."""
+    """The last words of the processes, here threads; `wait()` for the first."""
     messages, some = [], threading.Event()
 
     def leave(status, message=""):

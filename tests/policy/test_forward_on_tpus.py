@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import topologies
-from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
 from rlvr_jax import parallel, policy
@@ -41,16 +40,7 @@ GEMMA = replace(
 )
 SAMPLING = SamplingConfig(prompt_length=128, max_response_length=130)
 KERNELS = ("flash_forward", "flash_query_gradient", "flash_key_value_gradients")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_cache():
-    """A cached program of a chip that isn't here can't be read again."""
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_enable_compilation_cache", True)
-    compilation_cache.reset_cache()
+pytestmark = pytest.mark.usefixtures("no_cache")
 
 
 def on_chips(config):

@@ -16,7 +16,9 @@ from rlvr_jax.rollout import batches, slots
 from rlvr_jax.rollout.continuous import compiled_functions
 from rlvr_jax.rollout.sampler import param_shapes
 from rlvr_jax.rollout.sampling import Draws, SamplingConfig
-from tests.kernels.test_flash_on_tpus import CHIPS, no_cache  # noqa: F401, the fixture applies by being here
+from tests.kernels.test_flash_on_tpus import CHIPS
+
+pytestmark = pytest.mark.usefixtures("no_cache")
 
 SHAPE = PolicyConfig(
     vocab_size=512, num_layers=2, width=256, num_heads=4, num_kv_heads=2, head_dim=64, mlp_width=512, dtype="bfloat16"
