@@ -188,7 +188,8 @@ def metrics(workdir: Path) -> list[dict]:
 
 
 def saved_steps(workdir: Path) -> list[int]:
-    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    """Steps with a whole checkpoint; a killed process leaves one that is half written, under another name."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal())
 
 
 def saved(workdir: Path, step: int) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
