@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from rlvr_jax.time_limit import time_limit
+from rlvr_jax.time_limit import time_limits
 
 pytestmark = pytest.mark.fast
 
@@ -15,30 +15,35 @@ def endless():
             len([])
 
 
-def test_code_that_takes_too_long_is_interrupted_even_if_it_swallows_errors():
-    with pytest.raises(TimeoutError, match=r"0\.05 s"), time_limit(0.05):
-        endless()
+def test_code_that_takes_too_long_is_interrupted_even_if_it_swallows_errors_and_the_next_call_has_its_own_time():
+    with time_limits(0.05) as limited:
+        for _ in range(2):
+            with pytest.raises(TimeoutError, match=r"0\.05 s"):
+                limited(endless)
+        assert limited(lambda: 1) == 1
 
 
 def test_results_and_errors_pass_and_the_signal_is_as_before():
     before = signal.getsignal(signal.SIGALRM)
-    with time_limit(60):
-        found = 1
-    with pytest.raises(KeyError), time_limit(60):
+    with time_limits(60) as limited:
+        assert limited(lambda: signal.getitimer(signal.ITIMER_REAL)[0]) > 0
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+        with pytest.raises(KeyError):
+            limited(lambda: {}["missing"])
+    with contextlib.suppress(KeyError), time_limits(60):
         raise KeyError
-    assert found == 1
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_without_a_limit_and_in_other_threads_nothing_is_limited():
-    with time_limit(None):
-        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    with time_limits(None) as limited:
+        assert limited(lambda: signal.getitimer(signal.ITIMER_REAL)) == (0, 0)
     seen = []
 
     def work():
-        with time_limit(1e-6):
-            seen.append(sum(range(10**5)))
+        with time_limits(1e-6) as limited:
+            seen.append(limited(lambda: sum(range(10**5))))
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -31,6 +31,7 @@ from rlvr_jax.verifiers.jobs import ToolCall
 # rest of the window; "turns": the limit of turns; "env_error": the environment failed; "tool_error": the environment
 # gave up because of a tool.
 FinishReason = Literal["stop", "length", "window", "turns", "env_error", "tool_error"]
+_REASONS = get_args(FinishReason)
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,9 @@ def checked(env: Env, returned: Any) -> tuple[Any, Action]:
         if wrong := [call for call in action.calls if not isinstance(call, ToolCall)]:
             raise TypeError(f"it returned a Call of {wrong[0]!r:.100}, which is no ToolCall")
     elif isinstance(action, Done):
-        action = replace(action, parts=_parts(env, action))
-        if action.reason not in get_args(FinishReason):
-            raise ValueError(
-                f"Done has the reason {action.reason!r:.100}, not one of {', '.join(get_args(FinishReason))}"
-            )
+        action = Done(_parts(env, action), action.reason)
+        if action.reason not in _REASONS:
+            raise ValueError(f"Done has the reason {action.reason!r:.100}, not one of {', '.join(_REASONS)}")
     else:
         raise TypeError(f"it returned {action!r:.100}, not Say, Call or Done")
     return state, action

@@ -37,7 +37,7 @@ def evaluate(
         collector.start("pass@k", pass_examples, pass_samples, key, 1.0)
     greedy = collector.take("greedy")
     episodes, verdicts, _ = flattened(greedy)
-    metrics = {"eval/response_length": float(np.mean([len(episode.tokens) for episode in episodes]))}
+    metrics = {"eval/response_length": float(np.mean([episode.length for episode in episodes]))}
     errors = sum(verdict.error is not None for verdict in verdicts)
     values = {"greedy_accuracy": [float(verdict.score == 1) for verdict in verdicts]}
     tasks = {"greedy_accuracy": [example.task for example in examples]}

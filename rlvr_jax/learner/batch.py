@@ -56,26 +56,23 @@ def layout(
     Raises:
       ValueError: a prompt or response is longer than its share of the row, or a prompt is empty.
     """
-    rows, length = len(prompts), prompt_length + response_length
-    tokens, segment_ids = np.zeros((rows, length), np.int32), np.zeros((rows, length), np.int32)
-    positions = np.zeros((rows, length), np.int32)
-    action_mask = np.zeros((rows, response_length), np.float32)
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        if len(prompt) == 0:
+    rows, columns = len(prompts), np.arange(prompt_length + response_length, dtype=np.int32)
+    before, after = (np.array([len(x) for x in parts], np.int32) for parts in (prompts, responses))
+    for row in np.flatnonzero((before == 0) | (before > prompt_length) | (after > response_length)):
+        if before[row] == 0:
             raise ValueError(f"the prompt of row {row} is empty; it needs at least one token")
-        if len(prompt) > prompt_length or len(response) > response_length:
-            raise ValueError(
-                f"a prompt of {len(prompt)} and a response of {len(response)} tokens do not fit into rows of "
-                f"{prompt_length} + {response_length}: raise max_prompt_length or max_response_length"
-            )
-        start, stop = prompt_length - len(prompt), prompt_length + len(response)
-        tokens[row, start:prompt_length] = prompt
-        tokens[row, prompt_length:stop] = response
-        segment_ids[row, start:stop] = 1
-        positions[row, start:stop] = np.arange(stop - start)
-        action_mask[row, : len(response)] = 1
-    predictors = np.tile(np.arange(prompt_length - 1, length - 1, dtype=np.int32), (rows, 1))
-    return Batch(tokens, positions, segment_ids, predictors, action_mask, np.ones(rows, np.float32))
+        raise ValueError(
+            f"a prompt of {before[row]} and a response of {after[row]} tokens do not fit into rows of "
+            f"{prompt_length} + {response_length}: raise max_prompt_length or max_response_length"
+        )
+    starts, stops = (prompt_length - before)[:, None], (prompt_length + after)[:, None]
+    real = (columns >= starts) & (columns < stops)
+    tokens = np.zeros(real.shape, np.int32)
+    tokens[real] = np.concatenate([x for pair in zip(prompts, responses, strict=True) for x in pair])  # row by row
+    positions = np.where(real, columns - starts, 0)
+    action_mask = real[:, prompt_length:].astype(np.float32)
+    predictors = np.tile(columns[prompt_length:] - 1, (rows, 1))
+    return Batch(tokens, positions, real.astype(np.int32), predictors, action_mask, np.ones(rows, np.float32))
 
 
 def make_batch(
@@ -95,13 +92,16 @@ def make_batch(
     windows = [window for _, _, window in rows]
     prompts, responses = [window.prompt for window in windows], [window.response for window in windows]
     batch = layout(prompts, responses, prompt_length, response_length)
-    action_mask, behaviour = np.zeros_like(batch.action_mask), np.zeros_like(batch.action_mask)
-    for row, (episode, _, window) in enumerate(rows):
-        action_mask[row, : len(window.response)] = window.action_mask & judged[episode]
-        behaviour[row, : len(window.response)] = window.logprobs
-    of_rows = advantages.astype(np.float32)[[episode for episode, _, _ in rows]]
+    sampled, behaviour = np.zeros_like(batch.action_mask), np.zeros_like(batch.action_mask)
+    real = batch.action_mask > 0
+    sampled[real] = np.concatenate([window.action_mask for window in windows])
+    behaviour[real] = np.concatenate([window.logprobs for window in windows])
+    of_rows = np.array([episode for episode, _, _ in rows])
+    action_mask = sampled * judged[of_rows, None]
     batch = batch.replace(action_mask=action_mask)
-    batch = batch.with_columns(advantages=of_rows[:, None] * action_mask, behaviour=behaviour)
+    batch = batch.with_columns(
+        advantages=advantages.astype(np.float32)[of_rows, None] * action_mask, behaviour=behaviour
+    )
     return batch, np.array([number for _, number, _ in rows], np.int32)
 
 

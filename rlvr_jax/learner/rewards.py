@@ -23,7 +23,7 @@ from rlvr_jax import named
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Group, flattened
-from rlvr_jax.time_limit import time_limit
+from rlvr_jax.time_limit import time_limits
 from rlvr_jax.verifiers import format as form
 from rlvr_jax.verifiers.verdict import Verdict
 
@@ -32,7 +32,7 @@ Term = Callable[[Verdict, Episode], float] | Callable[[Group], Sequence[float]]
 TERMS: Mapping[str, Term] = {
     "score": lambda verdict, _: verdict.score,  # of the verifier, in [0, 1]
     "truncated": lambda _, episode: float(episode.cut_off),  # ended by a limit of tokens or turns
-    "length": lambda _, episode: float(len(episode.tokens)),  # tokens that the policy sampled
+    "length": lambda _, episode: float(episode.length),  # tokens that the policy sampled
     "turns": lambda _, episode: float(len(episode.turns)),
 }
 
@@ -150,10 +150,11 @@ def reward(
         term = term_of(name, parts)
         functions[name] = term, _takes_a_group(term), weight
     processes = processes or Processes()
-    own = {
-        i: [_values(name, *function, groups[i], seconds) for name, function in functions.items()]
-        for i in range(processes.index, len(groups), processes.count)
-    }
+    with time_limits(seconds) as limited:
+        own = {
+            i: [_values(name, *function, groups[i], limited) for name, function in functions.items()]
+            for i in range(processes.index, len(groups), processes.count)
+        }
     columns = processes.merged(own)
     rows, found = [], []
     for number, group in enumerate(groups):
@@ -171,31 +172,32 @@ def reward(
 
 
 def _values(
-    name: str, term: Term, of_group: bool, weight: float, group: Group, seconds: float | None
+    name: str, term: Term, of_group: bool, weight: float, group: Group, limited: Callable[[Callable[[], Any]], Any]
 ) -> list[float | str]:
     """The weighted term of each episode, or the error that prevented it; unjudged episodes get 0."""
     pairs = list(zip(group.verdicts, group.episodes, strict=True))
     if not of_group:
-        return [0.0 if pair[0].error else _number(name, partial(term, *pair), weight, seconds) for pair in pairs]
+        return [
+            0.0 if pair[0].error else _number(name, partial(limited, partial(term, *pair)), weight) for pair in pairs
+        ]
     try:
-        with time_limit(seconds):
-            found = term(group)
-            if not isinstance(found, Iterable):
-                raise TypeError(
-                    f"a term of one argument gets a group and gives a number for each episode, not {found!r:.50}"
-                )
-            found = list(found)
+        found = limited(lambda: _listed(term(group)))
         if len(found) != len(pairs):
             raise ValueError(f"it gave {len(found)} numbers for {len(pairs)} episodes")
     except Exception as error:
         return [f"the reward term {name!r} raised {type(error).__name__}: {error}"] * len(pairs)
-    return [_number(name, lambda value=value: value, weight, seconds) for value in found]
+    return [_number(name, lambda value=value: value, weight) for value in found]
 
 
-def _number(name: str, function: Callable[[], Any], weight: float, seconds: float | None) -> float | str:
+def _listed(found: Any) -> list[Any]:
+    if not isinstance(found, Iterable):
+        raise TypeError(f"a term of one argument gets a group and gives a number for each episode, not {found!r:.50}")
+    return list(found)
+
+
+def _number(name: str, function: Callable[[], Any], weight: float) -> float | str:
     try:
-        with time_limit(seconds):
-            value = float(function())
+        value = float(function())
     except Exception as error:
         return f"the reward term {name!r} raised {type(error).__name__}: {error}"
     if not abs(weight * value) <= _LARGEST:  # catches nan, too

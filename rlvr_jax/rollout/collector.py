@@ -28,13 +28,14 @@ from rlvr_jax.rollout.requests import Request, Turn, Turns, episode_keys
 from rlvr_jax.tasks.task import Example, Task
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tokenizers import decode, encode_batch
-from rlvr_jax.time_limit import time_limit
+from rlvr_jax.time_limit import time_limits
 from rlvr_jax.verifiers import error_text, failure
 from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError
 from rlvr_jax.verifiers.pool import PoolError
 from rlvr_jax.verifiers.verdict import Verdict
 
 _LOOK_SECONDS = 0.002  # between looks at a device that decodes while verdicts are missing
+_Limited = Callable[[Callable[[], Any]], Any]  # calls a function for a limited time
 _MOST_CALLS = 100  # of tools, one after the other without a turn of the policy: an environment may not call for ever
 
 
@@ -168,7 +169,9 @@ class Collector:
                 groups[-1].append(_Playing(self._last_id, sample, example, keys[sample], temperature, env, spans, own))
         self._batches[name] = groups
         self._playing |= {playing.id: playing for group in groups for playing in group}
-        failed = self._processes.merged({group[0].id: self._begin(group) for group in groups if group[0].own})
+        with time_limits(self._limits.seconds) as limited:
+            own = {group[0].id: _begin(group, limited) for group in groups if group[0].own}
+        failed = self._processes.merged(own)
         requests = []
         for group in groups:
             for playing in group:
@@ -222,19 +225,6 @@ class Collector:
         """Adds the groups of an earlier process, to be taken by this name."""
         self._kept[name] = groups
 
-    def _begin(self, group: Sequence[_Playing]) -> str:
-        """Sets the initial states of a group; returns what the environment raised, if anything."""
-        example = group[0].example
-        original = replace(example, prompt=example.problem or example.prompt)
-        try:
-            with time_limit(self._limits.seconds):
-                states = begin_group(group[0].env, original, len(group))
-        except (Exception, SystemExit) as error:
-            return f"the environment's start raised {error_text(error)}"
-        for playing, state in zip(group, states, strict=True):
-            playing.state = state
-        return ""
-
     def _request(self, playing: _Playing, **tokens: Int32[np.ndarray, "_"]) -> Request:
         """The request for an episode's next turn, after the `prompt` or after `new` tokens."""
         room = self._limits.response - playing.response_length
@@ -279,7 +269,8 @@ class Collector:
         """Calls environments, each in the process of its group, and executes their actions, in all processes alike."""
         if not calls:
             return
-        own = {playing.id: self._action(playing, function) for playing, function in calls if playing.own}
+        with time_limits(self._limits.seconds) as limited:
+            own = {playing.id: self._action(playing, function, limited) for playing, function in calls if playing.own}
         actions = self._processes.merged(own)
         for playing, _ in calls:
             action = actions[playing.id]
@@ -290,11 +281,10 @@ class Collector:
             else:
                 self._waiting.append(playing)
 
-    def _action(self, playing: _Playing, function: Callable[[], tuple[Any, Any]]) -> dict[str, Any]:
+    def _action(self, playing: _Playing, function: Callable[[], tuple[Any, Any]], limited: _Limited) -> dict[str, Any]:
         """The environment's next action as JSON data: `tokens` to say, arguments of `_end`, or {} after a `Call`."""
         try:
-            with time_limit(self._limits.seconds):
-                playing.state, action = checked(playing.env, function())
+            playing.state, action = limited(lambda: checked(playing.env, function()))
             if isinstance(action, Say):
                 last = int(playing.spans[-1].tokens[-1])
                 tokens = self._sources[playing.example.task].observe(action.observation, last)
@@ -365,6 +355,19 @@ class Collector:
     def _job(self, episode: Episode) -> Job:
         task = self._sources[episode.example.task].task
         return Job(task.verifier, episode.response, episode.example.reference, task.verifier_options)
+
+
+def _begin(group: Sequence[_Playing], limited: _Limited) -> str:
+    """Sets the initial states of a group; returns what the environment raised, if anything."""
+    example = group[0].example
+    original = replace(example, prompt=example.problem or example.prompt)
+    try:
+        states = limited(lambda: begin_group(group[0].env, original, len(group)))
+    except (Exception, SystemExit) as error:
+        return f"the environment's start raised {error_text(error)}"
+    for playing, state in zip(group, states, strict=True):
+        playing.state = state
+    return ""
 
 
 def _verdict(playing: _Playing) -> Verdict:

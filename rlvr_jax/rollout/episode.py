@@ -67,12 +67,19 @@ class Sequence:
             lambda span: np.zeros(len(span.tokens)) if span.logprobs is None else span.logprobs, np.float32
         )
 
+    @property
+    def actions(self) -> int:
+        """Number of tokens that the policy sampled."""
+        return sum(len(span.tokens) for span in self.spans if span.author == "policy")
+
     @cached_property
     def versions(self) -> Int32[np.ndarray, "time"]:
         """The version of the policy that sampled each token of `response`."""
         return self._joined(lambda span: np.full(len(span.tokens), span.version), np.int32)
 
     def _joined(self, part: Any, dtype: Any) -> np.ndarray:
+        if len(self.spans) == 2:  # the short case, of which a step has many
+            return np.asarray(part(self.spans[1]), dtype)
         return np.concatenate([np.zeros(0, dtype), *(part(span) for span in self.spans[1:])]).astype(dtype)
 
 
@@ -112,6 +119,11 @@ class Episode:
     def tokens(self) -> Int32[np.ndarray, "time"]:
         """Ids of the tokens that the policy sampled, in order."""
         return np.concatenate([sequence.response[sequence.action_mask] for sequence in self.sequences])
+
+    @property
+    def length(self) -> int:
+        """Number of tokens that the policy sampled."""
+        return sum(sequence.actions for sequence in self.sequences)
 
     @property
     def cut_off(self) -> bool:

@@ -30,7 +30,16 @@ from rlvr_jax.training.functions import (
 )
 from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.profiling import traces
-from rlvr_jax.training.record import Clock, describe, open_record, report, sample_rows, throughput, warn_unjudged
+from rlvr_jax.training.record import (
+    Clock,
+    describe,
+    describe_updates,
+    open_record,
+    report,
+    sample_rows,
+    throughput,
+    warn_unjudged,
+)
 from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
 from rlvr_jax.training.watchdog import watchdog
 from rlvr_jax.training.workdir import open_workdir
@@ -137,15 +146,15 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                     states, metrics = update({"policy": state}, minibatch)
                     state = states["policy"]
                     updates.append(metrics)
+                row = {"step": step} | describe(groups, rewards, step - 1)  # while the device works
                 clock.lap("time/train")
                 collector.play()  # episodes in flight are finished with the policy that started them
                 clock.lap("time/rollout")
-                updates = jax.device_get(updates)
+                row |= describe_updates(jax.device_get(updates))
                 clock.lap("time/train")
                 sampler.set_params(state.params, step)
                 clock.lap("time/layout")
 
-                row = {"step": step} | describe(groups, rewards, updates, step - 1)
                 trained = row["train/response_length"] * len(rewards.values)
                 row |= throughput(sampler.stats - before, trained, clock.laps)
                 row["rollout/received_bytes"] = sampler.received_bytes

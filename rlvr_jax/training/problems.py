@@ -15,7 +15,7 @@ from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import redrawn, subset
 from rlvr_jax.text.prompts import continuation, renderer
 from rlvr_jax.text.tokenizers import encode, encode_batch
-from rlvr_jax.time_limit import time_limit
+from rlvr_jax.time_limit import time_limits
 from rlvr_jax.verifiers import error_text, verifier_of, verify
 from rlvr_jax.verifiers.jobs import call_of
 
@@ -64,9 +64,9 @@ def make_envs(config: Config, plain: Mapping[str, Task]) -> dict[str, Env]:
         try:
             env = envs[label] = make_env(options.environment, options.environment_options)
             if options.environment not in ENVS:
-                with time_limit(config.verifier.timeout):
-                    state, _ = begin(env, first_example(task))
-                    _, action = checked(env, env.step(state, ""))
+                with time_limits(config.verifier.timeout) as limited:
+                    state, _ = limited(partial(begin, env, first_example(task)))
+                    _, action = checked(env, limited(partial(env.step, state, "")))
                 for call in action.calls if isinstance(action, Call) else ():
                     call_of(call)  # for its errors
         except ValueError as error:
@@ -118,8 +118,8 @@ def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: A
     render = renderer(tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots, prompt.date)
 
     def prompt_of(example: Example) -> str:
-        with time_limit(config.verifier.timeout):
-            return render(begin(env, example)[1])
+        with time_limits(config.verifier.timeout) as limited:
+            return limited(lambda: render(begin(env, example)[1]))
 
     return tasks.rendered(task, label, prompt_of)
 

@@ -116,23 +116,18 @@ def warn_unjudged(step: int, rewards: Rewards) -> None:
         )  # fmt: skip
 
 
-def describe(
-    groups: Sequence[Group],
-    rewards: Rewards,
-    updates: Sequence[Mapping[str, Any]],
-    version: int,
-) -> dict[str, float | int]:
-    """The metrics of a training step, without its evaluation.
+def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[str, float | int]:
+    """The metrics of a step's episodes.
 
     Args:
-      groups, rewards: of the step's episodes.
-      updates: metrics returned by each update.
+      groups, rewards: of the episodes.
       version: of the policy before this step's updates.
     """
     episodes, _, _ = flattened(groups)
-    lengths = np.array([len(episode.tokens) for episode in episodes])
-    windows = [window for episode in episodes for window in episode.sequences]
-    lags = version - np.concatenate([window.versions[window.action_mask] for window in windows])
+    lengths = np.array([episode.length for episode in episodes])
+    spans = [span for episode in episodes for window in episode.sequences for span in window.spans]
+    sampled = [span for span in spans if span.author == "policy"]
+    lag = sum((version - span.version) * len(span.tokens) for span in sampled) / max(int(np.sum(lengths)), 1)
     of_verdicts = {
         "reward": rewards.values,
         **{f"reward_{name}": term for name, term in rewards.terms.items()},
@@ -143,14 +138,21 @@ def describe(
         "train/response_length": float(np.mean(lengths)),
         "train/truncated": float(np.mean([episode.cut_off for episode in episodes])),
         "train/turns": float(np.mean([len(episode.turns) for episode in episodes])),
-        "train/lag": float(np.mean(lags)) if len(lags) else 0.0,
+        "train/lag": lag,
         "train/zero_signal_groups": zero_signal_groups(rewards.values, rewards.group, rewards.judged),
         "verify/errors": int(np.sum(~rewards.judged)),
         **_by_task(episodes, {name: of_verdicts[name] for name in ("reward", "accuracy")}, rewards.judged),
-        **{name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]},
-        # The later ones follow an update. A loss of the user's own may have none.
-        **{name: float(updates[0][name]) for name in ("train/logprob_gap",) if name in updates[0]},
     }
+
+
+def describe_updates(updates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The metrics of a step's updates, from those that each returned: means, but the first one's log-prob gap.
+
+    The policies of the later updates are no longer the one that sampled.
+    """
+    means = {name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]}
+    # A loss of the user's own may have none.
+    return means | {name: float(updates[0][name]) for name in ("train/logprob_gap",) if name in means}
 
 
 def throughput(cost: RolloutStats, trained: float, laps: Mapping[str, float]) -> dict[str, float]:
@@ -184,7 +186,7 @@ def _by_task(
 ) -> dict[str, float]:
     """`task/<task>/*` of each task that has episodes."""
     names = np.array([episode.example.task for episode in episodes])
-    lengths = {"response_length": np.array([len(episode.tokens) for episode in episodes])}
+    lengths = {"response_length": np.array([episode.length for episode in episodes])}
     found = {}
     for task in sorted(set(names.tolist())):
         found |= _means(f"task/{task}", of_verdicts, (names == task) & judged)
@@ -218,7 +220,7 @@ def sample_rows(
             "reason": verdict.reason,
             "error": verdict.error,
             "finish_reason": episode.finish_reason,
-            "length": len(episode.tokens),
+            "length": episode.length,
             "turns": len(episode.turns),
         }
         for i, (episode, verdict) in enumerate(zip(episodes, verdicts, strict=True))
