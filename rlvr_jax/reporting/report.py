@@ -9,6 +9,7 @@ from typing import Any
 
 from rlvr_jax.config import flatten
 from rlvr_jax.reporting import curves, files, jsonl
+from rlvr_jax.reporting.doctor import findings
 from rlvr_jax.reporting.panels import Panel
 from rlvr_jax.reporting.panels import panels as panels_of
 
@@ -56,6 +57,7 @@ def write_report(workdir: Path) -> Path:
     page = template.render(
         title=title,
         headlines=_headlines(rows),
+        findings=findings(rows, config),
         panels=[(panel, _inline_svg(curves.panel_svg(rows, panel), i)) for i, panel in enumerate(panels)],
         tasks=_tasks(rows),
         comparison=_comparison(samples),

@@ -1,0 +1,201 @@
+"""What the curves of a run suggest, in plain words, with the config keys to change."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Row = Mapping[str, Any]
+Mean = Callable[[str], float]  # of a metric, over some rows
+
+_FEW, _MANY = 0.05, 0.95  # of an accuracy
+_SILENT = 0.8  # share of groups without signal: less than a fifth of the work is used
+_COLLAPSED = 0.1  # of the entropy at the start
+_FLAT = 0.05  # nats a token: nearly every token is certain
+_CLIPPED = 0.2  # share of actions without a gradient
+_GAP = 0.5  # nats: more than rounding to bfloat16 makes of log-probs
+_CUT_OFF = 0.25  # share of episodes
+_FAR = 0.5  # nats a token from the reference
+_UNJUDGED = 0.01  # share of episodes
+_LONGER = 3.0  # times the length at the start
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the curves suggest.
+
+    Attributes:
+      title: in a few words.
+      text: the numbers, and what they mean.
+      keys: of the config, to change; the most useful first.
+    """
+
+    title: str
+    text: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The curves of a run: means of metrics over its first and its last steps, all steps, and its config."""
+
+    start: Mean
+    end: Mean
+    rows: Sequence[Row]
+    config: Mapping[str, Any]
+
+
+def findings(rows: Sequence[Row], config: Mapping[str, Any]) -> list[Finding]:
+    """What is worth a look in a run of reinforcement learning, the most serious first; empty if nothing is.
+
+    Args:
+      rows: of metrics.jsonl, names as in docs/metrics.md.
+      config: of config.json.
+    """
+    trained = [row for row in rows if "train/response_length" in row]
+    if not trained:
+        return []
+    window = max(1, min(len(trained) // 4, 50))
+    run = _Run(_mean_of(trained[:window]), _mean_of(trained[-window:]), rows, config)
+    return [found for look in _LOOKS if (found := look(run))]
+
+
+def _mean_of(rows: Sequence[Row]) -> Mean:
+    """Metric -> its mean over these rows, or NaN without any, with which no comparison holds."""
+
+    def mean(name: str) -> float:
+        values = [row[name] for row in rows if isinstance(row.get(name), int | float)]
+        return float(np.mean(values)) if values else float("nan")
+
+    return mean
+
+
+def _skipped(run: _Run) -> Finding | None:
+    count = run.rows[-1].get("train/skipped_steps", 0)
+    if count > 0:
+        return Finding(
+            "updates were skipped",
+            f"{count} updates were left out because a gradient was not finite.",
+            ("optimizer.learning_rate", "optimizer.clip_norm"),
+        )
+    return None
+
+
+def _unjudged(run: _Run) -> Finding | None:
+    rollout = run.config.get("rollout", {})
+    errors = [row["verify/errors"] for row in run.rows if "verify/errors" in row]
+    count, sampled = sum(errors), len(errors) * rollout.get("prompts", 0) * rollout.get("group_size", 0)
+    if sampled and count / sampled > _UNJUDGED:
+        return Finding(
+            "samples without a judgement",
+            f"{count} of {sampled} samples could not be judged and were left out; the reasons are in the samples' "
+            "column `error` and in the log.",
+            ("verifier.timeout", "verifier.memory_mib"),
+        )
+    return None
+
+
+def _no_signal(run: _Run) -> Finding | None:
+    silent, accuracy = run.end("train/zero_signal_groups"), run.end("train/accuracy")
+    if not silent >= _SILENT:
+        return None
+    numbers = f"In {silent:.0%} of the groups all rewards are equal, so they teach nothing; accuracy is {accuracy:.2f}."
+    if accuracy <= _FEW:
+        why = "The problems are too hard for this policy: easier ones, partial credit, a warm start or larger groups."
+        return Finding(
+            "no signal: too hard", f"{numbers} {why}", ("tasks", "reward", "init_from", "rollout.group_size")
+        )
+    if accuracy >= _MANY:
+        why = "Little is left to learn here: harder problems, or stop."
+        return Finding("no signal: too easy", f"{numbers} {why}", ("tasks", "training.num_steps"))
+    why = "The samples of a prompt are alike: a higher temperature, or more of them."
+    return Finding("no signal: samples alike", f"{numbers} {why}", ("rollout.temperature", "rollout.group_size"))
+
+
+def _collapsed(run: _Run) -> Finding | None:
+    before, after = run.start("train/entropy"), run.end("train/entropy")
+    if after < _COLLAPSED * before and after < _FLAT and run.end("train/accuracy") < _MANY:
+        return Finding(
+            "entropy collapsed",
+            f"It fell from {before:.3f} to {after:.3f} nats a token while problems are still missed: the policy has "
+            "stopped to explore. A higher upper clip, a KL term or a smaller learning rate keeps it open.",
+            ("algorithm.clip_high", "algorithm.kl_coef", "optimizer.learning_rate"),
+        )
+    return None
+
+
+def _clipped(run: _Run) -> Finding | None:
+    share = run.end("train/clip_fraction")
+    if share > _CLIPPED:
+        return Finding(
+            "many ratios are clipped",
+            f"{share:.0%} of the actions have no gradient, because the policy has moved far from the one that sampled.",
+            ("optimizer.learning_rate", "algorithm.minibatches", "training.max_lag"),
+        )
+    return None
+
+
+def _gap(run: _Run) -> Finding | None:
+    largest = max((row.get("train/logprob_gap", 0.0) for row in run.rows), default=0.0)
+    if largest > _GAP and not run.end("train/lag") > 0:
+        return Finding(
+            "sampler and trainer disagree",
+            f"The log-probs of an action differ by up to {largest:.2f} nats under the same parameters; rounding in "
+            "bfloat16 makes less.",
+            ("policy.dtype", "rollout.top_p", "rollout.top_k"),
+        )
+    return None
+
+
+def _cut_off(run: _Run) -> Finding | None:
+    share = run.end("train/truncated")
+    if share > _CUT_OFF:
+        return Finding(
+            "responses at the limit",
+            f"{share:.0%} of the episodes are cut off by a limit of tokens or turns, and can hardly be right.",
+            ("rollout.max_response_length", "rollout.max_turns", "reward"),
+        )
+    return None
+
+
+def _far(run: _Run) -> Finding | None:
+    kl = run.end("train/kl")
+    if kl > _FAR:
+        return Finding(
+            "far from the reference",
+            f"The KL divergence to the reference policy is {kl:.2f} nats a token: look whether the text is still "
+            "readable, and whether the reward is what you want.",
+            ("algorithm.kl_coef", "optimizer.learning_rate", "reward"),
+        )
+    return None
+
+
+def _longer(run: _Run) -> Finding | None:
+    before, after = run.start("train/response_length"), run.end("train/response_length")
+    if after > _LONGER * before and run.end("train/accuracy") <= run.start("train/accuracy"):
+        return Finding(
+            "longer, but not better",
+            f"Responses grew from {before:.0f} to {after:.0f} tokens without a gain in accuracy.",
+            ("reward", "algorithm.aggregation"),
+        )
+    return None
+
+
+def _heldout(run: _Run) -> Finding | None:
+    evaluated = [row for row in run.rows if "eval/greedy_accuracy_high" in row]
+    if len(evaluated) < 2:
+        return None
+    first, last = evaluated[0], evaluated[-1]
+    gained = run.end("train/accuracy") - run.start("train/accuracy")
+    if last["eval/greedy_accuracy_high"] < first["eval/greedy_accuracy_low"]:
+        return Finding(
+            "worse on held-out problems",
+            f"Greedy accuracy fell from {first['eval/greedy_accuracy']:.3f} to {last['eval/greedy_accuracy']:.3f}, "
+            f"while that of training samples changed by {gained:+.3f}.",
+            ("optimizer.learning_rate", "reward", "training.num_steps"),
+        )
+    return None
+
+
+_LOOKS = (_skipped, _unjudged, _heldout, _no_signal, _collapsed, _gap, _clipped, _cut_off, _far, _longer)

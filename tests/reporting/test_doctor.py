@@ -1,0 +1,99 @@
+"""Each suggestion of the report appears for curves that call for it, and for no others."""
+
+import dataclasses
+import json
+
+import pytest
+
+from rlvr_jax.config import Config, flatten
+from rlvr_jax.reporting import doctor
+from rlvr_jax.reporting.doctor import findings
+from rlvr_jax.reporting.report import write_report
+
+CONFIG = {"rollout": {"prompts": 4, "group_size": 4}}
+HEALTHY = {
+    "train/accuracy": 0.5,
+    "train/zero_signal_groups": 0.3,
+    "train/entropy": 0.6,
+    "train/clip_fraction": 0.02,
+    "train/logprob_gap": 1e-5,
+    "train/lag": 0.0,
+    "train/truncated": 0.1,
+    "train/response_length": 20.0,
+    "train/skipped_steps": 0,
+    "train/kl": 0.01,
+    "verify/errors": 0,
+}
+
+
+def curve(first=None, last=None, steps=12):
+    """Rows with one set of metrics in the first half and another in the second."""
+    halves = [HEALTHY | (first or {})] * (steps // 2) + [HEALTHY | (last or {})] * (steps - steps // 2)
+    rows = [{"step": step} | metrics for step, metrics in enumerate(halves, start=1)]
+    return [{"step": 0, "eval/greedy_accuracy": 0.5}, *rows]
+
+
+SILENT = {"train/zero_signal_groups": 0.95}
+
+
+def evaluated(before, after):
+    rows = curve()
+    for row, value in ((rows[0], before), (rows[-1], after)):
+        row |= {
+            "eval/greedy_accuracy": value,
+            "eval/greedy_accuracy_low": value - 0.1,
+            "eval/greedy_accuracy_high": value + 0.1,
+        }
+    return rows
+
+
+def test_healthy_short_and_empty_curves_have_no_findings():
+    for rows in (curve(), curve(steps=2)[:2], [], [{"step": 1, "sft/loss": 1.0}], evaluated(0.4, 0.3)):
+        assert findings(rows, CONFIG) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "title", "key", "number"),
+    [
+        (curve(last={"train/skipped_steps": 3}), "updates were skipped", "optimizer.learning_rate", "3"),
+        (curve(last={"verify/errors": 8}), "samples without a judgement", "verifier.timeout", "48 of 192"),
+        (curve(last=SILENT | {"train/accuracy": 0.01}), "no signal: too hard", "tasks", "95%"),
+        (curve(last=SILENT | {"train/accuracy": 0.99}), "no signal: too easy", "tasks", "0.99"),
+        (curve(last=SILENT), "no signal: samples alike", "rollout.temperature", "95%"),
+        (curve(last={"train/entropy": 0.01}), "entropy collapsed", "algorithm.clip_high", "0.010"),
+        (curve(last={"train/clip_fraction": 0.4}), "many ratios are clipped", "algorithm.minibatches", "40%"),
+        (curve(last={"train/logprob_gap": 2.0}), "sampler and trainer disagree", "policy.dtype", "2.00"),
+        (curve(last={"train/truncated": 0.8}), "responses at the limit", "rollout.max_response_length", "80%"),
+        (curve(last={"train/kl": 2.0}), "far from the reference", "algorithm.kl_coef", "2.00"),
+        (curve(last={"train/response_length": 200.0}), "longer, but not better", "reward", "20 to 200 tokens"),
+        (evaluated(0.8, 0.3), "worse on held-out problems", "optimizer.learning_rate", "0.300"),
+    ],
+)  # fmt: skip
+def test_each_trouble_is_named_with_its_numbers_and_keys(rows, title, key, number):
+    (found,) = findings(rows, CONFIG)
+    assert (found.title, key in found.keys) == (title, True)
+    assert number in found.text
+
+
+def test_the_report_shows_what_the_curves_suggest(tmp_path):
+    for rows, shown in ((curve(last=SILENT), True), (curve(), False)):
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        page = write_report(tmp_path).read_text()
+        assert ("No signal: samples alike" in page) is shown
+        assert ("<code>config.rollout.temperature</code>" in page) is shown
+
+
+def test_a_gap_of_stale_samples_and_a_low_entropy_of_a_solved_task_are_no_trouble():
+    assert findings(curve(last={"train/logprob_gap": 2.0, "train/lag": 1.0}), CONFIG) == []
+    assert findings(curve(last={"train/entropy": 0.0, "train/accuracy": 1.0}), CONFIG) == []
+
+
+def test_every_key_that_a_finding_names_is_in_the_config():
+    known = flatten(dataclasses.asdict(Config()))
+    groups = {key.split(".")[0] for key in known}
+    source = doctor.__loader__.get_source(doctor.__name__)
+    named = [
+        word for word in source.replace("\n", " ").split('"') if word.count(".") == 1 and word.split(".")[0] in groups
+    ]
+    assert len(named) > 12
+    assert [key for key in named if key not in known] == []
