@@ -12,30 +12,29 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Array, Int32, Key, UInt32
+from jaxtyping import Array, Int32, Key
 
-from rlvr_jax.envs import Call, Done, Env, FinishReason, Say, ToolResult, begin_group, checked
+from rlvr_jax.envs import Call, Done, FinishReason, Say, checked
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
-from rlvr_jax.rollout.requests import Request, Turn, Turns, episode_keys
-from rlvr_jax.tasks.task import Example, Task
-from rlvr_jax.text.messages import Messages
+from rlvr_jax.rollout.playing import Limited, Limits, Playing, Source, begin, receive, request_of, spoken, verdict_of
+from rlvr_jax.rollout.requests import Turn, Turns, episode_keys
+from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.tokenizers import decode, encode_batch
 from rlvr_jax.time_limit import time_limits
-from rlvr_jax.verifiers import error_text, failure
-from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError
+from rlvr_jax.verifiers import error_text
+from rlvr_jax.verifiers.jobs import Job, ToolCall
 from rlvr_jax.verifiers.pool import PoolError
 from rlvr_jax.verifiers.verdict import Verdict
 
 _LOOK_SECONDS = 0.002  # between looks at a device that decodes while verdicts are missing
-_Limited = Callable[[Callable[[], Any]], Any]  # calls a function for a limited time
 _MOST_CALLS = 100  # of tools, one after the other without a turn of the policy: an environment may not call for ever
 
 
@@ -44,66 +43,6 @@ class Jobs(Protocol):
     """The interface of a pool that a collector uses, see `rlvr_jax.verifiers.pool`."""
 
     def submit(self, jobs: Sequence[Job | ToolCall]) -> list[Future]: ...
-
-
-@dataclass(frozen=True)
-class Source:
-    """A task with its environment.
-
-    Attributes:
-      task: for its verifier.
-      env: the environment of its episodes.
-      observe: (observation, last token of the turn) -> tokens of the observation.
-    """
-
-    task: Task
-    env: Env
-    observe: Callable[[str | Messages, int], list[int]]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The limits of an episode.
-
-    Attributes:
-      prompt: maximum tokens of the prompt.
-      response: maximum tokens after the prompt, observations included.
-      turn: maximum tokens of one turn; 0 for no limit but `response`.
-      turns: maximum number of the policy's turns.
-      stop_tokens: the ids that end a turn.
-      seconds: maximum time of one call of an environment's function; None for no limit.
-    """
-
-    prompt: int
-    response: int
-    turn: int = 0
-    turns: int = 16
-    stop_tokens: tuple[int, ...] = ()
-    seconds: float | None = None
-
-
-@dataclass
-class _Playing:
-    """An unfinished episode, or a finished one with the future of its verdict."""
-
-    id: int
-    sample: int
-    example: Example
-    key: UInt32[np.ndarray, "words"]
-    temperature: float
-    env: Env
-    spans: list[Span]
-    own: bool  # its group belongs to this process
-    state: Any = None
-    turns: list[str] = field(default_factory=list)
-    tools: Sequence[Future] = ()
-    calls: int = 0  # since the last turn
-    episode: Episode | None = None
-    verdict: Future | None = None
-
-    @property
-    def response_length(self) -> int:
-        return sum(len(span.tokens) for span in self.spans[1:])
 
 
 class Collector:
@@ -134,51 +73,67 @@ class Collector:
         self._sampler, self._pool, self._sources = sampler, pool, sources
         self._processes = processes or Processes()
         self._tokenizer, self._limits = tokenizer, limits
-        self._batches: dict[Hashable, list[list[_Playing]]] = {}  # started here
+        self._batches: dict[Hashable, list[list[Playing]]] = {}  # started here
         self._kept: dict[Hashable, list[Group]] = {}  # played and judged, not taken yet
-        self._playing: dict[int, _Playing] = {}  # by id
-        self._waiting: list[_Playing] = []  # for tools
-        self._ended: list[_Playing] = []  # to be judged
+        self._playing: dict[int, Playing] = {}  # by id
+        self._waiting: list[Playing] = []  # for tools
+        self._ended: list[Playing] = []  # to be judged
         self._last_id = 0
         self.waited = 0.0  # seconds, for verdicts and tools, while there was nothing to decode
 
     def start(
-        self, name: Hashable, examples: Sequence[Example], group_size: int, key: Key[Array, ""], temperature: float
+        self,
+        name: Hashable,
+        examples: Sequence[Example],
+        group_size: int,
+        key: Key[Array, ""],
+        temperature: float,
+        begun: Sequence[Int32[np.ndarray, "_"]] | None = None,
     ) -> None:
         """Submits `group_size` episodes of each example; episode `i` draws from the random stream `fold_in(key, i)`.
+
+        Args:
+          name: of the batch.
+          examples: of its groups.
+          group_size: episodes of each.
+          key: of the random streams.
+          temperature: of the sampling distribution; 0 is greedy.
+          begun: for each example the tokens with which the policy's first turn begins; by default none.
 
         Raises:
           ConfigError: a prompt is empty or too long; names its id.
         """
         keys = episode_keys(key, range(len(examples) * group_size))
         prompts = encode_batch(self._tokenizer, [example.prompt for example in examples])
-        groups: list[list[_Playing]] = []
-        for example, ids in zip(examples, prompts, strict=True):
+        groups: list[list[Playing]] = []
+        contexts = []  # one array per group: the sampler prefills it once
+        for number, (example, ids) in enumerate(zip(examples, prompts, strict=True)):
             if not 0 < len(ids) <= self._limits.prompt:
                 raise ConfigError(
                     f"the prompt of {example.id} has {len(ids)} tokens; 1 to config.rollout.max_prompt_length = "
                     f"{self._limits.prompt} fit"
                 )
-            prompt = np.asarray(ids, np.int32)  # one array per group: the sampler prefills it once
-            own = len(groups) % self._processes.count == self._processes.index
+            spans = [Span("prompt", np.asarray(ids, np.int32))]
+            if begun is not None and len(begun[number]):
+                spans.append(Span("policy", np.asarray(begun[number], np.int32)))
+            contexts.append(np.concatenate([span.tokens for span in spans]))
+            env, own = self._sources[example.task].env, number % self._processes.count == self._processes.index
             groups.append([])
-            for sample in range((len(groups) - 1) * group_size, len(groups) * group_size):
+            for i in range(number * group_size, (number + 1) * group_size):
                 self._last_id += 1
-                env = self._sources[example.task].env
-                spans = [Span("prompt", prompt)]
-                groups[-1].append(_Playing(self._last_id, sample, example, keys[sample], temperature, env, spans, own))
+                groups[-1].append(Playing(self._last_id, i, example, keys[i], temperature, env, list(spans), own))
         self._batches[name] = groups
         self._playing |= {playing.id: playing for group in groups for playing in group}
         with time_limits(self._limits.seconds) as limited:
-            own = {group[0].id: _begin(group, limited) for group in groups if group[0].own}
+            own = {group[0].id: begin(group, limited) for group in groups if group[0].own}
         failed = self._processes.merged(own)
         requests = []
-        for group in groups:
+        for group, context in zip(groups, contexts, strict=True):
             for playing in group:
                 if error := failed[group[0].id]:
                     self._end(playing, "env_error", error)
                 else:
-                    requests.append(self._request(playing, prompt=playing.spans[0].tokens))
+                    requests.append(request_of(playing, self._limits, prompt=context))
         self._sampler.submit(requests)
         self._judge_ended()
 
@@ -203,7 +158,7 @@ class Collector:
         while self._has_time([member.verdict for member in members if member.verdict is not None]) and self._round():
             pass
         began = time.perf_counter()
-        verdicts = _of_all(self._processes, {member.id: _verdict(member) for member in members if member.own})
+        verdicts = _of_all(self._processes, {member.id: verdict_of(member) for member in members if member.own})
         self.waited += time.perf_counter() - began
         found = []
         for group in groups:
@@ -225,19 +180,6 @@ class Collector:
         """Adds the groups of an earlier process, to be taken by this name."""
         self._kept[name] = groups
 
-    def _request(self, playing: _Playing, **tokens: Int32[np.ndarray, "_"]) -> Request:
-        """The request for an episode's next turn, after the `prompt` or after `new` tokens."""
-        room = self._limits.response - playing.response_length
-        return Request(
-            id=playing.id,
-            key=playing.key,
-            **tokens,
-            budget=min(room, self._limits.turn or room),
-            temperature=playing.temperature,
-            stop_tokens=self._limits.stop_tokens,
-            keep=not playing.env.one_turn,
-        )
-
     def _round(self) -> bool:
         """Decodes until turns have finished, and continues their episodes and those that wait for tools.
 
@@ -245,17 +187,17 @@ class Collector:
         """
         turns = self._sampler.poll()
         waiting, self._waiting = self._waiting, []
-        texts = decode(self._tokenizer, [_spoken(turn) for turn in turns])
+        texts = decode(self._tokenizer, [spoken(turn, self._playing[turn.id].spans[-1]) for turn in turns])
         self._advance([self._end_turn(*pair) for pair in zip(turns, texts, strict=True)])
         if waiting:
             began = time.perf_counter()
             concurrent.futures.wait([future for playing in waiting for future in playing.tools])
             self.waited += 0.0 if turns else time.perf_counter() - began
-        self._advance([(playing, partial(_receive, playing)) for playing in waiting])
+        self._advance([(playing, partial(receive, playing)) for playing in waiting])
         self._judge_ended()
         return bool(turns or waiting)
 
-    def _end_turn(self, turn: Turn, text: str) -> tuple[_Playing, Callable[[], tuple[Any, Any]]]:
+    def _end_turn(self, turn: Turn, text: str) -> tuple[Playing, Callable[[], tuple[Any, Any]]]:
         """The episode of a turn, and the call of its environment."""
         playing = self._playing[turn.id]
         playing.spans.append(Span("policy", turn.tokens, turn.logprobs, turn.version))
@@ -265,7 +207,7 @@ class Collector:
             return playing, lambda: (playing.state, Done(reason="length"))
         return playing, partial(playing.env.step, playing.state, text)
 
-    def _advance(self, calls: Sequence[tuple[_Playing, Callable[[], tuple[Any, Any]]]]) -> None:
+    def _advance(self, calls: Sequence[tuple[Playing, Callable[[], tuple[Any, Any]]]]) -> None:
         """Calls environments, each in the process of its group, and executes their actions, in all processes alike."""
         if not calls:
             return
@@ -281,7 +223,7 @@ class Collector:
             else:
                 self._waiting.append(playing)
 
-    def _action(self, playing: _Playing, function: Callable[[], tuple[Any, Any]], limited: _Limited) -> dict[str, Any]:
+    def _action(self, playing: Playing, function: Callable[[], tuple[Any, Any]], limited: Limited) -> dict[str, Any]:
         """The environment's next action as JSON data: `tokens` to say, arguments of `_end`, or {} after a `Call`."""
         try:
             playing.state, action = limited(lambda: checked(playing.env, function()))
@@ -303,7 +245,7 @@ class Collector:
             return {"reason": "env_error", "error": f"the environment raised {error_text(error)}"}
         return {"reason": action.reason, "parts": dict(action.parts)}
 
-    def _say(self, playing: _Playing, tokens: Int32[np.ndarray, "_"]) -> None:
+    def _say(self, playing: Playing, tokens: Int32[np.ndarray, "_"]) -> None:
         if len(playing.turns) >= self._limits.turns:
             self._end(playing, "turns")
             return
@@ -311,11 +253,11 @@ class Collector:
             self._end(playing, "window")
             return
         playing.spans.append(Span("env", tokens))
-        self._sampler.submit([self._request(playing, new=tokens)])
+        self._sampler.submit([request_of(playing, self._limits, new=tokens)])
 
     def _end(
         self,
-        playing: _Playing,
+        playing: Playing,
         reason: FinishReason,
         error: str | None = None,
         parts: Mapping[str, float] | None = None,
@@ -357,47 +299,9 @@ class Collector:
         return Job(task.verifier, episode.response, episode.example.reference, task.verifier_options)
 
 
-def _begin(group: Sequence[_Playing], limited: _Limited) -> str:
-    """Sets the initial states of a group; returns what the environment raised, if anything."""
-    example = group[0].example
-    original = replace(example, prompt=example.problem or example.prompt)
-    try:
-        states = limited(lambda: begin_group(group[0].env, original, len(group)))
-    except (Exception, SystemExit) as error:
-        return f"the environment's start raised {error_text(error)}"
-    for playing, state in zip(group, states, strict=True):
-        playing.state = state
-    return ""
-
-
-def _verdict(playing: _Playing) -> Verdict:
-    """Waits for the verdict on an episode, and adds the parts of its environment."""
-    episode = playing.episode
-    if episode.error is not None:
-        return failure(episode.error)
-    verdict = playing.verdict.result()
-    return replace(verdict, parts={**verdict.parts, **episode.parts}) if episode.parts else verdict
-
-
 def _of_all(processes: Processes, own: Mapping[int, Verdict]) -> Mapping[int, Verdict]:
     """The verdicts of all processes, by id of the episode."""
     if processes.count == 1:
         return own
     merged = processes.merged({i: asdict(verdict) for i, verdict in own.items()})
     return {i: Verdict(**verdict) for i, verdict in merged.items()}
-
-
-def _spoken(turn: Turn) -> Int32[np.ndarray, "_"]:
-    """The tokens of a turn without its stop token."""
-    return turn.tokens[: len(turn.tokens) - (turn.finish == "stop")]
-
-
-def _receive(playing: _Playing) -> tuple[Any, Any]:
-    return playing.env.receive(playing.state, tuple(map(_result, playing.tools)))
-
-
-def _result(future: Future) -> ToolResult:
-    try:
-        return ToolResult(future.result())
-    except ToolError as error:
-        return ToolResult(error=str(error))

@@ -21,8 +21,9 @@ from rlvr_jax.learner.packing import pack, unpack
 from rlvr_jax.learner.scores import Scorer, score
 from rlvr_jax.learner.step import train_step
 from rlvr_jax.policy import Params
-from rlvr_jax.rollout.collector import Collector, Jobs, Limits
+from rlvr_jax.rollout.collector import Collector, Jobs
 from rlvr_jax.rollout.memory import fitting, prompt_bytes, slot_bytes
+from rlvr_jax.rollout.playing import Limits
 from rlvr_jax.rollout.requests import Turns
 from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.tasks import Task

@@ -10,7 +10,7 @@ from rlvr_jax import named, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.envs import ENVS, Call, Env, begin, checked, make_env
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.rollout.collector import Source
+from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import redrawn, subset
 from rlvr_jax.text.prompts import continuation, renderer

@@ -26,8 +26,8 @@ from rlvr_jax.learner.step import TrainState, new_state, state_shardings
 from rlvr_jax.parallel import AnyDevice, AnyMesh, MeshConfig, Processes
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
-from rlvr_jax.rollout.collector import Source
 from rlvr_jax.rollout.memory import USABLE, prompt_bytes, slot_bytes, smallest_tensor, weight_bytes
+from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Task
 from rlvr_jax.text.prompts import end_of_turn
 from rlvr_jax.text.tokenizers import make_tokenizer, stop_tokens

@@ -15,8 +15,8 @@ from rlvr_jax.learner.batch import COLUMNS, layout
 from rlvr_jax.learner.losses import LOSSES, Loss, Sums, make_loss
 from rlvr_jax.learner.rewards import reward
 from rlvr_jax.policy import PolicyConfig, init_with_adapters
-from rlvr_jax.rollout.collector import Source
 from rlvr_jax.rollout.episode import Group, empty_episode
+from rlvr_jax.rollout.playing import Source
 from rlvr_jax.sandbox.engine import open_sandbox
 from rlvr_jax.sandbox.host import SandboxError
 from rlvr_jax.tasks import Example, Task

@@ -9,8 +9,9 @@ import pytest
 from rlvr_jax import parallel
 from rlvr_jax.envs import Done, Env, Say, single_turn
 from rlvr_jax.parallel import MeshConfig
-from rlvr_jax.rollout.collector import Collector, Limits, Source
+from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.episode import flattened
+from rlvr_jax.rollout.playing import Limits, Source
 from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.text.tokenizers import character_tokenizer, encode
@@ -45,7 +46,7 @@ def examples(count):
     return [Example(f"t/train/{i}", f"{17 * i}+{i}="[-7:], "12", "t") for i in range(count)]
 
 
-def collect(env=None, count=4, key=0, temperature=1.0, **settings):
+def collect(env=None, count=4, key=0, temperature=1.0, group_size=2, begun=None, **settings):
     sampling = SamplingConfig(7, 16, group_size=2, batch_size=4, max_stop_tokens=2, **settings)
     sampler = Sampler(CONFIG, sampling, parallel.make_mesh(MeshConfig(data=1), jax.devices()[:1]))
     sampler.set_params(random_params(CONFIG), 3)
@@ -54,7 +55,7 @@ def collect(env=None, count=4, key=0, temperature=1.0, **settings):
     source = Source(task, env or single_turn(), observe)
     with Pool(0) as pool:
         collector = Collector(sampler, pool, {"t": source}, TOKENIZER, LIMITS)
-        collector.start(1, examples(count), 2, jax.random.key(key), temperature)
+        collector.start(1, examples(count), group_size, jax.random.key(key), temperature, begun)
         return collector.take(1)
 
 
@@ -115,3 +116,15 @@ def test_key_and_temperature_decide_the_episodes(single):
     greedy = texts(collect(count=8, temperature=0.0))
     assert greedy == texts(collect(count=8, key=1, temperature=0.0))
     assert all(a == b for a, b in greedy)
+
+
+@pytest.mark.parametrize("slots", [0, 3])
+def test_an_episode_that_begins_with_the_first_tokens_of_another_goes_on_as_that_one_does(slots):
+    whole = collect(count=6, group_size=1, slots=slots)
+    responses = [episode.sequences[0].response for episode in flattened(whole)[0]]
+    begun = [response[: len(response) // 2] for response in responses]
+    assert {len(tokens) for tokens in begun} >= {0, 2}
+    again = collect(count=6, group_size=1, begun=begun, slots=slots)
+    for (a,), (b,) in zip([group.episodes for group in whole], [group.episodes for group in again], strict=True):
+        assert (a.turns, a.tokens.tolist(), a.finish_reason) == (b.turns, b.tokens.tolist(), b.finish_reason)
+    assert [group.verdicts for group in again] == [group.verdicts for group in whole]

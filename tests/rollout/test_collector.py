@@ -13,7 +13,8 @@ from rlvr_jax.envs import Call, Done, Env, Say, ToolCall, make_env, single_turn
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout import kept
-from rlvr_jax.rollout.collector import Collector, Limits, Source
+from rlvr_jax.rollout.collector import Collector
+from rlvr_jax.rollout.playing import Limits, Source
 from rlvr_jax.rollout.requests import Turn
 from rlvr_jax.tasks import Example, Task, modsum
 from rlvr_jax.text.tokenizers import byte_tokenizer, encode
