@@ -5,7 +5,7 @@ WORKDIR ?= runs/quickstart
 REAL ?= runs/real
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast test-full test-data test-gpu lint
+.PHONY: quickstart real curves test test-fast test-full test-data test-gpu lint
 
 # Reinforcement learning on a small task, from nothing to a learning curve: $(WORKDIR)/report.html
 quickstart: .venv/installed
@@ -19,6 +19,11 @@ real: .venv/installed
 		$(BIN)/python -m experiments.train --config=configs/smollm2_135m_sentences.py --workdir="$(REAL)" \
 		--config.pretrained="$$model" --config.seed=$(SEED)
 	@$(BIN)/python -m webbrowser -t "file://$$(realpath "$(REAL)")/report.html" || true
+
+# All stored curves again, with all their seeds, in place of the old ones: hours.
+curves: .venv/installed
+	@set -e; for curve in $$($(BIN)/python -m experiments.reproduce); do \
+		$(BIN)/python -m experiments.reproduce --curve=$$curve --rebuild; done
 
 test: .venv/installed-test lint
 	$(BIN)/python -m pytest

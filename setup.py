@@ -17,7 +17,11 @@ setup(
     packages=[*find_packages(include=["rlvr_jax", "rlvr_jax.*"]), *(f"rlvr_jax.{name}" for name in TOP_LEVEL)],
     package_dir={f"rlvr_jax.{name}": name.replace(".", "/") for name in TOP_LEVEL},
     entry_points={"console_scripts": ["rlvr = rlvr_jax.experiments.cli:main"]},
-    package_data={"rlvr_jax.reporting": ["*.html"], "rlvr_jax.tasks": ["*.json"]},
+    package_data={
+        "rlvr_jax.reporting": ["*.html"],
+        "rlvr_jax.sweeps": ["*.html"],
+        "rlvr_jax.tasks": ["*.json"],
+    },
     install_requires=[
         "jax>=0.10,<0.12",
         "flax>=0.12",
@@ -34,6 +38,7 @@ setup(
         "etils[epath]>=1.10",  # comes with orbax-checkpoint: paths of checkpoints, gs:// among them
         "jaxtyping>=0.3",
         "numpy>=2",
+        "scipy>=1.14",  # comes with jax: Student's distributions
         "tqdm>=4.66",
         "tensorboardX>=2.6",
         "matplotlib>=3.9",

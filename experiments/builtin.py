@@ -3,7 +3,12 @@
 import ast
 import difflib
 import re
+import runpy
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlvr_jax.config import Config
 
 FOLDER = Path(__file__).parents[1] / "configs"
 
@@ -38,6 +43,24 @@ def resolve(argument: str) -> str:
     raise ValueError(
         f"--config={name}: no built-in config has this name; a file needs its path, as in ./mine.py. {hint}"
     )
+
+
+def load(config: Any) -> "Config":
+    """A config from its record, nested dictionaries, the name of a built-in one, or a file that defines `get_config`.
+
+    Raises:
+      ConfigError: it holds an unknown key or a wrong type.
+      ValueError, OSError: there is no such config.
+    """
+    from rlvr_jax.config import Config, from_dict
+
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, str | Path):
+        file, _, options = resolve(f"--config={config}").removeprefix("--config=").partition(":")
+        get_config = runpy.run_path(file)["get_config"]
+        config = get_config(options) if options else get_config()
+    return from_dict(config.to_dict() if hasattr(config, "to_dict") else config)
 
 
 def _summary(docstring: str) -> str:

@@ -10,9 +10,11 @@ from .builtin import summaries
 COMMANDS = {
     "sft": "supervised warm start on a task's demonstrations",
     "train": "reinforcement learning with verifiable rewards",
+    "sweep": "several configs and seeds, and a report that tells their differences from noise",
+    "reproduce": "make a stored curve again, and say whether it lies in its band",
     "evaluate": "greedy accuracy and pass@k of a run or a checkpoint on held-out problems",
     "export": "a run's policy as a Hugging Face checkpoint",
-    "report": "write the curves and the HTML report of a run, also during the run",
+    "report": "write the curves and the HTML report of a run or sweep, also during the run",
     "fetch": "download a small pretrained model",
     "verify": "judge completions of a file with a verifier",
     "decontaminate": "find training prompts that leak evaluation prompts",

@@ -1,5 +1,6 @@
 """RLVR in JAX: reinforcement learning with verifiable rewards. docs/architecture.md describes the packages."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +22,50 @@ def load(path: str | Path, dtype: str | None = None) -> Any:
     from rlvr_jax import notebook  # here: `import rlvr_jax` takes no time
 
     return notebook.load(path, dtype)
+
+
+def sweep(
+    config: Any,
+    grid: str | Mapping[str, Sequence[Any]],
+    folder: str | Path,
+    *,
+    one_at_a_time: bool = False,
+    at_once: int = 1,
+    retry: bool = False,
+    warm_start: bool = True,
+    metric: str = "eval/greedy_accuracy",
+    threshold: float | None = None,
+) -> Any:
+    """Runs a config with other values of some keys for several seeds, and compares them; see docs/sweeps.md.
+
+        rlvr_jax.sweep("countdown", {"algorithm.scale": ["group_std", "none"], "seed": range(5)}, "runs/scales")
+
+    The runs are made in processes of their own, and by the same call after an interrupt only those that are left.
+
+    Args:
+      config: a `rlvr_jax.config.Config`, a dictionary or `ConfigDict` of one, the name of a built-in config, or a file.
+      grid: keys and their values; or a text, as on the command line.
+      folder: of the runs and the report.
+      one_at_a_time: compare the config with each single change, not the first combination of values with all others.
+      at_once: runs at a time, among which GPUs or CPU cores are divided.
+      retry: make runs again that have failed.
+      warm_start: begin with a supervised run for each seed, where the config has no other beginning.
+      metric: that is compared, of docs/metrics.md; more is better.
+      threshold: of the metric, for the time until it is reached.
+
+    Returns:
+      `rlvr_jax.sweeps.results.Results`.
+
+    Raises:
+      ConfigError: a key or value is wrong, by its name; before the first run.
+      PreemptedError: a signal arrived; the runs have saved their states.
+    """
+    from rlvr_jax import sweeps
+    from rlvr_jax.experiments import builtin
+    from rlvr_jax.sweeps import grid as grids
+    from rlvr_jax.sweeps import plan
+
+    config = builtin.load(config)
+    grid = grids.parse(grid, config) if isinstance(grid, str) else grid
+    made = plan.make_sweep(Path(folder).expanduser(), config, grid, one_at_a_time, warm_start)
+    return sweeps.make(made, at_once, retry, metric, threshold)

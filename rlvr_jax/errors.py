@@ -30,8 +30,6 @@ class DivergedError(RunError):
 class PreemptedError(RunError):
     """A signal asked the run to stop, and its state is saved. The status is the shell's: 143 for SIGTERM."""
 
-    def __init__(self, number: signal.Signals, step: int):
-        super().__init__(
-            f"{number.name}: saved the state of step {step} and stopped; run the same command again to continue"
-        )
+    def __init__(self, number: signal.Signals, what: str):
+        super().__init__(f"{number.name}: saved {what} and stopped; run the same command again to continue")
         self.status = 128 + number

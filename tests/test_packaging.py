@@ -74,6 +74,6 @@ def test_every_folder_with_code_of_the_library_is_a_package_of_the_distribution(
 
 def test_data_files_that_the_packages_name_exist(arguments):
     for package, patterns in arguments["package_data"].items():
-        folder = ROOT.joinpath(*package.split("."))
+        folder = ROOT / arguments["package_dir"].get(package, package.replace(".", "/"))
         for pattern in patterns:
             assert list(folder.glob(pattern)), f"setup.py names {pattern} in {package}, which has none"

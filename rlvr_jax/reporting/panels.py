@@ -9,7 +9,7 @@ Row = Mapping[str, Any]
 # Colours of Okabe and Ito (2008), distinguishable for colour-blind readers. A metric has the same colour in every
 # panel.
 _TRAIN, _HELD_OUT, _ACCURACY, _NEUTRAL = "#0072B2", "#D55E00", "#56B4E9", "#8a8f98"
-_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8f98", "#7a5195")
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8f98", "#7a5195")
 _PASS = ("#f0a878", "#e07f45", "#b85a1e", "#8a3f10", "#5e2a0a", "#3b1a05")
 
 
@@ -70,7 +70,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "Held-out accuracy by task",
             "share right",
             tuple(
-                Series(name, name.removeprefix("task/").removesuffix(accuracy), _CYCLE[i % len(_CYCLE)])
+                Series(name, name.removeprefix("task/").removesuffix(accuracy), CYCLE[i % len(CYCLE)])
                 for i, name in enumerate(tasks)
             ),
             "Share of each task's held-out problems that the greedy completion solves, with its 95 % interval.",
@@ -88,8 +88,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "Reward terms",
             "mean reward",
             tuple(
-                Series(name, name.removeprefix("train/reward_"), _CYCLE[i % len(_CYCLE)])
-                for i, name in enumerate(terms)
+                Series(name, name.removeprefix("train/reward_"), CYCLE[i % len(CYCLE)]) for i, name in enumerate(terms)
             ),
             "Each named term of the reward. They show which part of the reward is being learned.",
         ),

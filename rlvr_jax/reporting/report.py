@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 from rlvr_jax.config import flatten
 from rlvr_jax.reporting import curves, files, jsonl
 from rlvr_jax.reporting.doctor import findings
+from rlvr_jax.reporting.pages import inline_svg, page, shown
 from rlvr_jax.reporting.panels import Panel
 from rlvr_jax.reporting.panels import panels as panels_of
 
 Row = Mapping[str, Any]
 
 REPORT = "report.html"  # in the workdir
-_MAX_CHARACTERS = 2000  # of a completion or prompt that are shown
 _MAX_SAMPLES = 16  # of each table
 _LONG_OPENING = 100  # characters
 _PARTS = (
@@ -44,21 +43,17 @@ def write_report(workdir: Path) -> Path:
       OSError: a file can't be written; the message names it.
       ValueError: a file of the workdir is damaged; the message names it.
     """
-    import jinja2
-
     rows, samples, changes = (_rows(workdir / f"{name}.jsonl") for name in ("metrics", "samples", "changes"))
     config, environment = (_json(workdir / name) for name in ("config.json", "environment.json"))
-    title = f"{_shown(' + '.join(config.get('tasks', {})) or workdir.name)}, seed {config.get('seed', '?')}"
+    title = f"{shown(' + '.join(config.get('tasks', {})) or workdir.name)}, seed {config.get('seed', '?')}"
     curves.curves_png(rows, workdir / "curves.png", title)
     panels, openings = panels_of(rows), _openings(samples)
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    ).get_template("report.html")
-    page = template.render(
+    content = page(
+        Path(__file__).with_name("report.html"),
         title=title,
         headlines=_headlines(rows),
         findings=findings(rows, config),
-        panels=[(panel, _inline_svg(curves.panel_svg(rows, panel), i)) for i, panel in enumerate(panels)],
+        panels=[(panel, inline_svg(curves.panel_svg(rows, panel), i)) for i, panel in enumerate(panels)],
         tasks=_tasks(rows),
         comparison=_comparison(samples),
         train_samples=_train_samples(samples),
@@ -69,13 +64,13 @@ def write_report(workdir: Path) -> Path:
         changes=changes,
         task_columns=[label for _, label in _OF_A_TASK],
         short=curves.short,
-        shown=_shown,
+        shown=shown,
         gold=_gold,
         openings=openings,
-        prompt=lambda row: _shown(row["prompt"].removeprefix(openings.get(row["task"], ""))),
+        prompt=lambda row: shown(row["prompt"].removeprefix(openings.get(row["task"], ""))),
     )
     path = workdir / REPORT
-    files.replace(path, page.encode("utf-8", errors="replace"))
+    files.replace(path, content)
     return path
 
 
@@ -208,19 +203,10 @@ def _others(rows: Sequence[Row], panels: Sequence[Panel]) -> list[tuple[str, flo
     return table
 
 
-def _shown(text: str) -> str:
-    """Model text with visible control characters, truncated to a readable length."""
-    cut = text[:_MAX_CHARACTERS]
-    visible = "".join(
-        f"\\x{ord(c):02x}" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t" else c for c in cut
-    )
-    return visible + (f"\n… {len(text) - len(cut):,} more characters" if len(cut) < len(text) else "")
-
-
 def _gold(row: Row) -> str:
     """The gold answer for readers, or the reference of the verifier."""
     value = row.get("gold") or row["reference"]
-    return _shown(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return shown(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _openings(samples: Sequence[Row]) -> dict[str, str]:
@@ -237,12 +223,3 @@ def _openings(samples: Sequence[Row]) -> dict[str, str]:
         if len(texts) > 1 and len(opening) >= _LONG_OPENING:
             found[task] = opening
     return found
-
-
-def _inline_svg(svg: bytes, index: int) -> str:
-    """An SVG to embed in the page: without XML header, with ids unique in the page."""
-    text = svg.decode()
-    text = text[text.index("<svg") :]
-    for mark in ('id="', 'href="#', "url(#"):
-        text = text.replace(mark, f"{mark}p{index}-")
-    return text

@@ -193,7 +193,7 @@ def end_step(
         save(manager, state, step, host(), accuracy)
     if stop:
         wait(manager)
-        raise PreemptedError(stop, step)
+        raise PreemptedError(stop, f"the state of step {step}")
 
 
 def restore(manager: ocp.CheckpointManager, shapes: TrainState, step: int) -> TrainState:

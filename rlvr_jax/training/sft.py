@@ -30,9 +30,7 @@ def sft(config: Config, workdir: Path, processes: Processes | None = None) -> No
     """
     processes = processes or Processes()
     setup, options = make_setup(config, run="sft", processes=processes), config.sft
-    for task in training_mixture(setup).tasks:
-        if task.demonstration is None:
-            raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")
+    check_demonstrations(setup)
     memory = lines(memory_of_run(setup, "sft"), setup)
     check_start(setup, workdir)
     first = _batches(setup, 0)  # before anything is written: fails if a demonstration is too long
@@ -71,6 +69,13 @@ def sft(config: Config, workdir: Path, processes: Processes | None = None) -> No
                 record.write(row | {"time/sft_tokens_per_second": tokens / clock.total()})
                 due = last % options.save_every == 0 or last == options.num_steps
                 checkpoints.end_step(manager, state, last, due, signal_arrived(), config.training.max_skipped_in_a_row)
+
+
+def check_demonstrations(setup: Setup) -> None:
+    """Raises ConfigError if a task to train on has no demonstrations."""
+    for task in training_mixture(setup).tasks:
+        if task.demonstration is None:
+            raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")
 
 
 def _batches(setup: Setup, first: int) -> Batch:

@@ -66,7 +66,7 @@ def test_what_all_processes_raise_is_no_failure_of_one(left):
     for index, one in enumerate(processes):
         one._lifeline = Lifeline(service, index, NAMES[:2])
     with pytest.raises(PreemptedError), processes[0].ending_together():
-        raise PreemptedError(signal.SIGTERM, 3)
+        raise PreemptedError(signal.SIGTERM, "the state of step 3")
     assert lifeline._FAILED not in service.values
     with pytest.raises(ValueError, match="on one host"), processes[0].ending_together():
         raise ValueError("on one host")

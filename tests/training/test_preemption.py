@@ -47,7 +47,7 @@ def test_afterwards_the_handlers_are_those_of_before():
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_exit_status_is_the_shell_s(number, status):
-    error = PreemptedError(number, 7)
+    error = PreemptedError(number, "the state of step 7")
     assert error.status == status
     assert number.name in str(error)
     assert "step 7" in str(error)

@@ -1,0 +1,41 @@
+"""The runs of a sweep as a list, with the time that they are estimated to take."""
+
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from rlvr_jax.sweeps.plan import Run, Sweep, outcome, runs
+
+_UNKNOWN = "time unknown"
+
+
+def seconds(run: Run, every: Sequence[Run]) -> float | None:
+    """Of a whole run, from the finished runs of its variant, or else of its kind, by the number of steps."""
+    ends = [(other, end) for other in every if (end := outcome(other)) and end["status"] == "finished"]
+    kind = [(other, end) for other, end in ends if other.kind == run.kind]
+    known = [pair for pair in kind if pair[0].variant == run.variant] or kind
+    if not known:
+        return None
+    return sum(end["seconds"] for _, end in known) / sum(other.num_steps for other, _ in known) * run.num_steps
+
+
+def lines(sweep: Sweep, at_once: int = 1) -> str:
+    """A line for each run, and one on all that are left."""
+    every = runs(sweep)
+    width = max(len(str(run.folder.relative_to(sweep.folder))) for run in every)
+    found, left = [], []
+    for run in every:
+        end, estimated = outcome(run), seconds(run, every)
+        if end:
+            state = f"{end['status']}, {_shown(end.get('seconds'))}"
+        else:
+            left.append(estimated)
+            state = f"{run.num_steps} steps, {_shown(estimated)}"
+        found.append(f"{run.folder.relative_to(sweep.folder)!s:{width}}  {state}")
+    total = "time unknown: no run of this sweep is finished" if None in left else _shown(sum(left) / at_once)
+    found.append(f"{len(left)} of {len(every)} runs are left: {total if left else 'none'}")
+    return "\n".join(found)
+
+
+def _shown(estimated: float | None) -> str:
+    return _UNKNOWN if estimated is None else f"about {tqdm.format_interval(estimated)}"

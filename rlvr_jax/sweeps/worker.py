@@ -1,0 +1,171 @@
+"""A process that makes runs of a sweep one after another, so that Python, JAX and the verifiers start once for all.
+
+Run as `python -m rlvr_jax.sweeps.worker [CORE ...]` by `rlvr_jax.sweeps.workers`, on these cores or all. A line of JSON
+on stdin is a job:
+
+    {"job": "check" | "sft" | "rl", "run": "sft" | "rl", "config": {}, "folder": "", "log": "", "argv": []}
+
+and a line on stdout is its end:
+
+    {"status": "finished" | "failed" | "stopped", "error": "", "seconds": 0, "cpu_seconds": 0, "place": {}}
+
+The job writes to the file `log`. After a run that failed or was stopped the process ends, since what it left behind is
+unknown. When stdin is closed, a run is stopped as by SIGTERM: nobody would hear of it any more.
+"""
+
+import contextlib
+import gc
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rlvr_jax.config import Config, VerifierConfig, from_dict
+from rlvr_jax.errors import ConfigError, PreemptedError, RunError
+from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
+from rlvr_jax.sweeps.place import place
+from rlvr_jax.verifiers.pool import Pool
+
+_LONGEST = 3000  # characters of an error: a line that a pipe takes whole
+
+
+def main() -> None:
+    if cores := set(map(int, sys.argv[1:])):
+        os.sched_setaffinity(0, cores)  # before XLA counts them
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    jobs: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+    threading.Thread(target=_read, args=(jobs,), daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # while no run defers it
+    keep_freed_memory()
+    same_kernels_each_time()
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every file that it writes
+    with _Pools() as pools:
+        while (job := jobs.get()) is not None:
+            answer = _do(job, pools)
+            os.write(answers, json.dumps(answer).encode() + b"\n")
+            if answer["status"] != "finished" and job["job"] != "check":
+                return
+
+
+def _read(jobs: queue.Queue) -> None:
+    for line in sys.stdin:
+        jobs.put(json.loads(line))
+    jobs.put(None)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Pools:
+    """The verifier processes, which go on from run to run as long as their settings are the same."""
+
+    def __init__(self) -> None:
+        self._pool: Pool | None = None
+        self._settings: VerifierConfig | None = None
+
+    def __enter__(self) -> "_Pools":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.close()
+
+    def of(self, config: Config) -> Pool:
+        """The pool of a config."""
+        if config.verifier != self._settings:
+            self.__exit__()
+            verifier = config.verifier
+            self._pool = Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20)
+            self._settings = verifier
+        return self._pool
+
+
+def _do(job: Mapping[str, Any], pools: _Pools) -> dict[str, Any]:
+    """Does a job; its end."""
+    start, cpu = time.perf_counter(), time.process_time()
+    status, error = "finished", None
+    sys.argv = job["argv"]
+    with _output_to(Path(job["log"])):
+        try:
+            _run(job, pools)
+        except PreemptedError:
+            status = "stopped"
+        except KeyboardInterrupt:
+            status = "stopped"
+        except (RunError, OSError) as found:
+            status, error = "failed", str(found)
+        except Exception as found:
+            status, error = "failed", f"{type(found).__name__}: {found}"
+            traceback.print_exc()
+        if error:
+            print(f"error: {error}", file=sys.stderr)
+    answer = {"status": status, "error": error and error[:_LONGEST]}
+    if job["job"] != "check":
+        answer |= {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu, "place": place()}
+    return answer
+
+
+def _run(job: Mapping[str, Any], pools: _Pools) -> None:
+    from rlvr_jax.training.loop import train
+    from rlvr_jax.training.setup import make_setup
+    from rlvr_jax.training.sft import check_demonstrations, sft
+
+    config = from_dict(job["config"])
+    if job["job"] == "check":
+        # A warm start that is still to be made can't be looked at.
+        setup = make_setup(replace(config, init_from=""), run=job["run"], pool=_pool(config, pools))
+        if job["run"] == "sft":
+            check_demonstrations(setup)
+        return
+    if job["job"] == "sft":
+        sft(config, Path(job["folder"]))
+    else:
+        train(config, Path(job["folder"]), _pool(config, pools))
+    _forget()
+
+
+def _pool(config: Config, pools: _Pools) -> Pool:
+    try:
+        return pools.of(config)
+    except ValueError as error:
+        raise ConfigError(f"config.verifier: {error}") from error
+
+
+def _forget() -> None:
+    """Frees the run's programs; the compilation cache keeps what the next one shares with it."""
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
+
+
+@contextlib.contextmanager
+def _output_to(path: Path):
+    """Stdout and stderr go to a file, of child processes, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    before = os.dup(2)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(before, 1)
+        os.dup2(before, 2)
+        os.close(before)
+
+
+if __name__ == "__main__":
+    main()

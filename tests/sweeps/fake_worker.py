@@ -1,0 +1,63 @@
+"""A worker that computes nothing and imports nothing: what it does with a job depends on the seed.
+
+11 fails, 12 takes the process with it, 13 waits for a signal, others finish with a curve of their own.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def rows(seed: int, better: float = 0.0) -> list[dict]:
+    """A curve that rises from 0.2, by `better` higher at its end, with noise of its seed."""
+    found = [{"step": 0, "eval/greedy_accuracy": 0.2}]
+    for step in range(1, 5):
+        row = {"step": step, "train/reward": step / 10, "train/response_length": 5.0, "train/loss": seed + better}
+        row |= {"time/step": 3.0 if step == 1 else 1.0, "time/rollout": 0.5, "time/rollout_tokens_per_second": 200.0}
+        if step % 2 == 0:
+            noise = ((seed * 7 + step) % 5 - 2) / 256
+            row |= {
+                "eval/greedy_accuracy": 0.2 + (0.4 + better) * step / 4 + noise,
+                "time/evaluate": 0.25,
+                "time/step": 1.25,
+            }
+        found.append(row)
+    return found
+
+
+def main() -> None:
+    interrupted = []
+    signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
+    for line in sys.stdin:
+        job = json.loads(line)
+        seed, folder = job["config"]["seed"], Path(job["folder"])
+        status, error = "finished", None
+        if job["job"] == "check":
+            error = "config.seed is refused" if seed == 10 else None
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            if seed == 12 and job["job"] == "rl":
+                os._exit(7)
+            if seed == 11:
+                status, error = "failed", "it went wrong"
+            while seed == 13 and job["job"] == "rl" and not interrupted:
+                time.sleep(0.01)
+            if interrupted:
+                status = "stopped"
+            if status == "finished" and not (folder / "metrics.jsonl").exists():
+                better = 0.2 if job["config"]["algorithm"]["scale"] == "none" else 0.0
+                lines = [json.dumps(row) + "\n" for row in rows(seed, better)]
+                (folder / "metrics.jsonl").write_text("".join(lines))
+            with (folder / "made.txt").open("a") as made:
+                made.write(f"{job['job']}\n")
+        answer = {"status": status, "error": error, "seconds": 2.0, "cpu_seconds": 1.0}
+        print(json.dumps(answer), flush=True)
+        if status != "finished":
+            return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The runs of a sweep in their processes: order, crashes, interrupts, what is left. The workers only pretend."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from rlvr_jax import sweeps
+from rlvr_jax.config import from_dict
+from rlvr_jax.errors import ConfigError, PreemptedError, RunError
+from rlvr_jax.sweeps import estimate, pictures, plan, workers
+from rlvr_jax.training.lock import locked
+from tests.experiments.runs import wait_until
+
+CONFIG = from_dict({"training": {"num_steps": 4}, "sft": {"num_steps": 4, "updates_per_call": 2, "save_every": 2}})
+GRID = {"algorithm.scale": ["group_std", "none"]}
+
+
+@pytest.fixture(autouse=True)
+def _pretend(monkeypatch):
+    monkeypatch.setattr(workers, "_WORKER", "tests.sweeps.fake_worker")
+    for name in ("curves_svg", "differences_svg"):
+        monkeypatch.setattr(pictures, name, lambda *_: b"<svg/>")
+
+
+def sweep_of(folder, seeds, grid=GRID, **options):
+    return plan.make_sweep(folder, CONFIG, {**grid, "seed": seeds}, **options)
+
+
+def statuses(sweep):
+    ends = [(run, plan.outcome(run)) for run in plan.runs(sweep)]
+    return {str(run.folder.relative_to(sweep.folder)): end and end["status"] for run, end in ends}
+
+
+def made(sweep):
+    """How often each run was made."""
+    files = {run.folder: run.folder / "made.txt" for run in plan.runs(sweep)}
+    return [len(file.read_text().splitlines()) if file.exists() else 0 for file in files.values()]
+
+
+def test_runs_of_a_seed_stand_together_after_their_warm_start(tmp_path):
+    sweep = sweep_of(tmp_path, [0, 1], {"algorithm.scale": ["none"], "policy.width": [16, 32]})
+    names = [str(run.folder.relative_to(tmp_path)) for run in plan.runs(sweep)]
+    assert names == [
+        f"{part}seed={seed}"
+        for seed in (0, 1)
+        for part in (
+            "warm_starts/policy.width=16,",
+            "runs/algorithm.scale=none,policy.width=16/",
+            "warm_starts/policy.width=32,",
+            "runs/algorithm.scale=none,policy.width=32/",
+        )
+    ]
+    first, second = plan.runs(sweep)[:2]
+    assert second.config.init_from == str(first.folder) == str(second.needs)
+    assert (first.config.algorithm.scale, first.config.policy.width) == ("group_std", 16)
+    cold = sweep_of(tmp_path, [0], warm_start=False)
+    assert {run.kind for run in plan.runs(cold)} == {"rl"}
+    assert not any(run.config.init_from for run in plan.runs(cold))
+
+
+def test_a_sweep_is_what_its_file_says(tmp_path):
+    grid = {"reward": [(("score", 1.0),), (("score", 1.0), ("format", 0.5))], "algorithm": [{"scale": "none"}]}
+    sweep = sweep_of(tmp_path, range(2), grid, one_at_a_time=True)
+    plan.write(sweep)
+    assert plan.runs(plan.read(tmp_path)) == plan.runs(sweep)
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"sweep\.json is damaged"):
+        plan.read(tmp_path)
+    with pytest.raises(ConfigError, match=r"no sweep\.json"):
+        plan.read(tmp_path / "none")
+
+
+def test_failed_runs_and_dead_processes_are_recorded_and_the_others_go_on(tmp_path, capsys):
+    sweep = sweep_of(tmp_path, [0, 11, 12, 1])
+    found = sweeps.make(sweep)
+    end = lambda seed: plan.outcome(next(x for x in plan.runs(sweep) if x.kind == "rl" and x.config.seed == seed))  # noqa: E731
+    assert statuses(sweep) == {
+        f"{folder}seed={seed}": "failed" if seed == 11 or (seed == 12 and "runs" in folder) else "finished"
+        for seed in (0, 11, 12, 1)
+        for folder in ("warm_starts/", "runs/algorithm.scale=group_std/", "runs/algorithm.scale=none/")
+    }
+    assert "warm_starts/seed=11/log.txt" in end(11)["error"]
+    assert "exit status 7" in end(12)["error"]
+    assert [sorted(x.failed) for x in found.variants] == [[11, 12], [11, 12]]
+    assert sorted(found.variants[0].final.values) == [0, 1]
+    lines = capsys.readouterr().err.splitlines()
+    assert any("8/8" in line and "scale=none, seed 1: 2 s" in line for line in lines)
+    assert any("scale=none, seed 12: FAILED" in line and "exit status 7" in line for line in lines)
+
+    before = made(sweep)
+    larger = sweep_of(tmp_path, [0, 11, 12, 1, 2])  # failed ones are not tried again, finished ones never
+    sweeps.make(larger)
+    assert made(larger) == [*before, 1, 1, 1]
+    sweeps.make(larger, retry=True)
+    warm = plan.runs(larger)[3]
+    assert warm.kind == "sft"
+    assert warm.config.seed == 11
+    assert made(larger)[3] == 2
+
+
+def test_several_at_once_share_the_cores_and_make_each_run_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "_shares", lambda number: [workers.Share() for _ in range(number)])
+    sweep = sweep_of(tmp_path, range(4))
+    sweeps.make(sweep, at_once=3)
+    assert made(sweep) == [1] * 12
+
+
+def test_an_interrupt_saves_and_the_next_call_goes_on(tmp_path):
+    sweep = sweep_of(tmp_path, [0, 13, 1])
+    log = tmp_path / "runs" / "algorithm.scale=group_std" / "seed=13"
+
+    def press():
+        wait_until(log.exists)
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(PreemptedError, match=r"SIGINT.*4 of 9 runs"):
+        sweeps.make(sweep)
+    presser.join()
+    assert (tmp_path / "report.html").exists()
+    assert plan.outcome(next(run for run in plan.runs(sweep) if run.folder == log)) is None
+    assert len(plan.left(sweep)) == 5
+
+
+def test_what_can_not_run_is_refused_before_the_first_run(tmp_path):
+    sweep = sweep_of(tmp_path, [10])
+    with pytest.raises(ConfigError, match=r"config\.seed is refused"):
+        sweeps.make(sweep)
+    assert set(statuses(sweep).values()) == {None}
+    with pytest.raises(ConfigError, match="--at_once must be 1 or more"):
+        workers.make_runs(sweep, 0)
+    with locked(tmp_path), pytest.raises(RunError, match="in use by"):
+        workers.make_runs(sweep)
+
+
+def test_a_folder_with_other_runs_is_refused_with_the_keys(tmp_path):
+    sweep = sweep_of(tmp_path, [0])
+    run = plan.runs(sweep)[1]
+    run.folder.mkdir(parents=True)
+    record = {"run": "rl", "training": {"num_steps": 4}, "algorithm": {"clip_low": 0.5}, "init_from": "/moved/seed=0"}
+    (run.folder / "config.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=r"seed=0 holds a run .*algorithm\.clip_low: 0\.5 -> 0\.2"):
+        plan.check_folder(sweep)
+
+
+def test_a_dry_run_knows_the_time_once_a_run_is_finished(tmp_path):
+    sweep = sweep_of(tmp_path, [0, 1])
+    assert (
+        estimate.lines(sweep).splitlines()[-1] == "6 of 6 runs are left: time unknown: no run of this sweep is finished"
+    )
+    sweeps.make(sweep_of(tmp_path, [0]))
+    lines = estimate.lines(sweep).splitlines()
+    assert lines[0].split() == ["warm_starts/seed=0", "finished,", "about", "00:02"]
+    assert lines[4].split() == ["runs/algorithm.scale=group_std/seed=1", "4", "steps,", "about", "00:02"]
+    assert lines[-1] == "3 of 6 runs are left: about 00:06"
+    assert estimate.lines(sweep, 2).splitlines()[-1] == "3 of 6 runs are left: about 00:03"
