@@ -4,13 +4,16 @@ A config file defines `get_config()`, which starts from this one and states the 
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 from rlvr_jax.config import Config, from_dict, to_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Every key with its default."""
-    return ml_collections.ConfigDict(to_dict(Config()))
+    """Every key with its default; those of `algorithm` are None, which is the value of `config.algorithm.preset`."""
+    values = to_dict(Config())
+    values["algorithm"] = {key: config_dict.placeholder(type(value)) for key, value in values["algorithm"].items()}
+    return ml_collections.ConfigDict(values)
 
 
 def set_tasks(config: ml_collections.ConfigDict, **tasks: dict) -> None:

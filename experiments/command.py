@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import config_flags
 
-from rlvr_jax.config import Config, from_dict
+from rlvr_jax.config import Config, from_dict, overridden
 from rlvr_jax.errors import ConfigError, PreemptedError, RunError
 from rlvr_jax.parallel import Processes, connected
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
@@ -92,7 +92,8 @@ def name_of(main: Callable[[], None]) -> str:
 
 def config() -> Config:
     """The config of the command line."""
-    return from_dict(FLAGS.config.to_dict())
+    given = config_flags.get_override_values(FLAGS["config"])  # applied already, but for the effect of a preset
+    return from_dict(overridden(FLAGS.config.to_dict(), {k: v for k, v in given.items() if k.startswith("algorithm.")}))
 
 
 def workdir() -> Path:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.optimizer import OptimizerConfig
+from rlvr_jax.learner.presets import OF_THE_RUN, PRESETS, preset
 from rlvr_jax.parallel.mesh import MeshConfig, mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.text.prompts import DATE, R1_ZERO
@@ -278,10 +279,41 @@ class Config:
 def from_dict(data: Mapping[str, Any]) -> Config:
     """The config from nested dictionaries, of a config file or config.json; absent keys take defaults.
 
+    Keys of `algorithm` that are absent or None take the values of `algorithm.preset`.
+
     Raises:
-      ConfigError: an unknown key or a wrong type, by its full name.
+      ConfigError: an unknown key or a wrong type, by its full name; or an unknown preset.
     """
-    return _record(Config(), data, "")
+    start, algorithm = Config(), data.get("algorithm", {}) if isinstance(data, Mapping) else {}
+    if isinstance(algorithm, Mapping):
+        algorithm = {key: value for key, value in algorithm.items() if value is not None}
+        data = {**data, "algorithm": algorithm}
+        try:
+            start = dataclasses.replace(start, algorithm=preset(str(algorithm.get("preset", ""))))
+        except ValueError as error:
+            raise ConfigError(f"config.algorithm.preset: {error}") from None
+    return _record(start, data, "")
+
+
+def overridden(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries of a config with other values by full name, such as "algorithm.clip_high", for `from_dict`.
+
+    A preset among the overrides replaces the method of `data`: of the other keys of `algorithm` only those remain that
+    are overridden, too, and those of `presets.OF_THE_RUN` that the preset does not set.
+    """
+    data = {key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()}
+    if "algorithm.preset" in overrides:
+        chosen = PRESETS.get(overrides["algorithm.preset"])
+        kept = set(OF_THE_RUN) - set(chosen.choices if chosen else ())
+        data["algorithm"] = {key: value for key, value in data.get("algorithm", {}).items() if key in kept}
+    for name, value in overrides.items():
+        *groups, key = name.split(".")
+        inner = data
+        for group in groups:
+            inner[group] = dict(inner.get(group) or {})
+            inner = inner[group]
+        inner[key] = value
+    return data
 
 
 def to_dict(config: Config) -> dict[str, Any]:

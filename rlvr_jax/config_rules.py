@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Literal
 
+from rlvr_jax import algorithm_rules
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.hf.families import LENGTH
@@ -33,6 +34,7 @@ def check(config: Config, num_devices: int, num_processes: int = 1, run: Literal
     """
     _refuse(_numbers(config))
     _refuse(_problems(config))
+    _refuse(algorithm_rules.rules(config))
     _refuse(_choices(config))
     _refuse(_evaluation_and_sft(config))
     sampling = config.rollout.devices
@@ -102,7 +104,6 @@ def _numbers(c: Config) -> Rules:
             *("prompts", "max_prompt_length", "max_response_length", "max_turns"),
             *("group_size", "temperature", "chunk", "prefill_chunk"),
         ),
-        "algorithm": ("minibatches", "importance_cap"),
         "optimizer": optimizer,
         "training": ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row"),
         "sft": ("num_steps", "batch_size", "updates_per_call", "save_every"),
@@ -113,7 +114,6 @@ def _numbers(c: Config) -> Rules:
     not_negative = {
         "rollout": ("top_k", "slots", "max_turn_length", "devices", "batch_size"),
         "mesh": ("rollout_tensor",),
-        "algorithm": ("clip_low", "clip_high", "kl_coef"),
         "optimizer": ("warmup_steps", "weight_decay"),
         "sft.optimizer": ("warmup_steps", "weight_decay"),
         "evaluation": ("pass_problems", "shown"),
@@ -140,13 +140,6 @@ def _choices(c: Config) -> Rules:
         f"config.shrink = {c.shrink} makes another policy than config.pretrained = {c.pretrained!r}; set one of them",
     )
     yield not 0 <= c.seed < 2**32, f"config.seed must be in [0, 2**32), not {c.seed}"
-    yield (
-        r.group_size < 2 and c.algorithm.advantage == "group_relative",
-        (
-            f"config.rollout.group_size is {r.group_size}: an advantage is relative to the other samples of its group, "
-            "so a group needs at least 2"
-        ),
-    )
     of_optimizers = [f"{group}.{key}" for group in ("optimizer", "sft.optimizer") for key in _FINITE]
     for name in ("rollout.temperature", "verifier.timeout", *of_optimizers):
         value = operator.attrgetter(name)(c)
@@ -170,10 +163,6 @@ def _choices(c: Config) -> Rules:
     yield (
         bool(profile) and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
         f"config.training.profile = {profile} must be two steps, the first and the last, or empty",
-    )
-    yield (
-        c.algorithm.kl_coef > 0 and c.algorithm.reference == "none",
-        (f"config.algorithm.kl_coef = {c.algorithm.kl_coef} needs config.algorithm.reference = 'initial'"),
     )
     yield (
         r.prompts % c.algorithm.minibatches != 0,

@@ -1,5 +1,6 @@
 """Every config file, read as the command line reads it, runs on one device and on eight."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import base
-from rlvr_jax.config import Config, differences, from_dict, to_dict
+from rlvr_jax.config import Config, differences, from_dict, overridden, to_dict
 from rlvr_jax.config_rules import check
+from rlvr_jax.learner.presets import preset
 
 FOLDER = Path(base.__file__).parent
 FILES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "base", "models"))
@@ -19,11 +21,13 @@ def load(name: str, *overrides: str) -> Config:
     values, argv = flags.FlagValues(), ["a command", f"--config={FOLDER / file}.py{colon}{argument}", *overrides]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
-    return from_dict(values.config.to_dict())
+    return from_dict(overridden(values.config.to_dict(), config_flags.get_override_values(values["config"])))
 
 
 def test_the_base_holds_every_default_and_nothing_else():
-    assert base.get_config().to_dict() == to_dict(Config())
+    values = base.get_config().to_dict()
+    assert set(values.pop("algorithm").values()) == {None}
+    assert values == {key: value for key, value in to_dict(Config()).items() if key != "algorithm"}
     assert load("base") == Config()
 
 
@@ -66,3 +70,12 @@ def test_a_tuple_is_overridden_as_a_whole():
 def test_an_unknown_key_on_the_command_line_is_an_error_that_names_it():
     with pytest.raises((AttributeError, KeyError), match="promts"):
         load("quickstart", "--config.rollout.promts=16")
+
+
+def test_a_preset_on_the_command_line_replaces_the_method_of_the_file_and_keys_beside_it_take_precedence():
+    method = load("countdown").algorithm
+    assert (method.kl_coef, method.minibatches) == (0.02, 4)
+    config = load("countdown", "--config.algorithm.preset=gspo", "--config.algorithm.clip_high=0.3")
+    assert config.algorithm == preset("gspo", clip_high=0.3, minibatches=4)
+    assert load("countdown", "--config.algorithm.clip_high=0.3").algorithm == replace(method, clip_high=0.3)
+    assert load("countdown", "--config.algorithm.preset=grpo").algorithm == preset("grpo")

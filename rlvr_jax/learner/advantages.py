@@ -1,10 +1,7 @@
-"""Advantages from the rewards of groups.
+"""Advantages of a step's samples, and which of them are trained on."""
 
-Samples are flat arrays; `groups` holds the group index of each sample. Groups have any size; indices any values and
-order.
-"""
-
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -12,72 +9,74 @@ from jaxtyping import Bool, Float, Int
 from rlvr_jax import named
 from rlvr_jax.errors import FunctionError
 from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.baselines import BASELINES, SCALES
+from rlvr_jax.learner.lengths import LENGTHS
+from rlvr_jax.learner.samples import Samples
 from rlvr_jax.tasks.task import draw
 
-EPSILON = 1e-6
+
+@dataclass(frozen=True)
+class Signal:
+    """What a step is trained on.
+
+    Attributes:
+      advantages: of each sample; 0 for unjudged ones.
+      trained: False for samples without actions: unjudged ones, and masked ones that were cut off.
+      kept: False for samples that are left out of the batch, as if they had not been sampled.
+      silent: share of groups without signal, see `zero_signal_groups`, of the rewards that the advantages are from.
+    """
+
+    advantages: Float[np.ndarray, "samples"]
+    trained: Bool[np.ndarray, "samples"]
+    kept: Bool[np.ndarray, "samples"]
+    silent: float
 
 
-def advantages_of(
-    config: AlgorithmConfig,
-    rewards: Float[np.ndarray, "samples"],
-    groups: Int[np.ndarray, "samples"],
-    judged: Bool[np.ndarray, "samples"],
-    seed: int,
-    step: int,
-) -> Float[np.ndarray, "samples"]:
-    """The advantage of each sample of a step; 0 for unjudged ones.
+def signal(config: AlgorithmConfig, samples: Samples, seed: int, step: int) -> Signal:
+    """The advantages of a step: shuffled (a control), changed by length, compared with a baseline, normalised.
+
+    Filters change no advantage of the samples that remain; `keep` reads the rewards before their change by length.
 
     Args:
       config: the choices.
-      rewards: of the samples.
-      groups: the group index of each sample.
-      judged: False for samples without a reward.
+      samples: of the step.
       seed, step: seed the permutation of `shuffle_rewards`.
 
     Raises:
-      FunctionError: a user's function raises, or does not return a finite number per sample.
+      FunctionError: a user's function raises, or does not return a finite number per sample; or rewards are not those
+        that a choice is defined for.
     """
     if config.shuffle_rewards:
-        rewards = shuffled(rewards, judged, seed, step)
-    if config.advantage in ADVANTAGES:
-        return ADVANTAGES[config.advantage](rewards, groups, judged, config.scale)
+        samples = samples.with_rewards(shuffled(samples.rewards, samples.judged, seed, step))
+    kept = KEEPS[config.keep](samples)
+    samples = samples.with_rewards(LENGTHS[config.length_reward](config, samples))
+    trained = samples.judged & ~samples.cut_off if config.overlong == "mask" else samples.judged
+    silent = zero_signal_groups(samples.rewards, samples.groups, samples.judged)
+    return Signal(advantages(config, samples), trained, kept, silent)
+
+
+def advantages(config: AlgorithmConfig, samples: Samples) -> Float[np.ndarray, "samples"]:
+    """The advantage of each sample by the baseline and scale of the config, or its function; 0 for unjudged ones.
+
+    Raises:
+      FunctionError: see `signal`.
+    """
+    if config.advantage == "baseline":
+        differences = np.where(samples.judged, BASELINES[config.baseline](config, samples), 0.0)
+        scaled = SCALES[config.scale](config, samples, differences)
+        return np.where(samples.judged, scaled, 0.0).astype(np.float32)
+    arguments = samples.rewards.astype(np.float32), samples.groups.copy(), samples.judged.copy()
     try:
-        # Copies: a function that changes its arguments would change what is logged.
-        found = np.asarray(named.load(config.advantage)(rewards.copy(), groups.copy(), judged.copy()), np.float32)
+        found = np.asarray(named.load(config.advantage)(*arguments), np.float32)
     except Exception as error:
         where = f"{named.raised_at(error, config.advantage)}: {config.advantage!r}"
         raise FunctionError(f"{where}: {type(error).__name__}: {error}") from error
-    if found.shape != rewards.shape or not np.isfinite(found[judged]).all():
+    if found.shape != samples.rewards.shape or not np.isfinite(found[samples.judged]).all():
         raise FunctionError(
             f"{named.where(config.advantage)}: {config.advantage!r} gave {found.size} numbers, "
-            f"{int(np.sum(~np.isfinite(found)))} of them not finite, for {rewards.size} rewards"
+            f"{int(np.sum(~np.isfinite(found)))} of them not finite, for {samples.rewards.size} rewards"
         )
-    return np.where(judged, found, np.float32(0))
-
-
-def group_advantages(
-    rewards: Float[np.ndarray, "samples"],
-    groups: Int[np.ndarray, "samples"],
-    judged: Bool[np.ndarray, "samples"],
-    scale: Literal["group_std", "none"] = "group_std",
-) -> Float[np.ndarray, "samples"]:
-    """Each reward minus its group's mean, divided by the group's standard deviation if `scale` is "group_std".
-
-    Unjudged samples are excluded from mean and deviation, and their advantage is 0, as is that of the only judged
-    sample of a group.
-
-    Source: Shao et al. 2024 (arXiv:2402.03300), section 4.1.2, with the population standard deviation (divisor: the
-    number of judged samples). "none" is Liu et al. 2025 (arXiv:2503.20783).
-    """
-    _, group = np.unique(groups, return_inverse=True)
-    # Equal rewards must give exactly 0; in float32 the mean of several 0.1 is not 0.1. Sums of equal float32 numbers
-    # are exact in float64.
-    rewards = np.where(judged, rewards.astype(np.float32), 0).astype(np.float64)
-    count = np.maximum(np.bincount(group, judged), 1)
-    centred = np.where(judged, rewards - (np.bincount(group, rewards) / count)[group], 0)
-    if scale == "group_std":
-        centred /= np.sqrt(np.bincount(group, centred**2) / count)[group] + EPSILON
-    return centred.astype(np.float32)
+    return np.where(samples.judged, found, np.float32(0))
 
 
 def shuffled(
@@ -98,15 +97,47 @@ def shuffled(
 def zero_signal_groups(
     rewards: Float[np.ndarray, "samples"], groups: Int[np.ndarray, "samples"], judged: Bool[np.ndarray, "samples"]
 ) -> float:
-    """Share of groups whose judged rewards are all equal, so that their advantages are 0.
+    """Share of groups whose judged rewards are all equal, so that no baseline of the group finds a difference.
 
     They include groups with at most one judged sample. Without any group the share is 0.
     """
-    numbers, group = np.unique(groups, return_inverse=True)
-    lowest, highest = np.full(len(numbers), np.inf), np.full(len(numbers), -np.inf)
+    index, group = np.unique(groups, return_inverse=True)
+    return float(np.sum(_ranges(rewards, group, judged) <= 0) / max(len(index), 1))
+
+
+def _ranges(
+    rewards: Float[np.ndarray, "samples"], group: Int[np.ndarray, "samples"], judged: Bool[np.ndarray, "samples"]
+) -> Float[np.ndarray, "groups"]:
+    """Largest minus smallest judged reward of each group, which is exact where a standard deviation is not; negative
+    without any."""
+    count = group.max(initial=-1) + 1
+    lowest, highest = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(lowest, group[judged], rewards[judged])
     np.maximum.at(highest, group[judged], rewards[judged])
-    return float(np.sum(lowest >= highest) / max(len(numbers), 1))  # without a judged sample infinity >= -infinity
+    return highest - lowest
 
 
-ADVANTAGES = {"group_relative": group_advantages}
+def all_samples(samples: Samples) -> Bool[np.ndarray, "samples"]:
+    """Every sample, unjudged ones included."""
+    return np.ones(len(samples.rewards), bool)
+
+
+def mixed_groups(samples: Samples) -> Bool[np.ndarray, "samples"]:
+    """The samples of groups whose judged rewards differ.
+
+    Source: the filter of dynamic sampling (Yu et al. 2025, DAPO, arXiv:2503.14476), without new samples in place of the
+    dropped ones.
+    """
+    return (_ranges(samples.rewards, samples.groups, samples.judged) > 0)[samples.groups]
+
+
+def right_samples(samples: Samples) -> Bool[np.ndarray, "samples"]:
+    """Samples with a reward above 0 (RAFT; Dong et al. 2023; Xiong et al. 2025, arXiv:2504.11343)."""
+    return samples.judged & (samples.rewards > 0)
+
+
+KEEPS: Mapping[str, Callable[[Samples], Bool[np.ndarray, "samples"]]] = {
+    "all": all_samples,
+    "mixed_groups": mixed_groups,
+    "right": right_samples,
+}

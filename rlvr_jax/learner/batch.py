@@ -6,11 +6,16 @@ from typing import no_type_check
 import jax
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
+from rlvr_jax.learner.advantages import Signal
 from rlvr_jax.rollout.episode import Group
 
-COLUMNS = ("advantages", "behaviour", "proximal", "reference")  # that a loss may need, see `Batch`
+# That a loss may need, see `Batch`; those of the second line are computed by a forward pass.
+COLUMNS = ("advantages", "behaviour", "group_tokens", "selected", "proximal", "reference", "uncertain")
+SCORED = frozenset({"proximal", "reference", "uncertain"})
+
+_NOTHING = np.zeros(0, np.int32)  # to concatenate without any row
 
 TokenIds = Sequence[int] | Int[np.ndarray, "_"]
 
@@ -30,7 +35,9 @@ class Batch:
       samples: responses in each row, including those without actions; 0 for a padding row.
       columns: name -> a number per action, undefined where `action_mask` is 0. The names in use: "advantages";
         log-probs (nats) under the policy that sampled, as reported by the sampler ("behaviour"), the policy before the
-        first update of the step ("proximal") and the reference policy ("reference").
+        first update of the step ("proximal") and the reference policy ("reference"); the number of actions of the
+        group ("group_tokens"); 1 for the tokens that `algorithm.entropy` selects by covariance ("selected") or by
+        entropy ("uncertain").
       parents: see `rlvr_jax.policy.forward`; None if no segment has one.
     """
 
@@ -68,7 +75,8 @@ def layout(
     starts, stops = (prompt_length - before)[:, None], (prompt_length + after)[:, None]
     real = (columns >= starts) & (columns < stops)
     tokens = np.zeros(real.shape, np.int32)
-    tokens[real] = np.concatenate([x for pair in zip(prompts, responses, strict=True) for x in pair])  # row by row
+    pairs = zip(prompts, responses, strict=True)
+    tokens[real] = np.concatenate([*(x for pair in pairs for x in pair), _NOTHING])  # row by row
     positions = np.where(real, columns - starts, 0)
     action_mask = real[:, prompt_length:].astype(np.float32)
     predictors = np.tile(columns[prompt_length:] - 1, (rows, 1))
@@ -77,30 +85,34 @@ def layout(
 
 def make_batch(
     groups: Sequence[Group],
-    advantages: Float[np.ndarray, "episodes"],
-    judged: Bool[np.ndarray, "episodes"],
+    signal: Signal,
     prompt_length: int,
     response_length: int,
 ) -> tuple[Batch, Int[np.ndarray, "batch"]]:
-    """A row for each context window of each episode, and the group index of each row.
+    """A row for each context window of each kept episode, and the group index of each row.
 
-    The actions are the tokens that the policy sampled, each with the advantage of its episode; an unjudged episode has
-    none. The columns are "advantages" and "behaviour".
+    The actions are the tokens that the policy sampled, each with the advantage of its episode; an episode that is not
+    trained on has none. The columns are "advantages" and "behaviour".
     """
     members = [(number, episode) for number, group in enumerate(groups) for episode in group.episodes]
-    rows = [(i, number, window) for i, (number, episode) in enumerate(members) for window in episode.sequences]
+    rows = [
+        (i, number, window)
+        for i, (number, episode) in enumerate(members)
+        if signal.kept[i]
+        for window in episode.sequences
+    ]
     windows = [window for _, _, window in rows]
     prompts, responses = [window.prompt for window in windows], [window.response for window in windows]
     batch = layout(prompts, responses, prompt_length, response_length)
     sampled, behaviour = np.zeros_like(batch.action_mask), np.zeros_like(batch.action_mask)
     real = batch.action_mask > 0
-    sampled[real] = np.concatenate([window.action_mask for window in windows])
-    behaviour[real] = np.concatenate([window.logprobs for window in windows])
-    of_rows = np.array([episode for episode, _, _ in rows])
-    action_mask = sampled * judged[of_rows, None]
+    sampled[real] = np.concatenate([*(window.action_mask for window in windows), _NOTHING])
+    behaviour[real] = np.concatenate([*(window.logprobs for window in windows), _NOTHING])
+    of_rows = np.array([episode for episode, _, _ in rows], int)
+    action_mask = sampled * signal.trained[of_rows, None]
     batch = batch.replace(action_mask=action_mask)
     batch = batch.with_columns(
-        advantages=advantages.astype(np.float32)[of_rows, None] * action_mask, behaviour=behaviour
+        advantages=signal.advantages.astype(np.float32)[of_rows, None] * action_mask, behaviour=behaviour
     )
     return batch, np.array([number for _, number, _ in rows], np.int32)
 

@@ -3,17 +3,27 @@
 Sums, not means: a microbatch does not know the weight of the whole batch.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import no_type_check
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
 from rlvr_jax import named
+from rlvr_jax.learner import aggregation
+from rlvr_jax.learner import entropy as entropy_terms
+from rlvr_jax.learner.aggregation import AGGREGATIONS
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import Batch
+from rlvr_jax.learner.clips import CLIPS
+from rlvr_jax.learner.correction import CORRECTIONS
+from rlvr_jax.learner.entropy import ENTROPIES
+from rlvr_jax.learner.kl import KLS, k1, k3
+from rlvr_jax.learner.ratios import RATIOS, Terms, bounded
 from rlvr_jax.learner.scores import score
 from rlvr_jax.policy import Params, PolicyConfig
 
@@ -55,22 +65,28 @@ class Loss:
 
 
 def policy_gradient(config: PolicyConfig, algorithm: AlgorithmConfig, temperature: float, max_length: int) -> Loss:
-    """The loss of reinforcement learning, see `clipped_policy_loss`; it trains "policy".
+    """The loss of reinforcement learning, see `policy_loss`; it trains "policy".
 
     Args:
       config: the policy's architecture.
-      algorithm: clip range, KL coefficient, aggregation.
+      algorithm: the choices.
       temperature: the policy is softmax(logits / temperature).
       max_length: the response budget, in tokens.
     """
-    needs = ["advantages", "behaviour"]
-    needs += ["proximal"] * (algorithm.proximal == "recompute") + ["reference"] * (algorithm.reference != "none")
 
     def sums(params: Mapping[str, Params], batch: Batch) -> Sums:
         logprobs, entropy = score(config, params["policy"], batch, temperature)
-        return clipped_policy_loss(algorithm, max_length, logprobs, entropy, batch)
+        return policy_loss(algorithm, max_length, logprobs, entropy, batch)
 
-    return Loss(sums, tuple(needs))
+    return Loss(sums, columns_of(algorithm))
+
+
+def columns_of(algorithm: AlgorithmConfig) -> tuple[str, ...]:
+    """The columns that `policy_loss` reads with these choices."""
+    needs = ("advantages", "behaviour")
+    needs += aggregation.NEEDS.get(algorithm.aggregation, ()) + entropy_terms.NEEDS.get(algorithm.entropy, ())
+    needs += ("proximal",) * (algorithm.proximal == "recompute")
+    return needs + ("reference",) * (algorithm.reference != "none")
 
 
 LOSSES = {"policy_gradient": policy_gradient}
@@ -109,62 +125,61 @@ def imitation(config: PolicyConfig) -> Loss:
     return Loss(sums)
 
 
-def clipped_policy_loss(
-    config: AlgorithmConfig, max_length: int, logprobs: Actions, entropy: Actions, batch: Batch
-) -> Sums:
-    """The clipped surrogate of PPO, optionally with GRPO's KL term and decoupled PPO's importance weight.
+def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, entropy: Actions, batch: Batch) -> Sums:
+    """The loss of the choices of a config, by default the clipped surrogate of PPO (see `clips.ppo`).
 
-    For each action, of advantage A, with ratio = policy / proximal:
+    For each action, of advantage A:
 
-        -w min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_coef KL(policy || reference)
+        entropy(w clip(ratio, A)) + kl_coef kl
 
-    where proximal is the behaviour policy and w = 1, or both are given by `AlgorithmConfig.proximal`; w does not apply
-    to the KL term. The weight of the sums is that of `AlgorithmConfig.aggregation`.
-
-    Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7; Shao et al. 2024 (arXiv:2402.03300), eq. 3, except
-    for the weights of tokens; the decoupled clipped objective of Hilton et al. 2021 (arXiv:2110.00641), its importance
-    weight truncated as rho is in V-trace (Espeholt et al. 2018, arXiv:1802.01561, section 4.1).
+    with the tables `ratios.RATIOS`, `clips.CLIPS`, `correction.CORRECTIONS` (w), `entropy.ENTROPIES` and `kl.KLS`;
+    `aggregation.AGGREGATIONS` gives the weights and the divisor of the sum.
 
     Args:
       config: the choices.
       max_length: the response budget, in tokens.
       logprobs: of the actions under the policy being trained (nats).
       entropy: of the policy at each action (nats).
-      batch: with the columns that `policy_gradient` needs.
+      batch: with the columns of `columns_of`.
     """
     mask, columns = batch.action_mask, batch.columns
     logprobs, entropy, advantages, behaviour = _actions_only(
         mask, logprobs, entropy, columns["advantages"], columns["behaviour"]
     )
-    count = jnp.sum(mask)
-    weight = count if config.aggregation == "token_mean" else jnp.sum(batch.samples) * max_length
-    means = {"train/entropy": (jnp.sum(entropy), count)}
-    proximal, importance = behaviour, 1.0
+    proximal = behaviour
     if config.proximal == "recompute":
         (proximal,) = _actions_only(mask, columns["proximal"])
-        importance = jnp.minimum(jnp.exp(proximal - behaviour), config.importance_cap)
-        means["train/importance_weight"] = (jnp.sum(mask * importance), count)
-    ratio = jnp.exp(logprobs - proximal)
-    clipped = jnp.clip(ratio, 1 - config.clip_low, 1 + config.clip_high)
-    loss = -importance * jnp.minimum(ratio * advantages, clipped * advantages)
-    is_clipped = clipped * advantages < ratio * advantages
-    means["train/clip_fraction"] = (jnp.sum(is_clipped, dtype=jnp.float32), count)
+    elif config.proximal == "current":
+        proximal = jax.lax.stop_gradient(logprobs)
+    terms = Terms(config, batch, logprobs, proximal, behaviour, advantages)
+    count = jnp.sum(mask)
+    total = lambda values: jnp.sum(jnp.where(mask > 0, values, 0.0), dtype=jnp.float32)  # noqa: E731
+    means = {"train/entropy": (jnp.sum(entropy), count)}
+
+    ratio = RATIOS[config.ratio](terms)
+    loss, active = CLIPS[config.clip](terms, ratio)
+    if active:
+        means["train/clip_fraction"] = (total(functools.reduce(jnp.logical_or, active.values())), count)
+        means |= {f"train/clip_{name}": (total(where), count) for name, where in active.items()}
+    correct = CORRECTIONS[config.correction]
+    if correct is not None:
+        log_w = bounded(proximal - behaviour)
+        weight = correct(config, batch, log_w)
+        loss = weight * loss
+        means["train/importance_weight"] = (total(weight), count)
+    loss = ENTROPIES[config.entropy](terms, entropy, loss)
     if config.reference != "none":
-        kl = kl_divergence(logprobs, *_actions_only(mask, columns["reference"]))
-        loss = loss + config.kl_coef * kl
-        means["train/kl"] = (jnp.sum(kl), count)
-    loss = jnp.sum(loss)
+        (reference,) = _actions_only(mask, columns["reference"])
+        in_loss = KLS[config.kl]
+        if config.kl_coef > 0 and in_loss is not None:
+            loss = loss + config.kl_coef * in_loss(terms, reference)
+        signed = jnp.sum(k1(logprobs, reference))
+        means["train/kl"] = (jnp.sum(k3(logprobs, reference)), count)
+        means |= {"train/kl_k1": (signed, count), "train/kl_sample": (signed, jnp.sum(batch.samples))}
+    weights, divisor = AGGREGATIONS[config.aggregation](config, batch, max_length)
+    loss = jnp.sum(loss if weights is None else weights * loss)
     gap = jnp.max(jnp.abs(logprobs - behaviour))
-    return Sums(loss, weight, means | {"train/loss": (loss, weight)}, {"train/logprob_gap": gap})
-
-
-def kl_divergence(logprobs: Actions, reference: Actions) -> Actions:
-    """Estimate of KL(policy || reference) from one sampled token: unbiased, and non-negative up to rounding.
-
-    Source: Schulman 2020, "Approximating KL divergence" (k3), http://joschu.net/blog/kl-approx.html; GRPO eq. 4.
-    """
-    difference = reference - logprobs
-    return jnp.expm1(difference) - difference
+    return Sums(loss, divisor, means | {"train/loss": (loss, divisor)}, {"train/logprob_gap": gap})
 
 
 def imitation_loss(logprobs: Actions, mask: Actions) -> Sums:

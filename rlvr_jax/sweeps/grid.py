@@ -24,8 +24,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlvr_jax.config import Config, from_dict, to_dict
+from rlvr_jax.config import Config, from_dict, overridden, to_dict
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.presets import preset
 
 Grid = Mapping[str, Sequence[Any]]  # key of the config -> its values
 
@@ -123,8 +124,8 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     Raises:
       ConfigError: a key does not exist, or a value is of a wrong type; by its name.
     """
-    data = to_dict(config)
     flat = _joined([_flat(config, key, value) for key, value in changes.items()])
+    data = overridden(to_dict(config), {key: value for key, value in flat.items() if key.startswith("algorithm.")})
     for key, value in flat.items():
         *groups, last = key.split(".")
         place = data
@@ -137,8 +138,11 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def difference(config: Config) -> dict[str, Any]:
-    """Nested dictionaries of the values that differ from the defaults, the inverse of `from_dict`."""
-    return _difference(Config(), config)
+    """Nested dictionaries of the values that differ from the defaults, those of the preset if there is one: the inverse
+    of `from_dict`."""
+    name = config.algorithm.preset
+    found = _difference(dataclasses.replace(Config(), algorithm=preset(name)), config)
+    return found | ({"algorithm": {"preset": name} | found.get("algorithm", {})} if name else {})
 
 
 def file_name(text: str) -> str:

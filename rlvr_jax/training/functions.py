@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -15,7 +15,9 @@ from rlvr_jax.config_rules import check_update
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import evaluate
 from rlvr_jax.learner import losses
+from rlvr_jax.learner.aggregation import group_tokens
 from rlvr_jax.learner.batch import Batch, split
+from rlvr_jax.learner.entropy import by_covariance, by_entropy
 from rlvr_jax.learner.losses import Loss
 from rlvr_jax.learner.packing import pack, unpack
 from rlvr_jax.learner.scores import Scorer, score
@@ -66,28 +68,34 @@ def make_jitted_update(
     return jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
 
 
-def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Params], dict[str, Scorer]]:
-    """The function from the policy's parameters before a step's first update to the scorers of that step.
+def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Params, int], dict[str, Scorer]]:
+    """The function from the policy's parameters before a step's first update, and its number, to its scorers.
 
     Args:
       setup: of the run.
       reference: the initial values of the trained parameters; None for the base policy, without adapters.
     """
-    logprobs = make_score(setup)
+    algorithm, logprobs, entropy = setup.config.algorithm, make_score(setup), make_score(setup, "entropy")
 
     def of_reference(params: Params, batch: Batch) -> Float[np.ndarray, "batch action"]:
         frozen = policy.base(params) if reference is None else policy.with_trainable(params, reference)
         return logprobs(frozen, batch)
 
-    return lambda params: {"reference": partial(of_reference, params), "proximal": partial(logprobs, params)}
+    return lambda params, step: {
+        "reference": partial(of_reference, params),
+        "proximal": partial(logprobs, params),
+        "group_tokens": partial(group_tokens, group_size=setup.config.rollout.group_size),
+        "selected": partial(by_covariance, algorithm, setup.config.seed, step),
+        "uncertain": lambda batch: by_entropy(algorithm, batch, entropy(params, batch)),
+    }
 
 
-def make_score(setup: Setup) -> Callable:
-    """The function (params, batch) -> log-probability of each action; packs as `make_update` does.
+def make_score(setup: Setup, of: Literal["logprobs", "entropy"] = "logprobs") -> Callable:
+    """The function (params, batch) -> log-probability of each action, or entropy; packs as `make_update` does.
 
     It takes the rows in as many parts as an update, so that it needs no more memory.
     """
-    jitted, options, config = make_jitted_score(setup), _packing(setup), setup.config
+    jitted, options, config = make_jitted_score(setup, of), _packing(setup), setup.config
     sharding = parallel.batch_sharding(setup.mesh)
     parts = config.algorithm.minibatches * config.optimizer.microbatches
 
@@ -101,14 +109,15 @@ def make_score(setup: Setup) -> Callable:
     return run
 
 
-def make_jitted_score(setup: Setup) -> jax.stages.Wrapped:
+def make_jitted_score(setup: Setup, of: Literal["logprobs", "entropy"] = "logprobs") -> jax.stages.Wrapped:
     """The jitted function of `make_score`, for a part of the packed rows."""
 
-    def logprobs(params: Params, batch: Batch) -> Float[Array, "batch action"]:
-        return score(setup.policy, params, batch, setup.config.rollout.temperature)[0]
+    def scores(params: Params, batch: Batch) -> Float[Array, "batch action"]:
+        logprobs, entropy = score(setup.policy, params, batch, setup.config.rollout.temperature)
+        return logprobs if of == "logprobs" else entropy
 
     rows = parallel.batch_sharding(setup.mesh)
-    return jax.jit(logprobs, in_shardings=(None, rows), out_shardings=rows)
+    return jax.jit(scores, in_shardings=(None, rows), out_shardings=rows)
 
 
 def _packing(setup: Setup) -> tuple[int, int] | None:

@@ -11,10 +11,11 @@ import jax
 
 from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config
-from rlvr_jax.learner.advantages import advantages_of
+from rlvr_jax.learner.advantages import signal
 from rlvr_jax.learner.batch import in_groups, make_batch, split
 from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
 from rlvr_jax.learner.rewards import reward
+from rlvr_jax.learner.samples import samples_of
 from rlvr_jax.learner.scores import fill
 from rlvr_jax.parallel import Processes
 from rlvr_jax.parallel.host import long_lived_objects
@@ -134,19 +135,17 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 begin(f"update of step {step}")
                 rewards = reward(config.reward, groups, setup.parts, config.verifier.timeout, processes)
                 warn_unjudged(step, rewards)
-                advantages = advantages_of(
-                    config.algorithm, rewards.values, rewards.group, rewards.judged, config.seed, step
-                )
-                batch, group_of_row = make_batch(groups, advantages, rewards.judged, *lengths)
+                found = signal(config.algorithm, samples_of(groups, rewards, lengths[1]), config.seed, step)
+                batch, group_of_row = make_batch(groups, found, *lengths)
                 batch = in_groups(batch, group_of_row, prompts, group_size)
                 processes.check_equal(f"the batch of step {step}", batch)
-                batch = fill(loss.needs, batch, scorers(state.params))
+                batch = fill(loss.needs, batch, scorers(state.params, step))
                 updates = []
                 for minibatch in split(batch, minibatches):
                     states, metrics = update({"policy": state}, minibatch)
                     state = states["policy"]
                     updates.append(metrics)
-                row = {"step": step} | describe(groups, rewards, step - 1)  # while the device works
+                row = {"step": step} | describe(groups, rewards, found.silent, step - 1)  # while the device works
                 clock.lap("time/train")
                 collector.play()  # episodes in flight are finished with the policy that started them
                 clock.lap("time/rollout")

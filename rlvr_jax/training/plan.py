@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.batch import SCORED
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.parallel import AnyMesh
 from rlvr_jax.parallel.chips import GIB, memory_of
@@ -113,7 +114,7 @@ def _of_rollout(setup: Setup, update: Kinds, platform: str) -> dict[str, Kinds]:
     load = update_load(config, "rl", setup.mesh, config.training.packing == "prefix_tree")
     tensor = setup.mesh.shape["tensor"]
     phases = {}
-    if {"reference", "proximal"} & set(make_loss(setup).needs):
+    if SCORED & set(make_loss(setup).needs):
         phases["scoring"] = state | ({} if alone else sampler)
         phases["scoring"] |= {
             "activations": forward_bytes(shape, load, tensor, platform) + _gathered_layer(setup),

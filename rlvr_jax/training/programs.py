@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import parallel
-from rlvr_jax.learner.batch import Batch
+from rlvr_jax.learner.batch import SCORED, Batch
 from rlvr_jax.learner.optimizer import make_optimizer
 from rlvr_jax.rollout import slots as device
 from rlvr_jax.rollout.batches import prompts_per_batch, sample
@@ -85,7 +85,7 @@ def programs(setup: Setup) -> Iterator[Program]:
     )
     held = ("parameters", "moments", "batch")
     yield Program("update", partial(update.lower, *arguments), setup.mesh, held, minibatches)
-    columns = {"reference", "proximal"} & set(loss.needs)
+    columns = SCORED & set(loss.needs)
     if columns:
         arguments = param_shapes(setup), batch_shapes(setup, parts * minibatches, ())
         calls = len(columns) * parts * minibatches

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Shaped
 
 from rlvr_jax.config import Config, to_dict
 from rlvr_jax.errors import RunError
-from rlvr_jax.learner.advantages import zero_signal_groups
 from rlvr_jax.learner.rewards import Rewards
 from rlvr_jax.parallel import Processes
 from rlvr_jax.reporting import jsonl, tensorboard
@@ -116,11 +115,12 @@ def warn_unjudged(step: int, rewards: Rewards) -> None:
         )  # fmt: skip
 
 
-def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[str, float | int]:
+def describe(groups: Sequence[Group], rewards: Rewards, silent: float, version: int) -> dict[str, float | int]:
     """The metrics of a step's episodes.
 
     Args:
       groups, rewards: of the episodes.
+      silent: share of groups without signal.
       version: of the policy before this step's updates.
     """
     episodes, _, _ = flattened(groups)
@@ -139,7 +139,7 @@ def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[st
         "train/truncated": float(np.mean([episode.cut_off for episode in episodes])),
         "train/turns": float(np.mean([len(episode.turns) for episode in episodes])),
         "train/lag": lag,
-        "train/zero_signal_groups": zero_signal_groups(rewards.values, rewards.group, rewards.judged),
+        "train/zero_signal_groups": silent,
         "verify/errors": int(np.sum(~rewards.judged)),
         **_by_task(episodes, {name: of_verdicts[name] for name in ("reward", "accuracy")}, rewards.judged),
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
+from rlvr_jax.learner.batch import SCORED
 from rlvr_jax.parallel.chips import Chip, link_bandwidth, link_latency
 from rlvr_jax.policy import ADAPTERS, PolicyConfig
 from rlvr_jax.training.functions import make_loss, sampling_config
@@ -89,7 +90,7 @@ def visible_pairs(config: PolicyConfig, prompt: int, response: int, group: int =
 def work(setup: Setup, memory: Memory) -> dict[str, Work]:
     """The work of each phase of a training step; `memory` is that of the run."""
     found = {"move": _move(setup, memory)} | _rollout(setup)
-    columns = {"reference", "proximal"} & set(make_loss(setup).needs)
+    columns = SCORED & set(make_loss(setup).needs)
     if columns:
         found["scoring"] = _pass(setup, memory, len(columns), training=False)
     return found | {"update": _pass(setup, memory, 1, training=True)}

@@ -10,10 +10,11 @@ import numpy as np
 from rlvr_jax import named
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.learner.advantages import ADVANTAGES, advantages_of
+from rlvr_jax.learner.advantages import advantages
 from rlvr_jax.learner.batch import COLUMNS, layout
 from rlvr_jax.learner.losses import LOSSES, Loss, Sums, make_loss
 from rlvr_jax.learner.rewards import reward
+from rlvr_jax.learner.samples import make_samples
 from rlvr_jax.policy import PolicyConfig, init_with_adapters
 from rlvr_jax.rollout.episode import Group, empty_episode
 from rlvr_jax.rollout.playing import Source
@@ -68,10 +69,9 @@ def check_algorithm(config: Config, policy: PolicyConfig) -> None:
     algorithm, rollout = config.algorithm, config.rollout
     try:
         key = "advantage"
-        if algorithm.advantage not in ADVANTAGES and not named.is_name(algorithm.advantage):
-            raise ValueError(f"there is none; there are {', '.join(ADVANTAGES)}, and 'module:function'")
-        rewards, groups = np.array([1, 0, 0.5, 0.5, 0], np.float32), np.array([0, 0, 1, 1, 2], np.int32)
-        advantages_of(algorithm, rewards, groups, groups < 2, config.seed, 0)
+        if algorithm.advantage != "baseline":
+            rewards, groups = np.array([1, 0, 0.5, 0.5, 0], np.float32), np.array([0, 0, 1, 1, 2], np.int32)
+            advantages(algorithm, make_samples(rewards, groups, groups < 2))
         key = "loss"
         loss = make_loss(policy, algorithm, rollout.temperature, rollout.max_response_length)
         if algorithm.loss not in LOSSES:

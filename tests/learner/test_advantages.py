@@ -1,15 +1,21 @@
-"""Group-relative advantages against float64 NumPy on ragged groups, and groups without signal."""
+"""Groups without signal, unjudged samples, filters, and the control of shuffled rewards."""
 
 import numpy as np
 import pytest
 
-from rlvr_jax.learner.advantages import advantages_of, group_advantages, shuffled, zero_signal_groups
+from rlvr_jax.learner.advantages import KEEPS, advantages, shuffled, signal, zero_signal_groups
 from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.samples import make_samples
 
 RNG = np.random.default_rng(0)
 GROUPS = RNG.permutation(np.repeat([11, 3, -4, 7, 0, 5], [7, 1, 4, 2, 9, 3]))  # in any order
 REWARDS = RNG.normal(size=GROUPS.shape).astype(np.float32)
 ALL = np.ones_like(GROUPS, bool)
+SCALES = ("group_std", "none")
+
+
+def group_advantages(rewards, groups, judged=None, scale="group_std"):
+    return advantages(AlgorithmConfig(scale=scale), make_samples(rewards, groups, judged))
 
 
 def flat(rows):
@@ -18,53 +24,11 @@ def flat(rows):
     return np.concatenate(rows).astype(np.float32), np.repeat(np.arange(len(rows)), lengths)
 
 
-def by_hand(rewards, groups, judged, scale):
-    """Sample by sample, in float64."""
-    found = []
-    for reward, number, is_judged in zip(rewards.astype(np.float64), groups, judged, strict=True):
-        own = rewards[(groups == number) & judged].astype(np.float64)
-        divisor = np.std(own) + 1e-6 if scale == "group_std" and is_judged else 1.0
-        found.append((reward - np.mean(own)) / divisor if is_judged else 0.0)
-    return found
-
-
-@pytest.mark.parametrize("scale", ["group_std", "none"])
-@pytest.mark.parametrize("share", [1.0, 0.6])
-def test_advantages_are_centred_and_divided_by_the_population_deviation_of_the_judged_samples_of_a_group(scale, share):
-    judged = np.random.default_rng(1).random(GROUPS.shape) < share
-    expected = by_hand(REWARDS, GROUPS, judged, scale)
-    assert 0 in expected
-    np.testing.assert_allclose(group_advantages(REWARDS, GROUPS, judged, scale), expected, rtol=1e-6, atol=1e-7)
-
-
 def test_a_group_does_not_see_the_others():
-    whole = group_advantages(REWARDS, GROUPS, ALL)
+    whole = group_advantages(REWARDS, GROUPS)
     for number in set(GROUPS.tolist()):
         of = number == GROUPS
-        np.testing.assert_array_equal(whole[of], group_advantages(REWARDS[of], GROUPS[of], ALL[of]))
-
-
-@pytest.mark.parametrize("scale", ["group_std", "none"])
-def test_advantages_are_float32_also_of_no_samples(scale):
-    assert group_advantages(REWARDS.astype(np.float64), GROUPS, ALL, scale).dtype == np.float32
-    nothing = group_advantages(REWARDS[:0], GROUPS[:0], ALL[:0], scale)
-    assert (nothing.dtype, nothing.shape) == (np.float32, (0,))
-
-
-@pytest.mark.parametrize("scale", ["group_std", "none"])
-@pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 8, 11])
-def test_equal_rewards_give_advantages_of_exactly_zero(scale, size):
-    rewards = np.array([0.0, 1.0, 0.1, -0.3, 1e-7, 123.456], np.float32).repeat(size)
-    assert not group_advantages(rewards, np.arange(6).repeat(size), np.ones_like(rewards, bool), scale).any()
-
-
-def test_binary_rewards_have_the_closed_form():
-    rewards = np.array([1, 1, 0, 0, 0, 0, 0, 0], np.float32)
-    p = 2 / 8
-    deviation = (p * (1 - p)) ** 0.5 + 1e-6
-    expected = np.where(rewards == 1, (1 - p) / deviation, -p / deviation)
-    advantages = group_advantages(rewards, np.zeros(8, int), np.ones(8, bool))
-    np.testing.assert_allclose(advantages, expected, rtol=1e-6)
+        np.testing.assert_array_equal(whole[of], group_advantages(REWARDS[of], GROUPS[of]))
 
 
 def test_zero_signal_groups_is_the_share_of_groups_with_equal_rewards():
@@ -84,10 +48,10 @@ def test_zero_signal_groups_are_those_without_any_advantage():
     assert zero_signal_groups(rewards, groups, judged) == pytest.approx(silent)
 
 
-@pytest.mark.parametrize("scale", ["group_std", "none"])
+@pytest.mark.parametrize("scale", SCALES)
 def test_the_advantages_of_a_group_are_those_of_its_judged_samples_whatever_stands_for_the_others(scale):
     judged = (np.random.default_rng(3).random(GROUPS.shape) < 0.6) & (GROUPS != 5)
-    alone = group_advantages(REWARDS[judged], GROUPS[judged], ALL[judged], scale)
+    alone = group_advantages(REWARDS[judged], GROUPS[judged], scale=scale)
     for placeholder in (0.0, -9.0, np.nan, np.inf):
         rewards = np.where(judged, REWARDS, np.float32(placeholder))
         actual = group_advantages(rewards, GROUPS, judged, scale)
@@ -99,10 +63,10 @@ def test_the_advantages_of_a_group_are_those_of_its_judged_samples_whatever_stan
 def test_an_unjudged_sample_never_does_better_than_a_judged_one():
     rewards, groups = flat([[1, 1, 0, 0], [1, 1, 1, 0], [-3, -3, -3, 0], [2, -1, 0, 0]])
     judged = np.tile([True, True, True, False], 4)
-    advantages = group_advantages(rewards, groups, judged)
+    found = group_advantages(rewards, groups, judged)
     root = 2**0.5
-    np.testing.assert_allclose(advantages[:4], [1 / root, 1 / root, -root, 0], rtol=1e-5)
-    assert not advantages[4:12].any()
+    np.testing.assert_allclose(found[:4], [1 / root, 1 / root, -root, 0], rtol=1e-5)
+    assert not found[4:12].any()
     assert zero_signal_groups(rewards, groups, judged) == 0.5
 
 
@@ -113,19 +77,47 @@ def test_a_group_with_at_most_one_judged_sample_has_no_signal():
     assert not group_advantages(rewards, groups, judged).any()
 
 
+def random_samples():
+    rng = np.random.default_rng(6)
+    rewards, judged = rng.integers(0, 2, len(GROUPS)), rng.random(len(GROUPS)) < 0.8
+    return make_samples(rewards, GROUPS, judged, cut_off=rng.random(len(GROUPS)) < 0.3)
+
+
+@pytest.mark.parametrize("choice", [{"keep": name} for name in KEEPS] + [{"overlong": "mask"}])
+def test_filters_come_last_and_change_no_advantage_of_the_samples_that_remain(choice):
+    samples = random_samples()
+    plain, found = (signal(AlgorithmConfig(**x), samples, 0, 1) for x in ({}, choice))
+    np.testing.assert_array_equal(found.advantages, plain.advantages)
+    np.testing.assert_array_equal(plain.trained, samples.judged)
+    assert plain.kept.all()
+    assert found.silent == plain.silent > 0
+    for i in range(len(GROUPS)):
+        own = samples.rewards[(samples.groups == samples.groups[i]) & samples.judged]
+        kept = {"mixed_groups": len(set(own)) > 1, "right": samples.judged[i] and samples.rewards[i] > 0}
+        assert found.kept[i] == kept.get(choice.get("keep"), True)
+        assert found.trained[i] == (samples.judged[i] and not ("overlong" in choice and samples.cut_off[i]))
+
+
+def test_groups_without_signal_are_found_by_their_rewards_whatever_the_scale():
+    rewards, groups = flat([[0.1] * 7, [0, 1], [1, 1]])
+    samples = make_samples(rewards, groups)
+    for scale in ("group_std", "none", "batch_std", "token_whitening"):
+        found = signal(AlgorithmConfig(scale=scale, keep="mixed_groups"), samples, 0, 1)
+        assert found.silent == pytest.approx(2 / 3)
+        assert found.kept.tolist() == [False] * 7 + [True] * 2 + [False] * 2
+
+
 def test_the_control_trains_on_the_same_rewards_of_judged_samples_in_an_order_of_its_own_for_each_step():
     rng = np.random.default_rng(4)
     rewards, judged, groups = rng.permutation(40).astype(np.float32), rng.random(40) < 0.7, np.arange(40) // 5
     plain, control = AlgorithmConfig(scale="none"), AlgorithmConfig(scale="none", shuffle_rewards=True)
-    np.testing.assert_array_equal(
-        advantages_of(plain, rewards, groups, judged, 0, 1), group_advantages(rewards, groups, judged, "none")
-    )
+    samples = make_samples(rewards, groups, judged)
+    np.testing.assert_array_equal(signal(plain, samples, 0, 1).advantages, advantages(plain, samples))
     orders = [shuffled(rewards, judged, seed, step) for seed, step in ((0, 1), (0, 2), (1, 1))]
     for found in orders:
         np.testing.assert_array_equal(found[~judged], rewards[~judged])
         assert sorted(found[judged]) == sorted(rewards[judged])
         assert np.mean(found[judged] == rewards[judged]) < 0.5
     assert len({tuple(found) for found in orders}) == 3
-    np.testing.assert_array_equal(
-        advantages_of(control, rewards, groups, judged, 0, 2), group_advantages(orders[1], groups, judged, "none")
-    )
+    expected = group_advantages(orders[1], groups, judged, "none")
+    np.testing.assert_array_equal(signal(control, samples, 0, 2).advantages, expected)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from rlvr_jax.learner.advantages import Signal
 from rlvr_jax.learner.batch import in_groups, layout, make_batch, split
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
@@ -73,6 +74,12 @@ def test_prompts_and_responses_that_do_not_pair_up_are_an_error():
         layout([[1], [2]], [[1]], prompt_length=3, response_length=4)
 
 
+def of(advantages, trained=None, kept=None):
+    """What a step is trained on: everything, unless it is said otherwise."""
+    chosen = (np.ones(len(advantages), bool) if x is None else np.array(x, bool) for x in (trained, kept))
+    return Signal(np.array(advantages), *chosen, silent=0.0)
+
+
 def test_every_action_has_its_episodes_advantage_and_the_policys_logprob_and_observations_have_neither():
     rng = np.random.default_rng(0)
     first, second, third = (rng.normal(size=n).astype(np.float32) for n in (2, 1, 1))
@@ -86,9 +93,7 @@ def test_every_action_has_its_episodes_advantage_and_the_policys_logprob_and_obs
         episode([21, 22], prompt=[11], logprobs=first),
         Episode(EXAMPLE, 0, (Window(tuple(spans)),), ("a", "b"), "stop"),
     ]
-    batch, groups = make_batch(
-        [group(*episodes)], np.array([0.5, -2.0], np.float32), np.ones(2, bool), prompt_length=3, response_length=5
-    )
+    batch, groups = make_batch([group(*episodes)], of([0.5, -2.0]), prompt_length=3, response_length=5)
     assert groups.tolist() == [0, 0]
     np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0, 0, 0], [1, 0, 0, 1, 0]])
     np.testing.assert_array_equal(batch.segment_ids[:, 3:], [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]])
@@ -101,23 +106,36 @@ def test_every_action_has_its_episodes_advantage_and_the_policys_logprob_and_obs
 
 def test_an_episode_that_was_not_judged_has_no_actions():
     episodes = [episode([21, 22], prompt=[11]) for _ in range(3)]
-    batch, _ = make_batch([group(*episodes)], np.ones(3, np.float32), np.array([True, False, True]), 2, 3)
+    batch, _ = make_batch([group(*episodes)], of([1.0, 1.0, 1.0], [True, False, True]), 2, 3)
     np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0], [0, 0, 0], [1, 1, 0]])
     np.testing.assert_array_equal(batch.columns["advantages"], batch.action_mask)
     np.testing.assert_array_equal(batch.samples, [1, 1, 1])
 
 
+def test_an_episode_that_is_not_kept_has_no_row():
+    episodes = [episode([i], prompt=[11]) for i in range(3)]
+    batch, groups = make_batch([group(*episodes[:2]), group(episodes[2])], of([1.0, 2.0, 3.0], kept=[0, 1, 1]), 1, 1)
+    assert groups.tolist() == [0, 1]
+    np.testing.assert_array_equal(batch.tokens[:, 1], [1, 2])
+    np.testing.assert_array_equal(batch.columns["advantages"], [[2], [3]])
+    nothing, groups = make_batch([group(*episodes)], of([1.0, 2.0, 3.0], kept=[0, 0, 0]), 1, 1)
+    assert groups.tolist() == []
+    padded = in_groups(nothing, groups, 1, 3)
+    assert (padded.tokens.shape, padded.columns["behaviour"].shape) == ((3, 2), (3, 1))
+    assert not padded.samples.any()
+
+
 def test_every_window_of_an_episode_is_a_row_with_its_groups_number():
     one, two = episode([21], prompt=[11]), episode([22, 23], prompt=[12])
     both = dataclasses.replace(one, sequences=one.sequences + two.sequences)
-    batch, groups = make_batch([group(one), group(both, two)], np.array([1.0, 2.0, 3.0]), np.ones(3, bool), 1, 2)
+    batch, groups = make_batch([group(one), group(both, two)], of([1.0, 2.0, 3.0]), 1, 2)
     assert groups.tolist() == [0, 1, 1, 1]
     np.testing.assert_array_equal(batch.tokens, [[11, 21, 0], [11, 21, 0], [12, 22, 23], [12, 22, 23]])
     np.testing.assert_array_equal(batch.columns["advantages"], [[1, 0], [2, 0], [2, 2], [3, 3]])
 
 
 def test_arrays_of_a_batch_are_int32_and_float32_whatever_the_advantages_are():
-    batch, _ = make_batch([group(episode([2]))], np.array([0.1]), np.ones(1, bool), prompt_length=2, response_length=2)
+    batch, _ = make_batch([group(episode([2]))], of([0.1]), prompt_length=2, response_length=2)
     assert {x.dtype for x in (batch.tokens, batch.positions, batch.segment_ids)} == {np.dtype(np.int32)}
     assert {x.dtype for x in (batch.action_mask, batch.samples, *batch.columns.values())} == {np.dtype(np.float32)}
 

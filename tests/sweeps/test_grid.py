@@ -5,6 +5,7 @@ import pytest
 
 from rlvr_jax.config import Config, from_dict
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.presets import preset
 from rlvr_jax.sweeps.grid import changed, difference, file_name, parse, variants
 
 CONFIG = from_dict({"tasks": {"countdown": {"options": {"numbers": 3, "operators": "+-"}}}, "seed": 4})
@@ -115,7 +116,7 @@ def test_tasks_and_options_are_replaced_as_a_whole_and_an_option_is_a_key():
         ({"algorithm.scal": ["none"]}, r"config\.algorithm\.scal.*did you mean 'scale'"),
         ({"algoritm.scale": ["none"]}, r"config\.algoritm"),
         ({"seed.x": [1]}, r"config\.seed has no keys"),
-        ({"algorithm.scale": ["nine"]}, r"config\.algorithm\.scale must be one of .* not 'nine'"),
+        ({"algorithm.proximal": ["nine"]}, r"config\.algorithm\.proximal must be one of .* not 'nine'"),
         ({"rollout.prompts": [2.5]}, r"config\.rollout\.prompts"),
         ({"seed": ["x"]}, r"config\.seed"),
         ({"seed": []}, r"config\.seed no values"),
@@ -137,6 +138,13 @@ def test_what_differs_from_the_defaults_is_the_whole_config():
     assert difference(config)["algorithm"] == {"clip_low": 0.1}
     assert from_dict(difference(config)) == config
     assert difference(Config()) == {}
+
+
+def test_a_preset_replaces_the_method_and_its_overridden_keys_come_back_even_if_they_are_the_defaults():
+    config = changed(CONFIG, {"algorithm.preset": "dapo", "algorithm.clip_high": 0.2})
+    assert config.algorithm == preset("dapo", clip_high=0.2, minibatches=CONFIG.algorithm.minibatches)
+    assert difference(config)["algorithm"].items() >= {"preset": "dapo", "clip_high": 0.2}.items()
+    assert from_dict(difference(config)) == config
 
 
 def test_names_of_files_are_safe_and_differ():

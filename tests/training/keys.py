@@ -22,8 +22,11 @@ from rlvr_jax.config import Config, from_dict, to_dict
 from rlvr_jax.envs import Done, Env, Say
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner import losses
+from rlvr_jax.learner.advantages import signal
 from rlvr_jax.learner.batch import Batch, layout
+from rlvr_jax.learner.entropy import by_covariance
 from rlvr_jax.learner.losses import Loss, policy_gradient
+from rlvr_jax.learner.samples import make_samples
 from rlvr_jax.learner.step import new_state
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.episode import Group
@@ -232,6 +235,21 @@ def count(text: str) -> Callable[[Config], int]:
     return lambda config: update_program(config).count(text)
 
 
+def signal_of(name: str, binary: bool = False) -> Callable[[Config], list[float | bool]]:
+    """An attribute of what the config trains on, of two groups of two samples, the last of which was cut off."""
+    rewards, lengths = [1, 0, 0, 0] if binary else [3, 1, 6, 5], [2, 5, 4, 9]
+    samples = make_samples(rewards, [0, 0, 1, 1], lengths=lengths, cut_off=[False, False, False, True], budget=6)
+    return of_setup(lambda ready: getattr(signal(ready.config.algorithm, samples, 0, 1), name).tolist())
+
+
+@of_setup
+def selected(ready: Setup) -> list[list[float]]:
+    """The tokens of one update that are selected by covariance; theirs are 2, 1, 0 and 0."""
+    batch = layout([[1]], [[1] * 4], 1, 4)
+    batch = batch.with_columns(advantages=np.array([[2.0, -1, 0, -1]]), behaviour=np.array([[-1.0, -3, -2, -2]]))
+    return by_covariance(ready.config.algorithm, 0, 1, batch).tolist()
+
+
 class StoppedError(Exception):
     """A run has come to what a test wants to see."""
 
@@ -281,7 +299,7 @@ def surrogate(ratio: float = 1.0, advantage: float = 1.0, proximal: float = 1.0,
 
     def score(config, params, batch, temperature):  # noqa: ARG001
         temperatures.append(temperature)
-        return jnp.full_like(batch.action_mask, np.log(ratio * proximal) - 1), jnp.zeros_like(batch.action_mask)
+        return jnp.full_like(batch.action_mask, np.log(ratio * proximal) - 1), 0.25 * batch.action_mask
 
     def seen(ready: Setup) -> float:
         rollout = ready.config.rollout

@@ -35,8 +35,8 @@ class Calls:
             made.start = recorded
             return made
 
-        def score(setup):
-            run = make_score(setup)
+        def score(setup, of="logprobs"):
+            run = make_score(setup, of)
 
             def recorded(params, batch):
                 self.scored.append(host(params))
@@ -115,6 +115,7 @@ def test_the_compiled_functions_get_what_the_config_says(tmp_path, monkeypatch):
 def test_proximal_logprobs_are_those_of_the_policy_before_the_first_update_of_the_step(tmp_path, monkeypatch):
     calls = Calls(monkeypatch)
     algorithm = {"reference": "none", "kl_coef": 0.0, "proximal": "recompute", "minibatches": 2}
+    algorithm["correction"] = "token_tis"
     config = changed(TINY, algorithm=algorithm, evaluation={"pass_problems": 0})
     with Pool(0) as pool:
         loop.train(config, tmp_path, pool)

@@ -33,7 +33,9 @@ from tests.training.keys import (
     refusal,
     refused_with,
     sampling,
+    selected,
     shape,
+    signal_of,
     split,
     start_weights,
     surrogate,
@@ -73,6 +75,13 @@ LONGROPE = YARN | {
 LONG_ROPE = LONGROPE | {"policy.rope_scaling.original_length": 512}
 PLACES = {"tasks.modsum": {"name": f"{HERE}:places"}}
 NO_KL = {"algorithm.kl_coef": 0.0}
+RECOMPUTE, TRUNCATED = {"algorithm.proximal": "recompute"}, {"algorithm.correction": "token_tis"}
+COEF, CLIP_COV = {"algorithm.entropy_coef": 0.25}, {"algorithm.entropy": "clip_cov", "algorithm.entropy_share": 0.5}
+SAPO = {"algorithm.clip": "sapo"}
+UNSCALED, SCORE = {"algorithm.scale": "none"}, {"reward": (("score", 1.0),)}
+UNCHANGED = UNSCALED | {"algorithm.baseline": "none"}
+TARGET, EXACT = {"algorithm.length_target": 4}, {"algorithm.length_reward": "exact", "algorithm.length_target": 4}
+SOFT = {"algorithm.length_reward": "soft_overlong", "algorithm.length_buffer": 2}
 LORA = {"policy.lora.rank": 4}
 of_the_file = lambda _: random_weights(SHAPE)["model.embed_tokens.weight"]  # noqa: E731
 rounded = lambda plain, found: 1e-5 < abs(found - plain).max() / abs(plain).max() < 0.05  # noqa: E731
@@ -220,12 +229,43 @@ ROWS = [
     Row("verifier.workers", 3, pool_of, (3, 10.0, 2048 << 20)),
     Row("verifier.timeout", 3.0, pool_of, (2, 3.0, 2048 << 20)),
     Row("verifier.memory_mib", 512, pool_of, (2, 10.0, 512 << 20)),
+    Row("algorithm.preset", "gspo", lambda c: from_dict({"algorithm": {"preset": c.algorithm.preset}}).algorithm.ratio,
+        "sequence"),
+    # Advantages of four samples in two groups.
+    Row("algorithm.baseline", "none", signal_of("advantages"), [3, 1, 6, 5], UNSCALED),
+    Row("algorithm.scale", "batch_std", signal_of("advantages"),
+        [x / np.std([3, 1, 6, 5]) for x in (1, -1, 0.5, -0.5)]),
+    Row("algorithm.ddof", 1, signal_of("advantages"), [x / 2**0.5 for x in (1, -1, 1, -1)]),
+    Row("algorithm.scale_epsilon", 0.5, signal_of("advantages"), [1 / 1.5, -1 / 1.5, 0.5, -0.5]),
+    Row("algorithm.pass_k", 2, signal_of("advantages", binary=True), [0, 0, 0, 0],
+        {"algorithm.baseline": "pass_at_k", "algorithm.pass_k": 1} | UNSCALED | SCORE),
+    Row("algorithm.length_reward", "exact", signal_of("advantages"), [1, 0, 6, 0], UNCHANGED | TARGET),
+    Row("algorithm.length_coef", 0.5, signal_of("advantages"), [2, 0.5, 6, 2.5], UNCHANGED | TARGET | EXACT),
+    Row("algorithm.length_target", 5, signal_of("advantages"), [0, 1, 5, 1], UNCHANGED | EXACT),
+    Row("algorithm.length_buffer", 4, signal_of("advantages"), [3, 0.25, 5.5, 4], UNCHANGED | SOFT),
+    Row("algorithm.overlong", "mask", signal_of("trained"), [True, True, True, False]),
+    Row("algorithm.keep", "mixed_groups", signal_of("kept", binary=True), [True, True, False, False]),
     # The loss of one action.
+    Row("algorithm.ratio", "none", surrogate(), 1.0, NO_KL | {"algorithm.clip": "none"}),
+    Row("algorithm.clip", "none", surrogate(ratio=3), -3.0, NO_KL),
+    Row("algorithm.clip_dual", 5.0, surrogate(ratio=9, advantage=-1), 5.0, NO_KL | {"algorithm.clip": "dual"}),
+    Row("algorithm.tau_positive", 2.0, surrogate(ratio=3), -2 / (1 + np.exp(-4)), NO_KL | SAPO),
+    Row("algorithm.tau_negative", 2.0, surrogate(ratio=3, advantage=-1), 2 / (1 + np.exp(-4)), NO_KL | SAPO),
     Row("algorithm.clip_high", 0.5, surrogate(ratio=3), -1.5, NO_KL),
     Row("algorithm.clip_low", 0.4, surrogate(ratio=0.1, advantage=-1), 0.6, NO_KL),
     Row("algorithm.aggregation", "constant", surrogate(part="weight"), 2 * 6),
-    Row("algorithm.proximal", "recompute", surrogate(ratio=1.1, proximal=1.5), -1.1 * 1.5, NO_KL),
-    Row("algorithm.importance_cap", 3.0, surrogate(proximal=9), -3.0, {"algorithm.proximal": "recompute"} | NO_KL),
+    Row("algorithm.aggregation_tokens", 5, surrogate(part="weight"), 2 * 5, {"algorithm.aggregation": "constant"}),
+    Row("algorithm.proximal", "recompute", surrogate(ratio=1.1, proximal=1.5), -1.1, NO_KL),
+    Row("algorithm.correction", "token_tis", surrogate(ratio=1.1, proximal=1.5), -1.1 * 1.5, NO_KL | RECOMPUTE),
+    Row("algorithm.importance_cap", 3.0, surrogate(proximal=9), -3.0, NO_KL | RECOMPUTE | TRUNCATED),
+    Row("algorithm.importance_floor", 0.5, surrogate(proximal=0.25), 0.0,
+        NO_KL | RECOMPUTE | {"algorithm.correction": "token_mis"}),
+    Row("algorithm.entropy", "top_share", of_setup(lambda s: "uncertain" in make_loss(s).needs), True),
+    Row("algorithm.entropy_coef", 0.5, surrogate(), -1 - 0.5 * 0.25, NO_KL | COEF | {"algorithm.entropy": "bonus"}),
+    Row("algorithm.entropy_share", 0.5, selected, [[1, 1, 0, 0]], COEF | {"algorithm.entropy": "kl_cov"}),
+    Row("algorithm.cov_low", 0.5, selected, [[1, 1, 0, 0]], CLIP_COV),
+    Row("algorithm.cov_high", 2.0, selected, [[0, 0, 0, 0]], CLIP_COV),
+    Row("algorithm.kl", "k2", surrogate(reference=2), -1 + 0.01 * np.log(2) ** 2 / 2),
     Row("algorithm.kl_coef", 0.5, surrogate(reference=2), -1 + 0.5 * (1 - np.log(2))),
     Row("algorithm.reference", "none", of_setup(lambda s: "reference" in make_loss(s).needs), False, NO_KL),
     # Optimizers and devices.

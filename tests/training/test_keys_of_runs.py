@@ -13,7 +13,10 @@ import pytest
 from rlvr_jax import tasks
 from rlvr_jax.config import Config
 from rlvr_jax.errors import DivergedError
-from rlvr_jax.learner.advantages import group_advantages, shuffled
+from rlvr_jax.learner.advantages import advantages as advantages_of
+from rlvr_jax.learner.advantages import shuffled
+from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.samples import make_samples
 from rlvr_jax.training import checkpoints, functions, loop, sft
 from rlvr_jax.training.checkpoints import folder_of
 from rlvr_jax.training.setup import make_setup, training_mixture
@@ -205,7 +208,7 @@ def unscaled_and_shuffled(_, found) -> bool:
     advantages, lengths = found
     ones = np.ones(len(lengths), bool)
     rewards = shuffled(2 * lengths, ones, PLAIN.seed, 1)
-    expected = group_advantages(rewards, np.arange(len(lengths)) // 2, ones, "none")
+    expected = advantages_of(AlgorithmConfig(scale="none"), make_samples(rewards, np.arange(len(lengths)) // 2))
     return np.allclose(advantages, expected, atol=1e-5) and np.abs(advantages).max() > 0
 
 
@@ -311,7 +314,7 @@ def test_in_the_plain_run_the_problems_of_a_step_are_the_next_ones_of_the_mixtur
 
 def test_in_the_plain_run_an_advantage_is_the_length_relative_to_the_groups(plain):
     advantages, lengths = first_advantages(plain)
-    expected = group_advantages(lengths, np.arange(len(lengths)) // GROUP, np.ones(len(lengths), bool))
+    expected = advantages_of(AlgorithmConfig(), make_samples(lengths, np.arange(len(lengths)) // GROUP))
     np.testing.assert_allclose(advantages, expected, atol=1e-5)
     assert np.abs(expected).max() > 0
 

@@ -108,7 +108,7 @@ def test_groups_of_one_a_loss_without_metrics_and_an_advantage_that_changes_its_
     assert all(0 < row["train/reward"] < 10 and row["train/grad_norm"] > 0 for row in rows)
     assert not {"train/logprob_gap", "train/entropy"} & rows[0].keys()
     with pytest.raises(ConfigError, match=r"rollout\.group_size is 1"):
-        make_setup(changed(config, algorithm={"advantage": "group_relative"}))
+        make_setup(changed(config, algorithm={"advantage": "baseline"}))
 
 
 def test_a_step_may_be_without_the_task_that_has_a_part_of_the_reward(own, tmp_path):

@@ -15,10 +15,17 @@ from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
 
 STEPS = 5
 QUIET = {"pass_problems": 0, "every": 9, "problems": 2}
+DECOUPLED = {"proximal": "recompute", "correction": "token_tis"}
 AHEAD = changed(
     TINY,
     training={"num_steps": STEPS, "max_lag": 2},
-    algorithm={"kl_coef": 0.0, "reference": "none", "proximal": "recompute", "minibatches": 2},
+    algorithm={
+        "kl_coef": 0.0,
+        "reference": "none",
+        "proximal": "recompute",
+        "correction": "token_tis",
+        "minibatches": 2,
+    },
     optimizer={"learning_rate": 0.03},
     evaluation=QUIET,
 )

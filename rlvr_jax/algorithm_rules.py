@@ -1,0 +1,171 @@
+"""Validity rules of `config.algorithm`: names of choices, and choices that contradict each other."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rlvr_jax import named
+from rlvr_jax.config import Config
+from rlvr_jax.learner.advantages import KEEPS
+from rlvr_jax.learner.aggregation import AGGREGATIONS
+from rlvr_jax.learner.baselines import BASELINES, SCALES
+from rlvr_jax.learner.clips import CLIPS
+from rlvr_jax.learner.correction import CORRECTIONS
+from rlvr_jax.learner.entropy import ENTROPIES
+from rlvr_jax.learner.kl import KLS, REFUSED
+from rlvr_jax.learner.lengths import LENGTHS
+from rlvr_jax.learner.ratios import RATIOS
+
+Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)
+
+CHOICES: Mapping[str, Mapping[str, Any]] = {
+    "baseline": BASELINES,
+    "scale": SCALES,
+    "length_reward": LENGTHS,
+    "keep": KEEPS,
+    "ratio": RATIOS,
+    "clip": CLIPS,
+    "aggregation": AGGREGATIONS,
+    "correction": CORRECTIONS,
+    "kl": KLS,
+    "entropy": ENTROPIES,
+}
+
+
+def rules(c: Config) -> Rules:
+    """All rules; later ones rely on earlier ones."""
+    yield from _names(c)
+    yield from _numbers(c)
+    if c.algorithm.advantage == "baseline":
+        yield from _advantages(c)
+    yield from _losses(c)
+
+
+def _names(c: Config) -> Rules:
+    a = c.algorithm
+    for key, table in CHOICES.items():
+        value = getattr(a, key)
+        close = difflib.get_close_matches(value, table, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(table)}"
+        if key == "kl" and value in REFUSED:
+            hint = REFUSED[value]
+        yield value not in table, f"config.algorithm.{key} = {value!r}: {hint}"
+    yield (
+        a.advantage != "baseline" and not named.is_name(a.advantage),
+        f"config.algorithm.advantage = {a.advantage!r}: there are 'baseline', and 'module:function'",
+    )
+
+
+def _numbers(c: Config) -> Rules:
+    a = c.algorithm
+    yield a.ddof not in (0, 1), f"config.algorithm.ddof must be 0 or 1, not {a.ddof}"
+    yield not a.clip_dual > 1, f"config.algorithm.clip_dual must be above 1, not {a.clip_dual}"
+    for key in ("tau_positive", "tau_negative", "importance_cap", "minibatches", "pass_k"):
+        yield not getattr(a, key) > 0, f"config.algorithm.{key} must be above 0, not {getattr(a, key)}"
+    for key in (
+        *("clip_low", "clip_high", "kl_coef", "scale_epsilon", "importance_floor", "length_coef"),
+        *("length_target", "length_buffer", "aggregation_tokens", "entropy_coef", "cov_low"),
+    ):
+        yield not getattr(a, key) >= 0, f"config.algorithm.{key} must be 0 or more, not {getattr(a, key)}"
+
+
+def _advantages(c: Config) -> Rules:
+    a, size = c.algorithm, c.rollout.group_size
+    of_group = a.baseline in ("group_mean", "leave_one_out", "length_weighted", "pass_at_k")
+    yield (
+        size < 2 and of_group,
+        f"config.rollout.group_size is {size}: config.algorithm.baseline = {a.baseline!r} is relative to the other "
+        "samples of a group, so a group needs at least 2; or use 'batch_mean' or 'none'",
+    )
+    yield (
+        a.baseline == "leave_one_out" and a.scale in ("group_std", "group_mean"),
+        f"config.algorithm.baseline = 'leave_one_out' with scale = {a.scale!r}, which has the sample itself in it, is "
+        "'group_mean' times G / (G - 1); use scale = 'none' or 'batch_std', or baseline = 'group_mean'",
+    )
+    yield (
+        a.baseline in ("batch_mean", "none") and a.scale in ("group_std", "group_mean"),
+        f"config.algorithm.scale = {a.scale!r} with baseline = {a.baseline!r}: in a group of equal rewards the "
+        "deviation is 0 and the difference is not; use scale = 'batch_std' or 'none', or baseline = 'group_mean'",
+    )
+    yield (
+        (a.scale == "pass_at_k_std") != (a.baseline == "pass_at_k") and (a.baseline, a.scale) != ("pass_at_k", "none"),
+        f"config.algorithm.baseline = {a.baseline!r} with scale = {a.scale!r}: 'pass_at_k' goes with 'pass_at_k_std' "
+        "or 'none', and 'pass_at_k_std' with 'pass_at_k' alone",
+    )
+    yield (
+        a.baseline == "pass_at_k" and a.pass_k > size,
+        f"config.algorithm.pass_k = {a.pass_k} is above config.rollout.group_size = {size}",
+    )
+    of_binary = (("baseline", "pass_at_k"), ("scale", "group_mean"))
+    binary = next((f"{key} = {value!r}" for key, value in of_binary if getattr(a, key) == value), "")
+    terms = tuple((name, weight) for name, weight in c.reward if weight != 0)
+    yield (
+        binary != "" and (terms != (("score", 1.0),) or a.length_reward != "none"),
+        f"config.algorithm.{binary} needs rewards of 0 and 1: config.reward must be (('score', 1.0),), not {c.reward}, "
+        "and config.algorithm.length_reward 'none'; or use baseline = 'group_mean' and scale = 'group_std'",
+    )
+    budget = c.rollout.max_response_length
+    yield (
+        a.length_reward == "soft_overlong" and a.length_buffer > budget,
+        f"config.algorithm.length_buffer = {a.length_buffer} is longer than config.rollout.max_response_length = "
+        f"{budget}",
+    )
+    yield (
+        a.length_reward in ("exact", "maximum") and a.length_target == 0,
+        f"config.algorithm.length_reward = {a.length_reward!r} needs a config.algorithm.length_target, in tokens",
+    )
+
+
+def _losses(c: Config) -> Rules:
+    a = c.algorithm
+    yield (
+        a.ratio in ("none", "geometric") and a.clip != "none",
+        f"config.algorithm.ratio = {a.ratio!r} leaves no ratio to clip"
+        + (", since it clips the log-ratios of tokens itself" if a.ratio == "geometric" else "")
+        + f": set config.algorithm.clip = 'none' instead of {a.clip!r}",
+    )
+    yield (
+        a.clip in ("dcpo", "dppo") and a.ratio != "token",
+        f"config.algorithm.clip = {a.clip!r} is by the probability of a token; use ratio = 'token' instead of "
+        f"{a.ratio!r}",
+    )
+    yield (
+        a.correction != "none" and a.proximal == "behaviour",
+        f"config.algorithm.correction = {a.correction!r} with proximal = 'behaviour', whose ratio already is relative "
+        "to the policy that sampled, would count that twice; use proximal = 'recompute', or correction = 'none'",
+    )
+    yield (
+        a.proximal == "current" and a.minibatches > 1,
+        f"config.algorithm.proximal = 'current' is for one update in a step, and config.algorithm.minibatches = "
+        f"{a.minibatches}; use 'recompute'",
+    )
+    yield (
+        a.proximal != "behaviour" and a.ratio == "none" and a.correction == "none",
+        f"config.algorithm.proximal = {a.proximal!r}: without a ratio and a correction nothing reads it; use "
+        "'behaviour'",
+    )
+    yield (
+        a.importance_floor > a.importance_cap,
+        f"config.algorithm.importance_floor = {a.importance_floor} is above importance_cap = {a.importance_cap}",
+    )
+    yield (
+        (a.entropy in ("bonus", "kl_cov")) != (a.entropy_coef > 0),
+        f"config.algorithm.entropy_coef = {a.entropy_coef} with entropy = {a.entropy!r}: 'bonus' and 'kl_cov' need a "
+        "coefficient above 0, and the others have none",
+    )
+    yield (
+        not 0 < a.entropy_share < 1,
+        f"config.algorithm.entropy_share must be between 0 and 1, not {a.entropy_share}",
+    )
+    yield (
+        not a.cov_low < a.cov_high,
+        f"config.algorithm.cov_low = {a.cov_low} must be below config.algorithm.cov_high = {a.cov_high}",
+    )
+    yield (
+        a.kl_coef > 0 and a.kl == "none",
+        f"config.algorithm.kl_coef = {a.kl_coef} with kl = 'none'; set one of them, such as kl = 'k3'",
+    )
+    yield (
+        a.kl_coef > 0 and a.reference == "none",
+        f"config.algorithm.kl_coef = {a.kl_coef} needs config.algorithm.reference = 'initial'",
+    )

@@ -1,0 +1,165 @@
+"""Published methods as sets of choices for `config.algorithm`.
+
+A preset sets every choice in which its method differs from the defaults of `AlgorithmConfig`. It does not set sizes
+(group, batch, updates per batch unless the method is defined by them), the optimizer, the task or its reward: `paper`
+gives those. `differs` says in what a run with the preset is not the paper's method.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlvr_jax.learner.algorithm import AlgorithmConfig
+
+# Keys of a run rather than of a method: a preset on a command line leaves them as the config file has them.
+OF_THE_RUN = ("shuffle_rewards", "minibatches", "pass_k", "aggregation_tokens", "length_buffer", "length_target")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published method.
+
+    Attributes:
+      source: authors, name, arXiv number, equation.
+      choices: keys of `AlgorithmConfig` and their values.
+      paper: constants of the paper that a preset does not set.
+      differs: what is missing or other than in the paper; empty if nothing is known.
+    """
+
+    source: str
+    choices: Mapping[str, Any]
+    paper: str = ""
+    differs: str = ""
+
+
+_SEQUENCES = {"aggregation": "sequence_mean"}
+_REINFORCE = {"ratio": "none", "clip": "none"}
+_ON_POLICY = _REINFORCE | {"minibatches": 1}
+_DAPO = {"clip_high": 0.28, "aggregation": "group_token_mean", "keep": "mixed_groups"}
+
+PRESETS: Mapping[str, Preset] = {
+    "grpo": Preset(
+        "Shao et al. 2024 (arXiv:2402.03300), eq. 3-4",
+        _SEQUENCES | {"kl": "k3", "kl_coef": 0.04, "reference": "initial", "minibatches": 1},
+        "group of 64, learning rate 1e-6, 1,024 tokens, batch of 1,024; these and kl_coef are unverified",
+    ),
+    "dr_grpo": Preset(
+        "Liu et al. 2025 (arXiv:2503.20783)",
+        {"scale": "none", "aggregation": "constant"},
+        "group of 8, 3,000 tokens, which are the constant",
+        "the constant is config.rollout.max_response_length unless aggregation_tokens says otherwise",
+    ),
+    "dapo": Preset(
+        "Yu et al. 2025 (arXiv:2503.14476), eq. 8 and 13",
+        _DAPO | {"length_reward": "soft_overlong"},
+        "group of 16, 512 prompts in 16 updates, learning rate 1e-6, temperature 1, rewards of 1 and -1 (with 0 and 1 "
+        "a length_coef of 0.5 has the same weight)",
+        "groups without signal are dropped and not replaced. Released code: a mean over all tokens (aggregation "
+        "'token_mean') and a dual clip at 10 (clip 'dual')",
+    ),
+    "rloo": Preset(
+        "Ahmadian et al. 2024 (arXiv:2402.14740)",
+        _ON_POLICY | {"baseline": "leave_one_out", "scale": "none", "aggregation": "sequence_sum"},
+        "groups of 2 or 4; KL in the reward with a coefficient of 0.05",
+        "no KL term",
+    ),
+    "reinforce_pp_baseline": Preset(
+        "Hu 2025 (REINFORCE++, arXiv:2501.03262), with the group's mean",
+        {"scale": "token_whitening", "kl": "k2", "reference": "initial", "kl_coef": 0.01},
+        differs="kl_coef is not the paper's, which is unverified",
+    ),
+    "gspo": Preset(
+        "Zheng et al. 2025 (arXiv:2507.18071), eq. 5-7",
+        _SEQUENCES | {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4},
+        "4 updates per batch, without which the ratio is 1",
+    ),
+    "gspo_token": Preset(
+        "Zheng et al. 2025 (arXiv:2507.18071), eq. 13-14",
+        _SEQUENCES | {"ratio": "sequence_token", "clip_low": 3e-4, "clip_high": 4e-4},
+        "as gspo; the same gradient, if all tokens of a sample have one advantage",
+    ),
+    "cispo": Preset(
+        "MiniMax 2025 (MiniMax-M1, arXiv:2506.13585), eq. 4-5",
+        {"clip": "cispo", "clip_low": 1.0, "clip_high": 4.0, "aggregation": "group_token_mean", "keep": "mixed_groups"},
+        "several updates per batch; the dynamic sampling is unverified",
+        "the paper gives no clip_high; weights up to 5 are those of ScaleRL (arXiv:2510.13786). No early stop at "
+        "repetitions, and dropped groups are not replaced",
+    ),
+    "sapo": Preset("Gao et al. 2025 (arXiv:2511.20347)", _SEQUENCES | {"clip": "sapo"}, "several updates per batch"),
+    "gmpo": Preset(
+        "Zhao et al. 2025 (arXiv:2507.20673)",
+        _SEQUENCES | {"ratio": "geometric", "clip": "none", "clip_low": 0.4, "clip_high": 0.4},
+        "several updates per batch",
+    ),
+    "lite_ppo": Preset("Liu et al. 2025 (arXiv:2508.08221)", {"scale": "batch_std"}, "group of 8"),
+    "opo": Preset(
+        "Hao et al. 2025 (arXiv:2505.23585)",
+        _ON_POLICY | {"baseline": "length_weighted", "scale": "none", "aggregation": "token_mean"},
+        "exactly on-policy, without KL and entropy terms; the mean over tokens is that of verl",
+    ),
+    "maxrl": Preset(
+        "MaxRL (arXiv:2602.02710)",
+        {"scale": "group_mean", "clip": "dppo", "clip_low": 0.2, "clip_high": 0.2},
+        "rewards of 0 and 1",
+        "ratio, mask and mean over tokens are those of prime-rl's implementation",
+    ),
+    "pass_at_k": Preset(
+        "Chen et al. 2025 (arXiv:2508.10751)",
+        {"baseline": "pass_at_k", "scale": "pass_at_k_std"},
+        "rewards of 0 and 1; k is pass_k",
+        "everything but the advantage is that of the defaults",
+    ),
+    "clip_cov": Preset(
+        "Cui et al. 2025 (arXiv:2505.22617), Clip-Cov",
+        {"clip_low": 1.0, "clip_high": 1.0, "entropy": "clip_cov", "entropy_share": 2e-4, "keep": "mixed_groups"},
+        "8 updates per batch",
+        "dropped groups are not replaced",
+    ),
+    "kl_cov": Preset(
+        "Cui et al. 2025 (arXiv:2505.22617), KL-Cov",
+        {"clip": "none", "entropy": "kl_cov", "entropy_share": 2e-3, "entropy_coef": 1.0, "keep": "mixed_groups"},
+        "8 updates per batch; a share of 2e-4 for 32B",
+        "dropped groups are not replaced",
+    ),
+    "forking_80_20": Preset(
+        "Wang et al. 2025 (arXiv:2506.01939)",
+        _DAPO | {"length_reward": "soft_overlong", "entropy": "top_share", "entropy_share": 0.2},
+        "as dapo",
+        "as dapo; the tokens are chosen once, before the step's first update",
+    ),
+    "raft": Preset(
+        "Xiong et al. 2025 (arXiv:2504.11343)",
+        _REINFORCE | {"baseline": "none", "scale": "none", "keep": "right"},
+        "groups of 4, learning rate 1e-6",
+        "their scripts keep a k3 term of 0.001",
+    ),
+    "raft_pp": Preset(
+        "Xiong et al. 2025 (arXiv:2504.11343), RAFT++",
+        {"baseline": "none", "scale": "none", "keep": "right"},
+        "groups of 4, learning rate 1e-6, several updates per batch",
+        "their scripts keep a k3 term of 0.001",
+    ),
+    "reinforce_rej": Preset(
+        "Xiong et al. 2025 (arXiv:2504.11343), Reinforce-Rej",
+        {"baseline": "none", "scale": "none", "keep": "mixed_groups"},
+        "rewards of 1 and -1, groups of 4, learning rate 1e-6",
+    ),
+    "reinforce": Preset(
+        "Williams 1992 (REINFORCE), without a baseline",
+        _ON_POLICY | {"baseline": "none", "scale": "none", "aggregation": "sequence_sum"},
+    ),
+}
+
+
+def preset(name: str, **choices: Any) -> AlgorithmConfig:
+    """The defaults with the choices of a preset, and others besides, which take precedence; "" is no preset.
+
+    Raises:
+      ValueError: there is no such preset.
+    """
+    if name and name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(PRESETS)}"
+        raise ValueError(f"there is no preset {name!r}; {hint}")
+    return replace(AlgorithmConfig(), preset=name, **{**(PRESETS[name].choices if name else {}), **choices})

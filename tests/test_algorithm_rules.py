@@ -1,0 +1,76 @@
+"""Choices of the algorithm that contradict each other are refused with the reason and another choice."""
+
+import pytest
+
+from rlvr_jax.algorithm_rules import CHOICES
+from rlvr_jax.config import from_dict
+from rlvr_jax.config_rules import check
+from rlvr_jax.errors import ConfigError
+
+# (keys of the algorithm, what the message names, other keys)
+REFUSED = [
+    *(
+        ({key: "nothing like it"}, (f"config.algorithm.{key} = 'nothing like it'", *table))
+        for key, table in CHOICES.items()
+    ),
+    ({"clip": "cispoo"}, ("config.algorithm.clip", "did you mean 'cispo'")),
+    ({"kl": "k1"}, ("config.algorithm.kl = 'k1'", "expected gradient", "'k2'", "'ratio_k3'")),
+    ({"advantage": "best"}, ("config.algorithm.advantage = 'best'", "module:function")),
+    ({"ddof": 2}, ("config.algorithm.ddof", "2")),
+    ({"clip_dual": 1.0}, ("config.algorithm.clip_dual", "1.0")),
+    ({"importance_cap": 0.0}, ("config.algorithm.importance_cap", "0.0")),
+    ({"clip_low": -1.0}, ("config.algorithm.clip_low", "-1.0")),
+    ({"kl_coef": float("nan")}, ("config.algorithm.kl_coef", "nan")),
+    ({"baseline": "leave_one_out"}, ("'leave_one_out'", "'group_std'", "'batch_std'", "'group_mean'")),
+    ({"baseline": "leave_one_out", "scale": "group_mean"}, ("'leave_one_out'", "'group_mean'", "'none'")),
+    ({"baseline": "none"}, ("scale = 'group_std'", "baseline = 'none'", "'batch_std'")),
+    ({"baseline": "batch_mean"}, ("scale = 'group_std'", "baseline = 'batch_mean'", "'batch_std'")),
+    ({"baseline": "pass_at_k"}, ("'pass_at_k'", "'group_std'", "'pass_at_k_std'")),
+    ({"scale": "pass_at_k_std"}, ("'group_mean'", "'pass_at_k_std'", "'pass_at_k'")),
+    ({"preset": "pass_at_k", "pass_k": 9}, ("pass_k = 9", "group_size = 8")),
+    (
+        {"preset": "pass_at_k"},
+        ("'pass_at_k'", "0 and 1", "('format', 0.5)"),
+        {"reward": [["score", 1.0], ["format", 0.5]]},
+    ),
+    ({"preset": "maxrl"}, ("scale = 'group_mean'", "0 and 1"), {"reward": [["score", 2.0]]}),
+    ({"preset": "maxrl", "length_reward": "group_range"}, ("scale = 'group_mean'", "length_reward")),
+    ({}, ("rollout.group_size is 1", "'group_mean'", "'batch_mean'"), {"rollout": {"group_size": 1}}),
+    ({"length_reward": "soft_overlong", "length_buffer": 65}, ("length_buffer = 65", "max_response_length = 64")),
+    ({"length_reward": "exact"}, ("length_reward = 'exact'", "length_target")),
+    ({"ratio": "none"}, ("ratio = 'none'", "clip = 'none'", "'ppo'")),
+    ({"ratio": "geometric", "clip": "dual"}, ("ratio = 'geometric'", "clip = 'none'", "'dual'")),
+    ({"ratio": "sequence", "clip": "dcpo"}, ("clip = 'dcpo'", "ratio = 'token'", "'sequence'")),
+    ({"correction": "token_tis"}, ("correction = 'token_tis'", "proximal = 'behaviour'", "'recompute'", "twice")),
+    ({"proximal": "current", "minibatches": 2}, ("proximal = 'current'", "minibatches = 2", "'recompute'")),
+    ({"preset": "opo", "proximal": "recompute"}, ("proximal = 'recompute'", "'behaviour'")),
+    ({"importance_floor": 3.0}, ("importance_floor = 3.0", "importance_cap = 2.0")),
+    ({"kl": "none", "kl_coef": 0.1, "reference": "initial"}, ("kl_coef = 0.1", "kl = 'none'")),
+    ({"kl_coef": 0.1}, ("kl_coef = 0.1", "reference = 'initial'")),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: str(case[0]))
+def test_a_contradiction_is_one_line_with_the_keys_and_the_alternative(case):
+    algorithm, texts, *others = case
+    with pytest.raises(ConfigError) as caught:
+        check(from_dict({"algorithm": algorithm, **(others[0] if others else {})}), 1)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [text for text in texts if text not in message] == []
+
+
+ALLOWED = [
+    ({"baseline": "leave_one_out", "scale": "batch_std"}, {}),
+    ({"baseline": "pass_at_k", "scale": "none"}, {}),
+    ({"baseline": "batch_mean", "scale": "batch_std"}, {"rollout": {"group_size": 1}}),
+    ({"ratio": "sequence", "clip": "cispo"}, {}),
+    ({"preset": "opo", "proximal": "current", "correction": "sequence_mis"}, {}),
+    ({"proximal": "recompute"}, {}),
+    ({"kl": "none", "reference": "initial"}, {}),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "others"), ALLOWED)
+def test_other_combinations_are_allowed(algorithm, others):
+    check(from_dict({"algorithm": algorithm, **others}), 1)
