@@ -17,24 +17,34 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int8
 
 from rlvr_jax.kernels import decode_gpu, decode_tpu
 from rlvr_jax.kernels import online_softmax as softmax
 from rlvr_jax.kernels.attention import attention
 from rlvr_jax.kernels.online_softmax import LOG2_E
 from rlvr_jax.kernels.platform import GPU_SIZES, gpu_head_sizes, kernels_take, target_platform
+from rlvr_jax.kernels.quantized import dequantized
 from rlvr_jax.kernels.schedule import BlockPairs, block_pairs
 from rlvr_jax.kernels.tiles import LANES
 
 Implementation = Literal["auto", "pallas", "xla", "reference"]
 
 # Segments differ in batch and length, which `_` leaves unchecked: jaxtyping binds a name once for all parts.
-Part = tuple[
-    Float[Array, "_part_batch kv dim _length"],  # keys, transposed: see `attention`
-    Float[Array, "_part_batch kv _length dim"],  # values
-    Bool[Array, "batch _length"],  # True where a query may attend to a key
-]
+Part = (
+    tuple[
+        Float[Array, "_part_batch kv dim _length"],  # keys, transposed: see `attention`
+        Float[Array, "_part_batch kv _length dim"],  # values
+        Bool[Array, "batch _length"],  # True where a query may attend to a key
+    ]
+    | tuple[
+        Int8[Array, "_part_batch kv dim _length"],
+        Int8[Array, "_part_batch kv _length dim"],
+        Bool[Array, "batch _length"],
+        Float[Array, "_part_batch kv _length"],  # scales of the keys
+        Float[Array, "_part_batch kv _length"],  # scales of the values
+    ]
+)
 
 
 def decode_attention(
@@ -52,8 +62,9 @@ def decode_attention(
 
     Args:
       query: rotated; head h attends to key/value head h // (heads // kv).
-      parts: (keys, values, mask) of each KV segment, in the order of their tokens. A segment's batch may be a divisor
-        of the query's: row r then attends to segment row r // (batch // part_batch).
+      parts: (keys, values, mask) of each KV segment, in the order of their tokens; quantised ones are followed by the
+        scales of keys and of values (see `quantized`). A segment's batch may be a divisor of the query's: row r then
+        attends to segment row r // (batch // part_batch).
       scale: of the scores; leave it at 1 for queries that are scaled already.
       soft_cap: scores become soft_cap * tanh(scores / soft_cap).
       implementation:
@@ -94,7 +105,7 @@ def decode_attention(
     if partition is None:
         return attend(query, parts)
     rows = PartitionSpec(*partition[:1])
-    specs = tuple((partition, partition, rows) for _ in parts)
+    specs = tuple((partition, partition, rows, *[partition] * len(scales)) for *_, scales in map(_split, parts))
     return jax.shard_map(attend, in_specs=(partition, specs), out_specs=partition, check_vma=False)(query, parts)
 
 
@@ -103,7 +114,7 @@ def check(query: jax.Array, parts: tuple[Part, ...]) -> None:
     batch, heads, dim = query.shape
     if not parts:
         raise ValueError("decode attention takes at least one KV segment")
-    for keys, values, mask in parts:
+    for keys, values, mask, _ in map(_split, parts):
         rows, kv, _, length = keys.shape
         wanted = (rows, kv, dim, length), (rows, kv, length, dim), (batch, length)
         if (keys.shape, values.shape, mask.shape) != wanted or heads % kv or batch % rows:
@@ -123,6 +134,7 @@ def reference(query, parts: tuple[Part, ...], *, scale: float = 1.0, soft_cap: f
     if soft_cap is not None:
         raise ValueError("attention 'reference' has no soft cap in decoding: use 'xla' or 'pallas'")
     query = query if scale == 1.0 else (query.astype(jnp.float32) * scale).astype(query.dtype)
+    parts = (dequantized(part, query.dtype) for part in parts)
     return attention(query[:, None], tuple((*vectors, mask[:, None]) for *vectors, mask in parts))[:, 0]
 
 
@@ -134,7 +146,7 @@ def blockwise(query, parts: tuple[Part, ...], *, scale: float = 1.0, soft_cap: f
     carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, kv, *x.shape)), softmax.start(repeat, dim))
     step = partial(softmax.step, soft_cap=soft_cap)
     step = jax.vmap(jax.vmap(step, (0, 0, 0, 0, None)))  # rows of the segment, key/value heads
-    for keys, values, mask in parts:
+    for keys, values, mask in (dequantized(part, query.dtype) for part in parts):
         part, length = keys.shape[0], keys.shape[3]
         size = min(block, length)
         used = jnp.pad(mask.any(0), (0, -length % size)).reshape(-1, size).any(1)
@@ -175,17 +187,19 @@ def flash_decode(
     batch = query.shape[0]
     rows = _by_kv_head(_in_base_2(query, scale), parts)
     carry = None
-    for number, (keys, values, mask) in enumerate(parts):
+    for number, (keys, values, mask, scales) in enumerate(map(_split, parts)):
         part, size = keys.shape[0], _block_of(keys.shape[3], block, platform)
         reads, steps = _blocks(mask, part, rows.shape[2], size)
         inputs = _share(rows, part), keys, values, reads, steps, size
         if platform == "tpu":
             last = number + 1 == len(parts)
             before = None if carry is None else jax.tree.map(partial(_share, part=part), carry)
-            result = decode_tpu.attend(*inputs, before, last=last, soft_cap=soft_cap, interpret=interpret)
+            result = decode_tpu.attend(
+                *inputs, before, scales=scales, last=last, soft_cap=soft_cap, interpret=interpret
+            )
             carry = jax.tree.map(partial(_unshare, batch=batch), result)
         else:
-            result = decode_gpu.attend(*inputs, soft_cap=soft_cap, interpret=interpret)
+            result = decode_gpu.attend(*inputs, scales=scales, soft_cap=soft_cap, interpret=interpret)
             result = jax.tree.map(lambda x: _unshare(x, batch).reshape(-1, x.shape[-1]), result)
             carry = result if carry is None else softmax.merge(carry, result)
     output = carry if platform == "tpu" else softmax.finish(carry)[0].reshape(rows.shape)
@@ -193,9 +207,12 @@ def flash_decode(
 
 
 def _check_kernel(query, parts, block: int, platform: str, *, compiled: bool) -> None:
-    dtypes = {x.dtype.name for x in (query, *(x for keys, values, _ in parts for x in (keys, values)))}
+    floats = (x for keys, values, _, scales in map(_split, parts) if not scales for x in (keys, values))
+    dtypes = {x.dtype.name for x in (query, *floats)}
     if len(dtypes) > 1 or not dtypes <= {"bfloat16", "float32"}:
-        raise ValueError(f"decode kernels take bfloat16 or float32, alike, not {', '.join(sorted(dtypes))}")
+        raise ValueError(
+            f"decode kernels take bfloat16 or float32, alike, and 8 bits with scales, not {', '.join(sorted(dtypes))}"
+        )
     if not compiled:
         return
     dim = query.shape[2]
@@ -209,6 +226,12 @@ def _check_kernel(query, parts, block: int, platform: str, *, compiled: bool) ->
         raise ValueError(
             f"decode kernels on GPU take {query.dtype} heads of {heads} and blocks of {blocks}, not {dim} and {block}"
         )
+
+
+def _split(part) -> tuple[jax.Array, jax.Array, jax.Array, tuple[jax.Array, ...]]:
+    """(keys, values, mask, scales) of a KV segment; no scales if it is not quantised."""
+    keys, values, mask, *scales = part
+    return keys, values, mask, tuple(scales)
 
 
 def _block_of(columns: int, block: int, platform: str) -> int:

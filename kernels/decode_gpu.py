@@ -33,7 +33,7 @@ class _Sizes(NamedTuple):
     soft_cap: float | None
 
 
-def attend(query, keys, values, mask, steps: BlockPairs, block: int, *, soft_cap, interpret) -> softmax.Carry:
+def attend(query, keys, values, mask, steps: BlockPairs, block: int, *, scales, soft_cap, interpret) -> softmax.Carry:
     """The state of the online softmax over a segment [part, kv, rows, width]; arguments as of `decode_tpu.attend`."""
     part, kv, total, dim = query.shape
     tile = min(_MOST, max(_LEAST, pl.next_power_of_2(total)))
@@ -57,6 +57,7 @@ def attend(query, keys, values, mask, steps: BlockPairs, block: int, *, soft_cap
             pl.BlockSpec((None, None, tile, dim), lambda i, h, n: (n // splits, h, i, 0)),
             pl.BlockSpec((None, None, *keys.shape[2:]), lambda _, h, n: (n // splits, h, 0, 0)),
             pl.BlockSpec((None, None, *values.shape[2:]), lambda _, h, n: (n // splits, h, 0, 0)),
+            *[pl.BlockSpec((None, None, keys.shape[3]), lambda _, h, n: (n // splits, h, 0))] * len(scales),
         ],
         out_specs=[
             pl.BlockSpec((None, None, None, tile, n), lambda i, h, n: (n % splits, n // splits, h, i, 0))
@@ -66,13 +67,14 @@ def attend(query, keys, values, mask, steps: BlockPairs, block: int, *, soft_cap
         compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=3 if dim * keys.dtype.itemsize <= 256 else 2),
         interpret=interpret,
         name="flash_decode",
-    )(*lists, mask, query, keys, values)
+    )(*lists, mask, query, keys, values, *scales)
     states = [softmax.Carry(*(x[i].reshape(-1, x.shape[-1]) for x in results)) for i in range(splits)]
     merged = reduce(softmax.merge, states)
     return jax.tree.map(lambda x: x.reshape(part, kv, tiles * tile, -1)[:, :, :total], merged)
 
 
-def _kernel(starts, inner, flags, mask, query, keys, values, maximum, total, weighted, *, sizes: _Sizes):
+def _kernel(starts, inner, flags, mask, query, keys, values, *refs, sizes: _Sizes):
+    *scales, maximum, total, weighted = refs
     part, split = pl.program_id(2) // sizes.splits, pl.program_id(2) % sizes.splits
     first, stop = starts[part], starts[part + 1]
     each = (stop - first + sizes.splits - 1) // sizes.splits
@@ -91,9 +93,12 @@ def _kernel(starts, inner, flags, mask, query, keys, values, maximum, total, wei
             exists = start + jnp.arange(sizes.block, dtype=jnp.int32) < sizes.columns
             key = plgpu.load(keys.at[:, at], mask=exists[None, :], other=0)
             value = plgpu.load(values.at[at, :], mask=exists[:, None], other=0)
+            factors = [plgpu.load(x.at[at], mask=exists, other=0)[None] for x in scales]
         else:
-            key, value = keys[:, at], values[at, :]
-        return softmax.step(carry, rows, key.T, value, reads, soft_cap=sizes.soft_cap)
+            key, value, factors = keys[:, at], values[at, :], [x[at][None] for x in scales]
+        names = dict(zip(("key_scales", "value_scales"), factors, strict=False))
+        key, value = key.astype(rows.dtype), value.astype(rows.dtype)
+        return softmax.step(carry, rows, key.T, value, reads, soft_cap=sizes.soft_cap, **names)
 
     carry = jax.lax.fori_loop(first, jnp.minimum(first + each, stop), body, softmax.start(sizes.tile, sizes.dim))
     maximum[...], total[...], weighted[...] = carry

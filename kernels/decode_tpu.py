@@ -35,7 +35,7 @@ class _Sizes(NamedTuple):
     soft_cap: float | None
 
 
-def attend(query, keys, values, mask, steps: BlockPairs, block: int, carry, *, last: bool, soft_cap, interpret):
+def attend(query, keys, values, mask, steps: BlockPairs, block: int, carry, *, scales, last: bool, soft_cap, interpret):
     """The online softmax over one more KV segment.
 
     Args:
@@ -45,6 +45,7 @@ def attend(query, keys, values, mask, steps: BlockPairs, block: int, carry, *, l
       steps: pairs of segment row (outer) and block of columns (inner), at least one per row.
       block: columns in a block.
       carry: the result of the previous call, arranged for this segment; None for the first.
+      scales: of keys and of values in 8 bits, each [part, kv, columns]; empty for others.
       last: return the finished output, shaped as the query, instead of the state.
       soft_cap: of the scores, in natural units.
       interpret: as in `pl.pallas_call`.
@@ -59,13 +60,14 @@ def attend(query, keys, values, mask, steps: BlockPairs, block: int, carry, *, l
     def at_row(*shape):  # all of an array's row
         return pl.BlockSpec((None, *shape), lambda step, row, *_: (row[step], *[0] * len(shape)))
 
+    of_scales = pl.BlockSpec((None, kv, block), lambda step, row, inner, _: (row[step], 0, inner[step]))
     vectors = [at_row(kv, rows, width) for width in widths]
     shapes = [jax.ShapeDtypeStruct((part, kv, rows, width), jnp.float32) for width in widths]
     if last:
         vectors, shapes = vectors[2:], [jax.ShapeDtypeStruct(query.shape, query.dtype)]
     state = [] if carry is None else [jnp.pad(x, pad) for x in carry]
     results = pl.pallas_call(
-        partial(_kernel, sizes=sizes, resumed=carry is not None),
+        partial(_kernel, sizes=sizes, quantized=bool(scales), resumed=carry is not None),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(steps.starts[0, -1],),
@@ -74,6 +76,7 @@ def attend(query, keys, values, mask, steps: BlockPairs, block: int, carry, *, l
                 at_row(kv, rows, dim),
                 pl.BlockSpec((None, kv, dim, block), lambda step, row, inner, _: (row[step], 0, 0, inner[step])),
                 pl.BlockSpec((None, kv, block, dim), lambda step, row, inner, _: (row[step], 0, inner[step], 0)),
+                *[of_scales] * len(scales),
                 *(at_row(*x.shape[1:]) for x in state),
             ],
             out_specs=vectors,
@@ -81,7 +84,7 @@ def attend(query, keys, values, mask, steps: BlockPairs, block: int, carry, *, l
         ),
         out_shape=shapes,
         compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("arbitrary",), vmem_limit_bytes=_memory_limit(sizes, query.dtype)
+            dimension_semantics=("arbitrary",), vmem_limit_bytes=_memory_limit(sizes, query.dtype, keys.dtype)
         ),
         interpret=interpret,
         name="flash_decode",
@@ -93,13 +96,15 @@ def attend(query, keys, values, mask, steps: BlockPairs, block: int, carry, *, l
         query,
         keys,
         values,
+        *scales,
         *state,
     )
     results = [x[:, :, :queries] for x in results]
     return results[0] if last else softmax.Carry(*results)
 
 
-def _kernel(_, inner, flags, mask, query, keys, values, *refs, sizes: _Sizes, resumed: bool):
+def _kernel(_, inner, flags, mask, query, keys, values, *refs, sizes: _Sizes, quantized: bool, resumed: bool):
+    scales, refs = refs[: 2 * quantized], refs[2 * quantized :]
     state, scratch, outputs = refs[: 3 * resumed], refs[-3:], refs[3 * resumed : -3]
     step = pl.program_id(0)
     flag = flags[step]
@@ -123,10 +128,17 @@ def _kernel(_, inner, flags, mask, query, keys, values, *refs, sizes: _Sizes, re
                 value_exists = index < sizes.columns - inner[step] * sizes.block
         for head in range(sizes.kv):
             carry = softmax.Carry(*(ref[head] for ref in scratch))
-            value = values[head]
+            key, value, factors = keys[head].astype(query.dtype).T, values[head].astype(query.dtype), {}
             if value_exists is not None:
                 value = jnp.where(value_exists, value, jnp.zeros_like(value))
-            carry = softmax.step(carry, query[head], keys[head].T, value, reads, soft_cap=sizes.soft_cap)
+            if quantized:
+                rows = [x[head : head + 1, :] for x in scales]
+                if reads is not None and sizes.columns % sizes.block:  # those after the last column, too
+                    index = jax.lax.broadcasted_iota(jnp.int32, (1, sizes.block), 1)
+                    exists = index < sizes.columns - inner[step] * sizes.block
+                    rows = [jnp.where(exists, x, 0.0) for x in rows]
+                factors = {"key_scales": rows[0], "value_scales": rows[1]}
+            carry = softmax.step(carry, query[head], key, value, reads, soft_cap=sizes.soft_cap, **factors)
             for ref, x in zip(scratch, carry, strict=True):
                 ref[head] = x
 
@@ -147,7 +159,7 @@ def _kernel(_, inner, flags, mask, query, keys, values, *refs, sizes: _Sizes, re
                 ref[head] = x.astype(ref.dtype)
 
 
-def _memory_limit(sizes: _Sizes, dtype: jnp.dtype) -> int | None:
+def _memory_limit(sizes: _Sizes, dtype: jnp.dtype, stored: jnp.dtype) -> int | None:
     """The vector memory to request from the compiler; None if the target is no TPU.
 
     Raises:
@@ -157,7 +169,9 @@ def _memory_limit(sizes: _Sizes, dtype: jnp.dtype) -> int | None:
         return None
     itemsize, lanes = jnp.dtype(dtype).itemsize, -(-sizes.dim // LANES) * LANES
     rows = sizes.kv * sizes.rows
-    blocks = (2 * sizes.kv * lanes * itemsize + max(sizes.rows, 32)) * sizes.block
+    blocks = (2 * sizes.kv * lanes * jnp.dtype(stored).itemsize + max(sizes.rows, 32)) * sizes.block
+    if stored != dtype:  # scales, and a head's keys and values in the type of the products
+        blocks += (2 * max(sizes.kv, 8) * 4 + 2 * lanes * itemsize) * sizes.block
     vectors = rows * (2 * lanes * itemsize + 2 * (2 * LANES + lanes) * 4)
     scores = 3 * sizes.rows * sizes.block * 4 + sizes.block * lanes * 4
     need = 2 * (blocks + vectors) + rows * (2 * LANES + lanes) * 4 + scores

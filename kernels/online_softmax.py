@@ -83,6 +83,8 @@ def step(
     *,
     scale: float = 1.0,
     soft_cap: float | None = None,
+    key_scales: jax.Array | None = None,
+    value_scales: jax.Array | None = None,
 ) -> Carry:
     """Attends to one more block.
 
@@ -93,8 +95,11 @@ def step(
       mask: [rows, keys], True where a row attends to a key; None for all.
       scale: from products of query and key to scores in base 2.
       soft_cap: scores, in natural units, are held inside +-soft_cap by tanh as in Gemma 2 (arXiv:2408.00118).
+      key_scales, value_scales: [1, keys], factors of quantised keys and values; None for 1.
     """
     scores = dot(query, key, (1, 1))
+    if key_scales is not None:
+        scores = scores * key_scales
     if scale != 1.0:
         scores = scores * scale
     if soft_cap is not None:
@@ -105,6 +110,8 @@ def step(
     weights = jnp.exp2(scores - spread(maximum, scores.shape[1]))
     shrink = jnp.exp2(carry.maximum - maximum)
     total = carry.total * shrink + _partial_sums(weights, carry.total.shape[1])
+    if value_scales is not None:
+        weights = weights * value_scales
     products = dot(weights.astype(value.dtype), value, (1, 0))
     return Carry(maximum, total, carry.weighted * spread(shrink, value.shape[1]) + products)
 

@@ -91,6 +91,8 @@ class PolicyConfig:
         statistics, softmax and log-probs are always float32.
       param_dtype: storage dtype of the parameters. "bfloat16" halves their memory; updates are then rounded
         stochastically, so that small ones are not lost, see `rlvr_jax.learner.rounding`.
+      cache_dtype: storage dtype of the KV cache: "same" as `dtype`, or "int8" with a scale per token and head, in half
+        the memory of bfloat16. Sampling then deviates slightly from the policy being trained (`train/logprob_gap`).
       remat: rematerialisation in the backward pass: "none" (only norms, rotations, activations and softmax), "dots"
         (everything but products with weights) or "full" (whole layers). Attention outputs are always kept, so that
         attention runs once. A run resolves "auto" by the sizes of policy and batch, see `rlvr_jax.training.memory`;
@@ -128,6 +130,7 @@ class PolicyConfig:
     init_scale: float = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"
     param_dtype: Literal["float32", "bfloat16"] = "float32"
+    cache_dtype: Literal["same", "int8"] = "same"
     remat: Literal["auto", "none", "dots", "full"] = "auto"
     attention: Literal["auto", "pallas", "xla", "splash", "cudnn", "reference"] = "auto"
     head_chunk: int = -1

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from rlvr_jax.kernels.attention import attention
 from rlvr_jax.kernels.decode import decode_attention
 from rlvr_jax.kernels.platform import product_precision, target_platform
+from rlvr_jax.kernels.quantized import dequantized, quantized, rounded
 from rlvr_jax.kernels.schedule import Schedule
 from rlvr_jax.kernels.training import training_attention
 from rlvr_jax.policy.config import PolicyConfig, lora_scale
@@ -154,26 +155,31 @@ def _append_keys(held, keys, size):
 
 
 def _appended(own, key, value, size):
-    """The cached (keys, values) with new ones written after the first `size`; without a cache the new ones."""
+    """A layer's cache with new keys and values written after the first `size`; without a cache the new ones."""
+    append = partial(jax.lax.dynamic_update_slice_in_dim, start_index=size, axis=2)
+    scales = []
+    if own is not None and len(own) > 2:
+        (key, of_key), (value, of_value) = quantized(key), quantized(value)
+        scales = [append(held, x.swapaxes(1, 2)) for held, x in zip(own[2:], (of_key, of_value), strict=True)]
     keys, values = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
     if own is None:
         return keys, values
     keys = _append_keys(own[0], keys.astype(own[0].dtype), size)
-    return keys, jax.lax.dynamic_update_slice_in_dim(own[1], values.astype(own[1].dtype), size, axis=2)
+    return keys, append(own[1], values.astype(own[1].dtype)), *scales
 
 
 def _cached_attention(config, query, masks, own, prefix):
     """Attention of new tokens to the cache, which they are already part of."""
     own_mask, prefix_mask = masks
-    parts = ((*own, own_mask),)
+    parts = ((*own[:2], own_mask, *own[2:]),)
     if prefix is not None:
-        parts = ((*prefix, prefix_mask), *parts)
+        parts = ((*prefix[:2], prefix_mask, *prefix[2:]), *parts)
     if query.shape[1] > 1 or target_platform() == "cpu":
-        return attention(query, parts)
+        return attention(query, tuple(dequantized(part, query.dtype) for part in parts))
     split = _partition(min(part[0].shape[0] for part in parts), own[0].shape[1])  # which have to divide, too
     y = decode_attention(
         query[:, 0],
-        tuple((part_keys, part_values, mask[:, 0]) for part_keys, part_values, mask in parts),
+        tuple((part_keys, part_values, mask[:, 0], *scales) for part_keys, part_values, mask, *scales in parts),
         implementation="reference" if config.attention == "reference" else "auto",
         partition=split and jax.sharding.PartitionSpec(split[0], split[2]),
     )
@@ -187,7 +193,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x, rotary, reads, own, prefix, size, adapters):
-        """Returns the output, and with a cache this layer's (keys, values) with the new tokens in them.
+        """Returns the output, and with a cache this layer's arrays with the new tokens in them.
 
         `reads` gives the visible tokens: a schedule of the new ones, or the masks of both KV segments.
         """
@@ -210,8 +216,10 @@ class Attention(nn.Module):
             key = rms_norm(c, key, self.qk_scale("k_norm", c.num_kv_heads, "kv"))
         query, key = rotate(query, *rotary) * (c.score_dim or c.head_dim) ** -0.5, rotate(key, *rotary)
         if isinstance(reads, Schedule):
-            y = _self_attention(c, query, key, value, reads)
             key_values = own and _appended(own, key, value, size)
+            if own is not None and len(own) > 2:  # what later tokens will attend to
+                key, value = rounded(key), rounded(value)
+            y = _self_attention(c, query, key, value, reads)
         else:
             key_values = _appended(own, key, value, size)
             y = _cached_attention(c, query, reads, key_values, prefix)

@@ -44,7 +44,8 @@ class KeyValues:
     Attributes:
       layers: (keys `[batch, kv, dim, length]`, values `[batch, kv, length, dim]`) of each layer: a tuple of such
         pairs, or one pair of arrays stacked along a leading layer axis, whichever the layers' parameters are. Keys may
-        be in blocks of columns, `[batch, kv, length / KEY_BLOCK, dim, KEY_BLOCK]`.
+        be in blocks of columns, `[batch, kv, length / KEY_BLOCK, dim, KEY_BLOCK]`. Quantised ones are followed by their
+        float32 scales, `[batch, kv, length]` each.
       positions: of each token within its sequence.
       segment_ids: the sequence of each token; 0 for empty columns and padding.
       size: number of filled columns; the next tokens are written from here.
@@ -132,9 +133,11 @@ def empty_key_values(
     blocks = (-(-length // KEY_BLOCK),) if one_by_one and length > KEY_BLOCK and target_platform() == "cpu" else ()
     length = blocks[0] * KEY_BLOCK if blocks else length
     columns = KEY_BLOCK if blocks else length
-    keys = jnp.zeros((batch, config.num_kv_heads, *blocks, config.head_dim, columns), config.dtype)
-    values = jnp.zeros((batch, config.num_kv_heads, length, config.head_dim), config.dtype)
-    pair = (keys, values)
+    dtype = config.dtype if config.cache_dtype == "same" else config.cache_dtype
+    keys = jnp.zeros((batch, config.num_kv_heads, *blocks, config.head_dim, columns), dtype)
+    values = jnp.zeros((batch, config.num_kv_heads, length, config.head_dim), dtype)
+    scales = jnp.zeros((batch, config.num_kv_heads, length), jnp.float32)
+    pair = (keys, values) if config.cache_dtype == "same" else (keys, values, scales, scales)
     if isinstance(params["layers"], tuple):
         layers = tuple(pair for _ in params["layers"])
     else:

@@ -140,7 +140,8 @@ def prompts_per_batch(
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     most = sampling.batch_size * sampling.group_size // size
     if sampling.memory:
-        each = prompt_bytes(config, length, sampling.max_response_length, size, mesh.shape["tensor"])
+        place = mesh.shape["tensor"], parallel.devices_of(mesh)[0].platform
+        each = prompt_bytes(config, length, sampling.max_response_length, size, *place)
         most = min(most, sampling.memory // each * shards)
     prompts = max(1, most // shards) * shards
     while prompts % (2 * shards) == 0 and prompts // 2 >= number:

@@ -19,7 +19,7 @@ Attention covers the whole ring, so a chunk runs with the smallest of a few widt
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -51,20 +51,24 @@ class Functions(NamedTuple):
     decode: Callable[..., tuple[Slots, Emitted]]
 
 
+def array_shardings(config: PolicyConfig, mesh: Mesh, arrays: Any) -> Any:
+    """The shardings of slots, rows and what is emitted: rows over the batch axes, and heads as in the projections."""
+    batch = parallel.batch_sharding(mesh)
+    heads = "tensor" if config.num_kv_heads % mesh.shape["tensor"] == 0 else None
+    of_heads = NamedSharding(mesh, PartitionSpec(*batch.spec, heads))  # keys, values, and their scales
+    of_rank = {0: parallel.replicated(mesh), 3: of_heads, 4: of_heads}
+    return jax.tree.map(lambda x: of_rank.get(x.ndim, batch), arrays)
+
+
 def compiled_functions(config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh) -> Functions:
     """The functions for parameters from `sampler.make_move` on this mesh."""
-    batch = parallel.batch_sharding(mesh)
-    heads = "tensor" if config.num_kv_heads % mesh.shape["tensor"] == 0 else None  # as in the key projections
-    of_rank = {
-        0: NamedSharding(mesh, PartitionSpec()),
-        4: NamedSharding(mesh, PartitionSpec(*batch.spec, heads)),
-    }
+    shardings = partial(array_shardings, config, mesh)
 
     def jit(function, *options, donate=(), static=()):
         @wraps(function)  # the program's name in profiles
         def constrained(*args):
             found = function(*options, *args)
-            return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, of_rank.get(x.ndim, batch)), found)
+            return jax.lax.with_sharding_constraint(found, shardings(found))
 
         return jax.jit(constrained, donate_argnums=donate, static_argnums=static)
 

@@ -6,7 +6,9 @@ of devices that share the parameters.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
+from rlvr_jax.kernels.tiles import LANES
 from rlvr_jax.policy.config import PolicyConfig
 
 USABLE = 0.9  # of a device's memory; the rest is for the compiler's own temporaries and fragmentation
@@ -34,13 +36,23 @@ def weight_bytes(config: PolicyConfig, tensor: int = 1) -> int:
     return (c.num_layers * layer + tables) * _itemsize(config)
 
 
-def token_bytes(config: PolicyConfig, tensor: int = 1) -> int:
-    """Keys and values of one token in all layers."""
+def cache_bytes(config: PolicyConfig, rows: int, length: int, tensor: int = 1, platform: str = "cpu") -> int:
+    """Bytes of the keys and values of all layers for `length` tokens in each of `rows` rows, on one device.
+
+    Fewer key/value heads than devices of the mesh axis are copied to all of these. TPUs pad the last axes: tokens of
+    the keys and of the scales of 8 bits, head size of the values.
+    """
     heads = config.num_kv_heads // tensor if config.num_kv_heads % tensor == 0 else config.num_kv_heads
-    return 2 * config.num_layers * heads * config.head_dim * _itemsize(config)
+    pad = LANES if platform == "tpu" else 1
+    columns, dim = (-(-size // pad) * pad for size in (length, config.head_dim))
+    numbers = config.head_dim * columns + length * dim
+    vectors = numbers + 2 * 4 * columns if config.cache_dtype == "int8" else numbers * _itemsize(config)
+    return config.num_layers * rows * heads * vectors
 
 
-def prompt_bytes(config: PolicyConfig, prompt: int, response: int, group: int, tensor: int = 1) -> int:
+def prompt_bytes(
+    config: PolicyConfig, prompt: int, response: int, group: int, tensor: int = 1, platform: str = "cpu"
+) -> int:
     """One prompt and its samples in a static batch: the larger of prefill and decoding.
 
     Prefill holds the activations of one layer; decoding the KV cache of all samples, masks, and logits.
@@ -50,16 +62,19 @@ def prompt_bytes(config: PolicyConfig, prompt: int, response: int, group: int, t
       prompt, response: lengths that memory is allocated for.
       group: samples of the prompt.
       tensor: see above.
+      platform: of the devices.
     """
-    c, token = config, token_bytes(config, tensor)
+    c, cache = config, partial(cache_bytes, config, tensor=tensor, platform=platform)
     wide = 2 * c.mlp_width + 2 * (c.num_heads + c.num_kv_heads) * c.head_dim
     layer = (3 * c.width + wide // tensor) * _itemsize(config)
     masks = (prompt + response) * (1 + c.num_heads // c.num_kv_heads)
-    sample = response * token + masks + _LOGITS * 4 * c.vocab_size
-    return prompt * token + max(prompt * layer, group * sample)
+    samples = cache(group, response) + group * (masks + _LOGITS * 4 * c.vocab_size)
+    return cache(1, prompt) + max(prompt * layer, samples)
 
 
-def slot_bytes(config: PolicyConfig, prompt: int, window: int, group: int, tensor: int = 1) -> int:
+def slot_bytes(
+    config: PolicyConfig, prompt: int, window: int, group: int, tensor: int = 1, platform: str = "cpu"
+) -> int:
     """One slot: its columns of the ring, a kept row, and its share of the rows that are prefilled and put.
 
     Args:
@@ -68,10 +83,11 @@ def slot_bytes(config: PolicyConfig, prompt: int, window: int, group: int, tenso
       window: maximum tokens of an episode.
       group: slots that share a prompt.
       tensor: see above.
+      platform: of the devices.
     """
     columns = 2 * window + -(-(3 * prompt + 2 * window) // group)
     masks = window * (1 + config.num_heads // config.num_kv_heads)
-    return columns * token_bytes(config, tensor) + masks + _LOGITS * 4 * config.vocab_size
+    return cache_bytes(config, 1, columns, tensor, platform) + masks + _LOGITS * 4 * config.vocab_size
 
 
 def smallest_tensor(

@@ -86,7 +86,8 @@ def _arrays(rows: KeyValues) -> tuple[Any, Array, Array]:
 
 def _columns(change: Callable[[Array, int], Array], rows: KeyValues) -> KeyValues:
     """`change(array, axis)` of every array, where `axis` is that of the tokens."""
-    layers = tuple((change(keys, 3), change(values, 2)) for keys, values in rows.layers)
+    axes = (3, 2, 2, 2)  # of keys, of values, and of their scales if there are any
+    layers = tuple(tuple(map(change, layer, axes)) for layer in rows.layers)
     return KeyValues(layers, change(rows.positions, 1), change(rows.segment_ids, 1), jnp.zeros((), jnp.int32))
 
 

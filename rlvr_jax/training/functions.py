@@ -139,15 +139,16 @@ def sampling_config(setup: Setup) -> SamplingConfig:
     Multi-turn environments get slots, so that contexts are not prefilled again.
     """
     rollout, mesh, memory = setup.config.rollout, setup.sampling_mesh, setup.sampling_memory
+    place = mesh.shape["tensor"], parallel.devices_of(mesh)[0].platform
     lengths = rollout.max_prompt_length, rollout.max_response_length
     batch_size, slots = rollout.batch_size or rollout.prompts, rollout.slots
     if not slots and not all(source.env.one_turn for source in setup.sources.values()):
         slots = rollout.prompts * rollout.group_size
         if memory:
-            each = slot_bytes(setup.policy, lengths[0], sum(lengths), rollout.group_size, mesh.shape["tensor"])
+            each = slot_bytes(setup.policy, lengths[0], sum(lengths), rollout.group_size, *place)
             slots = fitting(slots, each, memory, mesh.shape["data"])
     elif not rollout.batch_size and memory:
-        each = prompt_bytes(setup.policy, *lengths, rollout.group_size, mesh.shape["tensor"])
+        each = prompt_bytes(setup.policy, *lengths, rollout.group_size, *place)
         batch_size = fitting(batch_size, each, memory, mesh.shape["data"])
     return SamplingConfig(
         prompt_length=lengths[0],

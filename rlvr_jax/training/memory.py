@@ -9,7 +9,6 @@ from rlvr_jax.policy.layers import DENSE_LENGTH
 _ACTIVATIONS = 2 << 30  # bytes for the backward pass, on one device
 _LOGITS = 256 << 20
 _CHUNK = 64 << 20  # bytes of one array of logits, when they are computed in chunks
-_LANES = 128  # TPUs pad the last axis of an array to a multiple of this
 
 
 @dataclass(frozen=True)
@@ -72,19 +71,6 @@ def head_bytes(config: PolicyConfig, load: Load, fsdp: int = 1, tensor: int = 1,
     count = min(count, config.head_chunk) if config.head_chunk > 0 else count
     table = config.vocab_size * config.width // tensor * (2 + 4 * gradients) if fsdp > 1 else 0
     return logit_bytes(config, Load(1, count, count)) // tensor + table
-
-
-def cache_bytes(config: PolicyConfig, rows: int, length: int, tensor: int = 1, platform: str = "cpu") -> int:
-    """Bytes of the keys and values of all layers for `length` tokens in each of `rows` rows, on one device.
-
-    Fewer key/value heads than devices of the mesh axis are copied to all of these. TPUs pad the last axes: tokens of
-    the keys, head size of the values.
-    """
-    heads = config.num_kv_heads // tensor if config.num_kv_heads % tensor == 0 else config.num_kv_heads
-    pad = _LANES if platform == "tpu" else 1
-    keys = config.head_dim * (-(-length // pad) * pad)
-    values = length * (-(-config.head_dim // pad) * pad)
-    return config.num_layers * rows * heads * (keys + values) * _itemsize(config)
 
 
 def resolved(config: PolicyConfig, load: Load) -> PolicyConfig:

@@ -15,9 +15,10 @@ from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.parallel import AnyMesh
 from rlvr_jax.parallel.chips import GIB, memory_of
 from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.functions import make_loss, sampling_config
-from rlvr_jax.training.memory import Load, cache_bytes, forward_bytes, head_bytes, kept_bytes
+from rlvr_jax.training.memory import Load, forward_bytes, head_bytes, kept_bytes
 from rlvr_jax.training.setup import Setup, state_shapes, update_load
 
 Kinds = dict[str, int]  # kind -> bytes

@@ -15,7 +15,7 @@ from rlvr_jax.learner.batch import SCORED, Batch
 from rlvr_jax.learner.optimizer import make_optimizer
 from rlvr_jax.rollout import slots as device
 from rlvr_jax.rollout.batches import prompts_per_batch, sample
-from rlvr_jax.rollout.continuous import compiled_functions, ring_widths
+from rlvr_jax.rollout.continuous import array_shardings, compiled_functions, ring_widths
 from rlvr_jax.rollout.sampler import make_move
 from rlvr_jax.rollout.sampler import param_shapes as sampler_shapes
 from rlvr_jax.rollout.sampling import Draws
@@ -159,11 +159,8 @@ def _of_slots(setup: Setup, params: Any) -> Iterator[Program]:
     """A chunk of decoding at the largest width, and a piece of prefill."""
     shape, mesh, sampling = setup.policy, setup.sampling_mesh, sampling_config(setup)
     functions, rollout = compiled_functions(shape, sampling, mesh), setup.config.rollout
-    batch = parallel.batch_sharding(mesh)
-    heads = "tensor" if shape.num_kv_heads % mesh.shape["tensor"] == 0 else None
-    of_rank = {0: parallel.replicated(mesh), 4: jax.sharding.NamedSharding(mesh, jax.P(*batch.spec, heads))}
-    placed = partial(jax.tree.map, lambda x: _with_sharding(x, of_rank.get(x.ndim, batch)))
-    of = partial(jax.ShapeDtypeStruct, sharding=batch)
+    placed = lambda x: jax.tree.map(_with_sharding, x, array_shardings(shape, mesh, x))  # noqa: E731
+    of = partial(jax.ShapeDtypeStruct, sharding=parallel.batch_sharding(mesh))
     tail = device.Tail(of((sampling.slots,), jnp.int32), _draw_shapes(of, sampling.slots, sampling.max_stop_tokens))
     window = sampling.window or sampling.prompt_length + sampling.max_response_length
     width = ring_widths(window, sampling.chunk)[-1]

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from rlvr_jax.learner.batch import SCORED
 from rlvr_jax.parallel.chips import Chip, link_bandwidth, link_latency
 from rlvr_jax.policy import ADAPTERS, PolicyConfig
+from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.training.functions import make_loss, sampling_config
 from rlvr_jax.training.hlo import Collective
-from rlvr_jax.training.memory import Load, cache_bytes, forward_bytes
+from rlvr_jax.training.memory import Load, forward_bytes
 from rlvr_jax.training.plan import Memory, shapes_and_axes
 from rlvr_jax.training.setup import Setup, update_load
 

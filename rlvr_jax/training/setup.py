@@ -191,9 +191,9 @@ def _sampling(
     key, rows = batch_rows(config)
     lengths = rollout.max_prompt_length, rollout.max_response_length
     if key == "slots":
-        each = partial(slot_bytes, shape, lengths[0], sum(lengths), rollout.group_size)
+        each = partial(slot_bytes, shape, lengths[0], sum(lengths), rollout.group_size, platform=own.platform)
     else:
-        each = partial(prompt_bytes, shape, *lengths, rollout.group_size)
+        each = partial(prompt_bytes, shape, *lengths, rollout.group_size, platform=own.platform)
     tensor = config.mesh.rollout_tensor or smallest_tensor(shape, len(devices), rows, each, memory)
     order = parallel.devices_of(parallel.make_mesh(MeshConfig(), devices) if rollout.devices else mesh)
     left = 0 if memory is None else max(1, memory - weight_bytes(shape, tensor))

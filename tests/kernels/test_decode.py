@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec
 
 from rlvr_jax.kernels.decode import blockwise, decode_attention, flash_decode, reference
 from rlvr_jax.kernels.flash import flash_attention
+from rlvr_jax.kernels.quantized import dequantized, quantized
 from rlvr_jax.kernels.schedule import make_schedule
 from tests.close import assert_close
 from tests.kernels.gpu import DIM, INTERPRET, marked
@@ -106,6 +107,30 @@ def test_large_heads_in_the_default_blocks_are_within_rounding_of_float64(dim):
     assert_close(run(query, parts, "gpu", scale=dim**-0.5), in_float64(query, parts, dim**-0.5), 1e-2)
 
 
+def in_8_bits(parts):
+    """The parts quantised, and the same numbers as floats."""
+    stored = []
+    for keys, values, mask in parts:
+        (keys, key_scales), (values, value_scales) = quantized(keys.swapaxes(2, 3)), quantized(values)
+        stored.append((keys.swapaxes(2, 3), values, mask, key_scales, value_scales))
+    return tuple(stored), tuple(dequantized(part, jnp.float32) for part in stored)
+
+
+@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize(("stretches", "sizes", "options"), CASES[1:3])
+def test_keys_and_values_in_8_bits_equal_float64_of_the_numbers_that_they_stand_for(name, stretches, sizes, options):
+    numbers = {k: options[k] for k in ("scale", "soft_cap") if k in options}
+    query, parts = random_input(13, stretches, **sizes)
+    stored, floats = in_8_bits(parts)
+    assert_close(run(query, stored, name, **options), in_float64(query, floats, **numbers), 1e-5)
+    # A vector's largest element loses nothing, the others at most half of a 127th of it.
+    for (keys, values, _), (exact_keys, exact_values, _) in zip(floats, parts, strict=True):
+        for x, exact, axis in ((keys, exact_keys, 2), (values, exact_values, 3)):
+            largest = np.abs(exact).max(axis=axis, keepdims=True)
+            assert (np.abs(x - exact) <= largest / 127 * 0.501).all()
+            np.testing.assert_allclose(np.abs(x).max(axis=axis, keepdims=True), largest, rtol=1e-6)
+
+
 @pytest.mark.parametrize("options", [{"implementation": "reference"}, {"implementation": "xla"}, {}])
 def test_one_call_serves_every_implementation(options):
     query, parts = random_input(9, CASES[1][0])
@@ -195,6 +220,7 @@ def test_eight_devices_equal_one(options):
         keys = jnp.asarray(rng.normal(size=(batch, KV, DIM, length)), jnp.float32)
         parts.append((keys, keys[::-1].swapaxes(2, 3), jnp.asarray(random_mask(rng, 8, length, "ring"))))
     attend = partial(decode_attention, block=8, **options)
+    parts[0] = in_8_bits(parts[:1])[0][0]
     expected = jax.jit(attend)(query, tuple(parts))
     partition = PartitionSpec(("data", "fsdp"), "tensor")
     types = (jax.sharding.AxisType.Auto,) * 3
@@ -206,13 +232,18 @@ def test_eight_devices_equal_one(options):
 
 
 @pytest.mark.parametrize("length", [1000, 1024])
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.int8])
 def test_the_gpu_kernel_lowers_to_triton(length, dtype):
     def part(batch, length):
         shapes = (batch, 2, 64, length), (batch, 2, length, 64)
-        return *(jax.ShapeDtypeStruct(s, dtype) for s in shapes), jax.ShapeDtypeStruct((32, length), jnp.bool_)
+        vectors = (jax.ShapeDtypeStruct(s, dtype) for s in shapes)
+        scales = [jax.ShapeDtypeStruct((batch, 2, length), jnp.float32)] * (2 * (dtype == jnp.int8))
+        return *vectors, jax.ShapeDtypeStruct((32, length), jnp.bool_), *scales
 
-    arguments = jax.ShapeDtypeStruct((32, 8, 64), dtype), (part(2, length), part(32, 127))
+    arguments = (
+        jax.ShapeDtypeStruct((32, 8, 64), jnp.bfloat16 if dtype == jnp.int8 else dtype),
+        (part(2, length), part(32, 127)),
+    )
     decode = partial(flash_decode, platform="gpu", soft_cap=30.0)
     lowered = jax.jit(decode).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
     assert "flash_decode" in lowered

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_cache")
 GROUPS = ((4, 512), (16, 1024))  # prompts, and their samples
 
 
-def compiled(chip, heads, kv, dim, stretches, *, devices=1, dtype=jnp.bfloat16, **options):
+def compiled(chip, heads, kv, dim, stretches, *, devices=1, dtype=jnp.bfloat16, stored=None, **options):
     """The program. Four devices hold two halves of the batch by two of the heads."""
     topology = topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[chip]).devices
     mesh = Mesh(np.array(topology[:devices]).reshape(-1, 1, 2 if devices == 4 else 1), ("data", "fsdp", "tensor"))
@@ -29,9 +29,10 @@ def compiled(chip, heads, kv, dim, stretches, *, devices=1, dtype=jnp.bfloat16, 
 
     parts = tuple(
         (
-            array(part, kv, dim, columns),
-            array(part, kv, columns, dim),
+            array(part, kv, dim, columns, dtype=stored or dtype),
+            array(part, kv, columns, dim, dtype=stored or dtype),
             array(batch, columns, spec=rows, dtype=jnp.bool_),
+            *[array(part, kv, columns, dtype=jnp.float32)] * (2 * bool(stored)),
         )
         for part, columns in stretches
     )
@@ -51,6 +52,7 @@ def calls(program):
         ("v5p", {"heads": 4, "kv": 1, "dim": 256, "stretches": ((1, 1000), (8, 200)), "soft_cap": 30.0}),
         ("v6e", {"heads": 4, "kv": 2, "dim": 128, "stretches": GROUPS, "dtype": jnp.float32, "block": 256}),
         ("tpu7x", {"heads": 8, "kv": 4, "dim": 128, "stretches": GROUPS, "devices": 4}),
+        ("v5e", {"heads": 8, "kv": 2, "dim": 128, "stretches": ((4, 512), (16, 1000)), "stored": jnp.int8}),
     ],
 )
 def test_the_kernel_compiles_for_every_generation_head_size_length_cap_dtype_and_four_devices(chip, options):

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from rlvr_jax import parallel, policy
-from rlvr_jax.rollout.memory import fitting, prompt_bytes, slot_bytes, smallest_tensor, tensor_sizes, token_bytes
+from rlvr_jax.rollout.memory import cache_bytes, fitting, prompt_bytes, slot_bytes, smallest_tensor, tensor_sizes
 from rlvr_jax.rollout.memory import weight_bytes as estimate
 from rlvr_jax.rollout.sampler import param_shapes
 from rlvr_jax.training import setup
@@ -20,20 +20,28 @@ MODEL = replace(TINY, vocab_size=64, width=64, num_heads=8, num_kv_heads=4, head
 GIB = 2**30
 
 
-@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16", "tie_embeddings": False, "qkv_bias": True}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"dtype": "bfloat16", "tie_embeddings": False, "qkv_bias": True}, {"cache_dtype": "int8"}]
+)
 @pytest.mark.parametrize("tensor", [1, 2, 8])
 def test_weights_and_cache_are_those_of_a_device(changes, tensor):
     config = replace(MODEL, **changes)
     mesh = parallel.rollout_mesh(jax.devices(), tensor)
     assert estimate(config, tensor) == pytest.approx(parallel.bytes_on_device(param_shapes(config, mesh)), rel=0.01)
     shapes = param_shapes(config, mesh)
-    cache = jax.eval_shape(lambda: policy.empty_key_values(config, shapes, 1, 10)).layers
+    cache = jax.eval_shape(lambda: policy.empty_key_values(config, shapes, 3, 10)).layers
     kv = tensor if config.num_kv_heads % tensor == 0 else 1
-    assert 10 * token_bytes(config, tensor) * kv == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
+    assert cache_bytes(config, 3, 10, tensor) * kv == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
+
+
+def test_tpus_pad_the_last_axes_of_the_cache_and_8_bits_have_scales():
+    padded = 2 * 3 * 4 * (16 * 128 + 10 * 128)  # layers, rows, heads, keys and values
+    assert cache_bytes(MODEL, 3, 10, platform="tpu") == 4 * padded
+    assert cache_bytes(replace(MODEL, cache_dtype="int8"), 3, 10, platform="tpu") == padded + 2 * 3 * 4 * 2 * 4 * 128
 
 
 def test_a_prompt_takes_the_cache_of_its_samples_and_a_slot_more_than_its_window():
-    token = token_bytes(MODEL)
+    token = cache_bytes(MODEL, 1, 1)
     assert prompt_bytes(MODEL, 100, 200, 8) > (100 + 8 * 200) * token
     assert prompt_bytes(MODEL, 100, 200, 8) - prompt_bytes(MODEL, 100, 100, 8) >= 8 * 100 * token
     assert prompt_bytes(MODEL, 1000, 1, 1) > 1000 * (token + 4 * 2 * MODEL.mlp_width)  # prefill

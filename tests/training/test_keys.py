@@ -8,6 +8,7 @@ import pytest
 
 from rlvr_jax.config import Config, from_dict, to_dict
 from rlvr_jax.policy import ADAPTERS
+from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.training.functions import make_loss
 from rlvr_jax.training.setup import training_mixture
 from tests.hf.checkpoints import random_weights, write_model
@@ -201,6 +202,7 @@ ROWS = [
     Row("policy.init_scale", 0.04, start_weights("embed"), doubled),
     Row("policy.dtype", "bfloat16", logits, rounded),
     Row("policy.param_dtype", "bfloat16", of_setup(lambda s: str(s.policy.param_dtype)), "bfloat16"),
+    Row("policy.cache_dtype", "int8", of_setup(lambda s: cache_bytes(s.policy, 1, 1)), 2 * 2 * 1 * (8 + 4)),
     Row("policy.remat", "full", count("dot_general["), more),
     Row("policy.attention", "reference", count("scan["), lambda plain, found: found < plain),
     Row("policy.head_chunk", 4, count("scan["), more),

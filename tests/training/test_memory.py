@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import jax
 import pytest
 
-from rlvr_jax.policy import PolicyConfig, empty_key_values
-from rlvr_jax.training.memory import Load, activation_bytes, cache_bytes, kept_bytes, logit_bytes, resolved
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.training.memory import Load, activation_bytes, kept_bytes, logit_bytes, resolved
 from rlvr_jax.training.setup import make_setup
 from tests.training.test_loop import TINY
 
@@ -42,16 +41,6 @@ def test_rematerialisation_keeps_inputs_of_layers_and_outputs_of_attention():
     halves = kept_bytes(dataclasses.replace(MODEL, num_heads=8, remat="none"), load, tensor=2)
     whole = kept_bytes(dataclasses.replace(MODEL, num_heads=8, remat="none"), load)
     assert whole - halves == 31 * 2 * 512 * (1536 + 8 * 64 + 3 * 64) * 4
-
-
-@pytest.mark.parametrize(("tensor", "heads"), [(1, 3), (3, 1), (2, 3)])
-def test_the_cache_has_the_size_of_its_arrays_and_heads_that_do_not_divide_are_copied(tensor, heads):
-    part = dataclasses.replace(MODEL, num_kv_heads=heads)
-    layers = {"layers": ({},) * MODEL.num_layers}
-    arrays = jax.eval_shape(lambda: empty_key_values(part, layers, 4, 100)).layers
-    assert cache_bytes(MODEL, 4, 100, tensor) == sum(x.size * 4 for x in jax.tree.leaves(arrays))
-    padded = 30 * 4 * heads * (64 * 128 + 100 * 128) * 4  # TPUs pad the last axis to 128
-    assert cache_bytes(MODEL, 4, 100, tensor, "tpu") == padded
 
 
 def test_what_a_config_sets_stays():
