@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.curves import NO_CURVES
+
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "tests" / "data"
 # What `make test-fast` runs: nothing here compiles for long, waits or starts processes of JAX.
@@ -136,10 +138,10 @@ def no_cache() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def no_curves() -> Iterator[None]:
-    """Runs draw no curves, which take half of the time of one that is as small as can be."""
+    """Runs draw no curves."""
     from rlvr_jax.reporting import curves
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curves, "curves_png", lambda *_: None)
-        patch.setattr(curves, "panel_svg", lambda *_: b"<svg/>")
+        for name, draw in NO_CURVES.items():
+            patch.setattr(curves, name, draw)
         yield

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 # Each function tries one escape and returns whether it succeeded.
 _ESCAPES = """
-import os, socket, ctypes
+import os, posix, socket, ctypes
 
 def read(path):
     return len(open(path).read()) > 0
@@ -57,7 +57,7 @@ def abstract_socket(name):
     return True
 
 def fork(_):
-    if os.fork() == 0:
+    if posix.fork() == 0:
         os._exit(0)
     return True
 

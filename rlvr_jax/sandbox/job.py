@@ -9,15 +9,20 @@ types], "type", "message"}`; or `{"end": true}`, an iterator's end. During a cal
 got as an argument, by `{"callback": number, "args": [value, …]}`, which is answered like a request.
 """
 
+import _multiprocessing
+import _posixsubprocess
 import asyncio
 import atexit
 import builtins
 import concurrent.futures
+import errno
 import operator
 import os
 import random
 import selectors
 import site
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -215,9 +220,32 @@ def _run_in_one_thread() -> None:
     loop._close_self_pipe = lambda _: None
 
 
+_ONE_PROCESS = "the sandbox has one process and no sockets: multiprocessing, subprocess and fork can't work"
+
+
+def _refuse(*_: Any, **__: Any) -> None:
+    raise PermissionError(errno.EPERM, _ONE_PROCESS)
+
+
+class _Semaphore:
+    """That of `multiprocessing`, which makes one before it starts a process."""
+
+    SEM_VALUE_MAX = _multiprocessing.SemLock.SEM_VALUE_MAX
+    _rebuild = __init__ = _refuse
+
+
+def _say_that_there_is_one_process() -> None:
+    """Gives what the kernel would refuse anyway an error that says why."""
+    for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "execv", "execve"):
+        setattr(os, name, _refuse)
+    _posixsubprocess.fork_exec = subprocess._fork_exec = socket.socketpair = _refuse
+    _multiprocessing.SemLock = _Semaphore
+
+
 def prepare() -> None:
-    """The environment of every program: seeded random numbers, `exit`, one thread, integers of any length."""
+    """The environment of programs: seeded random numbers, `exit`, one thread and process, integers of any length."""
     _run_in_one_thread()
+    _say_that_there_is_one_process()
     sys.set_int_max_str_digits(0)  # the limit of CPU time suffices
     random.seed(0)
     if numpy := sys.modules.get("numpy"):

@@ -1,21 +1,28 @@
 """Real runs of the commands, in processes of their own, as small as runs can be."""
 
+import atexit
 import json
+import multiprocessing
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import orbax.checkpoint as ocp
 
 from tests.processes import children, is_alive
 
 ROOT = Path(__file__).parents[2]
 PATIENT = 900.0  # seconds after which a process hangs, and is not only slow on a busy machine
+_MIN_COMPILE_TIME = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 STEPS, EVALUATED, IMITATED = 40, 10, 20  # steps of a run, those between evaluations, and steps of a warm start
 # The reward is the length of the response, which a random policy can change from the first step on.
 TINY = {
@@ -76,26 +83,77 @@ def run_script(script: str, folder: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["tests.experiments.preloaded"])
+
+
+class Forked:
+    """A command of this repository in a process of its own: what is used here of `subprocess.Popen`."""
+
+    def __init__(self, module: str, arguments: list[str], cwd: Path, environment: dict[str, str]):
+        self._output = tempfile.NamedTemporaryFile("r"), tempfile.NamedTemporaryFile("r")  # noqa: SIM115
+        command = module, arguments, cwd, environment, [file.name for file in self._output]
+        self._process = _FORKS.Process(target=_become, args=command, daemon=True)
+        self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """Stdout and stderr, once it has ended."""
+        self._process.join(timeout)
+        assert self.returncode is not None, "the command hangs"
+        return tuple(file.read() for file in self._output)
+
+
+def _become(module: str, arguments: list[str], cwd: Path, environment: dict[str, str], output: list[str]) -> None:
+    """Runs a module as a program, in a process that was forked for it."""
+    for descriptor, path in enumerate(output, start=1):
+        with Path(path).open("wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path.insert(0, str(cwd))
+    sys.argv = [module, *arguments]
+    # JAX has been imported, so it has read its variables.
+    jax.config.update(_MIN_COMPILE_TIME.lower(), float(environment[_MIN_COMPILE_TIME]))
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:  # as an interpreter ends
+        threading._shutdown()
+        atexit._run_exitfuncs()
+
+
 def start(
-    line: list[str],
-    devices: int = 1,
-    doomed: bool = False,
-    cwd: Path = ROOT,
-    stdin: int | None = None,
-    **variables: str,
-) -> subprocess.Popen:
+    line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = ROOT, **variables: str
+) -> subprocess.Popen | Forked:
     """The command as a process, by default from the root of the repository, with further environment variables.
 
     One that is `doomed` only reads the compilation cache: JAX would leave the entry that it is writing torn.
     """
     environment = with_devices(devices) | variables
     if doomed:
-        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
+        environment[_MIN_COMPILE_TIME] = "1e9"
+    if line[:2] == [sys.executable, "-m"]:
+        return Forked(line[2], line[3:], cwd, environment)
     pipe = subprocess.PIPE
-    return subprocess.Popen(line, cwd=cwd, env=environment, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(line, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen | Forked) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of the process."""
     stdout, stderr = process.communicate(timeout=PATIENT)
     return process.returncode, stdout, stderr
@@ -104,37 +162,6 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 def run(line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = ROOT) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of the command."""
     return finish(start(line, devices, doomed, cwd))
-
-
-# Runs commands one after the other, each as `python -m` would. Stdin holds the arguments, stdout gets the outcomes.
-_ONE_AFTER_THE_OTHER = """
-import contextlib, io, json, runpy, sys
-from absl import flags
-from experiments import command
-shared = set(flags.FLAGS)
-for module, *arguments in json.load(sys.stdin):
-    sys.argv, status = [module, *arguments], 0
-    with contextlib.redirect_stdout(io.StringIO()) as stdout, contextlib.redirect_stderr(io.StringIO()) as stderr:
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as end:
-            status = end.code
-    print(json.dumps([status, stdout.getvalue(), stderr.getvalue()]), flush=True)
-    for flag in set(flags.FLAGS) - shared:
-        delattr(flags.FLAGS, flag)
-"""
-
-
-def run_each(lines: Iterable[list[str]], devices: int = 1, cwd: Path = ROOT) -> list[tuple[int, str, str]]:
-    """Exit status, stdout and stderr of each of the commands, which run one after the other in one process.
-
-    For commands that are done at once: to start Python and import JAX is most of what such a command takes.
-    """
-    arguments = [line[2:] for line in lines]
-    process = start([sys.executable, "-c", _ONE_AFTER_THE_OTHER], devices, cwd=cwd, stdin=subprocess.PIPE)
-    stdout, stderr = process.communicate(json.dumps(arguments), timeout=PATIENT)
-    assert (process.returncode, stdout.count("\n")) == (0, len(arguments)), stderr
-    return [tuple(json.loads(outcome)) for outcome in stdout.splitlines()]
 
 
 def complete(line: list[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import builtin
 from experiments.command import OVERRIDES
-from tests.experiments.runs import ROOT, command, error_of, run, run_each
+from tests.experiments.runs import ROOT, command, error_of, run
 from tests.test_configs import FILES, load
 
 WRONG = {
@@ -30,8 +30,8 @@ WRONG = {
 
 
 def test_a_config_that_can_not_run_is_one_line_and_makes_no_workdir(tmp_path):
-    lines = [command("train", tmp_path / "run", **changes) for changes, _ in WRONG.values()]
-    for what, (_, message), outcome in zip(WRONG, WRONG.values(), run_each(lines), strict=True):
+    for what, (changes, message) in WRONG.items():
+        outcome = run(command("train", tmp_path / "run", **changes))
         assert re.search(message, error_of(outcome, 2)), (what, outcome)
     assert list(tmp_path.iterdir()) == []
 
@@ -46,16 +46,16 @@ def test_a_batch_that_the_mesh_does_not_divide_is_one_line_before_any_compilatio
 def test_flags_that_are_missing_unknown_or_name_nothing_are_one_line(tmp_path):
     python, _, module, *_ = command("train", None)
     absent = [python, "-m", module, f"--config={tmp_path}/absent.py", f"--workdir={tmp_path}/run"]
-    run = command("train", tmp_path / "run")
+    train = command("train", tmp_path / "run")
     lines = {
         "--workdir must be given (see python -m experiments.train": command("train", None),
         "--workdir must be given (see python -m experiments.sft": command("sft", None),
         f"No such file or directory: '{tmp_path}/absent.py'": absent,
-        "Did you mean: workdir": [*run, "--wrkdir=x"],
-        "'stray'": [*run, "stray"],
+        "Did you mean: workdir": [*train, "--wrkdir=x"],
+        "'stray'": [*train, "stray"],
     }
-    for message, outcome in zip(lines, run_each(lines.values()), strict=True):
-        assert message in error_of(outcome, 2)
+    for message, line in lines.items():
+        assert message in error_of(run(line), 2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -65,8 +65,8 @@ def test_help_is_short_and_names_every_flag_and_what_may_be_overridden():
         "verify": ("--kind", "--input"),
     }
     python, *_ = command("train", None)
-    outcomes = run_each([python, "-m", f"experiments.{name}", "--help"] for name in expected)
-    for (name, words), (status, stdout, stderr) in zip(expected.items(), outcomes, strict=True):
+    for name, words in expected.items():
+        status, stdout, stderr = run([python, "-m", f"experiments.{name}", "--help"])
         assert (status, stderr) == (0, "")
         assert stdout.startswith(f"usage: python -m experiments.{name} [flags]\n")
         assert "absl" not in stdout

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.decontaminate import markdown
 from rlvr_jax.tasks.decontamination import Match
-from tests.experiments.runs import error_of, run, run_each
+from tests.experiments.runs import error_of, run
 
 PEN = "A pen costs 3 dollars and a pencil costs 1 dollar. How many dollars do 4 pens and 2 pencils cost together?"
 
@@ -79,6 +79,6 @@ def test_bad_input_is_one_line(problems, tmp_path):
         "must end in .md or .jsonl": [train, heldout, f"--report={tmp_path}/report.txt"],
         "--threshold must be": [train, heldout, f"--report={tmp_path}/report.md", "--threshold=0"],
     }
-    outcomes = run_each(decontaminate(*arguments) for arguments in wrong.values())
-    for message, outcome in zip(wrong, outcomes, strict=True):
+    for message, arguments in wrong.items():
+        outcome = run(decontaminate(*arguments))
         assert re.search(message, error_of(outcome, 2)), outcome

@@ -120,7 +120,8 @@ def test_a_verifier_that_hangs_on_one_host_holds_up_nobody_and_sigterm_to_one_pr
         tmp_path / "run",
         {"evaluation__problems": 2, "evaluation__pass_problems": 0, "rollout__group_size": 2},
     )
-    processes = started(workdir, 2, True, hangs=1, training__num_steps=100, verifier__timeout=0.5, **few)
+    limits = {"verifier__timeout": 2.0, "verifier__workers": 2}  # 4 s for the samples of a step that hang
+    processes = started(workdir, 2, True, hangs=1, training__num_steps=100, **limits, **few)
     wait_until(lambda: processes[0].poll() is not None or lines_of(workdir / "metrics.jsonl") >= 2)
     processes[1].send_signal(signal.SIGTERM)
     outcomes = [finish(process) for process in processes]

@@ -22,7 +22,6 @@ from tests.experiments.runs import (
     lines_of,
     metrics,
     run,
-    run_each,
     saved,
     saved_steps,
     start,
@@ -112,8 +111,8 @@ def test_a_warm_start_killed_and_preempted_ends_with_the_same_bits(warm_start, t
 def test_a_finished_run_started_again_says_so_and_changes_nothing(uninterrupted, warm_start):
     workdirs = {"train": uninterrupted, "sft": warm_start}
     before = {name: contents(workdir) for name, workdir in workdirs.items()}
-    outcomes = run_each(command(name, workdir) for name, workdir in workdirs.items())
-    for (name, workdir), (status, stdout, stderr) in zip(workdirs.items(), outcomes, strict=True):
+    for name, workdir in workdirs.items():
+        status, stdout, stderr = run(command(name, workdir))
         assert (status, stderr) == (0, "")
         assert stdout.startswith(f"{workdir} already holds all")
         after = contents(workdir)
@@ -144,8 +143,8 @@ def test_a_run_that_can_not_start_is_one_line_that_says_why_and_changes_nothing(
         (command("train", tmp_path / "file" / "run"), (1, f"{tmp_path / 'file' / 'run'}")),
         (command("train", tmp_path / "damaged"), (1, "metrics.jsonl, line 4: not a JSON object")),
     ]
-    for (_, (status, *words)), outcome in zip(wrong, run_each(line for line, _ in wrong), strict=True):
-        message = error_of(outcome, status)
+    for line, (status, *words) in wrong:
+        message = error_of(run(line), status)
         assert all(word in message for word in words), message
         assert "rollout.prompts" not in message
     assert not new.exists()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rlvr_jax.verifiers import VERIFIERS, records, verify
 from rlvr_jax.verifiers.pool import Job, Pool
 from rlvr_jax.verifiers.records import LineError, Record, encode, judge_lines, line_batches, parse
-from tests.experiments.runs import PATIENT, ROOT, error_of, run, run_each, wait_until
+from tests.experiments.runs import PATIENT, ROOT, error_of, run, wait_until
 
 COUNTDOWN = {"numbers": [3, 5], "target": 8}
 # (kind, lines that can be judged)
@@ -287,8 +287,8 @@ WRONG = {
 def test_a_command_line_that_can_not_run_is_one_line_before_any_work(tmp_path):
     target = tmp_path / "verdicts.jsonl"
     usual = ["--options={}", "--workers=1", "--timeout=1", "--memory_mib=500"]
-    lines = [verify_command("modsum", "/dev/null", target, *usual, *more) for more, _ in WRONG.values()]
-    for (_, message), outcome in zip(WRONG.values(), run_each(lines), strict=True):
+    for more, message in WRONG.values():
+        outcome = run(verify_command("modsum", "/dev/null", target, *usual, *more))
         assert re.search(message, error_of(outcome, 2)), outcome
     assert list(tmp_path.iterdir()) == []
 

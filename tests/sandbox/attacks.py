@@ -341,11 +341,13 @@ try: print("LEAK", socket.getaddrinfo("localhost", 80, 0, 0, 0, 4) and socket.ge
 except OSError: pass
 """,
     "processes": """
-import os, sys, subprocess, multiprocessing
+import os, posix, sys, subprocess, multiprocessing
 for start in (lambda: os.fork(), lambda: os.system("true") == 0 or 1 / 0, lambda: subprocess.run(["/bin/true"]),
               lambda: os.posix_spawn("/bin/true", ["true"], {}), lambda: os.execv("/bin/true", ["true"]),
               lambda: os.execv(sys.executable, [sys.executable, "-V"]), lambda: os.popen("id").read() or 1 / 0,
-              lambda: multiprocessing.get_context("fork").Process(target=print).start(), lambda: os.forkpty()):
+              lambda: multiprocessing.get_context("fork").Process(target=print).start(), lambda: os.forkpty(),
+              lambda: posix.fork(), lambda: posix.forkpty(), lambda: posix.system("true") == 0 or 1 / 0,
+              lambda: posix.posix_spawn("/bin/true", ["true"], {}), lambda: posix.execv("/bin/true", ["true"])):
     try:
         start(); print("LEAK started")
     except Exception: pass

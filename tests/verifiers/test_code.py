@@ -182,6 +182,29 @@ def test_what_would_have_to_run_side_by_side_says_so(program):
     assert "timed out" not in verdict.reason
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import multiprocessing\nmultiprocessing.Process(target=print).start()",
+        "import multiprocessing\nwith multiprocessing.Pool(2) as pool: pool.map(abs, [1])",
+        "import multiprocessing\nmultiprocessing.Pipe()",
+        "import multiprocessing\nmultiprocessing.Queue().put(1)",
+        "import multiprocessing\nmultiprocessing.Manager()",
+        "from concurrent.futures import ProcessPoolExecutor\nProcessPoolExecutor().submit(abs, 1).result()",
+        "import subprocess\nsubprocess.run(['true'])",
+        "import os\nos.system('true')",
+        "import os\nos.popen('true')",
+        "import os\nos.fork()",
+    ],
+)
+@pytest.mark.parametrize("engine", ["namespaces", "landlock"])
+def test_what_needs_another_process_says_that_there_is_none(program, engine):
+    reference = {"type": "stdio", "cases": [{"stdin": "", "stdout": "3"}]}
+    verdict = verify("code", program, reference, engine=engine)
+    assert (verdict.score, verdict.error) == (0.0, None)
+    assert "the sandbox has one process" in verdict.reason
+
+
 def test_after_a_time_out_no_further_case_runs():
     verdict = verify("code", "while True: pass", STDIO, cpu_seconds=1)
     assert verdict.reason == "0 of 2 tests pass; test 1: timed out: more than 1 s of CPU time"

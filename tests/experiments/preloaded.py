@@ -1,0 +1,16 @@
+"""What the processes of commands have in common; imported once in the process from which they are forked.
+
+To import it is most of what a short command takes. JAX is not started.
+"""
+
+import gc
+
+from rlvr_jax.reporting import curves
+from rlvr_jax.text.tokenizers import character_tokenizer
+from rlvr_jax.training import loop, sft  # noqa: F401
+from tests.curves import NO_CURVES
+from tests.experiments import runs  # noqa: F401
+
+character_tokenizer("0")  # imports transformers
+vars(curves).update(NO_CURVES)
+gc.freeze()
