@@ -20,6 +20,7 @@ setup(
     package_data={
         "rlvr_jax.reporting": ["*.html"],
         "rlvr_jax.sweeps": ["*.html"],
+        "rlvr_jax.experiments": ["curves/*.json"],
         "rlvr_jax.tasks": ["*.json"],
     },
     install_requires=[

@@ -27,14 +27,15 @@ _THRESHOLD = flags.DEFINE_float("threshold", None, "Of the metric, for the time 
 
 def main() -> None:
     from rlvr_jax import sweeps
-    from rlvr_jax.sweeps import estimate, grid, plan
+    from rlvr_jax.sweeps import estimate, grid, plan, workers
     from rlvr_jax.sweeps.report import REPORT
 
     config = command.config()
     folder = command.workdir() if command.FLAGS.workdir else Path("runs") / f"{_config_name()}_sweep"
     sweep = plan.make_sweep(folder, config, grid.parse(_GRID.value, config), _ONE.value, _WARM.value)
     if _DRY.value:
-        sweeps.check(sweep, _RETRY.value)
+        plan.check_folder(sweep)
+        workers.check_runs(sweep, plan.left(sweep, _RETRY.value))
         print(estimate.lines(sweep, _AT_ONCE.value))
         return
     print(sweeps.make(sweep, _AT_ONCE.value, _RETRY.value, _METRIC.value, _THRESHOLD.value))

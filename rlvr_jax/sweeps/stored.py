@@ -20,6 +20,7 @@ from rlvr_jax.sweeps.results import METRIC, curves_of
 
 LEVEL = 0.95  # of the whole band, and of the interval of the mean height
 _LEAST_SEEDS = 3
+_DIGESTED = ("step", "train/reward", "train/loss", "train/grad_norm", METRIC)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Curve:
       mean: over the seeds.
       low, high: the band in which the whole curve of one more seed lies with a probability of 95 % or more.
       values: of each seed.
-      digests: of each seed's rows of metrics, without those of time.
+      digests: of each seed's rewards, losses, gradient norms and accuracies.
     """
 
     steps: list[float]
@@ -76,7 +77,7 @@ class Reproduction:
       low, high: the band of a curve over so many seeds.
       outside: the steps at which the new curve is outside of it.
       area, area_low, area_high: mean height of the new curve, and the interval in which it was expected.
-      same_bits: the seeds whose rows are those of the stored runs, to the bit.
+      same_bits: the seeds whose digests are those of the stored runs.
       other_bits: the seeds for which this was expected, because versions and machine are the same, and is not so.
       sentence: all this in words.
     """
@@ -257,6 +258,6 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Of rows of metrics, without those of time."""
-    kept = [{key: repr(row[key]) for key in sorted(row) if not key.startswith("time/")} for row in rows]
+    """Of what a run computed: its rewards, losses, gradients and held-out accuracies, with all digits."""
+    kept = [{name: repr(row[name]) for name in _DIGESTED if name in row} for row in rows]
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()

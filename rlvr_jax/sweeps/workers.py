@@ -33,6 +33,9 @@ _WORKER = "rlvr_jax.sweeps.worker"
 _PROBE = "import jax, json; print(json.dumps([jax.default_backend(), jax.local_device_count()]))"
 
 
+Show = Callable[[Sequence[Run], Run | None], None]  # the runs that are being made, and the one that has ended
+
+
 @dataclass(frozen=True)
 class Share:
     """A worker's part of the machine.
@@ -67,22 +70,23 @@ def check_runs(sweep: Sweep, todo: Sequence[Run]) -> None:
     Raises:
       ConfigError: the first one that can't run, with its variant.
     """
-    first = {run.variant: run for run in reversed(todo)}
-    if not first:
-        return
     with _slots(sweep, [Share()]) as (slot,):
-        for run in first.values():
-            _send(sweep, slot, run, "check")
-            answer = _receive(slot)
-            if answer is None:
-                raise RunError(f"the process that checks the runs {_ending(slot.process)}; see {sweep.folder / LOG}")
-            if answer["error"]:
-                where = "" if run.variant < 0 else f" (with {sweep.variants[run.variant].label})"
-                raise ConfigError(answer["error"] + where)
+        _check(sweep, slot, todo)
+
+
+def _check(sweep: Sweep, slot: Slot, todo: Sequence[Run]) -> None:
+    for run in {run.variant: run for run in reversed(todo)}.values():
+        _send(sweep, slot, run, "check")
+        answer = _receive(slot)
+        if answer is None:
+            raise RunError(f"the process that checks the runs {_ending(slot.process)}; see {sweep.folder / LOG}")
+        if answer["error"]:
+            where = "" if run.variant < 0 else f" (with {sweep.variants[run.variant].label})"
+            raise ConfigError(answer["error"] + where)
 
 
 def make_runs(sweep: Sweep, at_once: int = 1, retry: bool = False) -> None:
-    """Makes all runs that are not finished; failed ones again only with `retry`.
+    """Makes all runs that are not finished; failed ones again only with `retry`. Before, their configs are checked.
 
     Ctrl-C and SIGTERM let the current runs save their state.
 
@@ -92,7 +96,7 @@ def make_runs(sweep: Sweep, at_once: int = 1, retry: bool = False) -> None:
       retry: makes runs again that have failed.
 
     Raises:
-      ConfigError: there are fewer devices than runs at a time.
+      ConfigError: a config can't run, or there are fewer devices than runs at a time; no run was started.
       PreemptedError: a signal arrived.
       RunError: another process makes runs in the folder.
       OSError: the folder can't be written.
@@ -100,45 +104,55 @@ def make_runs(sweep: Sweep, at_once: int = 1, retry: bool = False) -> None:
     every, waiting = runs(sweep), left(sweep, retry)
     if not waiting:
         return
-    for run in waiting:
-        (run.folder / OUTCOME).unlink(missing_ok=True)
     shares = _shares(at_once)
-    with (
-        locked(sweep.folder),
-        preemption.watch() as signal_arrived,
-        _progress(sweep, every) as show,
-        _slots(sweep, shares) as slots,
-    ):
-        stopping = None
-        while True:
-            if not stopping and (stopping := signal_arrived()):
-                for slot in slots:
-                    slot.process.send_signal(signal.SIGINT)
-            for slot in slots:
-                if not stopping and slot.run is None and (run := _next(waiting, every)):
-                    waiting.remove(run)
-                    slot.run = run
-                    _send(sweep, slot, run, run.kind)
-            if not (busy := [slot for slot in slots if slot.run]):
-                break
-            for slot in _answering(busy):
-                run, answer = slot.run, _receive(slot)
-                answer = answer or {"status": "failed", "error": f"its process {_ending(slot.process)}"}
-                slot.run = None
-                if answer["status"] != "finished":
-                    _end(slot.process)
-                    slot.process = _start(sweep, slot.share)
-                if answer["status"] == "stopped" or (stopping and answer["status"] == "failed"):
-                    continue
-                write_outcome(run, **answer)
-                for lost in _depending(run, waiting) if answer["status"] == "failed" else ():
-                    waiting.remove(lost)
-                    write_outcome(lost, status="failed", error=f"its warm start failed, see {run.folder / LOG}")
-                show([slot.run for slot in slots if slot.run], run)
-            show([slot.run for slot in slots if slot.run], None)
+    with locked(sweep.folder), preemption.watch() as signal_arrived, _slots(sweep, shares) as slots:
+        _check(sweep, slots[0], waiting)
+        for run in waiting:
+            (run.folder / OUTCOME).unlink(missing_ok=True)
+        with _progress(sweep, every) as show:
+            stopping = _make(sweep, every, waiting, slots, signal_arrived, show)
     if stopping:
         done = sum((outcome(run) or {}).get("status") == "finished" for run in every)
         raise PreemptedError(stopping, f"the sweep with {done} of {len(every)} runs finished")
+
+
+def _make(
+    sweep: Sweep,
+    every: Sequence[Run],
+    waiting: list[Run],
+    slots: Sequence[Slot],
+    signal_arrived: Callable[[], signal.Signals | None],
+    show: Show,
+) -> signal.Signals | None:
+    """Makes the waiting runs; returns the signal that stopped it, if one did."""
+    stopping = None
+    while True:
+        if not stopping and (stopping := signal_arrived()):
+            for slot in slots:
+                slot.process.send_signal(signal.SIGINT)
+        for slot in slots:
+            if not stopping and slot.run is None and (run := _next(waiting, every)):
+                waiting.remove(run)
+                slot.run = run
+                _send(sweep, slot, run, run.kind)
+        if not (busy := [slot for slot in slots if slot.run]):
+            break
+        for slot in _answering(busy):
+            run, answer = slot.run, _receive(slot)
+            answer = answer or {"status": "failed", "error": f"its process {_ending(slot.process)}"}
+            slot.run = None
+            if answer["status"] != "finished":
+                _end(slot.process)
+                slot.process = _start(sweep, slot.share)
+            if answer["status"] == "stopped" or (stopping and answer["status"] == "failed"):
+                continue
+            write_outcome(run, **answer)
+            for lost in _depending(run, waiting) if answer["status"] == "failed" else ():
+                waiting.remove(lost)
+                write_outcome(lost, status="failed", error=f"its warm start failed, see {run.folder / LOG}")
+            show([slot.run for slot in slots if slot.run], run)
+        show([slot.run for slot in slots if slot.run], None)
+    return stopping
 
 
 def _answering(slots: Sequence[Slot], seconds: float = 0.5) -> list[Slot]:
@@ -258,7 +272,7 @@ def _shares(at_once: int) -> list[Share]:
 
 
 @contextlib.contextmanager
-def _progress(sweep: Sweep, every: Sequence[Run]) -> Iterator[Callable[[Sequence[Run], Run | None], None]]:
+def _progress(sweep: Sweep, every: Sequence[Run]) -> Iterator[Show]:
     """A function that shows the progress, from the runs that are being made and the one that ended, if any.
 
     On a terminal there is a bar over the runs of reinforcement learning; elsewhere there are lines, when a run ends and

@@ -1,0 +1,133 @@
+"""The commands `sweep` and `reproduce`: a real sweep, stored and made again; their page, with runs that pretend."""
+
+import json
+import re
+import shlex
+import sys
+
+import pytest
+from absl import flags
+
+import rlvr_jax
+from experiments import cli
+from rlvr_jax.sweeps import pictures, workers
+from tests.experiments.runs import ROOT, command, error_of, metrics, run, run_each
+
+SIZE = {"training__num_steps": 2, "sft__num_steps": 2, "sft__save_every": 2, "evaluation__every": 1}
+
+
+def line(name, workdir, *more, **changes):
+    return [*command(name, workdir, **SIZE | changes), *more]
+
+
+def test_a_sweep_is_stored_and_made_again_to_the_bit(tmp_path):
+    status, stdout, stderr = run(line("sweep", tmp_path / "sweep", "--grid=seed=0..2"))
+    assert status == 0, stderr
+    assert "base      3  " in stdout
+    assert "report: " in stdout
+    folders = [tmp_path / "sweep" / "runs" / "base" / f"seed={seed}" for seed in range(3)]
+    assert [len(metrics(folder)) for folder in folders] == [3, 3, 3]
+    assert len({json.dumps(metrics(folder)) for folder in folders}) == 3
+    start = metrics(tmp_path / "sweep" / "warm_starts" / "seed=0")
+    assert start[-1]["step"] == 2
+    python, module = sys.executable, "experiments.reproduce"
+    file = tmp_path / "mine.json"
+    store = [python, "-m", module, f"--curve={file}", f"--store={tmp_path}/sweep"]
+    again = [python, "-m", module, f"--curve={file}", f"--workdir={tmp_path}/again"]
+    (stored, made) = run_each([store, again])
+    assert stored[:2] == (0, f"stored: {file}\n")
+    assert made[0] == 0, made
+    assert "base: seed 0 to the bit; the curve of 1 seed lies in the band of 3 seeds" in made[1]
+    assert (tmp_path / "again" / "reproduced.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bad_grids_are_one_line_before_any_run(tmp_path):
+    wrong = {
+        "config.algorithm.scal": "--grid=algorithm.scal=none",
+        "config.algorithm.scale must be one of": "--grid=algorithm.scale=nine",
+        "'seed'": "--grid=seed",
+        "--grid must be given": "--one_at_a_time",
+        # The prompts do not fit, which only the setup of the run knows.
+        "(with max_prompt_length=2)": "--grid=rollout.max_prompt_length=4,2",
+    }
+    outcomes = run_each([line("sweep", tmp_path / "sweep", argument) for argument in wrong.values()])
+    for message, outcome in zip(wrong, outcomes, strict=True):
+        assert message in error_of(outcome, 2)
+    assert not (tmp_path / "sweep" / "runs").exists()
+
+
+@pytest.fixture
+def pretend(monkeypatch, tmp_path):
+    """Runs only pretend, and pictures are not drawn; in an empty folder."""
+    monkeypatch.setattr(workers, "_WORKER", "tests.sweeps.fake_worker")
+    for name in ("curves_svg", "differences_svg", "reproduction_png"):
+        monkeypatch.setattr(pictures, name, lambda *_: b"<svg/>")
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # which the commands change
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def do(text, monkeypatch):
+    """The exit status of a command line."""
+    shared = set(flags.FLAGS)
+    monkeypatch.setattr(sys, "argv", shlex.split(text))
+    try:
+        cli.main()
+        return 0
+    except SystemExit as end:
+        return end.code
+    finally:
+        for flag in set(flags.FLAGS) - shared:
+            delattr(flags.FLAGS, flag)
+
+
+def test_the_commands_of_the_page(pretend, monkeypatch, capsys):
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    lines = [text for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) for text in block.splitlines()]
+    assert len(lines) == 5
+    for text in lines:
+        status = do(text, monkeypatch)
+        out = capsys.readouterr().out
+        # What only pretends to be the quickstart is not in its band.
+        assert status == (1 if text.endswith("--curve=quickstart") else 0), out
+    assert "to the bit" not in out  # of another machine: that of runs that only pretend is unknown
+    data = json.loads((pretend / "runs" / "scales" / "results.json").read_text())
+    assert [x["label"] for x in data["variants"]] == ["scale=group_std", "scale=none"]
+    assert data["variants"][1]["final"]["pairs"] == 5
+
+
+def test_the_notebook_of_the_page(pretend):
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    space = {}
+    exec(code, space)
+    assert space["found"].variants[1].sentence.startswith("better at the end (+0.200)")
+    assert (pretend / "runs" / "scales" / "report.html").exists()
+    again = rlvr_jax.sweep(
+        str(ROOT / "configs" / "countdown.py"), "algorithm.scale=group_std,none;seed=0..4", "runs/scales"
+    )
+    assert again == space["found"]
+    assert repr(again).splitlines()[1].split()[:2] == ["scale=group_std", "5"]
+
+
+def test_one_at_a_time_and_a_dry_run(pretend, monkeypatch, capsys):
+    grid = "algorithm.clip_low=0.1,0.2;algorithm.clip_high=0.3;seed=3"
+    text = f"rlvr sweep --config=quickstart --one_at_a_time --grid='{grid}'"
+    assert do(f"{text} --dry_run", monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert "time unknown" in out
+    assert not (pretend / "runs" / "quickstart_sweep" / "runs").exists()
+    assert do(text, monkeypatch) == 0
+    labels = [row.split()[0] for row in capsys.readouterr().out.splitlines()[1:4]]
+    assert labels == ["base", "clip_low=0.1", "clip_high=0.3"]
+    assert do("rlvr report --workdir=runs/quickstart_sweep", monkeypatch) == 0
+    assert "clip_high=0.3" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("pretend")
+def test_a_curve_that_is_not_stored_is_named_with_those_that_are(monkeypatch, capsys):
+    assert do("rlvr reproduce --curve=quickstrat", monkeypatch) == 2
+    assert "quickstart" in capsys.readouterr().err
+    assert do("rlvr reproduce --curve=x.json --store=nothing", monkeypatch) == 2
+    assert "nothing is not the folder of a sweep" in capsys.readouterr().err
