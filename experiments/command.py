@@ -5,6 +5,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import flags, logging
 from ml_collections import config_flags
@@ -92,8 +93,14 @@ def name_of(main: Callable[[], None]) -> str:
 
 def config() -> Config:
     """The config of the command line."""
-    given = config_flags.get_override_values(FLAGS["config"])  # applied already, but for the effect of a preset
-    return from_dict(overridden(FLAGS.config.to_dict(), {k: v for k, v in given.items() if k.startswith("algorithm.")}))
+    # They are applied already, but for the effect of a preset.
+    return from_dict(overridden(FLAGS.config.to_dict(), overrides("algorithm.")))
+
+
+def overrides(prefix: str) -> dict[str, Any]:
+    """The overrides of the command line whose keys begin so."""
+    given = config_flags.get_override_values(FLAGS["config"])
+    return {key: value for key, value in given.items() if key.startswith(prefix)}
 
 
 def workdir() -> Path:

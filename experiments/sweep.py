@@ -32,7 +32,10 @@ def main() -> None:
 
     config = command.config()
     folder = command.workdir() if command.FLAGS.workdir else Path("runs") / f"{_config_name()}_sweep"
-    sweep = plan.make_sweep(folder, config, grid.parse(_GRID.value, config), _ONE.value, _WARM.value)
+    axes = grid.parse(_GRID.value, config)
+    if "algorithm.preset" in axes:  # which would replace what the command line says of the method
+        axes |= {key: [value] for key, value in command.overrides("algorithm.").items() if key not in axes}
+    sweep = plan.make_sweep(folder, config, axes, _ONE.value, _WARM.value)
     if _DRY.value:
         plan.check_folder(sweep)
         workers.check_runs(sweep, plan.left(sweep, _RETRY.value))

@@ -11,19 +11,16 @@ import time
 from pathlib import Path
 
 
-def rows(seed: int, better: float = 0.0) -> list[dict]:
-    """A curve that rises from 0.2, by `better` higher at its end, with noise of its seed."""
+def rows(seed: int, better: float = 0.0, steps: int = 4, every: int = 2) -> list[dict]:
+    """A curve that rises from 0.2 to 0.6, by `better` higher at its end, with noise of its seed."""
     found = [{"step": 0, "eval/greedy_accuracy": 0.2}]
-    for step in range(1, 5):
+    for step in range(1, steps + 1):
         row = {"step": step, "train/reward": step / 10, "train/response_length": 5.0, "train/loss": seed + better}
         row |= {"time/step": 3.0 if step == 1 else 1.0, "time/rollout": 0.5, "time/rollout_tokens_per_second": 200.0}
-        if step % 2 == 0:
+        if step % every == 0:
             noise = ((seed * 7 + step) % 5 - 2) / 256
-            row |= {
-                "eval/greedy_accuracy": 0.2 + (0.4 + better) * step / 4 + noise,
-                "time/evaluate": 0.25,
-                "time/step": 1.25,
-            }
+            row |= {"eval/greedy_accuracy": 0.2 + (0.4 + better) * step / steps + noise}
+            row |= {"time/evaluate": 0.25, "time/step": 1.25}
         found.append(row)
     return found
 
@@ -49,7 +46,8 @@ def main() -> None:
                 status = "stopped"
             if status == "finished" and not (folder / "metrics.jsonl").exists():
                 better = 0.2 if job["config"]["algorithm"]["scale"] == "none" else 0.0
-                lines = [json.dumps(row) + "\n" for row in rows(seed, better)]
+                size = job["config"]["training"]["num_steps"], job["config"]["evaluation"]["every"]
+                lines = [json.dumps(row) + "\n" for row in rows(seed, better, *size)]
                 (folder / "metrics.jsonl").write_text("".join(lines))
             with (folder / "made.txt").open("a") as made:
                 made.write(f"{job['job']}\n")

@@ -15,7 +15,8 @@ from rlvr_jax.sweeps import estimate, pictures, plan, workers
 from rlvr_jax.training.lock import locked
 from tests.experiments.runs import wait_until
 
-CONFIG = from_dict({"training": {"num_steps": 4}, "sft": {"num_steps": 4, "updates_per_call": 2, "save_every": 2}})
+SIZE = {"training": {"num_steps": 4}, "evaluation": {"every": 2}}
+CONFIG = from_dict(SIZE | {"sft": {"num_steps": 4, "updates_per_call": 2, "save_every": 2}})
 GRID = {"algorithm.scale": ["group_std", "none"]}
 
 
