@@ -11,7 +11,7 @@ from absl import flags
 import rlvr_jax
 from experiments import cli
 from rlvr_jax.sweeps import pictures, workers
-from tests.experiments.runs import ROOT, command, error_of, metrics, run, run_each
+from tests.experiments.runs import ROOT, command, error_of, metrics, run
 
 SIZE = {"training__num_steps": 2, "sft__num_steps": 2, "sft__save_every": 2, "evaluation__every": 1}
 
@@ -34,7 +34,7 @@ def test_a_sweep_is_stored_and_made_again_to_the_bit(tmp_path):
     file = tmp_path / "mine.json"
     store = [python, "-m", module, f"--curve={file}", f"--store={tmp_path}/sweep"]
     again = [python, "-m", module, f"--curve={file}", f"--workdir={tmp_path}/again"]
-    (stored, made) = run_each([store, again])
+    stored, made = run(store), run(again)
     assert stored[:2] == (0, f"stored: {file}\n")
     assert made[0] == 0, made
     assert "base: seed 0 to the bit; the curve of 1 seed lies in the band of 3 seeds" in made[1]
@@ -50,9 +50,8 @@ def test_bad_grids_are_one_line_before_any_run(tmp_path):
         # The prompts do not fit, which only the setup of the run knows.
         "(with max_prompt_length=2)": "--grid=rollout.max_prompt_length=4,2",
     }
-    outcomes = run_each([line("sweep", tmp_path / "sweep", argument) for argument in wrong.values()])
-    for message, outcome in zip(wrong, outcomes, strict=True):
-        assert message in error_of(outcome, 2)
+    for message, argument in wrong.items():
+        assert message in error_of(run(line("sweep", tmp_path / "sweep", argument)), 2)
     assert not (tmp_path / "sweep" / "runs").exists()
 
 
