@@ -68,8 +68,13 @@ def _within(config: AlgorithmConfig, weight: Actions) -> Actions:
     return jnp.where((weight >= config.importance_floor) & (weight <= config.importance_cap), weight, 0.0)
 
 
-CORRECTIONS: Mapping[str, Callable[[AlgorithmConfig, Batch, Actions], Actions] | None] = {
-    "none": None,
+def none(_: AlgorithmConfig, __: Batch, log_w: Actions) -> Actions:
+    """1."""
+    return jnp.ones_like(log_w)
+
+
+CORRECTIONS: Mapping[str, Callable[[AlgorithmConfig, Batch, Actions], Actions]] = {
+    "none": none,
     "decoupled": decoupled,
     "token_tis": token_tis,
     "token_mis": token_mis,

@@ -57,11 +57,13 @@ class Loss:
       sums: (parameters by name, such as "policy"; a (micro)batch) -> its sums.
       needs: names of the columns that it uses.
       rows_together: number of consecutive rows that must be in one microbatch, such as 2 for pairs.
+      derived: the metrics of an update -> further ones, which are no sums.
     """
 
     sums: Callable[[Mapping[str, Params], Batch], Sums]
     needs: tuple[str, ...] = ()
     rows_together: int = 1
+    derived: Callable[[Mapping[str, Number]], dict[str, Number]] = lambda _: {}
 
 
 def policy_gradient(config: PolicyConfig, algorithm: AlgorithmConfig, temperature: float, max_length: int) -> Loss:
@@ -78,7 +80,7 @@ def policy_gradient(config: PolicyConfig, algorithm: AlgorithmConfig, temperatur
         logprobs, entropy = score(config, params["policy"], batch, temperature)
         return policy_loss(algorithm, max_length, logprobs, entropy, batch)
 
-    return Loss(sums, columns_of(algorithm))
+    return Loss(sums, columns_of(algorithm), derived=derived)
 
 
 def columns_of(algorithm: AlgorithmConfig) -> tuple[str, ...]:
@@ -155,18 +157,23 @@ def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, ent
     count = jnp.sum(mask)
     total = lambda values: jnp.sum(jnp.where(mask > 0, values, 0.0), dtype=jnp.float32)  # noqa: E731
     means = {"train/entropy": (jnp.sum(entropy), count)}
+    for name, of in (("positive", advantages > 0), ("negative", advantages < 0)):
+        means[f"train/entropy_{name}"] = (total(entropy * of), total(of))
 
     ratio = RATIOS[config.ratio](terms)
     loss, active = CLIPS[config.clip](terms, ratio)
     if active:
         means["train/clip_fraction"] = (total(functools.reduce(jnp.logical_or, active.values())), count)
         means |= {f"train/clip_{name}": (total(where), count) for name, where in active.items()}
-    correct = CORRECTIONS[config.correction]
-    if correct is not None:
+    if config.proximal != "behaviour":
         log_w = bounded(proximal - behaviour)
-        weight = correct(config, batch, log_w)
-        loss = weight * loss
-        means["train/importance_weight"] = (total(weight), count)
+        raw = jnp.exp(log_w)
+        means |= {"train/importance_raw": (total(raw), count), "train/importance_chi2": (total(raw**2 - 1), count)}
+        if config.correction != "none":
+            weight = CORRECTIONS[config.correction](config, batch, log_w)
+            loss = weight * loss
+            means["train/importance_weight"] = (total(weight), count)
+            means["train/importance_masked"] = (total(weight == 0), count)
     loss = ENTROPIES[config.entropy](terms, entropy, loss)
     if config.reference != "none":
         (reference,) = _actions_only(mask, columns["reference"])
@@ -178,8 +185,20 @@ def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, ent
         means |= {"train/kl_k1": (signed, count), "train/kl_sample": (signed, jnp.sum(batch.samples))}
     weights, divisor = AGGREGATIONS[config.aggregation](config, batch, max_length)
     loss = jnp.sum(loss if weights is None else weights * loss)
-    gap = jnp.max(jnp.abs(logprobs - behaviour))
-    return Sums(loss, divisor, means | {"train/loss": (loss, divisor)}, {"train/logprob_gap": gap})
+    largest = {"train/logprob_gap": jnp.max(jnp.abs(logprobs - behaviour))}
+    if config.ratio != "none":
+        z = terms.log_ratio  # whose k3 estimates KL(proximal || policy) without bias, by samples of the proximal policy
+        means["train/policy_kl"] = (jnp.sum(jnp.expm1(z) - z), count)
+        largest["train/log_ratio"] = jnp.max(jnp.abs(z))
+    return Sums(loss, divisor, means | {"train/loss": (loss, divisor)}, largest)
+
+
+def derived(metrics: Mapping[str, Number]) -> dict[str, Number]:
+    """Metrics of an update that are functions of others: the effective sample size as a share of the actions,
+    (sum w)^2 / (N sum w^2) of the raw importance weights (Kong 1992)."""
+    if "train/importance_raw" not in metrics:
+        return {}
+    return {"train/effective_samples": metrics["train/importance_raw"] ** 2 / (1 + metrics["train/importance_chi2"])}
 
 
 def imitation_loss(logprobs: Actions, mask: Actions) -> Sums:

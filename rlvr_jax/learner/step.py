@@ -129,7 +129,7 @@ def train_step(
     finite = jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm([update for update, _ in updates.values()]))
     states = {name: _updated(state, trained[name], *updates[name], finite) for name, state in states.items()}
     metrics = {name: total / _divisor(count) for name, (total, count) in result.means.items()} | result.largest
-    return states, metrics | {"train/grad_norm": norm}
+    return states, metrics | loss.derived(metrics) | {"train/grad_norm": norm}
 
 
 def dealt(batch: Batch, microbatches: int, rows_together: int) -> Batch:

@@ -49,14 +49,15 @@ def loss_of(config, inputs):
 
 
 def by_hand(config, inputs, logprobs=None):
-    """(loss, weight, sums of the metrics, gap). With `logprobs` the log-probs of the policy are these wherever a
+    """(loss, weight, sums of the metrics, maxima). With `logprobs` the log-probs of the policy are these wherever a
     gradient flows, and those of `inputs` where it is stopped."""
     x = {name: value.astype(np.float64) for name, value in inputs.items()}
     moving = x["logprobs"] if logprobs is None else logprobs
     weights, divisor = _weights(config, x)
     loss, metrics = 0.0, {"entropy": 0.0, "clip_low": 0.0, "clip_high": 0.0, "clip_dual": 0.0, "importance_weight": 0.0}
-    metrics |= {"kl": 0.0, "kl_k1": 0.0}
-    gap = 0.0
+    metrics |= dict.fromkeys(("kl", "kl_k1", "policy_kl", "importance_raw", "importance_chi2"), 0.0)
+    metrics |= dict.fromkeys(("entropy_positive", "entropy_negative", "importance_masked"), 0.0)
+    gap = range_ = 0.0
     for row in range(ROWS):
         places = np.flatnonzero(x["mask"][row])
         if len(places) == 0:
@@ -67,8 +68,16 @@ def by_hand(config, inputs, logprobs=None):
         metrics["entropy"] += column["entropy"].sum()
         for name, values in terms.items():
             metrics[name] += float(np.sum(values))
+        metrics["entropy_positive"] += column["entropy"][column["advantages"] > 0].sum()
+        metrics["entropy_negative"] += column["entropy"][column["advantages"] < 0].sum()
         gap = max(gap, float(np.abs(column["logprobs"] - column["behaviour"]).max()))
-    return loss, divisor, metrics, gap
+        range_ = max(range_, float(np.abs(column["logprobs"] - _anchor(config, column)).max()))
+    largest = {"train/logprob_gap": gap} | ({} if config.ratio == "none" else {"train/log_ratio": range_})
+    return loss, divisor, metrics, largest
+
+
+def _anchor(config, x):
+    return {"behaviour": x["behaviour"], "recompute": x["proximal"], "current": x["logprobs"]}[config.proximal]
 
 
 def _weights(config, x):
@@ -88,7 +97,7 @@ def _weights(config, x):
 def _sample(config, x, moving):
     """The loss of each token of one sample, and the metrics' terms."""
     fixed, count, low, high = x["logprobs"], len(moving), config.clip_low, config.clip_high
-    anchor = {"behaviour": x["behaviour"], "recompute": x["proximal"], "current": fixed}[config.proximal]
+    anchor = _anchor(config, x)
     mean_now, mean_fixed = np.mean(moving - anchor), np.mean(fixed - anchor)
     found = {"loss": np.zeros(count)}
     for t in range(count):
@@ -107,6 +116,7 @@ def _sample(config, x, moving):
             weight = _weight(config, anchor - x["behaviour"], t)
             loss *= weight
             found.setdefault("importance_weight", np.zeros(count))[t] = weight
+            found.setdefault("importance_masked", np.zeros(count))[t] = weight == 0
         loss = {
             "none": loss,
             "bonus": loss - config.entropy_coef * x["entropy"][t],
@@ -118,6 +128,11 @@ def _sample(config, x, moving):
         if config.kl_coef:
             loss += config.kl_coef * _kl(config.kl, d, moving[t], fixed[t], x["behaviour"][t])
         found["loss"][t] = loss
+    if config.ratio != "none":
+        found["policy_kl"] = np.exp(fixed - anchor) - 1 - (fixed - anchor)
+    if config.proximal != "behaviour":
+        w = np.exp(anchor - x["behaviour"])
+        found |= {"importance_raw": w, "importance_chi2": w**2 - 1}
     d = fixed - x["reference"]
     if config.reference != "none":
         found |= {"kl": np.exp(-d) - 1 + d, "kl_k1": d}

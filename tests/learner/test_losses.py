@@ -59,12 +59,13 @@ def test_every_entry_of_the_tables_is_among_the_choices_that_are_computed_by_han
 @pytest.mark.parametrize("seed", range(2))
 def test_loss_weight_and_all_metrics_are_those_of_the_formula(seed, choice):
     config, inputs = CHOICES[choice], random_inputs(seed)
-    loss, weight, metrics, gap = by_hand(config, inputs)
+    loss, weight, metrics, largest = by_hand(config, inputs)
     sums, count = loss_of(config, inputs), inputs["mask"].sum()
     close(sums.loss, loss)
     close(sums.weight, weight)
-    assert sums.largest.keys() == {"train/logprob_gap"}
-    close(sums.largest["train/logprob_gap"], gap)
+    assert sums.largest.keys() == largest.keys()
+    for name, value in largest.items():
+        close(sums.largest[name], value)
     found = dict(sums.means)
     assert found.pop("train/loss") == (sums.loss, sums.weight)
     if config.reference != "none":
@@ -72,6 +73,9 @@ def test_loss_weight_and_all_metrics_are_those_of_the_formula(seed, choice):
     if "train/clip_low" in found:
         clipped = sum(metrics[name] for name in ("clip_low", "clip_high", "clip_dual"))
         close(found.pop("train/clip_fraction"), (clipped, count))
+    for name in ("positive", "negative"):
+        of = (inputs["advantages"] * (1 if name == "positive" else -1) > 0) * inputs["mask"]
+        close(found.pop(f"train/entropy_{name}"), (metrics.pop(f"entropy_{name}"), of.sum()))
     for name, value in found.items():
         close(value, (metrics.pop(name.removeprefix("train/")), count))
     assert not any(metrics.values()), "something that was computed by hand is not reported"
@@ -95,6 +99,60 @@ def test_the_gradient_of_an_entropy_bonus_flows_through_the_entropy_with_the_wei
     gradient = jax.grad(lambda x: loss_of(config, inputs | {"entropy": x}).loss)(jnp.asarray(inputs["entropy"]))
     lengths = np.maximum(inputs["mask"].sum(axis=1, keepdims=True), 1)
     close(gradient, -0.3 * inputs["mask"] / lengths)
+
+
+def test_the_effective_sample_size_is_that_of_the_raw_weights():
+    config, inputs = replace(NO_KL, proximal="recompute", correction="token_mis"), random_inputs(0)
+    means = loss_of(config, inputs).means
+    w = np.exp((inputs["proximal"] - inputs["behaviour"])[inputs["mask"] > 0].astype(np.float64))
+    loss = policy_gradient(PolicyConfig(), config, temperature=1.0, max_length=BUDGET)
+    found = loss.derived({name: total / count for name, (total, count) in means.items()})
+    close(found["train/effective_samples"], w.sum() ** 2 / (len(w) * np.sum(w**2)))
+    assert loss.derived({"train/loss": jnp.float32(1)}) == {}
+
+
+def rows_of(inputs, rows):
+    """The same shapes, with padding instead of the other rows."""
+    kept = np.isin(np.arange(ROWS), rows).astype(np.float32)
+    return inputs | {"mask": inputs["mask"] * kept[:, None], "samples": inputs["samples"] * kept}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_sums_of_microbatches_add_up_to_those_of_the_batch(choice):
+    """Whatever the choices, and though the parts have different numbers of actions."""
+    config, inputs = CHOICES[choice], random_inputs(0)
+    whole, first, second = (loss_of(config, rows_of(inputs, rows)) for rows in (range(ROWS), (0, 2, 5), (1, 3, 4, 6)))
+    close(first.loss + second.loss, whole.loss)
+    close(first.weight + second.weight, whole.weight)
+    for name, value in whole.means.items():
+        close(np.add(first.means[name], second.means[name]), value)
+    for name, value in whole.largest.items():
+        assert max(first.largest[name], second.largest[name]) == value
+
+
+@pytest.mark.parametrize("aggregation", TABLES["aggregation"])
+def test_a_batch_that_is_repeated_has_the_same_loss(aggregation):
+    config, inputs = replace(CONFIG, aggregation=aggregation), random_inputs(0)
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), batch_of(inputs))
+    found = policy_loss(config, BUDGET, *(jnp.tile(inputs[name], (2, 1)) for name in ARGUMENTS), twice)
+    once = loss_of(config, inputs)
+    close(found.loss / found.weight, once.loss / once.weight)
+
+
+def test_two_groups_of_different_length_weigh_the_same_by_group_and_not_by_token():
+    """A group of one long sample with a loss of -1 per token, and one of a short sample with 2."""
+    mask = jnp.array([[1.0, 1, 1, 1], [1, 0, 0, 0]])
+    batch = layout([[1]] * 2, [[1] * 4, [1]], 1, 4).replace(action_mask=mask)
+    columns = {
+        "advantages": mask * np.array([[1.0], [-2]]),
+        "behaviour": 0 * mask,
+        "group_tokens": mask * np.array([[4], [1]]),
+    }
+    batch = jax.tree.map(jnp.asarray, batch.with_columns(**columns))
+    loss = lambda name: policy_loss(replace(NO_KL, aggregation=name), BUDGET, 0 * mask, 0 * mask, batch)  # noqa: E731
+    found = {name: float(loss(name).loss / loss(name).weight) for name in TABLES["aggregation"]}
+    expected = {"token_mean": -2 / 5, "group_token_mean": 1 / 2, "sequence_mean": 1 / 2, "sequence_sum": -1.0}
+    assert found == pytest.approx(expected | {"constant": -2 / (2 * BUDGET)})
 
 
 def test_both_clips_and_the_dual_one_are_active_in_the_random_inputs():

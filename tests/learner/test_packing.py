@@ -11,10 +11,12 @@ import optax
 import pytest
 
 from rlvr_jax import policy
+from rlvr_jax.learner.aggregation import group_tokens
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import Batch, in_groups, layout, split
 from rlvr_jax.learner.losses import policy_gradient
 from rlvr_jax.learner.packing import pack, savings, unpack
+from rlvr_jax.learner.ratios import sample_means, sample_sums
 from rlvr_jax.learner.scores import score
 from rlvr_jax.learner.step import new_state, train_step
 from rlvr_jax.policy import LoraConfig, PolicyConfig
@@ -151,16 +153,43 @@ def test_gradient_and_metrics_are_those_of_separate_rows(case):
     assert_close(run(params, pack(batch, GROUP)), (expected, metrics), terms=1.0)
 
 
+@pytest.mark.parametrize("multiple", [0, 1, 4])
+@pytest.mark.parametrize("function", [sample_sums, sample_means])
+def test_sums_and_means_of_samples_are_those_of_separate_rows(function, multiple):
+    batch = random_batch(seed=3)
+    values, packed = batch.columns["advantages"], jax.tree.map(jnp.asarray, pack(batch, GROUP, multiple))
+    found = unpack(np.asarray(function(packed, packed.columns["advantages"])), batch, GROUP, multiple)
+    separate = jax.tree.map(jnp.asarray, batch)
+    expected = values.astype(np.float64).sum(axis=1, keepdims=True)
+    if function is sample_means:
+        expected = expected / np.maximum(batch.action_mask.sum(axis=1, keepdims=True), 1)
+    np.testing.assert_allclose(found, expected * batch.action_mask, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        function(separate, separate.columns["advantages"]) * batch.action_mask, found, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_the_tokens_of_a_group_are_counted_over_its_rows():
+    batch = random_batch()
+    found = group_tokens(batch, GROUP)
+    for prompt in range(PROMPTS):
+        rows = slice(prompt * GROUP, (prompt + 1) * GROUP)
+        np.testing.assert_array_equal(found[rows], batch.action_mask[rows] * batch.action_mask[rows].sum())
+
+
 def test_microbatches_are_sets_of_prompts_and_change_nothing():
     params, batch = random_params(PLAIN), random_batch()
     expected = gradient_of(PLAIN)(params, batch)
     assert_close(gradient_of(PLAIN, 2)(params, pack(batch, GROUP)), expected, terms=1.0)
 
 
-@pytest.mark.parametrize("aggregation", ["token_mean", "constant"])
-def test_ragged_groups_with_missing_samples_and_prompts_give_what_the_samples_alone_give(aggregation):
+OF_SAMPLES = {"ratio": "sequence", "aggregation": "sequence_mean", "clip_low": 0.01, "clip_high": 0.01}
+
+
+@pytest.mark.parametrize("choices", [{"aggregation": "constant"}, OF_SAMPLES], ids=["constant", "of samples"])
+def test_ragged_groups_with_missing_samples_and_prompts_give_what_the_samples_alone_give(choices):
     params, batch = random_params(PLAIN), random_batch()
-    run = gradient_of(PLAIN, algorithm=replace(ALGORITHM, aggregation=aggregation))
+    run = gradient_of(PLAIN, algorithm=replace(ALGORITHM, **choices))
     kept = np.array([1, 1, 1, 0, 0, 0, 0, 1, 0, 1, 0, 1], bool)  # groups of 3, 0, 1 and 2 samples
     groups = np.arange(PROMPTS).repeat(GROUP)[kept]
     alone = jax.tree.map(lambda x: x[kept], batch)
