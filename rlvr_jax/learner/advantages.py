@@ -55,6 +55,18 @@ def signal(config: AlgorithmConfig, samples: Samples, seed: int, step: int) -> S
     return Signal(advantages(config, samples), trained, kept, silent)
 
 
+def describe(found: Signal) -> dict[str, float]:
+    """The metrics of a step's advantages: those of kept and judged samples."""
+    values = found.advantages[found.kept & found.trained].astype(np.float64)
+    return {
+        "train/zero_signal_groups": found.silent,
+        "train/kept": float(np.mean(found.kept)),
+        "train/advantage_std": float(np.std(values)) if values.size else 0.0,
+        "train/advantage_max": float(np.max(np.abs(values), initial=0.0)),
+        "train/advantage_zero": float(np.mean(values == 0)) if values.size else 1.0,
+    }
+
+
 def advantages(config: AlgorithmConfig, samples: Samples) -> Float[np.ndarray, "samples"]:
     """The advantage of each sample by the baseline and scale of the config, or its function; 0 for unjudged ones.
 

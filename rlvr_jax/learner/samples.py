@@ -84,7 +84,7 @@ def samples_of(groups: Sequence[Group], rewards: Rewards, budget: int) -> Sample
         rewards.values,
         rewards.group,
         rewards.judged,
-        np.array([len(episode.tokens) for episode in episodes], int),
+        np.array([episode.length for episode in episodes], int),
         np.array([episode.cut_off for episode in episodes], bool),
         np.unique(tasks, return_inverse=True)[1] if tasks else np.zeros(0, int),
         budget,

@@ -133,14 +133,37 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
         Panel(
             "Entropy",
             "nats per token",
-            (Series("train/entropy", "entropy", _TRAIN),),
-            "Mean entropy of the policy's next-token distribution. Falling to 0 means that exploration has ended.",
+            (
+                Series("train/entropy", "entropy", _TRAIN),
+                Series("train/entropy_positive", "advantage above 0", "#009E73", 1.0),
+                Series("train/entropy_negative", "advantage below 0", "#D55E00", 1.0),
+            ),
+            "Mean entropy of the policy's next-token distribution, over all tokens and by the sign of their advantage. "
+            "Falling to 0 means that exploration has ended.",
         ),
         Panel(
             "KL to the reference policy",
             "nats per token",
             (Series("train/kl", "KL", _TRAIN),),
             "How far the policy has moved from where it started. A sudden rise often comes with a broken policy.",
+        ),
+        Panel(
+            "Move of an update",
+            "nats per token",
+            (Series("train/policy_kl", "KL", _TRAIN),),
+            "KL divergence from the policy that the ratio is relative to, to the one being trained. It is 0 with one "
+            "update in a step; large values mean that the samples are stale, or the learning rate is high.",
+        ),
+        Panel(
+            "Effective samples",
+            "share of tokens",
+            (
+                Series("train/effective_samples", "effective samples", _TRAIN),
+                Series("train/importance_masked", "weight 0", "#D55E00"),
+            ),
+            "How many equally weighted tokens the importance weights are worth, before they are truncated. Near 1 the "
+            "samples are as good as on-policy; near 0 a few tokens decide. And the share of tokens that are masked.",
+            scale="share",
         ),
         Panel(
             "Gradient norm",

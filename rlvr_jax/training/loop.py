@@ -11,6 +11,7 @@ import jax
 
 from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config
+from rlvr_jax.learner.advantages import describe as describe_signal
 from rlvr_jax.learner.advantages import signal
 from rlvr_jax.learner.batch import in_groups, make_batch, split
 from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
@@ -145,7 +146,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                     states, metrics = update({"policy": state}, minibatch)
                     state = states["policy"]
                     updates.append(metrics)
-                row = {"step": step} | describe(groups, rewards, found.silent, step - 1)  # while the device works
+                row = {"step": step} | describe(groups, rewards, step - 1) | describe_signal(found)
                 clock.lap("time/train")
                 collector.play()  # episodes in flight are finished with the policy that started them
                 clock.lap("time/rollout")

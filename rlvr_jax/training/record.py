@@ -115,12 +115,11 @@ def warn_unjudged(step: int, rewards: Rewards) -> None:
         )  # fmt: skip
 
 
-def describe(groups: Sequence[Group], rewards: Rewards, silent: float, version: int) -> dict[str, float | int]:
+def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[str, float | int]:
     """The metrics of a step's episodes.
 
     Args:
       groups, rewards: of the episodes.
-      silent: share of groups without signal.
       version: of the policy before this step's updates.
     """
     episodes, _, _ = flattened(groups)
@@ -139,7 +138,6 @@ def describe(groups: Sequence[Group], rewards: Rewards, silent: float, version: 
         "train/truncated": float(np.mean([episode.cut_off for episode in episodes])),
         "train/turns": float(np.mean([len(episode.turns) for episode in episodes])),
         "train/lag": lag,
-        "train/zero_signal_groups": silent,
         "verify/errors": int(np.sum(~rewards.judged)),
         **_by_task(episodes, {name: of_verdicts[name] for name in ("reward", "accuracy")}, rewards.judged),
     }

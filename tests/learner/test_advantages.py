@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlvr_jax.learner.advantages import KEEPS, advantages, shuffled, signal, zero_signal_groups
+from rlvr_jax.learner.advantages import KEEPS, Signal, advantages, describe, shuffled, signal, zero_signal_groups
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.samples import make_samples
 
@@ -105,6 +105,15 @@ def test_groups_without_signal_are_found_by_their_rewards_whatever_the_scale():
         found = signal(AlgorithmConfig(scale=scale, keep="mixed_groups"), samples, 0, 1)
         assert found.silent == pytest.approx(2 / 3)
         assert found.kept.tolist() == [False] * 7 + [True] * 2 + [False] * 2
+
+
+def test_the_metrics_of_advantages_are_those_of_the_samples_that_are_trained_on():
+    advantages, chosen = np.array([1.0, -2, 0, 9, 9]), np.array([[1, 1, 1, 0, 1], [1, 1, 1, 1, 0]], bool)
+    found = describe(Signal(advantages, *chosen, silent=0.25))
+    expected = {"zero_signal_groups": 0.25, "kept": 0.8, "advantage_std": np.std([1, -2, 0]), "advantage_max": 2}
+    assert found == pytest.approx({f"train/{name}": x for name, x in (expected | {"advantage_zero": 1 / 3}).items()})
+    nothing = describe(Signal(advantages, *(chosen & False), silent=1.0))
+    assert [nothing[f"train/{name}"] for name in expected] == [1.0, 0.0, 0.0, 0.0]
 
 
 def test_the_control_trains_on_the_same_rewards_of_judged_samples_in_an_order_of_its_own_for_each_step():

@@ -236,13 +236,15 @@ def test_a_verifier_that_raises_hangs_or_dies_leaves_its_sample_out_and_no_other
 
 def with_advantages(monkeypatch, broken):
     """Advantages are not a number in the calls that `broken` counts (from 1), one for each step."""
-    calls, advantages = [], loop.advantages_of
+    calls, signal = [], loop.signal
 
     def sometimes(*arguments):
         calls.append(1)
-        return advantages(*arguments) * np.float32(np.nan if len(calls) in broken else 1)
+        found = signal(*arguments)
+        factor = np.float32(np.nan if len(calls) in broken else 1)
+        return dataclasses.replace(found, advantages=found.advantages * factor)
 
-    monkeypatch.setattr(loop, "advantages_of", sometimes)
+    monkeypatch.setattr(loop, "signal", sometimes)
 
 
 def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(judged_here, tmp_path, monkeypatch):

@@ -185,9 +185,8 @@ def test_episodes_are_described_and_kept_with_their_verdicts():
     values, laps = np.array([1.0, 0.5, 0.0], np.float32), {"time/rollout": 2.0, "time/train": 4.0}
     group = np.zeros(3, np.int32)
     rewards = Rewards(values, np.array([True, True, False]), {"score": values}, group, tuple(verdicts))
-    metrics = describe(groups, rewards, 0.25, 6) | describe_updates(updates)
+    metrics = describe(groups, rewards, 6) | describe_updates(updates)
     assert metrics["train/reward"] == metrics["train/reward_score"] == metrics["task/modsum/reward"] == 0.75
-    assert metrics["train/zero_signal_groups"] == 0.25
     assert metrics["train/entropy"] == pytest.approx(0.75)
     assert metrics["train/logprob_gap"] == pytest.approx(1e-6)
     speed = throughput(RolloutStats(steps=9, slot_steps=16, active_slot_steps=8), 6.0, laps)
@@ -219,9 +218,9 @@ def test_a_step_without_a_judgement_has_no_reward_and_no_accuracy_and_says_why(c
     zeros = np.zeros(2, np.float32)
     rewards = Rewards(zeros, np.zeros(2, bool), {"score": zeros}, np.zeros(2, np.int32), verdicts)
     groups = grouped(verdicts, [said("#3")] * 2, 2)
-    metrics = describe(groups, rewards, 1.0, 0)
+    metrics = describe(groups, rewards, 0)
     assert not {name for name in metrics if "reward" in name or "accuracy" in name}
-    assert (metrics["verify/errors"], metrics["train/zero_signal_groups"]) == (2, 1.0)
+    assert metrics["verify/errors"] == 2
     assert metrics["task/modsum/response_length"] == 2
     warn_unjudged(4, rewards)
     assert "step 4: 2 of 2 samples could not be judged and are left out; the first: it died" in caplog.text
