@@ -4,6 +4,8 @@ SEED ?= 0
 WORKDIR ?= runs/quickstart
 REAL ?= runs/real
 BIN := .venv/bin
+# Modules are compiled to bytecode when they are first imported: most never are.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .PHONY: quickstart real curves test test-fast test-full test-data test-gpu lint
 
@@ -48,17 +50,18 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-.venv/installed: setup.py constraints.txt
+.venv/bin/pip:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit((3, 11) > v and \
 		f"error: Python 3.11 or newer is needed, this is {v[0]}.{v[1]}; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	@echo "setting up .venv (once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+
+.venv/installed: setup.py constraints.txt | .venv/bin/pip
+	@$(INSTALL) --editable .
 	@touch $@
 
-.venv/installed-test: .venv/installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps reasoning-gym
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps --upgrade \
-		--target .venv/tpu libtpu
-	@touch $@
+.venv/installed-test: setup.py constraints.txt | .venv/bin/pip
+	@$(INSTALL) --editable '.[test]'
+	@$(INSTALL) --no-deps reasoning-gym
+	@$(INSTALL) --no-deps --upgrade --target .venv/tpu libtpu
+	@touch .venv/installed $@
