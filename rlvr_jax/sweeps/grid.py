@@ -42,7 +42,7 @@ class Variant:
 
     Attributes:
       name: made of all its changes, unique in the sweep, and the name of its folder.
-      label: the same for readers, with keys as short as they can be.
+      label: for readers: those in which the variants differ, with keys as short as they can be.
       changes: the keys that the grid sets, with their values.
     """
 
@@ -109,11 +109,12 @@ def variants(config: Config, grid: Grid, one_at_a_time: bool = False) -> tuple[t
     else:
         of_axes = [[_flat(config, key, value) for value in values] for key, values in axes.items()]
         sets = [_joined(parts) for parts in itertools.product(*of_axes)]
-    short = _short_keys(list(dict.fromkeys(key for changes in sets for key in changes)))
+    keys = list(dict.fromkeys(key for changes in sets for key in changes))
+    short = _short_keys([key for key in keys if len(sets) == 1 or any(x.get(key) != sets[0].get(key) for x in sets)])
     found = []
     for changes in sets:
         name = ",".join(f"{key}={_text(value)}" for key, value in changes.items()) or BASE
-        label = ", ".join(f"{short[key]}={_text(value)}" for key, value in changes.items()) or BASE
+        label = ", ".join(f"{short[key]}={_text(value)}" for key, value in changes.items() if key in short) or BASE
         found.append(Variant(file_name(name), label, changes))
     return tuple(found), seeds
 

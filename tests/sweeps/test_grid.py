@@ -67,6 +67,9 @@ def test_all_combinations_the_first_of_which_is_the_base():
         "scale=none, clip_low=0.2",
     ]
     assert found[2].name == "algorithm.scale=none,algorithm.clip_low=0.1"
+    (one, other), _ = variants(CONFIG, {"algorithm.scale": ["group_std", "none"], "algorithm.clip_low": [0.1]})
+    assert (one.label, other.label) == ("scale=group_std", "scale=none")
+    assert other.name == "algorithm.scale=none,algorithm.clip_low=0.1"
     assert found[2].changes == {"algorithm.scale": "none", "algorithm.clip_low": 0.1}
 
 
