@@ -3,7 +3,7 @@
 from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.sweeps import plan, report
 from rlvr_jax.sweeps.plan import Sweep
-from rlvr_jax.sweeps.results import METRIC, Results
+from rlvr_jax.sweeps.results import METRIC, Results, check_metric
 from rlvr_jax.sweeps.workers import make_runs
 
 
@@ -14,6 +14,7 @@ def make(
 
     Arguments and errors are those of `rlvr_jax.sweep`.
     """
+    check_metric(sweep.config, metric)
     plan.check_folder(sweep)
     plan.write(sweep)
     try:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rlvr_jax.config import Config
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.reporting import files, jsonl
 from rlvr_jax.sweeps import statistics
 from rlvr_jax.sweeps.plan import Sweep, outcome, runs
@@ -120,6 +122,7 @@ class Results:
       comparisons: number of tests that the p-values are corrected for.
       seconds, cpu_seconds: of all runs, warm starts included.
       unfinished: number of runs that are neither finished nor failed.
+      places: number of different versions and machines that finished runs.
       variants: the base first.
     """
 
@@ -130,10 +133,18 @@ class Results:
     seconds: float
     cpu_seconds: float
     unfinished: int
+    places: int
     variants: list[VariantResults]
 
     def __repr__(self) -> str:
         return table(self)
+
+
+def check_metric(config: Config, metric: str) -> None:
+    """Raises ConfigError if evaluations of the config don't measure a metric of them."""
+    known = [METRIC, *(f"eval/pass@{k}" for k in config.evaluation.ks), "eval/response_length", "eval/errors"]
+    if metric.startswith("eval/") and metric not in known:
+        raise ConfigError(f"--metric={metric}: the runs measure {', '.join(known)}; config.evaluation.ks sets others")
 
 
 def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) -> Results:
@@ -145,6 +156,7 @@ def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) 
       threshold: of the metric, for the time to reach it; by default the base's first value and 90 % of its gain.
 
     Raises:
+      ConfigError: no run has the metric.
       ValueError: a file is damaged; the message names it.
     """
     every = runs(sweep)
@@ -159,6 +171,8 @@ def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) 
             else:
                 failed[run.variant][run.config.seed] = end["error"]
     curves = [curves_of(of_seeds, metric) for of_seeds in rows]
+    if any(rows) and not any(metric in of_variant for of_variant in curves):
+        raise ConfigError(f"no run has the metric {metric!r}; docs/metrics.md lists their names")
     base = curves[0].get(metric)
     if threshold is None and base and base.mean[-1] > base.mean[0]:
         threshold = base.mean[0] + _GAIN * (base.mean[-1] - base.mean[0])
@@ -191,6 +205,7 @@ def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) 
         seconds=total("seconds"),
         cpu_seconds=total("cpu_seconds"),
         unfinished=sum(run.kind == "rl" and ends[run.folder] is None for run in every),
+        places=len({json.dumps(end.get("place")) for end in ends.values() if end and end["status"] == "finished"}),
         variants=found,
     )
 

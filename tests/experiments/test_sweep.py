@@ -91,6 +91,10 @@ def test_the_commands_of_the_page(pretend, monkeypatch, capsys):
         # What only pretends to be the quickstart is not in its band.
         assert status == (1 if text.endswith("--curve=quickstart") else 0), out
     assert "scale=none: seed 0 to the bit; the curve of 1 seed lies in the band" in out
+    stored = (pretend / "mine.json").read_text()
+    assert do("rlvr reproduce --curve=mine.json --rebuild", monkeypatch) == 0
+    assert "mine.json" in capsys.readouterr().out
+    assert json.loads((pretend / "mine.json").read_text())["curves"] == json.loads(stored)["curves"]
     data = json.loads((pretend / "runs" / "scales" / "results.json").read_text())
     assert [x["label"] for x in data["variants"]] == ["scale=group_std", "scale=none"]
     assert data["variants"][1]["final"]["pairs"] == 5

@@ -13,7 +13,7 @@ from rlvr_jax.reporting import jsonl
 from rlvr_jax.sweeps import plan, stored
 from rlvr_jax.sweeps.place import versions
 from rlvr_jax.sweeps.report import report
-from rlvr_jax.sweeps.results import results
+from rlvr_jax.sweeps.results import check_metric, results
 from tests.reporting.test_report import Page
 from tests.sweeps.fake_worker import rows
 
@@ -193,6 +193,7 @@ def test_runs_of_other_versions_are_made_again(tmp_path):
     plan.write_outcome(
         first, status="finished", seconds=1.0, cpu_seconds=1.0, error=None, place=versions() | {"x": "y"}
     )
+    assert (results(made).places, "2 different versions" in report(made)[0].read_text()) == (2, True)
     plan.remove_older(made)
     assert [run.folder.exists() for run in plan.runs(made)] == [True, False, False, False]
 
@@ -204,6 +205,10 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
         stored.experiment(dataclasses.replace(sweep, seeds=(0, 1, 2, 9)))
     with pytest.raises(RunError, match="no metric eval/nothing"):
         stored.experiment(sweep, "eval/nothing")
+    with pytest.raises(ConfigError, match="no run has the metric 'eval/nothing'"):
+        results(sweep, "eval/nothing")
+    with pytest.raises(ConfigError, match=r"eval/pass@9: the runs measure .*eval/pass@8"):
+        check_metric(CONFIG, "eval/pass@9")
     (tmp_path / "x.json").write_text('{"curves": {}}')
     with pytest.raises(ConfigError, match=r"x\.json is damaged"):
         stored.read(tmp_path / "x.json")
