@@ -214,10 +214,12 @@ def _sentence(x: Reproduction, new: int, stored: int, alike: bool) -> str:
         bits += f"NOT to the bit, on the same machine and versions: seed {', '.join(map(str, x.other_bits))}; "
     elif not alike:
         bits += "other versions or another machine, so not compared to the bit; " if not x.same_bits else ""
-    place = "lies in the band" if not x.outside else f"is OUTSIDE of the band at {_steps(x.outside)}"
+    place = f"lies in the band of {stored} seeds"
+    if x.outside:
+        place = f"is OUTSIDE of the band of {stored} seeds at {_steps(x.outside)}"
     inside = x.area_low <= x.area <= x.area_high
     height = f"its mean height {x.area:.3f} is {'' if inside else 'NOT '}within {x.area_low:.3f} to {x.area_high:.3f}"
-    return f"{x.label}: {bits}the curve of {seeds} {place} of {stored} seeds, {height}"
+    return f"{x.label}: {bits}the curve of {seeds} {place}, {height}"
 
 
 def _steps(steps: Sequence[float]) -> str:

@@ -3,7 +3,8 @@
 Run as `python -m rlvr_jax.sweeps.worker [CORE ...]` by `rlvr_jax.sweeps.workers`, on these cores or all. A line of JSON
 on stdin is a job:
 
-    {"job": "check" | "sft" | "rl", "run": "sft" | "rl", "config": {}, "folder": "", "log": "", "argv": []}
+    {"job": "check" | "sft" | "rl", "run": "sft" | "rl", "config": {}, "folder": "", "needs": bool, "log": "",
+     "argv": []}
 
 and a line on stdout is its end:
 
@@ -25,7 +26,6 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,9 @@ def main() -> None:
     keep_freed_memory()
     same_kernels_each_time()
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every file that it writes
-    with _Pools() as pools:
+    with Pools() as pools:
         while (job := jobs.get()) is not None:
-            answer = _do(job, pools)
+            answer = do(job, pools)
             os.write(answers, json.dumps(answer).encode() + b"\n")
             if answer["status"] != "finished" and job["job"] != "check":
                 return
@@ -64,14 +64,14 @@ def _read(jobs: queue.Queue) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-class _Pools:
+class Pools:
     """The verifier processes, which go on from run to run as long as their settings are the same."""
 
     def __init__(self) -> None:
         self._pool: Pool | None = None
         self._settings: VerifierConfig | None = None
 
-    def __enter__(self) -> "_Pools":
+    def __enter__(self) -> "Pools":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,7 +88,7 @@ class _Pools:
         return self._pool
 
 
-def _do(job: Mapping[str, Any], pools: _Pools) -> dict[str, Any]:
+def do(job: Mapping[str, Any], pools: Pools) -> dict[str, Any]:
     """Does a job; its end."""
     start, cpu = time.perf_counter(), time.process_time()
     status, error = "finished", None
@@ -113,17 +113,18 @@ def _do(job: Mapping[str, Any], pools: _Pools) -> dict[str, Any]:
     return answer
 
 
-def _run(job: Mapping[str, Any], pools: _Pools) -> None:
+def _run(job: Mapping[str, Any], pools: Pools) -> None:
     from rlvr_jax.training.loop import train
-    from rlvr_jax.training.setup import make_setup
+    from rlvr_jax.training.setup import check_start, make_setup
     from rlvr_jax.training.sft import check_demonstrations, sft
 
     config = from_dict(job["config"])
     if job["job"] == "check":
-        # A warm start that is still to be made can't be looked at.
-        setup = make_setup(replace(config, init_from=""), run=job["run"], pool=_pool(config, pools))
+        setup = make_setup(config, run=job["run"], pool=_pool(config, pools))
         if job["run"] == "sft":
             check_demonstrations(setup)
+        if not job["needs"]:  # a warm start that is still to be made can't be looked at
+            check_start(setup, Path(job["folder"]))
         return
     if job["job"] == "sft":
         sft(config, Path(job["folder"]))
@@ -132,7 +133,7 @@ def _run(job: Mapping[str, Any], pools: _Pools) -> None:
     _forget()
 
 
-def _pool(config: Config, pools: _Pools) -> Pool:
+def _pool(config: Config, pools: Pools) -> Pool:
     try:
         return pools.of(config)
     except ValueError as error:

@@ -175,9 +175,10 @@ def _depending(run: Run, waiting: Sequence[Run]) -> list[Run]:
 
 def _send(sweep: Sweep, slot: Slot, run: Run, job: str) -> None:
     log = sweep.folder / LOG if job == "check" else run.folder / LOG
-    line = {"job": job, "run": run.kind, "config": to_dict(run.config), "folder": str(run.folder), "log": str(log)}
+    line = {"job": job, "run": run.kind, "config": to_dict(run.config), "argv": sys.argv}
+    line |= {"folder": str(run.folder), "needs": run.needs is not None, "log": str(log)}
     with contextlib.suppress(BrokenPipeError):  # it has died, which its closed stdout says
-        slot.process.stdin.write(json.dumps(line | {"argv": sys.argv}).encode() + b"\n")
+        slot.process.stdin.write(json.dumps(line).encode() + b"\n")
         slot.process.stdin.flush()
 
 

@@ -44,7 +44,6 @@ def test_a_sweep_is_stored_and_made_again_to_the_bit(tmp_path):
 def test_bad_grids_are_one_line_before_any_run(tmp_path):
     wrong = {
         "config.algorithm.scal": "--grid=algorithm.scal=none",
-        "config.algorithm.scale = 'nine'": "--grid=algorithm.scale=nine",
         "'seed'": "--grid=seed",
         "--grid must be given": "--one_at_a_time",
         # The prompts do not fit, which only the setup of the run knows.

@@ -169,7 +169,7 @@ def test_a_curve_outside_of_the_band_is_said_to_be_with_its_steps(sweep, tmp_pat
     write_runs(tmp_path / "s", [7], better={"group_std": 0.4, "none": 0.2})
     worse, same = stored.compare(kept, stored.sweep_of(kept, tmp_path / "s", [7]))
     assert worse.outside == [2, 4]
-    assert "OUTSIDE of the band at steps 2, 4" in worse.sentence
+    assert "OUTSIDE of the band of 5 seeds at steps 2, 4" in worse.sentence
     assert (worse.succeeded, same.succeeded) == (False, True)
 
 
