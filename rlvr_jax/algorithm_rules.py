@@ -134,6 +134,12 @@ def _losses(c: Config) -> Rules:
         f"config.algorithm.correction = {a.correction!r} with proximal = 'behaviour', whose ratio already is relative "
         "to the policy that sampled, would count that twice; use proximal = 'recompute', or correction = 'none'",
     )
+    filters = f"config.rollout.top_k = {c.rollout.top_k} and top_p = {c.rollout.top_p}"
+    yield (
+        (c.rollout.top_k > 0 or c.rollout.top_p < 1) and a.correction == "none",
+        f"{filters} sample from a part of the distribution that is trained, which config.algorithm.correction = 'none' "
+        "does not correct; set top_k = 0 and top_p = 1, or correction = 'token_tis' with proximal = 'recompute'",
+    )
     yield (
         a.proximal == "current" and a.minibatches > 1,
         f"config.algorithm.proximal = 'current' is for one update in a step, and config.algorithm.minibatches = "

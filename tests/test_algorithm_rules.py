@@ -42,6 +42,8 @@ REFUSED = [
     ({"ratio": "geometric", "clip": "dual"}, ("ratio = 'geometric'", "clip = 'none'", "'dual'")),
     ({"ratio": "sequence", "clip": "dcpo"}, ("clip = 'dcpo'", "ratio = 'token'", "'sequence'")),
     ({"correction": "token_tis"}, ("correction = 'token_tis'", "proximal = 'behaviour'", "'recompute'", "twice")),
+    ({}, ("rollout.top_k = 5", "correction = 'none'", "'token_tis'", "'recompute'"), {"rollout": {"top_k": 5}}),
+    ({}, ("top_p = 0.9", "correction = 'none'", "top_p = 1,"), {"rollout": {"top_p": 0.9}}),
     ({"proximal": "current", "minibatches": 2}, ("proximal = 'current'", "minibatches = 2", "'recompute'")),
     ({"preset": "opo", "proximal": "recompute"}, ("proximal = 'recompute'", "'behaviour'")),
     ({"importance_floor": 3.0}, ("importance_floor = 3.0", "importance_cap = 2.0")),
@@ -67,6 +69,7 @@ ALLOWED = [
     ({"ratio": "sequence", "clip": "cispo"}, {}),
     ({"preset": "opo", "proximal": "current", "correction": "sequence_mis"}, {}),
     ({"proximal": "recompute"}, {}),
+    ({"proximal": "recompute", "correction": "token_mis"}, {"rollout": {"top_p": 0.9}}),
     ({"kl": "none", "reference": "initial"}, {}),
 ]
 

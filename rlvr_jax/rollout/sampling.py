@@ -27,6 +27,7 @@ class SamplingConfig:
       window: maximum tokens of an episode; 0 stands for `prompt_length + max_response_length`.
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
       policy_temperature: temperature of the distribution whose log-probs are reported.
+      filtered_logprobs: whether that distribution is the filtered one, from which tokens are drawn.
       max_stop_tokens: of a request.
       slots: continuous batching with this many concurrent sequences (`slots.py`, `continuous.py`); 0 decodes static
         batches until their longest turn has finished (`batches.py`). Slots help if lengths vary, but each holds a copy
@@ -45,6 +46,7 @@ class SamplingConfig:
     top_k: int = 0
     top_p: float = 1.0
     policy_temperature: float = 1.0
+    filtered_logprobs: bool = False
     max_stop_tokens: int = 8
     slots: int = 0
     chunk: int = 16
@@ -141,6 +143,7 @@ def draw_token(
     top_k: int,
     top_p: float,
     policy_temperature: float,
+    filtered_logprobs: bool = False,
 ) -> tuple[Int[Array, "batch"], Float[Array, "batch"]]:
     """Draws one token for each row.
 
@@ -150,6 +153,7 @@ def draw_token(
       temperature: of each row; 0 is greedy.
       top_k, top_p: see `filter_logits`.
       policy_temperature: the policy's own distribution is softmax(logits / policy_temperature).
+      filtered_logprobs: whether log-probs are those of that distribution after the filters.
 
     Returns:
       The tokens and their log-probabilities under the policy (nats).
@@ -160,6 +164,8 @@ def draw_token(
     uniform = jax.vmap(jax.random.uniform)(keys)
     tokens = jnp.where(greedy, first_largest(logits), inverse_cdf(weights, uniform))
     x = logits / policy_temperature
+    if filtered_logprobs:
+        x = filter_logits(x, top_k, top_p)
     x -= jnp.max(x, axis=-1, keepdims=True)  # as in `policy.logprobs_and_entropy`
     chosen = jnp.take_along_axis(x, tokens[:, None], axis=-1)[:, 0]
     return tokens, chosen - jnp.log(jnp.sum(jnp.exp(x), axis=-1))
@@ -173,8 +179,9 @@ def draw_next(
     The last is a key of `FINISH_REASONS`, or 0 if the turn continues.
     """
     keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(draws.key), draws.drawn)
+    filters = sampling.top_k, sampling.top_p
     token, logprob = draw_token(
-        keys, logits, draws.temperature, sampling.top_k, sampling.top_p, sampling.policy_temperature
+        keys, logits, draws.temperature, *filters, sampling.policy_temperature, sampling.filtered_logprobs
     )
     stops = jnp.any(token[:, None] == draws.stop_tokens, axis=1)
     finish = jnp.where(stops, _STOP, jnp.where(draws.drawn + 1 >= draws.limit, _LENGTH, 0))

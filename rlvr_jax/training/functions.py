@@ -159,6 +159,7 @@ def sampling_config(setup: Setup) -> SamplingConfig:
         top_k=rollout.top_k,
         top_p=rollout.top_p,
         policy_temperature=rollout.temperature,
+        filtered_logprobs=setup.config.algorithm.correction != "none",
         max_stop_tokens=len(setup.stop_tokens),
         slots=slots,
         chunk=rollout.chunk,

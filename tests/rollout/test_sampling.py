@@ -157,6 +157,18 @@ def test_tokens_are_among_those_kept_and_logprobs_those_of_the_policy(temperatur
     assert_close(logprobs, expected[rows, tokens], terms=2.0)
 
 
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (4, 1.0), (0, 0.7), (6, 0.9)])
+def test_filtered_logprobs_are_those_of_the_distribution_that_is_sampled(top_k, top_p):
+    logits = random_logits(3)
+    keys, temperatures = jax.random.split(jax.random.key(1), BATCH), jnp.full(BATCH, 0.6)
+    found = jax.jit(partial(draw_token, top_k=top_k, top_p=top_p, policy_temperature=0.6, filtered_logprobs=True))
+    tokens, logprobs = map(np.asarray, found(keys, jnp.asarray(logits), temperatures))
+    np.testing.assert_array_equal(tokens, draw(1, logits, 0.6, top_k, top_p)[0])
+    scaled = logits / np.float32(0.6)
+    kept = np.where(kept_by_loops(scaled, top_k, top_p), scaled.astype(np.float64), -np.inf)
+    assert_close(logprobs, log_softmax(kept)[np.arange(BATCH), tokens], terms=2.0)
+
+
 def test_each_row_has_a_temperature_and_zero_takes_the_likeliest_token():
     logits = random_logits(4)
     temperatures = np.resize(np.float32([0, 0.7, 1.5]), BATCH)
