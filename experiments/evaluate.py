@@ -56,7 +56,8 @@ def main() -> None:
 
         from rlvr_jax import parallel
         from rlvr_jax.training.functions import make_collector, make_evaluation, make_sampler
-        from rlvr_jax.training.setup import initial_params, load_run, make_setup
+        from rlvr_jax.training.setup import make_setup
+        from rlvr_jax.training.start import initial_params, load_run
 
         setup = make_setup(anywhere(config, jax.device_count()), pool=pool, processes=processes)
         with parallel.use_mesh(setup.mesh):

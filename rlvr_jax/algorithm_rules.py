@@ -11,6 +11,7 @@ from rlvr_jax.learner.aggregation import AGGREGATIONS
 from rlvr_jax.learner.baselines import BASELINES, SCALES
 from rlvr_jax.learner.clips import CLIPS
 from rlvr_jax.learner.correction import CORRECTIONS
+from rlvr_jax.learner.credit import by_action, has_critic
 from rlvr_jax.learner.entropy import ENTROPIES
 from rlvr_jax.learner.kl import KLS, REFUSED
 from rlvr_jax.learner.lengths import LENGTHS
@@ -39,6 +40,7 @@ def rules(c: Config) -> Rules:
     if c.algorithm.advantage == "baseline":
         yield from _advantages(c)
     yield from _losses(c)
+    yield from _tokens(c)
 
 
 def _names(c: Config) -> Rules:
@@ -60,11 +62,15 @@ def _numbers(c: Config) -> Rules:
     a = c.algorithm
     yield a.ddof not in (0, 1), f"config.algorithm.ddof must be 0 or 1, not {a.ddof}"
     yield not a.clip_dual > 1, f"config.algorithm.clip_dual must be above 1, not {a.clip_dual}"
-    for key in ("tau_positive", "tau_negative", "importance_cap", "minibatches", "pass_k"):
+    for key in (
+        *("tau_positive", "tau_negative", "importance_cap", "minibatches", "epochs", "pass_k"),
+        "kl_reward_horizon",
+    ):
         yield not getattr(a, key) > 0, f"config.algorithm.{key} must be above 0, not {getattr(a, key)}"
     for key in (
         *("clip_low", "clip_high", "kl_coef", "scale_epsilon", "importance_floor", "length_coef"),
         *("length_target", "length_buffer", "aggregation_tokens", "entropy_coef", "cov_low"),
+        *("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length"),
     ):
         yield not getattr(a, key) >= 0, f"config.algorithm.{key} must be 0 or more, not {getattr(a, key)}"
 
@@ -141,9 +147,9 @@ def _losses(c: Config) -> Rules:
         "does not correct; set top_k = 0 and top_p = 1, or correction = 'token_tis' with proximal = 'recompute'",
     )
     yield (
-        a.proximal == "current" and a.minibatches > 1,
+        a.proximal == "current" and a.minibatches * a.epochs > 1,
         f"config.algorithm.proximal = 'current' is for one update in a step, and config.algorithm.minibatches = "
-        f"{a.minibatches}; use 'recompute'",
+        f"{a.minibatches} and epochs = {a.epochs}; use 'recompute'",
     )
     yield (
         a.proximal != "behaviour" and a.ratio == "none" and a.correction == "none",
@@ -174,4 +180,63 @@ def _losses(c: Config) -> Rules:
     yield (
         a.kl_coef > 0 and a.reference == "none",
         f"config.algorithm.kl_coef = {a.kl_coef} needs config.algorithm.reference = 'initial'",
+    )
+
+
+def _tokens(c: Config) -> Rules:
+    """The critic, rewards of tokens, and the reference policy."""
+    a, critic, learned = c.algorithm, c.critic, has_critic(c.algorithm)
+    for name, value in (
+        ("algorithm.gamma", a.gamma),
+        ("algorithm.gae_lambda", a.gae_lambda),
+        ("algorithm.return_lambda", a.return_lambda),
+        ("algorithm.reference_share", a.reference_share),
+    ):
+        yield not 0 <= value <= 1, f"config.{name} must be in [0, 1], not {value}"
+    for name, value, plain in (
+        ("algorithm.gae_lambda", a.gae_lambda, 1),
+        ("algorithm.gae_length", a.gae_length, 0),
+        ("algorithm.return_lambda", a.return_lambda, 1),
+        ("critic.warmup_steps", critic.warmup_steps, 0),
+    ):
+        yield (
+            value != plain and not learned,
+            f"config.{name} = {value} needs a critic: set config.algorithm.baseline = 'value', or leave it at {plain}",
+        )
+    yield (
+        a.gamma < 1 and not by_action(a),
+        f"config.algorithm.gamma = {a.gamma} discounts single tokens, and config.algorithm.baseline = {a.baseline!r} "
+        "compares whole samples; use the baseline 'value' or 'none', or gamma = 1",
+    )
+    yield (
+        by_action(a) and a.scale not in ("none", "token_whitening"),
+        f"config.algorithm.scale = {a.scale!r} scales advantages of samples, and with config.algorithm.baseline = "
+        f"{a.baseline!r}, gamma = {a.gamma} and kl_reward_coef = {a.kl_reward_coef} each token has its own; use "
+        "'token_whitening' or 'none'",
+    )
+    yield (
+        learned and c.policy.lora.rank > 0,
+        f"config.algorithm.baseline = 'value' trains a critic of all parameters, and config.policy.lora.rank = "
+        f"{c.policy.lora.rank} adapters alone; set rank = 0, or a baseline without critic such as 'group_mean'",
+    )
+    yield (
+        critic.warmup_steps >= c.training.num_steps and learned,
+        f"config.critic.warmup_steps = {critic.warmup_steps} must be below config.training.num_steps = "
+        f"{c.training.num_steps}, or the policy is never trained",
+    )
+    for name in ("kl_reward_coef", "reference_every"):
+        value = getattr(a, name)
+        yield (
+            value > 0 and a.reference == "none",
+            f"config.algorithm.{name} = {value} needs config.algorithm.reference = 'initial'",
+        )
+    yield (
+        a.kl_reward_coef > 0 and a.kl_coef > 0,
+        f"config.algorithm.kl_reward_coef = {a.kl_reward_coef} and config.algorithm.kl_coef = {a.kl_coef} penalise the "
+        "same divergence, in the reward and in the loss; set one of them to 0",
+    )
+    yield (
+        a.kl_reward_target > 0 and not a.kl_reward_coef,
+        f"config.algorithm.kl_reward_target = {a.kl_reward_target} needs a first config.algorithm.kl_reward_coef above "
+        "0, such as 0.05",
     )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.critic import CriticConfig
 from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.learner.presets import OF_THE_RUN, PRESETS, preset
 from rlvr_jax.parallel.mesh import MeshConfig, mesh_shape
@@ -268,6 +269,7 @@ class Config:
     verifier: VerifierConfig = field(default_factory=VerifierConfig)
     reward: tuple[tuple[str, float], ...] = (("score", 1.0),)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sft: SftConfig = field(default_factory=SftConfig)

@@ -12,11 +12,13 @@ from rlvr_jax import algorithm_rules
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.hf.families import LENGTH
+from rlvr_jax.learner.credit import has_critic
 from rlvr_jax.parallel.mesh import mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.config import problems as policy_problems
 from rlvr_jax.rollout.memory import tensor_sizes
 
+_OPTIMIZERS = ("optimizer", "critic.optimizer", "sft.optimizer")
 _FINITE = ("learning_rate", "eps", "weight_decay")  # of optimizers
 Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)
 
@@ -105,6 +107,7 @@ def _numbers(c: Config) -> Rules:
             *("group_size", "temperature", "chunk", "prefill_chunk"),
         ),
         "optimizer": optimizer,
+        "critic.optimizer": optimizer,
         "training": ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row"),
         "sft": ("num_steps", "batch_size", "updates_per_call", "save_every"),
         "sft.optimizer": optimizer,
@@ -114,7 +117,9 @@ def _numbers(c: Config) -> Rules:
     not_negative = {
         "rollout": ("top_k", "slots", "max_turn_length", "devices", "batch_size"),
         "mesh": ("rollout_tensor",),
+        "critic": ("clip", "warmup_steps"),
         "optimizer": ("warmup_steps", "weight_decay"),
+        "critic.optimizer": ("warmup_steps", "weight_decay"),
         "sft.optimizer": ("warmup_steps", "weight_decay"),
         "evaluation": ("pass_problems", "shown"),
         "training": ("packing_multiple", "max_lag", "keep_every", "keep_best", "watchdog"),
@@ -127,7 +132,7 @@ def _numbers(c: Config) -> Rules:
         yield not value_of(name) >= 0, f"config.{name} must be 0 or more, not {value_of(name)}"
     for text in policy_problems(c.policy):
         yield True, f"config.policy.{text}"
-    for name in (f"{group}.{key}" for group in ("optimizer", "sft.optimizer") for key in ("b1", "b2", "beta")):
+    for name in (f"{group}.{key}" for group in _OPTIMIZERS for key in ("b1", "b2", "beta")):
         yield not 0 <= value_of(name) < 1, f"config.{name} must be in [0, 1), not {value_of(name)}"
 
 
@@ -140,7 +145,7 @@ def _choices(c: Config) -> Rules:
         f"config.shrink = {c.shrink} makes another policy than config.pretrained = {c.pretrained!r}; set one of them",
     )
     yield not 0 <= c.seed < 2**32, f"config.seed must be in [0, 2**32), not {c.seed}"
-    of_optimizers = [f"{group}.{key}" for group in ("optimizer", "sft.optimizer") for key in _FINITE]
+    of_optimizers = [f"{group}.{key}" for group in _OPTIMIZERS for key in _FINITE]
     for name in ("rollout.temperature", "verifier.timeout", *of_optimizers):
         value = operator.attrgetter(name)(c)
         yield not math.isfinite(value), f"config.{name} must be finite, not {value}"
@@ -248,7 +253,7 @@ def _evaluation_and_sft(c: Config) -> Rules:
 
 
 def _update(c: Config, devices: int, rows_together: int) -> Rules:
-    r, o = c.rollout, c.optimizer
+    r = c.rollout
     packed = c.training.packing == "prefix_tree"
     per_update = r.prompts * (1 if packed else r.group_size) // c.algorithm.minibatches
     what, factors = ("prompts", "") if packed else ("samples", " * group_size")
@@ -260,14 +265,18 @@ def _update(c: Config, devices: int, rows_together: int) -> Rules:
         f"config.training.packing = 'prefix_tree' makes one row of a prompt's samples, and the loss reads "
         f"{rows_together} rows together; set 'none'",
     )
-    yield (
-        per_update % (devices * o.microbatches * rows_together) != 0,
-        (
-            f"an update has {per_update} {what} (config.rollout.prompts{factors} / config.algorithm.minibatches), "
-            f"which can't be divided into config.optimizer.microbatches = {o.microbatches} parts among "
-            f"{_split(devices)}{reason}"
-        ),
-    )
+    optimizers = {"optimizer": c.optimizer}
+    if has_critic(c.algorithm):
+        optimizers["critic.optimizer"] = c.critic.optimizer
+    for name, o in optimizers.items():
+        yield (
+            per_update % (devices * o.microbatches * rows_together) != 0,
+            (
+                f"an update has {per_update} {what} (config.rollout.prompts{factors} / config.algorithm.minibatches), "
+                f"which can't be divided into config.{name}.microbatches = {o.microbatches} parts among "
+                f"{_split(devices)}{reason}"
+            ),
+        )
 
 
 def _split(devices: int) -> str:

@@ -217,7 +217,8 @@ def load(path: str | Path, dtype: str | None = None) -> Model:
 def _of_run(workdir: Path, dtype: str | None) -> Model:
     """The newest policy of a run, with merged adapters."""
     from rlvr_jax.config import anywhere
-    from rlvr_jax.training.setup import load_run, make_setup
+    from rlvr_jax.training.setup import make_setup
+    from rlvr_jax.training.start import load_run
     from rlvr_jax.training.workdir import read_config
 
     setup = make_setup(anywhere(read_config(workdir), jax.device_count()), problems=False)

@@ -115,16 +115,16 @@ def test_a_wrong_type_is_one_line_with_the_full_name(data, message):
     assert "\n" not in str(caught.value)
 
 
+OPTIMIZERS = ("optimizer", "critic__optimizer", "sft__optimizer")
 POSITIVE = [
     *(f"policy__{x}" for x in ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width")),
     *(f"policy__{x}" for x in ("rope_theta", "norm_eps", "init_scale")),
     *(f"rollout__{x}" for x in ("prompts", "max_prompt_length", "max_response_length", "temperature")),
     *(f"rollout__{x}" for x in ("group_size", "max_turns", "chunk", "prefill_chunk")),
-    "algorithm__minibatches",
+    *(f"algorithm__{x}" for x in ("minibatches", "epochs", "kl_reward_horizon")),
     *(f"algorithm__{x}" for x in ("importance_cap", "tau_positive", "tau_negative", "pass_k")),
     "policy__lora__alpha",
-    *(f"optimizer__{x}" for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
-    *(f"sft__optimizer__{x}" for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
+    *(f"{group}__{x}" for group in OPTIMIZERS for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
     *(f"training__{x}" for x in ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row")),
     *(f"sft__{x}" for x in ("num_steps", "batch_size", "updates_per_call", "save_every")),
     *(f"evaluation__{x}" for x in ("every", "problems", "pass_samples")),
@@ -142,12 +142,15 @@ NOT_NEGATIVE = [
     *(f"algorithm__{x}" for x in ("clip_low", "clip_high", "kl_coef", "entropy_coef", "cov_low", "scale_epsilon")),
     *(f"algorithm__{x}" for x in ("importance_floor", "aggregation_tokens")),
     *(f"algorithm__length_{x}" for x in ("coef", "target", "buffer")),
-    *(f"{group}__{x}" for group in ("optimizer", "sft__optimizer") for x in ("warmup_steps", "weight_decay")),
+    *(f"algorithm__{x}" for x in ("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length")),
+    *("critic__clip", "critic__warmup_steps"),
+    *(f"{group}__{x}" for group in OPTIMIZERS for x in ("warmup_steps", "weight_decay")),
     "evaluation__pass_problems",
     "evaluation__shown",
     "verifier__workers",
 ]
-BETAS = [f"{group}__{beta}" for group in ("optimizer", "sft__optimizer") for beta in ("b1", "b2", "beta")]
+BETAS = [f"{group}__{beta}" for group in OPTIMIZERS for beta in ("b1", "b2", "beta")]
+SHARES = [f"algorithm__{x}" for x in ("gamma", "gae_lambda", "return_lambda", "reference_share")]
 NAN = math.nan
 
 # (the values changed, devices, how the message begins)
@@ -156,6 +159,8 @@ REFUSED = [
     *(({name: -1}, 1, f"config.{name.replace('__', '.')} must be 0 or more, not -1") for name in NOT_NEGATIVE),
     *(({name: 1.0}, 1, f"config.{name.replace('__', '.')} must be in [0, 1), not 1.0") for name in BETAS),
     *(({name: -0.1}, 1, f"config.{name.replace('__', '.')} must be in [0, 1), not -0.1") for name in BETAS),
+    *(({name: 1.5}, 1, f"config.{name.replace('__', '.')} must be in [0, 1], not 1.5") for name in SHARES),
+    *(({name: NAN}, 1, f"config.{name.replace('__', '.')} must be in [0, 1], not nan") for name in SHARES),
     ({"optimizer__learning_rate": NAN}, 1, "config.optimizer.learning_rate must be above 0, not nan"),
     ({"algorithm__kl_coef": NAN}, 1, "config.algorithm.kl_coef must be 0 or more, not nan"),
     ({"algorithm__ddof": 2}, 1, "config.algorithm.ddof must be 0 or 1, not 2"),

@@ -20,20 +20,20 @@ class Signal:
     """What a step is trained on.
 
     Attributes:
-      advantages: of each sample; 0 for unjudged ones.
+      samples: all of them, with the rewards that advantages are computed from.
       trained: False for samples without actions: unjudged ones, and masked ones that were cut off.
       kept: False for samples that are left out of the batch, as if they had not been sampled.
       silent: share of groups without signal, see `zero_signal_groups`, of the rewards that the advantages are from.
     """
 
-    advantages: Float[np.ndarray, "samples"]
+    samples: Samples
     trained: Bool[np.ndarray, "samples"]
     kept: Bool[np.ndarray, "samples"]
     silent: float
 
 
 def signal(config: AlgorithmConfig, samples: Samples, seed: int, step: int) -> Signal:
-    """The advantages of a step: shuffled (a control), changed by length, compared with a baseline, normalised.
+    """The samples of a step with their rewards shuffled (a control) and changed by length, and the filters.
 
     Filters change no advantage of the samples that remain; `keep` reads the rewards before their change by length.
 
@@ -43,8 +43,7 @@ def signal(config: AlgorithmConfig, samples: Samples, seed: int, step: int) -> S
       seed, step: seed the permutation of `shuffle_rewards`.
 
     Raises:
-      FunctionError: a user's function raises, or does not return a finite number per sample; or rewards are not those
-        that a choice is defined for.
+      FunctionError: rewards are not those that a choice is defined for.
     """
     if config.shuffle_rewards:
         samples = samples.with_rewards(shuffled(samples.rewards, samples.judged, seed, step))
@@ -52,15 +51,18 @@ def signal(config: AlgorithmConfig, samples: Samples, seed: int, step: int) -> S
     samples = samples.with_rewards(LENGTHS[config.length_reward](config, samples))
     trained = samples.judged & ~samples.cut_off if config.overlong == "mask" else samples.judged
     silent = zero_signal_groups(samples.rewards, samples.groups, samples.judged)
-    return Signal(advantages(config, samples), trained, kept, silent)
+    return Signal(samples, trained, kept, silent)
 
 
 def describe(found: Signal) -> dict[str, float]:
-    """The metrics of a step's advantages: those of kept and judged samples."""
-    values = found.advantages[found.kept & found.trained].astype(np.float64)
+    """The metrics of a step's filters."""
+    return {"train/zero_signal_groups": found.silent, "train/kept": float(np.mean(found.kept))}
+
+
+def describe_advantages(values: Float[np.ndarray, "n"]) -> dict[str, float]:
+    """The metrics of a step's advantages: of samples that are trained on, or of actions."""
+    values = values.astype(np.float64)
     return {
-        "train/zero_signal_groups": found.silent,
-        "train/kept": float(np.mean(found.kept)),
         "train/advantage_std": float(np.std(values)) if values.size else 0.0,
         "train/advantage_max": float(np.max(np.abs(values), initial=0.0)),
         "train/advantage_zero": float(np.mean(values == 0)) if values.size else 1.0,

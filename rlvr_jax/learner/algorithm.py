@@ -45,15 +45,29 @@ class AlgorithmConfig:
       importance_floor, importance_cap: bounds of that weight.
       kl: estimator of the KL divergence to the reference policy in the loss, a key of `rlvr_jax.learner.kl.KLS`.
       kl_coef: its weight.
-      reference: the reference policy: "initial" is a frozen copy of the initial policy, whose log-probs are computed in
-        every step; with `kl_coef` 0 only for the metric `train/kl`. "none" needs `kl_coef` 0.
+      kl_reward_coef: weight of the divergence (k1) in the reward of each token, see `rlvr_jax.learner.credit`; with a
+        target its first value.
+      kl_reward_target: sum of k1 over an episode (nats) that an adaptive `kl_reward_coef` aims at; 0 for a fixed one.
+      kl_reward_horizon: episodes in which an adaptive coefficient changes by at most a fifth.
+      reference: the reference policy: "initial" is a copy of the initial policy, whose log-probs are computed in every
+        step; without a coefficient only for the metric `train/kl`. "none" needs coefficients of 0.
+      reference_every: steps between moves of the reference policy towards the policy; 0 for never.
+      reference_share: share of the policy in the moved reference policy, parameter by parameter: 1 replaces it; a small
+        share at every step is an exponential average (TR-DPO, Gorbatovski et al. 2024, arXiv:2404.09656: 0.6 every 512
+        updates).
+      gamma: discount per token, with the baselines "value" and "none".
+      gae_lambda: weight of longer estimates in the advantages, per token, with the baseline "value": 1 is the return
+        less the value.
+      gae_length: makes that weight 1 - 1 / (gae_length * tokens of the sample); 0 for `gae_lambda`.
+      return_lambda: the same weight in the returns that the critic learns: 1 is the sum of all later rewards.
       entropy: use of the policy's entropy in the loss, a key of `rlvr_jax.learner.entropy.ENTROPIES`.
       entropy_coef: weight of its term.
       entropy_share: share of the tokens of an update that it selects.
       cov_low, cov_high: bounds of the covariance of tokens that "clip_cov" selects.
       shuffle_rewards: train on rewards permuted among the samples of a step: a control, with which nothing should be
         learned. Metrics show the true rewards.
-      minibatches: optimizer updates per rollout batch.
+      minibatches: parts of a rollout batch, each of which is an optimizer update.
+      epochs: passes over these parts, in the same order.
     """
 
     preset: str = ""
@@ -85,7 +99,16 @@ class AlgorithmConfig:
     importance_cap: float = 2.0
     kl: str = "k3"
     kl_coef: float = 0.0
+    kl_reward_coef: float = 0.0
+    kl_reward_target: float = 0.0
+    kl_reward_horizon: int = 10_000
     reference: Literal["none", "initial"] = "none"
+    reference_every: int = 0
+    reference_share: float = 1.0
+    gamma: float = 1.0
+    gae_lambda: float = 1.0
+    gae_length: float = 0.0
+    return_lambda: float = 1.0
     entropy: str = "none"
     entropy_coef: float = 0.0
     entropy_share: float = 0.2
@@ -93,3 +116,4 @@ class AlgorithmConfig:
     cov_high: float = 5.0
     shuffle_rewards: bool = False
     minibatches: int = 1
+    epochs: int = 1

@@ -173,6 +173,7 @@ BASELINES: Mapping[str, Baseline] = {
     "none": no_baseline,
     "length_weighted": length_weighted,
     "pass_at_k": pass_at_k,
+    "value": no_baseline,  # of each action instead, see `rlvr_jax.learner.credit`
 }
 SCALES: Mapping[str, Scale] = {
     "group_std": group_std,

@@ -1,7 +1,7 @@
 """The batch of a training step: arrays of fixed shape."""
 
 from collections.abc import Sequence
-from typing import no_type_check
+from typing import TypeVar, no_type_check
 
 import jax
 import numpy as np
@@ -12,11 +12,13 @@ from rlvr_jax.learner.advantages import Signal
 from rlvr_jax.rollout.episode import Group
 
 # That a loss may need, see `Batch`; those of the second line are computed by a forward pass.
-COLUMNS = ("advantages", "behaviour", "group_tokens", "selected", "proximal", "reference", "uncertain")
-SCORED = frozenset({"proximal", "reference", "uncertain"})
+COLUMNS = ("advantages", "returns", "behaviour", "group_tokens", "selected",
+           "proximal", "reference", "uncertain", "values")  # fmt: skip
+SCORED = ("reference", "proximal", "uncertain", "values")
 
 _NOTHING = np.zeros(0, np.int32)  # to concatenate without any row
 
+Rows = TypeVar("Rows")
 TokenIds = Sequence[int] | Int[np.ndarray, "_"]
 
 
@@ -37,7 +39,8 @@ class Batch:
         log-probs (nats) under the policy that sampled, as reported by the sampler ("behaviour"), the policy before the
         first update of the step ("proximal") and the reference policy ("reference"); the number of actions of the
         group ("group_tokens"); 1 for the tokens that `algorithm.entropy` selects by covariance ("selected") or by
-        entropy ("uncertain").
+        entropy ("uncertain"); the critic's value of the state before the action, before the first update of the step
+        ("values"), and the return that it learns ("returns").
       parents: see `rlvr_jax.policy.forward`; None if no segment has one.
     """
 
@@ -84,46 +87,34 @@ def layout(
 
 
 def make_batch(
-    groups: Sequence[Group],
-    signal: Signal,
-    prompt_length: int,
-    response_length: int,
+    groups: Sequence[Group], signal: Signal, prompt_length: int, response_length: int
 ) -> tuple[Batch, Int[np.ndarray, "batch"]]:
-    """A row for each context window of each kept episode, and the group index of each row.
+    """A row for each context window of each kept episode, and the index of each row's episode among all.
 
-    The actions are the tokens that the policy sampled, each with the advantage of its episode; an episode that is not
-    trained on has none. The columns are "advantages" and "behaviour".
+    The actions are the tokens that the policy sampled; an episode that is not trained on has none. The column is
+    "behaviour".
     """
-    members = [(number, episode) for number, group in enumerate(groups) for episode in group.episodes]
-    rows = [
-        (i, number, window)
-        for i, (number, episode) in enumerate(members)
-        if signal.kept[i]
-        for window in episode.sequences
-    ]
-    windows = [window for _, _, window in rows]
+    episodes = [episode for group in groups for episode in group.episodes]
+    rows = [(i, window) for i, episode in enumerate(episodes) if signal.kept[i] for window in episode.sequences]
+    windows = [window for _, window in rows]
     prompts, responses = [window.prompt for window in windows], [window.response for window in windows]
     batch = layout(prompts, responses, prompt_length, response_length)
     sampled, behaviour = np.zeros_like(batch.action_mask), np.zeros_like(batch.action_mask)
     real = batch.action_mask > 0
     sampled[real] = np.concatenate([*(window.action_mask for window in windows), _NOTHING])
     behaviour[real] = np.concatenate([*(window.logprobs for window in windows), _NOTHING])
-    of_rows = np.array([episode for episode, _, _ in rows], int)
-    action_mask = sampled * signal.trained[of_rows, None]
-    batch = batch.replace(action_mask=action_mask)
-    batch = batch.with_columns(
-        advantages=signal.advantages.astype(np.float32)[of_rows, None] * action_mask, behaviour=behaviour
-    )
-    return batch, np.array([number for _, number, _ in rows], np.int32)
+    of_rows = np.array([episode for episode, _ in rows], np.int32)
+    batch = batch.replace(action_mask=sampled * signal.trained[of_rows, None]).with_columns(behaviour=behaviour)
+    return batch, of_rows
 
 
-def in_groups(batch: Batch, groups: Int[np.ndarray, "batch"], count: int, size: int) -> Batch:
+def in_groups(rows: Rows, groups: Int[np.ndarray, "batch"], count: int, size: int) -> Rows:
     """The rows of each group padded to `size` consecutive ones, and the batch to `count` groups.
 
     Ragged or missing groups then have the shapes of `count` full ones, and a group can be packed into one row.
 
     Args:
-      batch: rows of one sample each.
+      rows: a batch with rows of one sample each; or a pytree of arrays with an entry for each row. Padding is 0.
       groups: the group index of each row; groups are ordered by first appearance.
       count: groups of the result.
       size: rows per group of the result.
@@ -140,14 +131,14 @@ def in_groups(batch: Batch, groups: Int[np.ndarray, "batch"], count: int, size: 
         )
     within = np.zeros_like(place)
     within[np.argsort(place, kind="stable")] = np.concatenate([np.arange(n) for n in sizes])
-    rows = place * size + within
+    places = place * size + within
 
     def padded(x: np.ndarray) -> np.ndarray:
         result = np.zeros((count * size, *x.shape[1:]), x.dtype)
-        result[rows] = x
+        result[places] = x
         return result
 
-    return jax.tree.map(padded, batch)
+    return jax.tree.map(padded, rows)
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:

@@ -58,12 +58,14 @@ class Loss:
       needs: names of the columns that it uses.
       rows_together: number of consecutive rows that must be in one microbatch, such as 2 for pairs.
       derived: the metrics of an update -> further ones, which are no sums.
+      metrics: the group that the norm of its gradient is logged in.
     """
 
     sums: Callable[[Mapping[str, Params], Batch], Sums]
     needs: tuple[str, ...] = ()
     rows_together: int = 1
     derived: Callable[[Mapping[str, Number]], dict[str, Number]] = lambda _: {}
+    metrics: str = "train"
 
 
 def policy_gradient(config: PolicyConfig, algorithm: AlgorithmConfig, temperature: float, max_length: int) -> Loss:

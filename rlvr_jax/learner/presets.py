@@ -13,7 +13,15 @@ from typing import Any
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 
 # Keys of a run rather than of a method: a preset on a command line leaves them as the config file has them.
-OF_THE_RUN = ("shuffle_rewards", "minibatches", "pass_k", "aggregation_tokens", "length_buffer", "length_target")
+OF_THE_RUN = (
+    "shuffle_rewards",
+    "minibatches",
+    "epochs",
+    "pass_k",
+    "aggregation_tokens",
+    "length_buffer",
+    "length_target",
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Preset:
     differs: str = ""
 
 
+_KL_IN_REWARD = {"reference": "initial", "kl_reward_coef": 0.05}
+_PPO = _KL_IN_REWARD | {"baseline": "value", "scale": "token_whitening", "gae_lambda": 0.95, "return_lambda": 0.95}
 _SEQUENCES = {"aggregation": "sequence_mean"}
 _REINFORCE = {"ratio": "none", "clip": "none"}
 _ON_POLICY = _REINFORCE | {"minibatches": 1}
@@ -60,9 +70,9 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "rloo": Preset(
         "Ahmadian et al. 2024 (arXiv:2402.14740)",
-        _ON_POLICY | {"baseline": "leave_one_out", "scale": "none", "aggregation": "sequence_sum"},
-        "groups of 2 or 4; KL in the reward with a coefficient of 0.05",
-        "no KL term",
+        _ON_POLICY | _KL_IN_REWARD | {"baseline": "leave_one_out", "scale": "none", "aggregation": "sequence_sum"},
+        "groups of 2 or 4",
+        "kl_reward_coef is that of TRL",
     ),
     "reinforce_pp_baseline": Preset(
         "Hu 2025 (REINFORCE++, arXiv:2501.03262), with the group's mean",
@@ -144,6 +154,30 @@ PRESETS: Mapping[str, Preset] = {
         "Xiong et al. 2025 (arXiv:2504.11343), Reinforce-Rej",
         {"baseline": "none", "scale": "none", "keep": "mixed_groups"},
         "rewards of 1 and -1, groups of 4, learning rate 1e-6",
+    ),
+    "ppo": Preset(
+        "Schulman et al. 2017 (arXiv:1707.06347), eq. 7, and 2016 (GAE, arXiv:1506.02438), eq. 16; KL in the reward as "
+        "in Ziegler et al. 2019 (arXiv:1909.08593)",
+        _PPO | {"epochs": 4},
+        "values clipped at 0.2, which is the default of config.critic.clip",
+        "kl_reward_coef is Tulu 3's; the critic is a network of its own and starts from the policy; whitening and "
+        "clipping of values are those of the implementations, not of the papers",
+    ),
+    "tulu3": Preset(
+        "Lambert et al. 2024 (Tulu 3 RLVR, arXiv:2411.15124), by the commands and code of open-instruct for 8B",
+        _PPO | {"epochs": 4, "minibatches": 1, "aggregation": "sequence_mean"},
+        "learning rates of policy and critic 3e-7, linear to 0, AdamW with eps 1e-5; batch of 224 with one sample per "
+        "prompt (config.rollout.group_size = 1); 2,048 tokens, temperature 1; reward 10 if right, and -10 without an "
+        "end token whatever the answer. 70B: learning rates 1e-7 after a warm-up of 10 %, kl_reward_coef 0.07, batch "
+        "of 640",
+        "the critic starts from the policy, theirs from an 8B reward model; their losses are means over micro-batches "
+        "of one or two samples, nearly those over samples; they whiten per device, and put the reward after the end "
+        "token, whose value counts",
+    ),
+    "reinforce_pp": Preset(
+        "Hu 2025 (REINFORCE++, arXiv:2501.03262)",
+        _KL_IN_REWARD | {"baseline": "none", "scale": "token_whitening"},
+        differs="kl_reward_coef is not the paper's, which is unverified",
     ),
     "reinforce": Preset(
         "Williams 1992 (REINFORCE), without a baseline",

@@ -28,22 +28,21 @@ def hidden_states(config: PolicyConfig, params: Params, batch: Batch) -> Float[A
     return jax.vmap(lambda row, columns: row.at[columns].get(mode="promise_in_bounds"))(hidden, batch.predictors)
 
 
-def fill(needs: Sequence[str], batch: Batch, scorers: Mapping[str, Scorer]) -> Batch:
-    """The batch with exactly the columns that a loss needs; missing ones are computed.
+def fill(names: Sequence[str], batch: Batch, scorers: Mapping[str, Scorer]) -> Batch:
+    """The batch with these columns, those it lacks computed.
 
     Args:
-      needs: `Loss.needs`.
+      names: of the columns.
       batch: of all samples of a step, before any update.
       scorers: name of a column -> the function that computes it, called only if needed.
 
     Raises:
       ValueError: a column is neither in the batch nor has a scorer.
     """
-    unknown = [name for name in needs if name not in batch.columns and name not in scorers]
-    if unknown:
+    missing = [name for name in names if name not in batch.columns]
+    if unknown := [name for name in missing if name not in scorers]:
         raise ValueError(
-            f"the loss needs the columns {', '.join(unknown)}; the batch has {', '.join(batch.columns) or 'none'}, and "
+            f"the columns {', '.join(unknown)} are needed; the batch has {', '.join(batch.columns) or 'none'}, and "
             f"there are scorers of {', '.join(scorers) or 'none'}"
         )
-    columns = {name: batch.columns[name] if name in batch.columns else scorers[name](batch) for name in needs}
-    return batch.replace(columns=columns)
+    return batch.with_columns(**{name: scorers[name](batch) for name in missing})

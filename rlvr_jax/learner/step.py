@@ -49,6 +49,26 @@ def new_state(optimizer: optax.GradientTransformation, params: Params) -> TrainS
     return TrainState(updates, params, optimizer.init(_float32(policy.trainable(params))), skipped, in_a_row)
 
 
+@no_type_check  # as a pytree it may hold shapes or shardings, too
+@struct.dataclass
+class Learner:
+    """All that a run learns, and that its checkpoints hold.
+
+    Attributes:
+      states: of the networks that are trained, by name: "policy", and "critic" if there is one.
+      others: by name, pytrees that follow the networks by rules of their own: "reference", the trained parameters of a
+        reference policy that moves; "kl_coef", an adaptive coefficient.
+    """
+
+    states: dict[str, TrainState]
+    others: dict[str, Any] = struct.field(default_factory=dict)
+
+    @property
+    def policy(self) -> TrainState:
+        """The state of the policy."""
+        return self.states["policy"]
+
+
 def _float32(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
 
@@ -129,7 +149,7 @@ def train_step(
     finite = jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm([update for update, _ in updates.values()]))
     states = {name: _updated(state, trained[name], *updates[name], finite) for name, state in states.items()}
     metrics = {name: total / _divisor(count) for name, (total, count) in result.means.items()} | result.largest
-    return states, metrics | loss.derived(metrics) | {"train/grad_norm": norm}
+    return states, metrics | loss.derived(metrics) | {f"{loss.metrics}/grad_norm": norm}
 
 
 def dealt(batch: Batch, microbatches: int, rows_together: int) -> Batch:

@@ -22,9 +22,11 @@ from rlvr_jax.policy.model import (
     logical_axes,
     unstack,
 )
+from rlvr_jax.policy.value import VALUE, critic_axes, init_critic, values, with_value_head
 
 __all__ = [
     "ADAPTERS",
+    "VALUE",
     "Cache",
     "KeyValues",
     "LoraConfig",
@@ -33,11 +35,13 @@ __all__ = [
     "RopeScaling",
     "axes_with_adapters",
     "base",
+    "critic_axes",
     "empty_key_values",
     "forward",
     "head_logits",
     "init",
     "init_adapters",
+    "init_critic",
     "init_with_adapters",
     "logical_axes",
     "logits",
@@ -45,5 +49,7 @@ __all__ = [
     "merged",
     "trainable",
     "unstack",
+    "values",
     "with_trainable",
+    "with_value_head",
 ]

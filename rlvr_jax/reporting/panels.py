@@ -166,6 +166,36 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             scale="share",
         ),
         Panel(
+            "KL of an episode",
+            "nats",
+            (Series("train/kl_episode", "KL", _TRAIN),),
+            "How far the policy that sampled had moved from the reference policy, summed over an episode's tokens. The "
+            "reward is reduced by this, times a coefficient.",
+        ),
+        Panel(
+            "Value of the critic",
+            "reward",
+            (
+                Series("critic/value", "value", "#E69F00"),
+                Series("critic/return", "return", _TRAIN),
+            ),
+            "Mean of what the critic expected of the rest of an episode, and of what came. A lasting gap is a critic "
+            "that lags behind or whose values are clipped.",
+        ),
+        Panel(
+            "Explained variance",
+            "share",
+            (Series("critic/explained_variance", "explained", "#E69F00"),),
+            "Share of the returns' variance that the critic's values explain: 1 is perfect, 0 no better than a "
+            "constant; below 0 the advantages are noisier than without a critic.",
+        ),
+        Panel(
+            "Loss of the critic",
+            "squared reward",
+            (Series("critic/loss", "loss", "#E69F00"),),
+            "Half of the mean squared difference of value and return, after each update.",
+        ),
+        Panel(
             "Gradient norm",
             "global norm",
             (Series("train/grad_norm", "before clipping", _TRAIN),),

@@ -7,12 +7,12 @@ from typing import Any
 from rlvr_jax import parallel
 from rlvr_jax.parallel.chips import Chip
 from rlvr_jax.training.hlo import Collective, collectives
-from rlvr_jax.training.plan import Kinds, Memory, memory_of_run
+from rlvr_jax.training.plan import RESIDENT, Kinds, Memory, memory_of_run
 from rlvr_jax.training.programs import OutOfMemoryError, Program, programs
 from rlvr_jax.training.roofline import Times, Work, times, work
 from rlvr_jax.training.setup import Setup
 
-_OF_PROGRAM = {"update": ("update",), "scoring": ("scoring",), "move": ("move",), "prefill": ("prefill",)}
+_OF_PROGRAM = {name: (name,) for name in ("update", "critic", "scoring", "values", "move", "prefill")}
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,7 @@ def _with_program(result: Analysis, program: Program) -> Analysis:
 
 def _beside(estimate: Kinds, program: Program) -> Kinds:
     """The arrays of the run that are in memory beside those of a program."""
-    resident = ("parameters", "moments", "reference", "sampler")
-    return {kind: size for kind, size in estimate.items() if kind in resident and kind not in program.holds}
+    return {kind: size for kind, size in estimate.items() if kind in RESIDENT and kind not in program.holds}
 
 
 def _with_collectives(work: dict[str, Work], program: Program, found: Sequence[Collective]) -> dict[str, Work]:

@@ -20,7 +20,7 @@ from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from rlvr_jax.errors import CheckpointError, ConfigError, DivergedError, PreemptedError
-from rlvr_jax.learner.step import TrainState
+from rlvr_jax.learner.step import Learner, TrainState
 from rlvr_jax.parallel import Processes
 from rlvr_jax.policy import ADAPTERS, Params, base
 from rlvr_jax.reporting import files
@@ -28,6 +28,8 @@ from rlvr_jax.reporting import files
 _FOLDER = "checkpoints"  # in the workdir
 _ADDRESS = "checkpoints.txt"  # that of another folder, in the workdir
 _COMMITTED = "commit_success.txt"  # Orbax writes it last
+_OTHERS = ("reference", "kl_coef")  # items for what `Learner.others` holds
+CRITIC = "critic"  # the name of a network
 
 
 @contextlib.contextmanager
@@ -63,11 +65,8 @@ def open_manager(
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
-    handlers = {
-        "params": ocp.StandardCheckpointHandler(),
-        "rest": ocp.StandardCheckpointHandler(),
-        "host": ocp.JsonCheckpointHandler(),
-    }
+    names = (*_items("policy"), *_items(CRITIC), *_OTHERS)
+    handlers = {name: ocp.StandardCheckpointHandler() for name in names} | {"host": ocp.JsonCheckpointHandler()}
     with _explained(folder, "opened"):
         with (processes or Processes()).first_goes_ahead():
             for step in sorted({*_steps(folder)} - {*_complete(folder)}):
@@ -125,20 +124,25 @@ def remove(workdir: Path) -> None:
     (workdir / _ADDRESS).unlink(missing_ok=True)
 
 
+def _items(network: str) -> tuple[str, str]:
+    """The names of the items of a network's parameters and of the rest of its state."""
+    return ("params", "rest") if network == "policy" else (f"{network}_params", f"{network}_rest")
+
+
 def save(
     manager: ocp.CheckpointManager,
-    state: TrainState,
+    learner: Learner,
     step: int,
     host: Mapping[str, Any] | None = None,
     accuracy: float | None = None,
 ) -> None:
     """Saves the state after a step of the run; returns once it is copied, before it is written.
 
-    The parameters are a separate item, which can be loaded alone.
+    The parameters of each network are an item of their own, which can be loaded alone.
 
     Args:
       manager: from `open_manager`.
-      state: on the device.
+      learner: on the device.
       step: of the run.
       host: further state, as JSON data.
       accuracy: of the policy on held-out problems, if it was evaluated at this step.
@@ -146,7 +150,9 @@ def save(
     Raises:
       CheckpointError: this or an earlier checkpoint could not be written.
     """
-    items = {"params": state.params, "rest": _rest(state)}
+    items = dict(learner.others)
+    for network, state in learner.states.items():
+        items |= dict(zip(_items(network), (state.params, _rest(state)), strict=True))
     checksums = {name: _checksum(item) for name, item in items.items()}
     args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
     if host:
@@ -165,7 +171,7 @@ def wait(manager: ocp.CheckpointManager) -> None:
 
 def end_step(
     manager: ocp.CheckpointManager,
-    state: TrainState,
+    learner: Learner,
     step: int,
     due: bool,
     stop: signal.Signals | None,
@@ -182,22 +188,23 @@ def end_step(
       DivergedError: too many consecutive updates were skipped. This state is not saved.
       PreemptedError: `stop` has arrived; the state is on disk.
     """
-    if state.skipped_in_a_row >= max_skipped_in_a_row:
+    skipped = max(int(state.skipped_in_a_row) for state in learner.states.values())
+    if skipped >= max_skipped_in_a_row:
         wait(manager)
         raise DivergedError(
-            f"step {step}: {state.skipped_in_a_row} updates in a row were skipped: their gradients, or what the "
+            f"step {step}: {skipped} updates in a row were skipped: their gradients, or what the "
             f"optimizer made of them, were not finite. The parameters from before them are safe in "
             f"{manager.directory}. Lower the learning rate, or look for the samples that do it"
         )
     if due or stop:
-        save(manager, state, step, host(), accuracy)
+        save(manager, learner, step, host(), accuracy)
     if stop:
         wait(manager)
         raise PreemptedError(stop, f"the state of step {step}")
 
 
-def restore(manager: ocp.CheckpointManager, shapes: TrainState, step: int) -> TrainState:
-    """The state saved at `step`.
+def restore(manager: ocp.CheckpointManager, shapes: Learner, step: int) -> Learner:
+    """What was saved at `step`.
 
     Args:
       manager: from `open_manager`.
@@ -207,9 +214,11 @@ def restore(manager: ocp.CheckpointManager, shapes: TrainState, step: int) -> Tr
     Raises:
       CheckpointError: it can't be read, is damaged, or holds other shapes.
     """
-    return TrainState(
-        params=restore_params(manager, shapes.params, step), **_restore(manager, "rest", _rest(shapes), step)
-    )
+    states = {}
+    for network, state in shapes.states.items():
+        params = restore_params(manager, state.params, step, network)
+        states[network] = TrainState(params=params, **_restore(manager, _items(network)[1], _rest(state), step))
+    return Learner(states, {name: _restore(manager, name, x, step) for name, x in shapes.others.items()})
 
 
 def restore_host(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
@@ -223,16 +232,16 @@ def restore_host(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         return host
 
 
-def restore_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> Params:
-    """The parameters saved at `step`; see `restore`."""
-    check_params(manager, shapes, step)
-    return _restore(manager, "params", shapes, step)
+def restore_params(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str = "policy") -> Params:
+    """The parameters of a network saved at `step`; see `restore`."""
+    check_params(manager, shapes, step, network)
+    return _restore(manager, _items(network)[0], shapes, step)
 
 
-def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> None:
+def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str = "policy") -> None:
     """Raises CheckpointError if the parameters saved at `step` don't have these shapes; reads no arrays."""
     with _explained(manager.directory, f"read at step {step}"):
-        saved = dict(_leaves(manager.item_metadata(step)["params"]))
+        saved = dict(_leaves(manager.item_metadata(step)[_items(network)[0]]))
         if not saved:
             raise ValueError("it does not say what it holds")
     wanted = dict(_leaves(shapes))
@@ -243,12 +252,12 @@ def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int) -> N
     ]
     if wrong:
         raise CheckpointError(
-            f"the checkpoint of step {step} in {manager.directory} holds another policy than this config's: "
+            f"the checkpoint of step {step} in {manager.directory} holds another {network} than this config's: "
             + "; ".join(wrong[:8] + [f"and {len(wrong) - 8} more"] * (len(wrong) > 8))
         )
 
 
-def load_params(workdir: Path, shapes: Params, step: int | None = None) -> tuple[Params, int]:
+def load_params(workdir: Path, shapes: Params, step: int | None = None, network: str = "policy") -> tuple[Params, int]:
     """The parameters that a finished or running run saved at a step, the newest by default, and the step.
 
     Parameters of another dtype are converted. Adapters that the run didn't have are left out.
@@ -256,25 +265,31 @@ def load_params(workdir: Path, shapes: Params, step: int | None = None) -> tuple
     Raises:
       CheckpointError: there are none, they can't be read, or they have other shapes.
     """
-    with _saved(workdir, step) as (manager, step):
-        shapes = _without_new_adapters(manager, shapes, step)
-        check_params(manager, shapes, step)
-        saved = dict(_leaves(manager.item_metadata(step)["params"]))
+    with _saved(workdir, step, network) as (manager, step):
+        shapes = _without_new_adapters(manager, shapes, step, network)
+        check_params(manager, shapes, step, network)
+        saved = dict(_leaves(manager.item_metadata(step)[_items(network)[0]]))
         as_saved = jax.tree_util.tree_map_with_path(
             lambda path, x: jax.ShapeDtypeStruct(x.shape, saved[_name(path)].dtype, sharding=x.sharding), shapes
         )
-        params = _restore(manager, "params", as_saved, step)
+        params = _restore(manager, _items(network)[0], as_saved, step)
         return jax.tree.map(lambda x, wanted: x.astype(wanted.dtype), params, shapes), step
 
 
-def check_loadable(workdir: Path, shapes: Params) -> None:
+def check_loadable(workdir: Path, shapes: Params, network: str = "policy") -> None:
     """Raises CheckpointError if `load_params` would find no or other parameters; reads no arrays."""
-    with _saved(workdir) as (manager, step):
-        check_params(manager, _without_new_adapters(manager, shapes, step), step)
+    with _saved(workdir, network=network) as (manager, step):
+        check_params(manager, _without_new_adapters(manager, shapes, step, network), step, network)
 
 
-def _without_new_adapters(manager: ocp.CheckpointManager, shapes: Params, step: int) -> Params:
-    saved = dict(_leaves(manager.item_metadata(step)["params"]))
+def has_network(workdir: Path, network: str) -> bool:
+    """True if the newest checkpoint of a run holds this network; raises CheckpointError if there is no checkpoint."""
+    with _saved(workdir, network=network) as (manager, step):
+        return (manager.directory / str(step) / _items(network)[0]).exists()
+
+
+def _without_new_adapters(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str) -> Params:
+    saved = dict(_leaves(manager.item_metadata(step)[_items(network)[0]]))
     return shapes if any(name.startswith(ADAPTERS) for name in saved) else base(shapes)
 
 
@@ -293,7 +308,9 @@ def _rest(state: TrainState) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _saved(workdir: Path, step: int | None = None) -> Iterator[tuple[ocp.CheckpointManager, int]]:
+def _saved(
+    workdir: Path, step: int | None = None, network: str = "policy"
+) -> Iterator[tuple[ocp.CheckpointManager, int]]:
     """The complete checkpoint of a step, the newest by default, of a run which may still be running."""
     folder = folder_of(workdir)
     if not folder.is_dir():
@@ -304,7 +321,7 @@ def _saved(workdir: Path, step: int | None = None) -> Iterator[tuple[ocp.Checkpo
     if step is not None and step not in steps:
         raise CheckpointError(f"{folder} holds no complete checkpoint of step {step}; there are {steps}")
     options = ocp.CheckpointManagerOptions(read_only=True)
-    handlers = {"params": ocp.StandardCheckpointHandler()}
+    handlers = {_items(network)[0]: ocp.StandardCheckpointHandler()}
     with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
         yield manager, steps[-1] if step is None else step
 

@@ -24,7 +24,8 @@ from rlvr_jax.hf.source import (
     read_generation_config,
 )
 from rlvr_jax.hf.source import read_config as read_checkpoint
-from rlvr_jax.training.setup import Setup, load_run, make_setup
+from rlvr_jax.training.setup import Setup, make_setup
+from rlvr_jax.training.start import load_run
 from rlvr_jax.training.workdir import read_config
 
 

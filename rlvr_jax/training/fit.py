@@ -12,11 +12,13 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel.chips import Chip
 from rlvr_jax.training.analysis import Analysis, estimated
 from rlvr_jax.training.functions import make_loss
+from rlvr_jax.training.networks import optimizer_configs
 from rlvr_jax.training.plan import memory_of_run
 from rlvr_jax.training.setup import Setup, make_setup
 
 MARGIN = 0.1  # of the memory, which estimates leave free
 _CHUNKS = (2048, 1024, 512, 256)  # values of `policy.head_chunk`
+_TRAINING = ("update", "scoring", "values", "critic")  # phases
 _MOST_TENSOR = 16  # devices of a mesh axis `tensor` that are tried
 
 
@@ -62,7 +64,9 @@ def smaller(config: Config, setup: Setup) -> Iterator[Change]:
     """Single changes that save memory."""
     mesh, rollout = setup.mesh.shape, config.rollout
     for factor in (2, 4, 8, 16, 32):
-        yield Change("optimizer.microbatches", config.optimizer.microbatches * factor)
+        for name, options in optimizer_configs(config).items():
+            prefix = "critic." * (name == "critic")
+            yield Change(f"{prefix}optimizer.microbatches", options.microbatches * factor)
     if setup.policy.remat != "full":
         yield Change("policy.remat", "full")
     for chunk in _CHUNKS:
@@ -147,7 +151,7 @@ def _best(setup: Setup, chip: Chip, torus: Sequence[int]) -> Analysis | None:
     sizes = [x for x in _divisors(rollout.prompts) if x % shards == 0]
     rollouts = [()] if rollout.slots else [(Change("rollout.batch_size", size),) for size in sizes]
     second = _fastest_of(setup, rollouts, ("rollout", "move"), chip, torus)
-    first = second and _fastest_of(setup, _updates(setup), ("update", "scoring"), chip, torus)
+    first = second and _fastest_of(setup, _updates(setup), _TRAINING, chip, torus)
     return first and estimated(_varied(setup, (*first, *second)), chip, torus)
 
 
@@ -163,7 +167,7 @@ def _updates(setup: Setup) -> Iterator[tuple[Change, ...]]:
                 varied = _varied(setup, changes)
                 if varied is None:
                     break
-                if _fits(varied, ("update", "scoring")):
+                if _fits(varied, _TRAINING):
                     yield changes
                     break
 

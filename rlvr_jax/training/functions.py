@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.config_rules import check_update
@@ -16,12 +17,15 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import evaluate
 from rlvr_jax.learner import losses
 from rlvr_jax.learner.aggregation import group_tokens
-from rlvr_jax.learner.batch import Batch, split
+from rlvr_jax.learner.batch import SCORED, Batch, split
+from rlvr_jax.learner.credit import has_critic, next_kl_coef, penalises_kl, with_advantages
+from rlvr_jax.learner.critic import action_values, critic_loss
 from rlvr_jax.learner.entropy import by_covariance, by_entropy
 from rlvr_jax.learner.losses import Loss
 from rlvr_jax.learner.packing import pack, unpack
+from rlvr_jax.learner.samples import Samples
 from rlvr_jax.learner.scores import Scorer, score
-from rlvr_jax.learner.step import train_step
+from rlvr_jax.learner.step import Learner, train_step
 from rlvr_jax.policy import Params
 from rlvr_jax.rollout.collector import Collector, Jobs
 from rlvr_jax.rollout.memory import fitting, prompt_bytes, slot_bytes
@@ -29,8 +33,11 @@ from rlvr_jax.rollout.playing import Limits
 from rlvr_jax.rollout.requests import Turns
 from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.tasks import Task
+from rlvr_jax.training.networks import optimizer_configs, warmup_steps
 from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.setup import Setup
+
+Scored = Literal["logprobs", "entropy", "values"]
 
 _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 
@@ -42,10 +49,49 @@ def make_loss(setup: Setup) -> Loss:
     return losses.make_loss(setup.policy, config.algorithm, rollout.temperature, rollout.max_response_length)
 
 
+def make_training(
+    setup: Setup, optimizers: Mapping[str, optax.GradientTransformation], loss: Loss
+) -> Callable[[Learner, Batch, Mapping[str, float], int], tuple[Learner, list[dict[str, Array]]]]:
+    """All updates of a step: a function (learner, batch, metrics, step) -> (learner, metrics of each update).
+
+    The batch is split into minibatches, each of which updates the policy and the critic, if there is one; then follow
+    the other epochs. In the first steps, those of the warm-up, only the critic is updated. A reference policy that
+    moves and an adaptive coefficient come last; the latter follows "train/kl_episode" of the metrics.
+    """
+    config, algorithm = setup.config, setup.config.algorithm
+    losses = losses_of(setup, loss)
+    updates = {
+        name: make_update(setup, {name: optimizers[name]}, losses[name], options.microbatches)
+        for name, options in optimizer_configs(config).items()
+    }
+
+    def run(
+        learner: Learner, batch: Batch, metrics: Mapping[str, float], step: int
+    ) -> tuple[Learner, list[dict[str, Array]]]:
+        states, found = dict(learner.states), []
+        trained = [name for name in updates if name != "policy" or step > warmup_steps(config)]
+        for minibatch in split(batch, algorithm.minibatches) * algorithm.epochs:
+            found.append({})
+            for name in trained:
+                columns = {column: minibatch.columns[column] for column in losses[name].needs}
+                updated, described = updates[name]({name: states[name]}, minibatch.replace(columns=columns))
+                states |= updated
+                found[-1] |= described
+        return _followed(setup, learner.replace(states=states), metrics, step), found
+
+    return run
+
+
+def losses_of(setup: Setup, loss: Loss) -> dict[str, Loss]:
+    """The loss of each network, given that of the policy."""
+    critic = has_critic(setup.config.algorithm)
+    return {"policy": loss} | ({"critic": critic_loss(setup.policy, setup.config.critic)} if critic else {})
+
+
 def make_update(
     setup: Setup, optimizers: Mapping[str, optax.GradientTransformation], loss: Loss, microbatches: int
 ) -> Callable:
-    """The training step (states, batch) -> (states, metrics), which donates the states.
+    """One update (states, batch) -> (states, metrics), which donates the states.
 
     It packs the rows of the batch on the host and calls a jitted function.
 
@@ -68,36 +114,47 @@ def make_jitted_update(
     return jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
 
 
-def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Params, int], dict[str, Scorer]]:
-    """The function from the policy's parameters before a step's first update, and its number, to its scorers.
+def scored_columns(setup: Setup, loss: Loss) -> tuple[str, ...]:
+    """The columns that take a forward pass each, before a step's advantages."""
+    algorithm = setup.config.algorithm
+    needs = {*loss.needs, *["reference"] * penalises_kl(algorithm), *["values"] * has_critic(algorithm)}
+    return tuple(name for name in SCORED if name in needs)
+
+
+def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Learner, int], dict[str, Scorer]]:
+    """The function from the state before a step's first update, and the step's number, to its scorers.
 
     Args:
       setup: of the run.
-      reference: the initial values of the trained parameters; None for the base policy, without adapters.
+      reference: the trained parameters of a reference policy that stays; None for the base policy, without adapters,
+        or one that moves.
     """
-    algorithm, logprobs, entropy = setup.config.algorithm, make_score(setup), make_score(setup, "entropy")
+    algorithm, seed, group_size = setup.config.algorithm, setup.config.seed, setup.config.rollout.group_size
+    logprobs, entropy, values = (make_score(setup, of) for of in ("logprobs", "entropy", "values"))
 
-    def of_reference(params: Params, batch: Batch) -> Float[np.ndarray, "batch action"]:
-        frozen = policy.base(params) if reference is None else policy.with_trainable(params, reference)
-        return logprobs(frozen, batch)
+    def of_reference(learner: Learner, batch: Batch) -> Float[np.ndarray, "batch action"]:
+        params, kept = learner.policy.params, learner.others.get("reference", reference)
+        return logprobs(policy.base(params) if kept is None else policy.with_trainable(params, kept), batch)
 
-    return lambda params, step: {
-        "reference": partial(of_reference, params),
-        "proximal": partial(logprobs, params),
-        "group_tokens": partial(group_tokens, group_size=setup.config.rollout.group_size),
-        "selected": partial(by_covariance, algorithm, setup.config.seed, step),
-        "uncertain": lambda batch: by_entropy(algorithm, batch, entropy(params, batch)),
+    return lambda learner, step: {
+        "reference": partial(of_reference, learner),
+        "proximal": lambda batch: logprobs(learner.policy.params, batch),
+        "values": lambda batch: values(learner.states["critic"].params, batch),
+        "group_tokens": partial(group_tokens, group_size=group_size),
+        "selected": partial(by_covariance, algorithm, seed, step),
+        "uncertain": lambda batch: by_entropy(algorithm, batch, entropy(learner.policy.params, batch)),
     }
 
 
-def make_score(setup: Setup, of: Literal["logprobs", "entropy"] = "logprobs") -> Callable:
-    """The function (params, batch) -> log-probability of each action, or entropy; packs as `make_update` does.
+def make_score(setup: Setup, of: Scored = "logprobs") -> Callable:
+    """The function (params, batch) -> log-probability of each action, entropy, or the critic's value before it.
 
-    It takes the rows in as many parts as an update, so that it needs no more memory.
+    It packs as `make_update` does, and takes the rows in as many parts as an update, so that it needs no more memory.
     """
     jitted, options, config = make_jitted_score(setup, of), _packing(setup), setup.config
     sharding = parallel.batch_sharding(setup.mesh)
-    parts = config.algorithm.minibatches * config.optimizer.microbatches
+    optimizer = config.critic.optimizer if of == "values" else config.optimizer
+    parts = config.algorithm.minibatches * optimizer.microbatches
 
     def run(params: Params, batch: Batch) -> Float[np.ndarray, "batch action"]:
         batch = batch.replace(columns={})  # unused, and would be copied to the device
@@ -109,7 +166,7 @@ def make_score(setup: Setup, of: Literal["logprobs", "entropy"] = "logprobs") ->
     return run
 
 
-def make_jitted_score(setup: Setup, of: Literal["logprobs", "entropy"] = "logprobs") -> jax.stages.Wrapped:
+def make_jitted_score(setup: Setup, of: Scored = "logprobs") -> jax.stages.Wrapped:
     """The jitted function of `make_score`, for a part of the packed rows."""
 
     def scores(params: Params, batch: Batch) -> Float[Array, "batch action"]:
@@ -117,7 +174,50 @@ def make_jitted_score(setup: Setup, of: Literal["logprobs", "entropy"] = "logpro
         return logprobs if of == "logprobs" else entropy
 
     rows = parallel.batch_sharding(setup.mesh)
-    return jax.jit(scores, in_shardings=(None, rows), out_shardings=rows)
+    function = partial(action_values, setup.policy) if of == "values" else scores
+    return jax.jit(function, in_shardings=(None, rows), out_shardings=rows)
+
+
+def make_credit(setup: Setup) -> Callable[..., tuple[Batch, dict[str, float]]]:
+    """The function (learner, batch, episodes, samples) -> (batch, metrics) of `credit.with_advantages`."""
+    config = setup.config
+
+    def run(learner: Learner, batch: Batch, episodes: Int[np.ndarray, "batch"], samples: Samples):
+        coef = learner.others.get("kl_coef", {"value": config.algorithm.kl_reward_coef})
+        return with_advantages(config.algorithm, batch, episodes, samples, float(coef["value"]))
+
+    return run
+
+
+def _followed(setup: Setup, learner: Learner, metrics: Mapping[str, float], step: int) -> Learner:
+    """The state with what follows the networks: a reference policy that moves, an adaptive coefficient.
+
+    Args:
+      setup: of the run.
+      learner: after the updates of the step.
+      metrics: of the step, with "train/kl_episode" for the coefficient.
+      step: of the run.
+    """
+    algorithm, rollout, others = setup.config.algorithm, setup.config.rollout, dict(learner.others)
+    if "reference" in others and step % algorithm.reference_every == 0:
+        trained = policy.trainable(learner.policy.params)
+        others["reference"] = _moved(others["reference"], trained, algorithm.reference_share)
+    if "kl_coef" in others:
+        coef, samples = float(others["kl_coef"]["value"]), rollout.prompts * rollout.group_size
+        coef = next_kl_coef(algorithm, coef, metrics["train/kl_episode"], samples)
+        others["kl_coef"] = {"value": parallel.put(np.asarray(coef, np.float32), parallel.replicated(setup.mesh))}
+    return learner.replace(others=others)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _moved(reference: Params, params: Params, share: float | Float[Array, ""]) -> Params:
+    """`share` of the way from the reference policy to the policy, all the way to the bit."""
+
+    def moved(old: Array, new: Array) -> Array:
+        mixed = old + (new.astype(jnp.float32) - old.astype(jnp.float32)) * share
+        return jnp.where(share == 1, new, mixed.astype(old.dtype))
+
+    return jax.tree.map(moved, reference, params)
 
 
 def _packing(setup: Setup) -> tuple[int, int] | None:

@@ -13,8 +13,7 @@ from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.learner.advantages import describe as describe_signal
 from rlvr_jax.learner.advantages import signal
-from rlvr_jax.learner.batch import in_groups, make_batch, split
-from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
+from rlvr_jax.learner.batch import in_groups, make_batch
 from rlvr_jax.learner.rewards import reward
 from rlvr_jax.learner.samples import samples_of
 from rlvr_jax.learner.scores import fill
@@ -24,12 +23,15 @@ from rlvr_jax.rollout import kept
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.functions import (
     make_collector,
+    make_credit,
     make_evaluation,
     make_loss,
     make_sampler,
     make_scorers,
-    make_update,
+    make_training,
+    scored_columns,
 )
+from rlvr_jax.training.networks import learning_rate, make_optimizers
 from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.profiling import traces
 from rlvr_jax.training.record import (
@@ -42,7 +44,8 @@ from rlvr_jax.training.record import (
     throughput,
     warn_unjudged,
 )
-from rlvr_jax.training.setup import check_start, make_setup, start, training_mixture
+from rlvr_jax.training.setup import make_setup, training_mixture
+from rlvr_jax.training.start import check_start, start
 from rlvr_jax.training.watchdog import watchdog
 from rlvr_jax.training.workdir import open_workdir
 from rlvr_jax.verifiers.pool import Pool
@@ -74,13 +77,12 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
     processes = processes or Processes()
     setup = make_setup(config, pool=pool, processes=processes)
     memory = lines(memory_of_run(setup), setup)
-    check_start(setup, workdir)
-    num_steps, minibatches, rollout = config.training.num_steps, config.algorithm.minibatches, config.rollout
+    optimizers = make_optimizers(config)
+    check_start(setup, workdir, optimizers)
+    num_steps, rollout = config.training.num_steps, config.rollout
     prompts, group_size, temperature = rollout.prompts, rollout.group_size, rollout.temperature
     lengths = rollout.max_prompt_length, rollout.max_response_length
     keep = config.training.keep_checkpoints, config.training.keep_every, config.training.keep_best
-    optimizer = make_optimizer(config.optimizer, num_steps * minibatches)
-    learning_rate = make_schedule(config.optimizer, num_steps * minibatches)
     mixture = training_mixture(setup)
     root = jax.random.key(config.seed)
     examples_of = lambda step: tasks.batch(mixture, "train", config.seed, step - 1, prompts)  # noqa: E731
@@ -96,21 +98,22 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         processes.ending_together(),
     ):
         begin("start")
-        if processes.index == 0 and manager.latest_step() != num_steps:
+        done = manager.latest_step() or 0
+        if processes.index == 0 and done != num_steps:
             print(*memory, sep="\n", file=sys.stderr, flush=True)
         loss = make_loss(setup)
-        state, reference = start(setup, optimizer, manager, key_of(INIT, 0), "reference" in loss.needs)
-        done = int(state.updates) // minibatches
+        columns = scored_columns(setup, loss)
+        learner, reference = start(setup, optimizers, manager, key_of(INIT, 0), "reference" in columns)
         if done == num_steps:
             return report(workdir, processes)
         sampler = make_sampler(setup)
-        sampler.set_params(state.params, done)
+        sampler.set_params(learner.policy.params, done)
         collector = make_collector(setup, sampler, pool)
         for ahead, groups in checkpoints.restore_host(manager, done).items():
             collector.put_back(int(ahead), kept.from_json(groups, examples_of(int(ahead))))
         in_flight = lambda: {str(ahead): kept.to_json(x) for ahead, x in collector.finished().items()}  # noqa: E731
-        update = make_update(setup, {"policy": optimizer}, loss, config.optimizer.microbatches)
-        scorers = make_scorers(setup, reference)
+        scorers, credit = make_scorers(setup, reference), make_credit(setup)
+        update = make_training(setup, optimizers, loss)
         evaluate = make_evaluation(setup)
 
         with (
@@ -137,29 +140,28 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 rewards = reward(config.reward, groups, setup.parts, config.verifier.timeout, processes)
                 warn_unjudged(step, rewards)
                 found = signal(config.algorithm, samples_of(groups, rewards, lengths[1]), config.seed, step)
-                batch, group_of_row = make_batch(groups, found, *lengths)
-                batch = in_groups(batch, group_of_row, prompts, group_size)
+                rows = make_batch(groups, found, *lengths)
+                batch, episodes = in_groups(rows, rewards.group[rows[1]], prompts, group_size)
                 processes.check_equal(f"the batch of step {step}", batch)
-                batch = fill(loss.needs, batch, scorers(state.params, step))
-                updates = []
-                for minibatch in split(batch, minibatches):
-                    states, metrics = update({"policy": state}, minibatch)
-                    state = states["policy"]
-                    updates.append(metrics)
-                row = {"step": step} | describe(groups, rewards, step - 1) | describe_signal(found)
+                batch = fill(columns, batch, scorers(learner, step))
+                batch, of_batch = credit(learner, batch, episodes, found.samples)
+                batch = fill(loss.needs, batch, scorers(learner, step))
+                processes.check_equal(f"the advantages of step {step}", batch.columns)
+                learner, updates = update(learner, batch, of_batch, step)
+                row = {"step": step} | describe(groups, rewards, step - 1) | describe_signal(found) | of_batch
                 clock.lap("time/train")
                 collector.play()  # episodes in flight are finished with the policy that started them
                 clock.lap("time/rollout")
                 row |= describe_updates(jax.device_get(updates))
                 clock.lap("time/train")
-                sampler.set_params(state.params, step)
+                sampler.set_params(learner.policy.params, step)
                 clock.lap("time/layout")
 
                 trained = row["train/response_length"] * len(rewards.values)
                 row |= throughput(sampler.stats - before, trained, clock.laps)
                 row["rollout/received_bytes"] = sampler.received_bytes
-                row["train/learning_rate"] = float(learning_rate((step - 1) * minibatches))
-                row["train/skipped_steps"] = int(state.skipped)
+                row["train/learning_rate"] = learning_rate(config, step)
+                row["train/skipped_steps"] = int(learner.policy.skipped)
                 samples = []
                 evaluated = step % config.evaluation.every == 0 or step == num_steps
                 if evaluated or step == 1:
@@ -177,7 +179,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 begin(f"saving of step {step}")
                 due = step % config.training.save_every == 0 or step == num_steps
                 checkpoints.end_step(
-                    manager, state, step, due, signal_arrived(), config.training.max_skipped_in_a_row, in_flight,
+                    manager, learner, step, due, signal_arrived(), config.training.max_skipped_in_a_row, in_flight,
                     row.get("eval/greedy_accuracy"),
                 )  # fmt: skip
     return report(workdir, processes)

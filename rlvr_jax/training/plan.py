@@ -1,27 +1,28 @@
 """The memory that a run needs on each device, by arithmetic: nothing is compiled and no array is made."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.learner.batch import SCORED
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.parallel import AnyMesh
 from rlvr_jax.parallel.chips import GIB, memory_of
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.memory import cache_bytes
-from rlvr_jax.training import checkpoints
-from rlvr_jax.training.functions import make_loss, sampling_config
+from rlvr_jax.training.functions import make_loss, sampling_config, scored_columns
 from rlvr_jax.training.memory import Load, forward_bytes, head_bytes, kept_bytes
-from rlvr_jax.training.setup import Setup, state_shapes, update_load
+from rlvr_jax.training.networks import network_shapes, optimizer_configs, shapes_and_axes, state_shapes
+from rlvr_jax.training.setup import Setup, update_load
 
 Kinds = dict[str, int]  # kind -> bytes
+PHASE_OF_UPDATES = {"policy": "update", "critic": "critic"}  # the phase of a network's updates
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class Memory:
 def memory_of_run(setup: Setup, run: Literal["sft", "rl"] = "rl") -> Memory:
     """The memory of a run of this kind, with responses of full length."""
     device = parallel.devices_of(setup.mesh)[0]
-    update = _of_update(setup, run, device.platform)
-    phases = {"update": update}
+    options = optimizer_configs(setup.config) if run == "rl" else {"policy": setup.config.sft.optimizer}
+    resident = _resident(setup, run, options)
+    added = {name: _of_update(setup, run, name, one, device.platform) for name, one in options.items()}
+    phases = {PHASE_OF_UPDATES[name]: resident | kinds for name, kinds in added.items()}
     if run == "rl":
-        phases |= _of_rollout(setup, update, device.platform)
+        phases |= _of_rollout(setup, resident, phases, device.platform)
     number = setup.mesh.size + setup.config.rollout.devices * (run == "rl")
     return Memory(phases, f"{number} x {device.device_kind}", memory_of(device))
 
@@ -71,10 +74,8 @@ class _State(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def _state(options: OptimizerConfig, shape: PolicyConfig, mesh: AnyMesh) -> _State:
-    shapes, axes = shapes_and_axes(shape)
-    params = checkpoints.with_shardings(shapes, parallel.param_shardings(mesh, axes, shapes))
-    state = state_shapes(make_optimizer(options, 1), params, mesh)
+def _state(options: OptimizerConfig, shape: PolicyConfig, mesh: AnyMesh, network: str) -> _State:
+    state = state_shapes(make_optimizer(options, 1), network_shapes(shape, mesh, network), mesh)
     trained = policy.trainable(state.params)
     floats = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), trained)
     return _State(*map(parallel.bytes_on_device, (state.params, trained, state.opt_state, floats)))
@@ -85,46 +86,55 @@ def _shape_only(config: PolicyConfig) -> PolicyConfig:
     return replace(config, remat="none", head_chunk=0, attention="auto", max_length=0)
 
 
-def _of_update(setup: Setup, run: Literal["sft", "rl"], platform: str) -> Kinds:
-    """The training state, and what an update adds."""
+def _resident(setup: Setup, run: Literal["sft", "rl"], options: Mapping[str, OptimizerConfig]) -> Kinds:
+    """The training state, which is in memory in all phases."""
+    config, shape = setup.config, setup.policy
+    states = {name: _state(one, _shape_only(shape), setup.mesh, name) for name, one in options.items()}
+    kinds = {"parameters": states["policy"].parameters, "moments": states["policy"].moments}
+    copied = config.algorithm.reference_every or not (shape.lora.rank and not config.init_from)
+    if run == "rl" and copied and "reference" in scored_columns(setup, make_loss(setup)):
+        kinds["reference"] = states["policy"].trained
+    if "critic" in states:
+        kinds["critic"] = states["critic"].parameters + states["critic"].moments
+    return kinds
+
+
+def _of_update(setup: Setup, run: Literal["sft", "rl"], network: str, options: OptimizerConfig, platform: str) -> Kinds:
+    """What an update of a network adds."""
     config, shape, mesh = setup.config, setup.policy, setup.mesh
-    options = config.optimizer if run == "rl" else config.sft.optimizer
-    state = _state(options, _shape_only(shape), mesh)
+    state = _state(options, _shape_only(shape), mesh, network)
     fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
-    load = update_load(config, run, mesh, config.training.packing == "prefix_tree")
-    kinds = {"parameters": state.parameters, "moments": state.moments}
-    if run == "rl" and "reference" in make_loss(setup).needs and not (shape.lora.rank and not config.init_from):
-        kinds["reference"] = state.trained
-    return kinds | {
+    load = update_load(config, run, mesh, config.training.packing == "prefix_tree", network)
+    return {
         # Of a microbatch, their sum over microbatches, and the optimizer's updates.
         "gradients": state.gradients * (3 if options.microbatches > 1 else 2),
         "activations": kept_bytes(shape, load, tensor, platform) + _gathered_layer(setup),
-        "logits": head_bytes(shape, load, fsdp, tensor),
+        **({"logits": head_bytes(shape, load, fsdp, tensor)} if network == "policy" else {}),
         "batch": _batch_bytes(load, options.microbatches),
     }
 
 
-def _of_rollout(setup: Setup, update: Kinds, platform: str) -> dict[str, Kinds]:
-    """The memory of scoring, the move of parameters and sampling; adds the sampler's copy to `update`."""
-    config, shape = setup.config, setup.policy
+def _of_rollout(setup: Setup, state: Kinds, updates: dict[str, Kinds], platform: str) -> dict[str, Kinds]:
+    """The memory of scoring, the move of parameters and sampling; adds the sampler's copy to `updates`."""
+    config, shape, mesh = setup.config, setup.policy, setup.mesh
     alone = bool(config.rollout.devices)  # the sampler has devices of its own
-    state = {kind: size for kind, size in update.items() if kind in ("parameters", "moments", "reference")}
     sampler = {"sampler": sampler_bytes(setup)}
     if not alone:
-        update |= sampler
-    load = update_load(config, "rl", setup.mesh, config.training.packing == "prefix_tree")
-    tensor = setup.mesh.shape["tensor"]
+        for update in updates.values():
+            update |= sampler
+    tensor, columns = mesh.shape["tensor"], scored_columns(setup, make_loss(setup))
     phases = {}
-    if SCORED & set(make_loss(setup).needs):
-        phases["scoring"] = state | ({} if alone else sampler)
-        phases["scoring"] |= {
-            "activations": forward_bytes(shape, load, tensor, platform) + _gathered_layer(setup),
-            "logits": head_bytes(shape, load, setup.mesh.shape["fsdp"], tensor, gradients=False),
-        }
+    for phase, network in (("scoring", "policy"), ("values", "critic")):
+        if ("values" in columns) if network == "critic" else {*columns} - {"values"}:
+            load = update_load(config, "rl", mesh, config.training.packing == "prefix_tree", network)
+            phases[phase] = state | ({} if alone else sampler)
+            phases[phase] |= {"activations": forward_bytes(shape, load, tensor, platform) + _gathered_layer(setup)}
+            if network == "policy":
+                phases[phase]["logits"] = head_bytes(shape, load, mesh.shape["fsdp"], tensor, gradients=False)
     held = sampler if alone else state | sampler
     # Cast and unstacked where the parameters lie, and then moved; the last copy is given up first.
     item = jnp.dtype(shape.dtype).itemsize / jnp.dtype(shape.param_dtype).itemsize
-    phases["move"] = held | {"copy": int(update["parameters"] * item)}
+    phases["move"] = held | {"copy": int(state["parameters"] * item)}
     phases["rollout"] = held | rollout_bytes(setup, platform)
     return phases
 
@@ -179,7 +189,7 @@ def _batch_bytes(load: Load, microbatches: int) -> int:
     return microbatches * load.rows * 4 * (4 * load.length + 6 * load.actions)
 
 
-_RESIDENT = ("parameters", "moments", "reference", "sampler")
+RESIDENT = ("parameters", "moments", "reference", "critic", "sampler")
 
 
 def lines(memory: Memory, setup: Setup) -> tuple[str, str]:
@@ -192,7 +202,7 @@ def lines(memory: Memory, setup: Setup) -> tuple[str, str]:
     name, unit = next(x for x in (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)) if most >= x[1] or x[1] == 2**10)
     size = lambda count: f"{count / unit:.1f}"  # noqa: E731
     held = memory.phases["update"]
-    resident = ", ".join(f"{kind} {size(held[kind])}" for kind in _RESIDENT if kind in held)
+    resident = ", ".join(f"{kind} {size(held[kind])}" for kind in RESIDENT if kind in held)
     peaks = ", ".join(f"{other} {size(sum(kinds.values()))}" for other, kinds in memory.phases.items())
     first = f"memory per device ({memory.devices}), {name}: {resident}; with what each phase adds: {peaks}"
     return first, _verdict(memory, setup, phase, size, name)
@@ -205,14 +215,14 @@ def _verdict(memory: Memory, setup: Setup, phase: str, size, unit: str) -> str:
     choices = f"; chosen: {', '.join(chosen)}" if chosen else ""
     if memory.capacity is None:
         return f"{size(most)} {unit} per device, in the {phase}; the memory of these devices is unknown{choices}"
-    state = sum(memory.phases["update"][kind] for kind in ("parameters", "moments"))
+    state = sum(memory.phases["update"].get(kind, 0) for kind in ("parameters", "moments", "critic"))
     if state > memory.capacity:
         raise ConfigError(
             f"parameters and optimizer need {size(state)} {unit} on each device, and programs may use "
             f"{size(memory.capacity)}: divide them by config.mesh.fsdp or config.mesh.tensor, use more devices, or "
             "train adapters (config.policy.lora.rank)"
         )
-    added = {kind: count for kind, count in memory.phases[phase].items() if kind not in _RESIDENT}
+    added = {kind: count for kind, count in memory.phases[phase].items() if kind not in RESIDENT}
     largest = ", ".join(f"{kind} {size(count)}" for kind, count in sorted(added.items(), key=lambda x: -x[1])[:3])
     of = f"{size(most)} of {size(memory.capacity)} {unit} per device, in the {phase} ({largest})"
     if memory.spare < 0:
@@ -221,10 +231,3 @@ def _verdict(memory: Memory, setup: Setup, phase: str, size, unit: str) -> str:
             f"--fit` searches for settings that fit{choices}"
         )
     return f"fits, by estimate: {of}; {size(memory.spare)} {unit} to spare{choices}"
-
-
-@lru_cache(maxsize=8)
-def shapes_and_axes(config: PolicyConfig) -> tuple[Any, Any]:
-    """Shapes of the parameters, with adapters, and the names of their axes."""
-    shapes = jax.eval_shape(partial(policy.init_with_adapters, config), jax.random.key(0))
-    return shapes, policy.axes_with_adapters(config)

@@ -11,16 +11,30 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import parallel
-from rlvr_jax.learner.batch import SCORED, Batch
-from rlvr_jax.learner.optimizer import make_optimizer
+from rlvr_jax.learner.batch import Batch
 from rlvr_jax.rollout import slots as device
 from rlvr_jax.rollout.batches import prompts_per_batch, sample
 from rlvr_jax.rollout.continuous import array_shardings, compiled_functions, ring_widths
 from rlvr_jax.rollout.sampler import make_move
 from rlvr_jax.rollout.sampler import param_shapes as sampler_shapes
 from rlvr_jax.rollout.sampling import Draws
-from rlvr_jax.training.functions import make_jitted_score, make_jitted_update, make_loss, sampling_config
-from rlvr_jax.training.setup import Setup, param_shapes, state_shapes
+from rlvr_jax.training.functions import (
+    losses_of,
+    make_jitted_score,
+    make_jitted_update,
+    make_loss,
+    sampling_config,
+    scored_columns,
+)
+from rlvr_jax.training.networks import (
+    make_optimizers,
+    network_shapes,
+    optimizer_configs,
+    state_shapes,
+    updates_of_step,
+)
+from rlvr_jax.training.plan import PHASE_OF_UPDATES
+from rlvr_jax.training.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -76,22 +90,23 @@ def _needed(message: str) -> int:
 def programs(setup: Setup) -> Iterator[Program]:
     """The programs of a step of reinforcement learning, and that of greedy evaluation."""
     config, loss = setup.config, make_loss(setup)
-    parts, minibatches = config.optimizer.microbatches, config.algorithm.minibatches
-    optimizer = make_optimizer(config.optimizer, config.training.num_steps * minibatches)
-    update = make_jitted_update(setup, {"policy": optimizer}, loss, parts)
-    arguments = (
-        {"policy": state_shapes(optimizer, param_shapes(setup), setup.mesh)},
-        batch_shapes(setup, minibatches, loss.needs),
-    )
-    held = ("parameters", "moments", "batch")
-    yield Program("update", partial(update.lower, *arguments), setup.mesh, held, minibatches)
-    columns = SCORED & set(loss.needs)
-    if columns:
-        arguments = param_shapes(setup), batch_shapes(setup, parts * minibatches, ())
-        calls = len(columns) * parts * minibatches
-        yield Program(
-            "scoring", partial(make_jitted_score(setup).lower, *arguments), setup.mesh, ("parameters", "batch"), calls
-        )
+    minibatches, columns = config.algorithm.minibatches, scored_columns(setup, loss)
+    optimizers, holds = make_optimizers(config), {"policy": ("parameters", "moments"), "critic": ("critic",)}
+    losses = losses_of(setup, loss)
+    for network, options in optimizer_configs(config).items():
+        optimizer, params = optimizers[network], network_shapes(setup.policy, setup.mesh, network)
+        one = losses[network]
+        update = make_jitted_update(setup, {network: optimizer}, one, options.microbatches)
+        states = {network: state_shapes(optimizer, params, setup.mesh)}
+        lower = partial(update.lower, states, batch_shapes(setup, minibatches, one.needs))
+        phase, calls = PHASE_OF_UPDATES[network], updates_of_step(config)
+        yield Program(phase, lower, setup.mesh, (*holds[network], "batch"), calls)
+        scored = [name for name in columns if (name == "values") == (network == "critic")]
+        if scored:
+            parts = options.microbatches * minibatches
+            of, phase = ("values", "values") if network == "critic" else ("logprobs", "scoring")
+            lower = partial(make_jitted_score(setup, of).lower, params, batch_shapes(setup, parts, ()))
+            yield Program(phase, lower, setup.mesh, (holds[network][0], "batch"), len(scored) * parts)
     yield from _of_sampler(setup)
 
 
@@ -117,7 +132,7 @@ def batch_shapes(setup: Setup, parts: int, columns: tuple[str, ...]) -> Batch:
 
 def _of_sampler(setup: Setup) -> Iterator[Program]:
     shape, mesh, sampling = setup.policy, setup.sampling_mesh, sampling_config(setup)
-    given = param_shapes(setup)
+    given = network_shapes(setup.policy, setup.mesh)
     move = make_move(shape, setup.param_shardings, mesh)
     yield Program("move", partial(move.lower, given), mesh, ("parameters", "sampler"))
     params = sampler_shapes(shape, mesh)

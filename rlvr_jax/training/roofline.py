@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from rlvr_jax.learner.batch import SCORED
 from rlvr_jax.parallel.chips import Chip, link_bandwidth, link_latency
 from rlvr_jax.policy import ADAPTERS, PolicyConfig
 from rlvr_jax.rollout.memory import cache_bytes
-from rlvr_jax.training.functions import make_loss, sampling_config
+from rlvr_jax.training.functions import make_loss, sampling_config, scored_columns
 from rlvr_jax.training.hlo import Collective
 from rlvr_jax.training.memory import Load, forward_bytes
-from rlvr_jax.training.plan import Memory, shapes_and_axes
+from rlvr_jax.training.networks import optimizer_configs, shapes_and_axes
+from rlvr_jax.training.plan import PHASE_OF_UPDATES, Memory
 from rlvr_jax.training.setup import Setup, update_load
 
-PHASES = ("move", "prefill", "decode", "scoring", "update")  # of a step, in their order
+PHASES = ("move", "prefill", "decode", "scoring", "values", "update", "critic")  # of a step, in their order
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,13 @@ def visible_pairs(config: PolicyConfig, prompt: int, response: int, group: int =
 def work(setup: Setup, memory: Memory) -> dict[str, Work]:
     """The work of each phase of a training step; `memory` is that of the run."""
     found = {"move": _move(setup, memory)} | _rollout(setup)
-    columns = SCORED & set(make_loss(setup).needs)
-    if columns:
-        found["scoring"] = _pass(setup, memory, len(columns), training=False)
-    return found | {"update": _pass(setup, memory, 1, training=True)}
+    columns = scored_columns(setup, make_loss(setup))
+    if of_policy := [name for name in columns if name != "values"]:
+        found["scoring"] = _pass(setup, memory, len(of_policy))
+    found["update"] = _pass(setup, memory)
+    if "values" in columns:
+        found |= {"values": _pass(setup, memory, 1, "critic"), "critic": _pass(setup, memory, network="critic")}
+    return found
 
 
 def times(work: Work, phase: str, chip: Chip, torus: Sequence[int]) -> Times:
@@ -109,25 +112,28 @@ def times(work: Work, phase: str, chip: Chip, torus: Sequence[int]) -> Times:
     return Times(compute, memory, wire, total)
 
 
-def _pass(setup: Setup, memory: Memory, passes: int, training: bool) -> Work:
-    """The update, or `passes` forward passes over the batch of a step."""
+def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy") -> Work:
+    """The updates of a network in a step, or `passes` forward passes over its batch."""
     config, shape, mesh = setup.config, setup.policy, setup.mesh
     data, fsdp, tensor = (mesh.shape[name] for name in ("data", "fsdp", "tensor"))
     rollout, item = config.rollout, jnp.dtype(shape.dtype).itemsize
-    load = update_load(config, "rl", mesh, config.training.packing == "prefix_tree")
     packed = config.training.packing == "prefix_tree"
+    load = update_load(config, "rl", mesh, packed, network)
     group = rollout.group_size if packed else 1
-    parts = config.optimizer.microbatches * config.algorithm.minibatches
+    microbatches = optimizer_configs(config)[network].microbatches
+    epochs = 1 if passes else config.algorithm.epochs
+    parts = microbatches * config.algorithm.minibatches * epochs
     rows = load.rows * parts
     tokens, actions = rows * load.length, rows * load.actions
-    params, head = matmul_params(shape) / tensor, shape.vocab_size * shape.width / tensor
+    outputs = 1 if network == "critic" else shape.vocab_size
+    params, head = matmul_params(shape) / tensor, outputs * shape.width / tensor
     pairs = rows * visible_pairs(shape, rollout.max_prompt_length, rollout.max_response_length, group)
     attention = 4 * shape.num_layers * shape.num_heads * shape.head_dim * pairs / tensor
     forward = 2 * (params + _adapters(shape)) * tokens, 2 * head * actions
     weights, layer = (params + head) * item, forward_bytes(shape, Load(rows, load.length, 1), tensor, "tpu")
     traffic = 2 * shape.num_layers * layer  # each value is written and read
-    logits = 6 * 4 * actions * shape.vocab_size / tensor
-    if not training:
+    logits = 6 * 4 * actions * outputs / tensor
+    if passes:
         bytes_ = passes * (2 * parts * weights + traffic + logits)
         sent = _gathers(shape, passes * parts, fsdp, weights) + _sums(shape, 2 * passes * parts, load, tensor)
         flops = passes * sum(forward)
@@ -137,9 +143,10 @@ def _pass(setup: Setup, memory: Memory, passes: int, training: bool) -> Work:
     repeated = forward[0] * (1 - shape.num_layers * shape.width * shape.mlp_width / tensor / params) * again
     backward = 1 if shape.lora.rank else 2
     flops = forward[0] * (1 + backward) + repeated + forward[1] * (1 + backward + (shape.head_chunk > 0))
-    held = memory.phases["update"]
-    state = 2 * (held["parameters"] + held["moments"]) * config.algorithm.minibatches
-    gradients = held["gradients"] // (3 if config.optimizer.microbatches > 1 else 2)
+    held = memory.phases[PHASE_OF_UPDATES[network]]
+    held_by = held["critic"] if network == "critic" else held["parameters"] + held["moments"]
+    state = 2 * held_by * config.algorithm.minibatches * epochs
+    gradients = held["gradients"] // (3 if microbatches > 1 else 2)
     bytes_ = state + 2 * parts * (gradients + (2 + again) * weights) + (3 + again) * traffic + 2 * logits
     sent = _gathers(shape, (2 + again) * parts, fsdp, weights) + _sums(shape, (4 + again) * parts, load, tensor)
     if not shape.lora.rank:

@@ -7,22 +7,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
-import optax
-import orbax.checkpoint as ocp
-from jaxtyping import Array, Key
 
-from rlvr_jax import parallel, policy, tasks
+from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.config_rules import batch_rows, check, check_policy
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.families import with_shape_of
-from rlvr_jax.hf.pretrained import check_weights, load_params, pretrained_config
+from rlvr_jax.hf.pretrained import pretrained_config
 from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.kernels.training import check_platform
 from rlvr_jax.learner.optimizer import make_optimizer
-from rlvr_jax.learner.step import TrainState, new_state, state_shardings
 from rlvr_jax.parallel import AnyDevice, AnyMesh, MeshConfig, Processes
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
@@ -31,12 +26,11 @@ from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Task
 from rlvr_jax.text.prompts import end_of_turn
 from rlvr_jax.text.tokenizers import make_tokenizer, stop_tokens
-from rlvr_jax.training import checkpoints
 from rlvr_jax.training.agreement import check_agreement
 from rlvr_jax.training.memory import Load, resolved
+from rlvr_jax.training.networks import network_shapes, optimizer_configs, state_shapes
 from rlvr_jax.training.problems import make_envs, make_task, prompted_tasks, sources
 from rlvr_jax.training.trials import check_algorithm, check_reward, sandbox_engine
-from rlvr_jax.training.workdir import read_config
 from rlvr_jax.verifiers.pool import Pool
 
 
@@ -146,12 +140,12 @@ def _make_setup(
     check_policy(config, shape, mesh.shape["fsdp"], mesh.shape["tensor"], len(samplers))
     _check_attention(shape, mesh)
     shape = resolved(shape, update_load(config, run, mesh))
-    shapes = jax.eval_shape(partial(policy.init_with_adapters, shape), jax.random.key(0))
-    shardings = parallel.param_shardings(mesh, policy.axes_with_adapters(shape), shapes)
+    params = network_shapes(shape, mesh)
+    shardings = jax.tree.map(lambda x: x.sharding, params)
     listed = listed_stop_tokens(folder) if folder else ()
     stops = stop_tokens(tokenizer, (*listed, turn))
     end = tokenizer.eos_token_id if turn is None else turn
-    sampling = _sampling(config, shape, checkpoints.with_shardings(shapes, shardings), mesh, samplers)
+    sampling = _sampling(config, shape, params, mesh, samplers)
     tokens, places = (tokenizer, folder, stops, end), (mesh, shardings, *sampling, processes)
     return Setup(config, prompted, of_rollout, parts, dropped, *tokens, sandbox, shape, *places)
 
@@ -164,12 +158,15 @@ def _check_attention(shape: PolicyConfig, mesh: AnyMesh) -> None:
         raise ConfigError(f"config.policy.attention: {error}") from error
 
 
-def update_load(config: Config, run: Literal["sft", "rl"], mesh: AnyMesh, packed: bool = False) -> Load:
+def update_load(
+    config: Config, run: Literal["sft", "rl"], mesh: AnyMesh, packed: bool = False, network: str = "policy"
+) -> Load:
     """The rows of a microbatch on one device; `packed` counts those of `training.packing`, one for each prompt."""
     rollout, devices = config.rollout, mesh.shape["data"] * mesh.shape["fsdp"]
     rows, optimizer = config.sft.batch_size, config.sft.optimizer
     if run == "rl":
         rows, optimizer = rollout.prompts * rollout.group_size // config.algorithm.minibatches, config.optimizer
+        optimizer = config.critic.optimizer if network == "critic" else optimizer
     group = rollout.group_size if packed and run == "rl" else 1
     rows = max(1, rows // (group * optimizer.microbatches * devices))
     actions = group * rollout.max_response_length
@@ -185,9 +182,12 @@ def _sampling(
     if memory is not None:
         memory = int(USABLE * memory)
         if not rollout.devices:
-            state = state_shapes(make_optimizer(config.optimizer, 1), params, mesh)
+            states = [
+                state_shapes(make_optimizer(options, 1), network_shapes(shape, mesh, name), mesh)
+                for name, options in optimizer_configs(config).items()
+            ]
             keeps_reference = config.algorithm.reference == "initial" and not shape.lora.rank
-            memory -= parallel.bytes_on_device((state, params if keeps_reference else ()))
+            memory -= parallel.bytes_on_device((states, params if keeps_reference else ()))
     key, rows = batch_rows(config)
     lengths = rollout.max_prompt_length, rollout.max_response_length
     if key == "slots":
@@ -242,103 +242,3 @@ def training_mixture(setup: Setup) -> tasks.Mixture:
     """The training tasks with their weights."""
     weights = {label: task.weight for label, task in setup.config.tasks.items() if task.weight > 0}
     return tasks.Mixture(tuple(setup.tasks[label] for label in weights), tuple(weights.values()))
-
-
-def check_start(setup: Setup, workdir: Path) -> None:
-    """Raises CheckpointError if the run can't start from `config.init_from` or `config.pretrained`, before it writes.
-
-    Downloads weights; of local ones it reads only the headers.
-    """
-    config = setup.config
-    if checkpoints.complete_steps(workdir):
-        return
-    if config.init_from:
-        source = Path(config.init_from).expanduser()
-        checkpoints.check_loadable(source, param_shapes(setup))
-        _check_alpha(setup, source)
-    elif config.pretrained:
-        check_weights(find_checkpoint(config.pretrained), setup.policy)
-
-
-def param_shapes(setup: Setup) -> Params:
-    """Shapes, dtypes and shardings of the policy's parameters, for loading."""
-    shapes = jax.eval_shape(partial(policy.init_with_adapters, setup.policy), jax.random.key(0))
-    return checkpoints.with_shardings(shapes, setup.param_shardings)
-
-
-def load_run(setup: Setup, workdir: Path, step: int | None = None) -> tuple[Params, int]:
-    """The parameters of a step, by default the newest, of a run with the same policy as this setup, and the step.
-
-    Raises:
-      ConfigError, CheckpointError: there are none, or they are of another policy.
-    """
-    _check_alpha(setup, workdir)
-    return checkpoints.load_params(workdir, param_shapes(setup), step)
-
-
-def _check_alpha(setup: Setup, source: Path) -> None:
-    """Refuses an adapter scale other than that of the run in `source`, which trained them."""
-    ours = setup.policy.lora
-    theirs = read_config(source).policy.lora if ours.rank else ours
-    if theirs.rank and theirs.alpha != ours.alpha:
-        raise ConfigError(
-            f"config.policy.lora.alpha is {ours.alpha}, and the adapters in {source} were trained with "
-            f"{theirs.alpha}; set the same"
-        )
-
-
-def state_shapes(optimizer: optax.GradientTransformation, params: Params, mesh: AnyMesh) -> TrainState:
-    """Shapes, dtypes and shardings of the training state, from those of the parameters."""
-    shapes = jax.eval_shape(partial(new_state, optimizer), params)
-    of_params = jax.tree.map(lambda x: x.sharding, params)
-    shardings = state_shardings(shapes, of_params, parallel.replicated(mesh))
-    return checkpoints.with_shardings(shapes, shardings)
-
-
-def start(
-    setup: Setup,
-    optimizer: optax.GradientTransformation,
-    manager: ocp.CheckpointManager,
-    key: Key[Array, ""],
-    needs_reference: bool = False,
-) -> tuple[TrainState, Params | None]:
-    """The initial or resumed state and, if the loss needs a reference policy, the initial trained parameters.
-
-    The state is that of the newest checkpoint; otherwise it has the parameters of `config.init_from`,
-    `config.pretrained`, or random ones, and is saved as step 0, from which a resumed run loads the reference policy.
-    With new adapters the reference policy is the unchanged base, so nothing is copied; adapters of another run are
-    copied.
-    """
-    config = setup.config
-    shapes = state_shapes(optimizer, param_shapes(setup), setup.mesh)
-    fresh_adapters = setup.policy.lora.rank and not config.init_from
-    keeps_reference = needs_reference and not fresh_adapters
-    step = manager.latest_step()
-    if step is not None:
-        state = checkpoints.restore(manager, shapes, step)
-        if not keeps_reference:
-            return state, None
-        return state, policy.trainable(checkpoints.restore_params(manager, param_shapes(setup), 0))
-    new = jax.jit(
-        partial(new_state, optimizer), out_shardings=jax.tree.map(lambda x: x.sharding, shapes), donate_argnums=0
-    )
-    state = new(initial_params(setup, key))
-    checkpoints.save(manager, state, 0)
-    # A copy, because updates donate their state.
-    return state, jax.tree.map(jnp.copy, policy.trainable(state.params)) if keeps_reference else None
-
-
-def initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
-    """The initial parameters of a run: those of `config.init_from` or `config.pretrained`, or random ones."""
-    config, shardings = setup.config, setup.param_shardings
-    if config.init_from:
-        params, _ = load_run(setup, Path(config.init_from).expanduser())
-    elif config.pretrained:
-        folder = find_checkpoint(config.pretrained)
-        params = load_params(folder, setup.policy, policy.base(shardings))
-    else:
-        params = jax.jit(partial(policy.init, setup.policy), out_shardings=policy.base(shardings))(key)
-    if policy.ADAPTERS in shardings and policy.ADAPTERS not in params:
-        fresh = jax.jit(partial(policy.init_adapters, setup.policy), out_shardings=policy.trainable(shardings))
-        params = params | {policy.ADAPTERS: fresh(key)}
-    return params

@@ -13,13 +13,14 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.batch import Batch, layout
 from rlvr_jax.learner.losses import imitation
 from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
-from rlvr_jax.learner.step import train_step
+from rlvr_jax.learner.step import Learner, train_step
 from rlvr_jax.parallel import Processes
 from rlvr_jax.text.tokenizers import encode_batch
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.record import Clock, open_record
-from rlvr_jax.training.setup import Setup, check_start, make_setup, start, training_mixture
+from rlvr_jax.training.setup import Setup, make_setup, training_mixture
+from rlvr_jax.training.start import check_start, start
 from rlvr_jax.training.workdir import open_workdir
 
 
@@ -43,32 +44,34 @@ def sft(config: Config, workdir: Path, processes: Processes | None = None) -> No
         checkpoints.open_manager(workdir, processes=processes) as manager,
         processes.ending_together(),
     ):
-        if processes.index == 0 and manager.latest_step() != options.num_steps:
+        done = manager.latest_step() or 0
+        if processes.index == 0 and done != options.num_steps:
             print(*memory, sep="\n", file=sys.stderr, flush=True)
-        state, _ = start(setup, optimizer, manager, jax.random.key(config.seed))
-        done = int(state.updates)
+        loss, optimizers = imitation(setup.policy), {"policy": optimizer}
+        learner, _ = start(setup, optimizers, manager, jax.random.key(config.seed))
         if done == options.num_steps:
             return
-        loss, optimizers = imitation(setup.policy), {"policy": optimizer}
         step = partial(train_step, loss, optimizers, options.optimizer.microbatches)
         update = jax.jit(partial(jax.lax.scan, step), donate_argnums=0)
         batches = _batches(setup, done) if done else first
         with open_record(workdir, config, options.num_steps, done, "warm start", processes) as record:
             for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
                 clock = Clock()
-                states, metrics = update({"policy": state}, batches)
-                state = states["policy"]
+                states, metrics = update(learner.states, batches)
+                learner = Learner(states)
                 tokens = int(np.sum(batches.segment_ids))
                 if last < options.num_steps:
                     batches = _batches(setup, last)  # while the device computes
                 metrics = jax.device_get(metrics)
                 row = {"step": last} | {name: float(np.mean(values)) for name, values in metrics.items()}
                 row["train/learning_rate"] = float(learning_rate(last - 1))
-                row["train/skipped_steps"] = int(state.skipped)
+                row["train/skipped_steps"] = int(learner.policy.skipped)
                 row["time/step"] = clock.total()
                 record.write(row | {"time/sft_tokens_per_second": tokens / clock.total()})
                 due = last % options.save_every == 0 or last == options.num_steps
-                checkpoints.end_step(manager, state, last, due, signal_arrived(), config.training.max_skipped_in_a_row)
+                checkpoints.end_step(
+                    manager, learner, last, due, signal_arrived(), config.training.max_skipped_in_a_row
+                )
 
 
 def check_demonstrations(setup: Setup) -> None:

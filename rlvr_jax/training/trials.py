@@ -12,6 +12,7 @@ from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.advantages import advantages
 from rlvr_jax.learner.batch import COLUMNS, layout
+from rlvr_jax.learner.credit import has_critic
 from rlvr_jax.learner.losses import LOSSES, Loss, Sums, make_loss
 from rlvr_jax.learner.rewards import reward
 from rlvr_jax.learner.samples import make_samples
@@ -83,8 +84,9 @@ def check_algorithm(config: Config, policy: PolicyConfig) -> None:
 def _try_loss(config: Config, policy: PolicyConfig, loss: Loss) -> None:
     """Traces a loss, which computes nothing. Raises ValueError if it can't be used."""
     name, rollout = config.algorithm.loss, config.rollout
-    if unknown := [column for column in loss.needs if column not in COLUMNS]:
-        raise ValueError(f"it needs the columns {', '.join(unknown)}; there are {', '.join(COLUMNS)}")
+    known = [name for name in COLUMNS if name not in ("values", "returns") or has_critic(config.algorithm)]
+    if unknown := [column for column in loss.needs if column not in known]:
+        raise ValueError(f"it needs the columns {', '.join(unknown)}; there are {', '.join(known)}")
     rows = [[0]] * loss.rows_together
     batch = layout(rows, rows, rollout.max_prompt_length, rollout.max_response_length)
     batch = batch.with_columns(**dict.fromkeys(loss.needs, batch.action_mask))

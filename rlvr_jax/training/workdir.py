@@ -40,7 +40,7 @@ _FREE = (
     "training.watchdog_ends",
     "sft.save_every",
 )
-_UNUSED = {"rl": ("sft.",), "sft": ("training.", "optimizer.", "algorithm.", "reward", "verifier.")}
+_UNUSED = {"rl": ("sft.",), "sft": ("training.", "optimizer.", "algorithm.", "critic.", "reward", "verifier.")}
 _ROUNDING = (
     "mesh.",
     "rollout.devices",
@@ -52,6 +52,7 @@ _ROUNDING = (
     "policy.remat",
     "policy.head_chunk",
     "optimizer.microbatches",
+    "critic.optimizer.microbatches",
     "sft.optimizer.microbatches",
     "training.packing",
     "training.packing_multiple",

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from rlvr_jax.learner.advantages import KEEPS, Signal, advantages, describe, shuffled, signal, zero_signal_groups
+from rlvr_jax.learner.advantages import (
+    KEEPS,
+    Signal,
+    advantages,
+    describe,
+    describe_advantages,
+    shuffled,
+    signal,
+    zero_signal_groups,
+)
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.samples import make_samples
 
@@ -87,7 +96,7 @@ def random_samples():
 def test_filters_come_last_and_change_no_advantage_of_the_samples_that_remain(choice):
     samples = random_samples()
     plain, found = (signal(AlgorithmConfig(**x), samples, 0, 1) for x in ({}, choice))
-    np.testing.assert_array_equal(found.advantages, plain.advantages)
+    np.testing.assert_array_equal(found.samples.rewards, plain.samples.rewards)
     np.testing.assert_array_equal(plain.trained, samples.judged)
     assert plain.kept.all()
     assert found.silent == plain.silent > 0
@@ -108,12 +117,12 @@ def test_groups_without_signal_are_found_by_their_rewards_whatever_the_scale():
 
 
 def test_the_metrics_of_advantages_are_those_of_the_samples_that_are_trained_on():
-    advantages, chosen = np.array([1.0, -2, 0, 9, 9]), np.array([[1, 1, 1, 0, 1], [1, 1, 1, 1, 0]], bool)
-    found = describe(Signal(advantages, *chosen, silent=0.25))
-    expected = {"zero_signal_groups": 0.25, "kept": 0.8, "advantage_std": np.std([1, -2, 0]), "advantage_max": 2}
+    samples, chosen = make_samples([1, 0], [0, 0]), np.array([True, False])
+    found = describe(Signal(samples, chosen, chosen, silent=0.25)) | describe_advantages(np.array([1.0, -2, 0]))
+    expected = {"zero_signal_groups": 0.25, "kept": 0.5, "advantage_std": np.std([1, -2, 0]), "advantage_max": 2}
     assert found == pytest.approx({f"train/{name}": x for name, x in (expected | {"advantage_zero": 1 / 3}).items()})
-    nothing = describe(Signal(advantages, *(chosen & False), silent=1.0))
-    assert [nothing[f"train/{name}"] for name in expected] == [1.0, 0.0, 0.0, 0.0]
+    nothing = describe_advantages(np.zeros(0))
+    assert [nothing[f"train/{name}"] for name in ("advantage_std", "advantage_max", "advantage_zero")] == [0, 0, 1]
 
 
 def test_the_control_trains_on_the_same_rewards_of_judged_samples_in_an_order_of_its_own_for_each_step():
@@ -121,7 +130,7 @@ def test_the_control_trains_on_the_same_rewards_of_judged_samples_in_an_order_of
     rewards, judged, groups = rng.permutation(40).astype(np.float32), rng.random(40) < 0.7, np.arange(40) // 5
     plain, control = AlgorithmConfig(scale="none"), AlgorithmConfig(scale="none", shuffle_rewards=True)
     samples = make_samples(rewards, groups, judged)
-    np.testing.assert_array_equal(signal(plain, samples, 0, 1).advantages, advantages(plain, samples))
+    np.testing.assert_array_equal(signal(plain, samples, 0, 1).samples.rewards, samples.rewards)
     orders = [shuffled(rewards, judged, seed, step) for seed, step in ((0, 1), (0, 2), (1, 1))]
     for found in orders:
         np.testing.assert_array_equal(found[~judged], rewards[~judged])
@@ -129,4 +138,4 @@ def test_the_control_trains_on_the_same_rewards_of_judged_samples_in_an_order_of
         assert np.mean(found[judged] == rewards[judged]) < 0.5
     assert len({tuple(found) for found in orders}) == 3
     expected = group_advantages(orders[1], groups, judged, "none")
-    np.testing.assert_array_equal(signal(control, samples, 0, 2).advantages, expected)
+    np.testing.assert_array_equal(advantages(control, signal(control, samples, 0, 2).samples), expected)

@@ -8,6 +8,7 @@ import pytest
 
 from rlvr_jax.learner.advantages import Signal
 from rlvr_jax.learner.batch import in_groups, layout, make_batch, split
+from rlvr_jax.learner.samples import make_samples
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.tasks import Example
@@ -74,13 +75,14 @@ def test_prompts_and_responses_that_do_not_pair_up_are_an_error():
         layout([[1], [2]], [[1]], prompt_length=3, response_length=4)
 
 
-def of(advantages, trained=None, kept=None):
-    """What a step is trained on: everything, unless it is said otherwise."""
-    chosen = (np.ones(len(advantages), bool) if x is None else np.array(x, bool) for x in (trained, kept))
-    return Signal(np.array(advantages), *chosen, silent=0.0)
+def of(trained, kept=None):
+    """What a step is trained on: every sample is kept, unless it is said otherwise."""
+    kept = np.ones(len(trained), bool) if kept is None else np.array(kept, bool)
+    samples = make_samples(np.zeros(len(trained)), np.zeros(len(trained), int))
+    return Signal(samples, np.array(trained, bool), kept, silent=0.0)
 
 
-def test_every_action_has_its_episodes_advantage_and_the_policys_logprob_and_observations_have_neither():
+def test_every_action_has_the_policys_logprob_and_observations_have_none():
     rng = np.random.default_rng(0)
     first, second, third = (rng.normal(size=n).astype(np.float32) for n in (2, 1, 1))
     spans = [
@@ -93,49 +95,44 @@ def test_every_action_has_its_episodes_advantage_and_the_policys_logprob_and_obs
         episode([21, 22], prompt=[11], logprobs=first),
         Episode(EXAMPLE, 0, (Window(tuple(spans)),), ("a", "b"), "stop"),
     ]
-    batch, groups = make_batch([group(*episodes)], of([0.5, -2.0]), prompt_length=3, response_length=5)
-    assert groups.tolist() == [0, 0]
+    batch, of_row = make_batch([group(*episodes)], of([1, 1]), prompt_length=3, response_length=5)
+    assert of_row.tolist() == [0, 1]
     np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0, 0, 0], [1, 0, 0, 1, 0]])
     np.testing.assert_array_equal(batch.segment_ids[:, 3:], [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]])
-    assert batch.columns.keys() == {"advantages", "behaviour"}
-    advantages, behaviour = batch.columns["advantages"], batch.columns["behaviour"]
-    np.testing.assert_array_equal(advantages, [[0.5, 0.5, 0, 0, 0], [-2, 0, 0, -2, 0]])
-    np.testing.assert_array_equal(behaviour, [[*first, 0, 0, 0], [*second, 0, 0, *third, 0]])
+    assert batch.columns.keys() == {"behaviour"}
+    np.testing.assert_array_equal(batch.columns["behaviour"], [[*first, 0, 0, 0], [*second, 0, 0, *third, 0]])
     np.testing.assert_array_equal(batch.tokens[1], [0, 12, 13, 23, 24, 25, 26, 0])
 
 
 def test_an_episode_that_was_not_judged_has_no_actions():
     episodes = [episode([21, 22], prompt=[11]) for _ in range(3)]
-    batch, _ = make_batch([group(*episodes)], of([1.0, 1.0, 1.0], [True, False, True]), 2, 3)
+    batch, _ = make_batch([group(*episodes)], of([1, 0, 1]), 2, 3)
     np.testing.assert_array_equal(batch.action_mask, [[1, 1, 0], [0, 0, 0], [1, 1, 0]])
-    np.testing.assert_array_equal(batch.columns["advantages"], batch.action_mask)
     np.testing.assert_array_equal(batch.samples, [1, 1, 1])
 
 
 def test_an_episode_that_is_not_kept_has_no_row():
     episodes = [episode([i], prompt=[11]) for i in range(3)]
-    batch, groups = make_batch([group(*episodes[:2]), group(episodes[2])], of([1.0, 2.0, 3.0], kept=[0, 1, 1]), 1, 1)
-    assert groups.tolist() == [0, 1]
+    batch, of_row = make_batch([group(*episodes[:2]), group(episodes[2])], of([1, 1, 1], kept=[0, 1, 1]), 1, 1)
+    assert of_row.tolist() == [1, 2]
     np.testing.assert_array_equal(batch.tokens[:, 1], [1, 2])
-    np.testing.assert_array_equal(batch.columns["advantages"], [[2], [3]])
-    nothing, groups = make_batch([group(*episodes)], of([1.0, 2.0, 3.0], kept=[0, 0, 0]), 1, 1)
-    assert groups.tolist() == []
-    padded = in_groups(nothing, groups, 1, 3)
+    nothing, of_row = make_batch([group(*episodes)], of([1, 1, 1], kept=[0, 0, 0]), 1, 1)
+    assert of_row.tolist() == []
+    padded = in_groups(nothing, of_row, 1, 3)
     assert (padded.tokens.shape, padded.columns["behaviour"].shape) == ((3, 2), (3, 1))
     assert not padded.samples.any()
 
 
-def test_every_window_of_an_episode_is_a_row_with_its_groups_number():
+def test_every_window_of_an_episode_is_a_row_with_its_number():
     one, two = episode([21], prompt=[11]), episode([22, 23], prompt=[12])
     both = dataclasses.replace(one, sequences=one.sequences + two.sequences)
-    batch, groups = make_batch([group(one), group(both, two)], of([1.0, 2.0, 3.0]), 1, 2)
-    assert groups.tolist() == [0, 1, 1, 1]
+    batch, of_row = make_batch([group(one), group(both, two)], of([1, 1, 1]), 1, 2)
+    assert of_row.tolist() == [0, 1, 1, 2]
     np.testing.assert_array_equal(batch.tokens, [[11, 21, 0], [11, 21, 0], [12, 22, 23], [12, 22, 23]])
-    np.testing.assert_array_equal(batch.columns["advantages"], [[1, 0], [2, 0], [2, 2], [3, 3]])
 
 
-def test_arrays_of_a_batch_are_int32_and_float32_whatever_the_advantages_are():
-    batch, _ = make_batch([group(episode([2]))], of([0.1]), prompt_length=2, response_length=2)
+def test_arrays_of_a_batch_are_int32_and_float32():
+    batch, _ = make_batch([group(episode([2]))], of([1]), prompt_length=2, response_length=2)
     assert {x.dtype for x in (batch.tokens, batch.positions, batch.segment_ids)} == {np.dtype(np.int32)}
     assert {x.dtype for x in (batch.action_mask, batch.samples, *batch.columns.values())} == {np.dtype(np.float32)}
 
@@ -161,6 +158,12 @@ def test_ragged_groups_get_the_shape_of_full_ones_in_the_order_in_which_they_app
     np.testing.assert_array_equal(batch.segment_ids, real[:, None] * [[1, 1]])
     np.testing.assert_array_equal(batch.action_mask[:, 0], real)
     np.testing.assert_array_equal(batch.columns["reference"][:, 0], np.maximum(batch.tokens[:, 0] - 1, 0))
+
+
+def test_other_arrays_with_an_entry_for_each_row_move_along():
+    batch, of_row = in_groups((numbered(3), np.array([7, 8, 9])), np.array([1, 0, 1]), count=2, size=3)
+    np.testing.assert_array_equal(batch.tokens[:, 0], [1, 3, 0, 2, 0, 0])
+    np.testing.assert_array_equal(of_row, [7, 9, 0, 8, 0, 0])
 
 
 def test_full_groups_stay_as_they_are_and_no_samples_are_all_padding():

@@ -15,10 +15,10 @@ def refuse(_):
     pytest.fail("it was computed")
 
 
-def test_a_column_that_the_loss_needs_is_computed_from_the_batch_and_the_others_are_neither_computed_nor_kept():
+def test_a_column_that_is_needed_is_computed_from_the_batch_and_the_others_are_not():
     scorers = {"reference": lambda batch: batch.tokens[:, 1:] * np.float32(2), "proximal": refuse, "advantages": refuse}
     filled = fill(("advantages", "reference"), BATCH, scorers)
-    assert filled.columns.keys() == {"advantages", "reference"}
+    assert filled.columns.keys() == {"advantages", "behaviour", "reference"}
     np.testing.assert_array_equal(filled.columns["reference"], [[2], [4]])
     assert filled.columns["advantages"] is BATCH.columns["advantages"]
     assert filled.tokens is BATCH.tokens

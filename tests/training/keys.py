@@ -21,19 +21,20 @@ from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.config import Config, from_dict, to_dict
 from rlvr_jax.envs import Done, Env, Say
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.learner import losses
-from rlvr_jax.learner.advantages import signal
+from rlvr_jax.learner import critic, losses
+from rlvr_jax.learner.advantages import advantages, signal
 from rlvr_jax.learner.batch import Batch, layout
 from rlvr_jax.learner.entropy import by_covariance
 from rlvr_jax.learner.losses import Loss, policy_gradient
+from rlvr_jax.learner.optimizer import make_optimizer
 from rlvr_jax.learner.samples import make_samples
-from rlvr_jax.learner.step import new_state
+from rlvr_jax.learner.step import Learner, new_state
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.episode import Group
 from rlvr_jax.rollout.requests import Request
 from rlvr_jax.tasks import Example, Task
-from rlvr_jax.training import checkpoints, loop, setup, sft
-from rlvr_jax.training.functions import make_collector, make_jitted_update, make_loss, make_sampler
+from rlvr_jax.training import checkpoints, functions, loop, networks, sft, start
+from rlvr_jax.training.functions import make_collector, make_credit, make_jitted_update, make_loss, make_sampler
 from rlvr_jax.training.setup import Setup, make_setup, training_mixture
 from rlvr_jax.verifiers.pool import Pool
 from tests.learner.test_optimizer import random_tree
@@ -170,14 +171,14 @@ def sampling(name: str) -> Callable[[Config], Any]:
 
 def shape(*path: str) -> Callable[[Config], tuple[int, ...]]:
     """The shape of a parameter."""
-    return of_setup(lambda ready: functools.reduce(operator.getitem, path, setup.param_shapes(ready)).shape)
+    return of_setup(lambda ready: functools.reduce(operator.getitem, path, start.param_shapes(ready)).shape)
 
 
 def on_one_device(*path: str) -> Callable[[Config], tuple[int, ...]]:
     """The shape of the part of a parameter that lies on one device."""
 
     def seen(ready: Setup) -> tuple[int, ...]:
-        leaf = functools.reduce(operator.getitem, path, setup.param_shapes(ready))
+        leaf = functools.reduce(operator.getitem, path, start.param_shapes(ready))
         return leaf.sharding.shard_shape(leaf.shape)
 
     return of_setup(seen)
@@ -188,7 +189,7 @@ def start_weights(*path: str) -> Callable[[Config], np.ndarray]:
 
     def seen(ready: Setup) -> np.ndarray:
         with parallel.use_mesh(ready.mesh):
-            params = setup.initial_params(ready, jax.random.key(0))
+            params = start.initial_params(ready, jax.random.key(0))
         return np.asarray(functools.reduce(operator.getitem, path, params))
 
     return of_setup(seen)
@@ -224,7 +225,7 @@ def update_program(ready: Setup) -> str:
     batch = layout([[1]] * rows, [[1]] * rows, config.rollout.max_prompt_length, length)
     columns = dict.fromkeys(("advantages", "behaviour", "reference"), batch.action_mask)
     with parallel.use_mesh(ready.mesh):
-        optimizer, params = loop.make_optimizer(config.optimizer, 1), setup.param_shapes(ready)
+        optimizer, params = make_optimizer(config.optimizer, 1), start.param_shapes(ready)
         state = jax.eval_shape(functools.partial(new_state, optimizer), params)
         jitted = make_jitted_update(ready, {"policy": optimizer}, make_loss(ready), config.optimizer.microbatches)
         return str(jitted.trace({"policy": state}, batch.with_columns(**columns)).jaxpr)
@@ -236,10 +237,19 @@ def count(text: str) -> Callable[[Config], int]:
 
 
 def signal_of(name: str, binary: bool = False) -> Callable[[Config], list[float | bool]]:
-    """An attribute of what the config trains on, of two groups of two samples, the last of which was cut off."""
+    """The advantages that the config trains on, or an attribute of its `Signal`, of two groups of two samples.
+
+    The last one was cut off.
+    """
     rewards, lengths = [1, 0, 0, 0] if binary else [3, 1, 6, 5], [2, 5, 4, 9]
     samples = make_samples(rewards, [0, 0, 1, 1], lengths=lengths, cut_off=[False, False, False, True], budget=6)
-    return of_setup(lambda ready: getattr(signal(ready.config.algorithm, samples, 0, 1), name).tolist())
+
+    def seen(ready: Setup) -> list[float | bool]:
+        found = signal(ready.config.algorithm, samples, 0, 1)
+        of_samples = advantages(ready.config.algorithm, found.samples)
+        return (of_samples if name == "advantages" else getattr(found, name)).tolist()
+
+    return of_setup(seen)
 
 
 @of_setup
@@ -255,11 +265,11 @@ class StoppedError(Exception):
 
 
 def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
-    """Parameters after each of three updates by the optimizer that a run ("rl" or "sft") hands on, flat."""
+    """Parameters after each of three updates by an optimizer, flat: that of "rl", "critic" or "sft"."""
 
     def seen(config: Config) -> list[np.ndarray]:
-        def stop(_, optimizer, *__):
-            made.append(optimizer)
+        def stop(_, optimizers, *__):
+            made.append(optimizers["critic" if run == "critic" else "policy"])
             raise StoppedError
 
         made: list[Any] = []
@@ -271,8 +281,8 @@ def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
         ):
             empty = SimpleNamespace(latest_step=lambda: None)
             patch.setattr(checkpoints, "open_manager", lambda *_, **__: contextlib.nullcontext(empty))
-            patch.setattr(loop if run == "rl" else sft, "start", stop)
-            loop.train(config, Path(folder), pool) if run == "rl" else sft.sft(config, Path(folder))
+            patch.setattr(sft if run == "sft" else loop, "start", stop)
+            sft.sft(config, Path(folder)) if run == "sft" else loop.train(config, Path(folder), pool)
         params, gradients = trees()
         state, found = made[0].init(params), []
         for gradient in gradients:
@@ -314,6 +324,61 @@ def surrogate(ratio: float = 1.0, advantage: float = 1.0, proximal: float = 1.0,
 
     temperatures: list[float] = []
     return lambda config: (temperatures.clear(), seen(make_setup(config)))[1]
+
+
+def credit_of(column: str) -> Callable[[Config], Any]:
+    """A column, or a metric, of two episodes of a group: two actions and one, with the rewards 1 and 0.
+
+    The first action is twice as likely under the policy as under the reference policy; values are 0.5.
+    """
+
+    def seen(ready: Setup) -> Any:
+        rollout = ready.config.rollout
+        rows = layout([[1], [1]], [[1, 1], [1]], rollout.max_prompt_length, rollout.max_response_length)
+        behaviour = np.zeros_like(rows.action_mask)
+        behaviour[0, 0] = np.log(2)
+        columns = {"behaviour": behaviour, "reference": 0 * behaviour, "values": 0 * behaviour + np.float32(0.5)}
+        samples = make_samples([1, 0], [0, 0])
+        batch, metrics = make_credit(ready)(Learner({}), rows.with_columns(**columns), np.array([0, 1]), samples)
+        found = {name: x[rows.action_mask > 0].tolist() for name, x in batch.columns.items()} | metrics
+        return found.get(column)
+
+    return of_setup(seen)
+
+
+def followed(name: str, kl: float = 0.0) -> Callable[[Config], Any]:
+    """What follows the networks after step 2, from 1 for the coefficient and 0 for the reference; the policy is 1."""
+
+    def seen(ready: Setup) -> Any:
+        policy = SimpleNamespace(params={"x": jnp.ones(())})
+        others = {"reference": {"x": jnp.zeros(())}, "kl_coef": {"value": np.float32(1)}}
+        learner = Learner({"policy": policy}, {name: others[name]})
+        learner = functions._followed(ready, learner, {"train/kl_episode": kl}, 2)
+        return float(jax.tree.leaves(learner.others)[0])
+
+    return of_setup(seen)
+
+
+def squared_error(config: Config) -> float:
+    """The critic's loss of a value that has moved from 0 to 1, its return."""
+    columns = {"values": np.zeros((1, 1), np.float32), "returns": np.ones((1, 1), np.float32)}
+    ready = make_setup(config)
+    loss = functions.losses_of(ready, make_loss(ready))["critic"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(critic, "action_values", lambda _, __, batch: jnp.ones_like(batch.action_mask))
+        return float(loss.sums({"critic": None}, layout([[1]], [[1]], 1, 1).with_columns(**columns)).loss)
+
+
+def updates(network: str) -> Callable[[Config], Any]:
+    """The number of a network's updates in a run."""
+    return lambda config: networks.num_updates(config).get(network)
+
+
+def critics_embedding(ready: Setup) -> np.ndarray:
+    """Of a critic that starts beside a policy of zeros."""
+    with parallel.use_mesh(ready.mesh):
+        params = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), start.param_shapes(ready))
+        return np.asarray(start.initial_critic(ready, params, jax.random.key(0))["embed"])
 
 
 def played(function: Callable[[Group, list[Request]], Any], *said: str) -> Callable[[Config], Any]:

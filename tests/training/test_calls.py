@@ -19,7 +19,7 @@ class Calls:
         self.sampling, self.keys, self.temperatures, self.scored = [], [], [], []
         self.params, self.batches, self.metrics = [], [], []
         host = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
-        make_collector, make_score, make_update = loop.make_collector, functions.make_score, loop.make_update
+        make_collector, make_score, make_update = loop.make_collector, functions.make_score, functions.make_update
 
         def collector(setup, sampler, pool):
             self.sampling.append(sampler.sampling)
@@ -35,8 +35,8 @@ class Calls:
             made.start = recorded
             return made
 
-        def score(setup, of="logprobs"):
-            run = make_score(setup, of)
+        def score(*arguments):
+            run = make_score(*arguments)
 
             def recorded(params, batch):
                 self.scored.append(host(params))
@@ -58,7 +58,7 @@ class Calls:
 
         monkeypatch.setattr(loop, "make_collector", collector)
         monkeypatch.setattr(functions, "make_score", score)
-        monkeypatch.setattr(loop, "make_update", update)
+        monkeypatch.setattr(functions, "make_update", update)
 
 
 def test_the_compiled_functions_get_what_the_config_says(tmp_path, monkeypatch):
@@ -135,14 +135,14 @@ def test_without_a_reference_nothing_is_scored_and_no_parameters_are_kept(tmp_pa
     start = loop.start
 
     def recorded(*arguments):
-        state, reference = start(*arguments)
-        kept.append(reference)
-        return state, reference
+        learner, reference = start(*arguments)
+        kept.append((reference, learner.others))
+        return learner, reference
 
     monkeypatch.setattr(loop, "start", recorded)
     algorithm = {"reference": "none", "kl_coef": 0.0}
     with Pool(0) as pool:
         config = changed(TINY, algorithm=algorithm, training={"num_steps": 1}, evaluation={"pass_problems": 0})
         loop.train(config, tmp_path, pool)
-    assert (calls.scored, kept) == ([], [None])
+    assert (calls.scored, kept) == ([], [(None, {})])
     assert [batch.columns.keys() for batch in calls.batches] == [{"advantages", "behaviour"}]

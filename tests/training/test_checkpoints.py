@@ -14,9 +14,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlvr_jax.errors import CheckpointError, DivergedError, PreemptedError
-from rlvr_jax.learner.step import new_state
+from rlvr_jax.learner.step import Learner, new_state
 from rlvr_jax.training import checkpoints
-from rlvr_jax.training.checkpoints import complete_steps, load_params, open_manager, restore, save
+from rlvr_jax.training.checkpoints import complete_steps, has_network, load_params, open_manager
 
 OPTIMIZER = optax.adam(0.1)
 
@@ -41,6 +41,14 @@ def state_of(seed, on=None):
 def shapes_of(state, on=None):
     on = mesh(4, 2) if on is None else on
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding_of(x, on)), state)
+
+
+def save(manager, state, step):
+    checkpoints.save(manager, Learner({"policy": state}), step)
+
+
+def restore(manager, shapes, step):
+    return checkpoints.restore(manager, Learner({"policy": shapes}), step).policy
 
 
 def bits(tree):
@@ -90,6 +98,22 @@ def test_the_newest_parameters_are_loaded_with_their_step(run):
     params, step = load_params(run, shapes_of(state_of(0)).params)
     assert step == 5
     assert bits(params) == bits(state_of(5).params)
+
+
+def test_a_critic_and_what_follows_the_networks_come_back_to_the_bit_and_each_network_loads_alone(run, tmp_path):
+    others = {"reference": state_of(3).params, "kl_coef": {"value": np.float32(0.1)}}
+    saved = Learner({"policy": state_of(1), "critic": state_of(2)}, others)
+    everywhere = NamedSharding(mesh(4, 2), PartitionSpec())
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=everywhere), saved)
+    with open_manager(tmp_path) as manager:
+        checkpoints.save(manager, saved, 4)
+    with open_manager(tmp_path) as manager:
+        assert bits(checkpoints.restore(manager, shapes, 4)) == bits(saved)
+    for network in ("policy", "critic"):
+        params, _ = load_params(tmp_path, shapes.states[network].params, network=network)
+        assert bits(params) == bits(saved.states[network].params)
+    assert has_network(tmp_path, "critic")
+    assert not has_network(run, "critic")
 
 
 def test_updates_after_a_save_do_not_reach_it(tmp_path):
@@ -221,8 +245,8 @@ import resource, sys
 from pathlib import Path
 from absl import logging
 from rlvr_jax.errors import CheckpointError
-from rlvr_jax.training.checkpoints import complete_steps, open_manager, save, wait
-from tests.training.test_checkpoints import bits, newest, state_of
+from rlvr_jax.training.checkpoints import complete_steps, open_manager, wait
+from tests.training.test_checkpoints import bits, newest, save, state_of
 
 logging.set_verbosity(logging.FATAL)
 sys.unraisablehook = lambda _: None
@@ -279,9 +303,8 @@ def test_the_error_of_a_run_is_not_hidden_by_that_of_its_checkpoint(tmp_path, mo
 def test_a_step_is_saved_if_that_is_due(tmp_path):
     with open_manager(tmp_path, keep=9) as manager:
         for step in range(4):
-            checkpoints.end_step(
-                manager, state_of(step).replace(skipped_in_a_row=jnp.int32(2)), step, step % 2 == 0, None, 3
-            )
+            learner = Learner({"policy": state_of(step).replace(skipped_in_a_row=jnp.int32(2))})
+            checkpoints.end_step(manager, learner, step, step % 2 == 0, None, 3)
     assert complete_steps(tmp_path) == [0, 2]
 
 
@@ -291,7 +314,8 @@ def test_steps_of_a_multiple_and_those_of_the_highest_accuracy_are_kept_too_also
     for steps in (range(4), range(4, 10)):
         with open_manager(tmp_path, keep=1, every=4, best=2) as manager:
             for step in steps:
-                checkpoints.end_step(manager, state, step, True, None, 3, dict, accuracy.get(step))
+                learner = Learner({"policy": state})
+                checkpoints.end_step(manager, learner, step, True, None, 3, dict, accuracy.get(step))
     assert complete_steps(tmp_path) == [0, 2, 4, 5, 8, 9]
     assert load_params(tmp_path, shapes_of(state).params, 5)[1] == 5
     with pytest.raises(CheckpointError, match=r"of step 3; there are \[0, 2, 4, 5, 8, 9\]"):
@@ -301,16 +325,18 @@ def test_steps_of_a_multiple_and_those_of_the_highest_accuracy_are_kept_too_also
 def test_a_signal_saves_and_ends_the_run(tmp_path):
     state = state_of(4).replace(skipped_in_a_row=jnp.int32(0))
     with pytest.raises(PreemptedError, match="state of step 4"), open_manager(tmp_path) as manager:
-        checkpoints.end_step(manager, state, 4, False, signal.SIGTERM, 3)
+        checkpoints.end_step(manager, Learner({"policy": state}), 4, False, signal.SIGTERM, 3)
     assert complete_steps(tmp_path) == [4]
 
 
-def test_too_many_skipped_updates_in_a_row_end_the_run_without_saving(copy):
-    state = state_of(8).replace(skipped_in_a_row=jnp.int32(3))
+@pytest.mark.parametrize("network", ["policy", "critic"])
+def test_too_many_skipped_updates_in_a_row_of_any_network_end_the_run_without_saving(network, copy):
+    states = dict.fromkeys(("policy", "critic"), state_of(8).replace(skipped_in_a_row=jnp.int32(0)))
+    states[network] = state_of(8).replace(skipped_in_a_row=jnp.int32(3))
     with (
         pytest.raises(DivergedError, match="step 8: 3 updates in a row"),
         open_manager(copy, 2) as manager,
     ):
-        checkpoints.end_step(manager, state, 8, True, None, 3)
+        checkpoints.end_step(manager, Learner(states), 8, True, None, 3)
     assert complete_steps(copy) == [0, 3, 5]
     assert bits(newest(copy)[1]) == bits(state_of(5))

@@ -9,7 +9,7 @@ import pytest
 
 from rlvr_jax.config import TaskConfig
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.training import loop
+from rlvr_jax.training import functions
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
@@ -48,17 +48,17 @@ def pool():
 def run(guess, pool, tmp_path_factory):
     """A run, and the batches that it trained on."""
     workdir, batches = tmp_path_factory.mktemp("run"), []
-    make_update = loop.make_update
+    make_update = functions.make_update
 
     def recorded(*arguments):
         update = make_update(*arguments)
         return lambda states, batch: batches.append(batch) or update(states, batch)
 
-    loop.make_update = recorded
+    functions.make_update = recorded
     try:
         train(config_of(guess), workdir, pool)
     finally:
-        loop.make_update = make_update
+        functions.make_update = make_update
     return workdir, batches
 
 

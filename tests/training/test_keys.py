@@ -1,6 +1,7 @@
 """A table of all keys of the config: each changes the right number. Those that need a run: `test_keys_of_runs.py`."""
 
 import json
+import operator
 
 import jax
 import numpy as np
@@ -22,7 +23,10 @@ from tests.training.keys import (
     adapters,
     by_hand,
     count,
+    credit_of,
+    critics_embedding,
     dropped,
+    followed,
     leaves,
     logits,
     of_setup,
@@ -38,11 +42,13 @@ from tests.training.keys import (
     shape,
     signal_of,
     split,
+    squared_error,
     start_weights,
     surrogate,
     task_of,
     trained,
     trees,
+    updates,
     with_keys,
     wrong,
 )
@@ -84,6 +90,10 @@ UNCHANGED = UNSCALED | {"algorithm.baseline": "none"}
 TARGET, EXACT = {"algorithm.length_target": 4}, {"algorithm.length_reward": "exact", "algorithm.length_target": 4}
 SOFT = {"algorithm.length_reward": "soft_overlong", "algorithm.length_buffer": 2}
 LORA = {"policy.lora.rank": 4}
+CRITIC = {"algorithm.baseline": "value", "algorithm.scale": "none"}
+TO_GO = {"algorithm.baseline": "none", "algorithm.scale": "none", "algorithm.kl_coef": 0.0}
+ADAPTIVE = {"algorithm.kl_reward_coef": 0.5, "algorithm.kl_coef": 0.0, "algorithm.kl_reward_target": 3.0}
+MOVES = {"algorithm.reference_every": 1}
 of_the_file = lambda _: random_weights(SHAPE)["model.embed_tokens.weight"]  # noqa: E731
 rounded = lambda plain, found: 1e-5 < abs(found - plain).max() / abs(plain).max() < 0.05  # noqa: E731
 doubled = lambda plain, found: np.allclose(found, 2 * plain)  # noqa: E731
@@ -97,20 +107,20 @@ said_a_number = {"tasks.modsum.verifier": f"{HERE}:judge"}
 
 
 def optimizer_rows(run):
-    """The rows of an optimizer, that of reinforcement learning or that of the warm start."""
-    group = {"rl": "optimizer", "sft": "sft.optimizer"}[run]
+    """The rows of an optimizer: that of the policy or the critic in reinforcement learning, or of the warm start."""
+    group = {"rl": "optimizer", "critic": "critic.optimizer", "sft": "sft.optimizer"}[run]
 
     def expected(config):
-        options = config.optimizer if run == "rl" else config.sft.optimizer
+        options = operator.attrgetter(group)(config)
         params, gradients = trees()
         return [[x.astype(np.float32) for x in step] for step in updated_by_hand(options, params, gradients)]
 
     # Ten updates, with a clipped gradient, and an epsilon and a decay that count.
     length = (
-        {"training.num_steps": 5, "algorithm.minibatches": 2}
-        if run == "rl"
-        else {"sft.num_steps": 10, "sft.save_every": 10}
-    )
+        {"sft.num_steps": 10, "sft.save_every": 10}
+        if run == "sft"
+        else {"training.num_steps": 5, "algorithm.minibatches": 2}
+    ) | (CRITIC if run == "critic" else {})
     plain = {"learning_rate": 0.01, "eps": 0.01, "weight_decay": 0.1, "warmup_steps": 0, "decay": "linear"}
     beside = length | {f"{group}.{key}": value for key, value in plain.items()}
     values = {"learning_rate": 0.02, "warmup_steps": 2, "decay": "cosine", "b1": 0.5, "b2": 0.5, "eps": 0.1}
@@ -272,6 +282,23 @@ ROWS = [
     Row("algorithm.kl_coef", 0.5, surrogate(reference=2), -1 + 0.5 * (1 - np.log(2))),
     Row("algorithm.reference", "none", of_setup(lambda s: "reference" in make_loss(s).needs), False, NO_KL),
     # Optimizers and devices.
+    # A critic, rewards of tokens, and a reference policy that moves.
+    Row("algorithm.baseline", "value", credit_of("returns"), [1, 1, 0], {"algorithm.scale": "none"}),
+    Row("algorithm.gamma", 0.25, credit_of("advantages"), [0.25, 1, 0], TO_GO),
+    Row("algorithm.gae_lambda", 0.5, credit_of("advantages"), [0.25, 0.5, -0.5], CRITIC),
+    Row("algorithm.gae_length", 0.625, credit_of("advantages"), [0.1, 0.5, -0.5], CRITIC),
+    Row("algorithm.return_lambda", 0.5, credit_of("returns"), [0.75, 1, 0], CRITIC),
+    Row("critic.clip", 0.4, squared_error, 0.18, CRITIC),
+    Row("critic.init", "fresh", of_setup(critics_embedding), lambda a, b: not a.any() and b.any(), CRITIC),
+    Row("critic.warmup_steps", 1, updates("policy"), 1, CRITIC),
+    Row("critic.optimizer.microbatches", 5, refusal, refused_with("config.critic.optimizer.microbatches = 5"), CRITIC),
+    Row("algorithm.epochs", 3, updates("policy"), 6),
+    Row("algorithm.kl_reward_coef", 2.0, credit_of("advantages"), [1 - 2 * np.log(2), 1, 0], TO_GO),
+    Row("algorithm.kl_reward_target", 1.0, followed("kl_coef", 3.0), 1 + 0.2 * 32 / 10_000, ADAPTIVE),
+    Row("algorithm.kl_reward_horizon", 320, followed("kl_coef", 30.0), 1.02, ADAPTIVE),
+    Row("algorithm.reference_every", 2, followed("reference"), 1.0, {"algorithm.reference_every": 3}),
+    Row("algorithm.reference_share", 0.25, followed("reference"), 0.25, MOVES),
+    *optimizer_rows("critic"),
     Row("optimizer.microbatches", 2, count("scan["), more),
     *optimizer_rows("rl"),
     *optimizer_rows("sft"),

@@ -67,7 +67,7 @@ def host(tree: Any) -> Any:
 def recorded(config: Config, workdir: Path, broken: bool = False) -> Run:
     """A run of reinforcement learning; `broken` makes all of its advantages NaN."""
     run = Run(workdir)
-    make_collector, make_update, make_jitted = loop.make_collector, loop.make_update, functions.make_jitted_update
+    make_collector, make_update, make_jitted = loop.make_collector, functions.make_update, functions.make_jitted_update
     save, open_manager, watchdog = checkpoints.save, checkpoints.open_manager, loop.watchdog
 
     def collector(*arguments):
@@ -113,7 +113,7 @@ def recorded(config: Config, workdir: Path, broken: bool = False) -> Run:
     with pytest.MonkeyPatch.context() as patch, Pool(0) as pool:
         patch.setattr(loop, "watchdog", watched)
         patch.setattr(loop, "make_collector", collector)
-        patch.setattr(loop, "make_update", update)
+        patch.setattr(functions, "make_update", update)
         patch.setattr(functions, "make_jitted_update", jitted)
         patch.setattr(checkpoints, "save", saving)
         patch.setattr(checkpoints, "open_manager", opened)

@@ -10,15 +10,17 @@ import pytest
 
 from rlvr_jax.config import Config, EvaluationConfig, RolloutConfig, SftConfig, TaskConfig, TrainingConfig
 from rlvr_jax.errors import CheckpointError, ConfigError, DivergedError
+from rlvr_jax.learner import credit
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import ADAPTERS, LoraConfig, PolicyConfig, base, logits
 from rlvr_jax.rollout.collector import Collector
-from rlvr_jax.training import checkpoints, loop, setup
+from rlvr_jax.training import checkpoints, setup
 from rlvr_jax.training.loop import train
-from rlvr_jax.training.setup import make_setup, param_shapes
+from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import sft
+from rlvr_jax.training.start import param_shapes
 from rlvr_jax.verifiers.pool import Job, Pool
 from tests.training.verifiers_that_fail import right_or_failing
 
@@ -236,15 +238,13 @@ def test_a_verifier_that_raises_hangs_or_dies_leaves_its_sample_out_and_no_other
 
 def with_advantages(monkeypatch, broken):
     """Advantages are not a number in the calls that `broken` counts (from 1), one for each step."""
-    calls, signal = [], loop.signal
+    calls, advantages = [], credit.advantages
 
     def sometimes(*arguments):
         calls.append(1)
-        found = signal(*arguments)
-        factor = np.float32(np.nan if len(calls) in broken else 1)
-        return dataclasses.replace(found, advantages=found.advantages * factor)
+        return advantages(*arguments) * np.float32(np.nan if len(calls) in broken else 1)
 
-    monkeypatch.setattr(loop, "signal", sometimes)
+    monkeypatch.setattr(credit, "advantages", sometimes)
 
 
 def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(judged_here, tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.parallel.chips import CHIPS, abstract, host_memory, memory_of
 from rlvr_jax.training.plan import Memory, lines, memory_of_run
-from rlvr_jax.training.setup import make_setup, param_shapes
+from rlvr_jax.training.setup import make_setup
+from rlvr_jax.training.start import param_shapes
 from tests.training.test_loop import TINY, changed
 
 WIDE = changed(

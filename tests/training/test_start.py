@@ -8,8 +8,9 @@ import pytest
 
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.training import checkpoints, functions
-from rlvr_jax.training.setup import make_setup, param_shapes
+from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import sft
+from rlvr_jax.training.start import param_shapes
 from tests.training.test_loop import TINY
 
 

@@ -1,0 +1,70 @@
+"""The networks that a run of reinforcement learning trains: their parameters, optimizers and states, as shapes."""
+
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import optax
+
+from rlvr_jax import parallel, policy
+from rlvr_jax.config import Config
+from rlvr_jax.learner.credit import has_critic
+from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from rlvr_jax.learner.step import TrainState, new_state, state_shardings
+from rlvr_jax.parallel import AnyMesh
+from rlvr_jax.policy import Params, PolicyConfig
+from rlvr_jax.training.checkpoints import with_shardings
+
+
+def optimizer_configs(config: Config) -> dict[str, OptimizerConfig]:
+    """The optimizer of each network, by its name."""
+    return {"policy": config.optimizer} | ({"critic": config.critic.optimizer} if has_critic(config.algorithm) else {})
+
+
+def updates_of_step(config: Config) -> int:
+    """Updates of each network in a step."""
+    return config.algorithm.minibatches * config.algorithm.epochs
+
+
+def warmup_steps(config: Config) -> int:
+    """Steps in which only the critic is trained."""
+    return config.critic.warmup_steps if has_critic(config.algorithm) else 0
+
+
+def num_updates(config: Config) -> dict[str, int]:
+    """Updates of each network in a run."""
+    steps = {"policy": config.training.num_steps - warmup_steps(config), "critic": config.training.num_steps}
+    return {name: steps[name] * updates_of_step(config) for name in optimizer_configs(config)}
+
+
+def learning_rate(config: Config, step: int) -> float:
+    """The policy's at its first update of a step, or if the critic is still warming up, of the run."""
+    schedule = make_schedule(config.optimizer, num_updates(config)["policy"])
+    return float(schedule(max(step - 1 - warmup_steps(config), 0) * updates_of_step(config)))
+
+
+def make_optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
+    """The optimizer of each network."""
+    counts = num_updates(config)
+    return {name: make_optimizer(options, counts[name]) for name, options in optimizer_configs(config).items()}
+
+
+@lru_cache(maxsize=8)
+def shapes_and_axes(config: PolicyConfig, network: str = "policy") -> tuple[Any, Any]:
+    """Shapes of the parameters of a network, with adapters, and the names of their axes."""
+    init = policy.init_critic if network == "critic" else policy.init_with_adapters
+    axes = policy.critic_axes if network == "critic" else policy.axes_with_adapters
+    return jax.eval_shape(partial(init, config), jax.random.key(0)), axes(config)
+
+
+def network_shapes(config: PolicyConfig, mesh: AnyMesh, network: str = "policy") -> Params:
+    """Shapes, dtypes and shardings of the parameters of a network."""
+    shapes, axes = shapes_and_axes(config, network)
+    return with_shardings(shapes, parallel.param_shardings(mesh, axes, shapes))
+
+
+def state_shapes(optimizer: optax.GradientTransformation, params: Params, mesh: AnyMesh) -> TrainState:
+    """Shapes, dtypes and shardings of the training state, from those of the parameters."""
+    shapes = jax.eval_shape(partial(new_state, optimizer), params)
+    of_params = jax.tree.map(lambda x: x.sharding, params)
+    return with_shardings(shapes, state_shardings(shapes, of_params, parallel.replicated(mesh)))

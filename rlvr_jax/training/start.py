@@ -1,0 +1,170 @@
+"""The initial or resumed state of a run."""
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from jaxtyping import Array, Key
+
+from rlvr_jax import parallel, policy
+from rlvr_jax.config import Config
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.hf.pretrained import check_weights, load_params
+from rlvr_jax.hf.source import find_checkpoint
+from rlvr_jax.learner.step import Learner, new_state
+from rlvr_jax.policy import Params
+from rlvr_jax.training import checkpoints
+from rlvr_jax.training.networks import network_shapes, state_shapes
+from rlvr_jax.training.setup import Setup
+from rlvr_jax.training.workdir import read_config
+
+_FRESH_CRITIC = 1  # the random stream of a critic's decoder beside that of the policy
+
+
+def check_start(setup: Setup, workdir: Path, networks: Collection[str] = ("policy",)) -> None:
+    """Raises CheckpointError if these networks can't start from the checkpoints that the config names.
+
+    Writes nothing to the workdir. Downloads weights; of local ones it reads only the headers.
+    """
+    config = setup.config
+    if checkpoints.complete_steps(workdir):
+        return
+    if config.init_from:
+        source = Path(config.init_from).expanduser()
+        checkpoints.check_loadable(source, param_shapes(setup))
+        _check_alpha(setup, source)
+    elif config.pretrained:
+        check_weights(find_checkpoint(config.pretrained), setup.policy)
+    if "critic" in networks and (source := _critic_source(config)):
+        checkpoints.check_loadable(source, *_loaded_for_critic(setup, source))
+
+
+def param_shapes(setup: Setup) -> Params:
+    """Shapes, dtypes and shardings of the policy's parameters, for loading."""
+    return network_shapes(setup.policy, setup.mesh)
+
+
+def load_run(setup: Setup, workdir: Path, step: int | None = None) -> tuple[Params, int]:
+    """The parameters of a step, by default the newest, of a run with the same policy as this setup, and the step.
+
+    Raises:
+      ConfigError, CheckpointError: there are none, or they are of another policy.
+    """
+    _check_alpha(setup, workdir)
+    return checkpoints.load_params(workdir, param_shapes(setup), step)
+
+
+def _check_alpha(setup: Setup, source: Path) -> None:
+    """Refuses an adapter scale other than that of the run in `source`, which trained them."""
+    ours = setup.policy.lora
+    theirs = read_config(source).policy.lora if ours.rank else ours
+    if theirs.rank and theirs.alpha != ours.alpha:
+        raise ConfigError(
+            f"config.policy.lora.alpha is {ours.alpha}, and the adapters in {source} were trained with "
+            f"{theirs.alpha}; set the same"
+        )
+
+
+def start(
+    setup: Setup,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    manager: ocp.CheckpointManager,
+    key: Key[Array, ""],
+    needs_reference: bool = False,
+) -> tuple[Learner, Params | None]:
+    """The initial or resumed state and, if the loss needs a reference policy that stays, its trained parameters.
+
+    The state is that of the newest checkpoint; otherwise it has the parameters of `config.init_from`,
+    `config.pretrained`, or random ones, and is saved as step 0, from which a resumed run loads the reference policy.
+    With new adapters the reference policy is the unchanged base, so nothing is copied; adapters of another run are
+    copied. A reference policy that moves is a part of the state.
+
+    Args:
+      setup: of the run.
+      optimizers: by the names of the networks.
+      manager: of the run's checkpoints.
+      key: of random parameters.
+      needs_reference: whether anything is scored by a reference policy.
+    """
+    config, algorithm = setup.config, setup.config.algorithm
+    moves = needs_reference and algorithm.reference_every > 0
+    stays = needs_reference and not moves and not (setup.policy.lora.rank and not config.init_from)
+    shapes = {
+        name: state_shapes(optimizer, network_shapes(setup.policy, setup.mesh, name), setup.mesh)
+        for name, optimizer in optimizers.items()
+    }
+    others = {"reference": policy.trainable(shapes["policy"].params)} if moves else {}
+    coef, everywhere = algorithm.kl_reward_coef, parallel.replicated(setup.mesh)
+    if needs_reference and coef and algorithm.kl_reward_target:
+        others["kl_coef"] = {"value": jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)}
+    step = manager.latest_step()
+    if step is not None:
+        learner = checkpoints.restore(manager, Learner(shapes, others), step)
+        if not stays:
+            return learner, None
+        return learner, policy.trainable(checkpoints.restore_params(manager, param_shapes(setup), 0))
+    params = {"policy": initial_params(setup, key)}
+    if "critic" in optimizers:
+        params["critic"] = initial_critic(setup, params["policy"], jax.random.fold_in(key, _FRESH_CRITIC))
+    # Copies, because updates donate their state.
+    reference = jax.tree.map(jnp.copy, policy.trainable(params["policy"])) if moves or stays else None
+    of_start = {"reference": reference, "kl_coef": {"value": parallel.put(np.asarray(coef, np.float32), everywhere)}}
+    states = {}
+    for name, optimizer in optimizers.items():
+        shardings = jax.tree.map(lambda x: x.sharding, shapes[name])
+        new = jax.jit(partial(new_state, optimizer), out_shardings=shardings, donate_argnums=0)
+        states[name] = new(params.pop(name))
+    learner = Learner(states, {name: of_start[name] for name in others})
+    checkpoints.save(manager, learner, 0)
+    return learner, reference if stays else None
+
+
+def initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
+    """The initial parameters of a run: those of `config.init_from` or `config.pretrained`, or random ones."""
+    config, shardings = setup.config, setup.param_shardings
+    if config.init_from:
+        params, _ = load_run(setup, Path(config.init_from).expanduser())
+    elif config.pretrained:
+        folder = find_checkpoint(config.pretrained)
+        params = load_params(folder, setup.policy, policy.base(shardings))
+    else:
+        params = jax.jit(partial(policy.init, setup.policy), out_shardings=policy.base(shardings))(key)
+    if policy.ADAPTERS in shardings and policy.ADAPTERS not in params:
+        fresh = jax.jit(partial(policy.init_adapters, setup.policy), out_shardings=policy.trainable(shardings))
+        params = params | {policy.ADAPTERS: fresh(key)}
+    return params
+
+
+def initial_critic(setup: Setup, params: Params, key: Key[Array, ""]) -> Params:
+    """The initial parameters of the critic, by `config.critic.init`; `params` are those of the policy."""
+    shardings = jax.tree.map(lambda x: x.sharding, network_shapes(setup.policy, setup.mesh, "critic"))
+    if setup.config.critic.init == "fresh":
+        return jax.jit(partial(policy.init_critic, setup.policy), out_shardings=shardings)(key)
+    if source := _critic_source(setup.config):
+        shapes, network = _loaded_for_critic(setup, source)
+        params, _ = checkpoints.load_params(source, shapes, network=network)
+        if network == "critic":
+            return params
+
+    def copied(params: Params) -> Params:
+        """Updates of either network donate its parameters."""
+        return jax.tree.map(jnp.copy, policy.with_value_head(setup.policy, params))
+
+    return jax.jit(copied, out_shardings=shardings)(params)
+
+
+def _critic_source(config: Config) -> Path | None:
+    """The workdir of the run that the critic starts from, if any."""
+    init = config.critic.init
+    return None if init in ("policy", "fresh") else Path(init).expanduser()
+
+
+def _loaded_for_critic(setup: Setup, source: Path) -> tuple[Params, str]:
+    """What the critic takes from another run: shapes of its critic, if it has one, otherwise of its policy."""
+    network = "critic" if checkpoints.has_network(source, "critic") else "policy"
+    return network_shapes(setup.policy, setup.mesh, network), network

@@ -1,0 +1,231 @@
+"""Runs with a critic: what they log, keep and continue; and runs whose reference policy or KL coefficient moves."""
+
+import itertools
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from rlvr_jax.errors import CheckpointError, ConfigError
+from rlvr_jax.learner.critic import CriticConfig
+from rlvr_jax.learner.optimizer import OptimizerConfig
+from rlvr_jax.learner.step import Learner
+from rlvr_jax.parallel import MeshConfig
+from rlvr_jax.policy import LoraConfig
+from rlvr_jax.training import checkpoints, functions
+from rlvr_jax.training.loop import train
+from rlvr_jax.training.networks import make_optimizers, network_shapes, state_shapes
+from rlvr_jax.training.plan import memory_of_run
+from rlvr_jax.training.programs import programs
+from rlvr_jax.training.setup import make_setup
+from rlvr_jax.verifiers.pool import Pool
+from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
+
+PPO = changed(
+    TINY,
+    algorithm={
+        "baseline": "value",
+        "scale": "token_whitening",
+        "gae_lambda": 0.95,
+        "kl_coef": 0.0,
+        "kl_reward_coef": 0.05,
+        "kl_reward_target": 0.01,
+        "kl_reward_horizon": 320,
+        "reference_every": 2,
+        "minibatches": 2,
+        "epochs": 2,
+    },
+    critic=CriticConfig(clip=9.0, warmup_steps=1, optimizer=OptimizerConfig(learning_rate=1e-2)),
+    training={"num_steps": 4},
+    evaluation={"every": 9, "pass_problems": 0},
+)
+CRITICS = {"critic/loss", "critic/clip_fraction", "critic/grad_norm", "critic/value", "critic/return"}
+CRITICS |= {"critic/explained_variance"}
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Pool(0) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def whole(pool, tmp_path_factory):
+    """The workdir of a run of `PPO`."""
+    workdir = tmp_path_factory.mktemp("whole")
+    train(PPO, workdir, pool)
+    return workdir
+
+
+def saved(config, workdir, step):
+    """All that a checkpoint holds, on the host."""
+    setup = make_setup(config)
+    shapes = {
+        name: state_shapes(optimizer, network_shapes(setup.policy, setup.mesh, name), setup.mesh)
+        for name, optimizer in make_optimizers(config).items()
+    }
+    one = shapes["policy"].updates
+    others = {
+        "reference": shapes["policy"].params,
+        "kl_coef": {"value": jax.ShapeDtypeStruct((), np.float32, sharding=one.sharding)},
+    }
+    with checkpoints.open_manager(workdir, keep=9) as manager:
+        return jax.tree.map(np.asarray, checkpoints.restore(manager, Learner(shapes, others), step))
+
+
+def of_training(workdir):
+    return [{k: v for k, v in row.items() if not k.startswith(("time/", "eval/"))} for row in rows_of(workdir)[1:]]
+
+
+def test_in_the_warm_up_only_the_critic_is_trained_and_then_both_as_often_as_there_are_epochs(whole):
+    states = [saved(PPO, whole, step) for step in range(5)]
+    assert [int(x.states["policy"].updates) for x in states] == [0, 0, 4, 8, 12]
+    assert [int(x.states["critic"].updates) for x in states] == [0, 4, 8, 12, 16]
+    moved = [not equal(a.policy.params, b.policy.params) for a, b in itertools.pairwise(states)]
+    assert moved == [False, True, True, True]
+    assert all(not equal(a.states["critic"].params, b.states["critic"].params) for a, b in itertools.pairwise(states))
+    _, first, *rest = rows_of(whole)
+    assert first.keys() >= CRITICS
+    assert "train/loss" not in first
+    assert all(row.keys() >= CRITICS | {"train/loss", "train/kl_episode"} for row in rest)
+    assert first["critic/value"] == 0  # of a new head
+    assert first["train/kl_episode"] == pytest.approx(0, abs=1e-4)  # the reference is the policy
+
+
+def test_the_critic_learns_the_returns(whole):
+    first, *_, last = rows_of(whole)[1:]
+    assert abs(last["critic/value"] - last["critic/return"]) < 0.75 * abs(first["critic/return"])
+    assert last["critic/loss"] < 0.6 * first["critic/loss"]
+
+
+def test_the_reference_is_replaced_by_the_policy_and_the_coefficient_follows_the_divergence(whole):
+    states, rows = [saved(PPO, whole, step) for step in range(5)], rows_of(whole)[1:]
+    assert equal(states[1].others["reference"], states[0].policy.params)
+    for step in (2, 3):
+        assert equal(states[step].others["reference"], states[2].policy.params)
+    assert equal(states[4].others["reference"], states[4].policy.params)
+    coefs = [float(x.others["kl_coef"]["value"]) for x in states]
+    assert [row["train/kl_reward_coef"] for row in rows] == pytest.approx(coefs[:4])
+    assert coefs[0] == pytest.approx(0.05)
+    for (before, after), row in zip(itertools.pairwise(coefs), rows, strict=True):
+        error = np.clip(row["train/kl_episode"] / 0.01 - 1, -0.2, 0.2)
+        assert after == pytest.approx(before * (1 + error * 32 / 320), rel=1e-6)
+
+
+@pytest.mark.parametrize("done", [1, 3])
+def test_a_run_that_was_killed_goes_on_to_the_bit_with_critic_reference_and_coefficient(done, whole, pool, tmp_path):
+    shutil.copytree(whole, tmp_path / "again")
+    for step in range(done + 1, 5):
+        shutil.rmtree(tmp_path / "again" / "checkpoints" / str(step))
+    train(PPO, tmp_path / "again", pool)
+    assert of_training(tmp_path / "again") == of_training(whole)
+    assert equal(saved(PPO, tmp_path / "again", 4), saved(PPO, whole, 4))
+
+
+def test_sharded_and_packed_and_in_microbatches_a_critic_gives_the_same_metrics(pool, tmp_path):
+    config = changed(
+        PPO,
+        mesh=MeshConfig(data=2, fsdp=2, tensor=2),
+        training={"num_steps": 2, "packing": "prefix_tree"},
+        critic={"optimizer": OptimizerConfig(learning_rate=1e-2, microbatches=1)},
+        algorithm={"minibatches": 1, "epochs": 1},
+    )
+    plain = changed(config, mesh=MeshConfig(), training={"packing": "none"}, critic={
+        "optimizer": OptimizerConfig(learning_rate=1e-2, microbatches=2)
+    })  # fmt: skip
+    for name, each in (("sharded", config), ("plain", plain)):
+        train(each, tmp_path / name, pool)
+    for row, expected in zip(of_training(tmp_path / "sharded"), of_training(tmp_path / "plain"), strict=True):
+        for name in CRITICS - {"critic/clip_fraction"}:
+            assert row[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-4), name
+
+
+def test_a_critic_starts_from_the_policy_from_another_run_or_from_random_numbers(whole, pool, tmp_path):
+    last = saved(PPO, whole, 4)
+    first = {}
+    for name, init in {"policy": "policy", "fresh": "fresh", "critic": str(whole)}.items():
+        config = changed(PPO, critic={"init": init, "warmup_steps": 0}, training={"num_steps": 1})
+        train(config, tmp_path / name, pool)
+        first[name] = saved(config, tmp_path / name, 0)
+    assert equal(first["policy"].states["critic"].params["layers"], first["policy"].policy.params["layers"])
+    assert not equal(first["fresh"].states["critic"].params["layers"], first["fresh"].policy.params["layers"])
+    assert not first["fresh"].states["critic"].params["value"].any()
+    assert equal(first["critic"].states["critic"].params, last.states["critic"].params)
+    assert last.states["critic"].params["value"].any()
+
+
+def test_a_critic_may_start_from_a_run_without_one(pool, tmp_path):
+    other = changed(TINY, seed=5, training={"num_steps": 1}, evaluation={"pass_problems": 0})
+    train(other, tmp_path / "other", pool)
+    config = changed(PPO, critic={"init": str(tmp_path / "other")}, training={"num_steps": 2})
+    train(config, tmp_path / "run", pool)
+    critic = saved(config, tmp_path / "run", 0).states["critic"].params
+    assert equal(critic["layers"], params_of(other, tmp_path / "other", 1)["layers"])
+
+
+def test_a_critic_of_another_shape_is_refused_before_anything_is_written(whole, pool, tmp_path):
+    config = changed(PPO, critic={"init": str(whole)}, policy={"mlp_width": 24})
+    with pytest.raises(CheckpointError, match=r"another critic .*layers/mlp/.*16.* instead of .*24"):
+        train(config, tmp_path / "run", pool)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"algorithm": {"gae_lambda": 0.95}}, ("algorithm.gae_lambda = 0.95", "baseline = 'value'")),
+        ({"critic": {"warmup_steps": 2}}, ("critic.warmup_steps = 2", "baseline = 'value'")),
+        ({"algorithm": {"gamma": 0.9}}, ("algorithm.gamma = 0.9", "'group_mean'")),
+        ({"algorithm": {"baseline": "value"}}, ("baseline = 'value'", "scale = 'group_std'")),
+        ({"algorithm": {"baseline": "value", "scale": "none"}, "policy": {"lora": LoraConfig(rank=2)}}, ("rank = 2",)),
+        ({"algorithm": {"baseline": "none", "scale": "none", "gamma": 1.5}}, ("algorithm.gamma", "[0, 1]", "1.5")),
+        ({"algorithm": {"gae_lambda": -0.1}}, ("algorithm.gae_lambda", "[0, 1]", "-0.1")),
+        ({"algorithm": {"return_lambda": 2.0}}, ("algorithm.return_lambda", "[0, 1]", "2.0")),
+        ({"critic": {"clip": -1.0}}, ("critic.clip", "-1.0")),
+        ({"algorithm": {"reference": "none", "kl_coef": 0.0, "kl_reward_coef": 0.1}}, ("kl_reward_coef = 0.1",)),
+        ({"algorithm": {"reference": "none", "kl_coef": 0.0, "reference_every": 5}}, ("reference_every = 5",)),
+        ({"algorithm": {"kl_reward_coef": 0.1}}, ("kl_reward_coef = 0.1", "kl_coef = 0.01")),
+        ({"algorithm": {"kl_reward_target": 0.1}}, ("kl_reward_target = 0.1", "kl_reward_coef")),
+        ({"algorithm": {"reference_share": 0.0, "reference_every": -1}}, ("reference_every", "-1")),
+    ],
+)
+def test_a_contradiction_is_one_line_with_its_keys(changes, names):
+    with pytest.raises(ConfigError) as error:
+        make_setup(changed(TINY, **changes))
+    assert [name for name in names if name not in str(error.value)] == []
+    assert "\n" not in str(error.value)
+
+
+def test_the_reference_may_be_an_exponential_average(pool, tmp_path):
+    algorithm = {"reference_every": 1, "reference_share": 0.25}
+    config = changed(TINY, algorithm=algorithm, evaluation={"every": 9, "pass_problems": 0})
+    made = []
+    moved = functions._moved
+
+    def recorded(reference, params, share):
+        made.append(jax.tree.map(lambda x, y: 0.75 * np.float64(x) + 0.25 * np.float64(y), reference, params))
+        return moved(reference, params, share)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functions, "_moved", recorded)
+        train(config, tmp_path, pool)
+    shapes = network_shapes(make_setup(config).policy, make_setup(config).mesh)
+    with checkpoints.open_manager(tmp_path, keep=9) as manager:
+        found = [checkpoints._restore(manager, "reference", shapes, step) for step in (1, 2)]
+    for actual, expected in zip(found, made, strict=True):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-8), actual, expected)
+
+
+def test_a_critic_is_counted_in_every_phase_and_has_programs_of_its_own_and_without_one_there_is_nothing():
+    ready, plain = make_setup(PPO), make_setup(TINY)
+    phases = memory_of_run(ready).phases
+    held = phases["update"]
+    assert {"values", "critic"} <= phases.keys()
+    assert all(kinds["critic"] == held["critic"] for kinds in phases.values())
+    assert held["critic"] == pytest.approx(held["parameters"] + held["moments"], rel=0.01)  # the embedding is its head
+    assert [p.phase for p in programs(ready)][:4] == ["update", "scoring", "critic", "values"]
+    without = memory_of_run(plain).phases
+    assert not {"values", "critic"} & without.keys()
+    assert not any("critic" in kinds for kinds in without.values())
+    assert not {"values", "critic"} & {p.phase for p in programs(plain)}
