@@ -106,9 +106,9 @@ def _advantages(c: Config) -> Rules:
     binary = next((f"{key} = {value!r}" for key, value in of_binary if getattr(a, key) == value), "")
     terms = tuple((name, weight) for name, weight in c.reward if weight != 0)
     yield (
-        binary != "" and (terms != (("score", 1.0),) or a.length_reward != "none"),
+        binary != "" and (terms != (("score", 1.0),) or a.length_reward != "none" or a.kl_reward_coef > 0),
         f"config.algorithm.{binary} needs rewards of 0 and 1: config.reward must be (('score', 1.0),), not {c.reward}, "
-        "and config.algorithm.length_reward 'none'; or use baseline = 'group_mean' and scale = 'group_std'",
+        "config.algorithm.length_reward 'none' and kl_reward_coef 0; or use baseline = 'group_mean' and scale = 'group_std'",
     )
     budget = c.rollout.max_response_length
     yield (

@@ -35,6 +35,7 @@ REFUSED = [
     ),
     ({"preset": "maxrl"}, ("scale = 'group_mean'", "0 and 1"), {"reward": [["score", 2.0]]}),
     ({"preset": "maxrl", "length_reward": "group_range"}, ("scale = 'group_mean'", "length_reward")),
+    ({"preset": "maxrl", "kl_reward_coef": 0.1, "reference": "initial"}, ("scale = 'group_mean'", "kl_reward_coef")),
     ({}, ("rollout.group_size is 1", "'group_mean'", "'batch_mean'"), {"rollout": {"group_size": 1}}),
     ({"length_reward": "soft_overlong", "length_buffer": 65}, ("length_buffer = 65", "max_response_length = 64")),
     ({"length_reward": "exact"}, ("length_reward = 'exact'", "length_target")),

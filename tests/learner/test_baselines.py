@@ -18,9 +18,15 @@ RNG = np.random.default_rng(0)
 GROUPS = RNG.permutation(np.repeat([11, 3, -4, 7, 0, 5], [7, 1, 4, 2, 9, 3]))  # in any order
 SIZE = len(GROUPS)
 GROUPED = [(b, s) for b in ("group_mean",) for s in ("group_std", "group_mean")]
+UNGROUPED = ("none", "batch_std", "domain_std", "token_whitening")
 PAIRS = [
     *GROUPED,
-    *((b, s) for b in BASELINES if b != "pass_at_k" for s in ("none", "batch_std", "domain_std", "token_whitening")),
+    *(
+        (b, s)
+        for b in BASELINES
+        if b not in ("pass_at_k", "value")
+        for s in ("none", "batch_std", "domain_std", "token_whitening")
+    ),
     *(("pass_at_k", s) for s in ("pass_at_k_std", "none")),
 ]
 BINARY = ("pass_at_k", "group_mean")  # a baseline and a scale
@@ -100,7 +106,7 @@ def test_advantages_are_those_of_the_formula(baseline, scale, ddof):
 
 
 def test_every_entry_of_the_tables_is_computed_by_hand():
-    assert {b for b, _ in PAIRS} == set(BASELINES)
+    assert {b for b, _ in PAIRS} == set(BASELINES) - {"value"}  # which is of actions, see test_credit.py
     assert {s for _, s in PAIRS} == set(SCALES)
 
 
@@ -241,6 +247,6 @@ def test_rewards_of_length_are_those_of_the_formula(kind):
     samples = random_samples(8, binary=True)
     samples = replace(samples, lengths=samples.lengths * 2)  # up to 16, beyond the budget
     config = AlgorithmConfig(baseline="none", scale="none", length_reward=kind, **LENGTH)
-    found = signal(config, samples, 0, 1).advantages
+    found = advantages(config, signal(config, samples, 0, 1).samples)
     expected = [length_by_hand(kind, samples, i) if judged else 0.0 for i, judged in enumerate(samples.judged)]
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
