@@ -108,7 +108,8 @@ def _advantages(c: Config) -> Rules:
     yield (
         binary != "" and (terms != (("score", 1.0),) or a.length_reward != "none" or a.kl_reward_coef > 0),
         f"config.algorithm.{binary} needs rewards of 0 and 1: config.reward must be (('score', 1.0),), not {c.reward}, "
-        "config.algorithm.length_reward 'none' and kl_reward_coef 0; or use baseline = 'group_mean' and scale = 'group_std'",
+        "config.algorithm.length_reward 'none' and kl_reward_coef 0; or use baseline = 'group_mean' and scale = "
+        "'group_std'",
     )
     budget = c.rollout.max_response_length
     yield (

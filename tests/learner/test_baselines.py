@@ -21,12 +21,7 @@ GROUPED = [(b, s) for b in ("group_mean",) for s in ("group_std", "group_mean")]
 UNGROUPED = ("none", "batch_std", "domain_std", "token_whitening")
 PAIRS = [
     *GROUPED,
-    *(
-        (b, s)
-        for b in BASELINES
-        if b not in ("pass_at_k", "value")
-        for s in ("none", "batch_std", "domain_std", "token_whitening")
-    ),
+    *((b, s) for b in BASELINES if b not in ("pass_at_k", "value") for s in UNGROUPED),
     *(("pass_at_k", s) for s in ("pass_at_k_std", "none")),
 ]
 BINARY = ("pass_at_k", "group_mean")  # a baseline and a scale
