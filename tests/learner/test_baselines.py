@@ -49,6 +49,7 @@ def by_hand(config, samples):
             "leave_one_out": lambda i=i, others=others: r[i] - np.mean(r[others]) if len(others) else 0.0,
             "batch_mean": lambda i=i: r[i] - np.mean(r[judged]),
             "none": lambda i=i: r[i],
+            "value": lambda i=i: r[i],  # values are those of actions, see test_credit.py
             "length_weighted": lambda i=i, own=own: (
                 r[i] - np.sum(n[own] * r[own]) / np.sum(n[own]) if n[own].any() else 0.0
             ),

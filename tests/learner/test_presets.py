@@ -30,6 +30,9 @@ PINNED = {
     "lite_ppo": {"baseline": "group_mean", "scale": "batch_std", "aggregation": "token_mean"},
     "opo": {"baseline": "length_weighted", "scale": "none", "ratio": "none", "minibatches": 1},
     "maxrl": {"baseline": "group_mean", "scale": "group_mean", "aggregation": "token_mean"},
+    "ppo": {"baseline": "value", "gae_lambda": 0.95, "return_lambda": 0.95, "gamma": 1.0, "epochs": 4, "clip_low": 0.2},
+    "tulu3": {"baseline": "value", "gae_lambda": 0.95, "kl_reward_coef": 0.05, "epochs": 4, "minibatches": 1},
+    "reinforce_pp": {"baseline": "none", "scale": "token_whitening", "aggregation": "token_mean", "gamma": 1.0},
     "raft": {"baseline": "none", "scale": "none", "ratio": "none", "keep": "right"},
 }
 
