@@ -69,7 +69,8 @@ def _numbers(c: Config) -> Rules:
         yield not getattr(a, key) > 0, f"config.algorithm.{key} must be above 0, not {getattr(a, key)}"
     for key in (
         *("clip_low", "clip_high", "kl_coef", "scale_epsilon", "importance_floor", "length_coef"),
-        *("length_target", "length_buffer", "aggregation_tokens", "entropy_coef", "cov_low"),
+        *("length_target", "length_buffer", "aggregation_tokens", "entropy_coef", "entropy_target"),
+        *("entropy_delta", "cov_low"),
         *("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length"),
     ):
         yield not getattr(a, key) >= 0, f"config.algorithm.{key} must be 0 or more, not {getattr(a, key)}"
@@ -162,9 +163,9 @@ def _losses(c: Config) -> Rules:
         f"config.algorithm.importance_floor = {a.importance_floor} is above importance_cap = {a.importance_cap}",
     )
     yield (
-        (a.entropy in ("bonus", "kl_cov")) != (a.entropy_coef > 0),
+        a.entropy != "adaptive" and (a.entropy in ("bonus", "kl_cov")) != (a.entropy_coef > 0),
         f"config.algorithm.entropy_coef = {a.entropy_coef} with entropy = {a.entropy!r}: 'bonus' and 'kl_cov' need a "
-        "coefficient above 0, and the others have none",
+        "coefficient above 0, 'adaptive' may start with one, and the others have none",
     )
     yield (
         not 0 < a.entropy_share < 1,

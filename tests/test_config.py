@@ -140,6 +140,7 @@ NOT_NEGATIVE = [
     "mesh__rollout_tensor",
     "training__max_lag",
     *(f"algorithm__{x}" for x in ("clip_low", "clip_high", "kl_coef", "entropy_coef", "cov_low", "scale_epsilon")),
+    *(f"algorithm__{x}" for x in ("entropy_target", "entropy_delta")),
     *(f"algorithm__{x}" for x in ("importance_floor", "aggregation_tokens")),
     *(f"algorithm__length_{x}" for x in ("coef", "target", "buffer")),
     *(f"algorithm__{x}" for x in ("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length")),

@@ -61,7 +61,9 @@ class AlgorithmConfig:
       gae_length: makes that weight 1 - 1 / (gae_length * tokens of the sample); 0 for `gae_lambda`.
       return_lambda: the same weight in the returns that the critic learns: 1 is the sum of all later rewards.
       entropy: use of the policy's entropy in the loss, a key of `rlvr_jax.learner.entropy.ENTROPIES`.
-      entropy_coef: weight of its term.
+      entropy_coef: weight of its term; with "adaptive" its first value.
+      entropy_target, entropy_delta: entropy (nats) below which "adaptive" applies and grows its weight, and the change
+        of the weight in a step.
       entropy_share: share of the tokens of an update that it selects.
       cov_low, cov_high: bounds of the covariance of tokens that "clip_cov" selects.
       shuffle_rewards: train on rewards permuted among the samples of a step: a control, with which nothing should be
@@ -111,6 +113,8 @@ class AlgorithmConfig:
     return_lambda: float = 1.0
     entropy: str = "none"
     entropy_coef: float = 0.0
+    entropy_target: float = 0.2
+    entropy_delta: float = 0.005
     entropy_share: float = 0.2
     cov_low: float = 1.0
     cov_high: float = 5.0

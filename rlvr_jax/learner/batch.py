@@ -12,7 +12,7 @@ from rlvr_jax.learner.advantages import Signal
 from rlvr_jax.rollout.episode import Group
 
 # That a loss may need, see `Batch`; those of the second line are computed by a forward pass.
-COLUMNS = ("advantages", "returns", "behaviour", "group_tokens", "selected",
+COLUMNS = ("advantages", "returns", "behaviour", "group_tokens", "selected", "entropy_coef",
            "proximal", "reference", "uncertain", "values")  # fmt: skip
 SCORED = ("reference", "proximal", "uncertain", "values")
 

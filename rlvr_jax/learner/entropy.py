@@ -30,6 +30,12 @@ def bonus(terms: Terms, entropy: Actions, loss: Actions) -> Actions:
     return loss - terms.config.entropy_coef * entropy
 
 
+def adaptive(terms: Terms, entropy: Actions, loss: Actions) -> Actions:
+    """`bonus` with the coefficient of the step, see `next_coefficient`."""
+    coef = jnp.where(terms.batch.action_mask > 0, terms.batch.columns["entropy_coef"], 0.0)
+    return loss - coef * entropy
+
+
 def clip_cov(terms: Terms, _: Actions, loss: Actions) -> Actions:
     """0 for selected tokens: `share` of all (at least one), drawn from those with cov_low < cov_t < cov_high, where
     cov_t = (A_t - mean A)(log policy_t - mean log policy).
@@ -67,12 +73,28 @@ def _selected(terms: Terms) -> Bool[Array, "batch action"]:
 ENTROPIES: Mapping[str, Callable[[Terms, Actions, Actions], Actions]] = {
     "none": none,
     "bonus": bonus,
+    "adaptive": adaptive,
     "clip_cov": clip_cov,
     "kl_cov": kl_cov,
     "top_share": top_share,
 }
-# The columns of selected tokens; the second needs the entropies of a forward pass.
-NEEDS = {"clip_cov": ("selected",), "kl_cov": ("selected",), "top_share": ("uncertain",)}
+# Columns of the coefficient and of selected tokens; "uncertain" needs the entropies of a forward pass.
+NEEDS = {"adaptive": ("entropy_coef",), "clip_cov": ("selected",), "kl_cov": ("selected",), "top_share": ("uncertain",)}
+
+
+def coefficient(config: AlgorithmConfig, coef: float, entropy: float) -> float:
+    """The coefficient of "adaptive" in a step: `coef` if the last measured entropy is at most the target, else 0."""
+    return coef if entropy <= config.entropy_target else 0.0
+
+
+def next_coefficient(config: AlgorithmConfig, coef: float, entropy: float) -> float:
+    """`coef` after a step: larger by delta if the entropy was at most the target, else smaller, within [0, 1].
+
+    Source: Skywork-OR1 (He et al. 2025, arXiv:2505.22312), with a delta of 0.005 and a target of 0.2 nats. The entropy
+    is that of the step's first update, so whether a coefficient applies is decided by the step before.
+    """
+    change = config.entropy_delta if entropy <= config.entropy_target else -config.entropy_delta
+    return float(np.clip(coef + change, 0, 1))
 
 
 def covariances(advantages: HostActions, logprobs: HostActions) -> HostActions:

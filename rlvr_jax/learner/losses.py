@@ -177,6 +177,8 @@ def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, ent
             means["train/importance_weight"] = (total(weight), count)
             means["train/importance_masked"] = (total(weight == 0), count)
     loss = ENTROPIES[config.entropy](terms, entropy, loss)
+    if "entropy_coef" in entropy_terms.NEEDS.get(config.entropy, ()):
+        means["train/entropy_coef"] = (total(columns["entropy_coef"]), count)
     if config.reference != "none":
         (reference,) = _actions_only(mask, columns["reference"])
         in_loss = KLS[config.kl]

@@ -57,7 +57,8 @@ class Learner:
     Attributes:
       states: of the networks that are trained, by name: "policy", and "critic" if there is one.
       others: by name, pytrees that follow the networks by rules of their own: "reference", the trained parameters of a
-        reference policy that moves; "kl_coef", an adaptive coefficient.
+        reference policy that moves; "kl_coef" and "entropy_coef", adaptive coefficients, the latter with the last
+        measured entropy.
     """
 
     states: dict[str, TrainState]

@@ -28,7 +28,7 @@ from rlvr_jax.reporting import files
 _FOLDER = "checkpoints"  # in the workdir
 _ADDRESS = "checkpoints.txt"  # that of another folder, in the workdir
 _COMMITTED = "commit_success.txt"  # Orbax writes it last
-_OTHERS = ("reference", "kl_coef")  # items for what `Learner.others` holds
+_OTHERS = ("reference", "kl_coef", "entropy_coef")  # items for what `Learner.others` holds
 CRITIC = "critic"  # the name of a network
 
 

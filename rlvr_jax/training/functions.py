@@ -20,7 +20,7 @@ from rlvr_jax.learner.aggregation import group_tokens
 from rlvr_jax.learner.batch import SCORED, Batch, split
 from rlvr_jax.learner.credit import has_critic, next_kl_coef, penalises_kl, with_advantages
 from rlvr_jax.learner.critic import action_values, critic_loss
-from rlvr_jax.learner.entropy import by_covariance, by_entropy
+from rlvr_jax.learner.entropy import by_covariance, by_entropy, coefficient, next_coefficient
 from rlvr_jax.learner.losses import Loss
 from rlvr_jax.learner.packing import pack, unpack
 from rlvr_jax.learner.samples import Samples
@@ -56,7 +56,8 @@ def make_training(
 
     The batch is split into minibatches, each of which updates the policy and the critic, if there is one; then follow
     the other epochs. In the first steps, those of the warm-up, only the critic is updated. A reference policy that
-    moves and an adaptive coefficient come last; the latter follows "train/kl_episode" of the metrics.
+    moves and adaptive coefficients come last; they follow "train/kl_episode" of the metrics, and the entropy of the
+    first update.
     """
     config, algorithm = setup.config, setup.config.algorithm
     losses = losses_of(setup, loss)
@@ -77,6 +78,8 @@ def make_training(
                 updated, described = updates[name]({name: states[name]}, minibatch.replace(columns=columns))
                 states |= updated
                 found[-1] |= described
+        if "entropy_coef" in learner.others and "train/entropy" in found[0]:
+            metrics = {**metrics, "train/entropy": float(found[0]["train/entropy"])}
         return _followed(setup, learner.replace(states=states), metrics, step), found
 
     return run
@@ -136,12 +139,17 @@ def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Learner, i
         params, kept = learner.policy.params, learner.others.get("reference", reference)
         return logprobs(policy.base(params) if kept is None else policy.with_trainable(params, kept), batch)
 
+    def of_entropy(learner: Learner, batch: Batch) -> Float[np.ndarray, "batch action"]:
+        coef = coefficient(algorithm, *(float(learner.others["entropy_coef"][x]) for x in ("value", "entropy")))
+        return np.full(batch.action_mask.shape, coef, np.float32)
+
     return lambda learner, step: {
         "reference": partial(of_reference, learner),
         "proximal": lambda batch: logprobs(learner.policy.params, batch),
         "values": lambda batch: values(learner.states["critic"].params, batch),
         "group_tokens": partial(group_tokens, group_size=group_size),
         "selected": partial(by_covariance, algorithm, seed, step),
+        "entropy_coef": partial(of_entropy, learner),
         "uncertain": lambda batch: by_entropy(algorithm, batch, entropy(learner.policy.params, batch)),
     }
 
@@ -190,22 +198,28 @@ def make_credit(setup: Setup) -> Callable[..., tuple[Batch, dict[str, float]]]:
 
 
 def _followed(setup: Setup, learner: Learner, metrics: Mapping[str, float], step: int) -> Learner:
-    """The state with what follows the networks: a reference policy that moves, an adaptive coefficient.
+    """The state with what follows the networks: a reference policy that moves, adaptive coefficients.
 
     Args:
       setup: of the run.
       learner: after the updates of the step.
-      metrics: of the step, with "train/kl_episode" for the coefficient.
+      metrics: of the step, with "train/kl_episode" for that of the KL penalty, and unless the policy was not trained,
+        "train/entropy" for that of the entropy.
       step: of the run.
     """
     algorithm, rollout, others = setup.config.algorithm, setup.config.rollout, dict(learner.others)
+    number = lambda x: parallel.put(np.asarray(x, np.float32), parallel.replicated(setup.mesh))  # noqa: E731
     if "reference" in others and step % algorithm.reference_every == 0:
         trained = policy.trainable(learner.policy.params)
         others["reference"] = _moved(others["reference"], trained, algorithm.reference_share)
     if "kl_coef" in others:
         coef, samples = float(others["kl_coef"]["value"]), rollout.prompts * rollout.group_size
         coef = next_kl_coef(algorithm, coef, metrics["train/kl_episode"], samples)
-        others["kl_coef"] = {"value": parallel.put(np.asarray(coef, np.float32), parallel.replicated(setup.mesh))}
+        others["kl_coef"] = {"value": number(coef)}
+    if "entropy_coef" in others and "train/entropy" in metrics:
+        entropy = float(metrics["train/entropy"])
+        coef = next_coefficient(algorithm, float(others["entropy_coef"]["value"]), entropy)
+        others["entropy_coef"] = {"value": number(coef), "entropy": number(entropy)}
     return learner.replace(others=others)
 
 

@@ -100,8 +100,11 @@ def start(
     }
     others = {"reference": policy.trainable(shapes["policy"].params)} if moves else {}
     coef, everywhere = algorithm.kl_reward_coef, parallel.replicated(setup.mesh)
+    shape = jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)
     if needs_reference and coef and algorithm.kl_reward_target:
-        others["kl_coef"] = {"value": jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)}
+        others["kl_coef"] = {"value": shape}
+    if algorithm.entropy == "adaptive":
+        others["entropy_coef"] = {"value": shape, "entropy": shape}
     step = manager.latest_step()
     if step is not None:
         learner = checkpoints.restore(manager, Learner(shapes, others), step)
@@ -113,7 +116,9 @@ def start(
         params["critic"] = initial_critic(setup, params["policy"], jax.random.fold_in(key, _FRESH_CRITIC))
     # Copies, because updates donate their state.
     reference = jax.tree.map(jnp.copy, policy.trainable(params["policy"])) if moves or stays else None
-    of_start = {"reference": reference, "kl_coef": {"value": parallel.put(np.asarray(coef, np.float32), everywhere)}}
+    number = lambda x: parallel.put(np.asarray(x, np.float32), everywhere)  # noqa: E731
+    of_start = {"reference": reference, "kl_coef": {"value": number(coef)}}
+    of_start["entropy_coef"] = {"value": number(algorithm.entropy_coef), "entropy": number(np.inf)}
     states = {}
     for name, optimizer in optimizers.items():
         shardings = jax.tree.map(lambda x: x.sharding, shapes[name])

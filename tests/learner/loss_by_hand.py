@@ -11,7 +11,7 @@ from rlvr_jax.learner.losses import policy_loss
 ROWS, TIME, BUDGET = 7, 9, 12
 GROUPS = (0, 0, 0, 1, 1, 2, 2)  # of the rows
 ARGUMENTS = ("logprobs", "entropy")
-COLUMNS = ("advantages", "behaviour", "proximal", "reference", "group_tokens", "selected", "uncertain")
+COLUMNS = ("advantages", "behaviour", "proximal", "reference", "group_tokens", "selected", "uncertain", "entropy_coef")
 
 
 def random_inputs(seed):
@@ -30,6 +30,7 @@ def random_inputs(seed):
         "reference": near(),
         "proximal": near(),
     }
+    arrays["entropy_coef"] = rng.random((ROWS, TIME))
     arrays |= {name: rng.random((ROWS, TIME)) < 0.4 for name in ("selected", "uncertain")}
     arrays["mask"][3, 2] = arrays["mask"][4, 4:6] = False  # observations in the middle of a response
     counts = np.bincount(GROUPS, arrays["mask"].sum(axis=1))
@@ -56,7 +57,7 @@ def by_hand(config, inputs, logprobs=None):
     weights, divisor = _weights(config, x)
     loss, metrics = 0.0, {"entropy": 0.0, "clip_low": 0.0, "clip_high": 0.0, "clip_dual": 0.0, "importance_weight": 0.0}
     metrics |= dict.fromkeys(("kl", "kl_k1", "policy_kl", "importance_raw", "importance_chi2"), 0.0)
-    metrics |= dict.fromkeys(("entropy_positive", "entropy_negative", "importance_masked"), 0.0)
+    metrics |= dict.fromkeys(("entropy_positive", "entropy_negative", "importance_masked", "entropy_coef"), 0.0)
     gap = range_ = 0.0
     for row in range(ROWS):
         places = np.flatnonzero(x["mask"][row])
@@ -120,6 +121,7 @@ def _sample(config, x, moving):
         loss = {
             "none": loss,
             "bonus": loss - config.entropy_coef * x["entropy"][t],
+            "adaptive": loss - x["entropy_coef"][t] * x["entropy"][t],
             "clip_cov": 0.0 if x["selected"][t] else loss,
             "kl_cov": loss + x["selected"][t] * config.entropy_coef * abs(moving[t] - anchor[t]),
             "top_share": loss if x["uncertain"][t] else 0.0,
@@ -128,6 +130,8 @@ def _sample(config, x, moving):
         if config.kl_coef:
             loss += config.kl_coef * _kl(config.kl, d, moving[t], fixed[t], x["behaviour"][t])
         found["loss"][t] = loss
+    if config.entropy == "adaptive":
+        found["entropy_coef"] = x["entropy_coef"]
     if config.ratio != "none":
         found["policy_kl"] = np.exp(fixed - anchor) - 1 - (fixed - anchor)
     if config.proximal != "behaviour":

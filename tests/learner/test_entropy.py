@@ -7,7 +7,7 @@ import pytest
 
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import layout
-from rlvr_jax.learner.entropy import by_covariance, by_entropy
+from rlvr_jax.learner.entropy import by_covariance, by_entropy, coefficient, next_coefficient
 
 ROWS, TIME = 8, 80
 CLIP = AlgorithmConfig(entropy="clip_cov", entropy_share=0.2, cov_low=0.05, cov_high=1.5, minibatches=2)
@@ -72,3 +72,12 @@ def test_an_update_without_actions_has_no_selected_ones(config):
     empty = random_batch().replace(action_mask=np.zeros((ROWS, TIME), np.float32))
     assert not by_covariance(config, 0, 1, empty).any()
     assert not by_entropy(config, empty, np.zeros((ROWS, TIME))).any()
+
+
+def test_an_adaptive_coefficient_grows_and_applies_while_the_entropy_is_at_most_the_target():
+    config = AlgorithmConfig(entropy="adaptive", entropy_target=0.2, entropy_delta=0.3)
+    coefs = [0.0]
+    for entropy in (0.1, 0.2, 0.1, 0.1, 0.3, 0.1, 0.5, 0.5, 0.5, 0.5):
+        coefs.append(next_coefficient(config, coefs[-1], entropy))
+    assert coefs == pytest.approx([0, 0.3, 0.6, 0.9, 1, 0.7, 1, 0.7, 0.4, 0.1, 0])
+    assert [coefficient(config, 0.4, x) for x in (0.1, 0.2, 0.3, np.inf)] == [0.4, 0.4, 0, 0]

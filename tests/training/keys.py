@@ -347,14 +347,16 @@ def credit_of(column: str) -> Callable[[Config], Any]:
 
 
 def followed(name: str, kl: float = 0.0) -> Callable[[Config], Any]:
-    """What follows the networks after step 2, from 1 for the coefficient and 0 for the reference; the policy is 1."""
+    """What follows the networks after step 2, from 1 for the coefficient of KL, 0.5 for that of entropy, which is 0.3,
+    and 0 for the reference; the policy is 1."""
 
     def seen(ready: Setup) -> Any:
         policy = SimpleNamespace(params={"x": jnp.ones(())})
         others = {"reference": {"x": jnp.zeros(())}, "kl_coef": {"value": np.float32(1)}}
+        others["entropy_coef"] = {"entropy": np.float32(0), "value": np.float32(0.5)}
         learner = Learner({"policy": policy}, {name: others[name]})
-        learner = functions._followed(ready, learner, {"train/kl_episode": kl}, 2)
-        return float(jax.tree.leaves(learner.others)[0])
+        learner = functions._followed(ready, learner, {"train/kl_episode": kl, "train/entropy": 0.3}, 2)
+        return float(jax.tree.leaves(learner.others)[-1])
 
     return of_setup(seen)
 

@@ -31,6 +31,9 @@ PPO = changed(
         "kl_coef": 0.0,
         "kl_reward_coef": 0.05,
         "kl_reward_target": 0.01,
+        "entropy": "adaptive",
+        "entropy_coef": 0.01,
+        "entropy_target": 9.0,
         "kl_reward_horizon": 320,
         "reference_every": 2,
         "minibatches": 2,
@@ -70,6 +73,7 @@ def saved(config, workdir, step):
         "reference": shapes["policy"].params,
         "kl_coef": {"value": jax.ShapeDtypeStruct((), np.float32, sharding=one.sharding)},
     }
+    others["entropy_coef"] = dict.fromkeys(("value", "entropy"), others["kl_coef"]["value"])
     with checkpoints.open_manager(workdir, keep=9) as manager:
         return jax.tree.map(np.asarray, checkpoints.restore(manager, Learner(shapes, others), step))
 
@@ -111,6 +115,13 @@ def test_the_reference_is_replaced_by_the_policy_and_the_coefficient_follows_the
     for (before, after), row in zip(itertools.pairwise(coefs), rows, strict=True):
         error = np.clip(row["train/kl_episode"] / 0.01 - 1, -0.2, 0.2)
         assert after == pytest.approx(before * (1 + error * 32 / 320), rel=1e-6)
+
+
+def test_the_coefficient_of_entropy_follows_the_entropy_and_applies_once_there_is_one(whole):
+    found, rows = [saved(PPO, whole, step).others["entropy_coef"] for step in range(5)], rows_of(whole)[1:]
+    assert [float(x["value"]) for x in found] == pytest.approx([0.01, 0.01, 0.015, 0.02, 0.025])
+    assert [row.get("train/entropy_coef") for row in rows] == pytest.approx([None, 0, 0.015, 0.02])
+    assert [bool(np.isfinite(x["entropy"])) for x in found] == [False, False, True, True, True]
 
 
 @pytest.mark.parametrize("done", [1, 3])

@@ -84,6 +84,7 @@ PLACES = {"tasks.modsum": {"name": f"{HERE}:places"}}
 NO_KL = {"algorithm.kl_coef": 0.0}
 RECOMPUTE, TRUNCATED = {"algorithm.proximal": "recompute"}, {"algorithm.correction": "token_tis"}
 COEF, CLIP_COV = {"algorithm.entropy_coef": 0.25}, {"algorithm.entropy": "clip_cov", "algorithm.entropy_share": 0.5}
+BY_ENTROPY = {"algorithm.entropy": "adaptive"}
 SAPO = {"algorithm.clip": "sapo"}
 UNSCALED, SCORE = {"algorithm.scale": "none"}, {"reward": (("score", 1.0),)}
 UNCHANGED = UNSCALED | {"algorithm.baseline": "none"}
@@ -275,6 +276,8 @@ ROWS = [
         NO_KL | RECOMPUTE | {"algorithm.correction": "token_mis"}),
     Row("algorithm.entropy", "top_share", of_setup(lambda s: "uncertain" in make_loss(s).needs), True),
     Row("algorithm.entropy_coef", 0.5, surrogate(), -1 - 0.5 * 0.25, NO_KL | COEF | {"algorithm.entropy": "bonus"}),
+    Row("algorithm.entropy_target", 0.4, followed("entropy_coef"), 0.505, BY_ENTROPY),
+    Row("algorithm.entropy_delta", 0.1, followed("entropy_coef"), 0.4, BY_ENTROPY),
     Row("algorithm.entropy_share", 0.5, selected, [[1, 1, 0, 0]], COEF | {"algorithm.entropy": "kl_cov"}),
     Row("algorithm.cov_low", 0.5, selected, [[1, 1, 0, 0]], CLIP_COV),
     Row("algorithm.cov_high", 2.0, selected, [[0, 0, 0, 0]], CLIP_COV),
