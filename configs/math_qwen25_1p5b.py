@@ -18,8 +18,7 @@ def get_config():
     config.rollout.prompts = 128
     config.rollout.max_prompt_length = 1024
     config.rollout.max_response_length = 3072
-    config.algorithm.scale = "none"
-    config.algorithm.aggregation = "constant"
+    config.algorithm.preset = "dr_grpo"
     config.optimizer.learning_rate = 1e-6
     config.optimizer.microbatches = 64
     config.training.num_steps = 200
