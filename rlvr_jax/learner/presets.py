@@ -144,6 +144,13 @@ PRESETS: Mapping[str, Preset] = {
         "groups of 4, learning rate 1e-6",
         "their scripts keep a k3 term of 0.001",
     ),
+    "expert_iteration": Preset(
+        "the M step of ReST-EM, Singh et al. 2023 (arXiv:2312.06585)",
+        _REINFORCE | {"baseline": "none", "scale": "none", "keep": "right"},
+        "many samples per problem, several updates per batch; rewards of 0 and 1",
+        "goes on from the last policy, where ReST-EM and STaR (arXiv:2203.14465) return to the first one; no limit of "
+        "right samples per problem, and no hints for unsolved ones. The same as raft",
+    ),
     "raft_pp": Preset(
         "Xiong et al. 2025 (arXiv:2504.11343), RAFT++",
         {"baseline": "none", "scale": "none", "keep": "right"},

@@ -37,6 +37,8 @@ CHOICES = {
     "clip dppo": replace(NO_KL, clip="dppo", clip_low=0.05, clip_high=0.05),
     "clip dcpo": replace(NO_KL, clip="dcpo", clip_low=0.03, clip_high=0.03),
     **{f"ratio {name}": replace(NO_KL, ratio=name, clip="none") for name in ("geometric", "none")},
+    # The ratio of the KL term is that of the token, whatever the policy's.
+    "sequence and ratio_k3": replace(CONFIG, ratio="sequence", kl="ratio_k3", clip_low=0.05, clip_high=0.07),
     "gspo": replace(NO_KL, ratio="sequence", aggregation="sequence_mean", clip_low=0.05, clip_high=0.07),
     **{f"entropy {name}": replace(CONFIG, entropy=name, entropy_coef=0.3) for name in TABLES["entropy"]},
     **{
