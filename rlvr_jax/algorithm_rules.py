@@ -8,6 +8,7 @@ from rlvr_jax import named
 from rlvr_jax.config import Config
 from rlvr_jax.learner.advantages import KEEPS
 from rlvr_jax.learner.aggregation import AGGREGATIONS
+from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.baselines import BASELINES, SCALES
 from rlvr_jax.learner.clips import CLIPS
 from rlvr_jax.learner.correction import CORRECTIONS
@@ -64,6 +65,8 @@ def _numbers(c: Config) -> Rules:
     yield not a.clip_dual > 1, f"config.algorithm.clip_dual must be above 1, not {a.clip_dual}"
     for key in (
         *("tau_positive", "tau_negative", "importance_cap", "minibatches", "epochs", "pass_k"),
+        "demonstration_shaping",
+        *("max_draws", "state_samples", "max_states"),
         "kl_reward_horizon",
     ):
         yield not getattr(a, key) > 0, f"config.algorithm.{key} must be above 0, not {getattr(a, key)}"
@@ -71,7 +74,7 @@ def _numbers(c: Config) -> Rules:
         *("clip_low", "clip_high", "kl_coef", "scale_epsilon", "importance_floor", "length_coef"),
         *("length_target", "length_buffer", "aggregation_tokens", "entropy_coef", "entropy_target"),
         *("entropy_delta", "cov_low"),
-        *("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length"),
+        *("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length", "step_length"),
     ):
         yield not getattr(a, key) >= 0, f"config.algorithm.{key} must be 0 or more, not {getattr(a, key)}"
 
@@ -90,7 +93,7 @@ def _advantages(c: Config) -> Rules:
         "'group_mean' times G / (G - 1); use scale = 'none' or 'batch_std', or baseline = 'group_mean'",
     )
     yield (
-        a.baseline in ("batch_mean", "none") and a.scale in ("group_std", "group_mean"),
+        a.baseline in ("batch_mean", "none", "greedy") and a.scale in ("group_std", "group_mean"),
         f"config.algorithm.scale = {a.scale!r} with baseline = {a.baseline!r}: in a group of equal rewards the "
         "deviation is 0 and the difference is not; use scale = 'batch_std' or 'none', or baseline = 'group_mean'",
     )
@@ -103,6 +106,7 @@ def _advantages(c: Config) -> Rules:
         a.baseline == "pass_at_k" and a.pass_k > size,
         f"config.algorithm.pass_k = {a.pass_k} is above config.rollout.group_size = {size}",
     )
+    yield from _further_episodes(a, size)
     of_binary = (("baseline", "pass_at_k"), ("scale", "group_mean"))
     binary = next((f"{key} = {value!r}" for key, value in of_binary if getattr(a, key) == value), "")
     terms = tuple((name, weight) for name, weight in c.reward if weight != 0)
@@ -121,6 +125,53 @@ def _advantages(c: Config) -> Rules:
     yield (
         a.length_reward in ("exact", "maximum") and a.length_target == 0,
         f"config.algorithm.length_reward = {a.length_reward!r} needs a config.algorithm.length_target, in tokens",
+    )
+
+
+def _further_episodes(a: AlgorithmConfig, size: int) -> Rules:
+    """Replaced groups, greedy baselines, values of states."""
+    yield (
+        a.max_draws > 1 and a.keep == "all",
+        f"config.algorithm.max_draws = {a.max_draws} replaces groups that are dropped, and config.algorithm.keep = "
+        "'all' drops none; use keep = 'mixed_groups', or max_draws = 1",
+    )
+    yield (
+        a.baseline == "greedy" and a.max_draws > 1,
+        "config.algorithm.baseline = 'greedy' compares with a response to each prompt of the first draw; use max_draws "
+        f"= 1 instead of {a.max_draws}, or baseline = 'group_mean'",
+    )
+    yield (
+        not 0 <= a.demonstrations < max(size, 1),
+        f"config.algorithm.demonstrations must be from 0 to {size - 1}, below config.rollout.group_size, not "
+        f"{a.demonstrations}",
+    )
+    for key, value, plain in (
+        ("baseline", a.baseline, a.baseline in ("group_mean", "leave_one_out", "batch_mean", "none")),
+        ("correction", a.correction, a.correction == "none"),
+        ("entropy", a.entropy, a.entropy in ("none", "bonus")),
+        ("kl_coef", a.kl_coef, a.kl_coef == 0),
+        ("kl_reward_coef", a.kl_reward_coef, a.kl_reward_coef == 0),
+    ):
+        yield (
+            a.demonstrations > 0 and not plain,
+            f"config.algorithm.{key} = {value!r} needs a policy that sampled, which the demonstrations of "
+            f"config.algorithm.demonstrations = {a.demonstrations} do not have; set it to "
+            + ("'group_mean'" if key == "baseline" else "0" if "kl" in key else "'none'"),
+        )
+    yield (
+        a.baseline == "monte_carlo" and a.step_length == 0 and not a.step_delimiter,
+        "config.algorithm.step_delimiter is empty, and step_length 0, so there are no steps of reasoning; set one",
+    )
+    changed = "shuffle_rewards" * a.shuffle_rewards or "length_reward" * (a.length_reward != "none")
+    yield (
+        a.baseline == "monte_carlo" and changed != "",
+        f"config.algorithm.{changed} changes the rewards of episodes, and with baseline = 'monte_carlo' those of "
+        "states would stay as they are; use another baseline",
+    )
+    yield (
+        a.baseline == "monte_carlo" and (a.gamma < 1 or a.kl_reward_coef > 0),
+        f"config.algorithm.gamma = {a.gamma} and kl_reward_coef = {a.kl_reward_coef}: with baseline = 'monte_carlo' "
+        "the value of a state is a mean of rewards; use gamma = 1, and a KL term in the loss (kl_coef)",
     )
 
 

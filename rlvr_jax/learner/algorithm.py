@@ -26,8 +26,16 @@ class AlgorithmConfig:
         response budget).
       overlong: "train" on samples that a limit of tokens or turns cut off, or "mask" them: they have no actions, but
         their rewards count in their group (overlong filtering; Yu et al. 2025, DAPO, arXiv:2503.14476).
-      keep: which samples of a step are trained on, the others being dropped without replacement: a key of
-        `rlvr_jax.learner.advantages.KEEPS`.
+      keep: which samples of a step are trained on: a key of `rlvr_jax.learner.advantages.KEEPS`.
+      max_draws: batches of prompts that are sampled for a step at most, to replace groups of which `keep` leaves
+        nothing (dynamic sampling; DAPO); 1 replaces none.
+      demonstrations: samples of each group that are demonstrations of the task, instead of the policy's own; their
+        rewards count in the group, and their loss is `losses.shaped` (LUFFY).
+      demonstration_shaping: the probability at which a token of a demonstration has half of the largest weight.
+      state_samples: with `baseline` "monte_carlo", episodes that are sampled from each state between two steps.
+      max_states: of an episode, from its prompt on, that are sampled from.
+      step_delimiter: text after which a step of reasoning ends.
+      step_length: tokens of a step, instead; 0 for the delimiter.
       loss: "policy_gradient", or the name of a function with the arguments of
         `rlvr_jax.learner.losses.policy_gradient` that returns a `Loss`.
       ratio: level of the probability ratio policy / proximal, a key of `rlvr_jax.learner.ratios.RATIOS`.
@@ -85,6 +93,13 @@ class AlgorithmConfig:
     length_buffer: int = 0
     overlong: Literal["train", "mask"] = "train"
     keep: str = "all"
+    max_draws: int = 1
+    demonstrations: int = 0
+    demonstration_shaping: float = 0.1
+    state_samples: int = 9
+    max_states: int = 25
+    step_delimiter: str = "\n"
+    step_length: int = 0
     loss: str = "policy_gradient"
     ratio: str = "token"
     clip: str = "ppo"

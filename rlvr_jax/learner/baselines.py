@@ -60,6 +60,14 @@ def length_weighted(_: AlgorithmConfig, samples: Samples) -> Values:
     return np.where(tokens > 0, above - samples.sums(above * samples.lengths) / np.maximum(tokens, 1), 0.0)
 
 
+def greedy(_: AlgorithmConfig, samples: Samples) -> Values:
+    """r_i - the reward of the greedy response to the same prompt, which is not trained on.
+
+    Source: Li et al. 2023 (ReMax, arXiv:2310.10505).
+    """
+    return samples.rewards - samples.greedy
+
+
 def pass_at_k(config: AlgorithmConfig, samples: Samples) -> Values:
     """The change of the group's pass@k by a sample, for binary rewards: 1 - rho if it is right, and
     1 - rho - C(n - c - 1, k - 1) / C(n - 1, k - 1) if it is wrong, where rho = 1 - C(n - c, k) / C(n, k).
@@ -172,8 +180,11 @@ BASELINES: Mapping[str, Baseline] = {
     "batch_mean": batch_mean,
     "none": no_baseline,
     "length_weighted": length_weighted,
+    "greedy": greedy,
     "pass_at_k": pass_at_k,
-    "value": no_baseline,  # of each action instead, see `rlvr_jax.learner.credit`
+    # Of each action instead, see `rlvr_jax.learner.credit`:
+    "monte_carlo": no_baseline,
+    "value": no_baseline,
 }
 SCALES: Mapping[str, Scale] = {
     "group_std": group_std,

@@ -12,7 +12,7 @@ from rlvr_jax.learner.advantages import Signal
 from rlvr_jax.rollout.episode import Group
 
 # That a loss may need, see `Batch`; those of the second line are computed by a forward pass.
-COLUMNS = ("advantages", "returns", "behaviour", "group_tokens", "selected", "entropy_coef",
+COLUMNS = ("advantages", "returns", "behaviour", "demonstrated", "group_tokens", "selected", "entropy_coef",
            "proximal", "reference", "uncertain", "values")  # fmt: skip
 SCORED = ("reference", "proximal", "uncertain", "values")
 
@@ -40,7 +40,8 @@ class Batch:
         first update of the step ("proximal") and the reference policy ("reference"); the number of actions of the
         group ("group_tokens"); 1 for the tokens that `algorithm.entropy` selects by covariance ("selected") or by
         entropy ("uncertain"); the critic's value of the state before the action, before the first update of the step
-        ("values"), and the return that it learns ("returns").
+        ("values"), and the return that it learns ("returns"); 1 for tokens of demonstrations ("demonstrated"), which
+        have no behaviour policy.
       parents: see `rlvr_jax.policy.forward`; None if no segment has one.
     """
 
@@ -87,12 +88,17 @@ def layout(
 
 
 def make_batch(
-    groups: Sequence[Group], signal: Signal, prompt_length: int, response_length: int
+    groups: Sequence[Group],
+    signal: Signal,
+    prompt_length: int,
+    response_length: int,
+    steps: Sequence[Float[np.ndarray, "_"]] | None = None,
 ) -> tuple[Batch, Int[np.ndarray, "batch"]]:
     """A row for each context window of each kept episode, and the index of each row's episode among all.
 
-    The actions are the tokens that the policy sampled; an episode that is not trained on has none. The column is
-    "behaviour".
+    The actions are the tokens that the policy sampled or that demonstrate; an episode that is not trained on has none.
+    The column is "behaviour"; with demonstrations also "demonstrated"; and "steps" if they are given: for each episode
+    a number for each of its actions.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     rows = [(i, window) for i, episode in enumerate(episodes) if signal.kept[i] for window in episode.sequences]
@@ -105,6 +111,16 @@ def make_batch(
     behaviour[real] = np.concatenate([*(window.logprobs for window in windows), _NOTHING])
     of_rows = np.array([episode for episode, _ in rows], np.int32)
     batch = batch.replace(action_mask=sampled * signal.trained[of_rows, None]).with_columns(behaviour=behaviour)
+    if any(episode.is_demonstration for episode in episodes):
+        column = np.zeros_like(sampled)
+        column[real] = np.concatenate([*(window.demonstrated for window in windows), _NOTHING])
+        batch = batch.with_columns(demonstrated=column)
+    if steps is not None:
+        column = np.zeros_like(sampled)
+        column[sampled > 0] = np.concatenate(
+            [*(x for x, kept in zip(steps, signal.kept, strict=True) if kept), _NOTHING]
+        )
+        batch = batch.with_columns(steps=column)
     return batch, of_rows
 
 

@@ -18,6 +18,11 @@ def has_critic(config: AlgorithmConfig) -> bool:
     return config.advantage == "baseline" and config.baseline == "value"
 
 
+def has_states(config: AlgorithmConfig) -> bool:
+    """True if advantages are those of steps of reasoning, from values of the states between them."""
+    return config.advantage == "baseline" and config.baseline == "monte_carlo"
+
+
 def penalises_kl(config: AlgorithmConfig) -> bool:
     """True if rewards contain the divergence from the reference policy."""
     return config.kl_reward_coef > 0
@@ -26,7 +31,7 @@ def penalises_kl(config: AlgorithmConfig) -> bool:
 def by_action(config: AlgorithmConfig) -> bool:
     """True if the advantage of an action depends on its place in the episode."""
     to_go = config.advantage == "baseline" and config.baseline == "none" and (config.gamma < 1 or penalises_kl(config))
-    return has_critic(config) or to_go
+    return has_critic(config) or has_states(config) or to_go
 
 
 def with_advantages(
@@ -42,13 +47,14 @@ def with_advantages(
     it), and for the last action of an episode the episode's reward besides. With a critic the advantages are those of
     `gae.gae`. Without one all actions of an episode have the same, that of the sum of its rewards; but with the
     baseline "none" each has the discounted sum of the rewards from it on, as in REINFORCE++ (Hu 2025,
-    arXiv:2501.03262).
+    arXiv:2501.03262), and with the baseline "monte_carlo" that of its step, see `vine.step_advantages`.
 
     In the reward only k1 has the gradient of KL(policy || reference): Liu et al. 2025 (arXiv:2510.01555).
 
     Args:
       config: the choices.
-      batch: with the columns "behaviour", "reference" for KL penalties, and "values" for a critic.
+      batch: with the columns "behaviour", "reference" for KL penalties, "values" for a critic, and "steps" for
+        "monte_carlo".
       episodes: the index of each row's episode among the samples, undefined for rows without actions.
       samples: of the step; those without actions have no penalty.
       kl_coef: weight of the KL penalty, at this step.
@@ -82,7 +88,11 @@ def with_advantages(
             "critic/return": _mean(returns[mask > 0]),
             "critic/explained_variance": explained_variance(before, returns, mask),
         }
-    of_actions = gae(rewards, before, mask, owners, config.gamma, lam)
+    if has_states(config):
+        others = dict(batch.columns)
+        of_actions, batch = others.pop("steps") * mask, batch.replace(columns=others)
+    else:
+        of_actions = gae(rewards, before, mask, owners, config.gamma, lam)
     if config.scale == "token_whitening":
         of_actions = whitened(of_actions, mask, config.ddof).astype(np.float32)
     metrics |= describe_advantages(of_actions[mask > 0])

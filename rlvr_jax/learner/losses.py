@@ -90,6 +90,7 @@ def columns_of(algorithm: AlgorithmConfig) -> tuple[str, ...]:
     needs = ("advantages", "behaviour")
     needs += aggregation.NEEDS.get(algorithm.aggregation, ()) + entropy_terms.NEEDS.get(algorithm.entropy, ())
     needs += ("proximal",) * (algorithm.proximal == "recompute")
+    needs += ("demonstrated",) * (algorithm.demonstrations > 0)
     return needs + ("reference",) * (algorithm.reference != "none")
 
 
@@ -150,6 +151,9 @@ def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, ent
     logprobs, entropy, advantages, behaviour = _actions_only(
         mask, logprobs, entropy, columns["advantages"], columns["behaviour"]
     )
+    shown = columns["demonstrated"] > 0 if config.demonstrations else None
+    if shown is not None:  # no policy sampled these: their ratio is 1
+        behaviour = jnp.where(shown, jax.lax.stop_gradient(logprobs), behaviour)
     proximal = behaviour
     if config.proximal == "recompute":
         (proximal,) = _actions_only(mask, columns["proximal"])
@@ -164,6 +168,8 @@ def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, ent
 
     ratio = RATIOS[config.ratio](terms)
     loss, active = CLIPS[config.clip](terms, ratio)
+    if shown is not None:
+        loss = jnp.where(shown, shaped(config, logprobs, advantages), loss)
     if active:
         means["train/clip_fraction"] = (total(functools.reduce(jnp.logical_or, active.values())), count)
         means |= {f"train/clip_{name}": (total(where), count) for name, where in active.items()}
@@ -203,6 +209,17 @@ def derived(metrics: Mapping[str, Number]) -> dict[str, Number]:
     if "train/importance_raw" not in metrics:
         return {}
     return {"train/effective_samples": metrics["train/importance_raw"] ** 2 / (1 + metrics["train/importance_chi2"])}
+
+
+def shaped(config: AlgorithmConfig, logprobs: Actions, advantages: Actions) -> Actions:
+    """-A p / (p + c) for the tokens of demonstrations, p their probability and c = `demonstration_shaping`.
+
+    The weight of the gradient, p c / (p + c)^2, is largest at p = c, so that improbable tokens are learned, too.
+
+    Source: Yan et al. 2025 (LUFFY, arXiv:2504.14945), policy shaping, as in their published code.
+    """
+    probability = jnp.exp(logprobs)
+    return -advantages * probability / (probability + config.demonstration_shaping)
 
 
 def imitation_loss(logprobs: Actions, mask: Actions) -> Sums:

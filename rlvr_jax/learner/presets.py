@@ -46,7 +46,8 @@ _PPO = _KL_IN_REWARD | {"baseline": "value", "scale": "token_whitening", "gae_la
 _SEQUENCES = {"aggregation": "sequence_mean"}
 _REINFORCE = {"ratio": "none", "clip": "none"}
 _ON_POLICY = _REINFORCE | {"minibatches": 1}
-_DAPO = {"clip_high": 0.28, "aggregation": "group_token_mean", "keep": "mixed_groups"}
+_REFILL = {"keep": "mixed_groups", "max_draws": 10}
+_DAPO = {"clip_high": 0.28, "aggregation": "group_token_mean"} | _REFILL
 
 PRESETS: Mapping[str, Preset] = {
     "grpo": Preset(
@@ -65,8 +66,8 @@ PRESETS: Mapping[str, Preset] = {
         _DAPO | {"length_reward": "soft_overlong"},
         "group of 16, 512 prompts in 16 updates, learning rate 1e-6, temperature 1, rewards of 1 and -1 (with 0 and 1 "
         "a length_coef of 0.5 has the same weight)",
-        "groups without signal are dropped and not replaced. Released code: a mean over all tokens (aggregation "
-        "'token_mean') and a dual clip at 10 (clip 'dual')",
+        "groups are mixed by reward, theirs by accuracy; draws follow each other, theirs are three times as large. "
+        "Released code: a mean over all tokens (aggregation 'token_mean') and a dual clip at 10 (clip 'dual')",
     ),
     "rloo": Preset(
         "Ahmadian et al. 2024 (arXiv:2402.14740)",
@@ -91,10 +92,10 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "cispo": Preset(
         "MiniMax 2025 (MiniMax-M1, arXiv:2506.13585), eq. 4-5",
-        {"clip": "cispo", "clip_low": 1.0, "clip_high": 4.0, "aggregation": "group_token_mean", "keep": "mixed_groups"},
+        {"clip": "cispo", "clip_low": 1.0, "clip_high": 4.0, "aggregation": "group_token_mean"} | _REFILL,
         "several updates per batch; the dynamic sampling is unverified",
         "the paper gives no clip_high; weights up to 5 are those of ScaleRL (arXiv:2510.13786). No early stop at "
-        "repetitions, and dropped groups are not replaced",
+        "repetitions",
     ),
     "sapo": Preset("Gao et al. 2025 (arXiv:2511.20347)", _SEQUENCES | {"clip": "sapo"}, "several updates per batch"),
     "gmpo": Preset(
@@ -122,15 +123,13 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "clip_cov": Preset(
         "Cui et al. 2025 (arXiv:2505.22617), Clip-Cov",
-        {"clip_low": 1.0, "clip_high": 1.0, "entropy": "clip_cov", "entropy_share": 2e-4, "keep": "mixed_groups"},
+        {"clip_low": 1.0, "clip_high": 1.0, "entropy": "clip_cov", "entropy_share": 2e-4} | _REFILL,
         "8 updates per batch",
-        "dropped groups are not replaced",
     ),
     "kl_cov": Preset(
         "Cui et al. 2025 (arXiv:2505.22617), KL-Cov",
-        {"clip": "none", "entropy": "kl_cov", "entropy_share": 2e-3, "entropy_coef": 1.0, "keep": "mixed_groups"},
+        {"clip": "none", "entropy": "kl_cov", "entropy_share": 2e-3, "entropy_coef": 1.0} | _REFILL,
         "8 updates per batch; a share of 2e-4 for 32B",
-        "dropped groups are not replaced",
     ),
     "forking_80_20": Preset(
         "Wang et al. 2025 (arXiv:2506.01939)",
@@ -180,6 +179,26 @@ PRESETS: Mapping[str, Preset] = {
         "the critic starts from the policy, theirs from an 8B reward model; their losses are means over micro-batches "
         "of one or two samples, nearly those over samples; they whiten per device, and put the reward after the end "
         "token, whose value counts",
+    ),
+    "remax": Preset(
+        "Li et al. 2023 (ReMax, arXiv:2310.10505)",
+        _ON_POLICY | _KL_IN_REWARD | {"baseline": "greedy", "scale": "none", "aggregation": "sequence_sum"},
+        "one sample per prompt",
+        "kl_reward_coef is not the paper's, which is unverified; the penalties of a sample are summed over all of it",
+    ),
+    "vine_ppo": Preset(
+        "Kazemnejad et al. 2024 (VinePPO, arXiv:2410.01679)",
+        {"baseline": "monte_carlo", "scale": "token_whitening", "state_samples": 9, "max_states": 25, "epochs": 2}
+        | {"kl": "k3", "kl_coef": 1e-4, "reference": "initial"},
+        "64 prompts of 8 samples, minibatches of 64 samples, learning rate 1e-6, temperature 0.6",
+        "steps end at line breaks, theirs at delimiters of each task; equal states of a group share their episodes; "
+        "k3 is not clipped, theirs to [0, 10]",
+    ),
+    "luffy": Preset(
+        "Yan et al. 2025 (LUFFY, arXiv:2504.14945)",
+        {"demonstrations": 1, "clip": "none", "aggregation": "constant", "entropy": "bonus", "entropy_coef": 1e-3},
+        "groups of 8, learning rate 1e-6, demonstrations by a stronger model",
+        "demonstrations are those of the task",
     ),
     "reinforce_pp": Preset(
         "Hu 2025 (REINFORCE++, arXiv:2501.03262)",

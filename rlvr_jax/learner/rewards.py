@@ -171,6 +171,30 @@ def reward(
     return Rewards(sum(values.values()), judged, values, index, tuple(found))
 
 
+def joined(parts: Sequence[Rewards]) -> Rewards:
+    """The rewards of several batches of groups, one after the other, by the same terms."""
+    first = np.cumsum([0, *(part.group.max(initial=-1) + 1 for part in parts)])
+    return Rewards(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.judged for part in parts]),
+        {name: np.concatenate([part.terms[name] for part in parts]) for name in parts[0].terms},
+        np.concatenate([part.group + before for part, before in zip(parts, first, strict=False)]).astype(np.int32),
+        tuple(verdict for part in parts for verdict in part.verdicts),
+    )
+
+
+def of_groups(rewards: Rewards, groups: Int[np.ndarray, "groups"]) -> Rewards:
+    """The rewards of some of the groups, given by ascending indices."""
+    chosen = np.flatnonzero(np.isin(rewards.group, groups))
+    return Rewards(
+        rewards.values[chosen],
+        rewards.judged[chosen],
+        {name: term[chosen] for name, term in rewards.terms.items()},
+        np.searchsorted(groups, rewards.group[chosen]).astype(np.int32),
+        tuple(rewards.verdicts[i] for i in chosen),
+    )
+
+
 def _values(
     name: str, term: Term, of_group: bool, weight: float, group: Group, limited: Callable[[Callable[[], Any]], Any]
 ) -> list[float | str]:

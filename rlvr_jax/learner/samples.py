@@ -23,6 +23,7 @@ class Samples:
       cut_off: whether a limit of tokens or turns ended the sample.
       domains: the index of each sample's task, from 0.
       budget: maximum tokens of a response.
+      greedy: for each sample the reward of the greedy response to its prompt; None if there is none.
     """
 
     rewards: Float[np.ndarray, "samples"]
@@ -32,6 +33,7 @@ class Samples:
     cut_off: Bool[np.ndarray, "samples"]
     domains: Int[np.ndarray, "samples"]
     budget: int
+    greedy: Float[np.ndarray, "samples"] | None = None
 
     def with_rewards(self, rewards: Float[np.ndarray, "samples"]) -> "Samples":
         """The samples with other rewards; 0 for unjudged ones."""
@@ -76,16 +78,19 @@ def make_samples(
     return samples.with_rewards(values)
 
 
-def samples_of(groups: Sequence[Group], rewards: Rewards, budget: int) -> Samples:
-    """The samples of a step, in the order of `flattened`."""
+def samples_of(
+    groups: Sequence[Group], rewards: Rewards, budget: int, greedy: Float[np.ndarray, "samples"] | None = None
+) -> Samples:
+    """The samples of a step, in the order of `flattened`; without a greedy reward, NaN, a sample counts as unjudged."""
     episodes, _, _ = flattened(groups)
     tasks = [episode.example.task for episode in episodes]
-    return make_samples(
+    samples = make_samples(
         rewards.values,
         rewards.group,
-        rewards.judged,
+        rewards.judged if greedy is None else rewards.judged & np.isfinite(greedy),
         np.array([episode.length for episode in episodes], int),
         np.array([episode.cut_off for episode in episodes], bool),
         np.unique(tasks, return_inverse=True)[1] if tasks else np.zeros(0, int),
         budget,
     )
+    return samples if greedy is None else replace(samples, greedy=np.nan_to_num(greedy).astype(np.float64))

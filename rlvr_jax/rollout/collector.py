@@ -166,6 +166,13 @@ class Collector:
             found.append(Group(episodes[0].example, episodes, tuple(verdicts[member.id] for member in group)))
         return found
 
+    def judge(self, episodes: Sequence[Episode]) -> list[Verdict]:
+        """The verdicts on episodes that were not played here."""
+        own = range(self._processes.index, len(episodes), self._processes.count)
+        futures = self._pool.submit([self._job(episodes[i]) for i in own])
+        verdicts = _of_all(self._processes, {i: x.result() for i, x in zip(own, futures, strict=True)})
+        return [verdicts[i] for i in range(len(episodes))]
+
     def started(self) -> list[Hashable]:
         """The names of started batches that have not been taken."""
         return [*self._kept, *self._batches]

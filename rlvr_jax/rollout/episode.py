@@ -18,7 +18,8 @@ from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.tags import THINK, opens_thinking
 from rlvr_jax.verifiers.verdict import Verdict
 
-Author = Literal["prompt", "policy", "env"]
+Author = Literal["prompt", "policy", "env", "demonstration"]
+TRAINED = ("policy", "demonstration")  # the authors of the tokens that are trained on
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Span:
     """Consecutive tokens by one author.
 
     Attributes:
-      author: "prompt", the "policy", or the environment ("env") after the prompt.
+      author: "prompt"; after it the "policy", the environment ("env"), or a "demonstration" instead of the policy.
       tokens: ids, including a sampled stop token.
       logprobs: log-probability (nats) of each under the policy that sampled it, without top-k and top-p; None if the
         author is not the policy.
@@ -57,8 +58,13 @@ class Sequence:
 
     @cached_property
     def action_mask(self) -> Bool[np.ndarray, "time"]:
-        """True on the tokens of `response` that the policy sampled; only those are trained on."""
-        return self._joined(lambda span: np.full(len(span.tokens), span.author == "policy"), bool)
+        """True on the tokens of `response` that the policy sampled, or that demonstrate; only those are trained on."""
+        return self._joined(lambda span: np.full(len(span.tokens), span.author in TRAINED), bool)
+
+    @cached_property
+    def demonstrated(self) -> Bool[np.ndarray, "time"]:
+        """True on the tokens of `response` that are a demonstration."""
+        return self._joined(lambda span: np.full(len(span.tokens), span.author == "demonstration"), bool)
 
     @cached_property
     def logprobs(self) -> Float32[np.ndarray, "time"]:
@@ -69,8 +75,8 @@ class Sequence:
 
     @property
     def actions(self) -> int:
-        """Number of tokens that the policy sampled."""
-        return sum(len(span.tokens) for span in self.spans if span.author == "policy")
+        """Number of tokens that are trained on."""
+        return sum(len(span.tokens) for span in self.spans if span.author in TRAINED)
 
     @cached_property
     def versions(self) -> Int32[np.ndarray, "time"]:
@@ -124,6 +130,11 @@ class Episode:
     def length(self) -> int:
         """Number of tokens that the policy sampled."""
         return sum(sequence.actions for sequence in self.sequences)
+
+    @property
+    def is_demonstration(self) -> bool:
+        """True if it was not sampled from the policy."""
+        return any(span.author == "demonstration" for window in self.sequences for span in window.spans)
 
     @property
     def cut_off(self) -> bool:

@@ -115,8 +115,10 @@ def do(job: Mapping[str, Any], pools: Pools) -> dict[str, Any]:
 
 def _run(job: Mapping[str, Any], pools: Pools) -> None:
     from rlvr_jax.training.loop import train
-    from rlvr_jax.training.setup import check_start, make_setup
-    from rlvr_jax.training.sft import check_demonstrations, sft
+    from rlvr_jax.training.networks import optimizer_configs
+    from rlvr_jax.training.setup import check_demonstrations, make_setup
+    from rlvr_jax.training.sft import sft
+    from rlvr_jax.training.start import check_start
 
     config = from_dict(job["config"])
     if job["job"] == "check":
@@ -124,7 +126,8 @@ def _run(job: Mapping[str, Any], pools: Pools) -> None:
         if job["run"] == "sft":
             check_demonstrations(setup)
         if not job["needs"]:  # a warm start that is still to be made can't be looked at
-            check_start(setup, Path(job["folder"]))
+            networks = ("policy",) if job["run"] == "sft" else optimizer_configs(config)
+            check_start(setup, Path(job["folder"]), networks)
         return
     if job["job"] == "sft":
         sft(config, Path(job["folder"]))

@@ -5,21 +5,20 @@ bits as an uninterrupted one.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
 
-from rlvr_jax import parallel, tasks
+from rlvr_jax import parallel
 from rlvr_jax.config import Config
 from rlvr_jax.learner.advantages import describe as describe_signal
 from rlvr_jax.learner.advantages import signal
 from rlvr_jax.learner.batch import in_groups, make_batch
-from rlvr_jax.learner.rewards import reward
 from rlvr_jax.learner.samples import samples_of
 from rlvr_jax.learner.scores import fill
 from rlvr_jax.parallel import Processes
 from rlvr_jax.parallel.host import long_lived_objects
-from rlvr_jax.rollout import kept
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.functions import (
     make_collector,
@@ -44,7 +43,8 @@ from rlvr_jax.training.record import (
     throughput,
     warn_unjudged,
 )
-from rlvr_jax.training.setup import make_setup, training_mixture
+from rlvr_jax.training.rollouts import Rollouts
+from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.start import check_start, start
 from rlvr_jax.training.watchdog import watchdog
 from rlvr_jax.training.workdir import open_workdir
@@ -79,13 +79,10 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
     memory = lines(memory_of_run(setup), setup)
     optimizers = make_optimizers(config)
     check_start(setup, workdir, optimizers)
-    num_steps, rollout = config.training.num_steps, config.rollout
-    prompts, group_size, temperature = rollout.prompts, rollout.group_size, rollout.temperature
-    lengths = rollout.max_prompt_length, rollout.max_response_length
+    num_steps, sizes = config.training.num_steps, (config.rollout.prompts, config.rollout.group_size)
+    lengths = config.rollout.max_prompt_length, config.rollout.max_response_length
     keep = config.training.keep_checkpoints, config.training.keep_every, config.training.keep_best
-    mixture = training_mixture(setup)
     root = jax.random.key(config.seed)
-    examples_of = lambda step: tasks.batch(mixture, "train", config.seed, step - 1, prompts)  # noqa: E731
     key_of = lambda stream, step: jax.random.fold_in(jax.random.fold_in(root, stream), step)  # noqa: E731
 
     with (
@@ -109,9 +106,8 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         sampler = make_sampler(setup)
         sampler.set_params(learner.policy.params, done)
         collector = make_collector(setup, sampler, pool)
-        for ahead, groups in checkpoints.restore_host(manager, done).items():
-            collector.put_back(int(ahead), kept.from_json(groups, examples_of(int(ahead))))
-        in_flight = lambda: {str(ahead): kept.to_json(x) for ahead, x in collector.finished().items()}  # noqa: E731
+        rollouts = Rollouts(setup, collector, partial(key_of, SAMPLE))
+        rollouts.put_back(checkpoints.restore_host(manager, done))
         scorers, credit = make_scorers(setup, reference), make_credit(setup)
         update = make_training(setup, optimizers, loss)
         evaluate = make_evaluation(setup)
@@ -130,25 +126,26 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 begin(f"rollout of step {step}")
                 clock, before = Clock(), sampler.stats
                 for ahead in range(step, min(step + config.training.max_lag, num_steps) + 1):
-                    if ahead not in collector.started():
-                        collector.start(ahead, examples_of(ahead), group_size, key_of(SAMPLE, ahead), temperature)
+                    rollouts.start(ahead)
                 waited = collector.waited
-                groups = collector.take(step)
+                rollout = rollouts.take(step)
+                groups, rewards = rollout.groups, rollout.rewards
                 clock.lap("time/rollout", {"time/verify": collector.waited - waited})
 
                 begin(f"update of step {step}")
-                rewards = reward(config.reward, groups, setup.parts, config.verifier.timeout, processes)
                 warn_unjudged(step, rewards)
-                found = signal(config.algorithm, samples_of(groups, rewards, lengths[1]), config.seed, step)
-                rows = make_batch(groups, found, *lengths)
-                batch, episodes = in_groups(rows, rewards.group[rows[1]], prompts, group_size)
+                members = samples_of(groups, rewards, lengths[1], rollout.greedy)
+                found = signal(config.algorithm, members, config.seed, step)
+                rows = make_batch(groups, found, *lengths, rollout.steps)
+                batch, episodes = in_groups(rows, rewards.group[rows[1]], *sizes)
                 processes.check_equal(f"the batch of step {step}", batch)
                 batch = fill(columns, batch, scorers(learner, step))
                 batch, of_batch = credit(learner, batch, episodes, found.samples)
                 batch = fill(loss.needs, batch, scorers(learner, step))
                 processes.check_equal(f"the advantages of step {step}", batch.columns)
                 learner, updates = update(learner, batch, of_batch, step)
-                row = {"step": step} | describe(groups, rewards, step - 1) | describe_signal(found) | of_batch
+                row = {"step": step} | describe(groups, rewards, step - 1) | describe_signal(found)
+                row |= rollout.metrics | of_batch
                 clock.lap("time/train")
                 collector.play()  # episodes in flight are finished with the policy that started them
                 clock.lap("time/rollout")
@@ -179,7 +176,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 begin(f"saving of step {step}")
                 due = step % config.training.save_every == 0 or step == num_steps
                 checkpoints.end_step(
-                    manager, learner, step, due, signal_arrived(), config.training.max_skipped_in_a_row, in_flight,
-                    row.get("eval/greedy_accuracy"),
+                    manager, learner, step, due, signal_arrived(), config.training.max_skipped_in_a_row,
+                    rollouts.finished, row.get("eval/greedy_accuracy"),
                 )  # fmt: skip
     return report(workdir, processes)

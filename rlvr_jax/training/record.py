@@ -116,30 +116,31 @@ def warn_unjudged(step: int, rewards: Rewards) -> None:
 
 
 def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[str, float | int]:
-    """The metrics of a step's episodes.
+    """The metrics of a step's episodes, without demonstrations.
 
     Args:
       groups, rewards: of the episodes.
       version: of the policy before this step's updates.
     """
     episodes, _, _ = flattened(groups)
-    lengths = np.array([episode.length for episode in episodes])
-    spans = [span for episode in episodes for window in episode.sequences for span in window.spans]
-    sampled = [span for span in spans if span.author == "policy"]
-    lag = sum((version - span.version) * len(span.tokens) for span in sampled) / max(int(np.sum(lengths)), 1)
+    own = np.array([not episode.is_demonstration for episode in episodes])
+    judged, sampled = rewards.judged & own, [episode for episode, ours in zip(episodes, own, strict=True) if ours]
+    lengths = np.array([episode.length for episode in sampled])
+    spans = [span for episode in sampled for window in episode.sequences for span in window.spans]
+    ages = [(version - span.version) * len(span.tokens) for span in spans if span.author == "policy"]
     of_verdicts = {
         "reward": rewards.values,
         **{f"reward_{name}": term for name, term in rewards.terms.items()},
         "accuracy": np.array([verdict.score == 1 for verdict in rewards.verdicts]),
     }
     return {
-        **_means("train", of_verdicts, rewards.judged),
+        **_means("train", of_verdicts, judged),
         "train/response_length": float(np.mean(lengths)),
-        "train/truncated": float(np.mean([episode.cut_off for episode in episodes])),
-        "train/turns": float(np.mean([len(episode.turns) for episode in episodes])),
-        "train/lag": lag,
+        "train/truncated": float(np.mean([episode.cut_off for episode in sampled])),
+        "train/turns": float(np.mean([len(episode.turns) for episode in sampled])),
+        "train/lag": sum(ages) / max(int(np.sum(lengths)), 1),
         "verify/errors": int(np.sum(~rewards.judged)),
-        **_by_task(episodes, {name: of_verdicts[name] for name in ("reward", "accuracy")}, rewards.judged),
+        **_by_task(episodes, {name: of_verdicts[name] for name in ("reward", "accuracy")}, judged),
     }
 
 

@@ -242,3 +242,10 @@ def training_mixture(setup: Setup) -> tasks.Mixture:
     """The training tasks with their weights."""
     weights = {label: task.weight for label, task in setup.config.tasks.items() if task.weight > 0}
     return tasks.Mixture(tuple(setup.tasks[label] for label in weights), tuple(weights.values()))
+
+
+def check_demonstrations(setup: Setup) -> None:
+    """Raises ConfigError if a task to train on has no demonstrations."""
+    for task in training_mixture(setup).tasks:
+        if task.demonstration is None:
+            raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")

@@ -19,7 +19,7 @@ from rlvr_jax.text.tokenizers import encode_batch
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.record import Clock, open_record
-from rlvr_jax.training.setup import Setup, make_setup, training_mixture
+from rlvr_jax.training.setup import Setup, check_demonstrations, make_setup, training_mixture
 from rlvr_jax.training.start import check_start, start
 from rlvr_jax.training.workdir import open_workdir
 
@@ -72,13 +72,6 @@ def sft(config: Config, workdir: Path, processes: Processes | None = None) -> No
                 checkpoints.end_step(
                     manager, learner, last, due, signal_arrived(), config.training.max_skipped_in_a_row
                 )
-
-
-def check_demonstrations(setup: Setup) -> None:
-    """Raises ConfigError if a task to train on has no demonstrations."""
-    for task in training_mixture(setup).tasks:
-        if task.demonstration is None:
-            raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")
 
 
 def _batches(setup: Setup, first: int) -> Batch:

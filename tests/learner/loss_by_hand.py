@@ -11,7 +11,17 @@ from rlvr_jax.learner.losses import policy_loss
 ROWS, TIME, BUDGET = 7, 9, 12
 GROUPS = (0, 0, 0, 1, 1, 2, 2)  # of the rows
 ARGUMENTS = ("logprobs", "entropy")
-COLUMNS = ("advantages", "behaviour", "proximal", "reference", "group_tokens", "selected", "uncertain", "entropy_coef")
+COLUMNS = (
+    "demonstrated",
+    "advantages",
+    "behaviour",
+    "proximal",
+    "reference",
+    "group_tokens",
+    "selected",
+    "uncertain",
+    "entropy_coef",
+)
 
 
 def random_inputs(seed):
@@ -31,7 +41,7 @@ def random_inputs(seed):
         "proximal": near(),
     }
     arrays["entropy_coef"] = rng.random((ROWS, TIME))
-    arrays |= {name: rng.random((ROWS, TIME)) < 0.4 for name in ("selected", "uncertain")}
+    arrays |= {name: rng.random((ROWS, TIME)) < 0.4 for name in ("selected", "uncertain", "demonstrated")}
     arrays["mask"][3, 2] = arrays["mask"][4, 4:6] = False  # observations in the middle of a response
     counts = np.bincount(GROUPS, arrays["mask"].sum(axis=1))
     arrays["group_tokens"] = np.repeat(counts[list(GROUPS)][:, None], TIME, axis=1)

@@ -35,11 +35,13 @@ from rlvr_jax.rollout.requests import Request
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.training import checkpoints, functions, loop, networks, sft, start
 from rlvr_jax.training.functions import make_collector, make_credit, make_jitted_update, make_loss, make_sampler
+from rlvr_jax.training.rollouts import Rollouts
 from rlvr_jax.training.setup import Setup, make_setup, training_mixture
 from rlvr_jax.verifiers.pool import Pool
 from tests.learner.test_optimizer import random_tree
 from tests.policy.reference import logits as logits_in_float64
 from tests.policy.reference import random_params
+from tests.rollout.scripted import Scripted
 from tests.rollout.test_collector import Policy
 
 HERE = "tests.training.keys"  # the functions below that are a user's own
@@ -300,7 +302,9 @@ def trees() -> tuple[Any, list[Any]]:
     return random_tree(rng, 0.5), [random_tree(rng, scale) for scale in (1.0, 0.03, 0.3)]
 
 
-def surrogate(ratio: float = 1.0, advantage: float = 1.0, proximal: float = 1.0, reference: float = 1.0, part="loss"):
+def surrogate(
+    ratio: float = 1.0, advantage: float = 1.0, proximal: float = 1.0, reference: float = 1.0, part="loss", shown=False
+):
     """A sum of the run's loss, for one action of eight: its `loss`, its `weight`, or the `temperature` of its policy.
 
     The numbers are the probability of the action under the policy relative to the proximal one, its advantage, and the
@@ -316,6 +320,7 @@ def surrogate(ratio: float = 1.0, advantage: float = 1.0, proximal: float = 1.0,
         rows = layout([[1], [1]], [[1], []], rollout.max_prompt_length, rollout.max_response_length)
         ones = np.ones_like(rows.action_mask)
         columns = {"advantages": advantage * ones, "behaviour": -ones, "proximal": np.log(proximal) - ones}
+        columns["demonstrated"] = shown * ones
         batch = jax.tree.map(jnp.asarray, rows.with_columns(**columns, reference=np.log(reference) - ones))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(losses, "score", score)
@@ -438,3 +443,20 @@ def reported_twice(*arguments: Any) -> Loss:
         return dataclasses.replace(found, means=found.means | {"train/twice": (2 * found.loss, found.weight)})
 
     return Loss(sums, plain.needs)
+
+
+def further(batch: str | None = None) -> Callable[[Config], Any]:
+    """The further episodes of step 1, in which all episodes say "1#2#3" without a reward: the number of their batches,
+    or (prompts, samples of each) of one of them."""
+
+    def seen(ready: Setup) -> Any:
+        collector = Scripted(ready.tokenizer, lambda *_: 0.0, lambda *_: "1#2#3")
+        rollouts = Rollouts(ready, collector, jax.random.key)
+        rollouts.start(1)
+        rollouts.take(1)
+        if batch is None:
+            return len(collector.calls) - 1
+        prompts, samples, *_ = collector.calls[f"1 {batch}"]
+        return len(prompts) // ready.config.rollout.prompts, samples
+
+    return of_setup(seen)

@@ -27,6 +27,7 @@ from tests.training.keys import (
     critics_embedding,
     dropped,
     followed,
+    further,
     leaves,
     logits,
     of_setup,
@@ -94,6 +95,7 @@ LORA = {"policy.lora.rank": 4}
 CRITIC = {"algorithm.baseline": "value", "algorithm.scale": "none"}
 TO_GO = {"algorithm.baseline": "none", "algorithm.scale": "none", "algorithm.kl_coef": 0.0}
 ADAPTIVE = {"algorithm.kl_reward_coef": 0.5, "algorithm.kl_coef": 0.0, "algorithm.kl_reward_target": 3.0}
+VINE = TO_GO | {"algorithm.baseline": "monte_carlo"}
 MOVES = {"algorithm.reference_every": 1}
 of_the_file = lambda _: random_weights(SHAPE)["model.embed_tokens.weight"]  # noqa: E731
 rounded = lambda plain, found: 1e-5 < abs(found - plain).max() / abs(plain).max() < 0.05  # noqa: E731
@@ -291,6 +293,14 @@ ROWS = [
     Row("algorithm.gae_lambda", 0.5, credit_of("advantages"), [0.25, 0.5, -0.5], CRITIC),
     Row("algorithm.gae_length", 0.625, credit_of("advantages"), [0.1, 0.5, -0.5], CRITIC),
     Row("algorithm.return_lambda", 0.5, credit_of("returns"), [0.75, 1, 0], CRITIC),
+    Row("algorithm.demonstrations", 1, of_setup(lambda s: "demonstrated" in make_loss(s).needs), True, NO_KL),
+    Row("algorithm.demonstration_shaping", 0.3, surrogate(shown=True), -np.exp(-1) / (np.exp(-1) + 0.3),
+        NO_KL | {"algorithm.demonstrations": 1}),
+    Row("algorithm.max_draws", 3, further(), 2, {"algorithm.keep": "mixed_groups"}),
+    Row("algorithm.state_samples", 5, further("states"), (3, 5), VINE | {"algorithm.step_delimiter": "#"}),
+    Row("algorithm.max_states", 2, further("states"), (2, 9), VINE | {"algorithm.step_length": 1}),
+    Row("algorithm.step_delimiter", "#", further("states"), (3, 9), VINE),
+    Row("algorithm.step_length", 1, further("states"), (5, 9), VINE),
     Row("critic.clip", 0.4, squared_error, 0.18, CRITIC),
     Row("critic.init", "fresh", of_setup(critics_embedding), lambda a, b: not a.any() and b.any(), CRITIC),
     Row("critic.warmup_steps", 1, updates("policy"), 1, CRITIC),

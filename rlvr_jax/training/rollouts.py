@@ -1,0 +1,245 @@
+"""The rollouts of a step: its groups with their rewards, and the further episodes that an algorithm asks for.
+
+These are the groups that replace those without a signal (`algorithm.max_draws`), greedy responses to the same prompts
+(`algorithm.baseline` "greedy"), and episodes that go on from the states between the steps of others ("monte_carlo").
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int32, Key
+
+from rlvr_jax import tasks
+from rlvr_jax.learner.advantages import KEEPS, zero_signal_groups
+from rlvr_jax.learner.rewards import Rewards, joined, of_groups, reward
+from rlvr_jax.learner.samples import samples_of
+from rlvr_jax.learner.vine import step_advantages
+from rlvr_jax.rollout import kept
+from rlvr_jax.rollout.collector import Collector
+from rlvr_jax.rollout.episode import Episode, Group, Span
+from rlvr_jax.rollout.episode import Sequence as Window
+from rlvr_jax.rollout.steps import states_of, steps_of
+from rlvr_jax.text.tokenizers import encode
+from rlvr_jax.training.setup import Setup, check_demonstrations, training_mixture
+
+_log = logging.getLogger(__name__)
+
+# The random streams of a step's rollouts: fold_in(its key, one of these), then the number of the draw.
+_GREEDY, _REPLACEMENTS, _STATES = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The episodes of a step.
+
+    Attributes:
+      groups: to train on.
+      rewards: of their episodes.
+      greedy: for each episode the reward of the greedy response to its prompt, NaN if it could not be judged; or None.
+      steps: for each episode the advantage of the step of each of its tokens; or None.
+      metrics: of further episodes.
+    """
+
+    groups: list[Group]
+    rewards: Rewards
+    greedy: Float[np.ndarray, "episodes"] | None = None
+    steps: Sequence[Float[np.ndarray, "_"]] | None = None
+    metrics: Mapping[str, float | int] = field(default_factory=dict)
+
+
+class Rollouts:
+    """The rollouts of a run, started and taken by step. Those of a step are batches of the collector."""
+
+    def __init__(self, setup: Setup, collector: Collector, key_of: Callable[[int], Key[Array, ""]]):
+        """Rollouts of a collector.
+
+        Args:
+          setup: of the run.
+          collector: used by others between `take` and `start` only.
+          key_of: step -> key of its random stream.
+        """
+        self._setup, self._collector, self._key_of = setup, collector, key_of
+        self._mixture = training_mixture(setup)
+        self._sampled = setup.config.rollout.group_size - setup.config.algorithm.demonstrations
+        if setup.config.algorithm.demonstrations:
+            check_demonstrations(setup)
+
+    def start(self, step: int) -> None:
+        """Submits the episodes of a step, unless they have been."""
+        if str(step) in self._collector.started():
+            return
+        rollout, examples = self._setup.config.rollout, self._examples(step)
+        self._collector.start(str(step), examples, self._sampled, self._key_of(step), rollout.temperature)
+        if self._setup.config.algorithm.baseline == "greedy":
+            self._collector.start(_greedy(step), examples, 1, jax.random.fold_in(self._key_of(step), _GREEDY), 0.0)
+
+    def take(self, step: int) -> Rollout:
+        """The groups of a step, once they and all further episodes are judged.
+
+        Raises:
+          RuntimeError: its episodes were not started.
+        """
+        algorithm, groups = self._setup.config.algorithm, self._taken(str(step), step)
+        rewards, metrics = self._rewards(groups), {}
+        if algorithm.max_draws > 1:
+            groups, rewards, metrics = self._refilled(step, groups, rewards)
+        if algorithm.baseline == "greedy":
+            greedy = self._rewards(self._collector.take(_greedy(step)))
+            of_prompts = np.where(greedy.judged, greedy.values, np.nan)
+            metrics |= {"train/greedy_reward": _mean(of_prompts)}
+            return Rollout(groups, rewards, of_prompts[rewards.group], metrics=metrics)
+        if algorithm.baseline == "monte_carlo":
+            steps, values = self._steps(step, groups, rewards)
+            return Rollout(groups, rewards, steps=steps, metrics=metrics | values)
+        return Rollout(groups, rewards, metrics=metrics)
+
+    def finished(self) -> dict[str, Any]:
+        """All started rollouts that have not been taken, played and judged, as JSON data."""
+        return {name: kept.to_json(groups) for name, groups in self._collector.finished().items()}
+
+    def put_back(self, saved: Mapping[str, Any]) -> None:
+        """Adds the rollouts of an earlier process, from its `finished`."""
+        for name, groups in saved.items():
+            self._collector.put_back(name, kept.from_json(groups, self._examples(int(name.split()[0]))))
+
+    def _examples(self, step: int, draw: int = 0) -> list[tasks.Example]:
+        """The problems of a step. Each further draw has a stream of its own, which like the first has every problem of
+        a finite task once an epoch."""
+        seed = self._setup.config.seed
+        seed = tasks.draw("replacements", seed, draw) >> 449 if draw else seed
+        return tasks.batch(self._mixture, "train", seed, step - 1, self._setup.config.rollout.prompts)
+
+    def _taken(self, name: str, step: int) -> list[Group]:
+        """The groups of a batch, with their demonstrations."""
+        groups, count = self._collector.take(name), self._setup.config.algorithm.demonstrations
+        if not count:
+            return groups
+        shown = [self._demonstration(group.example, step * count + i) for group in groups for i in range(count)]
+        verdicts = self._collector.judge(shown)
+        rows = [slice(i * count, (i + 1) * count) for i in range(len(groups))]
+        return [
+            replace(x, episodes=x.episodes + tuple(shown[part]), verdicts=x.verdicts + tuple(verdicts[part]))
+            for x, part in zip(groups, rows, strict=True)
+        ]
+
+    def _demonstration(self, example: tasks.Example, number: int) -> Episode:
+        """A demonstration as an episode, cut off at the response budget.
+
+        Source: Yan et al. 2025 (LUFFY, arXiv:2504.14945).
+        """
+        setup, most = self._setup, self._setup.config.rollout.max_response_length
+        text = setup.tasks[example.task].demonstration(example, number)
+        tokens = [*encode(setup.tokenizer, text), setup.end_token]
+        finish = "stop" if len(tokens) <= most else "length"
+        spans = (
+            Span("prompt", _ids(encode(setup.tokenizer, example.prompt))),
+            Span("demonstration", _ids(tokens[:most])),
+        )
+        return Episode(example, number, (Window(spans),), (text,), finish)
+
+    def _rewards(self, groups: Sequence[Group]) -> Rewards:
+        setup, config = self._setup, self._setup.config
+        return reward(config.reward, groups, setup.parts, config.verifier.timeout, setup.processes)
+
+    def _refilled(
+        self, step: int, groups: list[Group], rewards: Rewards
+    ) -> tuple[list[Group], Rewards, dict[str, float | int]]:
+        """The first groups that `algorithm.keep` keeps, of as many draws as it takes; without any, those of the first.
+
+        Source: dynamic sampling of Yu et al. 2025 (DAPO, arXiv:2503.14476), section 3.2.
+        """
+        config, rollout = self._setup.config.algorithm, self._setup.config.rollout
+        found, draws = [rewards], 1
+        while (full := self._full(groups, rewards)).size < rollout.prompts and draws < config.max_draws:
+            name, key = f"{step} draw {draws}", jax.random.fold_in(self._key_of(step), _REPLACEMENTS)
+            key = jax.random.fold_in(key, draws)
+            self._collector.start(name, self._examples(step, draws), self._sampled, key, rollout.temperature)
+            more = self._taken(name, step)
+            found.append(self._rewards(more))
+            groups, rewards, draws = groups + more, joined(found), draws + 1
+        right = np.array([verdict.score == 1 for verdict in rewards.verdicts])
+        metrics = {
+            "rollout/draws": draws,
+            "train/unfiltered_reward": _mean(rewards.values[rewards.judged]),
+            "train/unfiltered_accuracy": _mean(right[rewards.judged]),
+            "train/zero_signal_groups": zero_signal_groups(rewards.values, rewards.group, rewards.judged),
+        }
+        if full.size < rollout.prompts:
+            _log.warning(
+                "step %d: %d of %d groups have a signal after %d draws (config.algorithm.max_draws); the step is "
+                "trained on %s", step, full.size, rollout.prompts, draws, "these" if full.size else "none",
+            )  # fmt: skip
+        chosen = full[: rollout.prompts] if full.size else np.arange(rollout.prompts)
+        return [groups[i] for i in chosen], of_groups(rewards, chosen), metrics
+
+    def _full(self, groups: Sequence[Group], rewards: Rewards) -> np.ndarray:
+        """The numbers of the groups of which samples are kept."""
+        config = self._setup.config
+        samples = samples_of(groups, rewards, config.rollout.max_response_length)
+        return np.unique(rewards.group[KEEPS[config.algorithm.keep](samples)])
+
+    def _steps(
+        self, step: int, groups: Sequence[Group], rewards: Rewards
+    ) -> tuple[list[Float[np.ndarray, "_"]], dict[str, float | int]]:
+        """The advantage of the step of each token, from the mean rewards of further episodes from the states between.
+
+        Equal states of a group are sampled from once.
+        """
+        config, tokenizer = self._setup.config.algorithm, self._setup.tokenizer
+        members = [(group, episode) for group in groups for episode in group.episodes]
+        steps = [steps_of(e.tokens, tokenizer, config.step_delimiter, config.step_length) for _, e in members]
+        states: dict[tuple[int, bytes], tuple[tasks.Example, np.ndarray]] = {}
+        of_episodes = []
+        for (group, episode), number, judged, index in zip(members, rewards.group, rewards.judged, steps, strict=True):
+            begun = [episode.tokens[:n] for n in states_of(index, config.max_states)] if judged else []
+            keys = [(int(number), tokens.tobytes()) for tokens in begun]
+            states |= {key: (group.example, tokens) for key, tokens in zip(keys, begun, strict=True)}
+            of_episodes.append(keys)
+        values = self._values(step, list(states.values()))
+        means = dict(zip(states, values, strict=True))
+        found = []
+        for value, keys, index in zip(rewards.values, of_episodes, steps, strict=True):
+            known = _without_gaps([means[key] for key in keys], float(value))
+            found.append(step_advantages(float(value), known, int(index.max(initial=-1)) + 1)[index])
+        metrics = {"rollout/states": len(states), "train/state_value": _mean(values)}
+        return found, metrics
+
+    def _values(self, step: int, states: Sequence[tuple[tasks.Example, np.ndarray]]) -> Float[np.ndarray, "states"]:
+        """The mean reward of episodes from each state, NaN if none could be judged."""
+        if not states:
+            return np.zeros(0)
+        config, name = self._setup.config, f"{step} states"
+        examples, begun = zip(*states, strict=True)
+        key = jax.random.fold_in(self._key_of(step), _STATES)
+        self._collector.start(
+            name, examples, config.algorithm.state_samples, key, config.rollout.temperature, list(begun)
+        )
+        rewards = self._rewards(self._collector.take(name))
+        group, judged = rewards.group, rewards.judged
+        sums, counts = np.bincount(group, rewards.values * judged, len(states)), np.bincount(group, judged, len(states))
+        return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _ids(tokens: Sequence[int]) -> Int32[np.ndarray, "_"]:
+    return np.asarray(tokens, np.int32)
+
+
+def _without_gaps(values: Sequence[float], first: float) -> list[float]:
+    """The values, an unknown one being that of the state before, so that the step between has no advantage."""
+    known: list[float] = []
+    for value in values:
+        known.append(value if np.isfinite(value) else known[-1] if known else first)
+    return known
+
+
+def _greedy(step: int) -> str:
+    return f"{step} greedy"
+
+
+def _mean(x: np.ndarray) -> float:
+    x = x[np.isfinite(x)]
+    return float(np.mean(x, dtype=np.float64)) if x.size else 0.0
