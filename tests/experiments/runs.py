@@ -164,9 +164,9 @@ def run(line: list[str], devices: int = 1, doomed: bool = False, cwd: Path = ROO
     return finish(start(line, devices, doomed, cwd))
 
 
-def complete(line: list[str]) -> None:
+def complete(line: list[str], cwd: Path = ROOT) -> None:
     """Runs the command, which must succeed."""
-    status, _, stderr = run(line)
+    status, _, stderr = run(line, cwd=cwd)
     assert status == 0, stderr
 
 

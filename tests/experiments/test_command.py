@@ -59,6 +59,17 @@ def test_flags_that_are_missing_unknown_or_name_nothing_are_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_policy_or_a_run_that_is_not_there_is_one_line(tmp_path):
+    python, *_ = command("train", None)
+    wrong = {
+        "--workdir": ["evaluate"],
+        "config.pretrained": ["evaluate", "--config=configs/quickstart.py"],
+        "is not the workdir of a run": ["report", f"--workdir={tmp_path}/none"],
+    }
+    for message, (name, *flags) in wrong.items():
+        assert message in error_of(run([python, "-m", f"experiments.{name}", *flags]), 2)
+
+
 def test_help_is_short_and_names_every_flag_and_what_may_be_overridden():
     expected = {
         "train": ("--workdir", "--config.seed=1", "quickstart", "countdown"),

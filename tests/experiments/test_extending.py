@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
+import sys
 
 import numpy as np
 import pytest
 
-from tests.experiments.runs import ROOT, SHORT, run_script
+from tests.experiments.runs import ROOT, SHORT, complete
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 FILES = ("guess.py", "calculator.py", "best.py", "reinforce.py")
@@ -23,7 +25,9 @@ def test_the_commands_of_the_page_train(workdir, tmp_path):
     for file, program in PROGRAMS.items():
         (tmp_path / file).write_text(program)
     (command,) = (command for command in COMMANDS if f"--workdir={workdir} " in command)
-    run_script(command.replace("num_steps=60", SHORT), tmp_path)
+    program, name, *flags = shlex.split(command.replace("num_steps=60", SHORT).replace("\\\n", ""))
+    assert program == "rlvr"
+    complete([sys.executable, "-m", f"experiments.{name}", *flags], cwd=tmp_path)
     rows = [json.loads(line) for line in (tmp_path / workdir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert all(row["verify/errors"] == 0 for row in rows[1:])

@@ -118,9 +118,25 @@ def wrong(row: Row, config: Config, plain: Any, found: Any) -> str:
 # What can be seen of a config without a run.
 
 
+def once_for_each_config(function: Callable[[Config], Any]) -> Callable[[Config], Any]:
+    """The function, which remembers its results: many rows have the same plain config."""
+    found: dict[str, Any] = {}
+
+    def remembered(config: Config) -> Any:
+        key = repr(config)
+        if key not in found:
+            found[key] = function(config)
+        return found[key]
+
+    return remembered
+
+
+setup_of = once_for_each_config(make_setup)
+
+
 def of_setup(function: Callable[[Setup], Any]) -> Callable[[Config], Any]:
     """Something of the parts of a run."""
-    return lambda config: function(make_setup(config))
+    return lambda config: function(setup_of(config))
 
 
 def task_of(function: Callable[[Task], Any]) -> Callable[[Config], Any]:
@@ -143,7 +159,7 @@ def split(name: tasks.Split) -> Callable[[Config], Any]:
 
 def trained(config: Config) -> list[str]:
     """The tasks of the problems of the first eight positions."""
-    mixture = training_mixture(make_setup(config))
+    mixture = training_mixture(setup_of(config))
     return sorted(example.task for example in tasks.batch(mixture, "train", config.seed, 0, 8))
 
 
@@ -158,7 +174,7 @@ def refusal(config: Config) -> str:
 
 def dropped(config: Config) -> dict[str, int] | None:
     """Problems of each task that are left out because of their length; None if the config is refused."""
-    return None if refusal(config) else make_setup(config).dropped
+    return None if refusal(config) else setup_of(config).dropped
 
 
 def refused_with(*texts: str) -> Callable[[str, str], bool]:
@@ -219,6 +235,7 @@ def adapters(ready: Setup) -> np.ndarray:
     return np.asarray(q(policy.merged(ready.policy, params)) - q(params))
 
 
+@once_for_each_config
 @of_setup
 def update_program(ready: Setup) -> str:
     """The training step as JAX traces it."""
@@ -266,6 +283,7 @@ class StoppedError(Exception):
     """A run has come to what a test wants to see."""
 
 
+@functools.cache
 def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
     """Parameters after each of three updates by an optimizer, flat: that of "rl", "critic" or "sft"."""
 
@@ -293,7 +311,7 @@ def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
             found.append([np.asarray(x) for x in jax.tree.leaves(params)])
         return found
 
-    return seen
+    return once_for_each_config(seen)
 
 
 def trees() -> tuple[Any, list[Any]]:
@@ -328,7 +346,7 @@ def surrogate(
         return temperatures[0] if part == "temperature" else float(getattr(sums, part))
 
     temperatures: list[float] = []
-    return lambda config: (temperatures.clear(), seen(make_setup(config)))[1]
+    return lambda config: (temperatures.clear(), seen(setup_of(config)))[1]
 
 
 def credit_of(column: str) -> Callable[[Config], Any]:
@@ -369,7 +387,7 @@ def followed(name: str, kl: float = 0.0) -> Callable[[Config], Any]:
 def squared_error(config: Config) -> float:
     """The critic's loss of a value that has moved from 0 to 1, its return."""
     columns = {"values": np.zeros((1, 1), np.float32), "returns": np.ones((1, 1), np.float32)}
-    ready = make_setup(config)
+    ready = setup_of(config)
     loss = functions.losses_of(ready, make_loss(ready))["critic"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(critic, "action_values", lambda _, __, batch: jnp.ones_like(batch.action_mask))
@@ -392,7 +410,7 @@ def played(function: Callable[[Group, list[Request]], Any], *said: str) -> Calla
     """Something of a group of two episodes whose policy says the same in each, a text a turn; and its requests."""
 
     def seen(config: Config) -> Any:
-        ready, policy = make_setup(config), Policy(list(said))
+        ready, policy = setup_of(config), Policy(list(said))
         with Pool(0) as pool:
             collector = make_collector(ready, policy, pool)
             examples = tasks.batch(training_mixture(ready), "train", config.seed, 0, 1)
