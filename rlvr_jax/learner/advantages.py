@@ -55,8 +55,15 @@ def signal(config: AlgorithmConfig, samples: Samples, seed: int, step: int) -> S
 
 
 def describe(found: Signal) -> dict[str, float]:
-    """The metrics of a step's filters."""
-    return {"train/zero_signal_groups": found.silent, "train/kept": float(np.mean(found.kept))}
+    """The metrics of a step's groups and filters."""
+    samples = found.samples
+    lowest, highest = _bounds(samples.rewards, samples.groups, samples.judged)
+    right = (lowest >= highest) & (lowest > 0) & np.isfinite(lowest)
+    return {
+        "train/zero_signal_groups": found.silent,
+        "train/zero_signal_right": float(np.sum(right) / max(len(right), 1)),
+        "train/kept": float(np.mean(found.kept)),
+    }
 
 
 def describe_advantages(values: Float[np.ndarray, "n"]) -> dict[str, float]:
@@ -116,19 +123,20 @@ def zero_signal_groups(
     They include groups with at most one judged sample. Without any group the share is 0.
     """
     index, group = np.unique(groups, return_inverse=True)
-    return float(np.sum(_ranges(rewards, group, judged) <= 0) / max(len(index), 1))
+    lowest, highest = _bounds(rewards, group, judged)
+    return float(np.sum(lowest >= highest) / max(len(index), 1))
 
 
-def _ranges(
+def _bounds(
     rewards: Float[np.ndarray, "samples"], group: Int[np.ndarray, "samples"], judged: Bool[np.ndarray, "samples"]
-) -> Float[np.ndarray, "groups"]:
-    """Largest minus smallest judged reward of each group, which is exact where a standard deviation is not; negative
-    without any."""
+) -> tuple[Float[np.ndarray, "groups"], Float[np.ndarray, "groups"]]:
+    """Smallest and largest judged reward of each group, exact where a standard deviation is not; infinity and minus
+    infinity without any."""
     count = group.max(initial=-1) + 1
     lowest, highest = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(lowest, group[judged], rewards[judged])
     np.maximum.at(highest, group[judged], rewards[judged])
-    return highest - lowest
+    return lowest, highest
 
 
 def all_samples(samples: Samples) -> Bool[np.ndarray, "samples"]:
@@ -142,7 +150,8 @@ def mixed_groups(samples: Samples) -> Bool[np.ndarray, "samples"]:
     Source: the filter of dynamic sampling (Yu et al. 2025, DAPO, arXiv:2503.14476), without new samples in place of the
     dropped ones.
     """
-    return (_ranges(samples.rewards, samples.groups, samples.judged) > 0)[samples.groups]
+    lowest, highest = _bounds(samples.rewards, samples.groups, samples.judged)
+    return (lowest < highest)[samples.groups]
 
 
 def right_samples(samples: Samples) -> Bool[np.ndarray, "samples"]:

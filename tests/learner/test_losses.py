@@ -238,17 +238,17 @@ def test_the_lower_bound_of_dcpo_is_a_half_for_probabilities_up_to_four_times_cl
 def test_the_gradient_of_a_sample_in_gspo_is_s_a_over_n(length):
     config = replace(NO_KL, ratio="sequence", aggregation="sequence_mean", clip_low=0.5, clip_high=0.5)
     rng = np.random.default_rng(length)
-    row = lambda: jnp.asarray(rng.normal(size=(1, length)) * 0.2 - 1, jnp.float32)  # noqa: E731
-    logprobs, behaviour = row(), row()
-    batch = layout([[1]], [[1] * length], 1, length)
-    batch = jax.tree.map(jnp.asarray, batch.with_columns(advantages=np.full((1, length), 0.7), behaviour=behaviour))
-    s = np.exp(np.mean(np.asarray(logprobs - behaviour, np.float64)))
+    logprobs, behaviour = jnp.asarray(rng.normal(size=(2, ROWS, TIME)) * 0.2 - 1, jnp.float32)
+    batch = layout([[1]] * ROWS, [[1] * length] + [[]] * (ROWS - 1), 1, TIME)
+    batch = batch.with_columns(advantages=np.full((ROWS, TIME), 0.7), behaviour=behaviour)
+    batch, mask = jax.tree.map(jnp.asarray, batch), batch.action_mask
+    s = np.exp(np.mean(np.asarray((logprobs - behaviour)[0, :length], np.float64)))
     loss = lambda x: policy_loss(config, BUDGET, x, jnp.zeros_like(x), batch).loss  # noqa: E731
     close(loss(logprobs), -s * 0.7)
-    close(jax.grad(loss)(logprobs), np.full((1, length), -s * 0.7 / length))
+    close(jax.grad(loss)(logprobs), -s * 0.7 / length * mask)
     token = replace(config, ratio="sequence_token")
     loss = lambda x: policy_loss(token, BUDGET, x, jnp.zeros_like(x), batch).loss  # noqa: E731
-    close(jax.grad(loss)(logprobs), np.full((1, length), -s * 0.7 / length))
+    close(jax.grad(loss)(logprobs), -s * 0.7 / length * mask)
 
 
 def weight_of(correction, w, **constants):
