@@ -18,10 +18,11 @@ RNG = np.random.default_rng(0)
 GROUPS = RNG.permutation(np.repeat([11, 3, -4, 7, 0, 5], [7, 1, 4, 2, 9, 3]))  # in any order
 SIZE = len(GROUPS)
 GROUPED = [(b, s) for b in ("group_mean",) for s in ("group_std", "group_mean")]
+OF_ACTIONS = ("monte_carlo", "value")  # see test_credit.py and test_vine.py
 UNGROUPED = ("none", "batch_std", "domain_std", "token_whitening")
 PAIRS = [
     *GROUPED,
-    *((b, s) for b in BASELINES if b not in ("pass_at_k", "value") for s in UNGROUPED),
+    *((b, s) for b in BASELINES if b not in ("pass_at_k", *OF_ACTIONS) for s in UNGROUPED),
     *(("pass_at_k", s) for s in ("pass_at_k_std", "none")),
 ]
 BINARY = ("pass_at_k", "group_mean")  # a baseline and a scale
@@ -32,9 +33,8 @@ def random_samples(seed, binary=False, share=0.8):
     rewards = rng.integers(0, 2, SIZE) if binary else rng.normal(size=SIZE)
     judged = rng.random(SIZE) < share
     rewards = np.where(judged, rewards, np.nan)
-    return make_samples(
-        rewards, GROUPS, judged, rng.integers(0, 9, SIZE), rng.random(SIZE) < 0.3, rng.integers(0, 3, SIZE), budget=10
-    )
+    others = rng.integers(0, 9, SIZE), rng.random(SIZE) < 0.3, rng.integers(0, 3, SIZE)
+    return replace(make_samples(rewards, GROUPS, judged, *others, budget=10), greedy=rng.normal(size=SIZE))
 
 
 def by_hand(config, samples):
@@ -53,6 +53,7 @@ def by_hand(config, samples):
             "length_weighted": lambda i=i, own=own: (
                 r[i] - np.sum(n[own] * r[own]) / np.sum(n[own]) if n[own].any() else 0.0
             ),
+            "greedy": lambda i=i: r[i] - samples.greedy[i],
             "pass_at_k": lambda i=i, own=own: passed_by_hand(r[own], int(r[i]), config.pass_k)[0],
         }[config.baseline]()
     found = np.zeros(SIZE)
@@ -102,7 +103,7 @@ def test_advantages_are_those_of_the_formula(baseline, scale, ddof):
 
 
 def test_every_entry_of_the_tables_is_computed_by_hand():
-    assert {b for b, _ in PAIRS} == set(BASELINES) - {"value"}  # which is of actions, see test_credit.py
+    assert {b for b, _ in PAIRS} == set(BASELINES) - {*OF_ACTIONS}
     assert {s for _, s in PAIRS} == set(SCALES)
 
 
@@ -115,7 +116,7 @@ def run(baseline="group_mean", scale="group_std", **others):
 def test_permuting_the_samples_permutes_the_advantages(baseline, scale):
     samples = random_samples(1, binary=True)
     order = np.random.default_rng(2).permutation(SIZE)
-    names = ("rewards", "groups", "judged", "lengths", "cut_off", "domains")
+    names = ("rewards", "groups", "judged", "lengths", "cut_off", "domains", "greedy")
     permuted = replace(samples, **{name: getattr(samples, name)[order] for name in names})
     found = run(baseline, scale, pass_k=2)
     np.testing.assert_allclose(found(permuted), found(samples)[order], rtol=1e-6, atol=1e-7)
@@ -123,7 +124,7 @@ def test_permuting_the_samples_permutes_the_advantages(baseline, scale):
 
 @pytest.mark.parametrize(("baseline", "scale"), PAIRS)
 def test_no_samples_give_no_advantages(baseline, scale):
-    nothing = run(baseline, scale)(make_samples(np.zeros(0), np.zeros(0, int)))
+    nothing = run(baseline, scale)(replace(make_samples(np.zeros(0), np.zeros(0, int)), greedy=np.zeros(0)))
     assert (nothing.dtype, nothing.shape) == (np.float32, (0,))
 
 
