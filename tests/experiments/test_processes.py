@@ -98,7 +98,7 @@ def test_each_process_judges_its_own_groups(pair):
     assert of_step == ["process 0"] * 4 + ["process 1"] * 4
 
 
-def test_a_killed_process_ends_the_other_and_the_run_continues_to_the_bit_or_in_four_processes(alone, pair, tmp_path):
+def test_a_killed_process_ends_the_other_and_the_run_continues_to_the_bit_or_in_one_process(alone, pair, tmp_path):
     workdir = tmp_path / "run"
     first, second = started(workdir, 2, doomed=True)
     wait_until(lambda: first.poll() is not None or lines_of(workdir / "metrics.jsonl") >= 4)
@@ -111,8 +111,17 @@ def test_a_killed_process_ends_the_other_and_the_run_continues_to_the_bit_or_in_
     completed(workdir, 2)
     assert metrics(workdir) == metrics(pair[0])
     assert checksums(workdir) == checksums(pair[0])
-    completed(tmp_path / "other", 4)
+    completed(tmp_path / "other", 1)
     assert_close(metrics(tmp_path / "other"), metrics(alone))
+
+
+@pytest.mark.full
+def test_four_processes_continue_the_run_of_two(alone, pair, tmp_path):
+    shutil.copytree(pair[0], tmp_path / "run")
+    for step in saved_steps(tmp_path / "run")[2:]:
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / str(step))
+    completed(tmp_path / "run", 4)
+    assert_close(metrics(tmp_path / "run"), metrics(alone))
 
 
 def test_a_verifier_that_hangs_on_one_host_holds_up_nobody_and_sigterm_to_one_process_saves_in_all(tmp_path):

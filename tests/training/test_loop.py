@@ -116,8 +116,7 @@ def plain(pool, tmp_path_factory):
 MESH = MeshConfig(data=2, fsdp=2, tensor=2)
 CHOICES = {
     "plain": {},
-    "microbatches": {"optimizer": {"microbatches": 2}},
-    "a mesh of all axes": {"mesh": MESH},
+    "a mesh of all axes and microbatches": {"mesh": MESH, "optimizer": {"microbatches": 2}},
     "rows that share a prompt, cut, on a mesh": {
         "training": {"packing": "prefix_tree", "packing_multiple": 8},
         "mesh": MESH,
