@@ -45,7 +45,10 @@ FAMILIES: Mapping[str, _Family] = {
 }
 TEXT_MODELS = {"gemma3": "gemma3_text"}  # of multimodal families
 # Fields chosen by the run: a checkpoint's parameters compute the same with any value.
-RUN_FIELDS = ("lora", "max_length", "init_scale", "dtype", "param_dtype", "remat", "attention", "head_chunk")
+RUN_FIELDS = (
+    *("lora", "max_length", "init_scale", "dtype", "param_dtype", "cache_dtype"),
+    *("remat", "attention", "head_chunk"),
+)
 
 LENGTH = 1024  # of a policy that says none
 

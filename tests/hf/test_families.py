@@ -1,13 +1,20 @@
 """From config.json to the policy's shape and back."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from configs import models
 from rlvr_jax.errors import CheckpointError
-from rlvr_jax.hf.families import check_same_shape, policy_config, pretrained_dict, text_config, with_shape_of
+from rlvr_jax.hf.families import (
+    RUN_FIELDS,
+    check_same_shape,
+    policy_config,
+    pretrained_dict,
+    text_config,
+    with_shape_of,
+)
 from rlvr_jax.hf.layout import entries
 from rlvr_jax.policy import LoraConfig, PolicyConfig, RopeScaling
 from tests.golden import make_golden
@@ -387,7 +394,21 @@ def test_a_shape_of_no_family_is_refused_with_the_fields_that_differ(config, fie
 
 
 def test_a_run_keeps_its_choices_on_the_shape_of_a_checkpoint():
-    run = replace(PolicyConfig(), max_length=99, dtype="bfloat16", remat="full", lora=LoraConfig(rank=4), width=1)
-    config = with_shape_of(run, policy_config(QWEN3_1P7B))
+    choices = {
+        "max_length": 99,
+        "dtype": "bfloat16",
+        "cache_dtype": "int8",
+        "remat": "full",
+        "lora": LoraConfig(rank=4),
+    }
+    config = with_shape_of(replace(PolicyConfig(), width=1, **choices), policy_config(QWEN3_1P7B))
     assert (config.width, config.num_layers, config.qk_norm) == (2048, 28, "head")
-    assert (config.max_length, config.dtype, config.remat, config.lora.rank) == (99, "bfloat16", "full", 4)
+    assert {name: getattr(config, name) for name in choices} == choices
+
+
+def test_every_field_of_a_policy_is_a_choice_of_the_run_or_part_of_the_architecture():
+    sizes = "vocab_size num_layers width num_heads num_kv_heads head_dim mlp_width rotary_dim score_dim"
+    kinds = "norm_placement norm_eps norm_offset qk_norm qkv_bias activation scale_embeddings tie_embeddings"
+    positions = "rope_theta rope_theta_unscaled rope_scaling rope_pattern window_pattern"
+    names = [*RUN_FIELDS, *sizes.split(), *kinds.split(), *positions.split()]
+    assert sorted(names) == sorted(field.name for field in fields(PolicyConfig))
