@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -57,7 +58,7 @@ def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
         if current is None and (header := _HEADER.match(line)):
             current = bodies.setdefault(header[2], [])
             entry = header[2] if header[1] else entry
-        elif line.startswith("}"):
+        elif re.match(r"\}(\s|$)", line):  # an attribute may go over several lines, and end with }}
             current = None
         elif current is not None and (match := _INSTRUCTION.match(line)):
             current.append(_Instruction(*match.groups()))
@@ -65,15 +66,21 @@ def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
 
 
 def _of_computation(bodies, name: str, num_devices: int) -> dict[tuple, Collective]:
-    """By an identity: a collective that runs beside others appears in the fusion of each of these."""
+    """By an identity: a collective that runs beside others appears in the fusion of each of these.
+
+    Its channel alone is none: those of `jax.shard_map` share one.
+    """
     found: dict[tuple, Collective] = {}
+    alike: Counter[tuple] = Counter()
     scattered = "all-reduce-scatter" in name  # how the TPU compiler writes a reduce-scatter
     for x in bodies.get(name, ()):
         kind = x.opcode.removesuffix("-start")
         if kind in _KINDS:
             made = _collective(x, "reduce-scatter" if scattered else kind, num_devices)
             channel = re.search(r"channel_id=(\d+)", x.rest)
-            found.setdefault((channel and channel[1], kind, made.bytes, "" if channel else x.name), made)
+            key = channel and channel[1], kind, made.bytes, "" if channel else x.name
+            alike[key] += 1
+            found.setdefault((*key, alike[key]), made)
         elif x.opcode == "while":
             condition, body = (re.search(rf"{part}=%?([\w.\-]+)", x.rest)[1] for part in ("condition", "body"))
             times, ends_early = _trips(x, bodies.get(condition, ()))

@@ -79,6 +79,22 @@ def test_loops_groups_and_collectives_beside_fusions_of_a_tpu_program():
     assert (ends.bytes, ends.times, ends.decoding) == (7, 100, True)
 
 
+def test_collectives_of_one_channel_and_what_follows_an_attribute_of_several_lines_are_counted():
+    program = """ENTRY %main (p: bf16[8,64]) -> bf16[8,64] {
+  %p = bf16[8,64]{1,0} parameter(0)
+  %keys = bf16[32,64]{1,0} all-gather(%p), channel_id=1, replica_groups={{0,1,2,3}}
+  %values = bf16[32,64]{1,0} all-gather(%p), channel_id=1, replica_groups={{0,1,2,3}}
+  %kernel = bf16[32,64]{1,0} custom-call(%keys, %values), frontend_attributes={
+"sizes":{"block": 512
+}}, metadata={op_name="kernel"}
+  ROOT %sums = bf16[8,64]{1,0} reduce-scatter(%kernel), channel_id=1, replica_groups={{0,1,2,3}}
+}
+"""
+    size = 32 * 64 * 2 * 3 // 4
+    found = [(x.kind, x.bytes) for x in collectives(program, 4)]
+    assert found == [("all-gather", size)] * 2 + [("reduce-scatter", size)]
+
+
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_program_of_this_machine_is_read_as_it_was_written(steps):
     mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("rows", "columns"))
