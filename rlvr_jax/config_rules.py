@@ -47,12 +47,12 @@ def check(config: Config, num_devices: int, num_processes: int = 1, run: Literal
     if sampling >= num_devices:
         raise ConfigError(f"config.rollout.devices = {sampling} of {num_devices} devices leaves none to train on")
     try:
-        data, fsdp, tensor = mesh_shape(config.mesh, num_devices - sampling)
+        data, fsdp, context, tensor = mesh_shape(config.mesh, num_devices - sampling)
     except ValueError as error:
         raise ConfigError(f"config.mesh: {error}") from error
     _refuse(_sampling(config, sampling or num_devices))
     if not config.pretrained:  # whose architecture is known later
-        check_policy(config, config.policy, fsdp, tensor, sampling or num_devices)
+        check_policy(config, config.policy, (fsdp, context, tensor), sampling or num_devices)
     _refuse(_batches(config, data * fsdp, run))
 
 
@@ -70,19 +70,19 @@ def check_update(config: Config, devices: int, rows_together: int = 1) -> None:
     _refuse(_update(config, devices, rows_together))
 
 
-def check_policy(config: Config, policy: PolicyConfig, fsdp: int, tensor: int, samplers: int) -> None:
+def check_policy(config: Config, policy: PolicyConfig, mesh: tuple[int, int, int], samplers: int) -> None:
     """Refuses a policy that can't be sharded, or whose window is too short.
 
     Args:
       config: of the run.
       policy: the architecture.
-      fsdp, tensor: sizes of the mesh axes that train.
+      mesh: sizes of the mesh axes fsdp, context and tensor that train.
       samplers: number of devices that sample.
 
     Raises:
       ConfigError: with the keys and numbers.
     """
-    _refuse(_policy(policy, fsdp, tensor))
+    _refuse(_policy(policy, *mesh))
     _refuse(_sampled_policy(config, policy, samplers))
     rollout, length = config.rollout, policy.max_length or LENGTH
     if rollout.max_prompt_length + rollout.max_response_length > length:
@@ -340,9 +340,16 @@ def _divided(p: PolicyConfig, tensor: int, key: str) -> Rules:
         )
 
 
-def _policy(p: PolicyConfig, fsdp: int, tensor: int) -> Rules:
+def _policy(p: PolicyConfig, fsdp: int, context: int, tensor: int) -> Rules:
     yield from _divided(p, tensor, "tensor")
     yield (
-        p.width % fsdp != 0,
-        f"config.policy.width = {p.width} can't be divided among config.mesh.fsdp = {fsdp} devices",
+        p.num_heads % (context * tensor) != 0,
+        f"config.policy.num_heads = {p.num_heads} can't be divided among config.mesh.context = {context} times "
+        f"config.mesh.tensor = {tensor} devices",
+    )
+    yield (
+        p.width % (fsdp * context) != 0,
+        f"config.policy.width = {p.width} can't be divided among config.mesh.fsdp = {fsdp}"
+        + f" times config.mesh.context = {context}" * (context > 1)
+        + " devices",
     )

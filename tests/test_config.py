@@ -262,7 +262,11 @@ REFUSED = [
     ({"rollout__devices": 8}, 8, "config.rollout.devices = 8 of 8 devices leaves none to train on"),
     ({"rollout__devices": 3}, 8, "config.rollout.prompts = 16 can't be divided among the 3 devices that sample"),
     ({"training__max_lag": 100}, 1, "config.training.max_lag = 100 must be below config.training.num_steps = 100"),
-    ({"mesh__data": 3}, 8, "config.mesh: mesh (data=3, fsdp=1, tensor=1) needs 3 devices, but 8 are available"),
+    (
+        {"mesh__data": 3},
+        8,
+        "config.mesh: mesh (data=3, fsdp=1, context=1, tensor=1) needs 3 devices, but 8 are available",
+    ),
     ({"rollout__prompts": 13}, 8, "config.rollout.prompts = 13 can't be divided among the 8 devices that sample, nor"),
     ({"optimizer__microbatches": 32}, 8, "an update has 128 samples (config.rollout.prompts * group_size / config.al"),
     ({"algorithm__minibatches": 16}, 8, "an update has 8 samples", {"optimizer__microbatches": 2}),
@@ -297,6 +301,11 @@ REFUSED = [
         {"mesh__tensor": 4, "policy__mlp_width": 66},
         8,
         "config.policy.mlp_width = 66 can't be divided among config.mesh.tensor = 4 devices",
+    ),
+    (
+        {"mesh__context": 8, "policy__num_heads": 4},
+        8,
+        "config.policy.num_heads = 4 can't be divided among config.mesh.context = 8 times config.mesh.tensor = 1",
     ),
     (
         {"mesh__fsdp": 8, "policy__width": 68},

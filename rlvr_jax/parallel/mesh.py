@@ -15,20 +15,22 @@ from jax.sharding import AbstractDevice, AbstractMesh, Mesh, NamedSharding, Part
 
 from rlvr_jax.parallel.chips import memory_of
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "context", "tensor")
 
-# Logical axis of a parameter or activation -> mesh axes. Parameters are gathered over `fsdp` for use and stay
-# sharded over `tensor`; batches are sharded over `data` and `fsdp` together.
+# Logical axis of a parameter or activation -> mesh axes. Parameters are gathered over `fsdp` and `context` for use and
+# stay sharded over `tensor`; the rows of a batch are sharded over `data` and `fsdp` together, and each row over
+# `context`, except inside attention: there the heads are.
 RULES = (
     ("batch", ("data", "fsdp")),
-    ("embed", "fsdp"),
+    ("embed", ("fsdp", "context")),
     ("vocab", "tensor"),
     ("heads", "tensor"),
+    ("attention_heads", ("tensor", "context")),
     ("kv", "tensor"),
     ("mlp", "tensor"),
     ("layers", None),
     ("head_dim", None),
-    ("length", None),
+    ("length", "context"),
 )
 BATCH = PartitionSpec(("data", "fsdp"))
 AnyMesh = Mesh | AbstractMesh  # the second for shapes only
@@ -41,6 +43,8 @@ class MeshConfig:
 
     Attributes:
       data, fsdp, tensor: of training; -1 (for at most one) takes all remaining devices.
+      context: number of devices that share a row of training, for long responses (see `parallel.RULES`); it divides
+        the heads.
       rollout_tensor: tensor parallelism of sampling, on the same devices: each group of so many has all parameters and
         samples its own part of a batch. 0 takes the smallest at which parameters and KV cache fit into the devices'
         memory (if that is known) and the groups divide the batch.
@@ -49,16 +53,17 @@ class MeshConfig:
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    context: int = 1
     rollout_tensor: int = 0
 
 
-def mesh_shape(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
-    """Sizes of the three axes.
+def mesh_shape(config: MeshConfig, num_devices: int) -> tuple[int, int, int, int]:
+    """Sizes of the axes, in the order of `AXES`.
 
     Raises:
       ValueError: the axes don't multiply to `num_devices`.
     """
-    sizes = [config.data, config.fsdp, config.tensor]
+    sizes = [getattr(config, name) for name in AXES]
     text = ", ".join(f"{name}={size}" for name, size in zip(AXES, sizes, strict=True))
     if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
         raise ValueError(f"mesh ({text}): axes are positive numbers, at most one of them -1 (all remaining devices)")
@@ -93,8 +98,8 @@ def rollout_mesh(devices: Iterable[AnyDevice], tensor: int) -> AnyMesh:
     """
     devices = list(devices)
     if isinstance(devices[0], AbstractDevice):
-        return AbstractMesh((len(devices) // tensor, 1, tensor), AXES, abstract_device=devices[0])
-    return Mesh(np.array(devices).reshape(-1, 1, tensor), AXES)
+        return AbstractMesh((len(devices) // tensor, 1, 1, tensor), AXES, abstract_device=devices[0])
+    return Mesh(np.array(devices).reshape(-1, 1, 1, tensor), AXES)
 
 
 def devices_of(mesh: AnyMesh) -> list[AnyDevice]:
@@ -130,7 +135,8 @@ def param_shardings(mesh: AnyMesh, logical_axes: Any, shapes: Any, **rules: str)
 
     def sharding(axes: PartitionSpec, array: jax.ShapeDtypeStruct) -> NamedSharding:
         names = [rules.get(axis) for axis in axes]
-        fits = [name is None or size % mesh.shape[name] == 0 for name, size in zip(names, array.shape, strict=True)]
+        parts = [math.prod(mesh.shape[axis] for axis in jax.tree.leaves(name)) for name in names]
+        fits = [size % count == 0 for count, size in zip(parts, array.shape, strict=True)]
         return NamedSharding(
             mesh, PartitionSpec(*(name if fit else None for name, fit in zip(names, fits, strict=True)))
         )

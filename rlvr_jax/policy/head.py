@@ -64,15 +64,16 @@ def logprobs_and_entropy(
     combined as in Shoeybi et al. 2019 (arXiv:1909.08053), section 3: devices exchange four numbers per token.
     """
     table = params.get("head", params["embed"])
-    rows, vocab = _partition("batch", hidden.shape[0]), _partition("vocab", table.shape[0])
-    if not rows and not vocab:
+    rows, time, vocab = map(_partition, ("batch", "length", "vocab"), (*hidden.shape[:2], table.shape[0]))
+    if not rows and not time and not vocab:
         return _in_chunks(config, (), table, hidden, targets, temperature)
     # Sharded by hand: the compiler would shard the axis of the loop, and all-reduce logits.
-    width = tuple(name for name in _partition("embed", table.shape[1]) if name in rows)
+    width = tuple(name for name in _partition("embed", table.shape[1]) if name in (*rows, *time))
+    tokens = PartitionSpec(rows, time)
     local = jax.shard_map(
-        partial(_on_device, config, rows, vocab, width),
-        in_specs=(PartitionSpec(vocab, width), PartitionSpec(rows), PartitionSpec(rows), PartitionSpec()),
-        out_specs=PartitionSpec(rows),
+        partial(_on_device, config, (*rows, *time), vocab, width),
+        in_specs=(PartitionSpec(vocab, width), tokens, tokens, PartitionSpec()),
+        out_specs=tokens,
     )
     return local(table.astype(config.dtype), hidden, targets, jnp.float32(temperature))
 
@@ -88,12 +89,12 @@ def _partition(axis: str, size: int) -> tuple[str, ...]:
     return names if parts > 1 and size % parts == 0 else ()
 
 
-def _on_device(config: PolicyConfig, rows: tuple[str, ...], vocab: tuple[str, ...], width, table, hidden, *inputs):
-    """`_in_chunks` of this device's rows and its shard of the table, which is also sharded over the axes `width`."""
+def _on_device(config: PolicyConfig, tokens: tuple[str, ...], vocab: tuple[str, ...], width, table, hidden, *inputs):
+    """`_in_chunks` of this device's tokens and its shard of the table, which is also sharded over the axes `width`."""
     if width:
         table = jax.lax.all_gather(table, width, axis=1, tiled=True)
     # Each device accumulates a local gradient of the shared table; one sum over devices follows the loop.
-    table = jax.lax.pcast(table, tuple(name for name in rows if name not in width), to="varying")
+    table = jax.lax.pcast(table, tuple(name for name in tokens if name not in width), to="varying")
     hidden = jax.lax.pcast(hidden, vocab, to="varying")
     return _in_chunks(config, vocab, table.astype(config.param_dtype), hidden, *inputs)
 

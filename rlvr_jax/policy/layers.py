@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from rlvr_jax.kernels.attention import attention
 from rlvr_jax.kernels.decode import decode_attention
 from rlvr_jax.kernels.platform import product_precision, target_platform
-from rlvr_jax.kernels.quantized import dequantized, quantized, rounded
+from rlvr_jax.kernels.quantized import dequantized, quantized, rotated, rounded
 from rlvr_jax.kernels.schedule import Schedule
 from rlvr_jax.kernels.training import training_attention
 from rlvr_jax.policy.config import PolicyConfig, lora_scale
@@ -42,8 +42,10 @@ def _product(x: Array, weight: Array, contract: int = 1) -> Array:
     """Contracts the last `contract` axes of x with the first of weight, as one matrix product.
 
     With more axes, the weight's gradient makes XLA's CPU back end transpose all activations (tiny model on
-    2 cores: 6.3 s for a training step instead of 2.5).
+    2 cores: 6.3 s for a training step instead of 2.5). Rows that are shared by devices can't be joined into one axis.
     """
+    if row_parts() > 1:
+        return jnp.tensordot(x, weight, contract, precision=product_precision(x.dtype))
     kept, inner = x.shape[: x.ndim - contract], weight.shape[:contract]
     y = _matmul(x.reshape(-1, math.prod(inner)), weight.reshape(math.prod(inner), -1))
     return y.reshape(*kept, *weight.shape[contract:])
@@ -114,7 +116,7 @@ _ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": _gelu_tanh}
 def _partition(rows: int, heads: int) -> jax.sharding.PartitionSpec | None:
     """Sharding of queries over the mesh in use: rows and heads by the rules of the logical axes, where they divide."""
     mesh = jax.sharding.get_abstract_mesh()
-    axes = nn.logical_to_mesh_axes(("batch", "heads"))
+    axes = nn.logical_to_mesh_axes(("batch", "attention_heads"))
     sizes = [math.prod(mesh.shape.get(name, 1) for name in jax.tree.leaves(axis)) for axis in axes]
     rows_axis, heads_axis = (
         axis if size > 1 and count % size == 0 else None
@@ -130,7 +132,11 @@ def _self_attention(
     values: Float[Array, "batch time kv dim"],
     schedule: Schedule,
 ) -> Float[Array, "batch time heads dim"]:
-    """Self-attention without a cache. On a mesh each device computes its own rows and heads."""
+    """Self-attention of new tokens. On a mesh each device computes its own rows and heads.
+
+    Where rows are sharded over the axis `context`, devices exchange parts of them for heads and back, as in Jacobs et
+    al. 2023 (arXiv:2309.14509), section 3.1. So every device has whole rows of the ids that masks derive from.
+    """
     implementation = config.attention
     if implementation == "auto" and dense(query.shape[1]):
         implementation = "reference"
@@ -141,7 +147,13 @@ def _self_attention(
         copies = math.lcm(keys.shape[2], devices) // keys.shape[2]
         if copies > 1:  # fewer key/value heads than devices: each has a copy of those that its queries attend to
             keys, values = (jnp.repeat(x, copies, axis=2) for x in (keys, values))
-    return training_attention(query, keys, values, schedule, implementation=implementation, partition=partition)
+    y = training_attention(query, keys, values, schedule, implementation=implementation, partition=partition)
+    return nn.with_logical_constraint(y, ("batch", "length", "heads", None)) if row_parts() > 1 else y
+
+
+def row_parts() -> int:
+    """The number of devices that share each row, on the mesh in use."""
+    return jax.sharding.get_abstract_mesh().shape.get("context", 1)
 
 
 def _append_keys(held, keys, size):
@@ -215,9 +227,12 @@ class Attention(nn.Module):
             query = rms_norm(c, query, self.qk_scale("q_norm", c.num_heads, "heads"))
             key = rms_norm(c, key, self.qk_scale("k_norm", c.num_kv_heads, "kv"))
         query, key = rotate(query, *rotary) * (c.score_dim or c.head_dim) ** -0.5, rotate(key, *rotary)
+        in_8_bits = own is not None and len(own) > 2
+        if in_8_bits:
+            query, key = rotated(query), rotated(key)
         if isinstance(reads, Schedule):
             key_values = own and _appended(own, key, value, size)
-            if own is not None and len(own) > 2:  # what later tokens will attend to
+            if in_8_bits:  # what later tokens will attend to
                 key, value = rounded(key), rounded(value)
             y = _self_attention(c, query, key, value, reads)
         else:

@@ -20,7 +20,7 @@ from rlvr_jax.kernels.attention import KEY_BLOCK
 from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.kernels.schedule import Schedule, make_schedule
 from rlvr_jax.policy.config import PolicyConfig
-from rlvr_jax.policy.layers import Layer, dense, rms_norm, scale_init
+from rlvr_jax.policy.layers import Layer, dense, rms_norm, row_parts, scale_init
 from rlvr_jax.policy.rotary import rotary
 
 Params = Any  # {"embed", "layers", "norm", optionally "head", and "adapters" (see `lora.py`)}
@@ -263,6 +263,11 @@ def forward(
       ValueError: parents with a cache, or an input that `config.attention` doesn't support.
     """
     own = prefix = None
+    time = tokens.shape[1]
+    if cache is None and time % row_parts():
+        pad = partial(jnp.pad, pad_width=((0, 0), (0, -time % row_parts())))
+        tokens, positions, segment_ids = pad(tokens), pad(positions), pad(segment_ids)
+        parents = None if parents is None else pad(parents)
     group = config.num_heads // config.num_kv_heads
     reads = lambda window: make_schedule(positions, segment_ids, parents, window=window or None, group=group)  # noqa: E731
     if cache is not None:
@@ -288,5 +293,5 @@ def forward(
     if cache is not None and run is _unrolled:
         kinds = _computed_once(kinds[0], cache.own.size), kinds[1]
     x, key_values = run(config, layer, kinds, reads, x, inputs)
-    hidden = rms_norm(config, x, params["norm"])
+    hidden = rms_norm(config, x, params["norm"])[:, :time]
     return hidden, cache and cache.replace(own=own.replace(layers=key_values), empty=False)

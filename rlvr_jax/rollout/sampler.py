@@ -70,7 +70,7 @@ def _make_move(config: PolicyConfig, source: tuple[Sharding, ...], tree: Any, me
     if isinstance(source[0], NamedSharding):  # else a single device
         before, tensor = source[0].mesh.shape, mesh.shape["tensor"]
         steps = [_unstacked(config, stacked)]
-        if before["fsdp"] > 1 and before["tensor"] == 1 and tensor > 1:
+        if before["fsdp"] * before["context"] > 1 and before["tensor"] == 1 and tensor > 1:
             # First over all devices along two axes, and then gathered along one: in a single step XLA's partitioner
             # would gather whole arrays on every device.
             steps.append(_unstacked(config, _stacked(config, mesh, embed="data")[1]))

@@ -103,13 +103,13 @@ def _of_update(setup: Setup, run: Literal["sft", "rl"], network: str, options: O
     """What an update of a network adds."""
     config, shape, mesh = setup.config, setup.policy, setup.mesh
     state = _state(options, _shape_only(shape), mesh, network)
-    fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
+    tensor = mesh.shape["tensor"]
     load = update_load(config, run, mesh, config.training.packing == "prefix_tree", network)
     return {
         # Of a microbatch, their sum over microbatches, and the optimizer's updates.
         "gradients": state.gradients * (3 if options.microbatches > 1 else 2),
         "activations": kept_bytes(shape, load, tensor, platform) + _gathered_layer(setup),
-        **({"logits": head_bytes(shape, load, fsdp, tensor)} if network == "policy" else {}),
+        **({"logits": head_bytes(shape, load, weight_shards(mesh), tensor)} if network == "policy" else {}),
         "batch": _batch_bytes(load, options.microbatches),
     }
 
@@ -130,7 +130,7 @@ def _of_rollout(setup: Setup, state: Kinds, updates: dict[str, Kinds], platform:
             phases[phase] = state | ({} if alone else sampler)
             phases[phase] |= {"activations": forward_bytes(shape, load, tensor, platform) + _gathered_layer(setup)}
             if network == "policy":
-                phases[phase]["logits"] = head_bytes(shape, load, mesh.shape["fsdp"], tensor, gradients=False)
+                phases[phase]["logits"] = head_bytes(shape, load, weight_shards(mesh), tensor, gradients=False)
     held = sampler if alone else state | sampler
     # Cast and unstacked where the parameters lie, and then moved; the last copy is given up first.
     item = jnp.dtype(shape.dtype).itemsize / jnp.dtype(shape.param_dtype).itemsize
@@ -174,10 +174,15 @@ def rollout_bytes(setup: Setup, platform: str) -> Kinds:
     return {"KV cache": caches, "prefill": forward_bytes(shape, prefill, tensor, platform), "logits": logits}
 
 
+def weight_shards(mesh: AnyMesh) -> int:
+    """Parts of the weights that are gathered for use."""
+    return mesh.shape["fsdp"] * mesh.shape["context"]
+
+
 def _gathered_layer(setup: Setup) -> int:
-    """Bytes of the weights of the layer in use and the next one, gathered over `fsdp`."""
+    """Bytes of the weights of the layer in use and the next one, gathered over `fsdp` and `context`."""
     shape = setup.policy
-    if setup.mesh.shape["fsdp"] == 1:
+    if weight_shards(setup.mesh) == 1:
         return 0
     layers = shapes_and_axes(_shape_only(shape))[0]["layers"]
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(layers)) // shape.num_layers

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
+from rlvr_jax.parallel import AnyMesh
 from rlvr_jax.parallel.chips import Chip, link_bandwidth, link_latency
 from rlvr_jax.policy import ADAPTERS, PolicyConfig
 from rlvr_jax.rollout.memory import cache_bytes
@@ -18,7 +19,7 @@ from rlvr_jax.training.functions import make_loss, sampling_config, scored_colum
 from rlvr_jax.training.hlo import Collective
 from rlvr_jax.training.memory import Load, forward_bytes
 from rlvr_jax.training.networks import optimizer_configs, shapes_and_axes
-from rlvr_jax.training.plan import PHASE_OF_UPDATES, Memory
+from rlvr_jax.training.plan import PHASE_OF_UPDATES, Memory, weight_shards
 from rlvr_jax.training.setup import Setup, update_load
 
 PHASES = ("move", "prefill", "decode", "scoring", "values", "update", "critic")  # of a step, in their order
@@ -115,7 +116,8 @@ def times(work: Work, phase: str, chip: Chip, torus: Sequence[int]) -> Times:
 def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy") -> Work:
     """The updates of a network in a step, or `passes` forward passes over its batch."""
     config, shape, mesh = setup.config, setup.policy, setup.mesh
-    data, fsdp, tensor = (mesh.shape[name] for name in ("data", "fsdp", "tensor"))
+    data, context, tensor = (mesh.shape[name] for name in ("data", "context", "tensor"))
+    fsdp = weight_shards(mesh)
     rollout, item = config.rollout, jnp.dtype(shape.dtype).itemsize
     packed = config.training.packing == "prefix_tree"
     load = update_load(config, "rl", mesh, packed, network)
@@ -128,7 +130,7 @@ def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy"
     outputs = 1 if network == "critic" else shape.vocab_size
     params, head = matmul_params(shape) / tensor, outputs * shape.width / tensor
     pairs = rows * visible_pairs(shape, rollout.max_prompt_length, rollout.max_response_length, group)
-    attention = 4 * shape.num_layers * shape.num_heads * shape.head_dim * pairs / tensor
+    attention = 4 * shape.num_layers * shape.num_heads * shape.head_dim * pairs / (tensor * context)
     forward = 2 * (params + _adapters(shape)) * tokens, 2 * head * actions
     weights, layer = (params + head) * item, forward_bytes(shape, Load(rows, load.length, 1), tensor, "tpu")
     traffic = 2 * shape.num_layers * layer  # each value is written and read
@@ -136,6 +138,7 @@ def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy"
     if passes:
         bytes_ = passes * (2 * parts * weights + traffic + logits)
         sent = _gathers(shape, passes * parts, fsdp, weights) + _sums(shape, 2 * passes * parts, load, tensor)
+        sent += _exchanges(shape, passes * parts, 0, load, mesh)
         flops = passes * sum(forward)
         return Work(flops, passes * attention, bytes_, sent, passes * parts, flops + passes * attention)
     again = shape.remat == "full"
@@ -149,6 +152,7 @@ def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy"
     gradients = held["gradients"] // (3 if microbatches > 1 else 2)
     bytes_ = state + 2 * parts * (gradients + (2 + again) * weights) + (3 + again) * traffic + 2 * logits
     sent = _gathers(shape, (2 + again) * parts, fsdp, weights) + _sums(shape, (4 + again) * parts, load, tensor)
+    sent += _exchanges(shape, 2 * parts, again * parts, load, mesh)
     if not shape.lora.rank:
         sent += _gathers(shape, parts, fsdp, weights, "reduce-scatter")
     if data > 1:
@@ -203,14 +207,14 @@ def _move(setup: Setup, memory: Memory) -> Work:
     """Parameters to the sampler's layout: each device receives what it lacks."""
     kinds = memory.phases["move"]
     copy, held, parameters = kinds["sampler"], kinds["copy"], kinds.get("parameters", 0)
-    devices = setup.mesh.shape["fsdp"]
+    devices = weight_shards(setup.mesh)
     lacks = max(0, copy - held * (not setup.config.rollout.devices))
     sent = (Collective("all-gather", lacks, max(devices, 2), 1, False, "parameters"),) if lacks else ()
     return Work(0, 0, parameters + 2 * held + copy, sent)
 
 
 def _gathers(config: PolicyConfig, times: int, fsdp: int, weights: float, kind: str = "all-gather"):
-    """All weights, layer by layer and head, gathered over `fsdp`."""
+    """All weights, layer by layer and head, gathered over `fsdp` and `context`."""
     if fsdp == 1:
         return ()
     each = int(weights * (fsdp - 1) / fsdp / (config.num_layers + 1))
@@ -224,6 +228,24 @@ def _sums(config: PolicyConfig, times: int, load: Load, tensor: int):
     size = load.rows * load.length * config.width * jnp.dtype(config.dtype).itemsize
     sent = int(2 * size * (tensor - 1) / tensor)
     return (Collective("all-reduce", sent, tensor, times * config.num_layers, False, "activations"),)
+
+
+def _exchanges(config: PolicyConfig, whole: int, again: int, load: Load, mesh: AnyMesh):
+    """Parts of rows exchanged for heads over `context`: inputs and output of attention, and inputs alone `again`."""
+    context, tensor = mesh.shape["context"], mesh.shape["tensor"]
+    if context == 1:
+        return ()
+    kv = math.lcm(config.num_kv_heads, context * tensor)  # at least one for each device
+    head = (
+        load.rows * load.length * config.head_dim * jnp.dtype(config.dtype).itemsize * (context - 1) / context / tensor
+    )
+    inputs, output = int(head * (config.num_heads + 2 * kv)), int(head * config.num_heads)
+    counts = (inputs + output, whole), (inputs, again)
+    return tuple(
+        Collective("all-to-all", size, context, times * config.num_layers, False, "heads")
+        for size, times in counts
+        if times
+    )
 
 
 def _adapters(config: PolicyConfig) -> int:

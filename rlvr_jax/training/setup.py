@@ -137,7 +137,7 @@ def _make_setup(
     trainers = devices[: len(devices) - config.rollout.devices]
     mesh = parallel.make_mesh(config.mesh, trainers)
     samplers = trainers if len(trainers) == len(devices) else devices[len(trainers) :]
-    check_policy(config, shape, mesh.shape["fsdp"], mesh.shape["tensor"], len(samplers))
+    check_policy(config, shape, tuple(mesh.shape[name] for name in ("fsdp", "context", "tensor")), len(samplers))
     _check_attention(shape, mesh)
     shape = resolved(shape, update_load(config, run, mesh))
     params = network_shapes(shape, mesh)
@@ -161,7 +161,10 @@ def _check_attention(shape: PolicyConfig, mesh: AnyMesh) -> None:
 def update_load(
     config: Config, run: Literal["sft", "rl"], mesh: AnyMesh, packed: bool = False, network: str = "policy"
 ) -> Load:
-    """The rows of a microbatch on one device; `packed` counts those of `training.packing`, one for each prompt."""
+    """The rows of a microbatch on one device, or its parts of rows that devices share.
+
+    `packed` counts the rows of `training.packing`, one for each prompt.
+    """
     rollout, devices = config.rollout, mesh.shape["data"] * mesh.shape["fsdp"]
     rows, optimizer = config.sft.batch_size, config.sft.optimizer
     if run == "rl":
@@ -170,7 +173,8 @@ def update_load(
     group = rollout.group_size if packed and run == "rl" else 1
     rows = max(1, rows // (group * optimizer.microbatches * devices))
     actions = group * rollout.max_response_length
-    return Load(rows, rollout.max_prompt_length + actions, actions)
+    part = lambda length: -(-length // mesh.shape["context"])  # noqa: E731
+    return Load(rows, part(rollout.max_prompt_length + actions), part(actions))
 
 
 def _sampling(

@@ -26,13 +26,14 @@ from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
 @pytest.mark.parametrize(
     ("config", "num_devices", "shape"),
     [
-        (MeshConfig(), 1, (1, 1, 1)),
-        (MeshConfig(), 8, (8, 1, 1)),
-        (MeshConfig(2, 2, 2), 8, (2, 2, 2)),
-        (MeshConfig(2, -1, 2), 8, (2, 2, 2)),
-        (MeshConfig(1, 1, -1), 8, (1, 1, 8)),
-        (MeshConfig(-1, 4, 2), 8, (1, 4, 2)),
-        (MeshConfig(-1, 3, 2), 12, (2, 3, 2)),
+        (MeshConfig(), 1, (1, 1, 1, 1)),
+        (MeshConfig(), 8, (8, 1, 1, 1)),
+        (MeshConfig(2, 2, 2), 8, (2, 2, 1, 2)),
+        (MeshConfig(2, -1, 2), 8, (2, 2, 1, 2)),
+        (MeshConfig(context=4), 8, (2, 1, 4, 1)),
+        (MeshConfig(1, 1, -1), 8, (1, 1, 1, 8)),
+        (MeshConfig(-1, 4, 2), 8, (1, 4, 1, 2)),
+        (MeshConfig(-1, 3, 2), 12, (2, 3, 1, 2)),
     ],
 )
 def test_minus_1_takes_the_devices_that_the_other_axes_leave(config, num_devices, shape):
@@ -42,13 +43,13 @@ def test_minus_1_takes_the_devices_that_the_other_axes_leave(config, num_devices
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (MeshConfig(2, 2, 1), r"mesh \(data=2, fsdp=2, tensor=1\) .* 4 .* 8"),
-        (MeshConfig(4, 4, 1), r"mesh \(data=4, fsdp=4, tensor=1\) .* 16 .* 8"),
-        (MeshConfig(-1, 3, 1), r"mesh \(data=-1, fsdp=3, tensor=1\): 3 .* 8 .*devices"),
-        (MeshConfig(-1, 16, 1), r"mesh \(data=-1, fsdp=16, tensor=1\): 16 .* 8 .*devices"),
-        (MeshConfig(-1, -1, 1), r"mesh \(data=-1, fsdp=-1, tensor=1\)"),
-        (MeshConfig(8, 0, 1), r"mesh \(data=8, fsdp=0, tensor=1\)"),
-        (MeshConfig(-2, 4, 1), r"mesh \(data=-2, fsdp=4, tensor=1\)"),
+        (MeshConfig(2, 2, 1), r"mesh \(data=2, fsdp=2, context=1, tensor=1\) .* 4 .* 8"),
+        (MeshConfig(4, 4, 1), r"mesh \(data=4, fsdp=4, context=1, tensor=1\) .* 16 .* 8"),
+        (MeshConfig(-1, 3, 1), r"mesh \(data=-1, fsdp=3, context=1, tensor=1\): 3 .* 8 .*devices"),
+        (MeshConfig(-1, 16, 1), r"mesh \(data=-1, fsdp=16, context=1, tensor=1\): 16 .* 8 .*devices"),
+        (MeshConfig(-1, -1, 1), r"mesh \(data=-1, fsdp=-1, context=1, tensor=1\)"),
+        (MeshConfig(8, 0, 1), r"mesh \(data=8, fsdp=0, context=1, tensor=1\)"),
+        (MeshConfig(-2, 4, 1), r"mesh \(data=-2, fsdp=4, context=1, tensor=1\)"),
     ],
 )
 def test_a_mesh_that_does_not_fit_the_devices_is_an_error_that_says_how(config, message):
@@ -59,7 +60,7 @@ def test_a_mesh_that_does_not_fit_the_devices_is_an_error_that_says_how(config, 
 def test_make_mesh_takes_all_devices_or_those_that_it_is_given():
     mesh = make_mesh(MeshConfig(2, 2, 2))
     assert mesh.axis_names == AXES
-    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "context": 1, "tensor": 2}
     assert set(mesh.devices.flat) == set(jax.devices())
     assert list(make_mesh(MeshConfig(), jax.devices()[3:5]).devices.flat) == jax.devices()[3:5]
 
@@ -79,7 +80,7 @@ def test_a_batch_is_split_over_data_and_fsdp_together_and_whole_along_tensor(sha
     per_device = 16 // (shape[0] * shape[1])
     for shard in array.addressable_shards:
         assert shard.data.shape == (per_device, 3)
-        data, fsdp, _ = (int(x[0]) for x in np.nonzero(mesh.devices == shard.device))
+        data, fsdp, *_ = (int(x[0]) for x in np.nonzero(mesh.devices == shard.device))
         start = (data * shape[1] + fsdp) * per_device
         np.testing.assert_array_equal(shard.data, rows[start : start + per_device])
 
@@ -89,10 +90,12 @@ def test_replicated_puts_the_whole_array_on_every_device():
     assert [shard.data.shape for shard in array.addressable_shards] == [(2, 3)] * 8
 
 
-def shards_of(axes, shape, mesh=(2, 2, 2)):
+def shards_of(axes, shape, mesh=(2, 2, 2), context=1):
     """The shape of one device's part of a parameter."""
     tree = {"x": PartitionSpec(*axes)}
-    sharding = param_shardings(make_mesh(MeshConfig(*mesh)), tree, {"x": jax.ShapeDtypeStruct(shape, jnp.float32)})
+    sharding = param_shardings(
+        make_mesh(MeshConfig(*mesh, context=context)), tree, {"x": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    )
     return sharding["x"].shard_shape(shape)
 
 
@@ -102,6 +105,7 @@ def test_parameters_are_split_by_the_names_of_their_axes():
     assert shards_of(("layers", "mlp", "embed"), (2, 6, 8), mesh=(1, 4, 2)) == (2, 3, 2)
     assert shards_of(("embed",), (8,), mesh=(1, 8, 1)) == (1,)
     assert shards_of(("embed",), (8,), mesh=(8, 1, 1)) == (8,)
+    assert shards_of(("embed", "heads"), (8, 4), mesh=(1, 2, 2), context=2) == (2, 2)
 
 
 def test_an_axis_that_its_mesh_axis_does_not_divide_is_kept_whole_and_the_others_are_split():

@@ -18,7 +18,7 @@ from rlvr_jax.config import from_dict
 from rlvr_jax.learner.batch import layout
 from rlvr_jax.learner.optimizer import make_optimizer
 from rlvr_jax.learner.step import new_state, state_shardings
-from rlvr_jax.parallel import MeshConfig, batch_sharding, make_mesh, param_shardings, replicated, use_mesh
+from rlvr_jax.parallel import AXES, MeshConfig, batch_sharding, make_mesh, param_shardings, replicated, use_mesh
 from rlvr_jax.training.functions import make_jitted_update, make_loss, make_score, make_update
 from rlvr_jax.training.setup import Setup, make_setup
 from tests.close import assert_close
@@ -47,7 +47,7 @@ LAYOUT = {
     "layers/mlp/down": (None, "tensor", "fsdp"),
 }
 # Each axis alone, and all together: how an array is split along an axis depends on no other.
-MESHES = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]
+MESHES = [(8, 1, 1, 1), (1, 8, 1, 1), (1, 1, 1, 8), (2, 2, 1, 2), (1, 2, 2, 2)]
 
 
 def make_batch():
@@ -115,8 +115,7 @@ def mesh_shape(request):
 
 @pytest.fixture(scope="module")
 def on_mesh(mesh_shape):
-    data, fsdp, tensor = mesh_shape
-    return run_update(make_setup(from_dict(CONFIG | {"mesh": {"data": data, "fsdp": fsdp, "tensor": tensor}})))
+    return run_update(make_setup(from_dict(CONFIG | {"mesh": dict(zip(AXES, mesh_shape, strict=True))})))
 
 
 def assert_same_update(run, reference):
@@ -145,7 +144,7 @@ def test_the_loss_and_the_update_are_those_of_one_device(on_mesh, one_device):
 
 
 def test_parameters_and_moments_are_split_over_fsdp_and_tensor_before_and_after(on_mesh, mesh_shape):
-    sizes = {"fsdp": mesh_shape[1], "tensor": mesh_shape[2], None: 1}
+    sizes = {"fsdp": mesh_shape[1] * mesh_shape[2], "tensor": mesh_shape[3], None: 1}
     after = on_mesh["after"]
     moments = after.opt_state[1][0]
     for tree in (after.params, moments.mu, moments.nu):
@@ -182,7 +181,7 @@ def test_rows_that_share_a_prompt_on_a_mesh_give_the_update_and_logprobs_of_sepa
     one_device, microbatches, multiple
 ):
     packing = {"packing": "prefix_tree", "packing_multiple": multiple}
-    mesh = {"data": 2, "fsdp": 2, "tensor": 2}
+    mesh = {"data": 1, "fsdp": 2, "context": 2, "tensor": 2}
     separate, packed = (make_setup(from_dict(CONFIG | {"mesh": mesh, "training": x})) for x in ({}, packing))
     arguments, state, before, _ = prepared(packed, microbatches)
     update, batch = make_update(*arguments), make_batch()

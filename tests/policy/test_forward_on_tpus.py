@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("no_cache")
 def on_chips(config):
     """A mesh of four v5e, and the shapes of parameters that lie on it."""
     topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
-    mesh = Mesh(np.array(topology).reshape(1, 2, 2), parallel.mesh.AXES)
+    mesh = Mesh(np.array(topology).reshape(1, 2, 1, 2), parallel.AXES)
     shapes = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
     shardings = parallel.param_shardings(mesh, policy.logical_axes(config), shapes)
     return mesh, jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=y), shapes, shardings)
@@ -68,6 +68,30 @@ def test_each_kernel_is_in_the_program_once_even_if_everything_is_computed_again
         program = jax.jit(gradient).lower(params, *[rows] * 4).compile().as_text()
     calls = [line for line in program.splitlines() if "custom-call(" in line and "flash_" in line]
     assert [sum(name in call for call in calls) for name in KERNELS] == [1, 1, 1]
+
+
+def test_devices_that_share_rows_run_the_kernels_and_share_the_memory():
+    chips = topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1").devices
+
+    def compiled(context):
+        mesh = Mesh(np.array(chips[:context]).reshape(1, 1, context, 1), parallel.AXES)
+        shapes = jax.eval_shape(lambda: policy.init(SHAPE, jax.random.key(0)))
+        shardings = parallel.param_shardings(mesh, policy.logical_axes(SHAPE), shapes)
+        params = jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=y), shapes, shardings)
+        row = jax.ShapeDtypeStruct((1, 4096), jnp.int32, sharding=parallel.batch_sharding(mesh))
+
+        def loss(params, *row):
+            hidden, _ = policy.forward(SHAPE, params, *row)
+            return jnp.sum(policy.logprobs_and_entropy(SHAPE, params, hidden, row[0])[0])
+
+        with parallel.use_mesh(mesh):
+            return jax.jit(jax.grad(loss)).lower(params, row, row, row).compile()
+
+    alone, shared = compiled(1), compiled(4)
+    program = shared.as_text()
+    assert [name for name in (*KERNELS, "all-to-all") if name not in program] == []
+    memory = [x.memory_analysis().temp_size_in_bytes for x in (alone, shared)]
+    assert memory[1] < memory[0] / 2, memory
 
 
 @pytest.mark.parametrize(

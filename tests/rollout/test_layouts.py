@@ -58,7 +58,7 @@ def test_every_pair_of_layouts_has_the_same_bits(params, expected, tensors):
 
 def test_a_group_of_devices_has_all_parameters_and_a_device_its_share_of_them():
     mesh = parallel.rollout_mesh(jax.devices(), 2)
-    assert dict(mesh.shape) == {"data": 4, "fsdp": 1, "tensor": 2}
+    assert dict(mesh.shape) == {"data": 4, "fsdp": 1, "context": 1, "tensor": 2}
     assert [*mesh.devices.flat] == jax.devices()
     query = param_shapes(SHAPE, mesh)["layers"][0]["attention"]["q"]
     assert query.sharding.shard_shape(query.shape) == (16, 4, 6)

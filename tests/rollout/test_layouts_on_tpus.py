@@ -87,7 +87,7 @@ def communicated(program):
     [("v5e", "batches", 1), ("v5p", "batches", 2), ("v5p", "slots", 1), ("v5e", "slots", 2)],
 )
 def test_decoding_communicates_no_parameters(chip, engine, tensor):
-    training = Mesh(np.array(devices(chip)).reshape(1, 4, 1), parallel.AXES)
+    training = Mesh(np.array(devices(chip)).reshape(1, 4, 1, 1), parallel.AXES)
     program = decoding(engine, parallel.rollout_mesh(training.devices.flat, tensor))
     assert any("flash_decode" in line for line in in_loops(program))
     found = communicated(program)
@@ -99,7 +99,7 @@ def test_decoding_communicates_no_parameters(chip, engine, tensor):
 
 
 def test_in_the_layout_of_training_it_would():
-    training = Mesh(np.array(devices("v5e")).reshape(1, 4, 1), parallel.AXES)
+    training = Mesh(np.array(devices("v5e")).reshape(1, 4, 1, 1), parallel.AXES)
     assert max(size for _, size in communicated(decoding("batches", training))) >= SMALLEST_WEIGHT
 
 

@@ -10,7 +10,7 @@ from rlvr_jax import parallel, policy
 from rlvr_jax.rollout.memory import cache_bytes, fitting, prompt_bytes, slot_bytes, smallest_tensor, tensor_sizes
 from rlvr_jax.rollout.memory import weight_bytes as estimate
 from rlvr_jax.rollout.sampler import param_shapes
-from rlvr_jax.training import setup
+from rlvr_jax.training import networks, setup
 from rlvr_jax.training.functions import make_sampler
 from tests.policy.reference import TINY
 from tests.rollout.requests import CONFIG, GROUP, LENGTH, PROMPT, groups, make
@@ -78,8 +78,9 @@ def limited(monkeypatch):
     def make(config, room):
         monkeypatch.setattr(parallel, "device_memory", lambda _: None)
         plain = setup.make_setup(config)
-        state = setup.state_shapes(setup.make_optimizer(config.optimizer, 1), setup.param_shapes(plain), plain.mesh)
-        held = parallel.bytes_on_device((state, policy.trainable(setup.param_shapes(plain))))
+        params = networks.network_shapes(plain.policy, plain.mesh)
+        state = networks.state_shapes(networks.make_optimizers(config)["policy"], params, plain.mesh)
+        held = parallel.bytes_on_device((state, policy.trainable(params)))
         total = (held + estimate(plain.policy) + room) / setup.USABLE
         monkeypatch.setattr(parallel, "device_memory", lambda _: int(total) + 1)
         made = setup.make_setup(config)
@@ -92,7 +93,7 @@ def test_a_run_takes_the_batch_that_fits_and_what_the_config_sets_stays(limited)
     shape = setup.make_setup(RUN).policy
     each = prompt_bytes(shape, 4, RUN.rollout.max_response_length, RUN.rollout.group_size)
     made, sampling = limited(RUN, 2 * each)
-    assert dict(made.sampling_mesh.shape) == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert dict(made.sampling_mesh.shape) == {"data": 8, "fsdp": 1, "context": 1, "tensor": 1}
     assert (sampling.batch_size, sampling.memory) == (16, pytest.approx(2 * each, abs=2))
     assert limited(RUN, 100 * each)[1].batch_size == 32
     given = test_loop.changed(RUN, rollout={"batch_size": 24})

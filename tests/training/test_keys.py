@@ -317,7 +317,9 @@ ROWS = [
     *optimizer_rows("sft"),
     Row("mesh.data", 4, refusal, refused_with("data=4", " 8 ")),
     Row("mesh.fsdp", 2, on_one_device("embed"), (258, 8)),
-    Row("mesh.rollout_tensor", 2, of_setup(lambda s: dict(s.sampling_mesh.shape)), {"data": 4, "fsdp": 1, "tensor": 2}),
+    Row("mesh.rollout_tensor", 2, of_setup(lambda s: dict(s.sampling_mesh.shape)),
+        {"data": 4, "fsdp": 1, "context": 1, "tensor": 2}),
+    Row("mesh.context", 2, of_setup(lambda s: dict(s.mesh.shape)), {"data": 4, "fsdp": 1, "context": 2, "tensor": 1}),
     Row("mesh.tensor", 2, on_one_device("layers", "attention", "q"), (2, 16, 1, 8)),
 ]  # fmt: skip
 

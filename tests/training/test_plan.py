@@ -125,6 +125,15 @@ def test_tpus_have_the_memory_that_their_compiler_allots(chip, gib):
     assert memory_of(abstract(CHIPS[chip], 1)[0]) == int(gib * 2**30)
 
 
+def test_devices_that_share_rows_share_activations_and_parameters():
+    alone, shared = (
+        memory_of_run(setup_of(changed(WIDE, mesh={"data": 1} | x))).phases["update"]
+        for x in ({"fsdp": 4}, {"fsdp": 2, "context": 2})
+    )
+    assert shared["parameters"] == alone["parameters"]
+    assert shared["activations"] == alone["activations"]  # twice as many rows, each in two parts
+
+
 def test_gpus_have_the_share_of_memory_that_jax_takes(monkeypatch):
     monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
     assert memory_of(abstract(CHIPS["h100"], 1)[0]) == 60 * 10**9
@@ -134,7 +143,7 @@ def test_gpus_have_the_share_of_memory_that_jax_takes(monkeypatch):
 
 def test_the_mesh_may_be_larger_than_this_machine():
     setup = setup_of(changed(WIDE, mesh={"data": -1, "fsdp": 16, "tensor": 2}, rollout={"prompts": 256}), devices=256)
-    assert dict(setup.mesh.shape) == {"data": 8, "fsdp": 16, "tensor": 2}
+    assert dict(setup.mesh.shape) == {"data": 8, "fsdp": 16, "context": 1, "tensor": 2}
     assert re.match(r"memory per device \(256 x TPU v5\)", lines(memory_of_run(setup), setup)[0])
     with pytest.raises(ConfigError, match=r"config\.mesh.*fsdp=16"):
         setup_of(dataclasses.replace(WIDE, mesh=MeshConfig(-1, 16, 1)), devices=24)

@@ -68,6 +68,11 @@ def test_devices_share_the_work_and_tensor_parallelism_adds_collectives():
     assert sums.bytes == 2 * (64 * 10 * 256 * 4) * 3 // 4
     sharded = work(setup_of(plain(mesh={"data": 1, "fsdp": 4}), devices=4))["update"]
     assert {x.kind for x in sharded.collectives} == {"all-gather", "reduce-scatter"}
+    shared = work(setup_of(plain(mesh={"data": 2, "context": 2}), devices=4))["update"]
+    assert (shared.flops, shared.attention) == (pytest.approx(four.flops), four.attention)
+    (heads,) = (x for x in shared.collectives if x.kind == "all-to-all")
+    # Forward and backward of a layer: queries and output of 4 heads, keys and values of 2, half of them sent.
+    assert (heads.bytes, heads.times) == (32 * 5 * (2 * 4 + 2 * 2) * 64 * 4 // 2, 2)
 
 
 def test_scoring_is_a_forward_pass_for_each_column():
