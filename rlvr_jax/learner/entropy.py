@@ -50,8 +50,8 @@ def kl_cov(terms: Terms, _: Actions, loss: Actions) -> Actions:
     """loss + coef |log policy - log proximal| for selected tokens: the `share` of largest cov_t, see `clip_cov`.
 
     Source: Cui et al. 2025 (arXiv:2505.22617), KL-Cov, with coef 1, a share of 2e-3 (7B) or 2e-4 (32B) and no clip.
-    verl's YAML has a coef of 0.1. The term has no gradient where the policy is the proximal one,
-    as in a step's first update.
+    verl's YAML has a coef of 0.1. The term has no gradient where the policy is exactly the
+    proximal one; where they differ by rounding, as with the sampler's log-probs, its gradient has a random sign.
     """
     return loss + jnp.where(_selected(terms), terms.config.entropy_coef * jnp.abs(terms.log_ratio), 0.0)
 
