@@ -21,7 +21,10 @@ def load(name: str, *overrides: str) -> Config:
     values, argv = flags.FlagValues(), ["a command", f"--config={FOLDER / file}.py{colon}{argument}", *overrides]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
-    return from_dict(overridden(values.config.to_dict(), config_flags.get_override_values(values["config"])))
+    given = config_flags.get_override_values(values["config"])
+    return from_dict(
+        overridden(values.config.to_dict(), {k: v for k, v in given.items() if k.startswith("algorithm.")})
+    )
 
 
 def test_the_base_holds_every_default_and_nothing_else():

@@ -244,6 +244,22 @@ def test_a_box_that_is_denied_does_not_count(completion):
 
 
 @pytest.mark.parametrize(
+    ("completion", "counts"),
+    [
+        (r"The answer was \boxed{63}, no, wait, that is wrong", False),
+        (r"\boxed{63}. Wait, that's wrong", False),
+        (r"\boxed{63}. Hmm, let me check. That is wrong.", True),
+        (r"\boxed{63}, no, wait", True),
+        (r"\boxed{63}. No, wait, it is 64.", True),
+        (r"\boxed{63}. No, wait, it is \boxed{64}.", False),
+        (r"\boxed{63}. Hmm. That is wrong. Final answer: 64", False),
+    ],
+)
+def test_a_box_that_is_withdrawn_later_counts_until_another_answer_follows(completion, counts):
+    assert score(completion, "63") == counts
+
+
+@pytest.mark.parametrize(
     "rest",
     [
         ", which can't be simplified.",
