@@ -17,6 +17,8 @@ _CLIPPED = 0.2  # share of actions without a gradient
 _GAP = 0.5  # nats: more than rounding to bfloat16 makes of log-probs
 _CUT_OFF = 0.25  # share of episodes
 _FAR = 0.5  # nats a token from the reference
+_WORSE = -0.1  # explained variance
+_NOT_OF_GROUPS = ("value", "none", "batch_mean")  # baselines to which equal rewards of a group are a signal
 _UNJUDGED = 0.01  # share of episodes
 _LONGER = 3.0  # times the length at the start
 
@@ -98,7 +100,7 @@ def _unjudged(run: _Run) -> Finding | None:
 
 def _no_signal(run: _Run) -> Finding | None:
     silent, accuracy = run.end("train/zero_signal_groups"), run.end("train/accuracy")
-    if not silent >= _SILENT:
+    if not silent >= _SILENT or run.config.get("algorithm", {}).get("baseline") in _NOT_OF_GROUPS:
         return None
     numbers = f"In {silent:.0%} of the groups all rewards are equal, so they teach nothing; accuracy is {accuracy:.2f}."
     if accuracy <= _FEW:
@@ -159,6 +161,18 @@ def _cut_off(run: _Run) -> Finding | None:
     return None
 
 
+def _critic(run: _Run) -> Finding | None:
+    explained = run.end("critic/explained_variance")
+    if explained < _WORSE and run.end("train/accuracy") < _MANY:
+        return Finding(
+            "the critic does not help",
+            f"Its values explain {explained:.0%} of the variance of the returns: a constant would be better. It learns "
+            "too slowly to follow the policy, or too fast; some steps of its own before the policy moves may help.",
+            ("critic.optimizer.learning_rate", "critic.warmup_steps", "critic.clip"),
+        )
+    return None
+
+
 def _far(run: _Run) -> Finding | None:
     kl = run.end("train/kl")
     if kl > _FAR:
@@ -198,4 +212,4 @@ def _heldout(run: _Run) -> Finding | None:
     return None
 
 
-_LOOKS = (_skipped, _unjudged, _heldout, _no_signal, _collapsed, _gap, _clipped, _cut_off, _far, _longer)
+_LOOKS = (_skipped, _unjudged, _heldout, _no_signal, _critic, _collapsed, _gap, _clipped, _cut_off, _far, _longer)

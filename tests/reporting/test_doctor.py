@@ -52,6 +52,11 @@ def test_healthy_short_and_empty_curves_have_no_findings():
         assert findings(rows, CONFIG) == []
 
 
+@pytest.mark.parametrize("baseline", ["value", "none", "batch_mean"])
+def test_groups_of_equal_rewards_are_no_trouble_for_a_baseline_that_is_not_of_groups(baseline):
+    assert findings(curve(last=SILENT), CONFIG | {"algorithm": {"baseline": baseline}}) == []
+
+
 @pytest.mark.parametrize(
     ("rows", "title", "key", "number"),
     [
@@ -64,6 +69,7 @@ def test_healthy_short_and_empty_curves_have_no_findings():
         (curve(last={"train/clip_fraction": 0.4}), "many ratios are clipped", "algorithm.minibatches", "40%"),
         (curve(last={"train/logprob_gap": 2.0}), "sampler and trainer disagree", "policy.dtype", "2.00"),
         (curve(last={"train/truncated": 0.8}), "responses at the limit", "rollout.max_response_length", "80%"),
+        (curve(last={"critic/explained_variance": -0.5}), "the critic does not help", "critic.warmup_steps", "-50%"),
         (curve(last={"train/kl": 2.0}), "far from the reference", "algorithm.kl_coef", "2.00"),
         (curve(last={"train/response_length": 200.0}), "longer, but not better", "reward", "20 to 200 tokens"),
         (evaluated(0.8, 0.3), "worse on held-out problems", "optimizer.learning_rate", "0.300"),
