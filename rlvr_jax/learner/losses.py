@@ -23,7 +23,7 @@ from rlvr_jax.learner.clips import CLIPS
 from rlvr_jax.learner.correction import CORRECTIONS
 from rlvr_jax.learner.entropy import ENTROPIES
 from rlvr_jax.learner.kl import KLS, k1, k3
-from rlvr_jax.learner.ratios import RATIOS, Terms, bounded
+from rlvr_jax.learner.ratios import RATIOS, Terms, bounded, sample_sums
 from rlvr_jax.learner.scores import score
 from rlvr_jax.policy import Params, PolicyConfig
 
@@ -177,6 +177,10 @@ def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, ent
         log_w = bounded(proximal - behaviour)
         raw = jnp.exp(log_w)
         means |= {"train/importance_raw": (total(raw), count), "train/importance_chi2": (total(raw**2 - 1), count)}
+        share = mask / jnp.maximum(sample_sums(batch, mask), 1.0)  # of a sample's weight W, at each of its actions
+        whole, samples = jnp.exp(bounded(sample_sums(batch, log_w))), jnp.sum(share)
+        means["train/importance_sample"] = (jnp.sum(share * whole), samples)
+        means["train/importance_sample_chi2"] = (jnp.sum(share * (whole**2 - 1)), samples)
         if config.correction != "none":
             weight = CORRECTIONS[config.correction](config, batch, log_w)
             loss = weight * loss
@@ -204,11 +208,13 @@ def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, ent
 
 
 def derived(metrics: Mapping[str, Number]) -> dict[str, Number]:
-    """Metrics of an update that are functions of others: the effective sample size as a share of the actions,
-    (sum w)^2 / (N sum w^2) of the raw importance weights (Kong 1992)."""
-    if "train/importance_raw" not in metrics:
-        return {}
-    return {"train/effective_samples": metrics["train/importance_raw"] ** 2 / (1 + metrics["train/importance_chi2"])}
+    """Metrics of an update that are functions of others: effective sample sizes as shares, (sum w)^2 / (N sum w^2) of
+    the raw importance weights (Kong 1992), those of actions and, as products, those of samples."""
+    sources = {
+        "train/effective_actions": ("train/importance_raw", "train/importance_chi2"),
+        "train/effective_samples": ("train/importance_sample", "train/importance_sample_chi2"),
+    }
+    return {name: metrics[mean] ** 2 / (1 + metrics[chi2]) for name, (mean, chi2) in sources.items() if mean in metrics}
 
 
 def shaped(config: AlgorithmConfig, logprobs: Actions, advantages: Actions) -> Actions:

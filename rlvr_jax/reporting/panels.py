@@ -156,13 +156,14 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
         ),
         Panel(
             "Effective samples",
-            "share of tokens",
+            "share",
             (
-                Series("train/effective_samples", "effective samples", _TRAIN),
-                Series("train/importance_masked", "weight 0", "#D55E00"),
+                Series("train/effective_actions", "tokens", _TRAIN),
+                Series("train/effective_samples", "whole samples", "#009E73"),
+                Series("train/importance_masked", "tokens of weight 0", "#D55E00"),
             ),
-            "How many equally weighted tokens the importance weights are worth, before they are truncated. Near 1 the "
-            "samples are as good as on-policy; near 0 a few tokens decide. And the share of tokens that are masked.",
+            "How many equally weighted tokens, and whole samples, the importance weights are worth before they are "
+            "truncated. Near 1 they are as good as on-policy; near 0 a few decide. And the tokens that are masked.",
             scale="share",
         ),
         Panel(

@@ -67,6 +67,7 @@ def by_hand(config, inputs, logprobs=None):
     weights, divisor = _weights(config, x)
     loss, metrics = 0.0, {"entropy": 0.0, "clip_low": 0.0, "clip_high": 0.0, "clip_dual": 0.0, "importance_weight": 0.0}
     metrics |= dict.fromkeys(("kl", "kl_k1", "policy_kl", "importance_raw", "importance_chi2"), 0.0)
+    metrics |= dict.fromkeys(("importance_sample", "importance_sample_chi2"), 0.0)
     metrics |= dict.fromkeys(("entropy_positive", "entropy_negative", "importance_masked", "entropy_coef"), 0.0)
     gap = range_ = 0.0
     for row in range(ROWS):
@@ -146,7 +147,9 @@ def _sample(config, x, moving):
         found["policy_kl"] = np.exp(fixed - anchor) - 1 - (fixed - anchor)
     if config.proximal != "behaviour":
         w = np.exp(anchor - x["behaviour"])
+        whole = np.ones(count) / count * math.exp(np.sum(anchor - x["behaviour"]))
         found |= {"importance_raw": w, "importance_chi2": w**2 - 1}
+        found |= {"importance_sample": whole, "importance_sample_chi2": whole**2 * count - 1 / count}
     d = fixed - x["reference"]
     if config.reference != "none":
         found |= {"kl": np.exp(-d) - 1 + d, "kl_k1": d}

@@ -78,6 +78,9 @@ def test_loss_weight_and_all_metrics_are_those_of_the_formula(seed, choice):
     for name in ("positive", "negative"):
         of = (inputs["advantages"] * (1 if name == "positive" else -1) > 0) * inputs["mask"]
         close(found.pop(f"train/entropy_{name}"), (metrics.pop(f"entropy_{name}"), of.sum()))
+    with_actions = (inputs["mask"].sum(axis=1) > 0).sum()
+    for name in {"train/importance_sample", "train/importance_sample_chi2"} & found.keys():
+        close(found.pop(name), (metrics.pop(name.removeprefix("train/")), with_actions))
     for name, value in found.items():
         close(value, (metrics.pop(name.removeprefix("train/")), count))
     assert not any(metrics.values()), "something that was computed by hand is not reported"
@@ -109,6 +112,10 @@ def test_the_effective_sample_size_is_that_of_the_raw_weights():
     w = np.exp((inputs["proximal"] - inputs["behaviour"])[inputs["mask"] > 0].astype(np.float64))
     loss = policy_gradient(PolicyConfig(), config, temperature=1.0, max_length=BUDGET)
     found = loss.derived({name: total / count for name, (total, count) in means.items()})
+    close(found["train/effective_actions"], w.sum() ** 2 / (len(w) * np.sum(w**2)))
+    places = [np.flatnonzero(row) for row in inputs["mask"] if row.any()]
+    logs = [(inputs["proximal"] - inputs["behaviour"])[i] for i in np.flatnonzero(inputs["mask"].any(axis=1))]
+    w = np.exp([x[place].astype(np.float64).sum() for x, place in zip(logs, places, strict=True)])
     close(found["train/effective_samples"], w.sum() ** 2 / (len(w) * np.sum(w**2)))
     assert loss.derived({"train/loss": jnp.float32(1)}) == {}
 
