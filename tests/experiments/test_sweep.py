@@ -69,7 +69,7 @@ def pretend(monkeypatch, tmp_path):
 def do(text, monkeypatch):
     """The exit status of a command line."""
     shared = set(flags.FLAGS)
-    monkeypatch.setattr(sys, "argv", shlex.split(text))
+    monkeypatch.setattr(sys, "argv", shlex.split(text.replace("\\\n", " ")))
     try:
         cli.main()
         return 0
@@ -96,6 +96,9 @@ def test_the_commands_of_the_page(pretend, monkeypatch, capsys):
     assert json.loads((pretend / "mine.json").read_text())["curves"] == json.loads(stored)["curves"]
     data = json.loads((pretend / "runs" / "scales" / "results.json").read_text())
     assert [x["label"] for x in data["variants"]] == ["scale=group_std", "scale=none"]
+    (measured,) = re.findall(r"(?m)^    (rlvr sweep (?:.*\\\n)+.*)$", page)
+    assert do(f"{measured} --dry_run", monkeypatch) == 0
+    assert capsys.readouterr().out.count("algorithm.preset=dapo") == 5
     assert data["variants"][1]["final"]["pairs"] == 5
 
 
