@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Callable
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,9 @@ def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdi
     logging.set_verbosity(logging.FATAL)  # Orbax logs every file that it writes, and errors that it also raises
     keep_freed_memory()
     same_kernels_each_time()
-    # Suppresses further errors of threads that still read a damaged checkpoint.
+    # Suppresses further errors of threads that still read a damaged checkpoint, or write one to a full disk.
     sys.unraisablehook = lambda _: None
+    getLogger("asyncio").setLevel("CRITICAL")
     try:
         main()
     except PreemptedError as error:

@@ -62,7 +62,8 @@ def convert(file: Path, folder: Path) -> None:
         reader = gguf.GGUFReader(file)
         values = {key: field.contents() for key, field in reader.fields.items()}
     except Exception as error:  # of a truncated file, or one of another format
-        raise CheckpointError(f"{file} is not a whole GGUF file: {type(error).__name__}: {error}") from error
+        what = f"{file} is not a whole GGUF file; if a download was interrupted, repeat it"
+        raise CheckpointError(f"{what} ({type(error).__name__}: {error})") from error
     if values.get("split.count", 1) > 1:
         raise CheckpointError(f"{file} is one of {values['split.count']} parts; merge them (llama-gguf-split --merge)")
     kind = values.get("general.architecture")

@@ -17,15 +17,12 @@ from tests.experiments.runs import (
     complete,
     contents,
     error_of,
-    finish,
     interrupt,
     lines_of,
     metrics,
     run,
     saved,
     saved_steps,
-    start,
-    wait_until,
 )
 
 
@@ -200,21 +197,16 @@ def test_a_damaged_newest_checkpoint_is_one_line_and_without_it_the_run_continue
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
-def test_a_full_disk_under_the_metrics_is_one_line_and_the_checkpoints_still_load(uninterrupted, tmp_path):
-    workdir = tmp_path / "run"
-    rows, line = workdir / "metrics.jsonl", command("train", workdir)
-    process = start(line, doomed=True)
-    wait_until(lambda: process.poll() is not None or lines_of(rows) >= 10)
-    (tmp_path / "full").symlink_to("/dev/full")
-    (tmp_path / "full").replace(rows)
-    message = error_of(finish(process), 1)
-    assert "No space left on device" in message or "metrics.jsonl" in message
-    rows.unlink()
-    complete(line)  # the rows before the checkpoint are gone, what came after it is the same
-    last = len(metrics(workdir))
-    assert 0 < last < STEPS
-    assert metrics(workdir) == metrics(uninterrupted)[-last:]
-    assert saved(workdir, STEPS) == saved(uninterrupted, STEPS)
+def test_a_full_disk_is_one_line_and_with_more_room_the_same_command_ends_with_the_same_bits(uninterrupted, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    python, flag, *line = command("train", disk / "run")
+    status, _, stderr = run([python, flag, "tests.experiments.small_disk", str(disk), *line])
+    assert status == 0, stderr
+    (message,) = complaints(stderr).splitlines()
+    assert message.startswith("error: ")
+    assert "No space left on device" in message
+    assert_same_run(tmp_path / "disk-after" / "run", uninterrupted)
 
 
 def test_a_checkpoint_that_can_not_be_written_is_one_line(uninterrupted, tmp_path):

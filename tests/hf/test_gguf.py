@@ -302,7 +302,8 @@ def test_what_is_not_supported_is_named(tmp_path, kind, keys, changes, tokens, m
 def test_what_is_no_gguf_file_is_named(tmp_path):
     write_gguf(tmp_path / "t.gguf", "llama", SHAPE, random_weights(SHAPE), {})
     data = (tmp_path / "t.gguf").read_bytes()
-    for name, content in {"cut": data[: len(data) // 2], "text": b"GGML and more", "empty": b""}.items():
+    cut = {f"cut{n}": data[: n * len(data) // 16] for n in range(1, 16)}  # header, keys, names and numbers of tensors
+    for name, content in (cut | {"text": b"GGML and more", "last": data[:-1], "empty": b""}).items():
         (tmp_path / f"{name}.gguf").write_bytes(content)
         with pytest.raises(CheckpointError, match=rf"{name}\.gguf is not a whole GGUF file"):
             find_checkpoint(tmp_path / f"{name}.gguf")
