@@ -12,12 +12,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
 
+from rlvr_jax.reporting import jsonl
 from tests.processes import children, is_alive
 
 ROOT = Path(__file__).parents[2]
@@ -130,11 +131,25 @@ def _become(module: str, arguments: list[str], cwd: Path, environment: dict[str,
     sys.argv = [module, *arguments]
     # JAX has been imported, so it has read its variables.
     jax.config.update(_MIN_COMPILE_TIME.lower(), float(environment[_MIN_COMPILE_TIME]))
+    if (rows := int(environment.get("RUN_PAUSES", 0))) > 0:
+        _pause_after(rows, Path(environment["RUN_GOES_ON"]))
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:  # as an interpreter ends
         threading._shutdown()
         atexit._run_exitfuncs()
+
+
+def _pause_after(rows: int, go: Path) -> None:
+    """The command waits for a file to be there once it has written so many rows of metrics."""
+    append = jsonl.append
+
+    def pausing(path: Path, new: Iterable[dict]) -> None:
+        append(path, new)
+        while path.name == "metrics.jsonl" and lines_of(path) == rows and not go.exists():
+            time.sleep(0.004)
+
+    jsonl.append = pausing
 
 
 def start(
@@ -185,13 +200,20 @@ def complaints(stderr: str) -> str:
     return re.sub(r"(?m)^(memory per device|fits, by estimate|(training|warm start) \d+/\d+, ).*\n", "", stderr)
 
 
-def interrupt(line: list[str], when: Callable[[], bool], number: signal.Signals) -> tuple[int, str, str]:
-    """Sends a signal to the command as soon as `when()`; afterwards none of its verifier processes is left."""
-    process = start(line, doomed=True)
-    wait_until(lambda: process.poll() is not None or when())
-    workers = children(process.pid)
-    process.send_signal(number)
-    outcome = finish(process)
+def interrupt(
+    line: list[str], when: Callable[[], bool], number: signal.Signals, paused: int = 0
+) -> tuple[int, str, str]:
+    """Sends a signal to the command as soon as `when()`; afterwards none of its verifier processes is left.
+
+    A command that is `paused` waits for it once it has written so many rows of metrics.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        process = start(line, doomed=True, RUN_PAUSES=str(paused), RUN_GOES_ON=f"{folder}/go")
+        wait_until(lambda: process.poll() is not None or when())
+        workers = children(process.pid)
+        process.send_signal(number)
+        Path(folder, "go").touch()
+        outcome = finish(process)
     wait_until(lambda: not any(map(is_alive, workers)))
     return outcome
 

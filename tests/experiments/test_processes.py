@@ -20,22 +20,25 @@ TINY = {
     "evaluation__every": 4,
     "mesh__fsdp": 2,
     "algorithm__minibatches": 2,
-    "verifier__timeout": 20.0,
+    "verifier__timeout": 100.0,
     "tasks__modsum__verifier": "tests/experiments/judge_on_hosts.py:judge",
 }
 
 
 def started(
-    workdir: Path, count: int, doomed: bool = False, hangs: int = -1, **changes: object
+    workdir: Path, count: int, doomed: bool = False, hangs: int = -1, when: str = "metrics.jsonl", **changes: object
 ) -> list[subprocess.Popen]:
-    """The processes of a run with four devices in all; in the process `hangs` the verifier hangs from step 1 on."""
+    """The processes of a run with four devices in all.
+
+    In the process `hangs` the verifier hangs from the step on before which `when` is in the workdir.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     line = command("train", workdir, **(TINY | changes))
     flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"] if count > 1 else []
     lines = [[*line, *flags, *([f"--process_id={i}"] if flags else [])] for i in range(count)]
-    variables = {"RUN_HANGS": str(hangs), "RUN_HANGS_FROM": str(workdir / "metrics.jsonl")}
+    variables = {"RUN_HANGS": str(hangs), "RUN_HANGS_FROM": str(workdir / when)}
     return [start(line, 4 // count, doomed, RUN_PROCESS=str(i), **variables) for i, line in enumerate(lines)]
 
 
@@ -100,8 +103,8 @@ def test_each_process_judges_its_own_groups(pair):
 
 def test_a_killed_process_ends_the_other_and_the_run_continues_to_the_bit_or_in_one_process(alone, pair, tmp_path):
     workdir = tmp_path / "run"
-    first, second = started(workdir, 2, doomed=True)
-    wait_until(lambda: first.poll() is not None or lines_of(workdir / "metrics.jsonl") >= 4)
+    first, second = started(workdir, 2, doomed=True, hangs=1, when="checkpoints/2")  # so that the kill is in time
+    wait_until(lambda: first.poll() is not None or (workdir / "checkpoints" / "2").exists())
     second.kill()
     status, _, stderr = finish(first)
     assert status == 1
