@@ -251,7 +251,7 @@ def curves_of(rows: Mapping[int, Sequence[Row]], metric: str = METRIC) -> dict[s
     if not rows:
         return {}
     names = {name for of_seed in rows.values() for row in of_seed for name in row}
-    shown = [metric, *sorted(name for name in names if name.startswith("eval/pass@") and name[10:].isdecimal())]
+    shown = [metric, METRIC, *sorted(name for name in names if name.startswith("eval/pass@") and name[10:].isdecimal())]
     found = {name: _band(rows, name) for name in dict.fromkeys([*shown, *_CURVES])}
     return {name: band for name, band in found.items() if band}
 

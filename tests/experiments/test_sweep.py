@@ -96,9 +96,11 @@ def test_the_commands_of_the_page(pretend, monkeypatch, capsys):
     assert json.loads((pretend / "mine.json").read_text())["curves"] == json.loads(stored)["curves"]
     data = json.loads((pretend / "runs" / "scales" / "results.json").read_text())
     assert [x["label"] for x in data["variants"]] == ["scale=group_std", "scale=none"]
-    (measured,) = re.findall(r"(?m)^    (rlvr sweep (?:.*\\\n)+.*)$", page)
-    assert do(f"{measured} --dry_run", monkeypatch) == 0
-    assert capsys.readouterr().out.count("algorithm.preset=dapo") == 5
+    for measured, variant in zip(
+        re.findall(r"(?m)^    (rlvr sweep (?:.*\\\n)+.*)$", page), ("preset=dapo", "kl_coef=0.0"), strict=True
+    ):
+        assert do(f"{measured} --dry_run", monkeypatch) == 0
+        assert capsys.readouterr().out.count(variant) == 5
     assert data["variants"][1]["final"]["pairs"] == 5
 
 
