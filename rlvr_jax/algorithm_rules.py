@@ -1,6 +1,7 @@
 """Validity rules of `config.algorithm`: names of choices, and choices that contradict each other."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from rlvr_jax.learner.entropy import ENTROPIES
 from rlvr_jax.learner.kl import KLS, REFUSED
 from rlvr_jax.learner.lengths import LENGTHS
 from rlvr_jax.learner.ratios import RATIOS
+
+_BOUNDS = ("clip_low", "clip_high", "importance_cap", "cov_high")
 
 Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)
 
@@ -38,6 +41,8 @@ def rules(c: Config) -> Rules:
     """All rules; later ones rely on earlier ones."""
     yield from _names(c)
     yield from _numbers(c)
+    yield from _further_episodes(c.algorithm, c.rollout.group_size)
+    yield from _lengths(c)
     if c.algorithm.advantage == "baseline":
         yield from _advantages(c)
     yield from _losses(c)
@@ -70,6 +75,7 @@ def _numbers(c: Config) -> Rules:
         "kl_reward_horizon",
     ):
         yield not getattr(a, key) > 0, f"config.algorithm.{key} must be above 0, not {getattr(a, key)}"
+        yield _endless(a, key)
     for key in (
         *("clip_low", "clip_high", "kl_coef", "scale_epsilon", "importance_floor", "length_coef"),
         *("length_target", "length_buffer", "aggregation_tokens", "entropy_coef", "entropy_target"),
@@ -77,6 +83,13 @@ def _numbers(c: Config) -> Rules:
         *("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length", "step_length"),
     ):
         yield not getattr(a, key) >= 0, f"config.algorithm.{key} must be 0 or more, not {getattr(a, key)}"
+        yield _endless(a, key)
+
+
+def _endless(a: AlgorithmConfig, key: str) -> tuple[bool, str]:
+    """Only bounds may be infinite."""
+    value = getattr(a, key)
+    return value == math.inf and key not in _BOUNDS, f"config.algorithm.{key} must be finite, not {value}"
 
 
 def _advantages(c: Config) -> Rules:
@@ -85,7 +98,8 @@ def _advantages(c: Config) -> Rules:
     yield (
         size < 2 and of_group,
         f"config.rollout.group_size is {size}: config.algorithm.baseline = {a.baseline!r} is relative to the other "
-        "samples of a group, so a group needs at least 2; or use 'batch_mean' or 'none'",
+        "samples of a group, so a group needs at least 2; or use baseline = 'batch_mean' or 'none', and scale = "
+        "'batch_std' or 'none'",
     )
     yield (
         a.baseline == "leave_one_out" and a.scale in ("group_std", "group_mean"),
@@ -103,19 +117,28 @@ def _advantages(c: Config) -> Rules:
         "or 'none', and 'pass_at_k_std' with 'pass_at_k' alone",
     )
     yield (
-        a.baseline == "pass_at_k" and a.pass_k > size,
-        f"config.algorithm.pass_k = {a.pass_k} is above config.rollout.group_size = {size}",
+        a.baseline == "pass_at_k" and a.pass_k >= size,
+        f"config.algorithm.pass_k = {a.pass_k} must be below config.rollout.group_size = {size}: with as many samples "
+        "all advantages are 0",
     )
-    yield from _further_episodes(a, size)
     of_binary = (("baseline", "pass_at_k"), ("scale", "group_mean"))
     binary = next((f"{key} = {value!r}" for key, value in of_binary if getattr(a, key) == value), "")
     terms = tuple((name, weight) for name, weight in c.reward if weight != 0)
-    yield (
-        binary != "" and (terms != (("score", 1.0),) or a.length_reward != "none" or a.kl_reward_coef > 0),
-        f"config.algorithm.{binary} needs rewards of 0 and 1: config.reward must be (('score', 1.0),), not {c.reward}, "
-        "config.algorithm.length_reward 'none' and kl_reward_coef 0; or use baseline = 'group_mean' and scale = "
-        "'group_std'",
-    )
+    for key, value, plain in (
+        ("reward", c.reward, terms == (("score", 1.0),)),
+        ("algorithm.length_reward", a.length_reward, a.length_reward == "none"),
+        ("algorithm.kl_reward_coef", a.kl_reward_coef, a.kl_reward_coef == 0),
+    ):
+        wanted = {"reward": "(('score', 1.0),)", "algorithm.length_reward": "'none'"}.get(key, "0")
+        yield (
+            binary != "" and not plain,
+            f"config.algorithm.{binary} needs rewards of 0 and 1: config.{key} must be {wanted}, not {value!r}; or use "
+            "baseline = 'group_mean' and scale = 'group_std'",
+        )
+
+
+def _lengths(c: Config) -> Rules:
+    a = c.algorithm
     budget = c.rollout.max_response_length
     yield (
         a.length_reward == "soft_overlong" and a.length_buffer > budget,
@@ -129,7 +152,13 @@ def _advantages(c: Config) -> Rules:
 
 
 def _further_episodes(a: AlgorithmConfig, size: int) -> Rules:
-    """Replaced groups, greedy baselines, values of states."""
+    """Replaced groups, demonstrations, greedy baselines, values of states."""
+    yield (
+        a.advantage != "baseline" and a.baseline in ("greedy", "monte_carlo", "value"),
+        f"config.algorithm.advantage = {a.advantage!r} takes the place of config.algorithm.baseline = {a.baseline!r}, "
+        "whose episodes or values it does not read; set baseline = 'group_mean', and what goes with it "
+        f"(preset = {a.preset!r}), or advantage = 'baseline'",
+    )
     yield (
         a.max_draws > 1 and a.keep == "all",
         f"config.algorithm.max_draws = {a.max_draws} replaces groups that are dropped, and config.algorithm.keep = "

@@ -218,6 +218,8 @@ def preset(name: str, **choices: Any) -> AlgorithmConfig:
     Raises:
       ValueError: there is no such preset.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"a preset is a name, not {name!r}")
     if name and name not in PRESETS:
         close = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(PRESETS)}"

@@ -195,6 +195,19 @@ def of_groups(rewards: Rewards, groups: Int[np.ndarray, "groups"]) -> Rewards:
     )
 
 
+def without_groups(rewards: Rewards, errors: Mapping[int, str]) -> Rewards:
+    """The rewards with the samples of some groups, by index, unjudged for the reasons in `errors`."""
+    if not errors:
+        return rewards
+    judged = rewards.judged & ~np.isin(rewards.group, list(errors))
+    verdicts = tuple(
+        x if x.error or g not in errors else replace(x, score=0.0, error=errors[g])
+        for x, g in zip(rewards.verdicts, rewards.group.tolist(), strict=True)
+    )
+    terms = {name: np.where(judged, term, 0).astype(np.float32) for name, term in rewards.terms.items()}
+    return Rewards(np.where(judged, rewards.values, 0).astype(np.float32), judged, terms, rewards.group, verdicts)
+
+
 def _values(
     name: str, term: Term, of_group: bool, weight: float, group: Group, limited: Callable[[Callable[[], Any]], Any]
 ) -> list[float | str]:

@@ -81,16 +81,16 @@ def make_samples(
 def samples_of(
     groups: Sequence[Group], rewards: Rewards, budget: int, greedy: Float[np.ndarray, "samples"] | None = None
 ) -> Samples:
-    """The samples of a step, in the order of `flattened`; without a greedy reward, NaN, a sample counts as unjudged."""
+    """The samples of a step, in the order of `flattened`."""
     episodes, _, _ = flattened(groups)
     tasks = [episode.example.task for episode in episodes]
     samples = make_samples(
         rewards.values,
         rewards.group,
-        rewards.judged if greedy is None else rewards.judged & np.isfinite(greedy),
+        rewards.judged,
         np.array([episode.length for episode in episodes], int),
         np.array([episode.cut_off for episode in episodes], bool),
         np.unique(tasks, return_inverse=True)[1] if tasks else np.zeros(0, int),
         budget,
     )
-    return samples if greedy is None else replace(samples, greedy=np.nan_to_num(greedy).astype(np.float64))
+    return samples if greedy is None else replace(samples, greedy=greedy.astype(np.float64))

@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, Key
+from jaxtyping import Array, Float, Int32, Key, Shaped
 
 from rlvr_jax import tasks
 from rlvr_jax.learner.advantages import KEEPS, zero_signal_groups
-from rlvr_jax.learner.rewards import Rewards, joined, of_groups, reward
+from rlvr_jax.learner.rewards import Rewards, joined, of_groups, reward, without_groups
 from rlvr_jax.learner.samples import samples_of
 from rlvr_jax.learner.vine import step_advantages
 from rlvr_jax.rollout import kept
@@ -24,7 +24,7 @@ from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.rollout.steps import states_of, steps_of
 from rlvr_jax.text.tokenizers import encode
-from rlvr_jax.training.setup import Setup, check_demonstrations, training_mixture
+from rlvr_jax.training.setup import Setup, training_mixture
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Rollout:
     Attributes:
       groups: to train on.
       rewards: of their episodes.
-      greedy: for each episode the reward of the greedy response to its prompt, NaN if it could not be judged; or None.
+      greedy: for each episode the reward of the greedy response to its prompt; or None.
       steps: for each episode the advantage of the step of each of its tokens; or None.
       metrics: of further episodes.
     """
@@ -65,8 +65,6 @@ class Rollouts:
         self._setup, self._collector, self._key_of = setup, collector, key_of
         self._mixture = training_mixture(setup)
         self._sampled = setup.config.rollout.group_size - setup.config.algorithm.demonstrations
-        if setup.config.algorithm.demonstrations:
-            check_demonstrations(setup)
 
     def start(self, step: int) -> None:
         """Submits the episodes of a step, unless they have been."""
@@ -89,9 +87,12 @@ class Rollouts:
             groups, rewards, metrics = self._refilled(step, groups, rewards)
         if algorithm.baseline == "greedy":
             greedy = self._rewards(self._collector.take(_greedy(step)))
-            of_prompts = np.where(greedy.judged, greedy.values, np.nan)
-            metrics |= {"train/greedy_reward": _mean(of_prompts)}
-            return Rollout(groups, rewards, of_prompts[rewards.group], metrics=metrics)
+            errors = [verdict.error for verdict in greedy.verdicts]
+            rewards = without_groups(
+                rewards, {g: f"greedy response: {error}" for g, error in enumerate(errors) if error}
+            )
+            metrics |= _mean_of("train/greedy_reward", greedy.values[greedy.judged])
+            return Rollout(groups, rewards, greedy.values[rewards.group], metrics=metrics)
         if algorithm.baseline == "monte_carlo":
             steps, values = self._steps(step, groups, rewards)
             return Rollout(groups, rewards, steps=steps, metrics=metrics | values)
@@ -164,8 +165,8 @@ class Rollouts:
         right = np.array([verdict.score == 1 for verdict in rewards.verdicts])
         metrics = {
             "rollout/draws": draws,
-            "train/unfiltered_reward": _mean(rewards.values[rewards.judged]),
-            "train/unfiltered_accuracy": _mean(right[rewards.judged]),
+            **_mean_of("train/unfiltered_reward", rewards.values[rewards.judged]),
+            **_mean_of("train/unfiltered_accuracy", right[rewards.judged]),
             "train/zero_signal_groups": zero_signal_groups(rewards.values, rewards.group, rewards.judged),
         }
         if full.size < rollout.prompts:
@@ -205,8 +206,7 @@ class Rollouts:
         for value, keys, index in zip(rewards.values, of_episodes, steps, strict=True):
             known = _without_gaps([means[key] for key in keys], float(value))
             found.append(step_advantages(float(value), known, int(index.max(initial=-1)) + 1)[index])
-        metrics = {"rollout/states": len(states), "train/state_value": _mean(values)}
-        return found, metrics
+        return found, {"rollout/states": len(states), **_mean_of("train/state_value", values[np.isfinite(values)])}
 
     def _values(self, step: int, states: Sequence[tuple[tasks.Example, np.ndarray]]) -> Float[np.ndarray, "states"]:
         """The mean reward of episodes from each state, NaN if none could be judged."""
@@ -240,6 +240,6 @@ def _greedy(step: int) -> str:
     return f"{step} greedy"
 
 
-def _mean(x: np.ndarray) -> float:
-    x = x[np.isfinite(x)]
-    return float(np.mean(x, dtype=np.float64)) if x.size else 0.0
+def _mean_of(name: str, values: Shaped[np.ndarray, "n"]) -> dict[str, float]:
+    """The metric of that name, absent without values."""
+    return {name: float(np.mean(values, dtype=np.float64))} if values.size else {}

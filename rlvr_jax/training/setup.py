@@ -30,7 +30,7 @@ from rlvr_jax.training.agreement import check_agreement
 from rlvr_jax.training.memory import Load, resolved
 from rlvr_jax.training.networks import network_shapes, optimizer_configs, state_shapes
 from rlvr_jax.training.problems import make_envs, make_task, prompted_tasks, sources
-from rlvr_jax.training.trials import check_algorithm, check_reward, sandbox_engine
+from rlvr_jax.training.trials import check_algorithm, check_episodes, check_reward, sandbox_engine
 from rlvr_jax.verifiers.pool import Pool
 
 
@@ -133,6 +133,7 @@ def _make_setup(
     if problems:
         parts = check_reward(config, of_rollout, pool)
         check_algorithm(config, shape)
+        check_episodes(config, of_rollout)
     sandbox = sandbox_engine(prompted)
     trainers = devices[: len(devices) - config.rollout.devices]
     mesh = parallel.make_mesh(config.mesh, trainers)

@@ -166,7 +166,15 @@ def initial_critic(setup: Setup, params: Params, key: Key[Array, ""]) -> Params:
 def _critic_source(config: Config) -> Path | None:
     """The workdir of the run that the critic starts from, if any."""
     init = config.critic.init
-    return None if init in ("policy", "fresh") else Path(init).expanduser()
+    if init in ("policy", "fresh"):
+        return None
+    source = Path(init).expanduser()
+    if not init or not (source / "checkpoints").is_dir():
+        raise ConfigError(
+            f"config.critic.init = {init!r} is neither 'policy' nor 'fresh', nor the workdir of a run: it holds no "
+            "checkpoints"
+        )
+    return source
 
 
 def _loaded_for_critic(setup: Setup, source: Path) -> tuple[Params, str]:

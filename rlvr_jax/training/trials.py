@@ -12,7 +12,7 @@ from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.advantages import advantages
 from rlvr_jax.learner.batch import COLUMNS, layout
-from rlvr_jax.learner.credit import has_critic
+from rlvr_jax.learner.credit import has_critic, has_states
 from rlvr_jax.learner.losses import LOSSES, Loss, Sums, make_loss
 from rlvr_jax.learner.rewards import reward
 from rlvr_jax.learner.samples import make_samples
@@ -79,6 +79,26 @@ def check_algorithm(config: Config, policy: PolicyConfig) -> None:
             _try_loss(config, policy, loss)
     except ValueError as error:
         raise ConfigError(f"config.algorithm.{key} = {getattr(algorithm, key)!r}: {error}") from error
+
+
+def check_episodes(config: Config, sources: Mapping[str, Source]) -> None:
+    """Raises ConfigError if the algorithm asks for episodes that a task to train on can't have."""
+    algorithm = config.algorithm
+    states = has_states(algorithm)
+    for name, source in sources.items():
+        if config.tasks[name].weight == 0 or not (states or algorithm.demonstrations):
+            continue
+        why = "baseline = 'monte_carlo'" if states else f"demonstrations = {algorithm.demonstrations}"
+        if not source.env.one_turn:
+            raise ConfigError(
+                f"config.algorithm.{why} is for episodes of one turn, and config.tasks.{name}.environment = "
+                f"{config.tasks[name].environment!r} may have several; use another baseline, or demonstrations = 0"
+            )
+        if algorithm.demonstrations and source.task.demonstration is None:
+            raise ConfigError(
+                f"config.algorithm.{why}: the task config.tasks.{name} has none; set demonstrations = 0, or its weight "
+                "to 0 beside other tasks"
+            )
 
 
 def _try_loss(config: Config, policy: PolicyConfig, loss: Loss) -> None:

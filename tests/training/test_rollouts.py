@@ -8,8 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from rlvr_jax.envs import Done, Env, Say
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner import presets
+from rlvr_jax.tasks import modsum
 from rlvr_jax.text.tokenizers import encode
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.record import describe
@@ -84,8 +86,9 @@ def test_a_greedy_response_to_each_prompt_is_sampled_once_and_is_the_baseline_of
     examples, size, key, temperature, _ = collector.calls["5 greedy"]
     assert (size, temperature) == (1, 0.0)
     assert (examples, key != collector.calls["5"][2]) == (collector.calls["5"][0], True)
-    expected = np.repeat([0.0, 1.0, np.nan, 1.0, 0.0, 1.0, 0.0, 1.0], SIZE)
-    np.testing.assert_array_equal(rollout.greedy, expected)
+    assert rollout.greedy.tolist() == np.repeat([0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], SIZE).tolist()
+    assert rollout.rewards.judged.tolist() == [True] * 4 + [False] * 2 + [True] * 10
+    assert {x.error for x in rollout.rewards.verdicts} == {None, "greedy response: it died"}
     assert rollout.metrics == {"train/greedy_reward": pytest.approx(4 / 7)}
     assert [group.example for group in rollout.groups] == list(examples)
 
@@ -148,6 +151,31 @@ def test_steps_are_compared_by_the_mean_rewards_of_episodes_from_the_states_betw
 def test_choices_that_contradict_each_other_are_refused(algorithm, numbers):
     with pytest.raises(ConfigError, match=rf"config\.algorithm.*{numbers}"):
         make_setup(changed(SCORES, algorithm=algorithm))
+
+
+@pytest.mark.parametrize("algorithm", [{"baseline": "greedy"}, {"baseline": "monte_carlo", "step_length": 2}, DAPO])
+def test_without_a_judgement_there_is_no_mean_of_further_episodes(algorithm):
+    rollouts, _ = rollouts_of(lambda *_: None, **{"scale": "none"} | algorithm)
+    metrics = rollouts.take(5).metrics
+    assert not {name for name in metrics if name.endswith(("_reward", "_accuracy", "_value"))}
+
+
+def doubtful():
+    return Env(lambda example: (0, example.prompt), lambda state, _: (1, Done() if state else Say("sure?")))
+
+
+def test_states_and_demonstrations_are_for_tasks_that_have_them():
+    tasks = {"modsum": dataclasses.replace(SCORES.tasks["modsum"], environment=f"{__name__}:doubtful")}
+    for algorithm in ({"baseline": "monte_carlo", "scale": "none"}, {"demonstrations": 1}):
+        with pytest.raises(ConfigError, match=r"config\.algorithm\.\w+ = .*config\.tasks\.modsum\.environment"):
+            make_setup(changed(dataclasses.replace(SCORES, tasks=tasks), algorithm=algorithm))
+    tasks = {"modsum": dataclasses.replace(SCORES.tasks["modsum"], name=f"{__name__}:silent")}
+    with pytest.raises(ConfigError, match=r"config\.algorithm\.demonstrations = 1.*config\.tasks\.modsum"):
+        make_setup(changed(dataclasses.replace(SCORES, tasks=tasks), algorithm={"demonstrations": 1}))
+
+
+def silent(**options):
+    return dataclasses.replace(modsum(**options), demonstration=None)
 
 
 @pytest.fixture(scope="module")
