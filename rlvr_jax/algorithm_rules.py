@@ -224,7 +224,7 @@ def _losses(c: Config) -> Rules:
     )
     filters = f"config.rollout.top_k = {c.rollout.top_k} and top_p = {c.rollout.top_p}"
     yield (
-        (c.rollout.top_k > 0 or c.rollout.top_p < 1) and a.correction == "none",
+        (c.rollout.top_k > 0 or 0 < c.rollout.top_p < 1) and a.correction == "none",
         f"{filters} sample from a part of the distribution that is trained, which config.algorithm.correction = 'none' "
         "does not correct; set top_k = 0 and top_p = 1, or correction = 'token_tis' with proximal = 'recompute'",
     )

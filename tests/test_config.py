@@ -123,6 +123,7 @@ POSITIVE = [
     *(f"rollout__{x}" for x in ("group_size", "max_turns", "chunk", "prefill_chunk")),
     *(f"algorithm__{x}" for x in ("minibatches", "epochs", "kl_reward_horizon")),
     *(f"algorithm__{x}" for x in ("importance_cap", "tau_positive", "tau_negative", "pass_k")),
+    *(f"algorithm__{x}" for x in ("max_draws", "state_samples", "max_states", "demonstration_shaping")),
     "policy__lora__alpha",
     *(f"{group}__{x}" for group in OPTIMIZERS for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
     *(f"training__{x}" for x in ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row")),
@@ -143,7 +144,10 @@ NOT_NEGATIVE = [
     *(f"algorithm__{x}" for x in ("entropy_target", "entropy_delta")),
     *(f"algorithm__{x}" for x in ("importance_floor", "aggregation_tokens")),
     *(f"algorithm__length_{x}" for x in ("coef", "target", "buffer")),
-    *(f"algorithm__{x}" for x in ("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length")),
+    *(
+        f"algorithm__{x}"
+        for x in ("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length", "step_length")
+    ),
     *("critic__clip", "critic__warmup_steps"),
     *(f"{group}__{x}" for group in OPTIMIZERS for x in ("warmup_steps", "weight_decay")),
     "evaluation__pass_problems",
@@ -164,6 +168,7 @@ REFUSED = [
     *(({name: NAN}, 1, f"config.{name.replace('__', '.')} must be in [0, 1], not nan") for name in SHARES),
     ({"optimizer__learning_rate": NAN}, 1, "config.optimizer.learning_rate must be above 0, not nan"),
     ({"algorithm__kl_coef": NAN}, 1, "config.algorithm.kl_coef must be 0 or more, not nan"),
+    ({"algorithm__demonstrations": 8}, 1, "config.algorithm.demonstrations must be from 0 to 7"),
     ({"algorithm__ddof": 2}, 1, "config.algorithm.ddof must be 0 or 1, not 2"),
     ({"algorithm__clip_dual": 1.0}, 1, "config.algorithm.clip_dual must be above 1, not 1.0"),
     ({"algorithm__entropy_share": 1.0}, 1, "config.algorithm.entropy_share must be between 0 and 1, not 1.0"),
