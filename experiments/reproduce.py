@@ -50,10 +50,12 @@ def main() -> None:
     if _SEEDS.value is None and not _REBUILD.value:
         seeds = seeds[:1]
     elif _SEEDS.value not in (None, "all"):
-        seeds = grid.parse(f"seed={_SEEDS.value}", Config())["seed"]
+        parsed = grid.parse(f"seed={_SEEDS.value}", Config())
+        if list(parsed) != ["seed"]:
+            raise ConfigError(f"--seeds={_SEEDS.value}: only seeds, such as 5..9 or 0,3")
+        seeds = parsed["seed"]
     folder = command.workdir() if command.FLAGS.workdir else Path("runs") / "reproduced" / path.stem
     sweep = stored.sweep_of(found, folder, seeds)
-    plan.remove_older(sweep)
     sweeps.make(sweep, _AT_ONCE.value, retry=True, metric=found.metric)
     compared = stored.compare(found, sweep)
     files.replace(folder / "reproduced.png", pictures.reproduction_png(compared, found.metric))

@@ -29,6 +29,7 @@ def main() -> None:
     from rlvr_jax import sweeps
     from rlvr_jax.sweeps import estimate, grid, plan, workers
     from rlvr_jax.sweeps.report import REPORT
+    from rlvr_jax.sweeps.results import check_metric
 
     config = command.config()
     folder = command.workdir() if command.FLAGS.workdir else Path("runs") / f"{_config_name()}_sweep"
@@ -37,9 +38,11 @@ def main() -> None:
         axes |= {key: [value] for key, value in command.overrides("algorithm.").items() if key not in axes}
     sweep = plan.make_sweep(folder, config, axes, _ONE.value, _WARM.value)
     if _DRY.value:
+        check_metric(config, _METRIC.value)
         plan.check_folder(sweep)
+        workers.shares(_AT_ONCE.value)
         workers.check_runs(sweep, plan.left(sweep, _RETRY.value))
-        print(estimate.lines(sweep, _AT_ONCE.value))
+        print(estimate.lines(sweep, _AT_ONCE.value, _RETRY.value))
         return
     print(sweeps.make(sweep, _AT_ONCE.value, _RETRY.value, _METRIC.value, _THRESHOLD.value))
     print(f"report: {folder / REPORT}")

@@ -302,6 +302,9 @@ def overridden(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
 
     A preset among the overrides replaces the method of `data`: of the other keys of `algorithm` only those remain that
     are overridden, too, and those of `presets.OF_THE_RUN` that the preset does not set.
+
+    Raises:
+      ConfigError: a name goes on below a key that holds a plain value.
     """
     data = {key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()}
     if "algorithm.preset" in overrides:
@@ -311,8 +314,11 @@ def overridden(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     for name, value in overrides.items():
         *groups, key = name.split(".")
         inner = data
-        for group in groups:
-            inner[group] = dict(inner.get(group) or {})
+        for i, group in enumerate(groups):
+            below = inner.get(group)
+            if below is not None and not isinstance(below, Mapping):
+                raise ConfigError(f"config.{name}: config.{'.'.join(groups[: i + 1])} has no keys of its own")
+            inner[group] = dict(below or {})
             inner = inner[group]
         inner[key] = value
     return data

@@ -19,6 +19,10 @@ class FunctionError(RunError, ValueError):
     """A function of the user's own that failed, with its file and line."""
 
 
+class InUseError(RunError):
+    """Another process holds the lock of the folder."""
+
+
 class CheckpointError(RunError):
     """A checkpoint that can't be written or read."""
 

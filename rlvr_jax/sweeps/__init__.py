@@ -5,6 +5,7 @@ from rlvr_jax.sweeps import plan, report
 from rlvr_jax.sweeps.plan import Sweep
 from rlvr_jax.sweeps.results import METRIC, Results, check_metric
 from rlvr_jax.sweeps.workers import make_runs
+from rlvr_jax.training.lock import locked
 
 
 def make(
@@ -16,15 +17,18 @@ def make(
     """
     check_metric(sweep.config, metric)
     plan.check_folder(sweep)
-    plan.write(sweep)
-    try:
-        make_runs(sweep, at_once, retry)
-    except ConfigError:
-        raise
-    except BaseException:
-        _report(sweep, metric, threshold)
-        raise
-    return _report(sweep, metric, threshold)
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    with locked(sweep.folder):
+        plan.remove_older(sweep)
+        plan.write(sweep)
+        try:
+            make_runs(sweep, at_once, retry)
+        except ConfigError:
+            raise
+        except BaseException:
+            _report(sweep, metric, threshold)
+            raise
+        return _report(sweep, metric, threshold)
 
 
 def _report(sweep: Sweep, metric: str, threshold: float | None) -> Results:

@@ -19,17 +19,19 @@ def seconds(run: Run, every: Sequence[Run]) -> float | None:
     return sum(end["seconds"] for _, end in known) / sum(other.num_steps for other, _ in known) * run.num_steps
 
 
-def lines(sweep: Sweep, at_once: int = 1) -> str:
-    """A line for each run, and one on all that are left."""
+def lines(sweep: Sweep, at_once: int = 1, retry: bool = False) -> str:
+    """A line for each run, and one on all that are left; with `retry` failed ones, too."""
     every = runs(sweep)
     width = max(len(str(run.folder.relative_to(sweep.folder))) for run in every)
     found, left = [], []
     for run in every:
         end, estimated = outcome(run), seconds(run, every)
+        is_left = end is None or (retry and end["status"] == "failed")
+        if is_left:
+            left.append(estimated)
         if end:
             state = f"{end['status']}, {_shown(end.get('seconds'))}"
         else:
-            left.append(estimated)
             state = f"{run.num_steps} steps, {_shown(estimated)}"
         found.append(f"{run.folder.relative_to(sweep.folder)!s:{width}}  {state}")
     total = "time unknown: no run of this sweep is finished" if None in left else _shown(sum(left) / at_once)

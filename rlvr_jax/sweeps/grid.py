@@ -126,16 +126,7 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
       ConfigError: a key does not exist, or a value is of a wrong type; by its name.
     """
     flat = _joined([_flat(config, key, value) for key, value in changes.items()])
-    data = overridden(to_dict(config), {key: value for key, value in flat.items() if key.startswith("algorithm.")})
-    for key, value in flat.items():
-        *groups, last = key.split(".")
-        place = data
-        for i, group in enumerate(groups):
-            place = place.setdefault(group, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"config.{key}: config.{'.'.join(groups[: i + 1])} has no keys of its own")
-        place[last] = value
-    return from_dict(data)
+    return from_dict(overridden(to_dict(config), flat))
 
 
 def difference(config: Config) -> dict[str, Any]:

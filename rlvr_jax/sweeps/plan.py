@@ -61,6 +61,7 @@ class Sweep:
       warm_start: whether runs without another beginning start from a supervised run of their seed.
       variants: the base first.
       seeds: of each variant.
+      reproduces: whether it makes a stored experiment again, in a folder whose runs of older versions may be removed.
     """
 
     folder: Path
@@ -70,9 +71,17 @@ class Sweep:
     warm_start: bool
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
+    reproduces: bool = False
 
 
-def make_sweep(folder: Path, config: Config, grid: Grid, one_at_a_time: bool = False, warm_start: bool = True) -> Sweep:
+def make_sweep(
+    folder: Path,
+    config: Config,
+    grid: Grid,
+    one_at_a_time: bool = False,
+    warm_start: bool = True,
+    reproduces: bool = False,
+) -> Sweep:
     """A sweep from its settings.
 
     Raises:
@@ -84,7 +93,7 @@ def make_sweep(folder: Path, config: Config, grid: Grid, one_at_a_time: bool = F
     if twice:
         raise ConfigError(f"two variants of the grid would have the folder {twice}")
     grid = {key: list(values) for key, values in grid.items()}
-    return Sweep(folder.absolute(), config, grid, one_at_a_time, warm_start, found, seeds)
+    return Sweep(folder.absolute(), config, grid, one_at_a_time, warm_start, found, seeds, reproduces)
 
 
 def runs(sweep: Sweep) -> list[Run]:
@@ -140,7 +149,12 @@ def write_outcome(run: Run, **found: Any) -> None:
 
 
 def remove_older(sweep: Sweep) -> None:
-    """Removes the runs that were made by other versions, so that they are made again."""
+    """Removes the runs that were made by other versions, so that they are made again, in the folder of a reproduction.
+
+    `check_folder` must have passed, and the lock be held.
+    """
+    if not (sweep.folder / SWEEP).exists() or not read(sweep.folder).reproduces:
+        return
     now = versions().items()
     for run in runs(sweep):
         if (end := outcome(run)) and not now <= end.get("place", {}).items():
@@ -148,11 +162,13 @@ def remove_older(sweep: Sweep) -> None:
 
 
 def check_folder(sweep: Sweep) -> None:
-    """Refuses a folder that holds other runs under the names of this sweep's.
+    """Refuses a folder that is not this sweep's, so that no run is replaced, and none falls out of the report.
 
     Raises:
-      ConfigError: with the run, and the keys that differ.
+      ConfigError: it is the folder of a run, of another kind of sweep, or of one with runs that this one lacks; or a
+        run of this one has another config there, with the keys that differ.
     """
+    _check_record(sweep)
     for run in runs(sweep):
         path = run.folder / "config.json"
         if not path.exists():
@@ -171,6 +187,28 @@ def check_folder(sweep: Sweep) -> None:
             )
 
 
+def _check_record(sweep: Sweep) -> None:
+    if (sweep.folder / "config.json").exists():
+        raise ConfigError(f"{sweep.folder} is the folder of a run; use another --workdir")
+    if not (sweep.folder / SWEEP).exists():
+        if sweep.reproduces and any(run.folder.exists() for run in runs(sweep)):
+            raise ConfigError(f"{sweep.folder} has runs but no {SWEEP}; use another --workdir")
+        return
+    old = read(sweep.folder)
+    if old.reproduces != sweep.reproduces:
+        kind = "reproduction of a stored curve" if old.reproduces else "sweep"
+        raise ConfigError(f"{sweep.folder} is the folder of a {kind}; use another --workdir")
+    # Seeds of a reproduction are made as they are asked for; those of a sweep belong to its report.
+    kept = {run.folder if not sweep.reproduces else run.folder.parent for run in runs(sweep)}
+    for run in runs(old):
+        place = run.folder if not sweep.reproduces else run.folder.parent
+        if run.kind == "rl" and run.folder.exists() and place not in kept:
+            raise ConfigError(
+                f"{sweep.folder} holds the run {run.folder.relative_to(sweep.folder)}, which this grid lacks, so "
+                "that it would be in no report. Name all values of that sweep, and new ones, or use another --workdir"
+            )
+
+
 def write(sweep: Sweep) -> None:
     """Writes sweep.json. Raises OSError, which names it."""
     record = {
@@ -178,6 +216,7 @@ def write(sweep: Sweep) -> None:
         "grid": sweep.grid,
         "one_at_a_time": sweep.one_at_a_time,
         "warm_start": sweep.warm_start,
+        "reproduces": sweep.reproduces,
     }
     sweep.folder.mkdir(parents=True, exist_ok=True)
     files.replace(sweep.folder / SWEEP, json.dumps(record, indent=1).encode())
@@ -195,6 +234,7 @@ def read(folder: Path) -> Sweep:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         config = from_dict(record["config"])
-        return make_sweep(folder, config, record["grid"], record["one_at_a_time"], record["warm_start"])
-    except (KeyError, TypeError, ValueError) as error:
+        options = record["one_at_a_time"], record["warm_start"], record.get("reproduces", False)
+        return make_sweep(folder, config, record["grid"], *options)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is damaged, or of another version: {error}") from error

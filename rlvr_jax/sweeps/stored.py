@@ -159,7 +159,7 @@ def read(path: Path) -> Experiment:
 def sweep_of(found: Experiment, folder: Path, seeds: Sequence[int]) -> Sweep:
     """The sweep that makes an experiment again with these seeds."""
     grid = {**found.grid, "seed": list(seeds)}
-    return make_sweep(folder, from_dict(found.config), grid, found.one_at_a_time, found.warm_start)
+    return make_sweep(folder, from_dict(found.config), grid, found.one_at_a_time, found.warm_start, True)
 
 
 def compare(found: Experiment, sweep: Sweep) -> list[Reproduction]:

@@ -8,7 +8,7 @@ on stdin is a job:
 
 and a line on stdout is its end:
 
-    {"status": "finished" | "failed" | "stopped", "error": "", "seconds": 0, "cpu_seconds": 0, "place": {}}
+    {"status": "finished" | "failed" | "stopped" | "in use", "error": "", "seconds": 0, "cpu_seconds": 0, "place": {}}
 
 The job writes to the file `log`. After a run that failed or was stopped the process ends, since what it left behind is
 unknown. When stdin is closed, a run is stopped as by SIGTERM: nobody would hear of it any more.
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax.config import Config, VerifierConfig, from_dict
-from rlvr_jax.errors import ConfigError, PreemptedError, RunError
+from rlvr_jax.errors import ConfigError, InUseError, PreemptedError, RunError
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
 from rlvr_jax.sweeps.place import place
 from rlvr_jax.verifiers.pool import Pool
@@ -100,6 +100,8 @@ def do(job: Mapping[str, Any], pools: Pools) -> dict[str, Any]:
             status = "stopped"
         except KeyboardInterrupt:
             status = "stopped"
+        except InUseError as found:
+            status, error = "in use", str(found)
         except (RunError, OSError) as found:
             status, error = "failed", str(found)
         except Exception as found:

@@ -10,9 +10,10 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from rlvr_jax.parallel.host import cpu_cores
 from rlvr_jax.reporting.progress import bar
 from rlvr_jax.sweeps.plan import LOG, OUTCOME, Run, Sweep, left, outcome, runs, write_outcome
 from rlvr_jax.training import preemption
-from rlvr_jax.training.lock import locked
 
 _SECONDS_BETWEEN_LINES = 60.0
 _PATIENCE = 30.0  # seconds that a process has to end
@@ -65,13 +65,16 @@ class Slot:
 
 
 def check_runs(sweep: Sweep, todo: Sequence[Run]) -> None:
-    """Tries the config of each variant, and of the first warm start, in a process of its own; nothing is compiled.
+    """Tries the config of each variant, and of the first warm start, in a process of its own; nothing is compiled,
+    and nothing is written.
 
     Raises:
       ConfigError: the first one that can't run, with its variant.
     """
-    with _slots(sweep, [Share()]) as (slot,):
-        _check(sweep, slot, todo)
+    with tempfile.TemporaryDirectory() as folder:
+        elsewhere = replace(sweep, folder=Path(folder))
+        with _slots(elsewhere, [Share()]) as (slot,):
+            _check(elsewhere, slot, todo)
 
 
 def _check(sweep: Sweep, slot: Slot, todo: Sequence[Run]) -> None:
@@ -79,7 +82,9 @@ def _check(sweep: Sweep, slot: Slot, todo: Sequence[Run]) -> None:
         _send(sweep, slot, run, "check")
         answer = _receive(slot)
         if answer is None:
-            raise RunError(f"the process that checks the runs {_ending(slot.process)}; see {sweep.folder / LOG}")
+            said = (sweep.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+            last = f": {said[-1]}" if said else ""
+            raise RunError(f"the process that checks the runs {_ending(slot.process)}{last}")
         if answer["error"]:
             where = "" if run.variant < 0 else f" (with {sweep.variants[run.variant].label})"
             raise ConfigError(answer["error"] + where)
@@ -88,7 +93,7 @@ def _check(sweep: Sweep, slot: Slot, todo: Sequence[Run]) -> None:
 def make_runs(sweep: Sweep, at_once: int = 1, retry: bool = False) -> None:
     """Makes all runs that are not finished; failed ones again only with `retry`. Before, their configs are checked.
 
-    Ctrl-C and SIGTERM let the current runs save their state.
+    The lock of the folder must be held. Ctrl-C and SIGTERM let the current runs save their state.
 
     Args:
       sweep: whose runs.
@@ -98,22 +103,25 @@ def make_runs(sweep: Sweep, at_once: int = 1, retry: bool = False) -> None:
     Raises:
       ConfigError: a config can't run, or there are fewer devices than runs at a time; no run was started.
       PreemptedError: a signal arrived.
-      RunError: another process makes runs in the folder.
+      RunError: other processes, such as those that a killed command left, still make some of the runs, which have no
+        end then; the others are made.
       OSError: the folder can't be written.
     """
     every, waiting = runs(sweep), left(sweep, retry)
     if not waiting:
         return
-    shares = _shares(at_once)
-    with locked(sweep.folder), preemption.watch() as signal_arrived, _slots(sweep, shares) as slots:
+    divided = shares(at_once)
+    with preemption.watch() as signal_arrived, _slots(sweep, divided) as slots:
         _check(sweep, slots[0], waiting)
         for run in waiting:
             (run.folder / OUTCOME).unlink(missing_ok=True)
         with _progress(sweep, every) as show:
-            stopping = _make(sweep, every, waiting, slots, signal_arrived, show)
+            stopping, in_use = _make(sweep, every, waiting, slots, signal_arrived, show)
     if stopping:
         done = sum((outcome(run) or {}).get("status") == "finished" for run in every)
         raise PreemptedError(stopping, f"the sweep with {done} of {len(every)} runs finished")
+    if in_use:
+        raise RunError(f"{len(in_use)} of {len(every)} runs are not made: {in_use[0]}")
 
 
 def _make(
@@ -123,9 +131,9 @@ def _make(
     slots: Sequence[Slot],
     signal_arrived: Callable[[], signal.Signals | None],
     show: Show,
-) -> signal.Signals | None:
-    """Makes the waiting runs; returns the signal that stopped it, if one did."""
-    stopping = None
+) -> tuple[signal.Signals | None, list[str]]:
+    """Makes the waiting runs; returns the signal that stopped it, if one did, and errors of runs in use elsewhere."""
+    stopping, in_use = None, []
     while True:
         if not stopping and (stopping := signal_arrived()):
             for slot in slots:
@@ -144,6 +152,9 @@ def _make(
             if answer["status"] != "finished":
                 _end(slot.process)
                 slot.process = _start(sweep, slot.share)
+            if answer["status"] == "in use":
+                in_use.append(answer["error"])
+                continue
             if answer["status"] == "stopped" or (stopping and answer["status"] == "failed"):
                 continue
             write_outcome(run, **answer)
@@ -152,7 +163,7 @@ def _make(
                 write_outcome(lost, status="failed", error=f"its warm start failed, see {run.folder / LOG}")
             show([slot.run for slot in slots if slot.run], run)
         show([slot.run for slot in slots if slot.run], None)
-    return stopping
+    return stopping, in_use
 
 
 def _answering(slots: Sequence[Slot], seconds: float = 0.5) -> list[Slot]:
@@ -246,8 +257,8 @@ def _end(process: subprocess.Popen) -> None:
     process.stdout.close()
 
 
-def _shares(at_once: int) -> list[Share]:
-    """Equal parts of the devices or CPU cores."""
+def shares(at_once: int) -> list[Share]:
+    """Equal parts of the devices or CPU cores. Raises ConfigError if there are fewer of them than runs at a time."""
     if at_once < 1:
         raise ConfigError(f"--at_once must be 1 or more, not {at_once}")
     if at_once == 1:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlvr_jax.errors import RunError
+from rlvr_jax.errors import InUseError
 from rlvr_jax.reporting import files
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
@@ -24,7 +24,7 @@ def locked(workdir: Path) -> Iterator[None]:
     locks a warning is printed, and nothing is locked.
 
     Raises:
-      RunError: another process holds it; the message names it and its machine.
+      InUseError: another process holds it; the message names it and its machine.
       OSError: the file can't be written.
     """
     path = workdir / "lock"
@@ -37,7 +37,8 @@ def locked(workdir: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
-            raise RunError(f"{workdir} is in use by {holder}. Wait for it, stop it, or use another --workdir") from None
+            message = f"{workdir} is in use by {holder}. Wait for it, stop it, or use another --workdir"
+            raise InUseError(message) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise files.unwritable(error, path) from error

@@ -124,7 +124,9 @@ def test_one_at_a_time_and_a_dry_run(pretend, monkeypatch, capsys):
     assert do(f"{text} --dry_run", monkeypatch) == 0
     out = capsys.readouterr().out
     assert "time unknown" in out
-    assert not (pretend / "runs" / "quickstart_sweep" / "runs").exists()
+    for wrong in ("--at_once=0", "--metric=eval/pass@9"):
+        assert do(f"{text} --dry_run {wrong}", monkeypatch) == 2
+    assert not (pretend / "runs").exists()
     assert do(text, monkeypatch) == 0
     labels = [row.split()[0] for row in capsys.readouterr().out.splitlines()[1:4]]
     assert labels == ["base", "clip_low=0.1", "clip_high=0.3"]
@@ -136,5 +138,7 @@ def test_one_at_a_time_and_a_dry_run(pretend, monkeypatch, capsys):
 def test_a_curve_that_is_not_stored_is_named_with_those_that_are(monkeypatch, capsys):
     assert do("rlvr reproduce --curve=quickstrat", monkeypatch) == 2
     assert "quickstart" in capsys.readouterr().err
+    assert do("rlvr reproduce --curve=quickstart --seeds='0;rollout.prompts=3'", monkeypatch) == 2
+    assert "--seeds=0;rollout.prompts=3" in capsys.readouterr().err
     assert do("rlvr reproduce --curve=x.json --store=nothing", monkeypatch) == 2
     assert "nothing is not the folder of a sweep" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """A worker that computes nothing and imports nothing: what it does with a job depends on the seed.
 
-11 fails, 12 takes the process with it, 13 waits for a signal, others finish with a curve of their own.
+11 fails, 12 takes the process with it, 13 waits for a signal, 14 is in use elsewhere, others finish with a
+curve of their own.
 """
 
 import json
@@ -38,6 +39,8 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             if seed == 12 and job["job"] == "rl":
                 os._exit(7)
+            if seed == 14 and job["job"] == "rl":
+                status, error = "in use", f"{folder} is in use by process 1"
             if seed == 11:
                 status, error = "failed", "it went wrong"
             while seed == 13 and job["job"] == "rl" and not interrupted:

@@ -119,6 +119,7 @@ def test_tasks_and_options_are_replaced_as_a_whole_and_an_option_is_a_key():
         ({"algorithm.scal": ["none"]}, r"config\.algorithm\.scal.*did you mean 'scale'"),
         ({"algoritm.scale": ["none"]}, r"config\.algoritm"),
         ({"seed.x": [1]}, r"config\.seed has no keys"),
+        ({"algorithm.scale.foo": [1]}, r"config\.algorithm\.scale has no keys"),
         ({"algorithm.proximal": ["nine"]}, r"config\.algorithm\.proximal must be one of .* not 'nine'"),
         ({"rollout.prompts": [2.5]}, r"config\.rollout\.prompts"),
         ({"seed": ["x"]}, r"config\.seed"),

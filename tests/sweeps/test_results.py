@@ -195,6 +195,9 @@ def test_runs_of_other_versions_are_made_again(tmp_path):
     )
     assert (results(made).places, "2 different versions" in report(made)[0].read_text()) == (2, True)
     plan.remove_older(made)
+    assert all(run.folder.exists() for run in plan.runs(made))  # they are a sweep's
+    plan.write(dataclasses.replace(made, reproduces=True))
+    plan.remove_older(made)
     assert [run.folder.exists() for run in plan.runs(made)] == [True, False, False, False]
 
 

@@ -104,7 +104,7 @@ def test_failed_runs_and_dead_processes_are_recorded_and_the_others_go_on(tmp_pa
 
 
 def test_several_at_once_share_the_cores_and_make_each_run_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "_shares", lambda number: [workers.Share() for _ in range(number)])
+    monkeypatch.setattr(workers, "shares", lambda number: [workers.Share() for _ in range(number)])
     sweep = sweep_of(tmp_path, range(4))
     sweeps.make(sweep, at_once=3)
     assert made(sweep) == [1] * 12
@@ -137,7 +137,37 @@ def test_what_can_not_run_is_refused_before_the_first_run(tmp_path):
     with pytest.raises(ConfigError, match="--at_once must be 1 or more"):
         workers.make_runs(sweep, 0)
     with locked(tmp_path), pytest.raises(RunError, match="in use by"):
-        workers.make_runs(sweep)
+        sweeps.make(sweep)
+
+
+def test_the_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
+    sweeps.make(sweep_of(tmp_path, [0, 1]))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    others = {
+        "seed=1": sweep_of(tmp_path, [0]),
+        "scale=group_std/seed=0": sweep_of(tmp_path, [0, 1], {"algorithm.clip_low": [0.1]}),
+        "a sweep": plan.make_sweep(tmp_path, CONFIG, {**GRID, "seed": [0]}, reproduces=True),
+    }
+    for message, other in others.items():
+        with pytest.raises(ConfigError, match=f"{message}.*use another --workdir"):
+            sweeps.make(other)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    for reproduces in (False, True):
+        with pytest.raises(ConfigError, match="run is the folder of a run"):
+            sweeps.make(plan.make_sweep(tmp_path / "run", CONFIG, {"seed": [0]}, reproduces=reproduces))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_a_run_that_another_process_still_makes_has_no_end(tmp_path):
+    sweep = sweep_of(tmp_path, [14, 0])
+    with pytest.raises(RunError, match=r"2 of 6 runs are not made: .*seed=14 is in use"):
+        sweeps.make(sweep)
+    assert [status for name, status in statuses(sweep).items() if name.startswith("runs")] == [None] * 2 + [
+        "finished"
+    ] * 2
+    assert (tmp_path / "report.html").exists()
 
 
 def test_a_folder_with_other_runs_is_refused_with_the_keys(tmp_path):
@@ -161,3 +191,6 @@ def test_a_dry_run_knows_the_time_once_a_run_is_finished(tmp_path):
     assert lines[4].split() == ["runs/algorithm.scale=group_std/seed=1", "4", "steps,", "about", "00:02"]
     assert lines[-1] == "3 of 6 runs are left: about 00:06"
     assert estimate.lines(sweep, 2).splitlines()[-1] == "3 of 6 runs are left: about 00:03"
+    plan.write_outcome(plan.runs(sweep)[3], status="failed", error="a reason")
+    assert estimate.lines(sweep).splitlines()[-1].startswith("2 of 6 runs are left")
+    assert estimate.lines(sweep, retry=True).splitlines()[-1].startswith("3 of 6 runs are left")
