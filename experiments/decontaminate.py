@@ -40,7 +40,7 @@ _MANUAL_DIR = flags.DEFINE_string(
 )
 _EXAMPLES = flags.DEFINE_integer("examples", 10_000, "Number of problems of an unbounded task.", lower_bound=1)
 _NGRAM = flags.DEFINE_integer("ngram", 8, "Words of an n-gram.")
-_THRESHOLD = flags.DEFINE_float("threshold", 0.5, "Minimum share of the held-out prompt's n-grams.")
+_THRESHOLD = flags.DEFINE_float("overlap", 0.5, "Minimum share of the held-out prompt's n-grams.")
 _BOILERPLATE = flags.DEFINE_float("boilerplate", 0.01, "Text in more than this share of a set is ignored.")
 _SHOW = flags.DEFINE_integer("show", 20, "Matches of each pair of sources that Markdown lists.", lower_bound=0)
 _REPORT = flags.DEFINE_string("report", None, "File ending in .md or .jsonl; standard output if not given.")
@@ -57,7 +57,7 @@ def main() -> None:
     if report and (report.suffix not in (".md", ".jsonl") or not report.parent.is_dir()):
         raise ConfigError(f"--report={report}: must end in .md or .jsonl, in a folder that exists")
     if not (0 < _THRESHOLD.value <= 1 and 0 <= _BOILERPLATE.value <= 1 and _NGRAM.value >= 1):
-        raise ConfigError("--threshold must be in (0, 1], --boilerplate in [0, 1], --ngram at least 1")
+        raise ConfigError("--overlap must be in (0, 1], --boilerplate in [0, 1], --ngram at least 1")
     train, heldout = _sources()
     found = []
     with bar(len(train) * sum(map(len, heldout.values())), 0, "compare", "prompt") as progress:

@@ -77,7 +77,7 @@ def test_bad_input_is_one_line(problems, tmp_path):
         "unknown task 'maths'": [train, "--heldout=maths"],
         "the splits of a task are train and heldout": [train, "--heldout=modsum:test"],
         "must end in .md or .jsonl": [train, heldout, f"--report={tmp_path}/report.txt"],
-        "--threshold must be": [train, heldout, f"--report={tmp_path}/report.md", "--threshold=0"],
+        "--overlap must be": [train, heldout, f"--report={tmp_path}/report.md", "--overlap=0"],
     }
     for message, arguments in wrong.items():
         outcome = run(decontaminate(*arguments))

@@ -108,8 +108,9 @@ def test_the_memory_of_prefill_is_that_of_activations_and_not_of_scores():
     config = replace(SHAPE, mlp_width=2048)
     rows = jax.ShapeDtypeStruct((count, length), jnp.int32, sharding=parallel.batch_sharding(mesh))
     prefill = jax.jit(lambda params, tokens, mask: batches.prefill(config, params, tokens, mask > 0))
+    params = param_shapes(config, mesh)  # not under the mesh, whose devices can't run anything
     with parallel.use_mesh(mesh):
-        compiled = prefill.lower(param_shapes(config, mesh), rows, rows).compile()
+        compiled = prefill.lower(params, rows, rows).compile()
     activations = 2 * count * length * config.mlp_width  # more than what fits into a core's vector memory
     scores = 2 * count * config.num_heads * length**2  # in bfloat16; four times the activations
     assert 0.75 * activations < compiled.memory_analysis().temp_size_in_bytes < scores / 2

@@ -75,7 +75,12 @@ def recorded(config: Config, workdir: Path, broken: bool = False) -> Run:
         start = made.start
 
         def started(name, examples, group_size, key, temperature):
-            run.starts[name] = (examples, group_size, jax.random.key_data(key).tolist(), temperature)
+            run.starts[int(name) if str(name).isdecimal() else name] = (
+                examples,
+                group_size,
+                jax.random.key_data(key).tolist(),
+                temperature,
+            )
             start(name, examples, group_size, key, temperature)
 
         made.start = started
