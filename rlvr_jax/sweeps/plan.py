@@ -128,11 +128,17 @@ def _of_warm_starts(key: str) -> bool:
 
 
 def outcome(run: Run) -> dict[str, Any] | None:
-    """The end of a run: "status" ("finished" or "failed"), "seconds", "cpu_seconds" and "error"; None without one."""
+    """The end of a run: "status" ("finished" or "failed"), "seconds", "cpu_seconds" and "error"; None without one.
+
+    Raises ConfigError if the file holds something else.
+    """
     try:
         found = json.loads((run.folder / OUTCOME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    needed = {"finished": ("seconds", "cpu_seconds"), "failed": ("error",)}
+    if not isinstance(found, dict) or not {*needed.get(found.get("status"), ("status",))} <= set(found):
+        raise ConfigError(f"{run.folder / OUTCOME} is damaged; remove it, and the run goes on")
     return found if found.get("num_steps") == run.num_steps else None
 
 
@@ -176,7 +182,7 @@ def check_folder(sweep: Sweep) -> None:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             old = from_dict({key: value for key, value in record.items() if key != "run"})
-        except ValueError as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise ConfigError(f"{path} is damaged ({error}); remove its folder, and the run is made again") from error
         if run.needs:  # the folder may have moved
             old = replace(old, init_from=run.config.init_from)

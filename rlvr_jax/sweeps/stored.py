@@ -151,9 +151,22 @@ def read(path: Path) -> Experiment:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         curves = {name: Curve(**curve) for name, curve in record.pop("curves").items()}
-        return Experiment(**record, curves=curves)
-    except (KeyError, TypeError, ValueError) as error:
+        found = Experiment(**record, curves=curves)
+        _check(found)
+        return found
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is damaged, or of another version: {error}") from error
+
+
+def _check(found: Experiment) -> None:
+    """Raises an error if the values are not those of curves, or the config and grid make no sweep."""
+    sweep = sweep_of(found, Path(), [0])
+    if set(found.curves) != {variant.name for variant in sweep.variants}:
+        raise ValueError("its curves are not those of its grid")
+    for name, curve in found.curves.items():
+        values = np.array([*curve.values.values(), curve.steps], np.float64)
+        if len({*map(int, curve.values)}) < _LEAST_SEEDS or values.ndim != 2 or not np.all(np.isfinite(values)):
+            raise ValueError(f"the curve of {name} needs {_LEAST_SEEDS} seeds with a number for each step")
 
 
 def sweep_of(found: Experiment, folder: Path, seeds: Sequence[int]) -> Sweep:

@@ -215,3 +215,15 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
     (tmp_path / "x.json").write_text('{"curves": {}}')
     with pytest.raises(ConfigError, match=r"x\.json is damaged"):
         stored.read(tmp_path / "x.json")
+    record = dataclasses.asdict(stored.experiment(sweep))
+    name, curve = next(iter(record["curves"].items()))
+    ragged = {**curve, "values": {**curve["values"], "0": [0.5]}}
+    for wrong in ([1], record | {"curves": []}, record | {"grid": [1]}, record | {"curves": {name: ragged}}):
+        (tmp_path / "x.json").write_text(json.dumps(wrong))
+        with pytest.raises(ConfigError, match=r"x\.json is damaged"):
+            stored.read(tmp_path / "x.json")
+    made = write_runs(tmp_path / "damaged", [0])
+    for text in ("[]", "3", '{"status": "finished"}'):
+        (plan.runs(made)[0].folder / "outcome.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"outcome\.json is damaged"):
+            plan.left(made)
