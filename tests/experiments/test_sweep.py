@@ -67,7 +67,11 @@ def pretend(monkeypatch, tmp_path):
 
 
 def do(text, monkeypatch):
-    """The exit status of a command line."""
+    """The exit status of a command line, whose flags are its own: another command may have been imported before."""
+    modules = {flag: flags.FLAGS.find_module_defining_flag(flag) or "" for flag in flags.FLAGS}
+    others = {flag: flags.FLAGS[flag] for flag, module in modules.items() if module.startswith("experiments.")}
+    for flag in others:
+        delattr(flags.FLAGS, flag)
     shared = set(flags.FLAGS)
     monkeypatch.setattr(sys, "argv", shlex.split(text.replace("\\\n", " ")))
     try:
@@ -78,6 +82,9 @@ def do(text, monkeypatch):
     finally:
         for flag in set(flags.FLAGS) - shared:
             delattr(flags.FLAGS, flag)
+        for name, flag in others.items():
+            flags.FLAGS[name] = flag
+            flags.FLAGS.register_flag_by_module(modules[name], flag)
 
 
 def test_the_commands_of_the_page(pretend, monkeypatch, capsys):
