@@ -135,8 +135,8 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "nats per token",
             (
                 Series("train/entropy", "entropy", _TRAIN),
-                Series("train/entropy_positive", "advantage above 0", "#009E73", 1.0),
-                Series("train/entropy_negative", "advantage below 0", "#D55E00", 1.0),
+                Series("train/entropy_positive", "A > 0", "#009E73", 1.0),
+                Series("train/entropy_negative", "A < 0", "#D55E00", 1.0),
             ),
             "Mean entropy of the policy's next-token distribution, over all tokens and by the sign of their advantage. "
             "Falling to 0 means that exploration has ended.",
