@@ -17,7 +17,7 @@ from rlvr_jax.tasks.task import draw
 
 @dataclass(frozen=True)
 class Signal:
-    """What a step is trained on.
+    """The samples that a step is trained on.
 
     Attributes:
       samples: all of them, with the rewards that advantages are computed from.

@@ -19,7 +19,7 @@ LARGEST_LOG = 20.0  # of log-ratios before exp, which overflows in float32 at 88
 
 @dataclass(frozen=True)
 class Terms:
-    """What the loss of a token is computed from.
+    """Inputs of the loss of a token.
 
     Attributes:
       config: the choices.

@@ -1,4 +1,4 @@
-"""What advantages are computed from: the samples of a step as flat arrays."""
+"""The samples of a step as flat arrays, from which advantages are computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What the curves of a run suggest, in plain words, with the config keys to change."""
+"""Findings about a run from its curves, in plain words, with the config keys to change."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class _Run:
 
 
 def findings(rows: Sequence[Row], config: Mapping[str, Any]) -> list[Finding]:
-    """What is worth a look in a run of reinforcement learning, the most serious first; empty if nothing is.
+    """Findings about a run of reinforcement learning, the most serious first; empty if there are none.
 
     Args:
       rows: of metrics.jsonl, names as in docs/metrics.md.

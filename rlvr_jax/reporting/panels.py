@@ -10,18 +10,23 @@ Row = Mapping[str, Any]
 # panel.
 _TRAIN, _HELD_OUT, _ACCURACY, _NEUTRAL = "#0072B2", "#D55E00", "#56B4E9", "#8a8f98"
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8f98", "#7a5195")
+_ROUNDING = 1e-9  # around `Series.dull`
 _PASS = ("#f0a878", "#e07f45", "#b85a1e", "#8a3f10", "#5e2a0a", "#3b1a05")
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a panel; `metric` with the suffixes `_low` and `_high`, where they exist, is drawn as a band."""
+    """One line of a panel; `metric` with the suffixes `_low` and `_high`, where they exist, is drawn as a band.
+
+    A line that never leaves the value `dull` is not drawn.
+    """
 
     metric: str
     label: str
     colour: str
     width: float = 1.6
     reduce: Literal["mean", "max"] = "mean"
+    dull: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,6 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     rewards = [Series("train/reward", "train reward", _TRAIN, 1.8)]
     if any(row.get("train/accuracy") != row.get("train/reward") for row in rows):
         rewards.append(Series("train/accuracy", "train accuracy (sampled)", _ACCURACY, 1.2))
-    turns = [Series("train/turns", "turns", _TRAIN)] * any(row.get("train/turns", 1) != 1 for row in rows)
-    lag = [Series("train/lag", "lag", _TRAIN)] * any(row.get("train/lag", 0) != 0 for row in rows)
     candidates = [
         Panel(
             "Reward and held-out accuracy",
@@ -92,161 +95,171 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             ),
             "Each named term of the reward. They show which part of the reward is being learned.",
         ),
-        Panel(
-            "Supervised loss",
-            "nats per token",
-            (Series("sft/loss", "loss", _TRAIN),),
-            "Cross-entropy of the demonstrations' tokens. It should fall and flatten out.",
-        ),
-        Panel(
-            "Response length",
-            "tokens",
-            (
-                Series("train/response_length", "train", _TRAIN),
-                Series("eval/response_length", "held-out (greedy)", _HELD_OUT),
-            ),
-            "Mean length of a completion. A rise along with accuracy is thinking aloud; a rise without it is rambling.",
-        ),
-        Panel(
-            "Turns",
-            "turns per episode",
-            tuple(turns),
-            "Mean number of the policy's turns in an episode.",
-        ),
-        Panel(
-            "Lag of the samples",
-            "steps",
-            tuple(lag),
-            "Mean lag, in steps, of the policy that sampled a token behind the one trained on it.",
-        ),
-        Panel(
-            "Cut off and clipped",
-            "share",
-            (
-                Series("train/truncated", "cut off", _TRAIN),
-                Series("train/clip_fraction", "ratio clipped", "#009E73"),
-            ),
-            "Share of completions that ran out of tokens (they rarely earn a reward), and share of tokens whose "
-            "gradient the clipped ratio removed.",
-            scale="share",
-        ),
-        Panel(
-            "Entropy",
-            "nats per token",
-            (
-                Series("train/entropy", "entropy", _TRAIN),
-                Series("train/entropy_positive", "A > 0", "#009E73", 1.0),
-                Series("train/entropy_negative", "A < 0", "#D55E00", 1.0),
-            ),
-            "Mean entropy of the policy's next-token distribution, over all tokens and by the sign of their advantage. "
-            "Falling to 0 means that exploration has ended.",
-        ),
-        Panel(
-            "KL to the reference policy",
-            "nats per token",
-            (Series("train/kl", "KL", _TRAIN),),
-            "How far the policy has moved from where it started. A sudden rise often comes with a broken policy.",
-        ),
-        Panel(
-            "Move of an update",
-            "nats per token",
-            (Series("train/policy_kl", "KL", _TRAIN),),
-            "KL divergence from the policy that the ratio is relative to, to the one being trained. It is 0 with one "
-            "update in a step; large values mean that the samples are stale, or the learning rate is high.",
-        ),
-        Panel(
-            "Effective samples",
-            "share",
-            (
-                Series("train/effective_actions", "tokens", _TRAIN),
-                Series("train/effective_samples", "whole samples", "#009E73"),
-                Series("train/importance_masked", "tokens of weight 0", "#D55E00"),
-            ),
-            "How many equally weighted tokens, and whole samples, the importance weights are worth before they are "
-            "truncated. Near 1 they are as good as on-policy; near 0 a few decide. And the tokens that are masked.",
-            scale="share",
-        ),
-        Panel(
-            "KL of an episode",
-            "nats",
-            (Series("train/kl_episode", "KL", _TRAIN),),
-            "How far the policy that sampled had moved from the reference policy, summed over an episode's tokens. The "
-            "reward is reduced by this, times a coefficient.",
-        ),
-        Panel(
-            "Value of the critic",
-            "reward",
-            (
-                Series("critic/value", "value", "#E69F00"),
-                Series("critic/return", "return", _TRAIN),
-            ),
-            "Mean of what the critic expected of the rest of an episode, and of what came. A lasting gap is a critic "
-            "that lags behind or whose values are clipped.",
-        ),
-        Panel(
-            "Explained variance",
-            "share",
-            (Series("critic/explained_variance", "explained", "#E69F00"),),
-            "Share of the returns' variance that the critic's values explain: 1 is perfect, 0 no better than a "
-            "constant; below 0 the advantages are noisier than without a critic.",
-        ),
-        Panel(
-            "Loss of the critic",
-            "squared reward",
-            (Series("critic/loss", "loss", "#E69F00"),),
-            "Half of the mean squared difference of value and return, after each update.",
-        ),
-        Panel(
-            "Gradient norm",
-            "global norm",
-            (Series("train/grad_norm", "before clipping", _TRAIN),),
-            "Global norm of the gradient before clipping. Spikes are single updates that pull hard; gaps with red "
-            "marks were not finite.",
-        ),
-        Panel(
-            "Groups without signal",
-            "share of groups",
-            (Series("train/zero_signal_groups", "share", _TRAIN),),
-            "Groups whose samples all earned the same reward, so that their advantages are 0. Near 1, a step teaches "
-            "nothing: the problems are too easy or too hard.",
-            scale="share",
-        ),
-        Panel(
-            "Time of a step",
-            "seconds",
-            (
-                Series("time/rollout", "sampling", "#56B4E9"),
-                Series("time/verify", "verification", "#E69F00"),
-                Series("time/train", "training", "#0072B2"),
-                Series("time/layout", "move", "#CC79A7"),
-                Series("time/evaluate", "evaluation", "#c3c7ce"),
-            ),
-            "Where the seconds of each step went, stacked; the move is that of the parameters to the sampler. "
-            "Compilation falls into the first steps.",
-            kind="stack",
-        ),
-        Panel(
-            "Tokens per second",
-            "tokens/s",
-            (
-                Series("time/rollout_tokens_per_second", "sampling", "#56B4E9"),
-                Series("time/train_tokens_per_second", "training", "#0072B2"),
-                Series("time/sft_tokens_per_second", "supervised training", "#009E73"),
-            ),
-            "Throughput of sampling and of training, each over its own seconds.",
-        ),
-        Panel(
-            "Sampler against trainer",
-            "nats",
-            (Series("train/logprob_gap", "largest difference", _TRAIN, reduce="max"),),
-            "Largest absolute difference between the log-probability of a token in the sampler and in the trainer. It "
-            "should stay at rounding error, about 1e-5 in float32; with a lag it includes what the policy has learned.",
-            scale="log",
-        ),
     ]
     kept = []
-    for panel in candidates:
-        series = tuple(line for line in panel.series if line.metric in names)
+    for panel in (*candidates, *_FIXED):
+        series = tuple(line for line in panel.series if line.metric in names and _tells(line, rows))
         if series:
             kept.append(Panel(**{**vars(panel), "series": series}))
     return kept
+
+
+def _tells(line: Series, rows: Sequence[Row]) -> bool:
+    """False for a line that is dull all along."""
+    values = [row[line.metric] for row in rows if line.metric in row]
+    return line.dull is None or any(abs(value - line.dull) > _ROUNDING for value in values)
+
+
+_FIXED = (  # the panels with the same lines in every run
+    Panel(
+        "Supervised loss",
+        "nats per token",
+        (Series("sft/loss", "loss", _TRAIN),),
+        "Cross-entropy of the demonstrations' tokens. It should fall and flatten out.",
+    ),
+    Panel(
+        "Response length",
+        "tokens",
+        (
+            Series("train/response_length", "train", _TRAIN),
+            Series("eval/response_length", "held-out (greedy)", _HELD_OUT),
+        ),
+        "Mean length of a completion. A rise along with accuracy is thinking aloud; a rise without it is rambling.",
+    ),
+    Panel(
+        "Turns",
+        "turns per episode",
+        (Series("train/turns", "turns", _TRAIN, dull=1.0),),
+        "Mean number of the policy's turns in an episode.",
+    ),
+    Panel(
+        "Lag of the samples",
+        "steps",
+        (Series("train/lag", "lag", _TRAIN, dull=0.0),),
+        "Mean lag, in steps, of the policy that sampled a token behind the one trained on it.",
+    ),
+    Panel(
+        "Cut off and clipped",
+        "share",
+        (
+            Series("train/truncated", "cut off", _TRAIN),
+            Series("train/clip_fraction", "ratio clipped", "#009E73"),
+        ),
+        "Share of completions that ran out of tokens (they rarely earn a reward), and share of tokens whose "
+        "gradient the clipped ratio removed.",
+        scale="share",
+    ),
+    Panel(
+        "Entropy",
+        "nats per token",
+        (
+            Series("train/entropy", "entropy", _TRAIN),
+            Series("train/entropy_positive", "A > 0", "#009E73", 1.0),
+            Series("train/entropy_negative", "A < 0", "#D55E00", 1.0),
+        ),
+        "Mean entropy of the policy's next-token distribution, over all tokens and by the sign of their advantage. "
+        "Falling to 0 means that exploration has ended.",
+    ),
+    Panel(
+        "KL to the reference policy",
+        "nats per token",
+        (Series("train/kl", "KL", _TRAIN),),
+        "How far the policy has moved from where it started. A sudden rise often comes with a broken policy.",
+    ),
+    Panel(
+        "Move of an update",
+        "nats per token",
+        (Series("train/policy_kl", "KL", _TRAIN, dull=0.0),),
+        "KL divergence from the policy that the ratio is relative to, to the one being trained. It is 0 with one "
+        "update in a step; large values mean that the samples are stale, or the learning rate is high.",
+    ),
+    Panel(
+        "Effective samples",
+        "share",
+        (
+            Series("train/effective_actions", "tokens", _TRAIN),
+            Series("train/effective_samples", "whole samples", "#009E73"),
+            Series("train/importance_masked", "tokens of weight 0", "#D55E00"),
+        ),
+        "How many equally weighted tokens, and whole samples, the importance weights are worth before they are "
+        "truncated. Near 1 they are as good as on-policy; near 0 a few decide. And the tokens that are masked.",
+        scale="share",
+    ),
+    Panel(
+        "KL of an episode",
+        "nats",
+        (Series("train/kl_episode", "KL", _TRAIN),),
+        "How far the policy that sampled had moved from the reference policy, summed over an episode's tokens. The "
+        "reward is reduced by this, times a coefficient.",
+    ),
+    Panel(
+        "Value of the critic",
+        "reward",
+        (
+            Series("critic/value", "value", "#E69F00"),
+            Series("critic/return", "return", _TRAIN),
+        ),
+        "Mean of what the critic expected of the rest of an episode, and of what came. A lasting gap is a critic "
+        "that lags behind or whose values are clipped.",
+    ),
+    Panel(
+        "Explained variance",
+        "share",
+        (Series("critic/explained_variance", "explained", "#E69F00"),),
+        "Share of the returns' variance that the critic's values explain: 1 is perfect, 0 no better than a "
+        "constant; below 0 the advantages are noisier than without a critic.",
+    ),
+    Panel(
+        "Loss of the critic",
+        "squared reward",
+        (Series("critic/loss", "loss", "#E69F00"),),
+        "Half of the mean squared difference of value and return, after each update.",
+    ),
+    Panel(
+        "Gradient norm",
+        "global norm",
+        (Series("train/grad_norm", "before clipping", _TRAIN),),
+        "Global norm of the gradient before clipping. Spikes are single updates that pull hard; gaps with red "
+        "marks were not finite.",
+    ),
+    Panel(
+        "Groups without signal",
+        "share of groups",
+        (Series("train/zero_signal_groups", "share", _TRAIN),),
+        "Groups whose samples all earned the same reward, so that their advantages are 0. Near 1, a step teaches "
+        "nothing: the problems are too easy or too hard.",
+        scale="share",
+    ),
+    Panel(
+        "Time of a step",
+        "seconds",
+        (
+            Series("time/rollout", "sampling", "#56B4E9"),
+            Series("time/verify", "verification", "#E69F00"),
+            Series("time/train", "training", "#0072B2"),
+            Series("time/layout", "move", "#CC79A7"),
+            Series("time/evaluate", "evaluation", "#c3c7ce"),
+        ),
+        "Where the seconds of each step went, stacked; the move is that of the parameters to the sampler. "
+        "Compilation falls into the first steps.",
+        kind="stack",
+    ),
+    Panel(
+        "Tokens per second",
+        "tokens/s",
+        (
+            Series("time/rollout_tokens_per_second", "sampling", "#56B4E9"),
+            Series("time/train_tokens_per_second", "training", "#0072B2"),
+            Series("time/sft_tokens_per_second", "supervised training", "#009E73"),
+        ),
+        "Throughput of sampling and of training, each over its own seconds.",
+    ),
+    Panel(
+        "Sampler against trainer",
+        "nats",
+        (Series("train/logprob_gap", "largest difference", _TRAIN, reduce="max"),),
+        "Largest absolute difference between the log-probability of a token in the sampler and in the trainer. It "
+        "should stay at rounding error, about 1e-5 in float32; with a lag it includes what the policy has learned.",
+        scale="log",
+    ),
+)

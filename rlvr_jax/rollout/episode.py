@@ -78,11 +78,6 @@ class Sequence:
         """Number of tokens that are trained on."""
         return sum(len(span.tokens) for span in self.spans if span.author in TRAINED)
 
-    @cached_property
-    def versions(self) -> Int32[np.ndarray, "time"]:
-        """The version of the policy that sampled each token of `response`."""
-        return self._joined(lambda span: np.full(len(span.tokens), span.version), np.int32)
-
     def _joined(self, part: Any, dtype: Any) -> np.ndarray:
         if len(self.spans) == 2:  # the short case, of which a step has many
             return np.asarray(part(self.spans[1]), dtype)

@@ -1,4 +1,4 @@
-"""What the bits of a run depend on besides its config: versions, sources and the machine."""
+"""Versions, sources and machine: besides the config, the bits of a run depend on these."""
 
 import functools
 import hashlib

@@ -74,7 +74,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Reached:
-    """How soon the runs of a variant reached the threshold.
+    """Tokens and seconds until the runs of a variant reached the threshold.
 
     Attributes:
       seeds: that reached it.
@@ -329,7 +329,10 @@ def _tested(
 
 
 def _reached(rows: Mapping[int, Sequence[Row]], metric: str, threshold: float, samples: int) -> Reached:
-    """How soon the seeds reached the threshold; `samples` of a step, for rows without the number of sampled tokens."""
+    """Tokens and seconds until the seeds reached the threshold.
+
+    A step has so many `samples`, by which tokens are counted in rows that do not say how many were sampled.
+    """
     seeds, tokens, seconds = [], [], []
     for seed, of_seed in rows.items():
         evaluated = [i for i, row in enumerate(of_seed) if _is_number(row.get(metric))]

@@ -102,7 +102,7 @@ class Reproduction:
 
 
 def experiment(sweep: Sweep, metric: str = METRIC) -> Experiment:
-    """What is stored of a sweep.
+    """The stored form of a sweep.
 
     Raises:
       RunError: runs are missing or have failed, or there are fewer than 3 seeds.

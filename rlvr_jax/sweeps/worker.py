@@ -39,6 +39,7 @@ _LONGEST = 3000  # characters of an error: a line that a pipe takes whole
 
 
 def main() -> None:
+    """Does the jobs of stdin, until it is closed or one of them fails."""
     if cores := set(map(int, sys.argv[1:])):
         os.sched_setaffinity(0, cores)  # before XLA counts them
     answers = os.dup(1)

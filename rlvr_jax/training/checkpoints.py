@@ -204,7 +204,7 @@ def end_step(
 
 
 def restore(manager: ocp.CheckpointManager, shapes: Learner, step: int) -> Learner:
-    """What was saved at `step`.
+    """The learner saved at `step`.
 
     Args:
       manager: from `open_manager`.

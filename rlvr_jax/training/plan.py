@@ -100,7 +100,7 @@ def _resident(setup: Setup, run: Literal["sft", "rl"], options: Mapping[str, Opt
 
 
 def _of_update(setup: Setup, run: Literal["sft", "rl"], network: str, options: OptimizerConfig, platform: str) -> Kinds:
-    """What an update of a network adds."""
+    """Memory that an update of a network adds."""
     config, shape, mesh = setup.config, setup.policy, setup.mesh
     state = _state(options, _shape_only(shape), mesh, network)
     tensor = mesh.shape["tensor"]

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int32, Key, Shaped
 
 from rlvr_jax import tasks
 from rlvr_jax.learner.advantages import KEEPS, zero_signal_groups
+from rlvr_jax.learner.credit import has_states
 from rlvr_jax.learner.rewards import Rewards, joined, of_groups, reward, without_groups
 from rlvr_jax.learner.samples import samples_of
 from rlvr_jax.learner.vine import step_advantages
@@ -93,7 +94,7 @@ class Rollouts:
             )
             metrics |= _mean_of("train/greedy_reward", greedy.values[greedy.judged])
             return Rollout(groups, rewards, greedy.values[rewards.group], metrics=metrics)
-        if algorithm.baseline == "monte_carlo":
+        if has_states(algorithm):
             steps, values = self._steps(step, groups, rewards)
             return Rollout(groups, rewards, steps=steps, metrics=metrics | values)
         return Rollout(groups, rewards, metrics=metrics)

@@ -22,8 +22,6 @@ from rlvr_jax.training.networks import optimizer_configs, shapes_and_axes
 from rlvr_jax.training.plan import PHASE_OF_UPDATES, Memory, weight_shards
 from rlvr_jax.training.setup import Setup, update_load
 
-PHASES = ("move", "prefill", "decode", "scoring", "values", "update", "critic")  # of a step, in their order
-
 
 @dataclass(frozen=True)
 class Work:

@@ -178,6 +178,6 @@ def _critic_source(config: Config) -> Path | None:
 
 
 def _loaded_for_critic(setup: Setup, source: Path) -> tuple[Params, str]:
-    """What the critic takes from another run: shapes of its critic, if it has one, otherwise of its policy."""
+    """Shapes and name of the network that the critic starts from in another run: its critic, or else its policy."""
     network = "critic" if checkpoints.has_network(source, "critic") else "policy"
     return network_shapes(setup.policy, setup.mesh, network), network

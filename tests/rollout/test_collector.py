@@ -126,7 +126,7 @@ def test_a_single_turn_is_judged_by_its_text_without_the_stop_token():
     assert window.prompt.tolist() == encode(TOKENIZER, "say: ")
     assert window.action_mask.all()
     assert window.logprobs.tolist() == [0, -1, -2, -3]
-    assert window.versions.tolist() == [3] * 4
+    assert [span.version for span in window.spans[1:]] == [3]
     assert policy.released == [1, 2]
     assert policy.requests[0].prompt is policy.requests[1].prompt  # so that it is computed once
 
