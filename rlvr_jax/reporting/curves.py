@@ -118,15 +118,16 @@ def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
     size = 12 if panel.wide else 11
     # With a place of its own it need not look for one, which would take a third of the time of drawing.
     axes.set_title(panel.title, loc="left", y=1.0, fontsize=size, fontweight="bold", color=_INK, pad=22)
+    crowded = len(panel.series) > 4 and not panel.wide  # else the last labels would be cut off
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.008, 0.985),
         ncols=5,
         frameon=False,
-        fontsize=9,
-        handlelength=1.0,
-        handletextpad=0.4,
-        columnspacing=1.1,
+        fontsize=8 if crowded else 9,
+        handlelength=0.8 if crowded else 1.0,
+        handletextpad=0.3 if crowded else 0.4,
+        columnspacing=0.7 if crowded else 1.1,
         borderaxespad=0.1,
         labelcolor=_INK,
     )
