@@ -13,7 +13,7 @@ from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.reporting import files, jsonl
 from rlvr_jax.sweeps import statistics
-from rlvr_jax.sweeps.plan import Sweep, outcome, runs
+from rlvr_jax.sweeps.plan import Run, Sweep, outcome, runs
 
 METRIC = "eval/greedy_accuracy"
 RESULTS = "results.json"
@@ -166,10 +166,11 @@ def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) 
     for run in every:
         end = ends[run.folder]
         if run.kind == "rl" and end:
-            if end["status"] == "finished":
-                rows[run.variant][run.config.seed] = jsonl.read(run.folder / "metrics.jsonl")
+            found, error = _read(run) if end["status"] == "finished" else ([], end["error"])
+            if error:
+                failed[run.variant][run.config.seed] = error
             else:
-                failed[run.variant][run.config.seed] = end["error"]
+                rows[run.variant][run.config.seed] = found
     curves = [curves_of(of_seeds, metric) for of_seeds in rows]
     if any(rows) and not any(metric in of_variant for of_variant in curves):
         raise ConfigError(f"no run has the metric {metric!r}; docs/metrics.md lists their names")
@@ -208,6 +209,14 @@ def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) 
         places=len({json.dumps(end.get("place")) for end in ends.values() if end and end["status"] == "finished"}),
         variants=found,
     )
+
+
+def _read(run: Run) -> tuple[list[Row], str]:
+    """The metrics of a finished run, and why they can't be used, if so; the other seeds of its variant can."""
+    path, steps = run.folder / "metrics.jsonl", run.config.training.num_steps
+    rows = jsonl.read(path)
+    last = rows[-1]["step"] if rows else 0
+    return rows, f"{path} ends at step {last} of {steps}; delete the run's folder to make it again" * (last != steps)
 
 
 def table(found: Results) -> str:

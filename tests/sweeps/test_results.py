@@ -109,6 +109,17 @@ def test_missing_and_failed_seeds_are_left_out_of_the_pairs(tmp_path):
     assert "a reason" in Page(page.read_text()).text
 
 
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_seed_whose_metrics_are_cut_is_named_and_the_others_are_compared(left, tmp_path):
+    made = write_runs(tmp_path / "s", range(3))
+    run = next(run for run in plan.runs(made) if run.variant == 1)
+    path = run.folder / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:left]))
+    found = results(made).variants[1]
+    assert (list(found.failed), found.final.pairs) == ([run.config.seed], 2)
+    assert str(path) in found.failed[run.config.seed]
+
+
 def test_the_page_is_self_contained_and_says_what_the_data_say(sweep):
     path, found = report(sweep)
     page = Page(path.read_text(encoding="utf-8"))
