@@ -8,6 +8,7 @@ from rlvr_jax import named
 from rlvr_jax.envs.env import (
     Action,
     Call,
+    CallRecord,
     Done,
     Env,
     FinishReason,
@@ -18,9 +19,10 @@ from rlvr_jax.envs.env import (
     checked,
     single_turn,
 )
+from rlvr_jax.envs.tool_use import tool_use
 from rlvr_jax.verifiers.jobs import ToolCall
 
-ENVS: Mapping[str, Callable[..., Env]] = {"single_turn": single_turn}
+ENVS: Mapping[str, Callable[..., Env]] = {"single_turn": single_turn, "tools": tool_use}
 
 
 def make_env(name: str, options: Mapping[str, Any] | None = None) -> Env:
@@ -74,6 +76,7 @@ __all__ = [
     "ENVS",
     "Action",
     "Call",
+    "CallRecord",
     "Done",
     "Env",
     "FinishReason",

@@ -15,6 +15,8 @@ the function `receive` gets the results of the tools and returns the same as `st
 These functions run in the training process, each call for at most `verifier.timeout` seconds; code that may crash or
 needs a limit of memory belongs into a tool, which runs in the verifier pool. If an environment raises, takes too long
 or returns something else, its episode ends unjudged and is left out of its group.
+
+The environment `tools` (`rlvr_jax.envs.tool_use`) lets the policy call tools in the middle of any task.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,12 +27,13 @@ from typing import Any, Literal, get_args
 
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages, wrong_messages
+from rlvr_jax.text.prompts import Tools
 from rlvr_jax.verifiers.jobs import ToolCall
 
 # "stop": the environment was done; "length": a turn hit its token limit; "window": an observation did not fit into the
-# rest of the window; "turns": the limit of turns; "env_error": the environment failed; "tool_error": the environment
-# gave up because of a tool.
-FinishReason = Literal["stop", "length", "window", "turns", "env_error", "tool_error"]
+# rest of the window; "turns": the limit of turns; "calls", "tool_seconds": limits of the use of tools; "env_error": the
+# environment failed; "tool_error": the environment gave up because of a tool.
+FinishReason = Literal["stop", "length", "window", "turns", "calls", "tool_seconds", "env_error", "tool_error"]
 _REASONS = get_args(FinishReason)
 
 
@@ -66,13 +69,41 @@ class Done:
     Attributes:
       parts: numbers that join the parts of the verdict, for rewards and reports; their names are in `Env.parts`.
       reason: finish reason of the episode.
+      answer: the policy's text that is judged; None for all of its turns.
     """
 
     parts: Mapping[str, float] = field(default_factory=dict)
     reason: FinishReason = "stop"
+    answer: str | None = None
 
 
 Action = Say | Call | Done
+
+
+@dataclass(frozen=True)
+class CallRecord:
+    """A call of a tool that the policy made, for metrics and the report.
+
+    Attributes:
+      turn: number of the policy's turn, from 0.
+      tool: its name; empty if the call could not be read.
+      outcome: see `rlvr_jax.tools.tool.Result`; or the name of the mistake in the call.
+      seconds: that it took.
+      characters: of what the policy was told.
+      executed: False for a mistake in the call.
+    """
+
+    turn: int
+    tool: str
+    outcome: str
+    seconds: float = 0.0
+    characters: int = 0
+    executed: bool = True
+
+    @property
+    def succeeded(self) -> bool:
+        """True if the tool gave an output."""
+        return self.outcome in ("ok", "cut")
 
 
 @dataclass(frozen=True)
@@ -85,6 +116,10 @@ class Env:
       receive: (state, results of the tools) -> (state, action); None for environments that call none.
       parts: the possible names of `Done.parts`; missing ones count as 0.
       one_turn: every episode has a single turn, so static batches may be used.
+      parts_of: state -> parts, also of an episode that ends by a limit of the rollout; those of `Done` come first.
+      calls_of: state -> the calls of tools so far.
+      tools: that prompts describe.
+      ends: texts that end a turn, and belong to it, where they are single tokens of the policy.
     """
 
     start: Callable[[Example], tuple[Any, str | Messages]]
@@ -92,6 +127,10 @@ class Env:
     receive: Callable[[Any, tuple[ToolResult, ...]], tuple[Any, Action]] | None = None
     parts: tuple[str, ...] = ()
     one_turn: bool = False
+    parts_of: Callable[[Any], Mapping[str, float]] | None = None
+    calls_of: Callable[[Any], tuple[CallRecord, ...]] | None = None
+    tools: Tools | None = None
+    ends: tuple[str, ...] = ()
 
 
 def single_turn() -> Env:
@@ -140,22 +179,27 @@ def checked(env: Env, returned: Any) -> tuple[Any, Action]:
         if wrong := [call for call in action.calls if not isinstance(call, ToolCall)]:
             raise TypeError(f"it returned a Call of {wrong[0]!r:.100}, which is no ToolCall")
     elif isinstance(action, Done):
-        action = Done(_parts(env, action), action.reason)
+        action = replace(action, parts=_parts(env, state, action))
         if action.reason not in _REASONS:
             raise ValueError(f"Done has the reason {action.reason!r:.100}, not one of {', '.join(_REASONS)}")
+        if not isinstance(action.answer, str | None):
+            raise TypeError(f"Done has the answer {action.answer!r:.100}, which is no text")
     else:
         raise TypeError(f"it returned {action!r:.100}, not Say, Call or Done")
     return state, action
 
 
-def _parts(env: Env, action: Done) -> dict[str, float]:
+def _parts(env: Env, state: Any, action: Done) -> dict[str, float]:
     """The numbers of the end of an episode, all that the environment may give."""
-    if not isinstance(action.parts, Mapping):
-        raise TypeError(f"Done has the parts {action.parts!r:.100}, not a dictionary")
-    if unknown := action.parts.keys() - set(env.parts):
+    given = {} if env.parts_of is None else env.parts_of(state)
+    for parts in (given, action.parts):
+        if not isinstance(parts, Mapping):
+            raise TypeError(f"Done has the parts {parts!r:.100}, not a dictionary")
+    given = {**given, **action.parts}
+    if unknown := given.keys() - set(env.parts):
         named = ", ".join(sorted(map(str, unknown)))
         raise ValueError(f"Done has the parts {named}, which are not in Env.parts = {env.parts}")
-    parts = {name: float(action.parts.get(name, 0.0)) for name in env.parts}
+    parts = {name: float(given.get(name, 0.0)) for name in env.parts}
     for name, value in parts.items():
         if not isfinite(value):
             raise ValueError(f"Done has the part {name!r} = {value}, which is not finite")

@@ -24,7 +24,19 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
-from rlvr_jax.rollout.playing import Limited, Limits, Playing, Source, begin, receive, request_of, spoken, verdict_of
+from rlvr_jax.rollout.playing import (
+    Limited,
+    Limits,
+    Playing,
+    Source,
+    account,
+    begin,
+    calls_of,
+    receive,
+    request_of,
+    spoken,
+    verdict_of,
+)
 from rlvr_jax.rollout.requests import Turn, Turns, episode_keys
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.tokenizers import decode, encode_batch
@@ -117,11 +129,11 @@ class Collector:
             if begun is not None and len(begun[number]):
                 spans.append(Span("policy", np.asarray(begun[number], np.int32)))
             contexts.append(np.concatenate([span.tokens for span in spans]))
-            env, own = self._sources[example.task].env, number % self._processes.count == self._processes.index
+            source, own = self._sources[example.task], number % self._processes.count == self._processes.index
             groups.append([])
             for i in range(number * group_size, (number + 1) * group_size):
                 self._last_id += 1
-                groups[-1].append(Playing(self._last_id, i, example, keys[i], temperature, env, list(spans), own))
+                groups[-1].append(Playing(self._last_id, i, example, keys[i], temperature, source, list(spans), own))
         self._batches[name] = groups
         self._playing |= {playing.id: playing for group in groups for playing in group}
         with time_limits(self._limits.seconds) as limited:
@@ -194,7 +206,7 @@ class Collector:
         """
         turns = self._sampler.poll()
         waiting, self._waiting = self._waiting, []
-        texts = decode(self._tokenizer, [spoken(turn, self._playing[turn.id].spans[-1]) for turn in turns])
+        texts = decode(self._tokenizer, [spoken(turn, self._playing[turn.id]) for turn in turns])
         self._advance([self._end_turn(*pair) for pair in zip(turns, texts, strict=True)])
         if waiting:
             began = time.perf_counter()
@@ -223,6 +235,8 @@ class Collector:
         actions = self._processes.merged(own)
         for playing, _ in calls:
             action = actions[playing.id]
+            if "so_far" in action:
+                playing.so_far = action.pop("so_far")
             if "tokens" in action:
                 self._say(playing, np.asarray(action["tokens"], np.int32))
             elif action:
@@ -231,26 +245,30 @@ class Collector:
                 self._waiting.append(playing)
 
     def _action(self, playing: Playing, function: Callable[[], tuple[Any, Any]], limited: Limited) -> dict[str, Any]:
-        """The environment's next action as JSON data: `tokens` to say, arguments of `_end`, or {} after a `Call`."""
+        """The environment's next action as JSON data: `tokens` to say, arguments of `_end`, or {} after a `Call`.
+
+        But for the last it comes with `so_far`, see `playing.account`.
+        """
         try:
             playing.state, action = limited(lambda: checked(playing.env, function()))
             if isinstance(action, Say):
                 last = int(playing.spans[-1].tokens[-1])
-                tokens = self._sources[playing.example.task].observe(action.observation, last)
+                tokens = playing.source.observe(action.observation, last)
                 if not tokens:
                     raise ValueError(f"{action!r:.100} has no tokens, so there is nothing to answer")
-                return {"tokens": tokens}
+                return {"tokens": tokens, "so_far": limited(partial(account, playing))}
             if isinstance(action, Call):
                 playing.calls += 1
                 if playing.calls > _MOST_CALLS:
                     raise ValueError(f"it called tools {_MOST_CALLS} times without a turn of the policy")
                 playing.tools = self._pool.submit(action.calls)  # raises ValueError if there is no such tool
                 return {}
+            so_far = limited(partial(account, playing)) | {"parts": dict(action.parts)}
         except PoolError:
             raise
         except (Exception, SystemExit) as error:
             return {"reason": "env_error", "error": f"the environment raised {error_text(error)}"}
-        return {"reason": action.reason, "parts": dict(action.parts)}
+        return {"reason": action.reason, "answer": action.answer, "so_far": so_far}
 
     def _say(self, playing: Playing, tokens: Int32[np.ndarray, "_"]) -> None:
         if len(playing.turns) >= self._limits.turns:
@@ -267,7 +285,7 @@ class Collector:
         playing: Playing,
         reason: FinishReason,
         error: str | None = None,
-        parts: Mapping[str, float] | None = None,
+        answer: str | None = None,
     ) -> None:
         playing.episode = Episode(
             example=playing.example,
@@ -275,8 +293,10 @@ class Collector:
             sequences=(Window(tuple(playing.spans)),),
             turns=tuple(playing.turns),
             finish_reason=reason,
-            parts=parts or dict.fromkeys(playing.env.parts, 0.0),
+            parts=playing.so_far.get("parts") or dict.fromkeys(playing.env.parts, 0.0),
             error=error,
+            answer=answer,
+            calls=calls_of(playing.so_far),
         )
         del self._playing[playing.id]
         self._ended.append(playing)

@@ -13,13 +13,14 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from rlvr_jax.envs import FinishReason
+from rlvr_jax.envs import CallRecord, FinishReason
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.tags import THINK, opens_thinking
 from rlvr_jax.verifiers.verdict import Verdict
 
 Author = Literal["prompt", "policy", "env", "demonstration"]
 TRAINED = ("policy", "demonstration")  # the authors of the tokens that are trained on
+LIMITED = ("length", "window", "turns", "calls", "tool_seconds")  # the finish reasons of a limit
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Episode:
       finish_reason: why it ended.
       parts: numbers from the environment.
       error: why it could not be finished, or None; with an error it is not judged.
+      answer: the policy's text that is judged; None for all of its turns.
+      calls: of tools, in order.
     """
 
     example: Example
@@ -105,6 +108,8 @@ class Episode:
     finish_reason: FinishReason
     parts: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    answer: str | None = None
+    calls: tuple[CallRecord, ...] = ()
 
     @property
     def text(self) -> str:
@@ -113,7 +118,12 @@ class Episode:
 
     @property
     def response(self) -> str:
-        """The text for verifiers and format checks: `text`, after the `<think>` of a prompt that opens a thought."""
+        """The text for verifiers and format checks: `text`, after the `<think>` of a prompt that opens a thought.
+
+        Or the answer that the policy has submitted.
+        """
+        if self.answer is not None:
+            return self.answer
         return THINK * opens_thinking(self.example.prompt) + self.text
 
     @cached_property
@@ -133,8 +143,8 @@ class Episode:
 
     @property
     def cut_off(self) -> bool:
-        """True if it hit a limit of tokens or turns."""
-        return self.finish_reason in ("length", "window", "turns")
+        """True if it hit a limit of tokens, turns, or the use of tools."""
+        return self.finish_reason in LIMITED
 
 
 def empty_episode(example: Example) -> Episode:

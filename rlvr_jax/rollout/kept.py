@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rlvr_jax.envs import CallRecord
 from rlvr_jax.errors import CheckpointError
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
@@ -60,12 +61,15 @@ def _episode_to_json(episode: Episode) -> dict[str, Any]:
         "finish_reason": episode.finish_reason,
         "parts": dict(episode.parts),
         "error": episode.error,
+        "answer": episode.answer,
+        "calls": [dataclasses.asdict(call) for call in episode.calls],
     }
 
 
 def _episode_from_json(data: Mapping[str, Any], example: Example) -> Episode:
     sequences = tuple(Window(tuple(map(_span_from_json, spans))) for spans in data["sequences"])
-    return Episode(example, **{**data, "sequences": sequences, "turns": tuple(data["turns"])})
+    calls = tuple(CallRecord(**call) for call in data["calls"])
+    return Episode(example, **{**data, "sequences": sequences, "turns": tuple(data["turns"]), "calls": calls})
 
 
 def _span_to_json(span: Span) -> list[Any]:

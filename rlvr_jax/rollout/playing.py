@@ -1,14 +1,14 @@
 """An episode while it is played: its records, limits and requests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt32
 
-from rlvr_jax.envs import Env, ToolResult, begin_group
+from rlvr_jax.envs import CallRecord, Env, ToolResult, begin_group
 from rlvr_jax.rollout.episode import Episode, Span
 from rlvr_jax.rollout.requests import Request, Turn
 from rlvr_jax.tasks.task import Example, Task
@@ -28,11 +28,13 @@ class Source:
       task: for its verifier.
       env: the environment of its episodes.
       observe: (observation, last token of the turn) -> tokens of the observation.
+      ends: tokens that end a turn, besides `Limits.stop_tokens`, and belong to its text.
     """
 
     task: Task
     env: Env
     observe: Callable[[str | Messages, int], list[int]]
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,21 @@ class Playing:
     example: Example
     key: UInt32[np.ndarray, "words"]
     temperature: float
-    env: Env
+    source: Source
     spans: list[Span]
     own: bool  # its group belongs to this process
     state: Any = None
     turns: list[str] = field(default_factory=list)
     tools: Sequence[Future] = ()
     calls: int = 0  # since the last turn
+    so_far: Mapping[str, Any] = field(default_factory=dict)  # `account` after the last action
     episode: Episode | None = None
     verdict: Future | None = None
+
+    @property
+    def env(self) -> Env:
+        """Its environment."""
+        return self.source.env
 
     @property
     def response_length(self) -> int:
@@ -92,7 +100,7 @@ def request_of(playing: Playing, limits: Limits, **tokens: Int32[np.ndarray, "_"
         **tokens,
         budget=min(room, limits.turn - begun if limits.turn else room),
         temperature=playing.temperature,
-        stop_tokens=limits.stop_tokens,
+        stop_tokens=(*limits.stop_tokens, *playing.source.ends),
         drawn=sum(sampled),
         keep=not playing.env.one_turn,
     )
@@ -111,10 +119,24 @@ def begin(group: Sequence[Playing], limited: Limited) -> str:
     return ""
 
 
-def spoken(turn: Turn, before: Span) -> Int32[np.ndarray, "_"]:
-    """The tokens of a turn, which may have begun in the span before it, without its stop token."""
-    spoken = turn.tokens[: len(turn.tokens) - (turn.finish == "stop")]
+def spoken(turn: Turn, playing: Playing) -> Int32[np.ndarray, "_"]:
+    """The tokens of a turn, which may have begun in the span before it, without a stop token that is no part of it."""
+    silent, before = turn.finish == "stop" and turn.tokens[-1] not in playing.source.ends, playing.spans[-1]
+    spoken = turn.tokens[: len(turn.tokens) - silent]
     return np.concatenate([before.tokens, spoken]) if before.author == "policy" else spoken
+
+
+def account(playing: Playing) -> dict[str, Any]:
+    """What the environment says of the episode so far, as JSON data: its parts, and the calls of tools."""
+    env, state = playing.env, playing.state
+    parts = {} if env.parts_of is None else {name: float(value) for name, value in env.parts_of(state).items()}
+    calls = () if env.calls_of is None else env.calls_of(state)
+    return {"parts": dict.fromkeys(env.parts, 0.0) | parts, "calls": list(map(asdict, calls))}
+
+
+def calls_of(so_far: Mapping[str, Any]) -> tuple[CallRecord, ...]:
+    """The calls of `account`."""
+    return tuple(CallRecord(**call) for call in so_far.get("calls", ()))
 
 
 def receive(playing: Playing) -> tuple[Any, Any]:

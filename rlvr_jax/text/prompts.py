@@ -6,11 +6,17 @@ placeholders for system prompt and problem, in the style of DeepSeek-R1-Zero. Th
 
 Thinking: templates with `enable_thinking` (Qwen3, SmolLM3) get its value; for any other prompt, "on" appends an opened
 `<think>`, and "off" adds nothing.
+
+Tools are described by the chat template if it knows the format of their calls, otherwise in front of the problem.
+
+Observations are text: whatever they contain, no token of theirs is an added token of the tokenizer (those that mark
+turns, thoughts and calls), but for white space.
 """
 
 import datetime
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from rlvr_jax.text.messages import Messages
@@ -26,7 +32,23 @@ R1_ZERO = (
 )
 _TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
 _ANSWER = "d41d8cd98f00"  # that no template writes itself
+_CUT = "\ue000"  # of the private use area: the text on both sides of it is encoded by itself
 DATE = "2025-01-01"  # the default date of chat templates
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Tools that a prompt describes.
+
+    Attributes:
+      schemas: for chat templates, in the form of OpenAI's API.
+      instructions: the same in words, for prompts without such a template; empty for none.
+      native: a text of the chat templates that describe calls in the format of these; empty if there are none.
+    """
+
+    schemas: tuple[Mapping[str, Any], ...]
+    instructions: str
+    native: str = ""
 
 
 def renderer(
@@ -37,6 +59,7 @@ def renderer(
     thinking: Literal["default", "on", "off"] = "default",
     shots: Sequence[tuple[str, str]] = (),
     date: str = DATE,
+    tools: Tools | None = None,
 ) -> Callable[[str | Messages], str]:
     """The function from a problem (text or chat messages) to the prompt.
 
@@ -49,6 +72,7 @@ def renderer(
       thinking: see the module.
       shots: (problem, answer) pairs before the problem: earlier turns of the chat, or text.
       date: year-month-day, for chat templates with a date.
+      tools: that the policy may call.
 
     Raises:
       ValueError: the chat template can't be rendered with these, or there is no placeholder for the system prompt. From
@@ -56,6 +80,13 @@ def renderer(
     """
     chat = getattr(tokenizer, "chat_template", None) if kind == "chat" else None
     first = "" if chat else text_start(tokenizer)
+    known = _knows(chat, tools)
+    if tools and tools.instructions and not known:
+        if shots:
+            shots = [(_instructed(tools, shots[0][0]), shots[0][1]), *shots[1:]]
+        else:
+            render = renderer(tokenizer, kind, template, system, thinking, (), date)
+            return lambda problem: render(_instructed(tools, problem))
     if kind == "plain":
         if system:
             raise ValueError("a system prompt needs prompt format 'chat' or 'template', it is 'plain'")
@@ -72,6 +103,7 @@ def renderer(
         return lambda problem: _thinking(_begun(before + asked(last, problem), first), thinking)
 
     switch, knows_switch = _switch(chat, thinking)
+    options: dict[str, Any] = {**switch, "tools": list(tools.schemas)} if known else switch
 
     def render(problem: str | Messages) -> str:
         if isinstance(problem, str):
@@ -83,7 +115,7 @@ def renderer(
             messages.append({"role": "user", "content": question.rstrip("\n")})
             messages.append({"role": "assistant", "content": answer})
         messages.extend(problem)
-        text = chat_text(tokenizer, messages, date=date, add_generation_prompt=True, **switch)
+        text = chat_text(tokenizer, messages, date=date, add_generation_prompt=True, **options)
         return text if knows_switch else _thinking(text, thinking)
 
     render("1 + 1 = ?")  # errors of the template appear before any long work
@@ -99,28 +131,75 @@ def continuation(
     """The function (observation, last token of a turn) -> tokens inserted before the policy's next turn.
 
     With a chat template these are its tokens from the end of one answer to the beginning of the next; the end-of-turn
-    token is left out if the policy has sampled it. Sampled tokens are never re-tokenised.
+    token is left out if the policy has sampled it. Sampled tokens are never re-tokenised. The tokens are those of the
+    rendered template, unless an observation contains the text of an added token, which is then encoded in parts.
 
     Args:
       tokenizer, kind, thinking, date: as for `renderer`.
 
     Raises:
-      ValueError: from the function: the template can't be rendered with these messages.
+      ValueError: from the function: the template can't be rendered with these messages, or a text can't be encoded
+        without added tokens.
     """
     chat = getattr(tokenizer, "chat_template", None) if kind == "chat" else None
+    harmless = _harmless(tokenizer)
     if chat is None:
-        return lambda observation, _: encode(tokenizer, _single(observation))
+        return lambda observation, _: _encode_parts(tokenizer, harmless(_single(observation)))
     switch, knows_switch = _switch(chat, thinking)
 
     def tokens(observation: str | Messages, last: int) -> list[int]:
         said = ({"role": "user", "content": observation},) if isinstance(observation, str) else observation
+        said = [{**message, "content": harmless(message["content"])} for message in said]
         messages = [{"role": "user", "content": "1 + 1 = ?"}, {"role": "assistant", "content": _ANSWER}, *said]
         text = chat_text(tokenizer, messages, date=date, add_generation_prompt=True, **switch)
         after = text.rpartition(_ANSWER)[2]
-        ids = encode(tokenizer, after if knows_switch else _thinking(after, thinking))
+        ids = _encode_parts(tokenizer, after if knows_switch else _thinking(after, thinking))
         return ids[1:] if ids[:1] == [last] else ids
 
     return tokens
+
+
+def _knows(chat: Any, tools: Tools | None) -> bool:
+    """True if a chat template describes tools, in the format of these."""
+    text = chat if isinstance(chat, str) else str(chat or "")
+    return bool(tools and tools.native and tools.native in text and "tools" in text)
+
+
+def _instructed(tools: Tools, problem: str | Messages) -> str | Messages:
+    """The problem, or the first of its messages, behind the instructions for the use of tools."""
+    if isinstance(problem, str):
+        return f"{tools.instructions}\n\n{problem}"
+    first, *rest = problem
+    return ({**first, "content": f"{tools.instructions}\n\n{first['content']}"}, *rest)
+
+
+def _harmless(tokenizer: Any) -> Callable[[str], str]:
+    """The function that cuts a text within every added token of the tokenizer, for `_encode_parts`.
+
+    Raises:
+      ValueError: from the function: the text yields an added token nevertheless.
+    """
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    guarded = {id: token.content for id, token in added.items() if token.content.strip()}
+    contents = sorted(guarded.values(), key=len, reverse=True)
+    found = re.compile("|".join(map(re.escape, contents))) if contents else None
+
+    def cut(text: str) -> str:
+        text = text.replace(_CUT, "")
+        while found and (match := found.search(text)):
+            if len(match[0]) == 1:
+                raise ValueError(f"an observation contains {match[0]!r}, a token that is no text")
+            text = f"{text[: match.start() + 1]}{_CUT}{text[match.start() + 1 :]}"
+        if guarded.keys() & set(_encode_parts(tokenizer, text)):  # of a tokenizer that changes texts before it encodes
+            raise ValueError(f"an observation can't be encoded without special tokens: {text.replace(_CUT, '')!r:.100}")
+        return text
+
+    return cut
+
+
+def _encode_parts(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of the text, each part between cuts by itself."""
+    return [id for part in text.split(_CUT) for id in encode(tokenizer, part)]
 
 
 def _switch(chat: Any, thinking: str) -> tuple[dict[str, bool], bool]:

@@ -274,7 +274,8 @@ def sampling_config(setup: Setup) -> SamplingConfig:
         top_p=rollout.top_p,
         policy_temperature=rollout.temperature,
         filtered_logprobs=setup.config.algorithm.correction != "none",
-        max_stop_tokens=len(setup.stop_tokens),
+        max_stop_tokens=len(setup.stop_tokens)
+        + max((len(source.ends) for source in setup.sources.values()), default=0),
         slots=slots,
         chunk=rollout.chunk,
         prefill_chunk=rollout.prefill_chunk,

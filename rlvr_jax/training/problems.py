@@ -1,7 +1,7 @@
 """The problems of a run: its tasks, their environments and prompts."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -87,7 +87,15 @@ def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env
     observers = {
         label: continuation(tokenizer, prompt.format, config.tasks[label].thinking, prompt.date) for label in prompted
     }
-    return {label: Source(task, envs[label], observers[label]) for label, task in prompted.items()}
+    ends = {label: _single_tokens(tokenizer, envs[label].ends) for label in prompted}
+    return {label: Source(task, envs[label], observers[label], ends[label]) for label, task in prompted.items()}
+
+
+def _single_tokens(tokenizer: Any, texts: Sequence[str]) -> tuple[int, ...]:
+    """The tokens of those of the texts that are single tokens."""
+    vocabulary = tokenizer.get_vocab() if texts else {}
+    known = [text for text in texts if len(text) == 1 or text in vocabulary]
+    return tuple(ids[0] for ids in encode_batch(tokenizer, known) if len(ids) == 1)
 
 
 def prompted_tasks(
@@ -115,7 +123,8 @@ def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: A
     prompt, options = config.prompt, config.tasks[label]
     task = tasks.worded(task, options.template)
     shots = tasks.shots_of(task, options.shots)
-    render = renderer(tokenizer, prompt.format, prompt.template, options.system, options.thinking, shots, prompt.date)
+    system, thinking = options.system, options.thinking
+    render = renderer(tokenizer, prompt.format, prompt.template, system, thinking, shots, prompt.date, env.tools)
 
     def prompt_of(example: Example) -> str:
         with time_limits(config.verifier.timeout) as limited:

@@ -50,12 +50,14 @@ class ToolCall:
       args: positional arguments; anything that can be pickled.
       kwargs: keyword arguments.
       timeout: seconds that it may take; None for the pool's limit.
+      imports: name of another function whose module is imported before, outside of this time; empty for none.
     """
 
     function: str | Callable[..., Any]
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     timeout: float | None = None
+    imports: str = ""
 
 
 class ToolError(Exception):
@@ -68,8 +70,9 @@ def call_of(job: Job | ToolCall) -> Call:
         if isinstance(job.verifier, str):
             verifier_of(job.verifier)
         return True, job.verifier, (job.completion, job.reference), dict(job.options)
-    if isinstance(job.function, str):
-        named.load(job.function)
+    for name in (job.function, job.imports):
+        if isinstance(name, str) and name:
+            named.load(name)
     if isinstance(job.args, str | bytes):
         raise ValueError(f"the args of a tool call must be a tuple, not {type(job.args).__name__}: ({job.args!r:.80},)")
     return False, job.function, tuple(job.args), dict(job.kwargs)
@@ -93,7 +96,8 @@ def order_of(index: int, job: Job | ToolCall, timeout: float) -> Order:
         raise ValueError(f"job {index}: timeout must be a positive number of seconds, not {seconds}")
     advice = "use a function at the top level of a module that can be imported, or a pool with workers=0"
     if isinstance(function, str):
-        prepare = f"{VERIFIER}{function}" if function in PREPARE or named.is_name(function) else None
+        first = function if judged else job.imports or function
+        prepare = f"{VERIFIER}{first}" if first in PREPARE or named.is_name(first) else None
         seconds = _longest(job, seconds) if judged else seconds
     else:
         prepare = getattr(function, "__module__", None)

@@ -1,0 +1,249 @@
+"""The environment of a policy with tools: turns with calls are answered by observations, and one without is the answer.
+
+Every call that goes wrong is an observation that says why: a mistake in the call itself, a tool that does not exist,
+arguments that do not fit, a function that raises, hangs or floods. None of these costs more than the turn, and each is
+counted by name (`CallRecord.outcome`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any, Literal, get_args
+
+from rlvr_jax.envs.env import Action, Call, CallRecord, Done, Env, Say, ToolResult
+from rlvr_jax.tasks.task import Example, draw, uniform
+from rlvr_jax.text.prompts import Tools
+from rlvr_jax.tools import Result, Tool, job_of, make_format, make_tools, result_of
+from rlvr_jax.tools.formats import ParsedCall
+from rlvr_jax.tools.schema import wrong
+
+PARTS = ("tool_calls", "tool_errors", "malformed_calls")
+UNRELIABLE = "unreliable"  # the outcome of a call that was made to fail
+Shows = Literal["error", "garbage"]
+_ENDED_BY_LIMITS = ("timed_out", "out_of_memory", "died", "flood")  # such calls are not repeated for their state
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A tool that fails on purpose.
+
+    Attributes:
+      works: the probability that a call is executed as it should.
+      shows: what the policy gets otherwise: an "error"; or "garbage", the output with other digits and letters.
+    """
+
+    works: float
+    shows: Shows = "error"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.works <= 1:
+            raise ValueError(f"reliability: works must be from 0 to 1, not {self.works}")
+        if self.shows not in get_args(Shows):
+            raise ValueError(f"reliability: shows must be one of {', '.join(get_args(Shows))}, not {self.shows!r}")
+
+
+@dataclass(frozen=True)
+class _State:
+    """The state of an episode.
+
+    Attributes:
+      id: of its example.
+      turn: number of the policy's last turn.
+      calls: so far.
+      earlier: by tool, the arguments of the calls that are repeated for its state.
+      asked: the calls of the turn while their tools run, with the results of those that are not executed.
+    """
+
+    id: str
+    turn: int = -1
+    calls: tuple[CallRecord, ...] = ()
+    earlier: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    asked: tuple[tuple[ParsedCall, Result | None], ...] = ()
+
+
+def tool_use(
+    tools: Sequence[str] | Mapping[str, Mapping[str, Any]],
+    format: str = "tags",
+    format_options: Mapping[str, Any] | None = None,
+    instructions: str | None = None,
+    max_calls: int = 0,
+    max_seconds: float = 0.0,
+    calls_in_a_turn: int = 1,
+    failure: str = "Error: {}",
+    reliability: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Env:
+    """An environment in which the policy may call tools.
+
+    Parts for rewards: `tool_calls` (those that were executed, whatever came of it), `tool_errors` (those of them
+    without an output), `malformed_calls` (not executed, because of a mistake in them), and `<tool>_calls` of each.
+
+    Args:
+      tools: see `rlvr_jax.tools.make_tools`.
+      format: of calls, see `rlvr_jax.tools.formats`.
+      format_options: of its function.
+      instructions: in front of each problem, with the place {tools} for the format's own; empty for none; None for
+        those alone. Not used where the chat template describes tools in this format itself.
+      max_calls: executed calls in an episode, which one more ends (finish reason "calls"); 0 for no limit.
+      max_seconds: time that tools may take in an episode, which ends after it (finish reason "tool_seconds"); 0 for no
+        limit. It is the only limit that depends on the clock.
+      calls_in_a_turn: with more, none is executed.
+      failure: text with the place {} for the reason, or without, for the policy after a call without an output.
+      reliability: by tool, a `Reliability`. Whether the n-th call of an episode works is drawn by the example and n.
+
+    Raises:
+      ValueError: tools, format or an option can't be used.
+    """
+    made = make_tools(tools)
+    by_name = {tool.name: tool for tool in made}
+    form = make_format(format, made, format_options)
+    if instructions is not None:
+        form = replace(form, instructions=instructions.replace("{tools}", form.instructions))
+    unreliable = _reliability(reliability or {}, by_name)
+    for name, value, least in (("max_calls", max_calls, 0), ("calls_in_a_turn", calls_in_a_turn, 1)):
+        if not (isinstance(value, int) and value >= least):
+            raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
+    if not (isfinite(max_seconds) and max_seconds >= 0):
+        raise ValueError(f"max_seconds must be 0 or more and finite, not {max_seconds}")
+    parts = (*PARTS, *(f"{tool.name}_calls" for tool in made if not tool.ends))
+
+    def start(example: Example) -> tuple[_State, Any]:
+        return _State(example.id), example.prompt
+
+    def step(state: _State, text: str) -> tuple[_State, Action]:
+        state = replace(state, turn=state.turn + 1)
+        calls = form.parse(text)
+        if not calls:
+            return state, Done()
+        if len(calls) > calls_in_a_turn:
+            why = f"{len(calls)} calls in a turn, and {calls_in_a_turn} can be made; none was"
+            return _told(state, [(ParsedCall("", {}), Result("several", why))])
+        calls = tuple(_checked(call, by_name) for call in calls)
+        endings = [by_name[call.tool] for call in calls if not call.wrong and by_name[call.tool].ends]
+        if endings and len(calls) == 1:
+            (call,) = calls
+            ended = _with_records(state, [(call, Result("ok", ""))])
+            return ended, Done(answer=endings[0].answer.replace("{}", call.arguments[endings[0].only]))
+        executed = sum(not call.wrong for call in calls)
+        if max_calls and executed and _executed(state) + executed > max_calls:
+            return state, Done(reason="calls")
+        asked, jobs = [], []
+        for number, call in enumerate(calls, start=len(state.calls)):
+            result = Result(call.wrong, call.why) if call.wrong else None
+            if result is None and endings:
+                result = Result("several", f"{endings[0].name} must be the only call of a turn; nothing was executed")
+            if result is None and _fails(state, call, number, unreliable) == "error":
+                result = Result(UNRELIABLE, "the tool failed")
+            asked.append((call, result))
+            if result is None:
+                jobs.append(job_of(by_name[call.tool], call.arguments, state.earlier.get(call.tool, ())))
+        if not jobs:
+            return _told(state, asked)
+        return replace(state, asked=tuple(asked)), Call(tuple(jobs))
+
+    def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
+        came, said, earlier = iter(results), [], dict(state.earlier)
+        for number, (call, known) in enumerate(state.asked, start=len(state.calls)):
+            result = known
+            if result is None:
+                result = result_of(*_fields(next(came)))
+                if result.outcome not in _ENDED_BY_LIMITS and by_name[call.tool].state:
+                    earlier[call.tool] = (*earlier.get(call.tool, ()), call.arguments)
+                if result.succeeded and _fails(state, call, number, unreliable):
+                    result = replace(result, outcome=UNRELIABLE, text=garbled(result.text, state.id, number))
+            said.append((call, result))
+        state, action = _told(replace(state, earlier=earlier, asked=()), said)
+        if max_seconds and sum(call.seconds for call in state.calls) > max_seconds:
+            return state, Done(reason="tool_seconds")
+        return state, action
+
+    def _told(state: _State, said: Sequence[tuple[ParsedCall, Result]]) -> tuple[_State, Action]:
+        """The observation of a turn's calls."""
+        texts = []
+        for call, result in said:
+            garbage = result.outcome == UNRELIABLE and unreliable[call.tool].shows == "garbage"
+            output = result.succeeded or garbage
+            texts.append((call.tool, result.text if output else failure.replace("{}", result.text)))
+        return _with_records(state, said, texts), Say(form.observe(texts))
+
+    def parts_of(state: _State) -> dict[str, float]:
+        ran = [call for call in state.calls if call.executed and not by_name[call.tool].ends]
+        counts = {f"{name}_calls": sum(call.tool == name for call in ran) for name in by_name}
+        return {name: float(value) for name, value in counts.items() if name in parts} | {
+            "tool_calls": float(len(ran)),
+            "tool_errors": float(sum(not call.succeeded for call in ran)),
+            "malformed_calls": float(sum(not call.executed for call in state.calls)),
+        }
+
+    return Env(
+        start,
+        step,
+        receive,
+        parts,
+        parts_of=parts_of,
+        calls_of=lambda state: state.calls,
+        tools=Tools(tuple(tool.schema for tool in made), form.instructions, form.native),
+        ends=form.ends,
+    )
+
+
+def garbled(text: str, *path: str | int) -> str:
+    """The text with every digit and ASCII letter replaced by another one, drawn by the path."""
+    found = []
+    for place, character in enumerate(text):
+        for alphabet in ("0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"):
+            if character in alphabet:
+                others = alphabet.replace(character, "")
+                character = others[draw("garbage", *path, place) % len(others)]
+                break
+        found.append(character)
+    return "".join(found)
+
+
+def _reliability(given: Mapping[str, Mapping[str, Any]], by_name: Mapping[str, Tool]) -> dict[str, Reliability]:
+    if unknown := sorted(given.keys() - by_name.keys()):
+        raise ValueError(f"reliability: there is no tool {unknown[0]!r}; there are {', '.join(by_name)}")
+    try:
+        return {name: Reliability(**options) for name, options in given.items()}
+    except TypeError as error:
+        raise ValueError(f"reliability: {error}") from None
+
+
+def _checked(call: ParsedCall, by_name: Mapping[str, Tool]) -> ParsedCall:
+    """The call, with the mistake of an unknown tool or of arguments that do not fit."""
+    if call.wrong:
+        return call
+    if call.tool not in by_name:
+        why = f"there is no tool {call.tool[:50]!r}; there are {', '.join(by_name)}"
+        return replace(call, tool="", wrong="unknown_tool", why=why)
+    why = wrong(by_name[call.tool].parameters, call.arguments)
+    return replace(call, wrong="wrong_arguments", why=why) if why else call
+
+
+def _fails(state: _State, call: ParsedCall, number: int, unreliable: Mapping[str, Reliability]) -> Shows | None:
+    """The way in which a call is made to fail; None if it is not."""
+    given = unreliable.get(call.tool)
+    fails = given is not None and uniform("reliability", state.id, number, call.tool) >= given.works
+    return given.shows if fails else None
+
+
+def _executed(state: _State) -> int:
+    return sum(call.executed for call in state.calls)
+
+
+def _with_records(
+    state: _State, said: Sequence[tuple[ParsedCall, Result]], texts: Sequence[tuple[str, str]] = ()
+) -> _State:
+    lengths = [len(text) for _, text in texts] or [0] * len(said)
+    records = tuple(
+        CallRecord(state.turn, call.tool, result.outcome, result.seconds, length, _was_executed(call, result))
+        for (call, result), length in zip(said, lengths, strict=True)
+    )
+    return replace(state, calls=state.calls + records)
+
+
+def _was_executed(call: ParsedCall, result: Result) -> bool:
+    return not call.wrong and result.outcome != "several"
+
+
+def _fields(result: ToolResult) -> tuple[Any, str | None]:
+    return result.value, result.error

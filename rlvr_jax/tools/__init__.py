@@ -1,0 +1,118 @@
+"""Tools: functions that the policy calls in the middle of an episode, run in the processes of the pool.
+
+| name         | what it does                                  | module       |
+|--------------|-----------------------------------------------|--------------|
+| `python`     | Python code in the sandbox                    | `python`     |
+| `calculator` | exact arithmetic                              | `calculator` |
+| `submit`     | ends the episode with an answer               | `submit`     |
+
+A tool may also be a function of the user's, `module:function` or `file.py:function`, with type hints and a docstring
+that describes its arguments; one that is annotated to return a `Tool` makes it, as the built-in ones are made.
+
+Worker processes import this package: nothing here imports JAX.
+"""
+
+import inspect
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rlvr_jax import named
+from rlvr_jax.tools import schema
+from rlvr_jax.tools.formats import FORMATS, make_format
+from rlvr_jax.tools.tool import CallError, Result, Tool, job_of, result_of
+
+TOOLS: Mapping[str, str] = {
+    "python": "rlvr_jax.tools.python:tool",
+    "calculator": "rlvr_jax.tools.calculator:tool",
+    "submit": "rlvr_jax.tools.submit:tool",
+}
+_OWN = ("description", "timeout", "characters")  # fields of any tool that options set
+
+Named = Sequence[str] | Mapping[str, Mapping[str, Any]]  # tools of a config, with their options
+
+
+def make_tools(wanted: Named) -> tuple[Tool, ...]:
+    """The tools of a config, in its order.
+
+    Args:
+      wanted: keys of `TOOLS` or functions' names; or, by the name with which the policy calls it, the options of each.
+
+    Raises:
+      ValueError: one can't be made, or two have the same name.
+    """
+    pairs = wanted.items() if isinstance(wanted, Mapping) else [(name, {}) for name in wanted]
+    if isinstance(wanted, str) or not all(isinstance(name, str) for name, _ in pairs):
+        raise ValueError(f"tools are a list of names, or a dictionary from a name to its options, not {wanted!r:.100}")
+    made = tuple(make_tool(name, options) for name, options in pairs)
+    names = [tool.name for tool in made]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"there are two tools of the name {twice[0]!r}; name one otherwise: {{'{twice[0]}2': …}}")
+    if not made:
+        raise ValueError(f"tools are empty; there are {', '.join(TOOLS)}, and 'module:function'")
+    return made
+
+
+def make_tool(name: str, options: Mapping[str, Any] | None = None) -> Tool:
+    """One tool.
+
+    Args:
+      name: a key of `TOOLS`, or a function's name; or any other name, with the option `tool` for one of these.
+      options: of the function that makes the tool, or further arguments of the tool's own function, which the policy
+        does not see; and description, timeout and characters, see `Tool`.
+
+    Raises:
+      ValueError: there is no such tool, it can't be made with these options, or its arguments have no schema.
+    """
+    options = dict(options or {})
+    source = options.pop("tool", name)
+    if source not in TOOLS and not named.is_name(source):
+        raise ValueError(f"there is no tool {source!r}; there are {', '.join(TOOLS)}, and 'module:function'")
+    function = named.load(TOOLS.get(source, source))
+    where = f"the tool {source!r}" if source in TOOLS else f"{named.where(source)}: {source!r}"
+    takes = inspect.signature(function).parameters
+    own = {key: options.pop(key) for key in _OWN if key in options and key not in takes}
+    try:
+        if source in TOOLS or _hints(function).get("return") is Tool:
+            tool = function(**options)
+        else:
+            tool = _of_function(source, function, options)
+        tool = replace(tool, **own)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
+    tool = tool if source == name else replace(tool, name=name)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", tool.name):
+        raise ValueError(f"{where}: the name {tool.name!r} is not made of letters, digits, _ and -")
+    return tool
+
+
+def _of_function(source: str, function: Any, options: Mapping[str, Any]) -> Tool:
+    """A plain function as a tool, by its name."""
+    takes = inspect.signature(function).parameters
+    if unknown := [name for name in options if name not in takes]:
+        raise ValueError(f"it takes no {', '.join(unknown)}, but {', '.join(takes)}")
+    description, parameters = schema.of_function(function, options)
+    return Tool(source.rpartition(":")[2].rpartition(".")[2], description, parameters, source, options)
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # hints that name what is not there; the schema then says so
+        return {}
+
+
+__all__ = [
+    "FORMATS",
+    "TOOLS",
+    "CallError",
+    "Result",
+    "Tool",
+    "job_of",
+    "make_format",
+    "make_tool",
+    "make_tools",
+    "result_of",
+]

@@ -1,0 +1,358 @@
+r"""Formats of calls: their grammar in a turn of the policy, and the text of observations.
+
+| format   | a call                                                             | for                                  |
+|----------|--------------------------------------------------------------------|--------------------------------------|
+| `tags`   | `<python>print(1)</python>`, or with other marks `<12*7>`          | base models, policies from scratch   |
+| `fence`  | ` ```python `, lines of code, ` ``` ` (ReTool, arXiv:2504.11536)   | reasoning models that write code     |
+| `hermes` | `<tool_call>{"name": …, "arguments": {…}}</tool_call>`             | Hermes, Qwen 2.5 and 3, SmolLM 3     |
+| `llama3` | `{"name": …, "parameters": {…}}`, which is the whole turn          | Llama 3.1 and later                  |
+
+In `tags` and `fence` the text between the marks is the tool's only argument, if that is a string; otherwise JSON: the
+value of the only argument, or an object of all. JSON is strict: no key occurs twice, and there is no NaN.
+
+What the tools say can't pass for more than that: `plain` breaks up every mark of the format and every thinking tag in
+it, so that an observation neither ends early nor holds a call or a thought.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlvr_jax.text.messages import Messages
+from rlvr_jax.text.tags import END_THINK, END_TOOL_CALL, THINK, TOOL_CALL, after_thinking
+from rlvr_jax.tools.tool import Tool
+
+RESPONSE, END_RESPONSE = "<tool_response>", "</tool_response>"
+_SHOWN = 60  # characters of a call that a reason quotes
+
+
+@dataclass(frozen=True)
+class ParsedCall:
+    """A call as the policy wrote it.
+
+    Attributes:
+      tool: its name; empty if it could not be read.
+      arguments: by name.
+      wrong: the name of the mistake, under which it is counted; empty if there is none: "unclosed", "unopened",
+        "not_json", "duplicate_key", "wrong_fields".
+      why: the mistake in words, for the policy.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any]
+    wrong: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format for certain tools.
+
+    Attributes:
+      parse: the text of a turn -> its calls, in order.
+      write: (tool's name, arguments) -> a call.
+      observe: (tool's name, what it said) of each call -> the observation.
+      instructions: of the calls, for a prompt.
+      ends: the texts that end a turn where they are single tokens.
+      native: a text that a chat template contains if it describes tools in this format; empty if none does.
+    """
+
+    parse: Callable[[str], tuple[ParsedCall, ...]]
+    write: Callable[[str, Mapping[str, Any]], str]
+    observe: Callable[[Sequence[tuple[str, str]]], str | Messages]
+    instructions: str
+    ends: tuple[str, ...] = ()
+    native: str = ""
+
+
+def plain(text: str, marks: Sequence[str]) -> str:
+    """The text without any of these marks: a space after the first character breaks each; a space replaces one of a
+    single character. Upper and lower case are not told apart."""
+    marks = sorted({THINK, END_THINK, *filter(None, map(str.strip, marks))}, key=len, reverse=True)
+    found = re.compile("|".join(map(re.escape, marks)), re.IGNORECASE)
+    while found.search(text):  # again, since "````" still holds "```" after the first break
+        text = found.sub(lambda match: f"{match[0][0]} {match[0][1:]}" if len(match[0]) > 1 else " ", text)
+    return text
+
+
+class _BadCallError(Exception):
+    """(name of the mistake, the mistake in words)."""
+
+
+def _json(text: str) -> Any:
+    """Strict JSON. Raises _BadCallError."""
+
+    def no_key_twice(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise _BadCallError("duplicate_key", f"the key {twice!r} occurs twice")
+        return found
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise _BadCallError("not_json", f"{number} is no finite number")
+        return value
+
+    try:
+        return json.loads(text, object_pairs_hook=no_key_twice, parse_constant=finite, parse_float=finite)
+    except (ValueError, RecursionError) as error:
+        raise _BadCallError("not_json", f"no valid JSON: {error}") from None
+
+
+def _named(text: str, arguments: str) -> ParsedCall:
+    """A call of the form {"name": …, `arguments`: {…}}."""
+    try:
+        call = _json(text)
+        fields = {"name", arguments}
+        if not (isinstance(call, dict) and call.keys() == fields and isinstance(call["name"], str)):
+            raise _BadCallError("wrong_fields", f'a call is {{"name": text, "{arguments}": object}}, and nothing else')
+        if not isinstance(call[arguments], dict):
+            raise _BadCallError(
+                "wrong_fields", f"{arguments!r} must be an object, by the names of the tool's arguments"
+            )
+    except _BadCallError as bad:
+        return ParsedCall("", {}, *bad.args)
+    return ParsedCall(call["name"], call[arguments])
+
+
+def _inner(tool: Tool, text: str) -> ParsedCall:
+    """A call whose arguments are the text between two marks."""
+    only = tool.only
+    properties = tool.parameters.get("properties", {})
+    if only and properties[only].get("type") == "string":
+        return ParsedCall(tool.name, {only: text})
+    try:
+        value = _json(text)
+        if only and not (isinstance(value, dict) and only in value):
+            value = {only: value}
+        if not isinstance(value, dict):
+            raise _BadCallError(
+                "wrong_fields", f"the arguments of {tool.name} are a JSON object: {', '.join(properties)}"
+            )
+    except _BadCallError as bad:
+        return ParsedCall(tool.name, {}, *bad.args)
+    return ParsedCall(tool.name, value)
+
+
+def _outer(tool: Tool, arguments: Mapping[str, Any]) -> str:
+    """The inverse of `_inner`."""
+    only = tool.only
+    if only and list(arguments) == [only]:
+        value = arguments[only]
+        is_text = tool.parameters["properties"][only].get("type") == "string"
+        return value if is_text else json.dumps(value if not isinstance(value, dict) else {only: value})
+    return json.dumps(dict(arguments), ensure_ascii=False)
+
+
+def _listed(tools: Sequence[Tool], form: Callable[[Tool], str]) -> str:
+    lines = []
+    for tool in tools:
+        lines.append(f"- {tool.name}: {tool.description}\n  {form(tool)}")
+        for name, schema in tool.parameters.get("properties", {}).items():
+            if note := schema.get("description"):
+                lines.append(f"  {name} ({schema.get('type', 'any')}): {note}")
+    return "\n".join(lines)
+
+
+def _slot(tool: Tool) -> str:
+    """A place holder for the arguments."""
+    only = tool.only
+    names = tool.parameters.get("properties", {})
+    return only if only else "{" + ", ".join(f'"{name}": …' for name in names) + "}"
+
+
+def tags(
+    tools: Sequence[Tool],
+    marks: Mapping[str, Sequence[str]] | None = None,
+    observation: str = "\n<output>{}</output>\n",
+) -> Format:
+    """Calls between two marks, by default `<name>` and `</name>`.
+
+    Args:
+      tools: that can be called.
+      marks: (opening, closing) of a tool, by its name; a single character each is learned the fastest.
+      observation: text with the place {} for what a tool says.
+
+    Raises:
+      ValueError: marks of a tool that there is not, that are empty or equal, or of two tools that open alike; or there
+        is no place in `observation`.
+    """
+    marks = {name: tuple(pair) for name, pair in (marks or {}).items()}
+    if unknown := sorted(marks.keys() - {tool.name for tool in tools}):
+        raise ValueError(f"marks: there is no tool {unknown[0]!r}; there are {', '.join(tool.name for tool in tools)}")
+    of_tool = {tool.name: marks.get(tool.name, (f"<{tool.name}>", f"</{tool.name}>")) for tool in tools}
+    for name, pair in of_tool.items():
+        if len(pair) != 2 or not all(isinstance(mark, str) and mark.strip() for mark in pair) or pair[0] == pair[1]:
+            raise ValueError(f"marks of {name!r} must be two different texts, not {pair}")
+    opening = {pair[0]: tool for tool, pair in zip(tools, of_tool.values(), strict=True)}
+    if len(opening) < len(tools):
+        raise ValueError(f"marks: two tools open alike: {', '.join(pair[0] for pair in of_tool.values())}")
+    if "{}" not in observation:
+        raise ValueError(f"observation needs the place {{}}, and is {observation!r}")
+    every = [mark for pair in of_tool.values() for mark in pair]
+    # The longest first, where one mark begins another.
+    next_mark = re.compile("|".join(map(re.escape, sorted(set(every), key=len, reverse=True))))
+    before, _, after = observation.partition("{}")
+
+    def parse(text: str) -> tuple[ParsedCall, ...]:
+        calls, place = [], 0
+        while match := next_mark.search(text, place):
+            if match[0] not in opening:
+                calls.append(ParsedCall("", {}, "unopened", f"{match[0]} closes nothing"))
+                place = match.end()
+                continue
+            tool = opening[match[0]]
+            close = of_tool[tool.name][1]
+            end = text.find(close, match.end())
+            if end < 0:
+                return (*calls, ParsedCall(tool.name, {}, "unclosed", f"{match[0]} is not closed by {close}"))
+            calls.append(_inner(tool, text[match.end() : end]))
+            place = end + len(close)
+        return tuple(calls)
+
+    def write(name: str, arguments: Mapping[str, Any]) -> str:
+        (tool,) = [tool for tool in tools if tool.name == name]
+        return _outer(tool, arguments).join(of_tool[name])
+
+    def observe(said: Sequence[tuple[str, str]]) -> str:
+        return "".join(observation.replace("{}", plain(text, [*every, before, after])) for _, text in said)
+
+    listed = _listed(tools, lambda tool: f"{_slot(tool)}".join(of_tool[tool.name]))
+    shown = observation.strip().replace("{}", "…")
+    instructions = f"You can call tools, one at a time, as follows. The output then follows as {shown}.\n{listed}"
+    return Format(parse, write, observe, instructions, tuple(dict.fromkeys(pair[1] for pair in of_tool.values())))
+
+
+_FENCE = re.compile(r"^```([^\n`]*)\n(.*?)(^```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def fence(tools: Sequence[Tool], observation: str = "\n```output\n{}\n```\n") -> Format:
+    """Calls as fenced blocks whose language is a tool's name; blocks of other languages are no calls.
+
+    Args:
+      tools: that can be called.
+      observation: text with the place {} for what a tool says.
+
+    Raises:
+      ValueError: there is no place in `observation`.
+    """
+    if "{}" not in observation:
+        raise ValueError(f"observation needs the place {{}}, and is {observation!r}")
+    by_name = {tool.name: tool for tool in tools}
+
+    def parse(text: str) -> tuple[ParsedCall, ...]:
+        calls = []
+        for match in _FENCE.finditer(text):
+            name = match[1].strip()
+            if name not in by_name:
+                continue
+            if not match[3]:
+                calls.append(ParsedCall(name, {}, "unclosed", f"the block ```{name} is not closed by ```"))
+            else:
+                calls.append(_inner(by_name[name], match[2].removesuffix("\n")))
+        return tuple(calls)
+
+    def write(name: str, arguments: Mapping[str, Any]) -> str:
+        return f"```{name}\n{_outer(by_name[name], arguments)}\n```"
+
+    def observe(said: Sequence[tuple[str, str]]) -> str:
+        return "".join(observation.replace("{}", plain(text, ["```"])) for _, text in said)
+
+    listed = _listed(tools, lambda tool: f"```{tool.name}\n  {_slot(tool)}\n  ```")
+    instructions = (
+        "You can call tools by a block of code and end your turn there. The output then follows in a block "
+        f"```output.\n{listed}"
+    )
+    return Format(parse, write, observe, instructions)
+
+
+def _tool_messages(marks: Sequence[str]) -> Callable[[Sequence[tuple[str, str]]], Messages]:
+    def observe(said: Sequence[tuple[str, str]]) -> Messages:
+        return tuple({"role": "tool", "name": name, "content": plain(text, marks)} for name, text in said)
+
+    return observe
+
+
+def _schemas(tools: Sequence[Tool]) -> str:
+    return "\n".join(json.dumps(tool.schema, ensure_ascii=False) for tool in tools)
+
+
+def hermes(tools: Sequence[Tool]) -> Format:
+    """JSON between `<tool_call>` tags, outside of thoughts, as chat templates of Hermes and Qwen describe it.
+
+    Observations are messages of the role `tool`, which a chat template renders.
+    """
+
+    def parse(text: str) -> tuple[ParsedCall, ...]:
+        first, *rest = (after_thinking(text) or "").split(TOOL_CALL)
+        calls = [ParsedCall("", {}, "unopened", f"{END_TOOL_CALL} closes nothing")] * first.count(END_TOOL_CALL)
+        for part in rest:
+            inner, closed, behind = part.partition(END_TOOL_CALL)
+            if closed:
+                calls.append(_named(inner, "arguments"))
+            else:
+                calls.append(ParsedCall("", {}, "unclosed", f"{TOOL_CALL} is not closed by {END_TOOL_CALL}"))
+            calls += [ParsedCall("", {}, "unopened", f"{END_TOOL_CALL} closes nothing")] * behind.count(END_TOOL_CALL)
+        return tuple(calls)
+
+    def write(name: str, arguments: Mapping[str, Any]) -> str:
+        call = json.dumps({"name": name, "arguments": dict(arguments)}, ensure_ascii=False)
+        return f"{TOOL_CALL}\n{call}\n{END_TOOL_CALL}"
+
+    instructions = (
+        f"You can call tools. Their signatures:\n{_schemas(tools)}\nA call is a JSON object between {TOOL_CALL} tags; "
+        f'end your turn behind it:\n{TOOL_CALL}\n{{"name": …, "arguments": {{…}}}}\n{END_TOOL_CALL}'
+    )
+    observe = _tool_messages([TOOL_CALL, END_TOOL_CALL, RESPONSE, END_RESPONSE])
+    return Format(parse, write, observe, instructions, native=TOOL_CALL)
+
+
+def llama3(tools: Sequence[Tool]) -> Format:
+    """A JSON object that is the whole turn, outside of thoughts, as chat templates of Llama 3.1 describe it.
+
+    A turn is a call if it begins with `{"name"`. Observations are messages of the role `tool`.
+    """
+    begins = re.compile(r'\s*\{\s*"name"')
+
+    def parse(text: str) -> tuple[ParsedCall, ...]:
+        text = (after_thinking(text) or "").replace("<|python_tag|>", "")
+        if not begins.match(text):
+            return ()
+        parts = re.split(r'\}\s*;\s*(?=\{\s*"name")', text)  # several calls, which the template does not know
+        return tuple(_named(part + "}" * (i < len(parts) - 1), "parameters") for i, part in enumerate(parts))
+
+    def write(name: str, arguments: Mapping[str, Any]) -> str:
+        return json.dumps({"name": name, "parameters": dict(arguments)}, ensure_ascii=False)
+
+    instructions = (
+        f"You can call tools. Their signatures:\n{_schemas(tools)}\nA call is a turn of yours that is a JSON object, "
+        'and nothing else: {"name": …, "parameters": {…}}'
+    )
+    return Format(parse, write, _tool_messages(["<|python_tag|>"]), instructions, native='"parameters"')
+
+
+FORMATS: Mapping[str, Callable[..., Format]] = {"tags": tags, "fence": fence, "hermes": hermes, "llama3": llama3}
+
+
+def make_format(name: str, tools: Sequence[Tool], options: Mapping[str, Any] | None = None) -> Format:
+    """The format of a config.
+
+    Args:
+      name: a key of `FORMATS`.
+      tools: that can be called.
+      options: of its function.
+
+    Raises:
+      ValueError: there is no such format, or it can't be made with these options.
+    """
+    if name not in FORMATS:
+        raise ValueError(f"there is no format {name!r} of calls; there are {', '.join(FORMATS)}")
+    try:
+        return FORMATS[name](tools, **(options or {}))
+    except TypeError as error:
+        raise ValueError(f"the format {name!r}: {error}") from None

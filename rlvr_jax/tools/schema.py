@@ -1,0 +1,91 @@
+"""Arguments of a tool: their JSON schema from a function's signature and docstring, and checks against a schema.
+
+The keywords of JSON Schema (draft 2020-12) that are checked: type, enum, const, anyOf, properties, required,
+additionalProperties (true or false), items, minimum, maximum, minLength, maxLength, minItems, maxItems. Others, such as
+`pattern`, are for the tool's own function. An object takes no properties but those named, unless additionalProperties
+says so: a misspelled argument is a mistake to be told.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rlvr_jax.quiet import transformers
+
+_TYPES: Mapping[str, Callable[[Any], bool]] = {
+    "string": lambda x: isinstance(x, str),
+    "integer": lambda x: (isinstance(x, int) and not isinstance(x, bool)) or (isinstance(x, float) and x.is_integer()),
+    "number": lambda x: isinstance(x, int | float) and not isinstance(x, bool),
+    "boolean": lambda x: isinstance(x, bool),
+    "array": lambda x: isinstance(x, list | tuple),
+    "object": lambda x: isinstance(x, Mapping),
+    "null": lambda x: x is None,
+}
+_BOUNDS: Mapping[str, tuple[type, Callable[[Any, Any], bool], str]] = {
+    "minimum": (float, lambda x, bound: x >= bound, "must be at least {}"),
+    "maximum": (float, lambda x, bound: x <= bound, "must be at most {}"),
+    "minLength": (str, lambda x, bound: len(x) >= bound, "must have at least {} characters"),
+    "maxLength": (str, lambda x, bound: len(x) <= bound, "must have at most {} characters"),
+    "minItems": (list, lambda x, bound: len(x) >= bound, "must have at least {} items"),
+    "maxItems": (list, lambda x, bound: len(x) <= bound, "must have at most {} items"),
+}
+
+
+def of_function(function: Callable[..., Any], hidden: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The description and the schema of a function's arguments, from its type hints and its docstring (Google's style).
+
+    Args:
+      function: every argument that is not hidden has a type hint and a line in the docstring.
+      hidden: arguments that the policy does not set.
+
+    Raises:
+      ValueError: a hint or a description is missing.
+    """
+    utils = transformers().utils
+    try:
+        found = utils.get_json_schema(function)["function"]
+    except Exception as error:  # transformers raises several types
+        raise ValueError(f"its arguments have no schema: {error}") from error
+    parameters = dict(found["parameters"])
+    properties = {name: x for name, x in parameters.get("properties", {}).items() if name not in hidden}
+    required = [name for name in parameters.get("required", ()) if name not in hidden]
+    return found["description"], {"type": "object", "properties": properties, "required": required}
+
+
+def wrong(schema: Mapping[str, Any], value: Any, where: str = "the arguments") -> str | None:
+    """The first reason why a value does not fit a schema; None if it fits."""
+    if "anyOf" in schema:
+        reasons = [wrong(option, value, where) for option in schema["anyOf"]]
+        if None not in reasons:
+            return reasons[0]
+    if "type" in schema:
+        types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+        checks = [_TYPES[name] for name in types if name in _TYPES]
+        missing = value is None and schema.get("nullable")
+        if checks and not missing and not any(check(value) for check in checks):
+            return f"{where} must be of type {' or '.join(types)}, not {value!r:.100}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{where} must be one of {', '.join(map(repr, schema['enum']))}, not {value!r:.100}"
+    if "const" in schema and value != schema["const"]:
+        return f"{where} must be {schema['const']!r}, not {value!r:.100}"
+    for name, (kind, holds, text) in _BOUNDS.items():
+        applies = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
+        if name in schema and applies and not holds(value, schema[name]):
+            return f"{where} {text.format(schema[name])}"
+    if isinstance(value, Mapping):
+        return _wrong_object(schema, value, where)
+    if isinstance(value, list | tuple) and "items" in schema:
+        return next((why for i, x in enumerate(value) if (why := wrong(schema["items"], x, f"{where}[{i}]"))), None)
+    return None
+
+
+def _wrong_object(schema: Mapping[str, Any], value: Mapping[str, Any], where: str) -> str | None:
+    properties = schema.get("properties", {})
+    if missing := [name for name in schema.get("required", ()) if name not in value]:
+        return f"{where} lack {', '.join(missing)}"
+    extra = [name for name in value if name not in properties]
+    if extra and not schema.get("additionalProperties", not properties):
+        return f"{where} have {', '.join(map(str, extra))}, and may have {', '.join(properties)}"
+    for name, inner in properties.items():
+        if name in value and (why := wrong(inner, value[name], name)):
+            return why
+    return None

@@ -1,0 +1,157 @@
+"""The record of a tool, and its execution in a process of the pool."""
+
+import json
+import re
+import time
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlvr_jax import named
+from rlvr_jax.verifiers import error_text
+from rlvr_jax.verifiers.jobs import ToolCall
+
+RUN = "rlvr_jax.tools.tool:run"
+CHARACTERS = 2000  # of an output that are shown, by default
+_BINARY_SHARE = 0.1  # of control and replacement characters, above which an output is no text
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function that the policy can call.
+
+    Attributes:
+      name: by which the policy calls it: letters, digits, _ and -.
+      description: for the prompt, in a sentence or two.
+      parameters: JSON schema of the arguments, an object; see `rlvr_jax.tools.schema`.
+      function: `module:function` or `file.py:function`, run in the pool with the arguments by name. It returns text, or
+        JSON data that is shown as such, and raises `CallError` or any other exception.
+      options: further keyword arguments of the function, which the policy neither sees nor sets.
+      timeout: seconds of a call; None for the pool's limit.
+      characters: of the output that are shown; the rest is cut, with a note.
+      state: the function also gets `earlier`: the arguments of the episode's earlier calls of the tool, without those
+        that were ended by a limit or a crash.
+      ends: a call ends the episode, and no function is run: its only argument is the answer that is judged, in the form
+        of `answer`.
+      answer: text with the place {}, for the answer as the verifier expects it.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    function: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+    characters: int = CHARACTERS
+    state: bool = False
+    ends: bool = False
+    answer: str = "{}"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Its description for chat templates, in the form of OpenAI's API."""
+        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return {"type": "function", "function": function}
+
+    @property
+    def only(self) -> str | None:
+        """The name of its only argument, or its only required one; None if there are more."""
+        names = list(self.parameters.get("properties", ()))
+        required = list(self.parameters.get("required", ()))
+        return names[0] if len(names) == 1 else required[0] if len(required) == 1 else None
+
+
+class CallError(Exception):
+    """A call without a result, raised by a tool's function.
+
+    The first argument is what the policy is told; `outcome` is the name under which failures of its kind are counted.
+    """
+
+    def __init__(self, text: str, outcome: str = "raised"):
+        super().__init__(text)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a call.
+
+    Attributes:
+      outcome: "ok"; "cut" if the output was longer than is shown; otherwise the name of a failure: "raised",
+        "timed_out", "out_of_memory", "died", "binary", or that of a `CallError`.
+      text: the output, or the reason of the failure.
+      seconds: that the function took, as measured where it ran; 0 if unknown.
+    """
+
+    outcome: str
+    text: str
+    seconds: float = 0.0
+
+    @property
+    def succeeded(self) -> bool:
+        """True if there is an output."""
+        return self.outcome in ("ok", "cut")
+
+
+def job_of(tool: Tool, arguments: Mapping[str, Any], earlier: tuple[Mapping[str, Any], ...] = ()) -> ToolCall:
+    """The pool's job for a call; `result_of` reads what comes of it."""
+    own = {"earlier": list(map(dict, earlier))} if tool.state else {}
+    kwargs = {
+        "function": tool.function,
+        "arguments": {**arguments, **tool.options, **own},
+        "characters": tool.characters,
+    }
+    return ToolCall(RUN, kwargs=kwargs, timeout=tool.timeout, imports=tool.function)
+
+
+def run(function: str, arguments: Mapping[str, Any], characters: int) -> dict[str, Any]:
+    """Runs a tool's function, in a process of the pool: the fields of its `Result`."""
+    began = time.perf_counter()
+    try:
+        outcome, text = "ok", _text(named.load(function)(**arguments))
+    except MemoryError:  # the process is to be replaced
+        raise
+    except CallError as failure:
+        outcome, text = failure.outcome, str(failure)
+    except (Exception, SystemExit) as error:
+        outcome, text = "raised", error_text(error)
+    seconds = time.perf_counter() - began
+    if _is_binary(text):
+        outcome, text = "binary", f"the output is no text ({len(text)} characters)"
+    if len(text) > characters:
+        outcome = "cut" if outcome == "ok" else outcome
+        text = f"{text[:characters]}\n(cut: {len(text)} characters in all)"
+    return {"outcome": outcome, "text": text, "seconds": seconds}
+
+
+def result_of(value: Any, error: str | None) -> Result:
+    """The result of a job of `job_of`: the value that came back, or the error of the pool."""
+    if error is None:
+        return Result(**value)
+    if late := re.match(r"timed out after ([0-9.e+-]+) s", error):
+        return Result("timed_out", error, float(late[1]))
+    for outcome, begins in (("out_of_memory", "MemoryError"), ("died", "worker process")):
+        if error.startswith(begins):
+            return Result(outcome, error)
+    return Result("raised", error)
+
+
+def _text(value: Any) -> str:
+    """The output as text. Raises CallError if it is neither text nor JSON data."""
+    if isinstance(value, bytes):
+        raise CallError(f"the output is no text ({len(value)} bytes)", "binary")
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CallError(f"the output, of type {type(value).__name__}, is neither text nor JSON data: {error}") from None
+
+
+def _is_binary(text: str) -> bool:
+    """True for text with NUL or half surrogates, or of many control and replacement characters."""
+    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        return True
+    odd = sum(c == "\ufffd" or (unicodedata.category(c) == "Cc" and c not in "\n\r\t\x1b") for c in text)
+    return odd > _BINARY_SHARE * max(len(text), 1)
