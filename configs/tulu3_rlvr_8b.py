@@ -29,7 +29,9 @@ def get_config():
     config.rollout.group_size = 7
     config.rollout.max_prompt_length = 2048
     config.rollout.max_response_length = 2048
-    config.reward = (("score", 10.0), ("truncated", -10.0))
+    config.reward = (("score", 10.0),)
+    config.algorithm.length_reward = "unfinished"
+    config.algorithm.length_coef = 10.0
     config.algorithm.kl_coef = 0.05
     config.algorithm.reference = "initial"
     config.optimizer.learning_rate = 3e-7

@@ -42,6 +42,7 @@ def rules(c: Config) -> Rules:
     yield from _names(c)
     yield from _numbers(c)
     yield from _further_episodes(c.algorithm, c.rollout.group_size)
+    yield from _replay(c.algorithm, c.rollout.prompts)
     yield from _lengths(c)
     if c.algorithm.advantage == "baseline":
         yield from _advantages(c)
@@ -71,13 +72,18 @@ def _numbers(c: Config) -> Rules:
     for key in (
         *("tau_positive", "tau_negative", "importance_cap", "minibatches", "epochs", "pass_k"),
         "demonstration_shaping",
-        *("max_draws", "state_samples", "max_states"),
+        *("max_draws", "state_samples", "max_states", "tracker_prior", "tracker_drift", "replay_size"),
         "kl_reward_horizon",
     ):
         yield not getattr(a, key) > 0, f"config.algorithm.{key} must be above 0, not {getattr(a, key)}"
         yield _endless(a, key)
+    yield (
+        not 0 <= a.tracker_low <= a.tracker_high <= 1,
+        f"config.algorithm.tracker_low = {a.tracker_low} and tracker_high = {a.tracker_high} must be from 0 to 1, in "
+        "this order",
+    )
     for key in (
-        *("clip_low", "clip_high", "kl_coef", "scale_epsilon", "importance_floor", "length_coef"),
+        *("clip_low", "clip_high", "kl_coef", "scale_epsilon", "importance_floor", "length_coef", "mirror_tau"),
         *("length_target", "length_buffer", "aggregation_tokens", "entropy_coef", "entropy_target"),
         *("entropy_delta", "cov_low"),
         *("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length", "step_length"),
@@ -107,7 +113,7 @@ def _advantages(c: Config) -> Rules:
         "'group_mean' times G / (G - 1); use scale = 'none' or 'batch_std', or baseline = 'group_mean'",
     )
     yield (
-        a.baseline in ("batch_mean", "none", "greedy") and a.scale in ("group_std", "group_mean"),
+        a.baseline in ("batch_mean", "none", "greedy", "tracker") and a.scale in ("group_std", "group_mean"),
         f"config.algorithm.scale = {a.scale!r} with baseline = {a.baseline!r}: in a group of equal rewards the "
         "deviation is 0 and the difference is not; use scale = 'batch_std' or 'none', or baseline = 'group_mean'",
     )
@@ -204,6 +210,35 @@ def _further_episodes(a: AlgorithmConfig, size: int) -> Rules:
     )
 
 
+def _replay(a: AlgorithmConfig, prompts: int) -> Rules:
+    """Groups that are trained on again."""
+    yield (
+        not 0 <= a.replay < max(prompts, 1),
+        f"config.algorithm.replay must be from 0 to {prompts - 1}, below config.rollout.prompts, not {a.replay}",
+    )
+    yield (
+        a.replay > a.replay_size,
+        f"config.algorithm.replay = {a.replay} is more than config.algorithm.replay_size = {a.replay_size}",
+    )
+    corrected = (a.ratio != "none" and a.proximal == "behaviour") or a.correction != "none"
+    yield (
+        a.replay > 0 and not corrected,
+        f"config.algorithm.replay = {a.replay} trains on samples of earlier policies, and config.algorithm.ratio = "
+        f"{a.ratio!r}, proximal = {a.proximal!r} and correction = 'none' do not weigh them; set ratio = 'token' and "
+        "proximal = 'behaviour', or proximal = 'recompute' and correction = 'token_tis'",
+    )
+    plain = ("group_mean", "leave_one_out", "batch_mean", "none", "length_weighted", "pass_at_k")
+    for key, value, fits in (
+        ("baseline", a.baseline, a.baseline in plain),
+        ("kl_reward_coef", a.kl_reward_coef, a.kl_reward_coef == 0),
+    ):
+        yield (
+            a.replay > 0 and not fits,
+            f"config.algorithm.{key} = {value!r} is of the samples of this step, and those of config.algorithm.replay "
+            f"= {a.replay} are older; set it to {0 if 'kl' in key else repr('group_mean')}, or replay = 0",
+        )
+
+
 def _losses(c: Config) -> Rules:
     a = c.algorithm
     yield (
@@ -213,9 +248,8 @@ def _losses(c: Config) -> Rules:
         + f": set config.algorithm.clip = 'none' instead of {a.clip!r}",
     )
     yield (
-        a.clip in ("dcpo", "dppo") and a.ratio != "token",
-        f"config.algorithm.clip = {a.clip!r} is by the probability of a token; use ratio = 'token' instead of "
-        f"{a.ratio!r}",
+        a.clip in ("dcpo", "dppo", "mirror") and a.ratio != "token",
+        f"config.algorithm.clip = {a.clip!r} is of the log-probs of tokens; use ratio = 'token' instead of {a.ratio!r}",
     )
     yield (
         a.correction != "none" and a.proximal == "behaviour",

@@ -17,7 +17,8 @@ from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.learner.presets import OF_THE_RUN, PRESETS, preset
 from rlvr_jax.parallel.mesh import MeshConfig, mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
-from rlvr_jax.text.prompts import DATE, R1_ZERO
+from rlvr_jax.tasks.curriculum import CurriculumConfig
+from rlvr_jax.text.prompts import PromptConfig
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class TaskConfig:
       environment_options: keyword arguments of that function.
       heldout_share: share of the problems of `file` that are held out, without a `heldout_file` or a held-out split of
         the folder.
+      level: the field of a problem's level in the records of `file`, see `config.curriculum.by`.
+      stage: when the task opens, see `config.curriculum.threshold`.
+      steps: the first and the last step that train on it; empty for all.
     """
 
     name: str = ""
@@ -65,22 +69,9 @@ class TaskConfig:
     heldout_share: float = 0.1
     environment: str = "single_turn"
     environment_options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PromptConfig:
-    """The rendering of a problem to the text that the policy continues.
-
-    Attributes:
-      format: "plain" is the problem alone; "chat" the tokenizer's chat template, or `template` if it has none;
-        "template" always `template`.
-      template: text with the placeholders {system} and {prompt}.
-      date: year-month-day for chat templates with today's date, so that runs are reproducible.
-    """
-
-    format: Literal["plain", "chat", "template"] = "plain"
-    template: str = R1_ZERO
-    date: str = DATE
+    level: str = ""
+    stage: int = 0
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,6 +215,7 @@ class SftConfig:
     Attributes:
       num_steps: updates.
       batch_size: demonstrations per update.
+      tasks: weights of the tasks whose demonstrations are imitated; empty for those of `config.tasks`.
       updates_per_call: updates in one compiled call, and between log lines.
       save_every: updates between checkpoints, a multiple of `updates_per_call`.
       optimizer: its optimizer.
@@ -231,6 +223,7 @@ class SftConfig:
 
     num_steps: int = 1400
     batch_size: int = 64
+    tasks: Mapping[str, float] = field(default_factory=dict)
     updates_per_call: int = 100
     save_every: int = 700
     optimizer: OptimizerConfig = field(
@@ -270,6 +263,7 @@ class Config:
     reward: tuple[tuple[str, float], ...] = (("score", 1.0),)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sft: SftConfig = field(default_factory=SftConfig)
@@ -391,6 +385,8 @@ def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
     elif origin is Mapping and isinstance(value, Mapping):
         if dataclasses.is_dataclass(args[1]):
             return {key: _record(args[1](), x, f"{name}.{key}.") for key, x in value.items()}
+        if args[1] is not Any:
+            return {key: _value(args[1], x, f"{name}.{key}") for key, x in value.items()}
         return dict(value)  # options, checked by their function
     elif hint is float and type(value) is int:
         return float(value)

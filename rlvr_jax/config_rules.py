@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Literal
 
-from rlvr_jax import algorithm_rules
+from rlvr_jax import algorithm_rules, curriculum_rules
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.hf.families import LENGTH
@@ -36,6 +36,7 @@ def check(config: Config, num_devices: int, num_processes: int = 1, run: Literal
     """
     _refuse(_numbers(config))
     _refuse(_problems(config))
+    _refuse(curriculum_rules.rules(config))
     _refuse(algorithm_rules.rules(config))
     _refuse(_choices(config))
     _refuse(_evaluation_and_sft(config))
@@ -200,6 +201,7 @@ def _problems(c: Config) -> Rules:
             task.template != "" and "{question}" not in task.template,
             f"{where}.template lacks the place {{question}}",
         )
+        yield task.level != "" and not task.file, f"{where}.level is a field of a {where}.file, which is not set"
         yield task.heldout_file != "" and not task.file, f"{where}.heldout_file goes with a {where}.file"
         yield (
             task.file != "" and (task.name != "" or bool(task.options)),
@@ -250,6 +252,16 @@ def _evaluation_and_sft(c: Config) -> Rules:
             f"{c.sft.save_every} and config.sft.num_steps = {c.sft.num_steps}"
         ),
     )
+
+    for name, value in c.sft.tasks.items():
+        yield (
+            name not in c.tasks,
+            f"config.sft.tasks names {name!r}, which is not in config.tasks: {', '.join(c.tasks)}",
+        )
+        yield (
+            not 0 < value < math.inf,
+            f"config.sft.tasks.{name} must be a weight above 0 and finite, not {value!r}",
+        )
 
 
 def _update(c: Config, devices: int, rows_together: int) -> Rules:

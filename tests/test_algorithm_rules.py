@@ -49,6 +49,7 @@ REFUSED = [
     ({"ratio": "none"}, ("ratio = 'none'", "clip = 'none'", "'ppo'")),
     ({"ratio": "geometric", "clip": "dual"}, ("ratio = 'geometric'", "clip = 'none'", "'dual'")),
     ({"ratio": "sequence", "clip": "dcpo"}, ("clip = 'dcpo'", "ratio = 'token'", "'sequence'")),
+    ({"ratio": "sequence", "clip": "mirror"}, ("clip = 'mirror'", "ratio = 'token'", "'sequence'")),
     ({"correction": "token_tis"}, ("correction = 'token_tis'", "proximal = 'behaviour'", "'recompute'", "twice")),
     ({}, ("rollout.top_k = 5", "correction = 'none'", "'token_tis'", "'recompute'"), {"rollout": {"top_k": 5}}),
     ({}, ("top_p = 0.9", "correction = 'none'", "top_p = 1,"), {"rollout": {"top_p": 0.9}}),
@@ -57,6 +58,11 @@ REFUSED = [
     ({"importance_floor": 3.0}, ("importance_floor = 3.0", "importance_cap = 2.0")),
     ({"kl": "none", "kl_coef": 0.1, "reference": "initial"}, ("kl_coef = 0.1", "kl = 'none'")),
     ({"kl_coef": 0.1}, ("kl_coef = 0.1", "reference = 'initial'")),
+    ({"preset": "spo", "scale": "group_std"}, ("'group_std'", "'tracker'", "'batch_std'")),
+    ({"replay": 2, "replay_size": 1}, ("replay = 2", "replay_size = 1")),
+    ({"replay": 2, "ratio": "none", "clip": "none"}, ("replay = 2", "ratio = 'none'", "'token_tis'")),
+    ({"replay": 2, "proximal": "current"}, ("replay = 2", "'current'", "correction = 'none'")),
+    ({"replay": 2, "preset": "spo"}, ("replay = 2", "baseline = 'tracker'", "'group_mean'")),
 ]
 
 

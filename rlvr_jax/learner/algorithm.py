@@ -21,6 +21,8 @@ class AlgorithmConfig:
       ddof: delta degrees of freedom of standard deviations of rewards: 0 divides by n, 1 by n - 1.
       scale_epsilon: added to a standard deviation of rewards.
       pass_k: k of the baseline "pass_at_k".
+      tracker_prior: samples, half of them right, that a problem starts with, with the baseline "tracker".
+      tracker_drift, tracker_low, tracker_high: how fast it forgets, see `rlvr_jax.learner.baselines.tracker_decay`.
       length_reward: change of the reward by the length of a response, a key of `rlvr_jax.learner.lengths.LENGTHS`.
       length_coef, length_target, length_buffer: its constants; the last two in tokens (a buffer of 0 is a fifth of the
         response budget).
@@ -31,6 +33,9 @@ class AlgorithmConfig:
         nothing (dynamic sampling; DAPO); 1 replaces none.
       demonstrations: samples of each group that are demonstrations of the task, instead of the policy's own; their
         rewards count in the group, and their loss is `losses.shaped` (LUFFY).
+      replay: groups of a step that are earlier groups, trained on again, instead of new problems.
+      replay_size: earlier groups that are kept to choose from.
+      replay_order: which ones, "newest" or "deviation", see `rlvr_jax.rollout.replay.stored`.
       demonstration_shaping: the probability at which a token of a demonstration has half of the largest weight.
       state_samples: with `baseline` "monte_carlo", episodes that are sampled from each state between two steps.
       max_states: of an episode, from its prompt on, that are sampled from.
@@ -43,6 +48,7 @@ class AlgorithmConfig:
       clip_low, clip_high: the clip range, by default of the ratio: [1 - clip_low, 1 + clip_high].
       clip_dual: upper bound of the ratio for negative advantages, with `clip` "dual".
       tau_positive, tau_negative: temperatures of `clip` "sapo" for positive and other advantages.
+      mirror_tau: weight of the penalty of `clip` "mirror".
       aggregation: weights of tokens, a key of `rlvr_jax.learner.aggregation.AGGREGATIONS`.
       aggregation_tokens: the constant of `aggregation` "constant", in tokens; 0 for the response budget.
       proximal: the denominator of the ratio. "behaviour": the policy that sampled, by the sampler's log-probs.
@@ -87,6 +93,10 @@ class AlgorithmConfig:
     ddof: int = 0
     scale_epsilon: float = 1e-6
     pass_k: int = 4
+    tracker_prior: float = 8.0
+    tracker_drift: float = 0.06
+    tracker_low: float = 0.875
+    tracker_high: float = 0.96
     length_reward: str = "none"
     length_coef: float = 1.0
     length_target: int = 0
@@ -95,6 +105,9 @@ class AlgorithmConfig:
     keep: str = "all"
     max_draws: int = 1
     demonstrations: int = 0
+    replay: int = 0
+    replay_size: int = 256
+    replay_order: Literal["newest", "deviation"] = "newest"
     demonstration_shaping: float = 0.1
     state_samples: int = 9
     max_states: int = 25
@@ -108,6 +121,7 @@ class AlgorithmConfig:
     clip_dual: float = 3.0
     tau_positive: float = 1.0
     tau_negative: float = 1.05
+    mirror_tau: float = 0.1
     aggregation: str = "token_mean"
     aggregation_tokens: int = 0
     proximal: Literal["behaviour", "recompute", "current"] = "behaviour"

@@ -65,7 +65,39 @@ def greedy(_: AlgorithmConfig, samples: Samples) -> Values:
 
     Source: Li et al. 2023 (ReMax, arXiv:2310.10505).
     """
-    return samples.rewards - samples.greedy
+    return samples.rewards - samples.expected
+
+
+def tracker(_: AlgorithmConfig, samples: Samples) -> Values:
+    """r_i - alpha / (alpha + beta), the tracked mean reward of the problem before this step, for rewards in [0, 1].
+
+    Afterwards alpha becomes rho alpha + sum r and beta rho beta + sum (1 - r), the sums over the samples of the problem
+    (SPO has one); rho is `tracker_decay`. Both start at half of `tracker_prior`.
+
+    Source: Xu & Ding 2025 (SPO, arXiv:2509.13232), as in verl's recipe. They start from 8 samples of each problem that
+    are drawn before the run, N0 (s + 0.5) / (n + 1) with N0 = 8; here n = 0.
+    """
+    odd = samples.rewards[samples.judged & ((samples.rewards < 0) | (samples.rewards > 1))]
+    if odd.size:
+        raise FunctionError(
+            f"config.algorithm.baseline = 'tracker' needs rewards in [0, 1], and {odd.size} of {samples.rewards.size} "
+            f"are others, such as {odd[0]:g}: change config.reward, or use baseline = 'group_mean'"
+        )
+    return samples.rewards - samples.expected
+
+
+def tracker_decay(config: AlgorithmConfig, drift: float) -> float:
+    """rho = 2^(-D / `tracker_drift`) within [`tracker_low`, `tracker_high`]: the further the policy has moved, the less
+    counts what is known of a problem.
+
+    Source: Xu & Ding 2025 (SPO, arXiv:2509.13232), with 0.06, 0.875 and 0.96 as in verl's recipe.
+
+    Args:
+      config: the constants.
+      drift: D, the mean absolute difference between the log-probs (nats) of the tokens of the problem's last sample,
+        under the policy now and under the one that sampled it.
+    """
+    return min(max(2.0 ** (-drift / config.tracker_drift), config.tracker_low), config.tracker_high)
 
 
 def pass_at_k(config: AlgorithmConfig, samples: Samples) -> Values:
@@ -153,6 +185,17 @@ def pass_at_k_std(config: AlgorithmConfig, samples: Samples, differences: Values
     return differences / (np.sqrt(failure * (1 - failure)) + config.scale_epsilon)
 
 
+def batch_whitening(config: AlgorithmConfig, samples: Samples, differences: Values) -> Values:
+    """(d_i - mean) / (std + epsilon), mean and std being those of the differences of the step's judged samples.
+
+    Source: Xu & Ding 2025 (SPO, arXiv:2509.13232), as in verl's recipe, with an epsilon of 1e-8.
+    """
+    everywhere = np.zeros_like(samples.groups)
+    centred = differences - samples.means(differences, everywhere)
+    count = samples.sums(np.ones(len(centred)), everywhere) - config.ddof
+    return centred / (np.sqrt(samples.sums(centred**2, everywhere) / np.maximum(count, 1)) + config.scale_epsilon)
+
+
 def token_whitening(config: AlgorithmConfig, samples: Samples, differences: Values) -> Values:
     """`whitened` over the tokens of the step, all tokens of a sample having the same difference.
 
@@ -181,6 +224,7 @@ BASELINES: Mapping[str, Baseline] = {
     "none": no_baseline,
     "length_weighted": length_weighted,
     "greedy": greedy,
+    "tracker": tracker,
     "pass_at_k": pass_at_k,
     # Of each action instead, see `rlvr_jax.learner.credit`:
     "monte_carlo": no_baseline,
@@ -193,5 +237,6 @@ SCALES: Mapping[str, Scale] = {
     "domain_std": domain_std,
     "group_mean": group_mean_scale,
     "pass_at_k_std": pass_at_k_std,
+    "batch_whitening": batch_whitening,
     "token_whitening": token_whitening,
 }

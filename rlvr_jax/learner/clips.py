@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from rlvr_jax.learner.ratios import Terms
+from rlvr_jax.learner.ratios import Terms, sample_sums
 
 Actions = Float[Array, "batch action"]
 
@@ -105,6 +105,18 @@ def dppo(terms: Terms, u: Actions) -> Clipped:
     return Clipped(jnp.where(high | low, 0.0, -u * advantages), {"low": low, "high": high})
 
 
+def mirror(terms: Terms, _: Actions) -> Clipped:
+    """-A log policy + (tau / 2) S^2 / n at each of a sample's n tokens, S being the sum of log u over them and tau
+    `mirror_tau`: instead of a clip, a quadratic penalty on the log-ratio of the whole sample to the proximal policy.
+    With `aggregation` "sequence_sum" the loss of a sample is -A log policy(y) + (tau / 2) S^2.
+
+    Source: Kimi k1.5 (arXiv:2501.12599), section 2.3.2 (number and tau unverified), at second hand.
+    """
+    mask, total = terms.batch.action_mask, sample_sums(terms.batch, terms.log_ratio)
+    penalty = terms.config.mirror_tau / 2 * total**2 * mask / jnp.maximum(sample_sums(terms.batch, mask), 1.0)
+    return Clipped(-terms.advantages * terms.logprobs + penalty)
+
+
 def none(terms: Terms, u: Actions) -> Clipped:
     """-u A."""
     return Clipped(-u * terms.advantages)
@@ -117,5 +129,6 @@ CLIPS: Mapping[str, Callable[[Terms, Actions], Clipped]] = {
     "sapo": sapo,
     "dcpo": dcpo,
     "dppo": dppo,
+    "mirror": mirror,
     "none": none,
 }

@@ -23,6 +23,11 @@ def has_states(config: AlgorithmConfig) -> bool:
     return config.advantage == "baseline" and config.baseline == "monte_carlo"
 
 
+def has_tracker(config: AlgorithmConfig) -> bool:
+    """True if the baseline is a running mean of the rewards of each problem."""
+    return config.advantage == "baseline" and config.baseline == "tracker"
+
+
 def penalises_kl(config: AlgorithmConfig) -> bool:
     """True if rewards contain the divergence from the reference policy."""
     return config.kl_reward_coef > 0

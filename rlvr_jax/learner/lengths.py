@@ -69,10 +69,20 @@ def maximum_length(config: AlgorithmConfig, samples: Samples) -> Values:
     return samples.rewards * np.clip(config.length_coef * (config.length_target - samples.lengths) + 0.5, 0, 1)
 
 
+def unfinished(config: AlgorithmConfig, samples: Samples) -> Values:
+    """r, and -coef instead of it for responses that a limit of tokens or turns cut off, right ones, too.
+
+    Source: Lambert et al. 2024 (Tulu 3, arXiv:2411.15124), as in open-instruct, with a coef of 10 and 10 for a right
+    answer: their penalty of responses without an end token.
+    """
+    return np.where(samples.cut_off, -config.length_coef, samples.rewards)
+
+
 LENGTHS: Mapping[str, Callable[[AlgorithmConfig, Samples], Values]] = {
     "none": unchanged,
     "soft_overlong": soft_overlong,
     "group_range": group_range,
     "exact": exact_length,
     "maximum": maximum_length,
+    "unfinished": unfinished,
 }

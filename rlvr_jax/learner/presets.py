@@ -171,10 +171,12 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "tulu3": Preset(
         "Lambert et al. 2024 (Tulu 3 RLVR, arXiv:2411.15124), by the commands and code of open-instruct for 8B",
-        _PPO | {"epochs": 4, "minibatches": 1, "aggregation": "sequence_mean"},
+        _PPO
+        | {"epochs": 4, "minibatches": 1, "aggregation": "sequence_mean"}
+        | {"length_reward": "unfinished", "length_coef": 10.0},
         "learning rates of policy and critic 3e-7, linear to 0, AdamW with eps 1e-5; batch of 224 with one sample per "
-        "prompt (config.rollout.group_size = 1); 2,048 tokens, temperature 1; reward 10 if right, and -10 without an "
-        "end token whatever the answer. 70B: learning rates 1e-7 after a warm-up of 10 %, kl_reward_coef 0.07, batch "
+        "prompt (config.rollout.group_size = 1); 2,048 tokens, temperature 1; reward 10 if right (config.reward = "
+        "(('score', 10.0),)). 70B: learning rates 1e-7 after a warm-up of 10 %, kl_reward_coef 0.07, batch "
         "of 640",
         "the critic starts from the policy, theirs from an 8B reward model; their losses are means over micro-batches "
         "of one or two samples, nearly those over samples; they whiten per device, and put the reward after the end "
@@ -193,6 +195,21 @@ PRESETS: Mapping[str, Preset] = {
         "64 prompts of 8 samples, minibatches of 64 samples, learning rate 1e-6, temperature 0.6",
         "steps end at line breaks, theirs at delimiters of each task; equal states of a group share their episodes; "
         "k3 is not clipped, theirs to [0, 10]",
+    ),
+    "kimi_mirror": Preset(
+        "Kimi k1.5 (arXiv:2501.12599), section 2.3.2, at second hand",
+        {"scale": "none", "clip": "mirror", "aggregation": "sequence_sum", "length_reward": "group_range"},
+        "several updates per batch; harder problems later, and those more often that are solved less often",
+        "mirror_tau is not the paper's, which is unverified; the coefficient of length is constant, theirs is warmed "
+        "up; the optimizer goes on, theirs starts anew at each batch",
+    ),
+    "spo": Preset(
+        "Xu & Ding 2025 (SPO, arXiv:2509.13232), as in verl's recipe",
+        {"baseline": "tracker", "scale": "batch_whitening", "scale_epsilon": 1e-8}
+        | {"clip": "dual", "clip_high": 0.28, "clip_dual": 10.0},
+        "one sample per prompt (config.rollout.group_size = 1); problems are drawn with the weight sqrt(p (1 - p)) + "
+        "0.05: config.curriculum.by = 'problem', sampling = 'towards_half', power = 0.5, floor = 0.05",
+        "no samples of each problem before the run, theirs are 8; the divisor of their std is unverified",
     ),
     "luffy": Preset(
         "Yan et al. 2025 (LUFFY, arXiv:2504.14945)",

@@ -23,7 +23,8 @@ class Samples:
       cut_off: whether a limit of tokens or turns ended the sample.
       domains: the index of each sample's task, from 0.
       budget: maximum tokens of a response.
-      greedy: for each sample the reward of the greedy response to its prompt; None if there is none.
+      expected: for each sample the reward that its problem leads to expect, that of the greedy response to its prompt,
+        or the tracked one; None if there is none.
     """
 
     rewards: Float[np.ndarray, "samples"]
@@ -33,7 +34,7 @@ class Samples:
     cut_off: Bool[np.ndarray, "samples"]
     domains: Int[np.ndarray, "samples"]
     budget: int
-    greedy: Float[np.ndarray, "samples"] | None = None
+    expected: Float[np.ndarray, "samples"] | None = None
 
     def with_rewards(self, rewards: Float[np.ndarray, "samples"]) -> "Samples":
         """The samples with other rewards; 0 for unjudged ones."""
@@ -79,7 +80,7 @@ def make_samples(
 
 
 def samples_of(
-    groups: Sequence[Group], rewards: Rewards, budget: int, greedy: Float[np.ndarray, "samples"] | None = None
+    groups: Sequence[Group], rewards: Rewards, budget: int, expected: Float[np.ndarray, "samples"] | None = None
 ) -> Samples:
     """The samples of a step, in the order of `flattened`."""
     episodes, _, _ = flattened(groups)
@@ -93,4 +94,4 @@ def samples_of(
         np.unique(tasks, return_inverse=True)[1] if tasks else np.zeros(0, int),
         budget,
     )
-    return samples if greedy is None else replace(samples, greedy=greedy.astype(np.float64))
+    return samples if expected is None else replace(samples, expected=expected.astype(np.float64))

@@ -1,6 +1,6 @@
 """Groups of metrics that are drawn together: a `Panel` is one plot with its caption."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -97,11 +97,33 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
         ),
     ]
     kept = []
-    for panel in (*candidates, *_FIXED):
+    for panel in (*candidates, *_by_level(names), *_FIXED):
         series = tuple(line for line in panel.series if line.metric in names and _tells(line, rows))
         if series:
             kept.append(Panel(**{**vars(panel), "series": series}))
     return kept
+
+
+def _by_level(names: Collection[str]) -> list[Panel]:
+    """The panels of a curriculum's levels."""
+    found = []
+    for what, title, caption in (
+        (
+            "pass_rate",
+            "Pass rate by level",
+            "Running share of right samples of each level, by which problems are chosen.",
+        ),
+        (
+            "share",
+            "Problems by level",
+            "Share of each level in a step. A curriculum goes where half of them fail.",
+        ),
+    ):
+        start = f"curriculum/{what}/"
+        levels = sorted(name.removeprefix(start) for name in names if name.startswith(start))
+        series = [Series(start + level, level, CYCLE[i % len(CYCLE)]) for i, level in enumerate(levels)]
+        found.append(Panel(title, "share", tuple(series), caption, scale="share"))
+    return found
 
 
 def _tells(line: Series, rows: Sequence[Row]) -> bool:
@@ -229,6 +251,12 @@ _FIXED = (  # the panels with the same lines in every run
         "Groups whose samples all earned the same reward, so that their advantages are 0. Near 1, a step teaches "
         "nothing: the problems are too easy or too hard.",
         scale="share",
+    ),
+    Panel(
+        "Stage of the curriculum",
+        "stage",
+        (Series("curriculum/stage", "open", _TRAIN),),
+        "Highest stage of tasks that is open. It rises when all tasks of the stage before are solved often enough.",
     ),
     Panel(
         "Time of a step",

@@ -21,7 +21,10 @@ from rlvr_jax.sweeps.place import versions
 
 SWEEP, OUTCOME, LOG = "sweep.json", "outcome.json", "log.txt"
 # What a warm start does not depend on.
-_NOT_OF_WARM_STARTS = ("training.", "optimizer.", "algorithm.", "reward", "verifier.", "evaluation.", "rollout.")
+_NOT_OF_WARM_STARTS = (
+    *("training.", "optimizer.", "algorithm.", "critic.", "curriculum.", "reward", "verifier.", "evaluation."),
+    "rollout.",
+)
 _OF_WARM_STARTS = ("rollout.max_prompt_length", "rollout.max_response_length")
 
 

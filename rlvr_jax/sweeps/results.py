@@ -16,6 +16,7 @@ from rlvr_jax.sweeps import statistics
 from rlvr_jax.sweeps.plan import Run, Sweep, outcome, runs
 
 METRIC = "eval/greedy_accuracy"
+_GROUPS = ("eval/", "task/", "train/", "critic/", "curriculum/", "replay/", "rollout/", "verify/", "time/")
 RESULTS = "results.json"
 LEVEL = 0.05  # of the corrected p-values
 _GAIN = 0.9  # of the base, that the default threshold asks for
@@ -141,10 +142,18 @@ class Results:
 
 
 def check_metric(config: Config, metric: str) -> None:
-    """Raises ConfigError if evaluations of the config don't measure a metric of them."""
-    known = [METRIC, *(f"eval/pass@{k}" for k in config.evaluation.ks), "eval/response_length", "eval/errors"]
+    """Raises ConfigError if runs of the config can't measure a metric: all of evaluations and tasks are known, of the
+    others the first part of the name."""
+    passes = [f"pass@{k}" for k in config.evaluation.ks] if config.evaluation.pass_problems else []
+    known = [METRIC, *(f"eval/{x}" for x in (*passes, "response_length", "errors"))]
     if metric.startswith("eval/") and metric not in known:
         raise ConfigError(f"--metric={metric}: the runs measure {', '.join(known)}; config.evaluation.ks sets others")
+    of_task = ("greedy_accuracy", *passes, "reward", "accuracy", "response_length")
+    known = [f"task/{label}/{x}" for label in config.tasks for x in of_task]
+    if metric.startswith("task/") and metric not in known:
+        raise ConfigError(f"--metric={metric}: the runs measure {', '.join(known)}")
+    if not metric.startswith(_GROUPS):
+        raise ConfigError(f"--metric={metric}: names of metrics begin with {', '.join(_GROUPS)}; see docs/metrics.md")
 
 
 def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) -> Results:

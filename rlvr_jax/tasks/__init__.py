@@ -7,7 +7,7 @@ from typing import Any
 
 from rlvr_jax import named
 from rlvr_jax.tasks.countdown import countdown
-from rlvr_jax.tasks.mixture import Mixture, batch, counts, example_at
+from rlvr_jax.tasks.mixture import Mixture, Place, batch, counts, example_at, examples_of, places
 from rlvr_jax.tasks.modsum import modsum
 from rlvr_jax.tasks.own import file_task
 from rlvr_jax.tasks.prompts import rendered, shots_of, worded
@@ -17,6 +17,7 @@ from rlvr_jax.tasks.task import Example, Split, Task, draw, place_of, split_of, 
 __all__ = [
     "Example",
     "Mixture",
+    "Place",
     "Split",
     "Task",
     "batch",
@@ -24,10 +25,12 @@ __all__ = [
     "counts",
     "draw",
     "example_at",
+    "examples_of",
     "file_task",
     "make_task",
     "modsum",
     "place_of",
+    "places",
     "reasoning_gym",
     "rendered",
     "shots_of",
@@ -41,6 +44,7 @@ __all__ = [
 # tensorflow_datasets, which the others don't need.
 TASKS = (
     "arc_agi",
+    "chains",
     "countdown",
     "countdown_tinyzero",
     "gsm8k",

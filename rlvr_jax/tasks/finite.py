@@ -51,6 +51,7 @@ def finite_task(
     demonstration: Callable[[Any], str] | None = None,
     verifier_options: Mapping[str, Any] | None = None,
     gold: Callable[[Any], str] | None = None,
+    level: Callable[[Any], str] = lambda _: "",
 ) -> Task:
     """The task whose problems are the records of `splits`, by their index.
 
@@ -63,6 +64,7 @@ def finite_task(
       demonstration: record -> a correct completion.
       verifier_options: keyword arguments of the verifier.
       gold: record -> the gold answer for human readers; None if the reference shows it.
+      level: record -> `Example.level`.
     """
 
     def record(split: Split, index: int) -> Any:
@@ -74,7 +76,9 @@ def finite_task(
 
     def example(split: Split, index: int) -> Example:
         found = record(split, index)
-        return Example(f"{name}/{split}/{index}", prompt(found), reference(found), name, gold(found) if gold else "")
+        shown = gold(found) if gold else ""
+        id = f"{name}/{split}/{index}"
+        return Example(id, prompt(found), reference(found), name, shown, level=level(found))
 
     def demonstrate(example: Example, index: int) -> str:
         del index  # each problem has one

@@ -178,4 +178,5 @@ def math(
         reference=lambda record: boxed(record["solution"]),
         demonstration=demonstration,
         verifier_options=formats.verifier_options("math", answer_format, grader),
+        level=lambda record: str(record["level"] or ""),
     )

@@ -7,10 +7,13 @@ share of them, up to a remainder below the number of tasks.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from rlvr_jax.tasks.task import Example, Split, Task, draw
+
+Place = tuple[str, int]  # a task's name and the index of one of its problems
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,23 @@ def batch(mixture: Mixture, split: Split, seed: int, step: int, size: int) -> li
         raise ValueError(f"a batch needs at least one example, size is {size}")
     if step < 0:
         raise ValueError(f"steps count from 0, step is {step}")
-    examples = []
+    return examples_of(mixture, split, places(mixture, split, seed, step, size))
+
+
+def places(mixture: Mixture, split: Split, seed: int, step: int, size: int) -> list[Place]:
+    """The places of the examples of `batch`."""
+    found = []
     for position in range(step * size, step * size + size):
         before, after = counts(mixture.weights, position), counts(mixture.weights, position + 1)
         (k,) = (k for k in range(len(before)) if after[k] > before[k])
-        examples.append(example_at(mixture.tasks[k], split, seed, before[k]))
-    return examples
+        found.append((mixture.tasks[k].name, index_at(mixture.tasks[k], split, seed, before[k])))
+    return found
+
+
+def examples_of(mixture: Mixture, split: Split, places: Sequence[Place]) -> list[Example]:
+    """The examples at these places."""
+    by_name = {task.name: task for task in mixture.tasks}
+    return [by_name[name].example(split, index) for name, index in places]
 
 
 def counts(weights: tuple[float, ...], length: int) -> tuple[int, ...]:
@@ -63,17 +77,22 @@ def _shares(weights: tuple[float, ...]) -> tuple[Fraction, ...]:
 
 
 def example_at(task: Task, split: Split, seed: int, position: int) -> Example:
-    """The example at a position of a task's stream.
+    """The example at a position of a task's stream; raises as `index_at`."""
+    return task.example(split, index_at(task, split, seed, position))
+
+
+def index_at(task: Task, split: Split, seed: int, position: int) -> int:
+    """The index of the example at a position of a task's stream.
 
     Raises:
       ValueError: the task has no examples in this split.
     """
     length = task.num_examples(split)
     if length is None:
-        return task.example(split, draw("mixture", seed, task.name, split, position) >> 449)
+        return draw("mixture", seed, task.name, split, position) >> 449
     if length < 1:
         raise ValueError(f"task {task.name!r} has no examples in split {split!r}")
-    return task.example(split, _order(seed, task.name, split, position // length, length)[position % length])
+    return _order(seed, task.name, split, position // length, length)[position % length]
 
 
 @functools.lru_cache(maxsize=32)

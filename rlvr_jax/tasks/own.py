@@ -24,6 +24,7 @@ def file_task(
     heldout_file: str = "",
     heldout_share: float = 0.1,
     check: Callable[[Any], str | None] = lambda _: None,
+    level: str = "",
 ) -> Task:
     """The problems of a file as a task.
 
@@ -41,6 +42,7 @@ def file_task(
       heldout_file: path of a file with the held-out problems.
       heldout_share: share of the problems that are held out, at least one; 0 for none.
       check: gold answer -> the reason why it is invalid, or None.
+      level: the field of `Example.level`, a text or number; empty for none.
 
     Raises:
       ValueError: a record lacks a field or has an empty or invalid one, or a prompt is in both splits; the message
@@ -48,9 +50,8 @@ def file_task(
       OSError: there is no such file.
     """
     splits = _splits(Path(file).expanduser(), heldout_file)
-    problems = {
-        split: [_problem(*record, prompt, reference, check) for record in records] for split, records in splits.items()
-    }
+    fields = prompt, reference, level
+    problems = {split: [_problem(*record, *fields, check) for record in records] for split, records in splits.items()}
     if not problems["train"]:
         raise ValueError(f"{file} holds no problem")
     if problems.get("heldout") == []:
@@ -66,11 +67,12 @@ def file_task(
         prompt=lambda problem: problem[1],
         reference=lambda problem: problem[2],
         verifier_options=verifier_options,
+        level=lambda problem: problem[3],
     )
     return dataclasses.replace(task, alphabet=_alphabet([problem for found in problems.values() for problem in found]))
 
 
-_Problem = tuple[str, str | Messages, Any]  # place, prompt, reference
+_Problem = tuple[str, str | Messages, Any, str]  # place, prompt, reference, level
 
 
 def _splits(path: Path, heldout_file: str) -> dict[Split, table.Records]:
@@ -89,9 +91,9 @@ def _splits(path: Path, heldout_file: str) -> dict[Split, table.Records]:
 
 
 def _problem(
-    place: str, record: Mapping[str, Any], prompt: str, reference: str, check: Callable[[Any], str | None]
+    place: str, record: Mapping[str, Any], prompt: str, reference: str, level: str, check: Callable[[Any], str | None]
 ) -> _Problem:
-    for field in filter(None, (prompt, reference)):
+    for field in filter(None, (prompt, reference, level)):
         if field not in record:
             raise ValueError(f"{place}: no field {field!r}; it has {', '.join(map(repr, record)) or 'none'}")
     text, gold = record[prompt], record[reference] if reference else None
@@ -108,7 +110,10 @@ def _problem(
         raise ValueError(f"{place}: the reference, field {reference!r}, is empty: {_shown(gold)}")
     if wrong := check(gold):
         raise ValueError(f"{place}: the reference {_shown(gold)} can't be used: {wrong}")
-    return place, text, gold
+    of_level = record[level] if level else ""
+    if level and (isinstance(of_level, bool) or not isinstance(of_level, str | int | float) or of_level == ""):
+        raise ValueError(f"{place}: the level, field {level!r}, must be a text or a number, not {_shown(of_level)}")
+    return place, text, gold, str(of_level)
 
 
 def _not_json(value: Any) -> str | None:
@@ -124,7 +129,7 @@ def _divided(problems: Sequence[_Problem], share: float) -> dict[Split, list[_Pr
     """Training and held-out problems, without a common prompt."""
     if not 0 <= share < 1:
         raise ValueError(f"heldout_share must be from 0 to below 1, not {share}")
-    place_of = {_key(prompt): draw("split", _key(prompt)) / 2**512 for _, prompt, _ in problems}
+    place_of = {_key(prompt): draw("split", _key(prompt)) / 2**512 for _, prompt, *_ in problems}
     below = max(share, min(place_of.values()) * (1 + 1e-9)) if share > 0 and len(place_of) > 1 else 0.0
     parts: dict[Split, list[_Problem]] = {"train": [], "heldout": []}
     for problem in problems:
@@ -135,8 +140,8 @@ def _divided(problems: Sequence[_Problem], share: float) -> dict[Split, list[_Pr
 
 
 def _check_overlap(problems: Mapping[Split, Sequence[_Problem]]) -> None:
-    trained = {_key(prompt): place for place, prompt, _ in problems["train"]}
-    for place, prompt, _ in problems["heldout"]:
+    trained = {_key(prompt): place for place, prompt, *_ in problems["train"]}
+    for place, prompt, *_ in problems["heldout"]:
         if _key(prompt) in trained:
             raise ValueError(f"{place}: the held-out prompt is a training prompt, too: {trained[_key(prompt)]}")
 
@@ -149,10 +154,10 @@ def _key(prompt: str | Messages) -> str:
 
 def _alphabet(problems: Sequence[_Problem]) -> str | None:
     """The characters of prompts and gold answers, for `character_tokenizer`; None if too many, or for messages."""
-    if not all(isinstance(prompt, str) for _, prompt, _ in problems):
+    if not all(isinstance(prompt, str) for _, prompt, *_ in problems):
         return None
-    texts = [gold if isinstance(gold, str) else json.dumps(gold, ensure_ascii=False) for _, _, gold in problems]
-    characters = set().union(*texts, *(prompt for _, prompt, _ in problems))
+    texts = [gold if isinstance(gold, str) else json.dumps(gold, ensure_ascii=False) for _, _, gold, _ in problems]
+    characters = set().union(*texts, *(prompt for _, prompt, *_ in problems))
     return "".join(sorted(characters)) if len(characters) <= _MAX_ALPHABET else None
 
 

@@ -24,6 +24,7 @@ class Example:
       task: name of its task.
       gold: the gold answer for human readers, if the reference does not show it; empty otherwise.
       problem: the prompt before rendering; empty until then.
+      level: a name of its difficulty or kind, by which a curriculum keeps pass rates; empty for none.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Example:
     task: str
     gold: str = ""
     problem: str | Messages = ""
+    level: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Task:
       alphabet: the characters of prompts and demonstrations, for `character_tokenizer`; None if any character may
         occur, which needs the byte tokenizer or that of a pretrained model.
       verifier_options: keyword arguments of the verifier, the same for every example.
+      levels: the levels of the examples of an unbounded task; those of a finite one are found in its examples.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Task:
     demonstration: Callable[[Example, int], str] | None = None
     alphabet: str | None = None
     verifier_options: Mapping[str, Any] = field(default_factory=dict)
+    levels: tuple[str, ...] = ()
 
 
 def draw(*path: str | int) -> int:

@@ -37,6 +37,22 @@ DATE = "2025-01-01"  # the default date of chat templates
 
 
 @dataclass(frozen=True)
+class PromptConfig:
+    """The rendering of a problem to the text that the policy continues.
+
+    Attributes:
+      format: "plain" is the problem alone; "chat" the tokenizer's chat template, or `template` if it has none;
+        "template" always `template`.
+      template: text with the placeholders {system} and {prompt}.
+      date: year-month-day for chat templates with today's date, so that runs are reproducible.
+    """
+
+    format: Literal["plain", "chat", "template"] = "plain"
+    template: str = R1_ZERO
+    date: str = DATE
+
+
+@dataclass(frozen=True)
 class Tools:
     """Tools that a prompt describes.
 

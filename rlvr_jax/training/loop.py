@@ -30,6 +30,7 @@ from rlvr_jax.training.functions import (
     make_training,
     scored_columns,
 )
+from rlvr_jax.training.history import advanced, drift
 from rlvr_jax.training.networks import learning_rate, make_optimizers
 from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.profiling import traces
@@ -107,7 +108,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         sampler.set_params(learner.policy.params, done)
         collector = make_collector(setup, sampler, pool)
         rollouts = Rollouts(setup, collector, partial(key_of, SAMPLE))
-        rollouts.put_back(checkpoints.restore_host(manager, done))
+        history = rollouts.put_back(checkpoints.restore_host(manager, done))
         scorers, credit = make_scorers(setup, reference), make_credit(setup)
         update = make_training(setup, optimizers, loss)
         evaluate = make_evaluation(setup)
@@ -126,15 +127,15 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 begin(f"rollout of step {step}")
                 clock, before = Clock(), sampler.stats
                 for ahead in range(step, min(step + config.training.max_lag, num_steps) + 1):
-                    rollouts.start(ahead)
+                    rollouts.start(ahead, history)
                 waited = collector.waited
-                rollout = rollouts.take(step)
+                rollout = rollouts.take(step, history)
                 groups, rewards = rollout.groups, rollout.rewards
                 clock.lap("time/rollout", {"time/verify": collector.waited - waited})
 
                 begin(f"update of step {step}")
                 warn_unjudged(step, rewards)
-                members = samples_of(groups, rewards, lengths[1], rollout.greedy)
+                members = samples_of(groups, rewards, lengths[1], rollout.expected)
                 found = signal(config.algorithm, members, config.seed, step)
                 rows = make_batch(groups, found, *lengths, rollout.steps)
                 batch, episodes = in_groups(rows, rewards.group[rows[1]], *sizes)
@@ -143,9 +144,11 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 batch, of_batch = credit(learner, batch, episodes, found.samples)
                 batch = fill(loss.needs, batch, scorers(learner, step))
                 processes.check_equal(f"the advantages of step {step}", batch.columns)
+                moved = drift(setup, history, rollout.outcomes, scorers(learner, step))
                 learner, updates = update(learner, batch, of_batch, step)
-                row = {"step": step} | describe(groups, rewards, step - 1) | describe_signal(found)
-                row |= rollout.metrics | of_batch
+                row = {"step": step} | describe(*rollout.own, step - 1) | describe_signal(found)
+                history, of_history = advanced(config, rollouts.choice, history, step, rollout.outcomes, moved)
+                row |= rollout.metrics | of_batch | of_history
                 clock.lap("time/train")
                 collector.play()  # episodes in flight are finished with the policy that started them
                 clock.lap("time/rollout")
@@ -177,6 +180,6 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 due = step % config.training.save_every == 0 or step == num_steps
                 checkpoints.end_step(
                     manager, learner, step, due, signal_arrived(), config.training.max_skipped_in_a_row,
-                    rollouts.finished, row.get("eval/greedy_accuracy"),
+                    partial(rollouts.finished, history), row.get("eval/greedy_accuracy"),
                 )  # fmt: skip
     return report(workdir, processes)

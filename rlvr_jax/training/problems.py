@@ -33,7 +33,7 @@ def make_task(config: Config, label: str) -> Task:
             check = partial(_wrong_reference, task.verifier, own)
             columns = task.prompt, task.reference
             heldout = task.heldout_file, task.heldout_share
-            return tasks.file_task(label, task.file, *columns, task.verifier, own, *heldout, check)
+            return tasks.file_task(label, task.file, *columns, task.verifier, own, *heldout, check, task.level)
         made = tasks.make_task(task.name or label, task.options, data_dir=data.data_dir, manual_dir=data.manual_dir)
     except OSError as error:
         if not task.file:

@@ -1,9 +1,11 @@
 """The rollouts of a step: its groups with their rewards, and the further episodes that an algorithm asks for.
 
 These are the groups that replace those without a signal (`algorithm.max_draws`), greedy responses to the same prompts
-(`algorithm.baseline` "greedy"), and episodes that go on from the states between the steps of others ("monte_carlo").
+(`algorithm.baseline` "greedy"), episodes that go on from the states between the steps of others ("monte_carlo"), and
+earlier groups (`algorithm.replay`).
 """
 
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +17,7 @@ from jaxtyping import Array, Float, Int32, Key, Shaped
 
 from rlvr_jax import tasks
 from rlvr_jax.learner.advantages import KEEPS, zero_signal_groups
-from rlvr_jax.learner.credit import has_states
+from rlvr_jax.learner.credit import has_states, has_tracker
 from rlvr_jax.learner.rewards import Rewards, joined, of_groups, reward, without_groups
 from rlvr_jax.learner.samples import samples_of
 from rlvr_jax.learner.vine import step_advantages
@@ -23,14 +25,27 @@ from rlvr_jax.rollout import kept
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
+from rlvr_jax.rollout.replay import Outcome, drawn
 from rlvr_jax.rollout.steps import states_of, steps_of
+from rlvr_jax.tasks.curriculum import key_of
 from rlvr_jax.text.tokenizers import encode
+from rlvr_jax.training.history import (
+    History,
+    first_history,
+    from_json,
+    make_choice,
+    prior,
+    to_json,
+    warn_exhausted,
+)
 from rlvr_jax.training.setup import Setup, training_mixture
 
 _log = logging.getLogger(__name__)
 
 # The random streams of a step's rollouts: fold_in(its key, one of these), then the number of the draw.
 _GREEDY, _REPLACEMENTS, _STATES = 1, 2, 3
+_NONE = History()
+_HISTORY = "history"  # its name beside those of rollouts
 
 
 @dataclass(frozen=True)
@@ -40,16 +55,43 @@ class Rollout:
     Attributes:
       groups: to train on.
       rewards: of their episodes.
-      greedy: for each episode the reward of the greedy response to its prompt; or None.
+      outcomes: all groups that were sampled, also those that were replaced, with their rewards.
+      replayed: the number of groups, the last ones, that are earlier steps'.
+      expected: for each episode the reward that its problem leads to expect: that of the greedy response, or the
+        tracked one; or None.
       steps: for each episode the advantage of the step of each of its tokens; or None.
       metrics: of further episodes.
     """
 
     groups: list[Group]
     rewards: Rewards
-    greedy: Float[np.ndarray, "episodes"] | None = None
+    outcomes: Sequence[Outcome] = ()
+    replayed: int = 0
+    expected: Float[np.ndarray, "episodes"] | None = None
     steps: Sequence[Float[np.ndarray, "_"]] | None = None
     metrics: Mapping[str, float | int] = field(default_factory=dict)
+
+    @property
+    def own(self) -> tuple[list[Group], Rewards]:
+        """The groups that the step has sampled."""
+        count = len(self.groups) - self.replayed
+        return self.groups[:count], of_groups(self.rewards, np.arange(count)) if self.replayed else self.rewards
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Groups with their rewards and the places of their problems."""
+
+    places: list[tasks.Place]
+    groups: list[Group]
+    rewards: Rewards
+
+    def outcomes(self, step: int) -> list[Outcome]:
+        ends = np.searchsorted(self.rewards.group, np.arange(len(self.groups) + 1))
+        parts = [slice(*pair) for pair in itertools.pairwise(ends.tolist())]
+        values, judged = self.rewards.values, self.rewards.judged
+        triples = zip(self.places, self.groups, parts, strict=True)
+        return [Outcome(place, group, values[part], judged[part], step) for place, group, part in triples]
 
 
 class Rollouts:
@@ -65,27 +107,48 @@ class Rollouts:
         """
         self._setup, self._collector, self._key_of = setup, collector, key_of
         self._mixture = training_mixture(setup)
+        self.choice = make_choice(setup)
         self._sampled = setup.config.rollout.group_size - setup.config.algorithm.demonstrations
 
-    def start(self, step: int) -> None:
+    def start(self, step: int, history: History = _NONE) -> None:
         """Submits the episodes of a step, unless they have been."""
         if str(step) in self._collector.started():
             return
-        rollout, examples = self._setup.config.rollout, self._examples(step)
+        rollout, examples = self._setup.config.rollout, self._examples(self._places(step, history))
         self._collector.start(str(step), examples, self._sampled, self._key_of(step), rollout.temperature)
         if self._setup.config.algorithm.baseline == "greedy":
             self._collector.start(_greedy(step), examples, 1, jax.random.fold_in(self._key_of(step), _GREEDY), 0.0)
 
-    def take(self, step: int) -> Rollout:
+    def take(self, step: int, history: History = _NONE) -> Rollout:
         """The groups of a step, once they and all further episodes are judged.
+
+        Args:
+          step: of the run.
+          history: before it.
 
         Raises:
           RuntimeError: its episodes were not started.
         """
-        algorithm, groups = self._setup.config.algorithm, self._taken(str(step), step)
-        rewards, metrics = self._rewards(groups), {}
+        algorithm, seed = self._setup.config.algorithm, self._setup.config.seed
+        found = self._drawn(str(step), step, self._places(step, history))
+        sampled, metrics = found, {}
         if algorithm.max_draws > 1:
-            groups, rewards, metrics = self._refilled(step, groups, rewards)
+            found, sampled, metrics = self._refilled(step, found, history)
+        groups, rewards, outcomes = found.groups, found.rewards, sampled.outcomes(step)
+        if algorithm.replay:
+            again = drawn(history.replay, algorithm.replay, seed, step)
+            metrics |= {"replay/groups": len(again), "replay/size": len(history.replay)}
+            metrics |= _mean_of("replay/age", np.array([step - outcome.step for outcome in again]))
+            if again:
+                groups = groups + [outcome.group for outcome in again]
+                rewards = joined([rewards, self._rewards(groups[-len(again) :])])
+            return Rollout(groups, rewards, outcomes, len(again), metrics=metrics)
+        if has_tracker(algorithm):
+            keys = [key_of("problem", *pair) for pair in zip(found.places, (x.example for x in groups), strict=True)]
+            unseen = prior(self._setup.config)
+            rates = np.array([history.rates.get(key, unseen).rate for key in keys])
+            metrics |= _mean_of("train/tracked_reward", rates)
+            return Rollout(groups, rewards, outcomes, expected=rates[rewards.group], metrics=metrics)
         if algorithm.baseline == "greedy":
             greedy = self._rewards(self._collector.take(_greedy(step)))
             errors = [verdict.error for verdict in greedy.verdicts]
@@ -93,27 +156,43 @@ class Rollouts:
                 rewards, {g: f"greedy response: {error}" for g, error in enumerate(errors) if error}
             )
             metrics |= _mean_of("train/greedy_reward", greedy.values[greedy.judged])
-            return Rollout(groups, rewards, greedy.values[rewards.group], metrics=metrics)
+            return Rollout(groups, rewards, outcomes, expected=greedy.values[rewards.group], metrics=metrics)
         if has_states(algorithm):
             steps, values = self._steps(step, groups, rewards)
-            return Rollout(groups, rewards, steps=steps, metrics=metrics | values)
-        return Rollout(groups, rewards, metrics=metrics)
+            return Rollout(groups, rewards, outcomes, steps=steps, metrics=metrics | values)
+        return Rollout(groups, rewards, outcomes, metrics=metrics)
 
-    def finished(self) -> dict[str, Any]:
-        """All started rollouts that have not been taken, played and judged, as JSON data."""
-        return {name: kept.to_json(groups) for name, groups in self._collector.finished().items()}
+    def finished(self, history: History = _NONE) -> dict[str, Any]:
+        """All started rollouts that have not been taken, played and judged, and the history, as JSON data."""
+        groups = {name: kept.to_json(groups) for name, groups in self._collector.finished().items()}
+        return groups | ({} if history == _NONE else {_HISTORY: to_json(history)})
 
-    def put_back(self, saved: Mapping[str, Any]) -> None:
-        """Adds the rollouts of an earlier process, from its `finished`."""
+    def put_back(self, saved: Mapping[str, Any]) -> History:
+        """Adds the rollouts of an earlier process, from its `finished`; returns its history, or a first one."""
+        history = first_history(self._setup.config, self.choice)
+        if _HISTORY in saved:
+            history = from_json(saved[_HISTORY], self._setup)
         for name, groups in saved.items():
-            self._collector.put_back(name, kept.from_json(groups, self._examples(int(name.split()[0]))))
+            if name != _HISTORY:
+                examples = self._examples(self._places(int(name.split()[0]), history))
+                self._collector.put_back(name, kept.from_json(groups, examples))
+        return history
 
-    def _examples(self, step: int, draw: int = 0) -> list[tasks.Example]:
-        """The problems of a step. Each further draw has a stream of its own, which like the first has every problem of
-        a finite task once an epoch."""
-        seed = self._setup.config.seed
-        seed = tasks.draw("replacements", seed, draw) >> 449 if draw else seed
-        return tasks.batch(self._mixture, "train", seed, step - 1, self._setup.config.rollout.prompts)
+    def _places(self, step: int, history: History, draw: int = 0) -> list[tasks.Place]:
+        """The places of the problems of a step. Each further draw has a stream of its own, which like the first has
+        every problem of a finite task once an epoch."""
+        if not draw and step in history.problems:
+            return list(history.problems[step])
+        chosen = self.choice(history, step, draw)
+        warn_exhausted(self._setup.config, step, chosen)
+        return list(chosen.places)
+
+    def _examples(self, places: Sequence[tasks.Place]) -> list[tasks.Example]:
+        return tasks.examples_of(self._mixture, "train", places)
+
+    def _drawn(self, name: str, step: int, places: list[tasks.Place]) -> _Drawn:
+        groups = self._taken(name, step)
+        return _Drawn(places, groups, self._rewards(groups))
 
     def _taken(self, name: str, step: int) -> list[Group]:
         """The groups of a batch, with their demonstrations."""
@@ -147,22 +226,23 @@ class Rollouts:
         setup, config = self._setup, self._setup.config
         return reward(config.reward, groups, setup.parts, config.verifier.timeout, setup.processes)
 
-    def _refilled(
-        self, step: int, groups: list[Group], rewards: Rewards
-    ) -> tuple[list[Group], Rewards, dict[str, float | int]]:
+    def _refilled(self, step: int, found: _Drawn, history: History) -> tuple[_Drawn, _Drawn, dict[str, float | int]]:
         """The first groups that `algorithm.keep` keeps, of as many draws as it takes; without any, those of the first.
+        And the groups of all draws.
 
         Source: dynamic sampling of Yu et al. 2025 (DAPO, arXiv:2503.14476), section 3.2.
         """
         config, rollout = self._setup.config.algorithm, self._setup.config.rollout
-        found, draws = [rewards], 1
-        while (full := self._full(groups, rewards)).size < rollout.prompts and draws < config.max_draws:
+        wanted, draws = len(found.groups), 1
+        while (full := self._full(found.groups, found.rewards)).size < wanted and draws < config.max_draws:
             name, key = f"{step} draw {draws}", jax.random.fold_in(self._key_of(step), _REPLACEMENTS)
+            places = self._places(step, history, draws)
             key = jax.random.fold_in(key, draws)
-            self._collector.start(name, self._examples(step, draws), self._sampled, key, rollout.temperature)
-            more = self._taken(name, step)
-            found.append(self._rewards(more))
-            groups, rewards, draws = groups + more, joined(found), draws + 1
+            self._collector.start(name, self._examples(places), self._sampled, key, rollout.temperature)
+            more = self._drawn(name, step, places)
+            rewards = joined([found.rewards, more.rewards])
+            found, draws = _Drawn(found.places + places, found.groups + more.groups, rewards), draws + 1
+        rewards = found.rewards
         right = np.array([verdict.score == 1 for verdict in rewards.verdicts])
         metrics = {
             "rollout/draws": draws,
@@ -170,13 +250,14 @@ class Rollouts:
             **_mean_of("train/unfiltered_accuracy", right[rewards.judged]),
             "train/zero_signal_groups": zero_signal_groups(rewards.values, rewards.group, rewards.judged),
         }
-        if full.size < rollout.prompts:
+        if full.size < wanted:
             _log.warning(
                 "step %d: %d of %d groups have a signal after %d draws (config.algorithm.max_draws); the step is "
-                "trained on %s", step, full.size, rollout.prompts, draws, "these" if full.size else "none",
+                "trained on %s", step, full.size, wanted, draws, "these" if full.size else "none",
             )  # fmt: skip
-        chosen = full[: rollout.prompts] if full.size else np.arange(rollout.prompts)
-        return [groups[i] for i in chosen], of_groups(rewards, chosen), metrics
+        chosen = full[:wanted] if full.size else np.arange(wanted)
+        places, groups = [found.places[i] for i in chosen], [found.groups[i] for i in chosen]
+        return _Drawn(places, groups, of_groups(rewards, chosen)), found, metrics
 
     def _full(self, groups: Sequence[Group], rewards: Rewards) -> np.ndarray:
         """The numbers of the groups of which samples are kept."""

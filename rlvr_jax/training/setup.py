@@ -243,14 +243,15 @@ def _policy_shape(config: Config, checkpoint: PolicyConfig | None, tokenizer: An
     return shape
 
 
-def training_mixture(setup: Setup) -> tasks.Mixture:
-    """The training tasks with their weights."""
+def training_mixture(setup: Setup, run: Literal["sft", "rl"] = "rl") -> tasks.Mixture:
+    """The training tasks with their weights; those of a supervised run may be others."""
     weights = {label: task.weight for label, task in setup.config.tasks.items() if task.weight > 0}
+    weights = dict(setup.config.sft.tasks) if run == "sft" and setup.config.sft.tasks else weights
     return tasks.Mixture(tuple(setup.tasks[label] for label in weights), tuple(weights.values()))
 
 
 def check_demonstrations(setup: Setup) -> None:
     """Raises ConfigError if a task to train on has no demonstrations."""
-    for task in training_mixture(setup).tasks:
+    for task in training_mixture(setup, "sft").tasks:
         if task.demonstration is None:
             raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")

@@ -77,7 +77,7 @@ def sft(config: Config, workdir: Path, processes: Processes | None = None) -> No
 def _batches(setup: Setup, first: int) -> Batch:
     """The batches of updates `first`, `first` + 1, ... of one call, stacked."""
     config = setup.config
-    mixture = training_mixture(setup)
+    mixture = training_mixture(setup, "sft")
     count, size = config.sft.updates_per_call, config.sft.batch_size
     examples = [
         example

@@ -12,7 +12,7 @@ from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.advantages import advantages
 from rlvr_jax.learner.batch import COLUMNS, layout
-from rlvr_jax.learner.credit import has_critic, has_states
+from rlvr_jax.learner.credit import has_critic, has_states, has_tracker
 from rlvr_jax.learner.losses import LOSSES, Loss, Sums, make_loss
 from rlvr_jax.learner.rewards import reward
 from rlvr_jax.learner.samples import make_samples
@@ -82,10 +82,17 @@ def check_algorithm(config: Config, policy: PolicyConfig) -> None:
 
 
 def check_episodes(config: Config, sources: Mapping[str, Source]) -> None:
-    """Raises ConfigError if the algorithm asks for episodes that a task to train on can't have."""
+    """Raises ConfigError if the algorithm or the curriculum asks for what a task to train on can't have."""
     algorithm = config.algorithm
     states = has_states(algorithm)
+    by_problem = "curriculum.by = 'problem'" * (config.curriculum.by == "problem")
+    by_problem = "algorithm.baseline = 'tracker'" if has_tracker(algorithm) else by_problem
     for name, source in sources.items():
+        if by_problem and config.tasks[name].weight > 0 and source.task.num_examples("train") is None:
+            raise ConfigError(
+                f"config.{by_problem} is for problems that come again, and those of config.tasks.{name} are ever new; "
+                "use a finite task, another baseline, or config.curriculum.by = 'level'"
+            )
         if config.tasks[name].weight == 0 or not (states or algorithm.demonstrations):
             continue
         why = "baseline = 'monte_carlo'" if states else f"demonstrations = {algorithm.demonstrations}"

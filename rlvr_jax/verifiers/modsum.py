@@ -28,3 +28,8 @@ def verify(completion: str, reference: str) -> Verdict:
     if answer == reference:
         return Verdict(1.0, parts, answer, "right")
     return Verdict(0.0, parts, answer, f"{answer} is not {reference}")
+
+
+def verify_chain(completion: str, reference: str) -> Verdict:
+    """Scores 1 if the completion is the reference, running sums and answer: answers of one digit can be guessed."""
+    return Verdict(float(completion == reference), answer=completion, reason="" if completion == reference else "wrong")

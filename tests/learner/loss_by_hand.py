@@ -122,6 +122,8 @@ def _sample(config, x, moving):
             "none": lambda t=t: moving[t],
         }[config.ratio]()
         loss, active = _clip(config, u, a, moving[t], fixed[t], anchor[t])
+        if config.clip == "mirror":
+            loss = -a * moving[t] + config.mirror_tau / 2 * np.sum(moving - anchor) ** 2 / count
         for name in active:
             found.setdefault(name, np.zeros(count))[t] = 1
         if config.correction != "none":

@@ -19,13 +19,13 @@ GROUPS = RNG.permutation(np.repeat([11, 3, -4, 7, 0, 5], [7, 1, 4, 2, 9, 3]))  #
 SIZE = len(GROUPS)
 GROUPED = [(b, s) for b in ("group_mean",) for s in ("group_std", "group_mean")]
 OF_ACTIONS = ("monte_carlo", "value")  # see test_credit.py and test_vine.py
-UNGROUPED = ("none", "batch_std", "domain_std", "token_whitening")
+UNGROUPED = ("none", "batch_std", "domain_std", "batch_whitening", "token_whitening")
 PAIRS = [
     *GROUPED,
     *((b, s) for b in BASELINES if b not in ("pass_at_k", *OF_ACTIONS) for s in UNGROUPED),
     *(("pass_at_k", s) for s in ("pass_at_k_std", "none")),
 ]
-BINARY = ("pass_at_k", "group_mean")  # a baseline and a scale
+BINARY = ("pass_at_k", "group_mean", "tracker")  # baselines and a scale
 
 
 def random_samples(seed, binary=False, share=0.8):
@@ -34,7 +34,7 @@ def random_samples(seed, binary=False, share=0.8):
     judged = rng.random(SIZE) < share
     rewards = np.where(judged, rewards, np.nan)
     others = rng.integers(0, 9, SIZE), rng.random(SIZE) < 0.3, rng.integers(0, 3, SIZE)
-    return replace(make_samples(rewards, GROUPS, judged, *others, budget=10), greedy=rng.normal(size=SIZE))
+    return replace(make_samples(rewards, GROUPS, judged, *others, budget=10), expected=rng.normal(size=SIZE))
 
 
 def by_hand(config, samples):
@@ -53,7 +53,8 @@ def by_hand(config, samples):
             "length_weighted": lambda i=i, own=own: (
                 r[i] - np.sum(n[own] * r[own]) / np.sum(n[own]) if n[own].any() else 0.0
             ),
-            "greedy": lambda i=i: r[i] - samples.greedy[i],
+            "greedy": lambda i=i: r[i] - samples.expected[i],
+            "tracker": lambda i=i: r[i] - samples.expected[i],
             "pass_at_k": lambda i=i, own=own: passed_by_hand(r[own], int(r[i]), config.pass_k)[0],
         }[config.baseline]()
     found = np.zeros(SIZE)
@@ -70,6 +71,7 @@ def by_hand(config, samples):
             "domain_std": lambda d=d, domain=domain: d / deviation(domain),
             "group_mean": lambda d=d, own=own: d / np.mean(own) if np.mean(own) > 0 else 0.0,
             "pass_at_k_std": lambda d=d, own=own: d / (passed_by_hand(own, 1, config.pass_k)[1] + config.scale_epsilon),
+            "batch_whitening": lambda d=d: (d - np.mean(differences[judged])) / deviation(differences[judged]),
             "token_whitening": lambda i=i, d=d: (
                 (d - np.mean(tokens)) / np.sqrt(np.var(tokens, ddof=config.ddof) + 1e-8) if samples.lengths[i] else 0.0
             ),
@@ -91,7 +93,7 @@ def passed_by_hand(rewards, right, k):
 @pytest.mark.parametrize(("baseline", "scale"), PAIRS)
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_advantages_are_those_of_the_formula(baseline, scale, ddof):
-    binary = baseline == BINARY[0] or scale == BINARY[1]
+    binary = baseline in BINARY[::2] or scale == BINARY[1]
     for seed in range(3):
         for k in (1, 2, 3) if baseline == "pass_at_k" else (4,):
             config = AlgorithmConfig(baseline=baseline, scale=scale, ddof=ddof, pass_k=k, scale_epsilon=1e-4)
@@ -116,7 +118,7 @@ def run(baseline="group_mean", scale="group_std", **others):
 def test_permuting_the_samples_permutes_the_advantages(baseline, scale):
     samples = random_samples(1, binary=True)
     order = np.random.default_rng(2).permutation(SIZE)
-    names = ("rewards", "groups", "judged", "lengths", "cut_off", "domains", "greedy")
+    names = ("rewards", "groups", "judged", "lengths", "cut_off", "domains", "expected")
     permuted = replace(samples, **{name: getattr(samples, name)[order] for name in names})
     found = run(baseline, scale, pass_k=2)
     np.testing.assert_allclose(found(permuted), found(samples)[order], rtol=1e-6, atol=1e-7)
@@ -124,7 +126,7 @@ def test_permuting_the_samples_permutes_the_advantages(baseline, scale):
 
 @pytest.mark.parametrize(("baseline", "scale"), PAIRS)
 def test_no_samples_give_no_advantages(baseline, scale):
-    nothing = run(baseline, scale)(replace(make_samples(np.zeros(0), np.zeros(0, int)), greedy=np.zeros(0)))
+    nothing = run(baseline, scale)(replace(make_samples(np.zeros(0), np.zeros(0, int)), expected=np.zeros(0)))
     assert (nothing.dtype, nothing.shape) == (np.float32, (0,))
 
 
@@ -235,6 +237,7 @@ def length_by_hand(kind, samples, i):
     return {
         "none": r,
         "exact": r - 0.25 * abs(4 - n),
+        "unfinished": -0.25 if samples.cut_off[i] else r,
         "maximum": r * min(max(0.25 * (4 - n) + 0.5, 0), 1),
     }[kind]
 

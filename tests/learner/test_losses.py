@@ -34,6 +34,7 @@ CHOICES = {
         f"ratio {name}": replace(NO_KL, ratio=name, clip_low=0.05, clip_high=0.07)
         for name in ("sequence", "sequence_token")
     },
+    "kimi": replace(NO_KL, clip="mirror", mirror_tau=0.4, aggregation="sequence_sum", proximal="recompute"),
     "clip dppo": replace(NO_KL, clip="dppo", clip_low=0.05, clip_high=0.05),
     "clip dcpo": replace(NO_KL, clip="dcpo", clip_low=0.03, clip_high=0.03),
     **{f"ratio {name}": replace(NO_KL, ratio=name, clip="none") for name in ("geometric", "none")},

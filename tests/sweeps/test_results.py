@@ -223,6 +223,10 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
         results(sweep, "eval/nothing")
     with pytest.raises(ConfigError, match=r"eval/pass@9: the runs measure .*eval/pass@8"):
         check_metric(CONFIG, "eval/pass@9")
+    for metric, named in (("task/other/accuracy", "task/modsum/accuracy"), ("reward", "train/"), ("trian/x", "train/")):
+        with pytest.raises(ConfigError, match=f"--metric={metric}: .*{named}"):
+            check_metric(CONFIG, metric)
+    check_metric(CONFIG, "task/modsum/greedy_accuracy")
     (tmp_path / "x.json").write_text('{"curves": {}}')
     with pytest.raises(ConfigError, match=r"x\.json is damaged"):
         stored.read(tmp_path / "x.json")

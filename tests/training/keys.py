@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import operator
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,13 +31,17 @@ from rlvr_jax.learner.samples import make_samples
 from rlvr_jax.learner.step import Learner, new_state
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.episode import Group
+from rlvr_jax.rollout.replay import Outcome
 from rlvr_jax.rollout.requests import Request
 from rlvr_jax.tasks import Example, Task
-from rlvr_jax.training import checkpoints, functions, loop, networks, sft, start
+from rlvr_jax.tasks.curriculum import Chosen, Counts
+from rlvr_jax.training import checkpoints, functions, history, loop, networks, sft, start
 from rlvr_jax.training.functions import make_collector, make_credit, make_jitted_update, make_loss, make_sampler
 from rlvr_jax.training.rollouts import Rollouts
 from rlvr_jax.training.setup import Setup, make_setup, training_mixture
 from rlvr_jax.verifiers.pool import Pool
+from rlvr_jax.verifiers.verdict import Verdict
+from tests.episodes import episode
 from tests.learner.test_optimizer import random_tree
 from tests.policy.reference import logits as logits_in_float64
 from tests.policy.reference import random_params
@@ -461,6 +465,35 @@ def reported_twice(*arguments: Any) -> Loss:
         return dataclasses.replace(found, means=found.means | {"train/twice": (2 * found.loss, found.weight)})
 
     return Loss(sums, plain.needs)
+
+
+def chosen(of: Callable[[Sequence[tasks.Place]], Any], stage: int = 0, **rates: float) -> Callable[[Config], Any]:
+    """Something of the problems that twenty steps choose by these pass rates, of problems of the first task (`of_3`) or
+    of tasks."""
+    counts = {name.replace("of_", "modsum/"): Counts(8 * p, 8 * (1 - p)) for name, p in rates.items()}
+
+    def seen(ready: Setup) -> Any:
+        choice = history.make_choice(ready)
+        return of([place for step in range(1, 21) for place in choice(history.History(counts, stage), step, 0).places])
+
+    return of_setup(seen)
+
+
+def remembered(of: Callable[[history.History], Any], **rates: float) -> Callable[[Config], Any]:
+    """Something of the history after a step with four groups of the first task, of which one is all right."""
+
+    def seen(config: Config) -> Any:
+        example = Example("modsum/train/0", "1=", "1", "modsum")
+        groups = []
+        for scores in ([1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.5, 0.0]):
+            episodes = tuple(episode([1], example=example) for _ in scores)
+            group = Group(example, episodes, tuple(map(Verdict, scores)))
+            groups.append(Outcome(("modsum", 0), group, np.array(scores, np.float32), np.ones(2, bool), len(groups)))
+        before = history.History({name: Counts(8 * p, 8 * (1 - p)) for name, p in rates.items()})
+        nothing_more = lambda *_: Chosen(())  # noqa: E731
+        return of(history.advanced(config, nothing_more, before, 1, groups)[0])
+
+    return seen
 
 
 def further(batch: str | None = None) -> Callable[[Config], Any]:

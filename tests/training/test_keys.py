@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from rlvr_jax.config import Config, from_dict, to_dict
+from rlvr_jax.learner.baselines import tracker_decay
 from rlvr_jax.policy import ADAPTERS
 from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.training.functions import make_loss
+from rlvr_jax.training.history import prior
 from rlvr_jax.training.setup import training_mixture
 from tests.hf.checkpoints import random_weights, write_model
 from tests.learner.test_optimizer import updated_by_hand
@@ -22,6 +24,7 @@ from tests.training.keys import (
     Row,
     adapters,
     by_hand,
+    chosen,
     count,
     credit_of,
     critics_embedding,
@@ -38,6 +41,7 @@ from tests.training.keys import (
     prompt,
     refusal,
     refused_with,
+    remembered,
     sampling,
     selected,
     shape,
@@ -97,6 +101,11 @@ TO_GO = {"algorithm.baseline": "none", "algorithm.scale": "none", "algorithm.kl_
 ADAPTIVE = {"algorithm.kl_reward_coef": 0.5, "algorithm.kl_coef": 0.0, "algorithm.kl_reward_target": 3.0}
 VINE = TO_GO | {"algorithm.baseline": "monte_carlo"}
 MOVES = {"algorithm.reference_every": 1}
+HALF, RARE, ONCE = {"curriculum.sampling": "towards_half"}, {"curriculum.floor": 1e-9}, {"curriculum.tries": 1}
+OWN = MINE | {"tasks.modsum.heldout_share": 0.0}
+BY_PROBLEM = OWN | {"curriculum.by": "problem"}
+indices = lambda places: sorted({index for _, index in places})  # noqa: E731
+zeros = lambda places: [index for _, index in places].count(0)  # noqa: E731
 of_the_file = lambda _: random_weights(SHAPE)["model.embed_tokens.weight"]  # noqa: E731
 rounded = lambda plain, found: 1e-5 < abs(found - plain).max() / abs(plain).max() < 0.05  # noqa: E731
 doubled = lambda plain, found: np.allclose(found, 2 * plain)  # noqa: E731
@@ -266,6 +275,8 @@ ROWS = [
     Row("algorithm.clip_dual", 5.0, surrogate(ratio=9, advantage=-1), 5.0, NO_KL | {"algorithm.clip": "dual"}),
     Row("algorithm.tau_positive", 2.0, surrogate(ratio=3), -2 / (1 + np.exp(-4)), NO_KL | SAPO),
     Row("algorithm.tau_negative", 2.0, surrogate(ratio=3, advantage=-1), 2 / (1 + np.exp(-4)), NO_KL | SAPO),
+    Row("algorithm.mirror_tau", 0.5, surrogate(ratio=3), 1 - np.log(3) + 0.25 * np.log(3) ** 2,
+        NO_KL | {"algorithm.clip": "mirror"}),
     Row("algorithm.clip_high", 0.5, surrogate(ratio=3), -1.5, NO_KL),
     Row("algorithm.clip_low", 0.4, surrogate(ratio=0.1, advantage=-1), 0.6, NO_KL),
     Row("algorithm.aggregation", "constant", surrogate(part="weight"), 2 * 6),
@@ -301,6 +312,33 @@ ROWS = [
     Row("algorithm.max_states", 2, further("states"), (2, 9), VINE | {"algorithm.step_length": 1}),
     Row("algorithm.step_delimiter", "#", further("states"), (3, 9), VINE),
     Row("algorithm.step_length", 1, further("states"), (5, 9), VINE),
+    # Curricula, and what else the history of a run is for.
+    Row("curriculum.by", "problem", chosen(indices, of_0=1, of_1=1), [2, 3], OWN | RARE | HALF),
+    Row("curriculum.sampling", "towards_half", chosen(indices, of_0=1, of_1=1), [2, 3], BY_PROBLEM | RARE),
+    Row("curriculum.power", 4.0, chosen(zeros, of_0=1), more, BY_PROBLEM | HALF | ONCE),
+    Row("curriculum.floor", 1.0, chosen(zeros, of_0=1), more, BY_PROBLEM | HALF | ONCE),
+    Row("curriculum.low", 0.5, chosen(indices, of_0=0.25), [1, 2, 3], BY_PROBLEM | {"curriculum.floor": 0.0}),
+    Row("curriculum.high", 0.5, chosen(indices, of_0=0.75), [1, 2, 3], BY_PROBLEM | {"curriculum.floor": 0.0}),
+    Row("curriculum.tries", 1, chosen(indices, of_0=0.25), [0, 1, 2, 3],
+        BY_PROBLEM | {"curriculum.floor": 0.0, "curriculum.low": 0.5}),
+    Row("curriculum.decay", 0.5, remembered(lambda h: h.rates["modsum"].right, modsum=0.5), 0.5 * 4 + 3,
+        {"algorithm.replay": 1}),
+    Row("curriculum.threshold", 0.25, remembered(lambda h: h.stage, modsum=0.5), 1,
+        {"tasks.other": {"name": "modsum", "stage": 1}}),
+    Row("tasks.modsum.stage", 1, chosen(lambda places: {name for name, _ in places}), {"other"}, OTHER_TASK),
+    Row("tasks.modsum.steps", (21, 99), chosen(lambda places: {name for name, _ in places}), {"other"}, OTHER_TASK),
+    Row("tasks.modsum.level", "question", task_of(lambda t: [t.example("train", i).level for i in range(4)]), [*"abcd"],
+        OWN),
+    Row("sft.tasks", {"other": 1.0}, of_setup(lambda s: [t.name for t in training_mixture(s, "sft").tasks]), ["other"],
+        OTHER_TASK),
+    Row("algorithm.replay", 2, chosen(len), 6 * 20),
+    Row("algorithm.replay_size", 1, remembered(lambda h: [x.step for x in h.replay]), [1], {"algorithm.replay": 1}),
+    Row("algorithm.replay_order", "deviation", remembered(lambda h: [x.step for x in h.replay]), [1, 3],
+        {"algorithm.replay": 1}),
+    Row("algorithm.tracker_prior", 4.0, lambda c: prior(c).wrong, 2.0),
+    Row("algorithm.tracker_drift", 0.1, lambda c: tracker_decay(c.algorithm, 0.01), 2**-0.1),
+    Row("algorithm.tracker_low", 0.9, lambda c: tracker_decay(c.algorithm, 1.0), 0.9),
+    Row("algorithm.tracker_high", 0.99, lambda c: tracker_decay(c.algorithm, 0.0), 0.99),
     Row("critic.clip", 0.4, squared_error, 0.18, CRITIC),
     Row("critic.init", "fresh", of_setup(critics_embedding), lambda a, b: not a.any() and b.any(), CRITIC),
     Row("critic.warmup_steps", 1, updates("policy"), 1, CRITIC),

@@ -86,7 +86,7 @@ def test_a_greedy_response_to_each_prompt_is_sampled_once_and_is_the_baseline_of
     examples, size, key, temperature, _ = collector.calls["5 greedy"]
     assert (size, temperature) == (1, 0.0)
     assert (examples, key != collector.calls["5"][2]) == (collector.calls["5"][0], True)
-    assert rollout.greedy.tolist() == np.repeat([0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], SIZE).tolist()
+    assert rollout.expected.tolist() == np.repeat([0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], SIZE).tolist()
     assert rollout.rewards.judged.tolist() == [True] * 4 + [False] * 2 + [True] * 10
     assert {x.error for x in rollout.rewards.verdicts} == {None, "greedy response: it died"}
     assert rollout.metrics == {"train/greedy_reward": pytest.approx(4 / 7)}
