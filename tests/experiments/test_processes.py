@@ -20,6 +20,7 @@ TINY = {
     "evaluation__every": 4,
     "mesh__fsdp": 2,
     "algorithm__minibatches": 2,
+    "curriculum__sampling": "towards_half",
     "verifier__timeout": 100.0,
     "tasks__modsum__verifier": "tests/experiments/judge_on_hosts.py:judge",
 }
