@@ -3,9 +3,9 @@
 Running sums of six digits, n of which are not 0: `030900=` is answered by `33222#2`, and only a chain without any
 mistake is right. The warm start imitates n = 1 and 2. Of the problems 80 % have n = 6 and 12 % n = 5, which hardly one
 of eight samples solves, so a step that takes problems as they come has little to learn from: 99 % of its groups are
-without a signal, and at this learning rate the few others undo the warm start. Held-out greedy accuracy over all n, means
-of seeds 0 to 2, goes from 0.28 to 0.00 in 200 steps by the shares above, and with the curriculum to 0.86 (0.68 to 0.96);
-docs/curriculum.md has it by n. Six runs in 3 minutes on 2 CPU cores:
+without a signal, and at this learning rate the few others undo the warm start. Held-out greedy accuracy over all n,
+mean of seeds 0 to 2, goes from 0.28 to 0.00 in 200 steps by the shares above, and to 0.86 (0.68 to 0.96) with the
+curriculum; docs/curriculum.md has it by n. Six runs in 3 minutes on 2 CPU cores:
 
     rlvr sweep --config=curriculum_modsum --grid="curriculum.sampling=mixture,towards_half;seed=0..2"
 """
