@@ -44,15 +44,18 @@ __all__ = [
 # tensorflow_datasets, which the others don't need.
 TASKS = (
     "arc_agi",
+    "bfcl",
     "chains",
     "countdown",
     "countdown_tinyzero",
     "gsm8k",
     "humaneval",
     "ifeval",
+    "key_value",
     "math",
     "mbpp",
     "modsum",
+    "papers",
     "reasoning_gym",
     "sentences",
     "sums",

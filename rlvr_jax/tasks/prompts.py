@@ -6,6 +6,7 @@ from collections.abc import Callable
 from rlvr_jax import named
 from rlvr_jax.errors import FunctionError
 from rlvr_jax.tasks.task import Example, Split, Task, place_of
+from rlvr_jax.text.messages import Messages
 
 
 def worded(task: Task, template: str) -> Task:
@@ -23,7 +24,7 @@ def worded(task: Task, template: str) -> Task:
             raise ValueError("a template needs prompts that are text; these are chat messages")
         return dataclasses.replace(plain, prompt=template.replace("{question}", plain.prompt.rstrip("\n")))
 
-    def demonstration(example: Example, index: int) -> str:
+    def demonstration(example: Example, index: int) -> str | Messages:
         plain = task.example(*place_of(example))
         return task.demonstration(dataclasses.replace(example, prompt=plain.prompt), index)
 
@@ -34,7 +35,7 @@ def shots_of(task: Task, count: int) -> list[tuple[str, str]]:
     """The first `count` training problems of a task, each with its demonstration.
 
     Raises:
-      ValueError: the task has no demonstrations, or fewer problems.
+      ValueError: the task has no demonstrations, or fewer problems, or its demonstrations have several turns.
     """
     length = task.num_examples("train")
     if count and (task.demonstration is None or (length is not None and length < count)):
@@ -43,7 +44,10 @@ def shots_of(task: Task, count: int) -> list[tuple[str, str]]:
             + ("no demonstrations" if task.demonstration is None else f"{length} training problems")
         )
     examples = [task.example("train", index) for index in range(count)]
-    return [(example.prompt, task.demonstration(example, 0)) for example in examples]
+    solved = [(example.prompt, task.demonstration(example, 0)) for example in examples]
+    if any(not isinstance(answer, str) for _, answer in solved):
+        raise ValueError(f"shots = {count}, but the demonstrations of task {task.name!r} have several turns")
+    return solved
 
 
 def rendered(task: Task, label: str, render: Callable[[Example], str]) -> Task:
@@ -63,7 +67,7 @@ def rendered(task: Task, label: str, render: Callable[[Example], str]) -> Task:
         except (Exception, SystemExit) as error:
             raise FunctionError(f"{id}: {named.raised_at(error)}: {type(error).__name__}: {error}") from error
 
-    def demonstration(example: Example, index: int) -> str:
+    def demonstration(example: Example, index: int) -> str | Messages:
         plain = task.example(*place_of(example))  # it may be derived from the problem
         return task.demonstration(dataclasses.replace(plain, id=example.id), index)
 

@@ -95,7 +95,7 @@ def checked_records(file: PublishedFile, content: bytes, where: str) -> list[Rec
       ValueError: something differs; the message names the line.
     """
     again = f"Take the file again from {file.url}"
-    content = _unzipped(content, where, again)
+    content = unzipped(content, where, again)
     if hashlib.sha256(content).hexdigest() == file.sha256:
         records = (_record(file, value, place) for place, value in file.read(content))
         return sorted(records, key=lambda record: record[file.key])
@@ -135,7 +135,17 @@ def checksums(name: str) -> tuple[dict[str, int], str]:
     return {digits[start : start + _DIGITS]: index for index, start in enumerate(starts)}, entry["sha256"]
 
 
-def _unzipped(content: bytes, where: str, again: str) -> bytes:
+def unzipped(content: bytes, where: str, again: str = "") -> bytes:
+    """The content of a file, which may be gzipped.
+
+    Args:
+      content: of the file.
+      where: its path or address, for messages.
+      again: the end of messages, which says what to do.
+
+    Raises:
+      ValueError: it is cut or damaged; the message names the last line before that.
+    """
     if not content.startswith(b"\x1f\x8b"):
         return content
     lines = []
@@ -144,7 +154,7 @@ def _unzipped(content: bytes, where: str, again: str) -> bytes:
             for line in file:
                 lines.append(line)  # noqa: PERF402 - the message below counts those before the damage
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{where} can't be read after line {len(lines)}: {error}. {again}") from error
+        raise ValueError(f"{where} can't be read after line {len(lines)}: {error}. {again}".rstrip()) from error
     return b"".join(lines)
 
 

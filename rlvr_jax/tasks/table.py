@@ -1,4 +1,4 @@
-"""Records of a file: JSON Lines, JSON, CSV or Parquet, or a folder of a Hugging Face data set.
+"""Records of a file: JSON Lines, JSON, CSV or Parquet, or a folder of a Hugging Face data set. Text may be gzipped.
 
 Each record comes with its location, `train.jsonl, line 17`, for messages.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlvr_jax.tasks.published import json_records
+from rlvr_jax.tasks.published import json_records, unzipped
 
 Records = list[tuple[str, dict[str, Any]]]  # (place, record)
 
@@ -30,12 +30,12 @@ def splits_of(path: Path) -> dict[str, list[Path]]:
     files = sorted(
         file
         for file in path.rglob("*")
-        if file.suffix in _SUFFIXES and file.is_file() and file.name not in ("dataset_info.json", "state.json")
+        if _kind(file) in _SUFFIXES and file.is_file() and file.name not in ("dataset_info.json", "state.json")
         and file.name != "dataset_dict.json" and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )  # fmt: skip
     if not files:
         raise ValueError(f"{path} holds no file that ends with {', '.join(_SUFFIXES)}")
-    kinds = sorted({file.suffix for file in files})
+    kinds = sorted({_kind(file) for file in files})
     if len(kinds) > 1:
         raise ValueError(f"{path} holds files of different kinds, {', '.join(kinds)}; name one file instead")
     known = ("train", *HELDOUT_SPLITS)
@@ -58,24 +58,32 @@ def read(files: Sequence[Path]) -> Records:
 
 def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     readers = {".jsonl": _json, ".json": _json, ".csv": _csv, ".parquet": _columns, ".arrow": _columns}
-    if path.suffix not in readers:
-        raise ValueError(f"{path}: files of problems end with {', '.join(_SUFFIXES)}, or are a folder of such files")
-    for place, record in readers[path.suffix](path):
+    if _kind(path) not in readers:
+        raise ValueError(f"{path}: files of records end with {', '.join(_SUFFIXES)}, or are a folder of such files")
+    for place, record in readers[_kind(path)](path):
         if not isinstance(record, dict):
             raise ValueError(f"{path}, {place}: not an object with fields, but {type(record).__name__}")
         yield f"{path}, {place}", record
 
 
+def _kind(path: Path) -> str:
+    """The end of a file's name, without that of gzip."""
+    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+
+
 def _json(path: Path) -> Iterator[tuple[str, Any]]:
+    content = unzipped(path.read_bytes(), str(path))
     try:
-        yield from json_records(path.read_bytes())
+        yield from json_records(content)
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from None
 
 
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     try:
-        lines = csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+        lines = csv.reader(
+            io.StringIO(unzipped(path.read_bytes(), str(path)).decode("utf-8-sig"), newline=""), strict=True
+        )
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text: {error}") from None
     try:

@@ -45,8 +45,9 @@ class Task:
       verifier: name of the verifier: a kind of `rlvr_jax.verifiers`, or `module:function`.
       example: (split, index) -> Example, a pure function. The two splits never share a problem.
       num_examples: split -> number of different examples, or None if unbounded: any index >= 0 is valid.
-      demonstration: (example, index) -> a completion to imitate in a supervised warm start; not always correct.
-        None for tasks without demonstrations.
+      demonstration: (example, index) -> a completion to imitate in a supervised warm start; not always correct. Text,
+        or for episodes of several turns messages: the policy's ("assistant") and observations between them. None for
+        tasks without demonstrations.
       alphabet: the characters of prompts and demonstrations, for `character_tokenizer`; None if any character may
         occur, which needs the byte tokenizer or that of a pretrained model.
       verifier_options: keyword arguments of the verifier, the same for every example.
@@ -57,7 +58,7 @@ class Task:
     verifier: str
     example: Callable[[Split, int], Example]
     num_examples: Callable[[Split], int | None]
-    demonstration: Callable[[Example, int], str] | None = None
+    demonstration: Callable[[Example, int], str | Messages] | None = None
     alphabet: str | None = None
     verifier_options: Mapping[str, Any] = field(default_factory=dict)
     levels: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from rlvr_jax import named, tasks
 from rlvr_jax.config import Config
-from rlvr_jax.envs import ENVS, Call, Env, begin, checked, make_env
+from rlvr_jax.envs import Call, Env, begin, checked, make_env
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Example, Task
@@ -63,16 +63,16 @@ def make_envs(config: Config, plain: Mapping[str, Task]) -> dict[str, Env]:
         options, key = config.tasks[label], f"config.tasks.{label}.environment"
         try:
             env = envs[label] = make_env(options.environment, options.environment_options)
-            if options.environment not in ENVS:
-                with time_limits(config.verifier.timeout) as limited:
-                    state, _ = limited(partial(begin, env, first_example(task)))
-                    _, action = checked(env, limited(partial(env.step, state, "")))
-                for call in action.calls if isinstance(action, Call) else ():
-                    call_of(call)  # for its errors
+            with time_limits(config.verifier.timeout) as limited:
+                state, _ = limited(partial(begin, env, first_example(task)))
+                _, action = checked(env, limited(partial(env.step, state, "")))
+            for call in action.calls if isinstance(action, Call) else ():
+                call_of(call)  # for its errors
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from error
         except (Exception, SystemExit) as error:
-            raise ConfigError(f"{key}: {named.raised_at(error, options.environment)}: {error_text(error)}") from error
+            name = options.environment if named.is_name(options.environment) else ""
+            raise ConfigError(f"{key}: {named.raised_at(error, name)}: {error_text(error)}") from error
     return envs
 
 

@@ -185,7 +185,10 @@ def _by_task(
 ) -> dict[str, float]:
     """`task/<task>/*` of each task that has episodes."""
     names = np.array([episode.example.task for episode in episodes])
-    lengths = {"response_length": np.array([episode.length for episode in episodes])}
+    lengths = {
+        "response_length": np.array([episode.length for episode in episodes]),
+        "turns": np.array([len(episode.turns) for episode in episodes]),
+    }
     found = {}
     for task in sorted(set(names.tolist())):
         found |= _means(f"task/{task}", of_verdicts, (names == task) & judged)

@@ -17,6 +17,7 @@ from rlvr_jax.learner.step import Learner, train_step
 from rlvr_jax.parallel import Processes
 from rlvr_jax.text.tokenizers import encode_batch
 from rlvr_jax.training import checkpoints, preemption
+from rlvr_jax.training.demonstrations import responses
 from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.record import Clock, open_record
 from rlvr_jax.training.setup import Setup, check_demonstrations, make_setup, training_mixture
@@ -84,13 +85,13 @@ def _batches(setup: Setup, first: int) -> Batch:
         for step in range(first, first + count)
         for example in tasks.batch(mixture, "train", config.seed, step, size)
     ]
-    demonstrations = [setup.tasks[example.task].demonstration(example, i) for i, example in enumerate(examples)]
     prompts = encode_batch(setup.tokenizer, [example.prompt for example in examples])
-    responses = [[*ids, setup.end_token] for ids in encode_batch(setup.tokenizer, demonstrations)]
+    tokens, trained = zip(*responses(setup, examples), strict=True)
     try:
-        rows = layout(prompts, responses, config.rollout.max_prompt_length, config.rollout.max_response_length)
+        rows = layout(prompts, tokens, config.rollout.max_prompt_length, config.rollout.max_response_length)
     except ValueError as error:
         raise ConfigError(f"config.rollout: {error}") from error
+    rows.action_mask[rows.action_mask > 0] = np.concatenate(trained)
     rows = jax.tree.map(lambda x: x.reshape(count, size, *x.shape[1:]), rows)
     sharding = jax.sharding.NamedSharding(setup.mesh, jax.sharding.PartitionSpec(None, ("data", "fsdp")))
     return parallel.put(rows, sharding)

@@ -11,6 +11,9 @@
 | `arc`           | output grids of an ARC task             | the grids, e.g. `[[[0, 1], [2, 0]]]`  | `arc`           |
 | `code`          | a program that passes unit tests        | the tests, see the module             | `code`          |
 | `reasoning_gym` | problems of reasoning-gym               | its data set, settings and index      | `reasoning_gym` |
+| `bfcl`          | one call with allowed arguments, or none | function, its schema, allowed values | `bfcl`          |
+| `key_value`     | multi-hop questions, answered with `#gj` | `{"world", "start", "answer"}`       | `key_value`     |
+| `papers`        | ids in `<answer> </answer>`, by F1       | `{"papers": ["C16-1130"]}`           | `papers`        |
 
 A kind may also be a function's name, `module:function` or `file.py:function` (`rlvr_jax.named`). It is called with
 completion, reference and options, and returns a `Verdict`; or a number from 0 to 1 or a bool, the score; or a
@@ -35,13 +38,16 @@ from rlvr_jax import named
 from rlvr_jax.text.tags import after_thinking
 from rlvr_jax.verifiers import (
     arc,
+    bfcl,
     code,
     constraints,
     countdown,
     cryptarithm,
+    key_value,
     mathematics,
     modsum,
     number,
+    papers,
     reasoning_gym,
 )
 from rlvr_jax.verifiers.verdict import Verdict
@@ -56,6 +62,9 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "arc": arc.verify,
     "code": code.verify,
     "reasoning_gym": reasoning_gym.verify,
+    "key_value": key_value.verify,
+    "papers": papers.verify,
+    "bfcl": bfcl.verify,
 }
 
 # Slow preparation of a kind, done in a worker before its first judgement, outside of the time limit.

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rlvr_jax.tasks import published, split_of
+from rlvr_jax.tasks import bfcl, published, split_of
 from rlvr_jax.tasks.math import boxed
 from tests.data.read import lines_of
 from tests.tasks.test_published import FILES
 
 HERE = Path(__file__).parent
+BFCL = "bfcl/bfcl_v4_shared.jsonl"  # several published files in one
 Rows = list[dict[str, Any]]
 
 # Pairs of problems that tests/tasks/test_decontamination.py names.
@@ -110,8 +111,32 @@ def cryptarithm(rows: Rows) -> Iterator[int]:
     yield from every(rows, 40)
 
 
+# Papers that cite others by authors and year, the cited ones, and others by the same first authors.
+PAPERS = """
+    C18-1030 C16-1130 D18-1080 D17-1064 P18-2114 D19-1002 N19-1357 2020.acl-main.455 P19-1330 2020.emnlp-main.602
+    D17-1247 C16-2007 D18-2023 C16-2035 P19-3034 P17-2052 P17-1105 P17-2007 2020.acl-main.325 N19-1223 E17-2029
+    2020.findings-emnlp.1 P19-1153 2020.acl-main.134 P17-2106 2020.acl-main.500 Q16-1009
+"""
+
+
+def papers(rows: Rows) -> Iterator[int]:
+    named = PAPERS.split()
+    yield from first(rows, len(named), lambda row: row["id"] in named)
+    short = lambda row: len(row["abstract"]) < 700 and row["abstract"].count(". ") > 2  # noqa: E731
+    brief = list(first(rows, len(rows), short))
+    yield from (brief[index] for index in every(brief, 60))
+
+
+def calls(rows: Rows) -> Iterator[int]:
+    small = lambda row: len(json.dumps(row)) < (900 if row["category"] != "multiple" else 1800)  # noqa: E731
+    for category in ("simple_python", "multiple", "irrelevance"):
+        yield from first(rows, 12, lambda row: row["category"] == category and small(row))  # noqa: B023 - used at once
+
+
 CHOSEN: dict[str, Callable[[Rows], Iterable[int]]] = {
     "arc_agi1/tasks.jsonl": arc,
+    BFCL: calls,
+    "corpus/acl_anthology_2016_2020.jsonl": papers,
     "countdown/train.jsonl": countdown,
     "cryptarithm/train.jsonl": cryptarithm,
     "gsm8k/test.jsonl": gsm8k,
@@ -130,9 +155,8 @@ CHOSEN: dict[str, Callable[[Rows], Iterable[int]]] = {
 }
 
 
-def checksums(name: str, lines: list[bytes]) -> dict[str, str]:
-    """The entry of a sample of the published file of that name."""
-    file, _ = FILES[name]
+def checksums(file: published.PublishedFile, lines: list[bytes]) -> dict[str, str]:
+    """The entry of a sample of that published file."""
     expected, _ = published.checksums(file.name)
     found = {}
     for _, value in file.read(b"\n".join(lines)):
@@ -150,7 +174,8 @@ def main(folder: Path) -> None:
         sample = [lines[index] for index in sorted(set(chosen([json.loads(line) for line in lines])))]
         (HERE / path).parent.mkdir(exist_ok=True)
         (HERE / path).write_bytes(b"\n".join(sample) + b"\n")
-    entries = {name: checksums(name, lines_of(HERE / path)) for name, (_, path) in FILES.items()}
+    files = [*FILES.values(), *((file, BFCL) for files in (bfcl.QUESTIONS, bfcl.ANSWERS) for file in files.values())]
+    entries = {file.name: checksums(file, lines_of(HERE / path)) for file, path in files}
     # The text of the 500 is not among the data sets, and a test makes problems in their place.
     entries["math_test"] = json.loads(published.CHECKSUMS.read_text())["math_test"]
     (HERE / "checksums.json").write_text(json.dumps(entries, indent=0) + "\n")

@@ -179,7 +179,7 @@ GOOD = {"question": "1 + 1?", "answer": "2"}
         ("a.csv", ["question,question"], "line 1: the names of the columns"),
         ("a.csv", ["question,answer", 'x,"y'], "a.csv, line 2: unexpected end of data"),
         ("a.parquet", ["no"], "a.parquet can't be read"),
-        ("a.txt", ["no"], "files of problems end with .jsonl"),
+        ("a.txt", ["no"], "end with .jsonl"),
     ],
 )
 def test_a_record_that_cannot_be_used_is_named_by_file_and_line(name, lines, message, tmp_path):

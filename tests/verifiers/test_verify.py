@@ -34,6 +34,19 @@ RIGHT = {
         {"dataset": "chain_sum", "settings": {"seed": 0, "size": 10}, "index": 3},
     ),
     "arc": ("<answer>0 1\n2 0</answer>", [[[0, 1], [2, 0]]]),
+    "key_value": ("#je", {"world": "2/train/0", "start": "df", "answer": "je"}),
+    "bfcl": (
+        "[area(base=10, unit='cm')]",
+        {
+            "function": "area",
+            "parameters": {
+                "properties": {"base": {"type": "integer"}, "unit": {"type": "string"}},
+                "required": ["base"],
+            },
+            "allowed": {"base": [10], "unit": ["cm", ""]},
+        },
+    ),
+    "papers": ("<answer>C16-1130, Q16-1037</answer>", {"papers": ["Q16-1037", "C16-1130"]}),
 }
 
 # A program may compute for seconds; these tests need not wait for that.
