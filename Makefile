@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Modules are compiled to bytecode when they are first imported: most never are.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: quickstart real curves test test-fast test-full test-data test-gpu lint
+.PHONY: quickstart real curves colabs test test-fast test-full test-data test-gpu lint
 
 # Reinforcement learning on a small task, from nothing to a learning curve: $(WORKDIR)/report.html
 quickstart: .venv/installed
@@ -26,6 +26,11 @@ real: .venv/installed
 curves: .venv/installed
 	@set -e; for curve in $$($(BIN)/python -m experiments.reproduce); do \
 		$(BIN)/python -m experiments.reproduce --curve=$$curve --rebuild; done
+
+# The notebooks from top to bottom, in full, with their output in place of the old: half an hour.
+colabs: .venv/installed
+	@$(INSTALL) nbclient ipykernel
+	@$(BIN)/python colabs/execute.py
 
 test: .venv/installed-test lint
 	$(BIN)/python -m pytest

@@ -24,11 +24,56 @@ def load(path: str | Path, dtype: str | None = None) -> Any:
     return notebook.load(path, dtype)
 
 
+def train(config: Any, workdir: str | Path, changes: Mapping[str, Any] | None = None) -> Any:
+    """Reinforcement learning in this process: the command `rlvr train` as a function.
+
+        run = rlvr_jax.train("quickstart", "runs/quickstart", {"init_from": "runs/quickstart/sft", "seed": 1})
+        run.curve("eval/greedy_accuracy")
+
+    The same call continues a run that was interrupted; of a finished one it only reads the results.
+
+    Args:
+      config: a `rlvr_jax.config.Config`, a dictionary or `ConfigDict` of one, the name of a built-in config, or a file.
+      workdir: folder of the run.
+      changes: other values of some keys, by full name, such as "optimizer.learning_rate".
+
+    Returns:
+      `rlvr_jax.runs.Run`.
+
+    Raises:
+      ConfigError: a key or value is wrong, or the folder belongs to another run; by name.
+      PreemptedError: interrupted; the state is saved.
+    """
+    from rlvr_jax import runs
+
+    return runs.train(_config(config, changes), Path(workdir).expanduser())
+
+
+def sft(config: Any, workdir: str | Path, changes: Mapping[str, Any] | None = None) -> Any:
+    """A supervised warm start on the demonstrations of the config's tasks: the command `rlvr sft`. See `train`."""
+    from rlvr_jax import runs
+
+    return runs.sft(_config(config, changes), Path(workdir).expanduser())
+
+
+def _config(config: Any, changes: Mapping[str, Any] | None) -> Any:
+    from rlvr_jax.errors import ConfigError
+    from rlvr_jax.experiments import builtin
+    from rlvr_jax.sweeps import grid
+
+    try:
+        config = builtin.load(config)
+    except (ValueError, OSError) as error:
+        raise ConfigError(str(error)) from error
+    return grid.changed(config, changes or {})
+
+
 def sweep(
     config: Any,
     grid: str | Mapping[str, Sequence[Any]],
     folder: str | Path,
     *,
+    changes: Mapping[str, Any] | None = None,
     one_at_a_time: bool = False,
     at_once: int = 1,
     retry: bool = False,
@@ -46,6 +91,7 @@ def sweep(
       config: a `rlvr_jax.config.Config`, a dictionary or `ConfigDict` of one, the name of a built-in config, or a file.
       grid: keys and their values; or a text, as on the command line.
       folder: of the runs and the report.
+      changes: other values of some keys, for all runs.
       one_at_a_time: compare the config with each single change, not the first combination of values with all others.
       at_once: runs at a time, among which GPUs or CPU cores are divided.
       retry: make runs again that have failed.
@@ -61,11 +107,10 @@ def sweep(
       PreemptedError: a signal arrived; the runs have saved their states.
     """
     from rlvr_jax import sweeps
-    from rlvr_jax.experiments import builtin
     from rlvr_jax.sweeps import grid as grids
     from rlvr_jax.sweeps import plan
 
-    config = builtin.load(config)
+    config = _config(config, changes)
     grid = grids.parse(grid, config) if isinstance(grid, str) else grid
     made = plan.make_sweep(Path(folder).expanduser(), config, grid, one_at_a_time, warm_start)
     return sweeps.make(made, at_once, retry, metric, threshold)

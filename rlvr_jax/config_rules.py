@@ -150,6 +150,15 @@ def _choices(c: Config) -> Rules:
     for name in ("rollout.temperature", "verifier.timeout", *of_optimizers):
         value = operator.attrgetter(name)(c)
         yield not math.isfinite(value), f"config.{name} must be finite, not {value}"
+    for name, o in {
+        "optimizer": c.optimizer,
+        "critic.optimizer": c.critic.optimizer,
+        "sft.optimizer": c.sft.optimizer,
+    }.items():
+        yield (
+            o.name == "adafactor" and o.moments == "float8",
+            f"config.{name}.moments = 'float8' is for Adam and Muon; Adafactor's moments are small, leave 'float32'",
+        )
     yield (
         p.lora.rank > 0 and "muon" in (c.optimizer.name, c.sft.optimizer.name),
         f"config.optimizer.name = 'muon' orthogonalises whole matrices, and config.policy.lora.rank = {p.lora.rank} "

@@ -1,12 +1,13 @@
 """Optimizers, after a clip of the gradient norm, with a learning-rate schedule."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import optax
 import optax.contrib
+
+from rlvr_jax.learner.moments import stored_in_8_bits, stored_in_bfloat16
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class OptimizerConfig:
       b1, b2, eps: of Adam.
       beta: of Muon's momentum.
       moments: storage dtype of the moments. "bfloat16" halves their memory; increments below 1/256 of a moment are
-        lost, so b2 should be at most 0.99.
+        lost, so b2 should be at most 0.99. "float8" halves it again, with stochastic rounding; not with Adafactor.
       weight_decay: decoupled; of matrices, not of norm scales and biases.
       clip_norm: maximum global gradient norm.
       microbatches: number of sequential microbatches of an update, to save memory.
@@ -38,7 +39,7 @@ class OptimizerConfig:
     b2: float = 0.95
     eps: float = 1e-8
     beta: float = 0.95
-    moments: Literal["float32", "bfloat16"] = "float32"
+    moments: Literal["float32", "bfloat16", "float8"] = "float32"
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     microbatches: int = 1
@@ -82,39 +83,8 @@ def make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientT
     decay = optax.add_decayed_weights(config.weight_decay, _decayed if config.weight_decay else None)
     optimizer = optax.chain(direction, decay, optax.scale_by_learning_rate(make_schedule(config, num_updates)))
     if config.moments != "float32":
-        optimizer = _stored(optimizer, config.moments)
+        optimizer = {"bfloat16": stored_in_bfloat16, "float8": stored_in_8_bits}[config.moments](optimizer)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
-
-
-def _stored(optimizer: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
-    """The optimizer with its moments stored in another dtype; it computes in float32."""
-
-    def cast(state: Any, params: Any, dtype: str) -> Any:
-        return map_moments(lambda moment, _: moment.astype(dtype), state, params)
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        new, state = optimizer.update(updates, cast(state, updates, "float32"), params)
-        return new, cast(state, updates, dtype)
-
-    return optax.GradientTransformation(lambda params: cast(optimizer.init(params), params, dtype), update)
-
-
-def map_moments(
-    function: Callable[[Any, Any], Any], state: Any, params: Any, other: Callable[[Any], Any] = lambda x: x
-) -> Any:
-    """The optimizer state with `function(moment, parameter)` for each moment and `other(leaf)` for each other leaf.
-
-    A moment has the shape of a parameter, and its path in the state ends with that of the parameter.
-    """
-    known = dict(jax.tree.leaves_with_path(params))
-
-    def apply(path: tuple[Any, ...], leaf: Any) -> Any:
-        for start in range(len(path)):
-            if (param := known.get(path[start:])) is not None and param.shape == leaf.shape:
-                return function(leaf, param)
-        return other(leaf)
-
-    return jax.tree_util.tree_map_with_path(apply, state)
 
 
 def _decayed(params):

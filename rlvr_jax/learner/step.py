@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from rlvr_jax import policy
 from rlvr_jax.learner.batch import Batch
 from rlvr_jax.learner.losses import Loss
-from rlvr_jax.learner.optimizer import map_moments
+from rlvr_jax.learner.moments import map_moments
 from rlvr_jax.learner.rounding import added
 from rlvr_jax.policy import Params
 
@@ -44,7 +44,7 @@ class TrainState:
 
 
 def new_state(optimizer: optax.GradientTransformation, params: Params) -> TrainState:
-    """The state before the first update. The optimizer's moments are always float32."""
+    """The state before the first update. The optimizer computes its moments in float32."""
     updates, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))  # one array can't be donated three times
     return TrainState(updates, params, optimizer.init(_float32(policy.trainable(params))), skipped, in_a_row)
 

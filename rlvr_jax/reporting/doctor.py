@@ -20,6 +20,7 @@ _FAR = 0.5  # nats a token from the reference
 _WORSE = -0.1  # explained variance
 _NOT_OF_GROUPS = ("value", "none", "batch_mean")  # baselines to which equal rewards of a group are a signal
 _UNJUDGED = 0.01  # share of episodes
+_PARTS, _LOST = 8, 0.05  # of the run, of the accuracy
 _LONGER = 3.0  # times the length at the start
 
 
@@ -212,4 +213,37 @@ def _heldout(run: _Run) -> Finding | None:
     return None
 
 
-_LOOKS = (_skipped, _unjudged, _heldout, _no_signal, _critic, _collapsed, _gap, _clipped, _cut_off, _far, _longer)
+def _parted(run: _Run) -> Finding | None:
+    """The reward rises while the share of right answers falls from its best."""
+    trained = [row for row in run.rows if {"train/reward", "train/accuracy"} <= row.keys()]
+    parts = [_mean_of(trained[i * len(trained) // _PARTS : (i + 1) * len(trained) // _PARTS]) for i in range(_PARTS)]
+    if len(trained) < 2 * _PARTS:
+        return None
+    best = max(parts, key=lambda part: part("train/accuracy"))
+    lost = best("train/accuracy") - parts[-1]("train/accuracy")
+    gained = parts[-1]("train/reward") - best("train/reward")
+    if lost > _LOST and gained > 0:
+        return Finding(
+            "reward and accuracy part",
+            f"Since accuracy was best, at {best('train/accuracy'):.2f}, the reward has risen by {gained:.2f} and "
+            f"accuracy has fallen by {lost:.2f}: the policy earns the reward by other means than being right. Read the "
+            "samples of the last steps.",
+            ("reward", "algorithm.kl_coef", "training.num_steps"),
+        )
+    return None
+
+
+_LOOKS = (
+    _skipped,
+    _unjudged,
+    _parted,
+    _heldout,
+    _no_signal,
+    _critic,
+    _collapsed,
+    _gap,
+    _clipped,
+    _cut_off,
+    _far,
+    _longer,
+)

@@ -53,6 +53,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     passes = sorted((int(k), name) for name in names for k in [name.removeprefix("eval/pass@")] if k.isdecimal())
     terms = sorted(name for name in names if name.startswith("train/reward_"))
     terms = terms if len(terms) > 1 else []  # a single one is the reward itself
+    parts = sorted(name for name in names if name.startswith("part/"))
     accuracy = "/greedy_accuracy"
     tasks = sorted(name for name in names if name.startswith("task/") and name.endswith(accuracy))
     tasks = tasks if len(tasks) > 1 else []  # a single one is the accuracy itself
@@ -94,6 +95,13 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
                 Series(name, name.removeprefix("train/reward_"), CYCLE[i % len(CYCLE)]) for i, name in enumerate(terms)
             ),
             "Each named term of the reward. They show which part of the reward is being learned.",
+        ),
+        Panel(
+            "Parts of the verdicts",
+            "mean",
+            tuple(Series(name, name.removeprefix("part/"), CYCLE[i % len(CYCLE)]) for i, name in enumerate(parts)),
+            "What the verifier says beside its score, whether it is rewarded or not: one that rises unrewarded shows "
+            "by which means the reward is earned.",
         ),
     ]
     kept = []

@@ -39,7 +39,7 @@ def progress(total: int, initial: int, description: str, file: TextIO | None = N
         shown.update({name: row[name] for name in _SHOWN if name in row and name not in left_out})
         return [form(shown[name]) for name, form in _SHOWN.items() if name in shown]
 
-    if not file.isatty():
+    if not _redraws(file):
         yield _lines(total, initial, description, file, values)
         return
     with bar(total, initial, description, file=file) as opened:
@@ -55,7 +55,7 @@ def progress(total: int, initial: int, description: str, file: TextIO | None = N
 
 
 def bar(total: int | None, initial: int, description: str, unit: str = "step", file: TextIO | None = None) -> tqdm:
-    """A progress bar over `total` steps of which `initial` are done; silent if stderr (or `file`) is no terminal.
+    """A progress bar over `total` steps of which `initial` are done; silent if stderr (or `file`) can't redraw a line.
 
     Use it as a context manager, or close it.
     """
@@ -64,11 +64,16 @@ def bar(total: int | None, initial: int, description: str, unit: str = "step", f
         initial=initial,
         desc=description,
         unit=f" {unit}",
-        disable=None,  # for tqdm: unless it is a terminal
+        disable=not _redraws(file or sys.stderr),
         file=file,
         dynamic_ncols=True,
         bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
     )
+
+
+def _redraws(file: TextIO) -> bool:
+    """True for a terminal, and for the output of a notebook's cell."""
+    return file.isatty() or type(file).__module__.startswith("ipykernel.")
 
 
 def _lines(total: int, initial: int, description: str, file: TextIO, values: Callable[..., list[str]]) -> Show:

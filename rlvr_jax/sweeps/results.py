@@ -270,11 +270,12 @@ def curves_of(rows: Mapping[int, Sequence[Row]], metric: str = METRIC) -> dict[s
         return {}
     names = {name for of_seed in rows.values() for row in of_seed for name in row}
     shown = [metric, METRIC, *sorted(name for name in names if name.startswith("eval/pass@") and name[10:].isdecimal())]
-    found = {name: _band(rows, name) for name in dict.fromkeys([*shown, *_CURVES])}
-    return {name: band for name, band in found.items() if band}
+    found = {name: band(rows, name) for name in dict.fromkeys([*shown, *_CURVES])}
+    return {name: curve for name, curve in found.items() if curve}
 
 
-def _band(rows: Mapping[int, Sequence[Row]], metric: str) -> Band | None:
+def band(rows: Mapping[int, Sequence[Row]], metric: str) -> Band | None:
+    """A metric at the steps that all seeds have, from the rows of each seed's metrics.jsonl; None if there are none."""
     points = {
         seed: {row["step"]: float(row[metric]) for row in of_seed if _is_number(row.get(metric))}
         for seed, of_seed in rows.items()

@@ -56,6 +56,7 @@ TASKS = (
     "mbpp",
     "modsum",
     "papers",
+    "programs",
     "reasoning_gym",
     "sentences",
     "sums",

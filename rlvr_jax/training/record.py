@@ -22,6 +22,7 @@ from rlvr_jax.reporting.weights_and_biases import weights_and_biases
 from rlvr_jax.rollout.episode import Episode, Group, flattened
 from rlvr_jax.rollout.requests import RolloutStats
 from rlvr_jax.text.tokenizers import decode
+from rlvr_jax.verifiers.verdict import Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +136,7 @@ def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[st
     }
     return {
         **_means("train", of_verdicts, judged),
+        **_parts([verdict for verdict, counts in zip(rewards.verdicts, judged.tolist(), strict=True) if counts]),
         "train/response_length": float(np.mean(lengths)),
         "train/truncated": float(np.mean([episode.cut_off for episode in sampled])),
         "train/turns": float(np.mean([len(episode.turns) for episode in sampled])),
@@ -176,6 +178,15 @@ def _means(
     return {
         f"{group}/{name}": float(np.mean(value[of], dtype=np.float64)) for name, value in values.items() if of.any()
     }
+
+
+def _parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """The mean of each part of the verdicts, whether it is rewarded or not, over those that have it."""
+    found: dict[str, list[float]] = {}
+    for verdict in verdicts:
+        for name, value in verdict.parts.items():
+            found.setdefault(name, []).append(value)
+    return {f"part/{name}": sum(values) / len(values) for name, values in sorted(found.items())}
 
 
 def _by_task(

@@ -8,6 +8,7 @@
 | `math`          | mathematics: value and form             | the gold answer, `"\\frac{1}{2}"`     | `mathematics`   |
 | `constraints`   | instructions of IFEval and IFBench      | a line of IFEval's files              | `constraints`   |
 | `cryptarithm`   | digits for letters that make a sum hold | `{"equation": "SEND + MORE = MONEY"}` | `cryptarithm`   |
+| `programs`      | expressions in x, by shown values       | inputs shown, and all outputs         | `programs`      |
 | `arc`           | output grids of an ARC task             | the grids, e.g. `[[[0, 1], [2, 0]]]`  | `arc`           |
 | `code`          | a program that passes unit tests        | the tests, see the module             | `code`          |
 | `reasoning_gym` | problems of reasoning-gym               | its data set, settings and index      | `reasoning_gym` |
@@ -48,6 +49,7 @@ from rlvr_jax.verifiers import (
     modsum,
     number,
     papers,
+    programs,
     reasoning_gym,
 )
 from rlvr_jax.verifiers.verdict import Verdict
@@ -59,6 +61,7 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "math": mathematics.verify,
     "constraints": constraints.verify,
     "cryptarithm": cryptarithm.verify,
+    "programs": programs.verify,
     "arc": arc.verify,
     "code": code.verify,
     "reasoning_gym": reasoning_gym.verify,

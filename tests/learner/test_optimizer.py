@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from rlvr_jax import policy
+from rlvr_jax.learner.moments import randomly_rounded, unpack
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from rlvr_jax.policy import PolicyConfig
 from tests.close import assert_close
@@ -162,6 +163,70 @@ def test_moments_in_bfloat16_take_half_the_memory_and_are_rounded_between_update
         assert error < config.learning_rate * 2**-8
         if count:
             assert error < max(np.abs(x - y).max() for x, y in zip(jax.tree.leaves(actual), far, strict=True))
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_moments_in_8_bits_are_neighbours_of_the_exact_ones_and_take_a_quarter_of_the_memory(name):
+    rng = np.random.default_rng(2)
+    shapes = {"embed": (9, 40), "layers": {"attention": {"q": (2, 40, 6, 3)}, "mlp_norm": (2, 40)}}
+    params = jax.tree.map(jnp.asarray, random_tree(rng, 1.0, shapes))
+    gradients = [random_tree(rng, scale, shapes) for scale in (1.0, 1e-6, 3.0)]
+    for gradient in gradients:  # rows of tokens that hardly occur, and of one that never does
+        gradient["embed"][1] *= 1e-7
+        gradient["embed"][2] = 0
+    config = OptimizerConfig(name=name, learning_rate=0.01, moments="float8")
+    optimizer = make_optimizer(config, UPDATES)
+    update = jax.jit(optimizer.update)
+    exact = jax.jit(make_optimizer(dataclasses.replace(config, moments="float32"), UPDATES).update)
+    state, whole = optimizer.init(params), make_optimizer(OptimizerConfig(name=name), UPDATES).init(params)
+    assert 3.7 < sum(x.nbytes for x in jax.tree.leaves(whole)) / sum(x.nbytes for x in jax.tree.leaves(state)) <= 4
+    for gradient in gradients:
+        unpacked = (state[0], unpack(state[1], gradient))
+        expected_changes, expected = exact(gradient, unpacked, params)
+        changes, state = update(gradient, state, params)
+        assert_close(jax.tree.leaves(changes), jax.tree.leaves(expected_changes), tolerance=1e-5)
+        assert all(np.abs(x).max() < 4 * config.learning_rate for x in jax.tree.leaves(changes))
+        known = jax.tree_util.tree_leaves_with_path(expected[1])
+        found = jax.tree.leaves(unpack(state[1], gradient))
+        moments = [
+            (path, x, y) for (path, x), y in zip(known, found, strict=True) if {".mu", ".nu"} & {*map(str, path)}
+        ]
+        assert len(moments) == {"adamw": 6, "muon": 5}[name]
+        for path, x, y in moments:
+            second = "nu" in jax.tree_util.keystr(path)
+            x, y = (np.sqrt(np.float64(z)) if second else np.float64(z) for z in (x, y))
+            unit = np.abs(x).max() / 448
+            place = unit * 2.0 ** (np.maximum(np.floor(np.log2(np.maximum(np.abs(x) / unit, 1e-30))), -6) - 3)
+            assert np.all(np.abs(x - y) < 1.001 * place)
+            assert not second or np.all((y > 0) == (x > 0))
+
+
+def test_a_moment_that_changes_by_less_than_its_last_place_still_moves_in_the_mean():
+    config = OptimizerConfig(learning_rate=0.0, b1=0.99, b2=0.99, moments="float8", clip_norm=1e9)
+    optimizer = make_optimizer(config, 1)
+    zeros = {"x": jnp.zeros(1000)}
+    gradient = {"x": jnp.ones(1000).at[0].set(4.0)}  # the scale is that of the first
+    state, _ = jax.lax.scan(
+        lambda state, _: (optimizer.update(gradient, state, zeros)[1], None), optimizer.init(zeros), length=50
+    )
+    adam = unpack(state[1], zeros)[0]
+    expected = 1 - 0.99**50
+    assert_close(np.mean(adam.mu["x"][1:]), expected, tolerance=0.02)
+    assert_close(np.mean(adam.nu["x"][1:]), expected, tolerance=0.04)  # its root is exact in the mean
+    assert np.std(adam.mu["x"][1:]) > 0
+
+
+def test_rounding_to_8_bits_is_exact_in_the_mean_and_keeps_what_fits():
+    fits = np.arange(256, dtype=np.uint8).view(jnp.float8_e4m3fn).astype(np.float32)
+    fits = fits[np.isfinite(fits)]
+    rounded = jax.vmap(randomly_rounded, (0, None))
+    keys = jax.random.split(jax.random.key(0), 2000)
+    assert np.array_equal(np.asarray(rounded(keys[:3], jnp.asarray(fits)), np.float32), np.stack([fits] * 3))
+    x = np.random.default_rng(0).uniform(-1, 1, 50).astype(np.float32) * np.float32(10.0) ** np.arange(-3, 2).repeat(10)
+    samples = np.asarray(rounded(keys, jnp.asarray(x)), np.float64)
+    place = 2.0 ** (np.maximum(np.floor(np.log2(np.abs(x))), -6) - 3)
+    assert np.all(np.abs(samples - x) < place)
+    assert np.all(np.abs(samples.mean(0) - x) < 5 * 0.5 * place / np.sqrt(len(keys)))  # 5 standard deviations at most
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])

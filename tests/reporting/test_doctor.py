@@ -72,6 +72,8 @@ def test_groups_of_equal_rewards_are_no_trouble_for_a_baseline_that_is_not_of_gr
         (curve(last={"critic/explained_variance": -0.5}), "the critic does not help", "critic.warmup_steps", "-50%"),
         (curve(last={"train/kl": 2.0}), "far from the reference", "algorithm.kl_coef", "2.00"),
         (curve(last={"train/response_length": 200.0}), "longer, but not better", "reward", "20 to 200 tokens"),
+        (curve({"train/reward": 0.5}, {"train/reward": 0.9, "train/accuracy": 0.1}, 20),
+         "reward and accuracy part", "reward", "risen by 0.40 and accuracy has fallen by 0.40"),
         (evaluated(0.8, 0.3), "worse on held-out problems", "optimizer.learning_rate", "0.300"),
     ],
 )  # fmt: skip

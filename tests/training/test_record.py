@@ -179,7 +179,8 @@ def said(text, finish="stop", version=0):
 
 def test_episodes_are_described_and_kept_with_their_verdicts():
     episodes = [said("#3", version=4), said("#312", "length", version=5), said("")]
-    verdicts = [Verdict(1.0, answer="3", reason="right"), Verdict(0.5), Verdict(0.0, error="it died")]
+    verdicts = [Verdict(1.0, {"form": 1.0, "x": 0.25}, "3", "right"), Verdict(0.5, {"form": 0.0})]
+    verdicts.append(Verdict(0.0, {"form": 1.0}, error="it died"))
     groups = grouped(verdicts, episodes, 3)
     updates = [{"train/entropy": 0.5, "train/logprob_gap": 1e-6}, {"train/entropy": 1.0, "train/logprob_gap": 0.5}]
     values, laps = np.array([1.0, 0.5, 0.0], np.float32), {"time/rollout": 2.0, "time/train": 4.0}
@@ -193,6 +194,7 @@ def test_episodes_are_described_and_kept_with_their_verdicts():
     assert (speed["time/rollout_tokens_per_second"], speed["time/train_tokens_per_second"]) == (4.0, 1.5)
     assert speed["rollout/occupancy"] == 0.5
     assert metrics["train/accuracy"] == metrics["task/modsum/accuracy"] == 0.5
+    assert (metrics["part/form"], metrics["part/x"]) == (0.5, 0.25)
     assert metrics["train/response_length"] == pytest.approx(2)
     assert metrics["train/truncated"] == pytest.approx(1 / 3)
     assert metrics["train/turns"] == 1

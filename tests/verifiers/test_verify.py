@@ -33,6 +33,7 @@ RIGHT = {
         "<answer>214</answer>",
         {"dataset": "chain_sum", "settings": {"seed": 0, "size": 10}, "index": 3},
     ),
+    "programs": ("x+4", {"visible": [1, 4, 7], "outputs": list(range(4, 14))}),
     "arc": ("<answer>0 1\n2 0</answer>", [[[0, 1], [2, 0]]]),
     "key_value": ("#je", {"world": "2/train/0", "start": "df", "answer": "je"}),
     "bfcl": (

@@ -1,0 +1,35 @@
+"""Executes the notebooks of this folder in full and keeps their output: `make colabs`.
+
+    python colabs/execute.py [NAME ...]
+
+The runs are made in `runs/colabs`; a notebook that was interrupted goes on from there.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    folder = HERE.parent / "runs" / "colabs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(HERE.glob("*.ipynb")):
+        if len(sys.argv) > 1 and path.stem not in sys.argv[1:]:
+            continue
+        began, book = time.time(), nbformat.read(path, as_version=4)
+        NotebookClient(book, timeout=None, resources={"metadata": {"path": str(folder)}}).execute()
+        for cell in book.cells:
+            cell.metadata.pop("execution", None)
+            if cell.cell_type == "code":  # progress bars and warnings are no results
+                cell.outputs = [x for x in cell.outputs if x.get("name") != "stderr"]
+        nbformat.write(book, path)
+        print(f"{path.name}: {time.time() - began:.0f} seconds", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Runs in this process, for notebooks: `rlvr_jax.train` and `rlvr_jax.sft` make them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlvr_jax.config import Config
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
+from rlvr_jax.reporting import jsonl
+from rlvr_jax.verifiers.pool import Pool
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, finished or not, and what it has written so far.
+
+    Attributes:
+      workdir: its folder.
+    """
+
+    workdir: Path
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, one for each step; docs/metrics.md lists names and units."""
+        return self._rows("metrics.jsonl")
+
+    @property
+    def samples(self) -> list[dict[str, Any]]:
+        """The rows of samples.jsonl: prompts, responses, verdicts, rewards."""
+        return self._rows("samples.jsonl")
+
+    @property
+    def report(self) -> Path:
+        """The page with curves and samples; absent for a warm start."""
+        return self.workdir / "report.html"
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        return jsonl.read(self.workdir / name) if (self.workdir / name).exists() else []
+
+    def curve(self, metric: str) -> dict[int, float]:
+        """A metric by step, where it was logged.
+
+        Raises:
+          KeyError: no step has it.
+        """
+        rows = self.metrics
+        found = {row["step"]: row[metric] for row in rows if metric in row}
+        if not found:
+            known = ", ".join(sorted({name for row in rows for name in row} - {"step"}))
+            raise KeyError(f"{self.workdir} has no metric {metric!r}; it has {known}")
+        return found
+
+
+def train(config: Config, workdir: Path) -> Run:
+    """A run of reinforcement learning; see `rlvr_jax.train`."""
+    from rlvr_jax.training.loop import train as loop
+
+    _prepare()
+    verifier = config.verifier
+    try:
+        pool = Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20)
+    except ValueError as error:
+        raise ConfigError(f"config.verifier: {error}") from error
+    with pool:
+        loop(config, workdir, pool)
+    return Run(workdir)
+
+
+def sft(config: Config, workdir: Path) -> Run:
+    """A supervised warm start; see `rlvr_jax.sft`."""
+    from rlvr_jax.training.sft import sft as loop
+
+    _prepare()
+    loop(config, workdir)
+    return Run(workdir)
+
+
+def _prepare() -> None:
+    keep_freed_memory()
+    same_kernels_each_time()

@@ -1,0 +1,78 @@
+"""Runs as functions, and the pictures of them."""
+
+import json
+
+import pytest
+
+import rlvr_jax
+from rlvr_jax import plot
+from rlvr_jax.config import to_dict
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.runs import Run
+from tests.training.test_loop import TINY
+
+
+def written(folder, values, metric="train/reward"):
+    folder.mkdir()
+    rows = [{"step": step, metric: value} for step, value in enumerate(values)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Run(folder)
+
+
+def test_a_run_starts_from_a_warm_start_goes_on_and_shows_what_it_has_written(tmp_path):
+    tiny = to_dict(TINY)
+    start = rlvr_jax.sft(tiny, tmp_path / "sft", {"sft.num_steps": 2, "sft.save_every": 2, "sft.updates_per_call": 2})
+    assert [row["step"] for row in start.metrics] == [2]
+    assert start.samples == []
+    changes = {"init_from": str(start.workdir), "training.num_steps": 1}
+    one = rlvr_jax.train(tiny, tmp_path / "run", changes)
+    assert list(one.curve("train/reward")) == [1]
+    two = rlvr_jax.train(tiny, tmp_path / "run", changes | {"training.num_steps": 2})
+    assert list(two.curve("train/reward")) == [1, 2]
+    assert two.curve("train/reward")[1] == one.curve("train/reward")[1]
+    assert two.report.exists()
+    assert {"train", "heldout"} == {row["split"] for row in two.samples}
+
+
+def test_wrong_configs_and_keys_are_named(tmp_path):
+    for config, changes, message in (
+        ("quickstar", {}, "'quickstart'"),
+        ("quickstart", {"algorithm.scal": "none"}, "algorithm.scal"),
+        ("quickstart", {"rollout.prompts": "many"}, "rollout.prompts"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            rlvr_jax.train(config, tmp_path, changes)
+    with pytest.raises(KeyError, match="train/reward"):
+        written(tmp_path / "a", [1.0]).curve("train/rewards")
+
+
+def test_pictures_have_a_panel_for_each_metric_and_a_band_for_each_label(tmp_path):
+    runs = {
+        label: [written(tmp_path / f"{label}{seed}", [0.1 * seed, 0.2 + shift]) for seed in range(3)]
+        for label, shift in (("a", 0.0), ("b", 0.5))
+    }
+    drawn = plot.curves(runs, {"train/reward": "the reward"})
+    (axes,) = drawn.figure.axes
+    assert axes.get_title(loc="left") == "the reward"
+    assert [list(line.get_ydata()) for line in axes.lines] == [
+        pytest.approx([0.1, 0.2]),
+        pytest.approx([0.1, 0.7]),
+    ]
+    assert len(axes.collections) == 2
+    assert [text.get_text() for text in drawn.figure.legends[0].get_texts()] == ["a", "b"]
+    drawn.save(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes() == drawn._repr_png_()
+    named = plot.curves(runs, "train/reward", labels=["x", "y"])
+    assert [text.get_text() for text in named.figure.legends[0].get_texts()] == ["x", "y"]
+    (axes,) = plot.curves(runs["a"][0], ["train/reward"]).figure.axes
+    assert (len(axes.lines), len(axes.collections)) == (1, 0)
+
+
+def test_pictures_of_nothing_are_refused(tmp_path):
+    run = written(tmp_path / "a", [1.0])
+    with pytest.raises(KeyError, match="train/reward"):
+        plot.curves(run, "eval/greedy_accuracy")
+    with pytest.raises(ValueError, match="no runs"):
+        plot.curves({}, "train/reward")
+    with pytest.raises(ValueError, match="zip"):
+        plot.curves({"a": run}, "train/reward", labels=["x", "y"])
