@@ -160,7 +160,7 @@ def _lengths(c: Config) -> Rules:
 def _further_episodes(a: AlgorithmConfig, size: int) -> Rules:
     """Replaced groups, demonstrations, greedy baselines, values of states."""
     yield (
-        a.advantage != "baseline" and a.baseline in ("greedy", "monte_carlo", "value"),
+        a.advantage != "baseline" and a.baseline in ("greedy", "monte_carlo", "tracker", "value"),
         f"config.algorithm.advantage = {a.advantage!r} takes the place of config.algorithm.baseline = {a.baseline!r}, "
         "whose episodes or values it does not read; set baseline = 'group_mean', and what goes with it "
         f"(preset = {a.preset!r}), or advantage = 'baseline'",

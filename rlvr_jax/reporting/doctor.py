@@ -18,7 +18,8 @@ _GAP = 0.5  # nats: more than rounding to bfloat16 makes of log-probs
 _CUT_OFF = 0.25  # share of episodes
 _FAR = 0.5  # nats a token from the reference
 _WORSE = -0.1  # explained variance
-_NOT_OF_GROUPS = ("value", "none", "batch_mean")  # baselines to which equal rewards of a group are a signal
+# Baselines to which equal rewards of a group are a signal.
+_NOT_OF_GROUPS = ("value", "none", "batch_mean", "greedy", "tracker", "monte_carlo")
 _UNJUDGED = 0.01  # share of episodes
 _PARTS, _LOST = 8, 0.05  # of the run, of the accuracy
 _LONGER = 3.0  # times the length at the start
@@ -107,11 +108,13 @@ def _no_signal(run: _Run) -> Finding | None:
     if accuracy <= _FEW:
         why = "The problems are too hard for this policy: easier ones, partial credit, a warm start or larger groups."
         return Finding(
-            "no signal: too hard", f"{numbers} {why}", ("tasks", "reward", "init_from", "rollout.group_size")
+            "no signal: too hard",
+            f"{numbers} {why}",
+            ("tasks", "reward", "init_from", "rollout.group_size", "curriculum.sampling"),
         )
     if accuracy >= _MANY:
         why = "Little is left to learn here: harder problems, or stop."
-        return Finding("no signal: too easy", f"{numbers} {why}", ("tasks", "training.num_steps"))
+        return Finding("no signal: too easy", f"{numbers} {why}", ("tasks", "curriculum.high", "training.num_steps"))
     why = "The samples of a prompt are alike: a higher temperature, or more of them."
     return Finding("no signal: samples alike", f"{numbers} {why}", ("rollout.temperature", "rollout.group_size"))
 
