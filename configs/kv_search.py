@@ -25,6 +25,6 @@ def get_config():
     config.optimizer.learning_rate = 3e-4
     config.sft.num_steps = 600
     config.sft.save_every = 600
-    config.training.num_steps = 100
+    config.training.num_steps = 150
     config.evaluation.pass_problems = 0
     return config

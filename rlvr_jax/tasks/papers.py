@@ -23,7 +23,7 @@ from typing import Literal, get_args
 from rlvr_jax.tasks.corpus import Document, load, prepare, read_documents
 from rlvr_jax.tasks.corpus.bm25 import best, scores, words
 from rlvr_jax.tasks.corpus.passages import HIDDEN, Passage, passages, sentences, without
-from rlvr_jax.tasks.corpus.store import DEFAULT_FOLDER, Corpus
+from rlvr_jax.tasks.corpus.store import Corpus
 from rlvr_jax.tasks.finite import finite_task
 from rlvr_jax.tasks.task import Split, Task
 
@@ -50,7 +50,7 @@ def papers(
     count: int = 1,
     heldout_from: int = 2020,
     text: str = "abstract",
-    index_dir: str = DEFAULT_FOLDER,
+    index_dir: str = "",
 ) -> Task:
     """Problems made from a corpus, in the order of its papers.
 
@@ -60,7 +60,7 @@ def papers(
       count: papers that a passage of the kind `description` describes, 1 to 4.
       heldout_from: year of the first held-out papers: those that describe, cite, or whose author is asked for.
       text: the field of a paper's text.
-      index_dir: folder of prepared corpora.
+      index_dir: folder of prepared corpora, see `corpus.prepare`.
 
     Raises:
       ValueError: an option is out of range, the corpus is malformed (names file and line), or no problem can be made.

@@ -4,6 +4,8 @@
 |--------------|-----------------------------------------------|--------------|
 | `python`     | Python code in the sandbox                    | `python`     |
 | `calculator` | exact arithmetic                              | `calculator` |
+| `search`     | documents of a corpus for a query             | `search`     |
+| `open`       | a document of the corpus by its id            | `search`     |
 | `submit`     | ends the episode with an answer               | `submit`     |
 
 A tool may also be a function of the user's, `module:function` or `file.py:function`, with type hints and a docstring
@@ -27,6 +29,8 @@ from rlvr_jax.tools.tool import CallError, Result, Tool, job_of, result_of
 TOOLS: Mapping[str, str] = {
     "python": "rlvr_jax.tools.python:tool",
     "calculator": "rlvr_jax.tools.calculator:tool",
+    "search": "rlvr_jax.tools.search:tool",
+    "open": "rlvr_jax.tools.search:open_tool",
     "submit": "rlvr_jax.tools.submit:tool",
 }
 _OWN = ("description", "timeout", "characters")  # fields of any tool that options set

@@ -1,11 +1,8 @@
-"""Corpora: their files, BM25 and dense rankings, the prepared folder, and the tools of search."""
+"""Corpora: their files, BM25 and dense rankings, and the prepared folder."""
 
 import gzip
 import json
 import math
-import re
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow
@@ -14,10 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr_jax.envs import ToolCall
-from rlvr_jax.envs.search import open_document, search
 from rlvr_jax.tasks.corpus import Document, bm25, dense, load, prepare, read_documents
-from rlvr_jax.verifiers.pool import Pool, ToolError
 from tests.close import assert_close
 
 FILE = "corpus/acl_anthology_2016_2020.jsonl"
@@ -28,24 +22,11 @@ SMALL = [
 ]
 
 
-def embedding(text):
-    """Of a query, for the dense ranking: the numbers of its letters a and o."""
-    return [text.count("a"), text.count("o")]
-
-
 @pytest.fixture(scope="module")
 def corpus(data_sets):
     """The file of the data sets, or its copy with gzip."""
     path = data_sets / FILE
     return path if path.exists() else path.with_name(f"{path.name}.gz")
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """The folder of the prepared small corpus."""
-    folder = tmp_path_factory.mktemp("small")
-    (folder / "small.jsonl").write_text("\n".join(map(json.dumps, SMALL)))
-    return str(prepare(folder / "small.jsonl", folder=folder / "prepared"))
 
 
 def test_documents_are_the_same_in_every_form_of_file(tmp_path):
@@ -157,44 +138,11 @@ def test_a_corpus_is_prepared_once_and_damage_is_found(tmp_path, corpus):
         load(folder)
 
 
-def test_a_search_gives_a_line_for_each_document_cut_to_the_budget(small):
-    assert search("moon", corpus=small) == (
-        "c (2020) The moon? Cheese, or so they say: moons are cheeses\nb. A dog barks at the moon"
-    )
-    assert search("moon", 1, corpus=small).startswith("c (2020)")
-    assert search("lee cats", corpus=small).startswith("a (2019) Cats. Cats and dogs. Cats and")
-    assert search("zebra", corpus=small) == "No document has any of these words."
-    for characters in (1, 7, 100, 200):
-        found = search("moon dogs", corpus=small, characters=characters)
-        assert len(found) <= max(characters, 2 * 3)
-        assert len(found.splitlines()) <= 3
-    assert "…" in search("dogs", corpus=small, characters=40)
-    with pytest.raises(ValueError, match="query is empty"):
-        search(" ", corpus=small)
-    for k in (0, 51, "5", True + 0.5):
-        with pytest.raises(ValueError, match="k must be from 1 to 50"):
-            search("moon", k, corpus=small)
-    with pytest.raises(ValueError, match="ranking must be bm25, dense or both, not 'best'"):
-        search("moon", corpus=small, ranking="best")
-
-
-def test_a_document_is_opened_by_its_id(small):
-    assert open_document("c", corpus=small) == "c (2020) The moon?\nCheese, or so they say:\nmoons are cheeses"
-    assert open_document("a", corpus=small, characters=50) == "a (2019) Cats. Ann Lee, Bo Wu.\nCats and dogs. Cat…"
-    with pytest.raises(ValueError, match="no document 'z'"):
-        open_document("z", corpus=small)
-
-
-def test_dense_rankings_are_by_cosine_and_fused_by_rank(small, tmp_path):
+def test_dense_rankings_are_by_cosine_and_fused_by_rank(tmp_path):
     vectors = np.array([[3, 1], [0, -2], [5, 5]])
     np.save(tmp_path / "v.npy", vectors)
-    options = {"corpus": small, "embeddings": str(tmp_path / "v.npy"), "embed": f"{__file__}:embedding"}
     cosine = (vectors @ [1, 2]) / (np.linalg.norm(vectors, axis=1) * 5**0.5)
     assert_close(dense.similarities(dense.load_embeddings(tmp_path / "v.npy", 3), np.array([1, 2])), 1 + cosine)
-    ids = lambda text: re.findall(r"^\w", text, re.M)  # noqa: E731
-    assert ids(search("a moo", ranking="dense", **options)) == ["c", "a", "b"]
-    # a moon: by words c, b; by letters (1 a, 2 o) c, a, b.
-    assert ids(search("a moon", ranking="both", **options)) == ["c", "b", "a"]
     assert_close(dense.fused([[2, 1], [2, 0, 1]], 3), np.array([1 / 62, 1 / 62 + 1 / 63, 2 / 61]))
 
 
@@ -215,21 +163,3 @@ def test_embeddings_that_do_not_fit_are_refused(tmp_path, array, message):
         dense.load_embeddings(file, 3)
     with pytest.raises(ValueError, match="must be 2 finite numbers"):
         dense.similarities(np.ones((3, 2), np.float32), np.ones(3))
-
-
-def test_searches_run_in_the_processes_of_the_pool(small):
-    calls = [
-        ToolCall("rlvr_jax.envs.search:search", ("moon", 1), {"corpus": small}),
-        ToolCall("rlvr_jax.envs.search:open_document", ("z",), {"corpus": small}),
-    ]
-    with Pool(1, timeout=60.0, memory_bytes=512 << 20) as pool:
-        found, absent = pool.submit(calls)
-        assert found.result().startswith("c (2020)")
-        with pytest.raises(ToolError, match="no document 'z'"):
-            absent.result()
-
-
-def test_the_tools_import_no_jax():
-    program = "import sys, rlvr_jax.envs.search; print('jax' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from rlvr_jax.envs.search import open_document, search
 from rlvr_jax.tasks import make_task, place_of
 from rlvr_jax.tasks.corpus import Document, load, prepare, read_documents
 from rlvr_jax.tasks.corpus.bm25 import best, scores, words
 from rlvr_jax.tasks.corpus.passages import passages, sentences, without
+from rlvr_jax.tools.search import open_document, search
 from rlvr_jax.verifiers import verify
 
 KINDS = [("description", 1), ("description", 3), ("citation", 1), ("author", 1)]
@@ -153,10 +153,10 @@ def test_two_searches_and_an_opened_paper_answer_a_question_of_the_kind_author(m
     asked = "with this sentence"
     (example,) = [x for x in every(made["author", 1]) if "E17-2029" in x.reference["papers"] and asked in x.prompt][:1]
     passage = example.prompt.split("\n\n")[1]
-    first = search(passage, corpus=searched).split()[0]
-    head = open_document(first, corpus=searched).split("\n")[0]
+    first = search(passage, 1, corpus=str(searched)).split()[0]
+    head = open_document(first, corpus=str(searched)).split("\n")[0]
     assert documents[first].authors[0] in head
-    second = search(documents[first].authors[0], corpus=searched)
+    second = search(documents[first].authors[0], corpus=str(searched))
     assert all(id in second for id in example.reference["papers"])
 
 

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import mmap
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,6 @@ from rlvr_jax.tasks.corpus import bm25
 from rlvr_jax.tasks.corpus.documents import Document, read_documents
 from rlvr_jax.tasks.corpus.passages import passages, without
 
-DEFAULT_FOLDER = "~/.cache/rlvr_jax/corpora"
 _VERSION = 1  # of the format, of what the words of a text are, and of the choice of passages
 _ARRAYS = ("starts", "documents", "weights", "places")
 _FILES = (*(f"{name}.npy" for name in _ARRAYS), "documents.jsonl", "names.json")
@@ -52,19 +52,20 @@ class Corpus:
         return Document(**{**record, "authors": tuple(record["authors"])})
 
 
-def prepare(path: str | Path, text: str = "text", withhold: bool = False, folder: str | Path = DEFAULT_FOLDER) -> Path:
+def prepare(path: str | Path, text: str = "text", withhold: bool = False, folder: str | Path = "") -> Path:
     """The folder of the prepared corpus, made if it does not exist.
 
     Args:
       path, text: of the corpus, see `documents.read_documents`.
       withhold: leaves out a passage of each document, see `passages`.
-      folder: its parent.
+      folder: its parent; empty for rlvr_jax/corpora in the folder XDG_CACHE_HOME, by default ~/.cache.
 
     Raises:
       ValueError, OSError: as `read_documents`; or the folder can't be written.
     """
     path = Path(path).expanduser()
-    target = Path(folder).expanduser() / _checksum_of_corpus(path, [_VERSION, text, withhold])
+    parent = folder or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "rlvr_jax", "corpora")
+    target = Path(parent).expanduser().absolute() / _checksum_of_corpus(path, [_VERSION, text, withhold])
     if target.exists():  # it was renamed when it was complete
         return target
     documents = read_documents(path, text)

@@ -1,0 +1,124 @@
+"""The tools `search` and `open`: what they show, their limits, and where they run."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rlvr_jax.envs import make_env
+from rlvr_jax.tasks.corpus import prepare
+from rlvr_jax.tools import CallError, job_of, make_tool, make_tools, result_of
+from rlvr_jax.tools.schema import wrong
+from rlvr_jax.tools.search import NOTHING, open_document, search
+from rlvr_jax.verifiers.pool import Pool
+
+DOCUMENTS = [
+    {"id": "a", "title": "Cats", "text": "Cats and dogs. " * 20, "year": 2019, "authors": ["Ann Lee", "Bo Wu"]},
+    {"id": "b", "text": "A dog barks at the moon"},
+    {"id": "c", "title": "The moon?", "text": "Cheese, or so they say:\nmoons are cheeses", "year": 2020},
+]
+
+
+def embedding(text):
+    """Of a query, for the dense ranking: the numbers of its letters a and o."""
+    return [text.count("a"), text.count("o")]
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """Of a tool for the corpus."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "small.jsonl").write_text("\n".join(map(json.dumps, DOCUMENTS)))
+    return {"corpus": str(folder / "small.jsonl"), "index_dir": str(folder / "prepared")}
+
+
+@pytest.fixture(scope="module")
+def corpus(options):
+    """The prepared corpus."""
+    return str(prepare(options["corpus"], folder=options["index_dir"]))
+
+
+def test_a_search_gives_a_line_for_each_document_cut_to_the_budget(corpus):
+    assert search("moon", corpus=corpus) == (
+        "c (2020) The moon? Cheese, or so they say: moons are cheeses\nb. A dog barks at the moon"
+    )
+    assert search("moon", 1, corpus=corpus).startswith("c (2020)")
+    assert search("lee cats", corpus=corpus).startswith("a (2019) Cats. Cats and dogs. Cats and")
+    assert search("zebra", corpus=corpus) == NOTHING
+    for characters in (6, 7, 100, 200):
+        found = search("moon dogs", corpus=corpus, characters=characters)
+        assert len(found) <= characters
+        assert len(found.splitlines()) == 3
+    assert "…" in search("dogs", corpus=corpus, characters=40)
+    with pytest.raises(CallError, match="query is empty"):
+        search(" ", corpus=corpus)
+
+
+def test_a_document_is_opened_by_its_id(corpus):
+    assert open_document("c", corpus=corpus) == "c (2020) The moon?\nCheese, or so they say:\nmoons are cheeses"
+    assert open_document("a", corpus=corpus, characters=50) == "a (2019) Cats. Ann Lee, Bo Wu.\nCats and dogs. Cat…"
+    with pytest.raises(CallError, match="no document 'z'"):
+        open_document("z", corpus=corpus)
+
+
+def test_the_tools_run_in_the_processes_of_the_pool_with_the_arguments_of_the_policy(options):
+    tools = make_tools({"search": {**options, "k": 2}, "open": options})
+    assert [tool.name for tool in tools] == ["search", "open"]
+    parameters = tools[0].parameters
+    assert not wrong(parameters, {"query": "moon", "k": 3})
+    for arguments in (
+        {"k": 3},
+        {"query": 1},
+        {"query": "moon", "k": 0},
+        {"query": "moon", "k": 51},
+        {"query": "x", "n": 1},
+    ):
+        assert wrong(parameters, arguments)
+    asked = [({"query": "dogs moon"}, 2), ({"query": "dogs moon", "k": 1}, 1), ({"query": "dogs moon", "k": 3}, 3)]
+    with Pool(1, timeout=60.0, memory_bytes=512 << 20) as pool:
+        jobs = [job_of(tools[0], arguments) for arguments, _ in asked] + [job_of(tools[1], {"id": "z"})]
+        *found, absent = (result_of(future.result(), None) for future in pool.submit(jobs))
+    assert [len(result.text.splitlines()) for result in found] == [number for _, number in asked]
+    assert {result.outcome for result in found} == {"ok"}
+    assert (absent.outcome, absent.text) == ("raised", "there is no document 'z'")
+
+
+def test_dense_rankings_use_the_embeddings_of_the_user(options, tmp_path):
+    np.save(tmp_path / "v.npy", np.array([[3, 1], [0, -2], [5, 5]]))
+    dense = {**options, "embeddings": str(tmp_path / "v.npy"), "embed": f"{__file__}:embedding"}
+    ids = {}
+    with Pool(0) as pool:
+        for ranking in ("bm25", "dense", "both"):
+            tool = make_tool("search", {**dense, "ranking": ranking})
+            (future,) = pool.submit([job_of(tool, {"query": "a moon"})])
+            ids[ranking] = re.findall(r"^\w", result_of(future.result(), None).text, re.MULTILINE)
+    # By the letters, 1 a and 2 o, c is nearer than a.
+    assert ids == {"bm25": ["c", "b"], "dense": ["c", "a", "b"], "both": ["c", "b", "a"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"ranking": "best"}, "bm25, dense, both"),
+        ({"k": 0}, "k must be from 1 to 50"),
+        ({"corpus": "absent.jsonl"}, "absent"),
+        ({"text": "body"}, r"line 1: the field 'body' is missing"),
+        ({"ranking": "dense", "embeddings": "absent.npy", "embed": f"{__file__}:embedding"}, "absent"),
+        ({"ranking": "dense", "embeddings": "{v}", "embed": f"{__file__}:absent"}, "absent"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_wrong_options_are_refused_before_a_run(options, tmp_path, changes, why):
+    np.save(tmp_path / "v.npy", np.ones((3, 2)))
+    changes = {key: str(tmp_path / "v.npy") if value == "{v}" else value for key, value in changes.items()}
+    with pytest.raises(ValueError, match=why):
+        make_env("tools", {"tools": {"search": {**options, **changes}}})
+
+
+def test_the_tools_import_no_jax():
+    program = "import sys, rlvr_jax.tools.search; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
