@@ -24,9 +24,9 @@ def rules(c: Config) -> Rules:
         f"config.curriculum.low = {u.low} and high = {u.high} must be from 0 to 1, in this order",
     )
     yield (
-        u.sampling == "towards_half" and u.floor == 0,
-        "config.curriculum.floor = 0 with sampling = 'towards_half' never draws what is always right or always wrong, "
-        "and nothing at all if that is everything; set a small one, such as 0.02",
+        u.sampling != "mixture" and u.floor == 0,
+        f"config.curriculum.floor = 0 with sampling = {u.sampling!r} never draws what is always right, and "
+        "nothing at all if that is everything; set a small one, such as 0.02",
     )
     stages = {name: task.stage for name, task in c.tasks.items() if task.weight > 0}
     for name, stage in stages.items():

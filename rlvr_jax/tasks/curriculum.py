@@ -30,9 +30,9 @@ class CurriculumConfig:
       by: what has a pass rate: a "level", that is the `Example.level` of problems or, where they have none, their task;
         or a "problem" of a finite task.
       decay: weight of the samples seen before relative to those of a step, each time that a level or problem is seen.
-      sampling: "mixture" takes problems in the order of the mixture, by the weights of the tasks; "towards_half" draws
+      sampling: "mixture" takes problems in the order of the mixture, by the weights of the tasks. "towards_half" draws
         each from all levels (or problems) of the open tasks, with a weight of (p (1 - p))^power + floor, and then a
-        problem of the level, all with the same chance.
+        problem of the level, all with the same chance; so does "towards_failure", with (1 - p)^power + floor.
       power, floor: its constants. The floor is also the chance of a problem that the filter would leave out.
       low, high: the filter: problems with p outside of [low, high] are replaced by others.
       tries: candidates for one place of a step at most; if all are left out, the first is taken.
@@ -42,7 +42,7 @@ class CurriculumConfig:
 
     by: Literal["level", "problem"] = "level"
     decay: float = 0.8
-    sampling: Literal["mixture", "towards_half"] = "mixture"
+    sampling: Literal["mixture", "towards_half", "towards_failure"] = "mixture"
     power: float = 1.0
     floor: float = 0.02
     low: float = 0.0
@@ -167,7 +167,7 @@ def choose(
       number: of the draw, if a step has several.
     """
     by_name = {task.name: task for task in mixture.tasks}
-    shares = _shares(config, mixture, of_levels, rates) if config.sampling == "towards_half" else None
+    shares = _shares(config, mixture, of_levels, rates) if config.sampling != "mixture" else None
 
     @cache
     def stream(attempt: int) -> list[Place]:
@@ -212,11 +212,14 @@ def choose(
 
 
 def weight(config: CurriculumConfig, rate: float) -> float:
-    """(p (1 - p))^power + floor: largest at p = 1/2, where samples of a group differ most.
+    """Of "towards_half" (p (1 - p))^power + floor: largest at p = 1/2, where samples of a group differ most. With a
+    power of 1/2 and a floor of 0.05 it is that of SPO (Xu & Ding 2025, arXiv:2509.13232).
 
-    With a power of 1/2 and a floor of 0.05 that of SPO (Xu & Ding 2025, arXiv:2509.13232).
+    Of "towards_failure" (1 - p)^power + floor, the prioritised sampling of Kimi k1.5 (arXiv:2501.12599, at second hand)
+    with a power of 1 and a floor of 0.
     """
-    return (rate * (1 - rate)) ** config.power + config.floor
+    chance = rate * (1 - rate) if config.sampling == "towards_half" else 1 - rate
+    return chance**config.power + config.floor
 
 
 def _shares(

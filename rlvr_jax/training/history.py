@@ -68,7 +68,7 @@ def remembers(config: Config) -> bool:
 def make_choice(setup: Setup) -> Choice:
     """The function that chooses the problems of a step, by the order of the mixture where no rates do."""
     config, mixture = setup.config, training_mixture(setup)
-    by_level = config.curriculum.sampling == "towards_half" and config.curriculum.by == "level"
+    by_level = config.curriculum.sampling != "mixture" and config.curriculum.by == "level"
     of_levels = pools(mixture) if by_level else []
     size = config.rollout.prompts - config.algorithm.replay
 

@@ -59,11 +59,14 @@ def test_keys_name_levels_problems_or_tasks():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("power", "floor"), [(1.0, 0.02), (0.5, 0.05)])
-def test_levels_are_drawn_by_their_weights_and_their_problems_alike(power, floor):
-    config = replace(HALF, power=power, floor=floor, tries=1)
+@pytest.mark.parametrize(("power", "floor", "half"), [(1.0, 0.02, True), (0.5, 0.05, True), (2.0, 0.1, False)])
+def test_levels_are_drawn_by_their_weights_and_their_problems_alike(power, floor, half):
+    sampling = "towards_half" if half else "towards_failure"
+    config = CurriculumConfig(sampling=sampling, power=power, floor=floor, tries=1)
     rates = {"a/1": Counts(1, 7), "b": Counts(4, 0), "a/2": Counts(0.5, 0.5)}
-    weights = {key: (p * (1 - p)) ** power + floor for key, p in {"a/1": 1 / 8, "b": 1.0, "a/2": 0.5}.items()}
+    weights = {
+        key: ((p if half else 1) * (1 - p)) ** power + floor for key, p in {"a/1": 1 / 8, "b": 1.0, "a/2": 0.5}.items()
+    }
     expected = {("a", i): weights["a/1"] / 2 for i in (0, 3)} | {("a", i): weights["a/2"] / 4 for i in (1, 2, 4, 5)}
     expected |= {("b", i): weights["b"] / 4 for i in range(4)}
     found = frequencies(config, rates)
