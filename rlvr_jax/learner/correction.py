@@ -7,13 +7,15 @@ still count in the divisor of the loss. W is the product of w_t over the sample'
 from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import Batch
-from rlvr_jax.learner.ratios import bounded, sample_means, sample_sums
+from rlvr_jax.learner.ratios import LARGEST_LOG, bounded, sample_means, sample_sums
 
 Actions = Float[Array, "batch action"]
+_QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
 
 
 def decoupled(_: AlgorithmConfig, __: Batch, log_w: Actions) -> Actions:
@@ -66,6 +68,19 @@ def geometric(config: AlgorithmConfig, batch: Batch, log_w: Actions) -> Actions:
 
 def _within(config: AlgorithmConfig, weight: Actions) -> Actions:
     return jnp.where((weight >= config.importance_floor) & (weight <= config.importance_cap), weight, 0.0)
+
+
+def weight_quantiles(batch: Batch) -> dict[str, float]:
+    """The metrics of the distribution of w_t over a step's actions, before its first update; empty without the column
+    "proximal". q0 and q100 are the extremes."""
+    if "proximal" not in batch.columns:
+        return {}
+    sampled = (batch.action_mask > 0) & (batch.columns.get("demonstrated", np.zeros(1)) == 0)
+    log_w = (batch.columns["proximal"] - batch.columns["behaviour"])[sampled].astype(np.float64)
+    if not log_w.size:
+        return {}
+    found = np.quantile(np.exp(np.clip(log_w, -LARGEST_LOG, LARGEST_LOG)), _QUANTILES)
+    return {f"train/importance_q{100 * q:g}": float(x) for q, x in zip(_QUANTILES, found, strict=True)}
 
 
 def none(_: AlgorithmConfig, __: Batch, log_w: Actions) -> Actions:

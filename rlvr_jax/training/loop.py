@@ -15,6 +15,7 @@ from rlvr_jax.config import Config
 from rlvr_jax.learner.advantages import describe as describe_signal
 from rlvr_jax.learner.advantages import signal
 from rlvr_jax.learner.batch import in_groups, make_batch
+from rlvr_jax.learner.correction import weight_quantiles
 from rlvr_jax.learner.samples import samples_of
 from rlvr_jax.learner.scores import fill
 from rlvr_jax.parallel import Processes
@@ -148,7 +149,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 learner, updates = update(learner, batch, of_batch, step)
                 row = {"step": step} | describe(*rollout.own, step - 1) | describe_signal(found)
                 history, of_history = advanced(config, rollouts.choice, history, step, rollout.outcomes, moved)
-                row |= rollout.metrics | of_batch | of_history
+                row |= rollout.metrics | of_batch | of_history | weight_quantiles(batch)
                 clock.lap("time/train")
                 collector.play()  # episodes in flight are finished with the policy that started them
                 clock.lap("time/rollout")

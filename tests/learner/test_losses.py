@@ -11,6 +11,7 @@ import pytest
 from rlvr_jax.algorithm_rules import CHOICES as TABLES
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import layout
+from rlvr_jax.learner.correction import weight_quantiles
 from rlvr_jax.learner.kl import k1, k3
 from rlvr_jax.learner.losses import columns_of, imitation_loss, policy_gradient, policy_loss
 from rlvr_jax.policy import PolicyConfig
@@ -51,6 +52,20 @@ CHOICES = {
 
 def close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=4e-6, atol=4e-6)
+
+
+def test_quantiles_of_importance_weights_are_over_all_sampled_actions():
+    inputs = random_inputs(3)
+    batch = batch_of(inputs)
+    batch = batch.replace(action_mask=inputs["mask"], columns={k: np.asarray(x) for k, x in batch.columns.items()})
+    sampled = (inputs["mask"] > 0) & (inputs["demonstrated"] == 0)
+    w = np.sort(np.exp((inputs["proximal"] - inputs["behaviour"])[sampled].astype(np.float64)))
+    found = weight_quantiles(batch)
+    assert list(found) == [f"train/importance_q{x}" for x in ("0", "0.1", "1", "50", "99", "99.9", "100")]
+    place = np.array([0, 0.001, 0.01, 0.5, 0.99, 0.999, 1]) * (len(w) - 1)  # linear between neighbours
+    np.testing.assert_allclose(list(found.values()), np.interp(place, np.arange(len(w)), w), rtol=1e-5)
+    nothing = batch.replace(action_mask=np.zeros_like(inputs["mask"]))
+    assert weight_quantiles(nothing) == weight_quantiles(batch.replace(columns={})) == {}
 
 
 def test_every_entry_of_the_tables_is_among_the_choices_that_are_computed_by_hand():
