@@ -8,7 +8,8 @@ from importlib.metadata import version
 from .builtin import summaries
 
 COMMANDS = {
-    "sft": "supervised warm start on a task's demonstrations",
+    "sft": "supervised learning of chats, or a warm start on a task's demonstrations",
+    "prefer": "learning from preferences: DPO and its relatives, or a reward model",
     "train": "reinforcement learning with verifiable rewards",
     "sweep": "several configs and seeds, and a report that tells their differences from noise",
     "reproduce": "make a stored curve again, and say whether it lies in its band",

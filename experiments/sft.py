@@ -1,4 +1,4 @@
-"""Supervised warm start on a task's demonstrations.
+"""Supervised learning of chats, or a warm start on a task's demonstrations.
 
     rlvr sft --config=quickstart --workdir=runs/quickstart/sft [--config.key=value ...]
 

@@ -15,10 +15,14 @@ from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.critic import CriticConfig
 from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.learner.presets import OF_THE_RUN, PRESETS, preset
+from rlvr_jax.learner.supervised import PreferencesConfig, SftConfig
 from rlvr_jax.parallel.mesh import MeshConfig, mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.tasks.curriculum import CurriculumConfig
 from rlvr_jax.text.prompts import PromptConfig
+
+SupervisedRun = Literal["sft", "preferences"]  # the name of its section, too
+Run = Literal["sft", "preferences", "rl"]
 
 
 @dataclass(frozen=True)
@@ -209,29 +213,6 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
-class SftConfig:
-    """The supervised warm start on a task's demonstrations.
-
-    Attributes:
-      num_steps: updates.
-      batch_size: demonstrations per update.
-      tasks: weights of the tasks whose demonstrations are imitated; empty for those of `config.tasks`.
-      updates_per_call: updates in one compiled call, and between log lines.
-      save_every: updates between checkpoints, a multiple of `updates_per_call`.
-      optimizer: its optimizer.
-    """
-
-    num_steps: int = 1400
-    batch_size: int = 64
-    tasks: Mapping[str, float] = field(default_factory=dict)
-    updates_per_call: int = 100
-    save_every: int = 700
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(learning_rate=3e-3, warmup_steps=50, decay="linear")
-    )
-
-
-@dataclass(frozen=True)
 class Config:
     """A whole run.
 
@@ -246,6 +227,8 @@ class Config:
         the tokens of an export.
       tasks: sources of problems by name; several form a mixture.
       reward: (name, weight) terms whose weighted sum is the reward, see `rlvr_jax.learner.rewards`.
+      reward_models: by name, which a term of the reward then has: the workdir of a run of preferences with the loss
+        "bradley_terry", or the folder of its export.
       reporting: metric writers besides metrics.jsonl: "tensorboard", "wandb" (Weights & Biases).
     """
 
@@ -261,15 +244,22 @@ class Config:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     verifier: VerifierConfig = field(default_factory=VerifierConfig)
     reward: tuple[tuple[str, float], ...] = (("score", 1.0),)
+    reward_models: Mapping[str, str] = field(default_factory=dict)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sft: SftConfig = field(default_factory=SftConfig)
+    preferences: PreferencesConfig = field(default_factory=PreferencesConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     reporting: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+
+
+def supervised_options(config: Config, run: SupervisedRun) -> SftConfig | PreferencesConfig:
+    """The settings of a supervised run of this kind."""
+    return config.sft if run == "sft" else config.preferences
 
 
 def from_dict(data: Mapping[str, Any]) -> Config:

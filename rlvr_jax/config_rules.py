@@ -6,10 +6,9 @@ import operator
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Literal
 
-from rlvr_jax import algorithm_rules, curriculum_rules
-from rlvr_jax.config import Config
+from rlvr_jax import algorithm_rules, curriculum_rules, supervised_rules
+from rlvr_jax.config import Config, Run, supervised_options
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.hf.families import LENGTH
 from rlvr_jax.learner.credit import has_critic
@@ -17,19 +16,20 @@ from rlvr_jax.parallel.mesh import mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.config import problems as policy_problems
 from rlvr_jax.rollout.memory import tensor_sizes
+from rlvr_jax.supervised_rules import LABEL, RUNS
 
-_OPTIMIZERS = ("optimizer", "critic.optimizer", "sft.optimizer")
+_OPTIMIZERS = ("optimizer", "critic.optimizer", "sft.optimizer", "preferences.optimizer")
 _FINITE = ("learning_rate", "eps", "weight_decay")  # of optimizers
 Rules = Iterator[tuple[bool, str]]  # (is it wrong, message)
 
 
-def check(config: Config, num_devices: int, num_processes: int = 1, run: Literal["sft", "rl", "both"] = "both") -> None:
+def check(config: Config, num_devices: int, num_processes: int = 1, run: Run | None = None) -> None:
     """Refuses a config that can't run on `num_devices` devices of `num_processes` processes.
 
     Args:
       config: of the run.
       num_devices, num_processes: that it has.
-      run: its kind, whose batches the devices must divide.
+      run: its kind, whose batches the devices must divide; None for any.
 
     Raises:
       ConfigError: the first violated rule, with the keys and what to do.
@@ -39,7 +39,8 @@ def check(config: Config, num_devices: int, num_processes: int = 1, run: Literal
     _refuse(curriculum_rules.rules(config))
     _refuse(algorithm_rules.rules(config))
     _refuse(_choices(config))
-    _refuse(_evaluation_and_sft(config))
+    _refuse(_evaluation(config))
+    _refuse(supervised_rules.rules(config))
     sampling = config.rollout.devices
     if sampling and num_processes > 1:
         raise ConfigError(
@@ -102,6 +103,7 @@ def _refuse(rules: Rules) -> None:
 def _numbers(c: Config) -> Rules:
     """Ranges of single numbers; the other rules rely on them."""
     optimizer = ("learning_rate", "eps", "clip_norm", "microbatches")
+    updates = ("num_steps", "batch_size", "updates_per_call", "save_every")
     positive = {
         "rollout": (
             *("prompts", "max_prompt_length", "max_response_length", "max_turns"),
@@ -110,8 +112,10 @@ def _numbers(c: Config) -> Rules:
         "optimizer": optimizer,
         "critic.optimizer": optimizer,
         "training": ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row"),
-        "sft": ("num_steps", "batch_size", "updates_per_call", "save_every"),
+        "sft": updates,
         "sft.optimizer": optimizer,
+        "preferences": (*updates, "beta"),
+        "preferences.optimizer": optimizer,
         "evaluation": ("every", "problems", "pass_samples"),
         "verifier": ("timeout", "memory_mib"),
     }
@@ -122,6 +126,8 @@ def _numbers(c: Config) -> Rules:
         "optimizer": ("warmup_steps", "weight_decay"),
         "critic.optimizer": ("warmup_steps", "weight_decay"),
         "sft.optimizer": ("warmup_steps", "weight_decay"),
+        "preferences": ("margin", "centring", "desirable", "undesirable"),
+        "preferences.optimizer": ("warmup_steps", "weight_decay"),
         "evaluation": ("pass_problems", "shown"),
         "training": ("packing_multiple", "max_lag", "keep_every", "keep_best", "watchdog"),
         "verifier": ("workers",),
@@ -203,7 +209,7 @@ def _problems(c: Config) -> Rules:
     for label, task in c.tasks.items():
         where = f"config.tasks.{label}"
         yield (
-            not re.fullmatch(r"[A-Za-z0-9_.-]+", label),
+            not re.fullmatch(LABEL, label),
             f"{where}: a task's key is made of letters, digits, _ . and -",
         )
         yield (
@@ -240,7 +246,7 @@ def _is_day(text: str) -> bool:
         return False
 
 
-def _evaluation_and_sft(c: Config) -> Rules:
+def _evaluation(c: Config) -> Rules:
     e = c.evaluation
     for k in e.ks:
         yield (
@@ -254,23 +260,6 @@ def _evaluation_and_sft(c: Config) -> Rules:
         e.pass_problems > e.problems,
         (f"config.evaluation.pass_problems = {e.pass_problems} is more than config.evaluation.problems = {e.problems}"),
     )
-    yield (
-        c.sft.save_every % c.sft.updates_per_call != 0 or c.sft.num_steps % c.sft.updates_per_call != 0,
-        (
-            f"config.sft.updates_per_call = {c.sft.updates_per_call} must divide config.sft.save_every = "
-            f"{c.sft.save_every} and config.sft.num_steps = {c.sft.num_steps}"
-        ),
-    )
-
-    for name, value in c.sft.tasks.items():
-        yield (
-            name not in c.tasks,
-            f"config.sft.tasks names {name!r}, which is not in config.tasks: {', '.join(c.tasks)}",
-        )
-        yield (
-            not 0 < value < math.inf,
-            f"config.sft.tasks.{name} must be a weight above 0 and finite, not {value!r}",
-        )
 
 
 def _update(c: Config, devices: int, rows_together: int) -> Rules:
@@ -341,15 +330,16 @@ def _samplers(c: Config, devices: int) -> str:
     return f"the {devices} devices that sample" + " (config.rollout.devices)" * bool(c.rollout.devices)
 
 
-def _batches(c: Config, rows: int, run: str) -> Rules:
+def _batches(c: Config, rows: int, run: Run | None) -> Rules:
     """Batches of training are divided among the `rows` devices of the mesh axes data and fsdp."""
-    if run != "sft":
+    if run in ("rl", None):
         yield from _update(c, rows, 1)
-    if run != "rl":
+    for name in RUNS if run is None else {run} & {*RUNS}:
+        s = supervised_options(c, name)
         yield (
-            c.sft.batch_size % (rows * c.sft.optimizer.microbatches) != 0,
-            f"config.sft.batch_size = {c.sft.batch_size} can't be divided into config.sft.optimizer.microbatches = "
-            f"{c.sft.optimizer.microbatches} parts among {_split(rows)}",
+            s.batch_size % (rows * s.optimizer.microbatches) != 0,
+            f"config.{name}.batch_size = {s.batch_size} can't be divided into config.{name}.optimizer.microbatches = "
+            f"{s.optimizer.microbatches} parts among {_split(rows)}",
         )
 
 

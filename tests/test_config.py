@@ -116,7 +116,7 @@ def test_a_wrong_type_is_one_line_with_the_full_name(data, message):
     assert "\n" not in str(caught.value)
 
 
-OPTIMIZERS = ("optimizer", "critic__optimizer", "sft__optimizer")
+OPTIMIZERS = ("optimizer", "critic__optimizer", "sft__optimizer", "preferences__optimizer")
 POSITIVE = [
     *(f"policy__{x}" for x in ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width")),
     *(f"policy__{x}" for x in ("rope_theta", "norm_eps", "init_scale")),
@@ -129,7 +129,12 @@ POSITIVE = [
     "policy__lora__alpha",
     *(f"{group}__{x}" for group in OPTIMIZERS for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
     *(f"training__{x}" for x in ("num_steps", "save_every", "keep_checkpoints", "max_skipped_in_a_row")),
-    *(f"sft__{x}" for x in ("num_steps", "batch_size", "updates_per_call", "save_every")),
+    *(
+        f"{run}__{x}"
+        for run in ("sft", "preferences")
+        for x in ("num_steps", "batch_size", "updates_per_call", "save_every")
+    ),
+    "preferences__beta",
     *(f"evaluation__{x}" for x in ("every", "problems", "pass_samples")),
     "verifier__timeout",
     "verifier__memory_mib",
@@ -151,6 +156,7 @@ NOT_NEGATIVE = [
         for x in ("kl_reward_coef", "kl_reward_target", "reference_every", "gae_length", "step_length")
     ),
     *("critic__clip", "critic__warmup_steps"),
+    *(f"preferences__{x}" for x in ("margin", "centring", "desirable", "undesirable")),
     *(f"{group}__{x}" for group in OPTIMIZERS for x in ("warmup_steps", "weight_decay")),
     "evaluation__pass_problems",
     "evaluation__shown",
@@ -282,6 +288,36 @@ REFUSED = [
         1,
         "config.evaluation.pass_problems = 64 is more than config.evaluation.problems = 63",
     ),
+    ({"preferences__save_every": 505}, 1, "config.preferences.updates_per_call = 10 must divide"),
+    (
+        {"preferences__batch_size": 60},
+        8,
+        "config.preferences.batch_size = 60 can't be divided into",
+    ),
+    ({"preferences__heldout_share": 1.0}, 1, "config.preferences.heldout_share must be in [0, 1), not 1.0"),
+    ({"preferences__label_smoothing": 0.5}, 1, "config.preferences.label_smoothing must be in [0, 0.5), not 0.5"),
+    ({"preferences__desirable": 2.0}, 1, "config.preferences.desirable = 2.0 has no effect on config.preferences.loss"),
+    ({"preferences__margin": 1.0, "preferences__loss": "ipo"}, 1, "config.preferences.margin = 1.0 has no effect on"),
+    (
+        {"preferences__loss": "bradley_terry", "policy__lora__rank": 4},
+        1,
+        "config.preferences.loss = 'bradley_terry' trains a whole decoder",
+    ),
+    ({"sft__roles": ()}, 1, "config.sft.roles is empty"),
+    ({"sft__sources": {"a b": {"file": "x"}}}, 1, "config.sft.sources.a b: the name of a source is made of"),
+    ({"sft__sources": {"a": {}}}, 1, "config.sft.sources.a.file is empty"),
+    (
+        {"sft__sources": {"a": {"file": "x", "weight": -1.0}}},
+        1,
+        "config.sft.sources.a.weight must be 0 or more and finite",
+    ),
+    ({"sft__sources": {"a": {"file": "x", "weight": 0.0}}}, 1, "config.sft.sources: none has a weight above 0"),
+    (
+        {"sft__sources": {"a": {"file": "x"}}, "sft__tasks": {"modsum": 1.0}},
+        1,
+        "config.sft.sources and config.sft.tasks are both set",
+    ),
+    ({"reward_models": {"a b": "x"}}, 1, "config.reward_models.a b: the name of a reward model is made of"),
     ({"sft__save_every": 750}, 1, "config.sft.updates_per_call = 100 must divide config.sft.save_every = 750 and"),
     ({"sft__num_steps": 1450}, 1, "config.sft.updates_per_call = 100 must divide config.sft.save_every = 700 and"),
     ({"rollout__devices": 8}, 8, "config.rollout.devices = 8 of 8 devices leaves none to train on"),

@@ -14,12 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax.errors import CheckpointError
-from rlvr_jax.hf.families import FAMILIES, check_same_shape, policy_config, pretrained_dict, text_config
+from rlvr_jax.hf.families import (
+    FAMILIES,
+    check_same_shape,
+    classifier_keys,
+    policy_config,
+    pretrained_dict,
+    text_config,
+)
 from rlvr_jax.hf.layout import THREADS, Entry, entries, fused_entries, transposed
 from rlvr_jax.hf.safetensors import DTYPES, INDEX, SINGLE, write_file
 from rlvr_jax.hf.source import find_checkpoint, read_config
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.model import Params
+from rlvr_jax.policy.value import VALUE
 
 _STORED = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -41,7 +49,8 @@ def save_pretrained(
 
     Args:
       folder: the output; must be absent or empty.
-      config, params: the policy, layers stacked, without adapters.
+      config, params: the policy, layers stacked, without adapters; or a reward model, which `transformers` loads as
+        `AutoModelForSequenceClassification` with one label.
       source: the checkpoint (folder or hub id) that the policy was loaded from. Its config.json is copied, except for
         the type of the weights and `extra`; of a multimodal checkpoint that of the text model.
       dtype: type of the weights, "float32", "bfloat16" or "float16"; None keeps that of each parameter.
@@ -59,9 +68,9 @@ def save_pretrained(
     if "adapters" in params:
         raise CheckpointError("these parameters have adapters; merge them before the export (`policy.merged`)")
     first = jnp.dtype(dtype or params["embed"].dtype).name
-    text = _config_text(config, source, first, extra or {})
-    fused = FAMILIES[json.loads(text)["model_type"]].fused
-    wanted = fused_entries(config) if fused else {entry.name: [entry] for entry in entries(config)}
+    text = _config_text(config, source, first, extra or {}, VALUE in params)
+    fused, scalar = FAMILIES[json.loads(text)["model_type"]].fused, VALUE in params
+    wanted = fused_entries(config, scalar) if fused else {entry.name: [entry] for entry in entries(config, scalar)}
     types = {name: jnp.dtype(dtype or _leaf(params, parts[0]).dtype) for name, parts in wanted.items()}
 
     partial_folder = folder.with_name(f".{folder.name}.incomplete")
@@ -78,16 +87,20 @@ def save_pretrained(
     partial_folder.rename(folder)
 
 
-def _config_text(config: PolicyConfig, source: str | Path | None, dtype: str, extra: Mapping[str, Any]) -> str:
+def _config_text(
+    config: PolicyConfig, source: str | Path | None, dtype: str, extra: Mapping[str, Any], scalar: bool
+) -> str:
     """The text of config.json."""
     if source is None:
         raw = pretrained_dict(config) | {"torch_dtype": dtype} | extra
+        raw |= classifier_keys(raw["model_type"]) if scalar else {}
         return json.dumps(raw, indent=2) + "\n"
     found = find_checkpoint(source, weights=False)
     whole = read_config(found)
     raw = text_config(whole, str(found / "config.json"))
     check_same_shape(config, policy_config(raw, str(found / "config.json")), str(found))
     keys = [key for key in ("dtype", "torch_dtype") if key in raw] or ["dtype"]  # some have both
+    extra = {**extra, **classifier_keys(raw["model_type"])} if scalar else extra
     changed = raw | extra | (dict.fromkeys(keys, dtype) if any(raw.get(key, dtype) != dtype for key in keys) else {})
     if changed == whole:
         return (found / "config.json").read_text(encoding="utf-8")

@@ -247,6 +247,13 @@ def _typed(name: str, value: Any) -> Any:
     return tuple(map(float, value)) if kind is tuple else kind(value)
 
 
+def classifier_keys(model_type: str) -> dict[str, Any]:
+    """The keys of config.json by which `transformers` loads a reward model: a classifier with one label."""
+    name = "Gemma3TextForCausalLM" if model_type == "gemma3_text" else FAMILIES[model_type].architecture
+    architecture = name.replace("CausalLM", "SequenceClassification")
+    return {"architectures": [architecture], "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+
+
 def pretrained_dict(config: PolicyConfig) -> dict[str, Any]:
     """A config.json for this architecture, with the keys of `transformers` 4 and 5 and of inference engines.
 

@@ -15,6 +15,8 @@ from rlvr_jax.policy.config import PolicyConfig
 THREADS = min(8, os.cpu_count() or 1)  # for `transposed`
 _BLOCK = 16  # rows of 4 bytes that fill a cache line
 
+SCORE = "score.weight"  # of `AutoModelForSequenceClassification` with one label
+
 _NORMS = {  # of a layer, by `PolicyConfig.norm_placement`: ours -> theirs
     "pre": {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
     "post": {"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"},
@@ -48,8 +50,8 @@ class Entry:
     row_axis: int = 0
 
 
-def entries(config: PolicyConfig) -> list[Entry]:
-    """Every tensor of a checkpoint of this architecture."""
+def entries(config: PolicyConfig, scalar: bool = False) -> list[Entry]:
+    """Every tensor of a checkpoint of this architecture; `scalar` for a reward model, which has a score for a head."""
     table, width = (config.vocab_size, config.width), (config.width,)
     found = [
         Entry("model.embed_tokens.weight", table, ("embed",), None, table),
@@ -61,7 +63,9 @@ def entries(config: PolicyConfig) -> list[Entry]:
             Entry(prefix + name, shape, ("layers", *path), layer, ours, row_axis)
             for name, shape, path, ours, row_axis in _in_layer(config)
         ]
-    if not config.tie_embeddings:
+    if scalar:
+        found.append(Entry(SCORE, (1, config.width), ("value",), None, width))
+    elif not config.tie_embeddings:
         found.append(Entry("lm_head.weight", table, ("head",), None, table))
     return found
 
@@ -92,10 +96,10 @@ _WHOLE = {part: whole for whole, parts in _FUSED.items() for part in parts}
 _PART = re.compile("|".join(map(re.escape, _WHOLE)))
 
 
-def fused_entries(config: PolicyConfig) -> dict[str, list[Entry]]:
+def fused_entries(config: PolicyConfig, scalar: bool = False) -> dict[str, list[Entry]]:
     """The tensors of a checkpoint of a fused family, by name: the entries whose rows each holds, in their order."""
     found: dict[str, list[Entry]] = {}
-    for entry in entries(config):
+    for entry in entries(config, scalar):
         found.setdefault(_PART.sub(lambda part: _WHOLE[part[0]], entry.name), []).append(entry)
     return found
 

@@ -19,11 +19,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from rlvr_jax.errors import CheckpointError
 from rlvr_jax.hf.families import TEXT_MODELS, policy_config
-from rlvr_jax.hf.layout import THREADS, Entry, entries, split_fused, text_tensors, transposed
+from rlvr_jax.hf.layout import SCORE, THREADS, Entry, entries, split_fused, text_tensors, transposed
 from rlvr_jax.hf.safetensors import DTYPES, StoredTensor, checkpoint_files, read_headers, read_rows
 from rlvr_jax.hf.source import find_checkpoint, read_config
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.model import Params, init, logical_axes
+from rlvr_jax.policy.value import init_critic
 
 # Tensors of older exporters that are ignored: frequencies are given by the config.
 _HEAD = "lm_head.weight"
@@ -73,7 +74,7 @@ def stored_dtype(folder: Path) -> str:
     return "bfloat16" if types == {"BF16"} else "float32"
 
 
-def load_params(folder: Path, config: PolicyConfig, shardings: Any = None) -> Params:
+def load_params(folder: Path, config: PolicyConfig, shardings: Any = None, scalar: bool = False) -> Params:
     """The parameters of a checkpoint, as `init` lays them out, in `config.param_dtype`.
 
     Only a few tensors are in host memory at a time: one being read, one being transposed, one on its way to the
@@ -83,15 +84,16 @@ def load_params(folder: Path, config: PolicyConfig, shardings: Any = None) -> Pa
       folder: with model.safetensors, or several files and their index.
       config: the architecture.
       shardings: of every parameter (`NamedSharding`); None puts all on the first device.
+      scalar: whether it is a reward model (`AutoModelForSequenceClassification` with one label).
 
     Raises:
       CheckpointError: files are missing or broken, or tensors are missing, unknown, or of another shape or type; all
         are listed.
     """
-    stored, wanted = check_weights(folder, config), entries(config)
+    stored, wanted = check_weights(folder, config, scalar), entries(config, scalar)
     if read_config(folder).get("model_type") in TEXT_MODELS:
         print(f"note: only the text model of {folder} is loaded, and exports are text models", file=sys.stderr)
-    shapes = jax.eval_shape(partial(init, config), jax.random.key(0))
+    shapes = jax.eval_shape(partial(init_critic if scalar else init, config), jax.random.key(0))
     if shardings is None:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda _: device, shapes)
@@ -142,7 +144,7 @@ def _pieces(jobs: Sequence[tuple[Entry, StoredTensor, Sharding]]) -> Iterator[tu
         indices = shardings[i].addressable_devices_indices_map(entry.ours).values()
         spans = [index[entry.row_axis].indices(length)[:2] for index in indices]
         start, stop = min(first for first, _ in spans), max(last for _, last in spans)
-        each = entry.shape[0] // length
+        each = entry.shape[0] // length if entry.shape[0] > 1 else 1
         rows = read_rows(tensor, start * each, stop * each)
         if entry.row_axis:
             rows = transposed(rows, threads)
@@ -170,7 +172,7 @@ def _of_layer(sharding: Sharding) -> Sharding:
     return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
 
 
-def check_weights(folder: Path, config: PolicyConfig) -> dict[str, StoredTensor]:
+def check_weights(folder: Path, config: PolicyConfig, scalar: bool = False) -> dict[str, StoredTensor]:
     """The tensors of a checkpoint by name, checked to be exactly those of its architecture.
 
     Reads the headers of the files, and an output head that should equal the embedding table.
@@ -178,10 +180,10 @@ def check_weights(folder: Path, config: PolicyConfig) -> dict[str, StoredTensor]
     Raises:
       CheckpointError: see `load_params`.
     """
-    stored, wanted = split_fused(config, text_tensors(read_headers(folder))), entries(config)
+    stored, wanted = split_fused(config, text_tensors(read_headers(folder))), entries(config, scalar)
     names = {entry.name for entry in wanted}
-    second = stored.get(_HEAD) if config.tie_embeddings else None
-    harmless = lambda name: _HARMLESS.search(name) or (second and name == _HEAD)  # noqa: E731
+    second = stored.get(_HEAD) if config.tie_embeddings and not scalar else None
+    harmless = lambda name: _HARMLESS.search(name) or ((second or scalar) and name == _HEAD)  # noqa: E731
     missing = [entry.name for entry in wanted if entry.name not in stored]
     extra = [name for name in stored if name not in names and not harmless(name)]
     lines = [f"missing: {name}" for name in _grouped(missing)] + [f"unknown: {name}" for name in _grouped(extra)]
@@ -202,6 +204,8 @@ def check_weights(folder: Path, config: PolicyConfig) -> dict[str, StoredTensor]
             f"{folder} has a {_HEAD} that is not the embedding table, while its config.json has tie_word_embeddings "
             "true, by which it would be ignored; set that false to use it"
         )
+    if scalar:
+        stored[SCORE] = replace(stored[SCORE], shape=(config.width,))  # one row, and the parameter is a vector
     return stored
 
 

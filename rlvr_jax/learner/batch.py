@@ -41,7 +41,8 @@ class Batch:
         group ("group_tokens"); 1 for the tokens that `algorithm.entropy` selects by covariance ("selected") or by
         entropy ("uncertain"); the critic's value of the state before the action, before the first update of the step
         ("values"), and the return that it learns ("returns"); 1 for tokens of demonstrations ("demonstrated"), which
-        have no behaviour policy.
+        have no behaviour policy. Of supervised runs: the number of the data source ("source"), and see
+        `preferences.Pairs` ("pair_margin", "good", "baseline").
       parents: see `rlvr_jax.policy.forward`; None if no segment has one.
     """
 
@@ -167,3 +168,8 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     if rest:
         raise ValueError(f"a batch of {batch.tokens.shape[0]} rows can't be split into {parts} equal parts")
     return [jax.tree.map(lambda x, i=i: x[i * rows : (i + 1) * rows], batch) for i in range(parts)]
+
+
+def concatenated(parts: Sequence[Batch]) -> Batch:
+    """The rows of several batches with the same columns, one after the other."""
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)

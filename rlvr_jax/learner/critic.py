@@ -20,8 +20,8 @@ class CriticConfig:
 
     Attributes:
       init: its first decoder: "policy" for the parameters that the policy starts from, "fresh" for random ones, or the
-        workdir of an earlier run (reinforcement or supervised), whose critic is taken if it has one, otherwise the
-        decoder of its policy. A new head is 0, so the first values are, too.
+        workdir of an earlier run, whose critic is taken if it has one, or the reward model that it trained, otherwise
+        the decoder of its policy. A new head is 0, so the first values are, too.
       clip: a value counts as moved by at most this since the step began, see `value_loss`; 0 for no limit.
       warmup_steps: steps at the beginning of the run in which only the critic is trained.
       optimizer: its optimizer; its updates are those of the policy and of the warm-up.

@@ -4,7 +4,7 @@ Sums, not means: a microbatch does not know the weight of the whole batch.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -120,14 +120,20 @@ def make_loss(config: PolicyConfig, algorithm: AlgorithmConfig, temperature: flo
     return loss
 
 
-def imitation(config: PolicyConfig) -> Loss:
-    """The loss of supervised learning on demonstrations; it trains "policy"."""
+def imitation(config: PolicyConfig, sources: Sequence[str] = ()) -> Loss:
+    """The loss of supervised learning; it trains "policy".
+
+    With names of sources, of which a batch has the numbers as the column "source", there is a metric of each.
+    """
 
     def sums(params: Mapping[str, Params], batch: Batch) -> Sums:
         logprobs, _ = score(config, params["policy"], batch, 1.0)
-        return imitation_loss(logprobs, batch.action_mask)
+        found, mask = imitation_loss(logprobs, batch.action_mask), batch.action_mask
+        masks = {name: mask * (batch.columns["source"] == i) for i, name in enumerate(sources)}
+        parts = {f"sft/{name}/loss": imitation_loss(logprobs, x) for name, x in masks.items()}
+        return found.replace(means=found.means | {name: (x.loss, x.weight) for name, x in parts.items()})
 
-    return Loss(sums)
+    return Loss(sums, ("source",) if sources else ())
 
 
 def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, entropy: Actions, batch: Batch) -> Sums:

@@ -60,6 +60,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     rewards = [Series("train/reward", "train reward", _TRAIN, 1.8)]
     if any(row.get("train/accuracy") != row.get("train/reward") for row in rows):
         rewards.append(Series("train/accuracy", "train accuracy (sampled)", _ACCURACY, 1.2))
+    rewards.append(Series("train/score", "verifier's score (sampled)", "#009E73", 1.2))
     candidates = [
         Panel(
             "Reward and held-out accuracy",
@@ -141,6 +142,35 @@ def _tells(line: Series, rows: Sequence[Row]) -> bool:
 
 
 _FIXED = (  # the panels with the same lines in every run
+    Panel(
+        "Held-out preferences",
+        "share right",
+        (
+            Series("preferences/accuracy", "train", _TRAIN),
+            Series("eval/preference_accuracy", "held-out", _HELD_OUT, 2.2),
+        ),
+        "Share of preferences in which the chosen completion gets the higher reward, on held-out prompts with its 95 % "
+        "interval.",
+        scale="share",
+    ),
+    Panel(
+        "Preference loss",
+        "loss",
+        (Series("preferences/loss", "loss", _TRAIN),),
+        "Mean loss of the trained preferences.",
+    ),
+    Panel(
+        "Rewards of completions",
+        "reward",
+        (
+            Series("preferences/chosen_reward", "chosen", _TRAIN),
+            Series("preferences/rejected_reward", "rejected", _HELD_OUT),
+            Series("preferences/good_reward", "good", _TRAIN),
+            Series("preferences/bad_reward", "bad", _HELD_OUT),
+        ),
+        "Mean reward that the model gives trained completions: of a reward model its output, of a policy beta times "
+        "the log-ratio to the reference policy (or to none). Both may fall while their difference grows.",
+    ),
     Panel(
         "Supervised loss",
         "nats per token",

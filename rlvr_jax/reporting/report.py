@@ -100,6 +100,7 @@ def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
         ("eval/greedy_accuracy", "held-out accuracy, greedy"),
         ("train/reward", "train reward"),
         ("sft/loss", "supervised loss"),
+        ("eval/preference_accuracy", "held-out preferences right"),
     ):
         ends = _ends(rows, metric)
         if ends:

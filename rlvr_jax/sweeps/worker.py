@@ -118,19 +118,18 @@ def do(job: Mapping[str, Any], pools: Pools) -> dict[str, Any]:
 
 def _run(job: Mapping[str, Any], pools: Pools) -> None:
     from rlvr_jax.training.loop import train
-    from rlvr_jax.training.networks import optimizer_configs
     from rlvr_jax.training.setup import check_demonstrations, make_setup
     from rlvr_jax.training.sft import sft
     from rlvr_jax.training.start import check_start
 
     config = from_dict(job["config"])
     if job["job"] == "check":
-        setup = make_setup(config, run=job["run"], pool=_pool(config, pools))
-        if job["run"] == "sft":
+        chats = job["run"] == "sft" and bool(config.sft.sources)
+        setup = make_setup(config, not chats, job["run"], pool=_pool(config, pools))
+        if job["run"] == "sft" and not chats:
             check_demonstrations(setup)
         if not job["needs"]:  # a warm start that is still to be made can't be looked at
-            networks = ("policy",) if job["run"] == "sft" else optimizer_configs(config)
-            check_start(setup, Path(job["folder"]), networks)
+            check_start(setup, Path(job["folder"]), job["run"])
         return
     if job["job"] == "sft":
         sft(config, Path(job["folder"]))

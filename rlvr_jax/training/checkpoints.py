@@ -29,7 +29,7 @@ _FOLDER = "checkpoints"  # in the workdir
 _ADDRESS = "checkpoints.txt"  # that of another folder, in the workdir
 _COMMITTED = "commit_success.txt"  # Orbax writes it last
 _OTHERS = ("reference", "kl_coef", "entropy_coef")  # items for what `Learner.others` holds
-CRITIC = "critic"  # the name of a network
+NETWORKS = ("policy", "critic", "reward")
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def open_manager(
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
-    names = (*_items("policy"), *_items(CRITIC), *_OTHERS)
+    names = (*(item for network in NETWORKS for item in _items(network)), *_OTHERS)
     handlers = {name: ocp.StandardCheckpointHandler() for name in names} | {"host": ocp.JsonCheckpointHandler()}
     with _explained(folder, "opened"):
         with (processes or Processes()).first_goes_ahead():

@@ -24,9 +24,11 @@ from rlvr_jax.hf.source import (
     read_generation_config,
 )
 from rlvr_jax.hf.source import read_config as read_checkpoint
+from rlvr_jax.training import checkpoints
+from rlvr_jax.training.networks import network_shapes
 from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.start import load_run
-from rlvr_jax.training.workdir import read_config
+from rlvr_jax.training.workdir import HELDOUT, holds_reward_model, read_config
 
 
 def export(
@@ -43,7 +45,8 @@ def export(
     started from a run which changed the weights.
 
     Args:
-      workdir: of a run of reinforcement learning or a warm start.
+      workdir: of a run of any kind; of a reward model, whose checkpoint is that of a classifier with one label and has
+        the statistics of its rewards beside it.
       out: the output folder.
       dtype: of the weights; empty for that of the run's pretrained checkpoint, or of its parameters without one.
       adapters: write only the adapters, in the format of `peft`.
@@ -57,7 +60,11 @@ def export(
     portable = dataclasses.replace(config, policy=dataclasses.replace(config.policy, attention="auto"))
     setup = make_setup(anywhere(portable, 1), problems=False, devices=host)
     with parallel.use_mesh(setup.mesh):
-        params, step = load_run(setup, workdir, step)
+        if holds_reward_model(workdir):
+            shapes = network_shapes(setup.policy, setup.mesh, "reward")
+            params, step = checkpoints.load_params(workdir, shapes, step, "reward")
+        else:
+            params, step = load_run(setup, workdir, step)
         if adapters:
             known = is_pretrained(config)
             save_adapters(out, setup.policy, params, config.pretrained if known else str(out / "base"))
@@ -72,6 +79,9 @@ def export(
             dtype = dtype or stored_dtype(source)
         with tempfile.TemporaryDirectory() as folder:
             files, extra = _companions(setup, source, Path(folder))
+            if holds_reward_model(workdir):
+                files += [workdir / HELDOUT] * (workdir / HELDOUT).is_file()
+                extra = {**extra, "pad_token_id": setup.tokenizer.pad_token_id}
             save_pretrained(out, shape, params, source=source, dtype=dtype or None, files=files, extra=extra)
     return step
 

@@ -45,6 +45,7 @@ from rlvr_jax.training.record import (
     throughput,
     warn_unjudged,
 )
+from rlvr_jax.training.reward_models import make_model_scores
 from rlvr_jax.training.rollouts import Rollouts
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.start import check_start, start
@@ -80,7 +81,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
     setup = make_setup(config, pool=pool, processes=processes)
     memory = lines(memory_of_run(setup), setup)
     optimizers = make_optimizers(config)
-    check_start(setup, workdir, optimizers)
+    check_start(setup, workdir)
     num_steps, sizes = config.training.num_steps, (config.rollout.prompts, config.rollout.group_size)
     lengths = config.rollout.max_prompt_length, config.rollout.max_response_length
     keep = config.training.keep_checkpoints, config.training.keep_every, config.training.keep_best
@@ -108,7 +109,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         sampler = make_sampler(setup)
         sampler.set_params(learner.policy.params, done)
         collector = make_collector(setup, sampler, pool)
-        rollouts = Rollouts(setup, collector, partial(key_of, SAMPLE))
+        rollouts = Rollouts(setup, collector, partial(key_of, SAMPLE), make_model_scores(setup))
         history = rollouts.put_back(checkpoints.restore_host(manager, done))
         scorers, credit = make_scorers(setup, reference), make_credit(setup)
         update = make_training(setup, optimizers, loss)

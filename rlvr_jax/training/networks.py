@@ -1,4 +1,4 @@
-"""The networks that a run of reinforcement learning trains: their parameters, optimizers and states, as shapes."""
+"""The networks that a run trains: their parameters, optimizers and states, as shapes."""
 
 from functools import lru_cache, partial
 from typing import Any
@@ -7,18 +7,29 @@ import jax
 import optax
 
 from rlvr_jax import parallel, policy
-from rlvr_jax.config import Config
+from rlvr_jax.config import Config, Run, supervised_options
 from rlvr_jax.learner.credit import has_critic
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from rlvr_jax.learner.preferences import LOSSES
 from rlvr_jax.learner.step import TrainState, new_state, state_shardings
 from rlvr_jax.parallel import AnyMesh
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.training.checkpoints import with_shardings
 
+SCALAR = ("critic", "reward")  # networks with one number in place of logits: a critic, a reward model
+
 
 def optimizer_configs(config: Config) -> dict[str, OptimizerConfig]:
     """The optimizer of each network, by its name."""
     return {"policy": config.optimizer} | ({"critic": config.critic.optimizer} if has_critic(config.algorithm) else {})
+
+
+def networks_of(config: Config, run: Run) -> dict[str, OptimizerConfig]:
+    """The optimizer of each network that a run of this kind trains, by name; first the one that the run is for."""
+    if run == "rl":
+        return optimizer_configs(config)
+    network = LOSSES[config.preferences.loss].network if run == "preferences" else "policy"
+    return {network: supervised_options(config, run).optimizer}
 
 
 def updates_of_step(config: Config) -> int:
@@ -52,8 +63,9 @@ def make_optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
 @lru_cache(maxsize=8)
 def shapes_and_axes(config: PolicyConfig, network: str = "policy") -> tuple[Any, Any]:
     """Shapes of the parameters of a network, with adapters, and the names of their axes."""
-    init = policy.init_critic if network == "critic" else policy.init_with_adapters
-    axes = policy.critic_axes if network == "critic" else policy.axes_with_adapters
+    scalar = network in SCALAR
+    init = policy.init_critic if scalar else policy.init_with_adapters
+    axes = policy.critic_axes if scalar else policy.axes_with_adapters
     return jax.eval_shape(partial(init, config), jax.random.key(0)), axes(config)
 
 

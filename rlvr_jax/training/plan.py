@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rlvr_jax import parallel, policy
+from rlvr_jax.config import Run
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.parallel import AnyMesh
@@ -18,11 +19,11 @@ from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.training.functions import make_loss, sampling_config, scored_columns
 from rlvr_jax.training.memory import Load, forward_bytes, head_bytes, kept_bytes
-from rlvr_jax.training.networks import network_shapes, optimizer_configs, shapes_and_axes, state_shapes
+from rlvr_jax.training.networks import network_shapes, networks_of, shapes_and_axes, state_shapes
 from rlvr_jax.training.setup import Setup, update_load
 
 Kinds = dict[str, int]  # kind -> bytes
-PHASE_OF_UPDATES = {"policy": "update", "critic": "critic"}  # the phase of a network's updates
+PHASE_OF_UPDATES = {"policy": "update", "reward": "update", "critic": "critic"}  # the phase of a network's updates
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class Memory:
         return None if self.capacity is None else self.capacity - self.peak[1]
 
 
-def memory_of_run(setup: Setup, run: Literal["sft", "rl"] = "rl") -> Memory:
+def memory_of_run(setup: Setup, run: Run = "rl") -> Memory:
     """The memory of a run of this kind, with responses of full length."""
     device = parallel.devices_of(setup.mesh)[0]
-    options = optimizer_configs(setup.config) if run == "rl" else {"policy": setup.config.sft.optimizer}
+    options = networks_of(setup.config, run)
     resident = _resident(setup, run, options)
     added = {name: _of_update(setup, run, name, one, device.platform) for name, one in options.items()}
     phases = {PHASE_OF_UPDATES[name]: resident | kinds for name, kinds in added.items()}
@@ -86,11 +87,12 @@ def _shape_only(config: PolicyConfig) -> PolicyConfig:
     return replace(config, remat="none", head_chunk=0, attention="auto", max_length=0)
 
 
-def _resident(setup: Setup, run: Literal["sft", "rl"], options: Mapping[str, OptimizerConfig]) -> Kinds:
+def _resident(setup: Setup, run: Run, options: Mapping[str, OptimizerConfig]) -> Kinds:
     """The training state, which is in memory in all phases."""
     config, shape = setup.config, setup.policy
     states = {name: _state(one, _shape_only(shape), setup.mesh, name) for name, one in options.items()}
-    kinds = {"parameters": states["policy"].parameters, "moments": states["policy"].moments}
+    first = states[next(iter(options))]
+    kinds = {"parameters": first.parameters, "moments": first.moments}
     copied = config.algorithm.reference_every or not (shape.lora.rank and not config.init_from)
     if run == "rl" and copied and "reference" in scored_columns(setup, make_loss(setup)):
         kinds["reference"] = states["policy"].trained
@@ -99,7 +101,7 @@ def _resident(setup: Setup, run: Literal["sft", "rl"], options: Mapping[str, Opt
     return kinds
 
 
-def _of_update(setup: Setup, run: Literal["sft", "rl"], network: str, options: OptimizerConfig, platform: str) -> Kinds:
+def _of_update(setup: Setup, run: Run, network: str, options: OptimizerConfig, platform: str) -> Kinds:
     """Memory that an update of a network adds."""
     config, shape, mesh = setup.config, setup.policy, setup.mesh
     state = _state(options, _shape_only(shape), mesh, network)

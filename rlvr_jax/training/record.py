@@ -134,6 +134,8 @@ def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[st
         **{f"reward_{name}": term for name, term in rewards.terms.items()},
         "accuracy": np.array([verdict.score == 1 for verdict in rewards.verdicts]),
     }
+    if "score" not in rewards.terms:  # the verifier beside other rewards, such as a learned one
+        of_verdicts["score"] = np.array([verdict.score for verdict in rewards.verdicts])
     return {
         **_means("train", of_verdicts, judged),
         **_parts([verdict for verdict, counts in zip(rewards.verdicts, judged.tolist(), strict=True) if counts]),

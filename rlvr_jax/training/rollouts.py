@@ -97,15 +97,22 @@ class _Drawn:
 class Rollouts:
     """The rollouts of a run, started and taken by step. Those of a step are batches of the collector."""
 
-    def __init__(self, setup: Setup, collector: Collector, key_of: Callable[[int], Key[Array, ""]]):
+    def __init__(
+        self,
+        setup: Setup,
+        collector: Collector,
+        key_of: Callable[[int], Key[Array, ""]],
+        scored: Callable[[Sequence[Group]], Sequence[Group]] = lambda groups: groups,
+    ):
         """Rollouts of a collector.
 
         Args:
           setup: of the run.
           collector: used by others between `take` and `start` only.
           key_of: step -> key of its random stream.
+          scored: the groups with the scores of reward models as parts of their verdicts.
         """
-        self._setup, self._collector, self._key_of = setup, collector, key_of
+        self._setup, self._collector, self._key_of, self._scored = setup, collector, key_of, scored
         self._mixture = training_mixture(setup)
         self.choice = make_choice(setup)
         self._sampled = setup.config.rollout.group_size - setup.config.algorithm.demonstrations
@@ -224,6 +231,7 @@ class Rollouts:
 
     def _rewards(self, groups: Sequence[Group]) -> Rewards:
         setup, config = self._setup, self._setup.config
+        groups = self._scored(groups)
         return reward(config.reward, groups, setup.parts, config.verifier.timeout, setup.processes)
 
     def _refilled(self, step: int, found: _Drawn, history: History) -> tuple[_Drawn, _Drawn, dict[str, float | int]]:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
 from rlvr_jax import parallel, tasks
-from rlvr_jax.config import Config
+from rlvr_jax.config import Config, Run
 from rlvr_jax.config_rules import batch_rows, check, check_policy
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.families import with_shape_of
@@ -78,7 +78,7 @@ class Setup:
 def make_setup(
     config: Config,
     problems: bool = True,
-    run: Literal["sft", "rl"] = "rl",
+    run: Run = "rl",
     pool: Pool | None = None,
     processes: Processes | None = None,
     devices: Sequence[AnyDevice] | None = None,
@@ -107,7 +107,7 @@ def make_setup(
 def _make_setup(
     config: Config,
     problems: bool,
-    run: Literal["sft", "rl"],
+    run: Run,
     pool: Pool | None,
     processes: Processes,
     devices: Sequence[AnyDevice],
@@ -159,23 +159,28 @@ def _check_attention(shape: PolicyConfig, mesh: AnyMesh) -> None:
         raise ConfigError(f"config.policy.attention: {error}") from error
 
 
-def update_load(
-    config: Config, run: Literal["sft", "rl"], mesh: AnyMesh, packed: bool = False, network: str = "policy"
-) -> Load:
+def update_load(config: Config, run: Run, mesh: AnyMesh, packed: bool = False, network: str = "policy") -> Load:
     """The rows of a microbatch on one device, or its parts of rows that devices share.
 
-    `packed` counts the rows of `training.packing`, one for each prompt.
+    `packed` counts the rows of `training.packing`, one for each prompt, in a run of reinforcement learning.
     """
     rollout, devices = config.rollout, mesh.shape["data"] * mesh.shape["fsdp"]
-    rows, optimizer = config.sft.batch_size, config.sft.optimizer
+    actions, group = rollout.max_response_length, 1
     if run == "rl":
         rows, optimizer = rollout.prompts * rollout.group_size // config.algorithm.minibatches, config.optimizer
         optimizer = config.critic.optimizer if network == "critic" else optimizer
-    group = rollout.group_size if packed and run == "rl" else 1
+        group = rollout.group_size if packed else 1
+    elif run == "sft":
+        rows, optimizer = config.sft.batch_size, config.sft.optimizer
+        actions += rollout.max_prompt_length if config.sft.sources else 0
+    else:
+        rows, optimizer = 2 * config.preferences.batch_size, config.preferences.optimizer
+        group = 2 if config.preferences.packing == "prefix_tree" else 1
     rows = max(1, rows // (group * optimizer.microbatches * devices))
-    actions = group * rollout.max_response_length
+    length = rollout.max_prompt_length + group * rollout.max_response_length
+    actions *= group
     part = lambda length: -(-length // mesh.shape["context"])  # noqa: E731
-    return Load(rows, part(rollout.max_prompt_length + actions), part(actions))
+    return Load(rows, part(length), part(actions))
 
 
 def _sampling(
@@ -243,7 +248,7 @@ def _policy_shape(config: Config, checkpoint: PolicyConfig | None, tokenizer: An
     return shape
 
 
-def training_mixture(setup: Setup, run: Literal["sft", "rl"] = "rl") -> tasks.Mixture:
+def training_mixture(setup: Setup, run: Run = "rl") -> tasks.Mixture:
     """The training tasks with their weights; those of a supervised run may be others."""
     weights = {label: task.weight for label, task in setup.config.tasks.items() if task.weight > 0}
     weights = dict(setup.config.sft.tasks) if run == "sft" and setup.config.sft.tasks else weights

@@ -1,78 +1,44 @@
-"""The supervised warm start on a task's demonstrations."""
+"""Supervised learning: of chats, or of a task's demonstrations as a warm start."""
 
-import sys
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 
-from rlvr_jax import parallel, tasks
+from rlvr_jax import tasks
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.learner.batch import Batch, layout
+from rlvr_jax.learner.batch import Batch, concatenated, layout
+from rlvr_jax.learner.bins import Row, bins, fill
 from rlvr_jax.learner.losses import imitation
-from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
-from rlvr_jax.learner.step import Learner, train_step
 from rlvr_jax.parallel import Processes
+from rlvr_jax.tasks.conversations import Chat, read_chats
+from rlvr_jax.text.chats import Pieces, pieces
+from rlvr_jax.text.prompts import end_of_turn, renderer
 from rlvr_jax.text.tokenizers import encode_batch
-from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.demonstrations import responses
-from rlvr_jax.training.plan import lines, memory_of_run
-from rlvr_jax.training.record import Clock, open_record
 from rlvr_jax.training.setup import Setup, check_demonstrations, make_setup, training_mixture
-from rlvr_jax.training.start import check_start, start
-from rlvr_jax.training.workdir import open_workdir
+from rlvr_jax.training.sources import Rows, mixed, mixture_of, read_rows
+from rlvr_jax.training.supervised import Supervised, stacked, supervise
+
+_SIZES = 8  # of batches of packed rows that are compiled
 
 
 def sft(config: Config, workdir: Path, processes: Processes | None = None) -> None:
-    """Starts or resumes training on demonstrations; errors are those of `rlvr_jax.training.loop.train`.
-
-    A compiled call has several updates, because an update of a small policy takes less time than its dispatch.
-    """
-    processes = processes or Processes()
-    setup, options = make_setup(config, run="sft", processes=processes), config.sft
+    """Starts or resumes training on chats or demonstrations; errors are those of `rlvr_jax.training.loop.train`."""
+    chats = bool(config.sft.sources)
+    setup = make_setup(config, problems=not chats, run="sft", processes=processes)
+    if chats:
+        rows = chat_rows(setup)
+        loss = imitation(setup.policy, rows.names if len(rows.names) > 1 else ())
+        batches = chat_batches(setup, rows)
+        supervise(setup, Supervised("sft", "policy", loss, lambda _: batches, facts=rows.facts), workdir)
+        return
     check_demonstrations(setup)
-    memory = lines(memory_of_run(setup, "sft"), setup)
-    check_start(setup, workdir)
     first = _batches(setup, 0)  # before anything is written: fails if a demonstration is too long
-    optimizer = make_optimizer(options.optimizer, options.num_steps)
-    learning_rate = make_schedule(options.optimizer, options.num_steps)
-    with (
-        open_workdir(workdir, config, "sft", processes=processes),
-        preemption.watch(processes) as signal_arrived,
-        parallel.use_mesh(setup.mesh),
-        checkpoints.open_manager(workdir, processes=processes) as manager,
-        processes.ending_together(),
-    ):
-        done = manager.latest_step() or 0
-        if processes.index == 0 and done != options.num_steps:
-            print(*memory, sep="\n", file=sys.stderr, flush=True)
-        loss, optimizers = imitation(setup.policy), {"policy": optimizer}
-        learner, _ = start(setup, optimizers, manager, jax.random.key(config.seed))
-        if done == options.num_steps:
-            return
-        step = partial(train_step, loss, optimizers, options.optimizer.microbatches)
-        update = jax.jit(partial(jax.lax.scan, step), donate_argnums=0)
-        batches = _batches(setup, done) if done else first
-        with open_record(workdir, config, options.num_steps, done, "warm start", processes) as record:
-            for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
-                clock = Clock()
-                states, metrics = update(learner.states, batches)
-                learner = Learner(states)
-                tokens = int(np.sum(batches.segment_ids))
-                if last < options.num_steps:
-                    batches = _batches(setup, last)  # while the device computes
-                metrics = jax.device_get(metrics)
-                row = {"step": last} | {name: float(np.mean(values)) for name, values in metrics.items()}
-                row["train/learning_rate"] = float(learning_rate(last - 1))
-                row["train/skipped_steps"] = int(learner.policy.skipped)
-                row["time/step"] = clock.total()
-                record.write(row | {"time/sft_tokens_per_second": tokens / clock.total()})
-                due = last % options.save_every == 0 or last == options.num_steps
-                checkpoints.end_step(
-                    manager, learner, last, due, signal_arrived(), config.training.max_skipped_in_a_row
-                )
+    batches = lambda done: _batches(setup, done) if done else first  # noqa: E731
+    supervise(setup, Supervised("sft", "policy", imitation(setup.policy), lambda _: batches), workdir)
 
 
 def _batches(setup: Setup, first: int) -> Batch:
@@ -92,6 +58,115 @@ def _batches(setup: Setup, first: int) -> Batch:
     except ValueError as error:
         raise ConfigError(f"config.rollout: {error}") from error
     rows.action_mask[rows.action_mask > 0] = np.concatenate(trained)
-    rows = jax.tree.map(lambda x: x.reshape(count, size, *x.shape[1:]), rows)
-    sharding = jax.sharding.NamedSharding(setup.mesh, jax.sharding.PartitionSpec(None, ("data", "fsdp")))
-    return parallel.put(rows, sharding)
+    return stacked(setup, rows, count)
+
+
+def chat_rows(setup: Setup) -> Rows:
+    """The chats of `config.sft.sources` as rows of tokens."""
+    config = setup.config
+    length = config.rollout.max_prompt_length + config.rollout.max_response_length
+    facts: dict[str, float] = {}
+    if in_chat_format(setup) and end_of_turn(setup.tokenizer) is None:
+        raise ConfigError(
+            "config.prompt.format = 'chat': the tokenizer's chat template writes no end-of-turn token after an answer, "
+            "so a policy that learns from it would never stop; set 'template'"
+        )
+
+    def made(number: int, chats: Sequence[Chat]) -> list[Row | str]:
+        divided = [_divided(setup, chat) for chat in chats]
+        rows = [
+            ids if isinstance(ids, str) else _row(setup, found, ids, number)
+            for found, ids in zip(divided, encoded(setup.tokenizer, divided), strict=True)
+        ]
+        lengths = np.array([len(row.tokens) for row in rows if isinstance(row, Row)] or [0])
+        name = list(config.sft.sources)[number]
+        facts.update({
+            f"data/{name}/truncated": float(np.mean(lengths > length)),
+            f"data/{name}/length": float(np.mean(lengths)),
+            f"data/{name}/longest": float(np.max(lengths)),
+        })  # fmt: skip
+        return [x if isinstance(x, str) else _fitted(x, length, config.sft.overlong) for x in rows]
+
+    found = read_rows(setup, "sft", config.sft.sources, read_chats, made, "chats")
+    return Rows(found.of, {**found.facts, **facts})
+
+
+def in_chat_format(setup: Setup) -> bool:
+    """True if prompts are rendered by the tokenizer's chat template."""
+    return setup.config.prompt.format == "chat" and getattr(setup.tokenizer, "chat_template", None) is not None
+
+
+def _divided(setup: Setup, chat: Chat) -> Pieces | str:
+    """The text of a chat, or the reason why it can't be used."""
+    config, tokenizer = setup.config, setup.tokenizer
+    prompt, options = config.prompt, config.sft
+    try:
+        if in_chat_format(setup):
+            last = options.turns == "last"
+            return pieces(tokenizer, chat.messages, setup.end_token, options.roles, last, chat.tools, prompt.date)
+        if options.roles != ("assistant",) or chat.tools:
+            return "have tools or roles that need config.prompt.format 'chat' and a tokenizer with a chat template"
+        render = renderer(tokenizer, prompt.format, prompt.template, date=prompt.date)
+        asked, answer = chat.messages[:-1], chat.messages[-1]["content"]
+        return (render(asked), False), (answer, True), ("", True)  # the last is the end token
+    except ValueError as error:
+        return str(error)
+
+
+def encoded(tokenizer: Any, divided: Sequence[Pieces | str]) -> list[list[list[int]] | str]:
+    """The tokens of each piece of each text; or the reason why there are none."""
+    texts = [[text for text, _ in found] for found in divided if not isinstance(found, str)]
+    try:
+        ids = iter(encode_batch(tokenizer, [text for parts in texts for text in parts]))  # in parallel
+        return [x if isinstance(x, str) else [next(ids) for _ in x] for x in divided]
+    except ValueError:
+        return [x if isinstance(x, str) else _alone(tokenizer, x) for x in divided]
+
+
+def _alone(tokenizer: Any, divided: Pieces) -> list[list[int]] | str:
+    try:
+        return encode_batch(tokenizer, [text for text, _ in divided])
+    except ValueError as error:
+        return f"can't be encoded: {error}"
+
+
+def _row(setup: Setup, divided: Pieces, encoded: Sequence[Sequence[int]], source: int) -> Row:
+    ids = [ids if text else [setup.end_token] for (text, _), ids in zip(divided, encoded, strict=True)]
+    trained = [np.full(len(part), learn) for (_, learn), part in zip(divided, ids, strict=True)]
+    return Row(np.concatenate(ids).astype(np.int32), np.concatenate(trained), source)
+
+
+def _fitted(row: Row, length: int, overlong: str) -> Row | str:
+    if len(row.tokens) > length and overlong == "drop":
+        return f"are longer than {length} tokens"
+    row = Row(row.tokens[:length], row.trained[:length], row.source)
+    return row if row.trained[1:].any() else f"have nothing to train on in their first {length} tokens"
+
+
+def chat_batches(setup: Setup, rows: Rows) -> Callable[[int], Batch]:
+    """The function from the number of updates so far to the batches of the next call."""
+    config, options = setup.config, setup.config.sft
+    length = config.rollout.max_prompt_length + config.rollout.max_response_length
+    unit = setup.mesh.shape["data"] * setup.mesh.shape["fsdp"] * options.optimizer.microbatches
+    mixture = mixture_of(rows.of, options.sources)
+
+    def batches(done: int) -> Batch:
+        updates = [
+            mixed(rows.of, mixture, config.seed, step, options.batch_size)
+            for step in range(done, done + options.updates_per_call)
+        ]
+        placed = [
+            bins([len(row.tokens) for row in update], length) if options.packing else [[i] for i in range(len(update))]
+            for update in updates
+        ]
+        count = _rounded(max(map(len, placed)), unit, options.batch_size)
+        parts = [fill(update, places, count, length) for update, places in zip(updates, placed, strict=True)]
+        return stacked(setup, concatenated(parts), options.updates_per_call)
+
+    return batches
+
+
+def _rounded(rows: int, unit: int, most: int) -> int:
+    """The number of rows, padding included: one of a few, because each is compiled, divisible by `unit`."""
+    step = -(-most // (_SIZES * unit)) * unit
+    return -(-rows // step) * step

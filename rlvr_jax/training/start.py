@@ -1,6 +1,6 @@
 """The initial or resumed state of a run."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,26 +12,29 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, Key
 
 from rlvr_jax import parallel, policy
-from rlvr_jax.config import Config
+from rlvr_jax.config import Config, Run
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.hf.pretrained import check_weights, load_params
 from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.step import Learner, new_state
 from rlvr_jax.policy import Params
 from rlvr_jax.training import checkpoints
-from rlvr_jax.training.networks import network_shapes, state_shapes
+from rlvr_jax.training.networks import SCALAR, network_shapes, networks_of, state_shapes
+from rlvr_jax.training.reward_models import find_reward_models
 from rlvr_jax.training.setup import Setup
 from rlvr_jax.training.workdir import read_config
 
 _FRESH_CRITIC = 1  # the random stream of a critic's decoder beside that of the policy
 
 
-def check_start(setup: Setup, workdir: Path, networks: Collection[str] = ("policy",)) -> None:
-    """Raises CheckpointError if these networks can't start from the checkpoints that the config names.
+def check_start(setup: Setup, workdir: Path, run: Run = "rl") -> None:
+    """Raises CheckpointError if a run of this kind can't start from the checkpoints that the config names.
 
     Writes nothing to the workdir. Downloads weights; of local ones it reads only the headers.
     """
     config = setup.config
+    if run == "rl":
+        find_reward_models(setup)
     if checkpoints.complete_steps(workdir):
         return
     if config.init_from:
@@ -40,7 +43,7 @@ def check_start(setup: Setup, workdir: Path, networks: Collection[str] = ("polic
         _check_alpha(setup, source)
     elif config.pretrained:
         check_weights(find_checkpoint(config.pretrained), setup.policy)
-    if "critic" in networks and (source := _critic_source(config)):
+    if "critic" in networks_of(config, run) and (source := _critic_source(config)):
         checkpoints.check_loadable(source, *_loaded_for_critic(setup, source))
 
 
@@ -114,6 +117,8 @@ def start(
     params = {"policy": initial_params(setup, key)}
     if "critic" in optimizers:
         params["critic"] = initial_critic(setup, params["policy"], jax.random.fold_in(key, _FRESH_CRITIC))
+    if "reward" in optimizers:
+        params["reward"] = initial_reward(setup, params["policy"])
     # Copies, because updates donate their state.
     reference = jax.tree.map(jnp.copy, policy.trainable(params["policy"])) if moves or stays else None
     number = lambda x: parallel.put(np.asarray(x, np.float32), everywhere)  # noqa: E731
@@ -147,14 +152,25 @@ def initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
 
 def initial_critic(setup: Setup, params: Params, key: Key[Array, ""]) -> Params:
     """The initial parameters of the critic, by `config.critic.init`; `params` are those of the policy."""
-    shardings = jax.tree.map(lambda x: x.sharding, network_shapes(setup.policy, setup.mesh, "critic"))
     if setup.config.critic.init == "fresh":
+        shardings = jax.tree.map(lambda x: x.sharding, network_shapes(setup.policy, setup.mesh, "critic"))
         return jax.jit(partial(policy.init_critic, setup.policy), out_shardings=shardings)(key)
     if source := _critic_source(setup.config):
         shapes, network = _loaded_for_critic(setup, source)
         params, _ = checkpoints.load_params(source, shapes, network=network)
-        if network == "critic":
+        if network != "policy":
             return params
+
+    return _with_head(setup, params)
+
+
+def initial_reward(setup: Setup, params: Params) -> Params:
+    """The initial parameters of a reward model: the policy's decoder, and a head of 0."""
+    return _with_head(setup, params)
+
+
+def _with_head(setup: Setup, params: Params) -> Params:
+    shardings = jax.tree.map(lambda x: x.sharding, network_shapes(setup.policy, setup.mesh, "critic"))
 
     def copied(params: Params) -> Params:
         """Updates of either network donate its parameters."""
@@ -178,6 +194,7 @@ def _critic_source(config: Config) -> Path | None:
 
 
 def _loaded_for_critic(setup: Setup, source: Path) -> tuple[Params, str]:
-    """Shapes and name of the network that the critic starts from in another run: its critic, or else its policy."""
-    network = "critic" if checkpoints.has_network(source, "critic") else "policy"
+    """Shapes and name of the network that the critic starts from in another run: its critic, or the reward model that
+    it trained, or else its policy."""
+    network = next((name for name in SCALAR if checkpoints.has_network(source, name)), "policy")
     return network_shapes(setup.policy, setup.mesh, network), network

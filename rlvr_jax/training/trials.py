@@ -14,7 +14,7 @@ from rlvr_jax.learner.advantages import advantages
 from rlvr_jax.learner.batch import COLUMNS, layout
 from rlvr_jax.learner.credit import has_critic, has_states, has_tracker
 from rlvr_jax.learner.losses import LOSSES, Loss, Sums, make_loss
-from rlvr_jax.learner.rewards import reward
+from rlvr_jax.learner.rewards import TERMS, reward
 from rlvr_jax.learner.samples import make_samples
 from rlvr_jax.policy import PolicyConfig, init_with_adapters
 from rlvr_jax.rollout.episode import Group, empty_episode
@@ -52,6 +52,12 @@ def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | Non
         else:
             verdict = verify(task.verifier, "", example.reference, **task.verifier_options)
         verdict = replace(verdict, parts={**verdict.parts, **dict.fromkeys(source.env.parts, 0.0)})
+        if taken := {*config.reward_models} & {*verdict.parts, *TERMS}:
+            raise ConfigError(
+                f"config.reward_models: {', '.join(sorted(taken))} is the name of another term of the reward; choose "
+                "another name"
+            )
+        verdict = replace(verdict, parts={**verdict.parts, **dict.fromkeys(config.reward_models, 0.0)})
         groups.append(Group(example, (empty_episode(example),), (verdict,)))
     verdicts = [group.verdicts[0] for group in groups]
     rewards = reward(config.reward, groups, seconds=config.verifier.timeout)

@@ -9,19 +9,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
-from rlvr_jax.config import Config, differences, from_dict, to_dict
+from rlvr_jax.config import Config, Run, differences, flatten, from_dict, supervised_options, to_dict
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.preferences import LOSSES
 from rlvr_jax.parallel import Processes
 from rlvr_jax.reporting import files, jsonl
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.agreement import check_shared
 from rlvr_jax.training.lock import locked
-
-Kind = Literal["sft", "rl"]
 
 # Keys that may change on resume; those with a final dot are sections. The first have no effect on later steps; the
 # effect of the others is reported.
@@ -39,8 +38,14 @@ _FREE = (
     "training.watchdog",
     "training.watchdog_ends",
     "sft.save_every",
+    "preferences.save_every",
 )
-_UNUSED = {"rl": ("sft.",), "sft": ("training.", "optimizer.", "algorithm.", "critic.", "reward", "verifier.")}
+_OF_RL = ("training.", "optimizer.", "algorithm.", "critic.", "reward", "reward_models.", "verifier.")
+_UNUSED = {
+    "rl": ("sft.", "preferences."),
+    "sft": (*_OF_RL, "preferences."),
+    "preferences": (*_OF_RL, "sft."),
+}
 _ROUNDING = (
     "mesh.",
     "rollout.devices",
@@ -54,17 +59,21 @@ _ROUNDING = (
     "optimizer.microbatches",
     "critic.optimizer.microbatches",
     "sft.optimizer.microbatches",
+    "sft.packing",
+    "preferences.optimizer.microbatches",
+    "preferences.packing",
     "training.packing",
     "training.packing_multiple",
 )
 _JUDGING = ("verifier.timeout", "verifier.memory_mib")
-_STEPS = {"rl": "training.num_steps", "sft": "sft.num_steps"}
-_OF_A_RUN = ("tensorboard", "metrics.jsonl", "samples.jsonl", "changes.jsonl", "wandb_run_id.txt")
+_STEPS = {"rl": "training.num_steps", "sft": "sft.num_steps", "preferences": "preferences.num_steps"}
+REFERENCE, HELDOUT = "reference.npz", "heldout.json"  # of runs of preferences, in the workdir
+_OF_A_RUN = ("tensorboard", "metrics.jsonl", "samples.jsonl", "changes.jsonl", "wandb_run_id.txt", REFERENCE, HELDOUT)
 
 
 @contextlib.contextmanager
 def open_workdir(
-    workdir: Path, config: Config, kind: Kind, sandbox: str = "", processes: Processes | None = None
+    workdir: Path, config: Config, kind: Run, sandbox: str = "", processes: Processes | None = None
 ) -> Iterator[None]:
     """Creates the folder, or opens that of the same run to resume it, and locks it against other runs.
 
@@ -85,7 +94,7 @@ def open_workdir(
 
 
 @contextlib.contextmanager
-def _opened(workdir: Path, config: Config, kind: Kind, sandbox: str) -> Iterator[None]:
+def _opened(workdir: Path, config: Config, kind: Run, sandbox: str) -> Iterator[None]:
     record = {"run": kind} | to_dict(config)
     path = workdir / "config.json"
     if path.exists():
@@ -108,7 +117,7 @@ def _opened(workdir: Path, config: Config, kind: Kind, sandbox: str) -> Iterator
         yield
 
 
-def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Kind) -> None:
+def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Run) -> None:
     """Resumes the run of a workdir with this config, or removes it if it made no step; or raises ConfigError."""
     path = workdir / "config.json"
     old = _read(path)
@@ -132,7 +141,7 @@ def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Kind)
             f"{workdir} holds a run with another config: {'; '.join(refused)}. "
             "Use another --workdir, or the same config to continue that run"
         )
-    num_steps = config.training.num_steps if kind == "rl" else config.sft.num_steps
+    num_steps = flatten(record)[_STEPS[kind]]
     if num_steps < done:
         raise ConfigError(f"config.{_STEPS[kind]} = {num_steps}, but the run in {workdir} has made {done} already")
     for note in _consequences(sorted(keys.values()), _config(path, old), config, kind, done):
@@ -141,7 +150,7 @@ def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Kind)
     files.replace(path, json.dumps(record, indent=1).encode())
 
 
-def _consequences(changed: Sequence[str], before: Config, config: Config, kind: Kind, done: int) -> Iterator[str]:
+def _consequences(changed: Sequence[str], before: Config, config: Config, kind: Run, done: int) -> Iterator[str]:
     """The effects of changed keys on later steps, if any."""
     used = [key for key in changed if not _among(key, _UNUSED[kind])]
     rounding = [key for key in used if _among(key, _ROUNDING)]
@@ -153,7 +162,8 @@ def _consequences(changed: Sequence[str], before: Config, config: Config, kind: 
     judging = [key for key in used if _among(key, _JUDGING)]
     if judging:
         yield f"{', '.join(judging)} changed: after step {done} slow or large answers may be judged otherwise"
-    optimizer, name = (config.optimizer, "optimizer") if kind == "rl" else (config.sft.optimizer, "sft.optimizer")
+    name = "optimizer" if kind == "rl" else f"{kind}.optimizer"
+    optimizer = config.optimizer if kind == "rl" else supervised_options(config, kind).optimizer
     if _STEPS[kind] in used and optimizer.decay != "constant":
         yield (
             f"config.{name}.decay = {optimizer.decay!r} spans config.{_STEPS[kind]}, which changed: up to step {done} "
@@ -193,6 +203,18 @@ def read_config(workdir: Path) -> Config:
     if not path.exists():
         raise ConfigError(f"{workdir} is not the workdir of a run: it has no config.json")
     return _config(path, _read(path))
+
+
+def kind_of(workdir: Path) -> Run:
+    """The kind of the run in a workdir; raises ConfigError as `read_config`."""
+    read_config(workdir)
+    return _read(workdir / "config.json").get("run", "rl")
+
+
+def holds_reward_model(workdir: Path) -> bool:
+    """True if the run in a workdir trains a reward model; raises ConfigError as `read_config`."""
+    loss = read_config(workdir).preferences.loss
+    return kind_of(workdir) == "preferences" and LOSSES[loss].network == "reward"
 
 
 def _config(path: Path, record: dict[str, Any]) -> Config:

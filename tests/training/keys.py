@@ -35,7 +35,7 @@ from rlvr_jax.rollout.replay import Outcome
 from rlvr_jax.rollout.requests import Request
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.curriculum import Chosen, Counts
-from rlvr_jax.training import checkpoints, functions, history, loop, networks, sft, start
+from rlvr_jax.training import checkpoints, functions, history, loop, networks, start, supervised
 from rlvr_jax.training.functions import make_collector, make_credit, make_jitted_update, make_loss, make_sampler
 from rlvr_jax.training.rollouts import Rollouts
 from rlvr_jax.training.setup import Setup, make_setup, training_mixture
@@ -91,9 +91,16 @@ def with_keys(config: Config, values: Mapping[str, Any], files: Path | None = No
     data = to_dict(config)
     for key, value in values.items():
         *groups, name = key.split(".")
-        value = value.replace("FILES/", f"{files}/") if isinstance(value, str) else value
+        value = _placed(value, files)
         functools.reduce(operator.getitem, groups, data)[name] = value
     return from_dict(data)
+
+
+def _placed(value: Any, files: Path | None) -> Any:
+    """A value with the folder of files in its texts."""
+    if isinstance(value, Mapping):
+        return {key: _placed(x, files) for key, x in value.items()}
+    return value.replace("FILES/", f"{files}/") if isinstance(value, str) else value
 
 
 def same(a: Any, b: Any) -> bool:
@@ -289,7 +296,7 @@ class StoppedError(Exception):
 
 @functools.cache
 def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
-    """Parameters after each of three updates by an optimizer, flat: that of "rl", "critic" or "sft"."""
+    """Parameters after each of three updates by an optimizer, flat: that of "rl", "critic", "sft" or "preferences"."""
 
     def seen(config: Config) -> list[np.ndarray]:
         def stop(_, optimizers, *__):
@@ -305,8 +312,17 @@ def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
         ):
             empty = SimpleNamespace(latest_step=lambda: None)
             patch.setattr(checkpoints, "open_manager", lambda *_, **__: contextlib.nullcontext(empty))
-            patch.setattr(sft if run == "sft" else loop, "start", stop)
-            sft.sft(config, Path(folder)) if run == "sft" else loop.train(config, Path(folder), pool)
+            patch.setattr(loop, "start", stop)
+            patch.setattr(supervised, "start", stop)
+            if run in ("rl", "critic"):
+                loop.train(config, Path(folder), pool)
+            else:
+                ready = make_setup(config, problems=False, run=run)
+                supervised.supervise(
+                    ready,
+                    supervised.Supervised(run, "policy", losses.imitation(ready.policy), lambda _: None),
+                    Path(folder),
+                )
         params, gradients = trees()
         state, found = made[0].init(params), []
         for gradient in gradients:

@@ -17,7 +17,7 @@ from rlvr_jax.training.setup import training_mixture
 from tests.hf.checkpoints import random_weights, write_model
 from tests.learner.test_optimizer import updated_by_hand
 from tests.text.pretrained import EOS, tokenizer
-from tests.training import test_keys_of_runs
+from tests.training import keys_of_supervised, test_keys_of_runs
 from tests.training.keys import (
     HERE,
     By,
@@ -57,6 +57,7 @@ from tests.training.keys import (
     with_keys,
     wrong,
 )
+from tests.training.keys_of_supervised import write_supervised
 from tests.training.test_loop import TINY, changed
 from tests.training.test_setup import SHAPE
 
@@ -119,8 +120,8 @@ said_a_number = {"tasks.modsum.verifier": f"{HERE}:judge"}
 
 
 def optimizer_rows(run):
-    """The rows of an optimizer: that of the policy or the critic in reinforcement learning, or of the warm start."""
-    group = {"rl": "optimizer", "critic": "critic.optimizer", "sft": "sft.optimizer"}[run]
+    """The rows of an optimizer: that of the policy or the critic in reinforcement learning, or of a supervised run."""
+    group = "optimizer" if run == "rl" else f"{run}.optimizer"
 
     def expected(config):
         options = operator.attrgetter(group)(config)
@@ -129,8 +130,8 @@ def optimizer_rows(run):
 
     # Ten updates, with a clipped gradient, and an epsilon and a decay that count.
     length = (
-        {"sft.num_steps": 10, "sft.save_every": 10}
-        if run == "sft"
+        {f"{run}.num_steps": 10, f"{run}.save_every": 10}
+        if run in ("sft", "preferences")
         else {"training.num_steps": 5, "algorithm.minibatches": 2}
     ) | (CRITIC if run == "critic" else {})
     plain = {"learning_rate": 0.01, "eps": 0.01, "weight_decay": 0.1, "warmup_steps": 0, "decay": "linear"}
@@ -353,6 +354,8 @@ ROWS = [
     Row("optimizer.microbatches", 2, count("scan["), more),
     *optimizer_rows("rl"),
     *optimizer_rows("sft"),
+    *optimizer_rows("preferences"),
+    *keys_of_supervised.ROWS,
     Row("mesh.data", 4, refusal, refused_with("data=4", " 8 ")),
     Row("mesh.fsdp", 2, on_one_device("embed"), (258, 8)),
     Row("mesh.rollout_tensor", 2, of_setup(lambda s: dict(s.sampling_mesh.shape)),
@@ -375,6 +378,7 @@ def files(tmp_path_factory):
     dated = "{{ strftime_now('%d %b') }} {{ messages[0].content }}"
     tokenizer("bytes", begins="", template=dated).save_pretrained(folder / "dated")
     write_model(folder / "model", tokenizer("bytes"), SHAPE)
+    write_supervised(folder)
     return folder
 
 

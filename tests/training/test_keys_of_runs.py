@@ -17,7 +17,7 @@ from rlvr_jax.learner.advantages import advantages as advantages_of
 from rlvr_jax.learner.advantages import shuffled
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.samples import make_samples
-from rlvr_jax.training import checkpoints, functions, loop, sft
+from rlvr_jax.training import checkpoints, functions, loop, preferences, sft, supervised
 from rlvr_jax.training.checkpoints import folder_of
 from rlvr_jax.training.setup import make_setup, training_mixture
 from rlvr_jax.verifiers.pool import Pool
@@ -297,7 +297,14 @@ SFT = [
     Row("sft.optimizer.warmup_steps", 2, lambda run: run.rows[-1]["train/learning_rate"], 0.01 * 1 / 6),
     Row("sft.optimizer.decay", "linear", lambda run: run.rows[-1]["train/learning_rate"], 0.01 * 1 / 6),
 ]
-ROWS = [*(row for rows in RUNS.values() for row in rows), *SFT]
+PREFERENCES = [
+    Row("preferences.num_steps", 8, lambda run: [row["step"] for row in run.rows], [0, 4, 8]),
+    Row("preferences.updates_per_call", 4, lambda run: [row["step"] for row in run.rows], [0, 4, 8]),
+    Row("preferences.batch_size", 32, lambda run: run.batches[0].tokens.shape, (32, 10)),
+    Row("preferences.save_every", 4, lambda run: run.saved, [0, 4, 8]),
+    Row("preferences.optimizer.microbatches", 2, lambda run: run.packed[0], 2),
+]
+ROWS = [*(row for rows in RUNS.values() for row in rows), *SFT, *PREFERENCES]
 
 
 @pytest.fixture(scope="module")
@@ -328,19 +335,19 @@ def test_in_the_plain_run_an_advantage_is_the_length_relative_to_the_groups(plai
     assert np.abs(expected).max() > 0
 
 
-def imitated(config, workdir):
-    """A warm start: the batches and the microbatches of its updates, and what it saved."""
-    run, step, save = Run(workdir), sft.train_step, checkpoints.save
+def imitated(config, workdir, run_it=sft.sft, trains=True):
+    """A supervised run: the batches and the microbatches of its updates, and what it saved."""
+    run, step, save = Run(workdir), supervised.train_step, checkpoints.save
 
     def one(loss, optimizers, microbatches, states, batch):
         run.batches.append(batch)
         run.packed.append(microbatches)
-        return step(loss, optimizers, microbatches, states, batch)
+        return step(loss, optimizers, microbatches, states, batch) if trains else (states, {})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft, "train_step", one)
+        patch.setattr(supervised, "train_step", one)
         patch.setattr(checkpoints, "save", lambda *args: (run.saved.append(args[2]), save(*args)))
-        sft.sft(config, workdir)
+        run_it(config, workdir)
     run.rows = rows_of(workdir)
     return run
 
@@ -349,3 +356,17 @@ def test_the_keys_of_a_warm_start_change_what_they_should(tmp_path):
     config = with_keys(PLAIN, {row.key: row.value for row in SFT})
     plain, run = imitated(PLAIN, tmp_path / "plain"), imitated(config, tmp_path / "run")
     assert [x for row in SFT if (x := wrong(row, config, row.seen(plain), row.seen(run)))] == []
+
+
+def test_the_keys_of_a_run_of_preferences_change_what_they_should(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(f'{{"prompt": "{i}=", "chosen": "{i}", "rejected": "#"}}\n' for i in range(10)))
+    options = {"sources": {"mine": {"file": str(path)}}, "loss": "simpo", "heldout_share": 0.0}
+    sizes = {"num_steps": 6, "updates_per_call": 2, "save_every": 6, "batch_size": 16}
+    before = with_keys(PLAIN, {f"preferences.{key}": value for key, value in (options | sizes).items()})
+    config = with_keys(before, {row.key: row.value for row in PREFERENCES})
+    plain, run = (
+        imitated(x, tmp_path / name, preferences.prefer, trains=False)
+        for x, name in ((before, "plain"), (config, "run"))
+    )
+    assert [x for row in PREFERENCES if (x := wrong(row, config, row.seen(plain), row.seen(run)))] == []

@@ -1,0 +1,176 @@
+"""Over-optimisation of a learned reward: gold and proxy over the distance from the first policy.
+
+    python -m experiments.benchmarks.over_optimisation --out=runs/over_optimisation [--seeds=3]
+
+For each seed: a warm start on the letters task (`configs/letters.py`), pairs of its samples that are labelled by the
+gold reward, a reward model for each number of pairs, and reinforcement learning against it, with the best one also with
+a KL penalty. Writes the curves (`curves.json`) and a picture; finished runs are not repeated.
+
+After Gao, Schulman & Hilton 2022 (arXiv:2210.10760), at a size for a laptop.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+import rlvr_jax
+from rlvr_jax.config import Config
+from rlvr_jax.learner.supervised import SourceConfig
+from rlvr_jax.reporting import files, jsonl
+from rlvr_jax.tasks import make_task
+from rlvr_jax.verifiers.pool import Pool
+
+from .. import builtin
+from .letters import HIGHEST, LOWEST, gold_of
+
+_OUT = flags.DEFINE_string("out", "runs/over_optimisation", "Folder of the runs.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
+_SIZES = flags.DEFINE_list("pairs", ["300", "16000"], "Numbers of pairs of the reward models.")
+_COEF = flags.DEFINE_float("kl_coef", 0.2, "Of the run with a KL penalty, against the model of most pairs.")
+_SHORT = flags.DEFINE_integer("steps", 0, "Steps of each stage, to try it out; 0 for those of the config.")
+_EPOCHS = 2.4  # over the pairs, at least 40 updates
+_TASK = "rlvr_jax.experiments.benchmarks.letters:letters"
+
+
+def main(_: Sequence[str]) -> None:
+    out, sizes = Path(_OUT.value), sorted(map(int, _SIZES.value))
+    curves: dict[str, Any] = {}
+    for seed in range(_SEEDS.value):
+        found = of_seed(out / f"seed_{seed}", seed, sizes)
+        for name, curve in found.items():
+            curves.setdefault(name, []).append(curve)
+    files.replace(out / "curves.json", json.dumps(curves, indent=1).encode())
+    files.replace(out / "over_optimisation.png", picture(curves))
+    for name, of_seeds in curves.items():
+        for seed, curve in enumerate(of_seeds):
+            peak = max(range(len(curve["gold"])), key=lambda i, gold=curve["gold"]: gold[i])
+            print(
+                f"{name}, seed {seed}: accuracy {curve['accuracy']:.2f}, gold {curve['gold'][0]:.2f}, at most "
+                f"{curve['gold'][peak]:.2f} at sqrt(KL) {curve['distance'][peak]:.1f}, {curve['gold'][-1]:.2f} at the "
+                f"end; proxy {curve['proxy'][-1]:.2f}, sqrt(KL) {curve['distance'][-1]:.1f}"
+            )
+
+
+def of_seed(folder: Path, seed: int, sizes: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """The curves of one seed, by the name of the run."""
+    from rlvr_jax.training.sft import sft
+
+    config = dataclasses.replace(builtin.load("letters"), seed=seed)
+    if steps := _SHORT.value:
+        short = {"num_steps": steps, "save_every": steps}
+        config = dataclasses.replace(
+            config,
+            sft=dataclasses.replace(config.sft, updates_per_call=1, **short),
+            training=dataclasses.replace(config.training, **short),
+        )
+    sft(config, folder / "sft")
+    config = dataclasses.replace(config, init_from=str(folder / "sft"))
+    found = {}
+    for size in sizes:
+        workdir = folder / f"reward_model_{size}"
+        accuracy = reward_model(config, folder, workdir, size)
+        found[f"{size} pairs"] = against(config, workdir, folder / f"rl_{size}", 0.0) | {"accuracy": accuracy}
+    held = against(config, workdir, folder / f"rl_{sizes[-1]}_kl", _COEF.value)
+    return found | {f"{sizes[-1]} pairs, KL {_COEF.value}": held | {"accuracy": accuracy}}
+
+
+def reward_model(config: Config, folder: Path, workdir: Path, size: int) -> float:
+    """Trains a reward model of so many pairs; returns its accuracy on held-out ones."""
+    from rlvr_jax.training.preferences import prefer
+
+    path = folder / f"pairs_{size}.jsonl"
+    if not path.exists():
+        write_pairs(folder / "sft", path, size, config.seed)
+    options = config.preferences
+    steps = _SHORT.value or max(40, round(_EPOCHS * size / options.batch_size / 20) * 20)
+    options = dataclasses.replace(
+        options,
+        sources={"samples": SourceConfig(str(path))},
+        heldout_share=0.1,
+        num_steps=steps,
+        save_every=steps,
+        updates_per_call=1 if _SHORT.value else options.updates_per_call,
+    )
+    prefer(dataclasses.replace(config, preferences=options), workdir)
+    return jsonl.read(workdir / "metrics.jsonl")[-1]["eval/preference_accuracy"]
+
+
+def write_pairs(sft: Path, path: Path, size: int, seed: int) -> None:
+    """Two samples of each of `size` problems, the one of higher gold reward first; ties are left out by the reader."""
+    task = make_task(_TASK)
+    examples = [task.example("train", 10_000_000 * (seed + 1) + i) for i in range(size)]
+    samples = rlvr_jax.load(sft).generate(
+        [x.prompt for x in examples], samples=2, max_tokens=15, seed=seed, batch_size=512
+    )
+    rows = []
+    for i, example in enumerate(examples):
+        pair = sorted(samples[2 * i : 2 * i + 2], key=lambda x, wanted=example.reference: -gold_of(wanted, x.text))
+        golds = [gold_of(example.reference, x.text) for x in pair]
+        texts = [x.text for x in pair]
+        rows.append({"prompt": example.prompt, "chosen": texts[0], "rejected": texts[1], "margin": golds[0] - golds[1]})
+    files.replace(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def against(config: Config, model: Path, workdir: Path, kl_coef: float) -> dict[str, Any]:
+    """Gold, proxy and distance of reinforcement learning against a reward model, by step."""
+    from rlvr_jax.training.loop import train
+
+    config = dataclasses.replace(
+        config,
+        reward=(("rm", 1.0),),
+        reward_models={"rm": str(model)},
+        algorithm=dataclasses.replace(config.algorithm, kl_coef=kl_coef),
+    )
+    with Pool(0) as pool:
+        train(config, workdir, pool)
+    rows = [row for row in jsonl.read(workdir / "metrics.jsonl") if "train/score" in row]
+    return {
+        "gold": [LOWEST + (HIGHEST - LOWEST) * row["train/score"] for row in rows],
+        "proxy": [row["train/reward"] for row in rows],
+        "distance": [math.sqrt(max(row["train/kl_sample"], 0.0)) for row in rows],
+    }
+
+
+def picture(curves: dict[str, list[dict[str, Any]]]) -> bytes:
+    """Gold (solid) and proxy (dashed) over sqrt(KL) and over steps, means of five steps, a line for each seed."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.4, 4.2), facecolor="white", layout="constrained")
+    panels = figure.subplots(1, 2)
+    colours = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
+    for colour, (name, of_seeds) in zip(colours, curves.items(), strict=False):
+        for seed, curve in enumerate(of_seeds):
+            gold, proxy, distance = (smoothed(curve[key]) for key in ("gold", "proxy", "distance"))
+            label = name if seed == 0 else None
+            steps = range(1, len(gold) + 1)
+            for axes, x in zip(panels, (distance, steps), strict=True):
+                axes.plot(x, gold, color=colour, linewidth=1.6, label=label)
+                axes.plot(x, proxy, color=colour, linewidth=0.9, linestyle="--")
+    for axes, label in zip(panels, ("sqrt(KL) from the warm start, nats of a response", "step"), strict=True):
+        axes.set_xlabel(label, fontsize=9)
+        axes.set_ylabel("gold reward (solid), learned reward (dashed)", fontsize=9)
+        axes.grid(axis="y", color="#e6e8eb", linewidth=0.8)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8.5)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def smoothed(values: Sequence[float], width: int = 5) -> list[float]:
+    """Means of each value and those before it, at most `width`."""
+    return [
+        sum(values[max(0, i - width + 1) : i + 1]) / len(values[max(0, i - width + 1) : i + 1])
+        for i in range(len(values))
+    ]
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,163 @@
+"""Trained reward models as terms of the reward: frozen copies on the devices, which score episodes in batches.
+
+The score of an episode is a part of its verdict, under the model's name in `config.reward_models`. It is normalised by
+the mean and the standard deviation of the rewards of held-out completions, which are stored with the model.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from rlvr_jax import parallel
+from rlvr_jax.config import anywhere
+from rlvr_jax.errors import CheckpointError, ConfigError
+from rlvr_jax.hf.pretrained import check_weights, load_params, pretrained_config
+from rlvr_jax.hf.source import find_checkpoint
+from rlvr_jax.learner.batch import Batch, layout
+from rlvr_jax.learner.preferences import rewards_of
+from rlvr_jax.policy import Params, PolicyConfig
+from rlvr_jax.rollout.episode import Group
+from rlvr_jax.text.tokenizers import pretrained_tokenizer
+from rlvr_jax.training import checkpoints
+from rlvr_jax.training.networks import network_shapes
+from rlvr_jax.training.setup import Setup, make_setup
+from rlvr_jax.training.workdir import HELDOUT, holds_reward_model, read_config
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardModel:
+    """A reward model that can be loaded.
+
+    Attributes:
+      name: of the reward's term.
+      shape: its architecture.
+      mean, std: of the rewards of held-out completions; 0 and 1 if they are unknown.
+      load: a function that reads its parameters onto the devices of the run.
+    """
+
+    name: str
+    shape: PolicyConfig
+    mean: float
+    std: float
+    load: Callable[[], Params]
+
+
+def find_reward_models(setup: Setup) -> list[RewardModel]:
+    """The reward models of `config.reward_models`, checked, without reading their parameters.
+
+    Raises:
+      ConfigError: one is no reward model, has another vocabulary than the policy, or a name that is taken.
+      CheckpointError: its checkpoint can't be read, or is of another architecture.
+    """
+    found = []
+    for name, source in setup.config.reward_models.items():
+        key, folder = f"config.reward_models.{name}", Path(source).expanduser()
+        of_run = (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file()
+        tokenizer, shape, load = (_of_run if of_run else _of_checkpoint)(setup, key, folder)
+        if tokenizer.get_vocab() != setup.tokenizer.get_vocab():
+            raise ConfigError(
+                f"{key}: the reward model in {source} has another vocabulary ({len(tokenizer)} tokens) than the policy "
+                f"({len(setup.tokenizer)}); it scores the policy's tokens, so train it from the same tokenizer"
+            )
+        found.append(RewardModel(name, shape, *_statistics(folder), load))
+    return found
+
+
+def _of_run(setup: Setup, key: str, folder: Path) -> tuple[Any, PolicyConfig, Callable[[], Params]]:
+    config = read_config(folder)
+    if not holds_reward_model(folder):
+        raise ConfigError(
+            f"{key}: {folder} holds another run than one of preferences with the loss 'bradley_terry', which trains a "
+            "reward model"
+        )
+    if not (folder / HELDOUT).is_file():
+        raise ConfigError(f"{key}: the run in {folder} has not ended: it holds no {HELDOUT}")
+    mesh = setup.mesh
+    made = make_setup(anywhere(config, mesh.size), problems=False, devices=parallel.devices_of(mesh))
+    shapes = network_shapes(made.policy, mesh, "reward")
+    checkpoints.check_loadable(folder, shapes, "reward")
+    return made.tokenizer, made.policy, lambda: checkpoints.load_params(folder, shapes, network="reward")[0]
+
+
+def _of_checkpoint(setup: Setup, key: str, folder: Path) -> tuple[Any, PolicyConfig, Callable[[], Params]]:
+    try:
+        found = find_checkpoint(folder)
+        policy = setup.policy
+        shape = dataclasses.replace(
+            pretrained_config(found), dtype=policy.dtype, param_dtype=policy.dtype, remat="none", head_chunk=0
+        )
+        check_weights(found, shape, scalar=True)
+        tokenizer = pretrained_tokenizer(found)
+    except (CheckpointError, ValueError) as error:
+        raise ConfigError(f"{key}: {error}") from error
+    shardings = jax.tree.map(lambda x: x.sharding, network_shapes(shape, setup.mesh, "reward"))
+    return tokenizer, shape, partial(load_params, found, shape, shardings, scalar=True)
+
+
+def _statistics(folder: Path) -> tuple[float, float]:
+    path = folder / HELDOUT
+    if not path.is_file():
+        return 0.0, 1.0
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return told["reward_mean"], told["reward_std"] or 1.0
+
+
+def make_model_scores(setup: Setup) -> Callable[[Sequence[Group]], list[Group]]:
+    """The function that adds the scores of all reward models to the verdicts of groups, as parts.
+
+    Raises:
+      ConfigError, CheckpointError: see `find_reward_models`.
+    """
+    models = find_reward_models(setup)
+    scorers = {model.name: _scorer(setup, model) for model in models}
+
+    def scored(groups: Sequence[Group]) -> list[Group]:
+        windows = [episode.sequences[-1] for group in groups for episode in group.episodes]
+        columns = {name: scorer(windows) for name, scorer in scorers.items()}
+        found, start = [], 0
+        for group in groups:
+            parts = [
+                {name: float(column[start + i]) for name, column in columns.items()} for i in range(len(group.episodes))
+            ]
+            start += len(group.episodes)
+            verdicts = tuple(
+                dataclasses.replace(verdict, parts={**verdict.parts, **part})
+                for verdict, part in zip(group.verdicts, parts, strict=True)
+            )
+            found.append(dataclasses.replace(group, verdicts=verdicts))
+        return found
+
+    return scored if models else list
+
+
+def _scorer(setup: Setup, model: RewardModel) -> Callable[[Sequence[Any]], Float[np.ndarray, "episodes"]]:
+    """The normalised rewards of context windows: a function of these, in batches of a fixed size."""
+    rollout, algorithm, sharding = setup.config.rollout, setup.config.algorithm, parallel.batch_sharding(setup.mesh)
+    devices = setup.mesh.shape["data"] * setup.mesh.shape["fsdp"]
+    rows = rollout.prompts * rollout.group_size // (algorithm.minibatches * setup.config.optimizer.microbatches)
+    rows = -(-rows // devices) * devices
+    params = model.load()
+
+    def rewards(params: Params, batch: Batch) -> Float[Array, "batch"]:
+        return rewards_of(model.shape, params, batch)
+
+    jitted = jax.jit(rewards, in_shardings=(None, sharding))
+
+    def scorer(windows: Sequence[Any]) -> Float[np.ndarray, "episodes"]:
+        found = []
+        for start in range(0, len(windows), rows):
+            part = list(windows[start : start + rows])
+            part += part[:1] * (rows - len(part))
+            prompts, responses = [x.prompt for x in part], [x.response for x in part]
+            batch = layout(prompts, responses, rollout.max_prompt_length, rollout.max_response_length)
+            found.append(np.asarray(parallel.readable(jitted(params, parallel.put(batch, sharding)))))
+        return (np.concatenate(found)[: len(windows)].astype(np.float64) - model.mean) / model.std
+
+    return scorer

@@ -1,0 +1,128 @@
+"""A supervised run: rows of data, a loss, and updates. Its cases are `sft.py` and `preferences.py`."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlvr_jax import parallel
+from rlvr_jax.config import SupervisedRun, supervised_options
+from rlvr_jax.learner.batch import Batch
+from rlvr_jax.learner.losses import Loss
+from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
+from rlvr_jax.learner.step import Learner, train_step
+from rlvr_jax.policy import Params
+from rlvr_jax.training import checkpoints, preemption
+from rlvr_jax.training.plan import lines, memory_of_run
+from rlvr_jax.training.record import Clock, open_record
+from rlvr_jax.training.setup import Setup
+from rlvr_jax.training.start import check_start, start
+from rlvr_jax.training.workdir import open_workdir
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """What is particular to a kind of supervised run.
+
+    Attributes:
+      kind: of the run, and its section of the config.
+      network: that is trained, "policy" or "reward".
+      loss: of its updates.
+      batches: a function of the network's parameters at step 0, as a function that reads them only if it has to; it
+        returns the function from the number of updates so far to the batches of the next call, stacked.
+      prepared: (states, batch) -> the batch with further columns, before each update and in the same program.
+      evaluate: (learner, whether the run ends) -> metrics of held-out data, after each checkpoint.
+      facts: metrics of step 0.
+    """
+
+    kind: SupervisedRun
+    network: str
+    loss: Loss
+    batches: Callable[[Callable[[], Params]], Callable[[int], Batch]]
+    prepared: Callable[[Any, Batch], Batch] | None = None
+    evaluate: Callable[[Learner, bool], Mapping[str, float]] | None = None
+    facts: Mapping[str, float | int] = field(default_factory=dict)
+
+
+def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
+    """Starts or resumes a supervised run; errors are those of `rlvr_jax.training.loop.train`.
+
+    A compiled call has several updates, because an update of a small policy takes less time than its dispatch.
+    """
+    config, processes, options = setup.config, setup.processes, supervised_options(setup.config, run.kind)
+    memory = lines(memory_of_run(setup, run.kind), setup)
+    check_start(setup, workdir, run.kind)
+    optimizers = {run.network: make_optimizer(options.optimizer, options.num_steps)}
+    learning_rate = make_schedule(options.optimizer, options.num_steps)
+    with (
+        open_workdir(workdir, config, run.kind, processes=processes),
+        preemption.watch(processes) as signal_arrived,
+        parallel.use_mesh(setup.mesh),
+        checkpoints.open_manager(workdir, processes=processes) as manager,
+        processes.ending_together(),
+    ):
+        done = manager.latest_step() or 0
+        if processes.index == 0 and done != options.num_steps:
+            print(*memory, sep="\n", file=sys.stderr, flush=True)
+        learner, _ = start(setup, optimizers, manager, jax.random.key(config.seed))
+        if done == options.num_steps:
+            return
+
+        def initial() -> Params:
+            if done == 0:
+                return learner.states[run.network].params
+            shapes = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+                learner.states[run.network].params,
+            )
+            return checkpoints.restore_params(manager, shapes, 0, run.network)
+
+        step = partial(train_step, run.loss, optimizers, options.optimizer.microbatches)
+        if run.prepared is not None:
+            step = partial(_prepared, run.prepared, step)
+        update = jax.jit(partial(jax.lax.scan, step), donate_argnums=0)
+        batches_from = run.batches(initial)
+        batches = batches_from(done)
+        speed = "time/sft_tokens_per_second" if run.kind == "sft" else "time/train_tokens_per_second"
+        with open_record(workdir, config, options.num_steps, done, TITLES[run.kind], processes) as record:
+            if done == 0 and (run.facts or run.evaluate):
+                record.write({"step": 0, **run.facts, **(run.evaluate(learner, False) if run.evaluate else {})})
+            for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
+                clock = Clock()
+                states, metrics = update(learner.states, batches)
+                learner = Learner(states)
+                tokens = int(np.sum(batches.segment_ids > 0))
+                if last < options.num_steps:
+                    batches = batches_from(last)  # while the device computes
+                metrics = jax.device_get(metrics)
+                row = {"step": last} | {name: float(np.mean(values)) for name, values in metrics.items()}
+                row["train/learning_rate"] = float(learning_rate(last - 1))
+                row["train/skipped_steps"] = int(learner.states[run.network].skipped)
+                row["time/step"] = clock.total()
+                row[speed] = tokens / clock.total()
+                due = last % options.save_every == 0 or last == options.num_steps
+                if due and run.evaluate:
+                    row |= run.evaluate(learner, last == options.num_steps)
+                record.write(row)
+                checkpoints.end_step(
+                    manager, learner, last, due, signal_arrived(), config.training.max_skipped_in_a_row
+                )
+
+
+def _prepared(prepared: Callable[[Any, Batch], Batch], step: Callable, states: Any, batch: Batch) -> Any:
+    return step(states, prepared(states, batch))
+
+
+TITLES = {"sft": "warm start", "preferences": "preferences"}
+
+
+def stacked(setup: Setup, batch: Batch, count: int) -> Batch:
+    """The rows of `count` updates, one after the other, along a new first axis, on the devices."""
+    batch = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+    sharding = jax.sharding.NamedSharding(setup.mesh, jax.sharding.PartitionSpec(None, ("data", "fsdp")))
+    return parallel.put(batch, sharding)
