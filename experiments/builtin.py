@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlvr_jax.config import Config
+    from rlvr_jax.evaluation.suites import Suite
 
 FOLDER = Path(__file__).parents[1] / "configs"
 
@@ -61,6 +62,23 @@ def load(config: Any) -> "Config":
         get_config = runpy.run_path(file)["get_config"]
         config = get_config(options) if options else get_config()
     return from_dict(config.to_dict() if hasattr(config, "to_dict") else config)
+
+
+def suite(name: str) -> "Suite":
+    """A suite by the name of a built-in one, or the path of a JSON file.
+
+    Raises:
+      ConfigError: there is none of that name, or it is wrong.
+    """
+    from rlvr_jax.errors import ConfigError
+    from rlvr_jax.evaluation.suites import read_suite, suite_of
+
+    if "/" in name or name.endswith(".json"):
+        return read_suite(Path(name).expanduser())
+    suites = runpy.run_path(str(FOLDER / "suites.py"))["SUITES"]
+    if name not in suites:
+        raise ConfigError(f"--suite={name}: there are {', '.join(suites)}; a file needs its path, as in ./mine.json")
+    return suite_of(suites[name], f"--suite={name}")
 
 
 def _summary(docstring: str) -> str:

@@ -4,31 +4,43 @@
     rlvr evaluate --config=gsm8k_qwen3_1p7b --config.pretrained=FOLDER_OR_HUB_ID
     rlvr evaluate --workdir=runs/gsm8k --config=math_qwen25_1p5b
 
+    rlvr evaluate --workdir=runs/gsm8k --suite=development --against=runs/other
+
 The policy is that of the newest checkpoint of --workdir (of reinforcement learning or of a warm start), or of that of
 --step; without a workdir it is the one that the config starts from: its `init_from` or `pretrained`. The problems are
-those of --config or, without one, of the run. Prints a table and writes it to evaluation.json in the workdir, or to
---output.
+those of --suite, of --config or, without either, of the run. Prints a table and writes it, with the result of each
+problem, to evaluation.json in the workdir (evaluation_SUITE.json), or to --output. docs/evaluation.md lists the suites.
 """
 
 import dataclasses
 import json
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
-from . import command
+from rlvr_jax.errors import ConfigError
+
+from . import builtin, command
 
 _PROBLEMS = flags.DEFINE_integer("problems", 256, "Held-out problems, answered greedily and sampled.", lower_bound=1)
 _SAMPLES = flags.DEFINE_integer("samples", 16, "Samples of each problem, for pass@k.", lower_bound=1)
 _KS = flags.DEFINE_list("ks", [], "The k of pass@k, each at most --samples; the powers of two if none is given.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
 _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest without it.", lower_bound=0)
+_SUITE = flags.DEFINE_string("suite", None, "Name of a built-in suite of tasks, or a JSON file of one.")
+_AGAINST = flags.DEFINE_string(
+    "against", None, "Another evaluation of the same problems, or its workdir: differences, problem by problem."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead of the workdir's evaluation.json.")
 
 
 def main() -> None:
     from rlvr_jax.config import anywhere
-    from rlvr_jax.errors import ConfigError
+    from rlvr_jax.evaluation.suites import with_suite
     from rlvr_jax.reporting import files
     from rlvr_jax.training.workdir import read_config
 
@@ -40,9 +52,19 @@ def main() -> None:
     config = read_config(workdir) if command.FLAGS.config is None else command.config()
     if workdir is None and not (config.init_from or config.pretrained):
         raise ConfigError("config.pretrained and config.init_from are empty: there is only a random policy to evaluate")
-    output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else workdir and workdir / "evaluation.json"
+    suite = builtin.suite(_SUITE.value) if _SUITE.value else None
+    config = with_suite(config, suite) if suite else config
+    name = f"evaluation_{Path(_SUITE.value).stem}.json" if suite else "evaluation.json"
+    output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else workdir and workdir / name
     if output and not output.parent.is_dir():
         raise ConfigError(f"--output={output}: there is no folder {output.parent}")
+    other = _read(Path(_AGAINST.value).expanduser(), name) if _AGAINST.value else None
+    if suite and suite.unseen and output and output.exists():
+        print(
+            f"warning: {output} holds an earlier evaluation of the unseen suite {_SUITE.value}; choices that are made "
+            "by its results make a development suite of it",
+            file=sys.stderr,
+        )
     if not all(k.isdecimal() and 1 <= int(k) <= _SAMPLES.value for k in _KS.value):
         raise ConfigError(f"--ks={','.join(_KS.value)}: each k must be a number from 1 to --samples={_SAMPLES.value}")
     ks, problems = tuple(map(int, _KS.value)), _PROBLEMS.value
@@ -55,11 +77,13 @@ def main() -> None:
         import jax
 
         from rlvr_jax import parallel
-        from rlvr_jax.training.functions import make_collector, make_evaluation, make_sampler
+        from rlvr_jax.evaluation import evaluate
+        from rlvr_jax.training.functions import heldout_problems, make_collector, make_sampler
         from rlvr_jax.training.setup import make_setup
         from rlvr_jax.training.start import initial_params, load_run
 
         setup = make_setup(anywhere(config, jax.device_count()), pool=pool, processes=processes)
+        examples = heldout_problems(setup)
         with parallel.use_mesh(setup.mesh):
             if workdir is None:
                 params, step = initial_params(setup, jax.random.key(config.seed)), 0
@@ -67,20 +91,53 @@ def main() -> None:
                 params, step = load_run(setup, workdir, _STEP.value)
             sampler = make_sampler(setup)
             sampler.set_params(params, step)
-            evaluate = make_evaluation(setup)
-            metrics, _ = evaluate(make_collector(setup, sampler, pool), step, jax.random.key(_SEED.value))
+            collector, began = make_collector(setup, sampler, pool), time.perf_counter()
+            found = evaluate(collector, *examples, _SAMPLES.value, jax.random.key(_SEED.value), ks, majority=True)
+            seconds = time.perf_counter() - began
     if processes.index > 0:
         return
     policy = f"checkpoint of step {step} in {workdir}" if workdir else config.init_from or config.pretrained
     print(f"{policy}; at most {problems} held-out problems of each task")
     print(f"{'task':18}{'':18}{'mean':>8}   95 % interval")
-    for group, task in ({"eval": "all"} | {f"task/{task}": task for task in setup.tasks}).items():
-        for name in (name for name in ("greedy_accuracy", *(f"pass@{k}" for k in ks)) if f"{group}/{name}" in metrics):
-            mean, low, high = (metrics[f"{group}/{name}{end}"] for end in ("", "_low", "_high"))
-            print(f"{task:18}{name:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
+    rows = {"eval": "all"} | {f"task/{task}": task for task in setup.tasks}
+    for group, task in rows.items():
+        for metric in (x for x in found.values if f"{group}/{x}" in found.metrics):
+            mean, low, high = (found.metrics[f"{group}/{metric}{end}"] for end in ("", "_low", "_high"))
+            print(f"{task:18}{metric:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
+    print(f"{found.tokens:,} tokens sampled in {seconds:.0f} seconds, compilation and verification included")
+    values = {name: {f"{task}: {id}": x for (task, id), x in of.items()} for name, of in found.values.items()}
+    if other is not None:
+        _compare(values, other, list(setup.tasks))
     if output:
-        result = {"step": step, "problems": problems, "samples": _SAMPLES.value, "seed": _SEED.value} | metrics
+        result = {"step": step, "problems": problems, "samples": _SAMPLES.value, "seed": _SEED.value, **found.metrics}
+        result |= {"tokens": found.tokens, "seconds": seconds, "values": values}
         files.replace(output, json.dumps(result, indent=1).encode())
+
+
+def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
+    """The results by metric and problem of an earlier evaluation."""
+    file = path / name if path.is_dir() else path
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))["values"]
+        return {metric: {str(x): float(y) for x, y in of.items()} for metric, of in values.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"--against: {file} is no evaluation with results by problem: {error!r}") from error
+
+
+def _compare(values: Mapping[str, Mapping[str, float]], other: Mapping[str, Any], tasks: list[str]) -> None:
+    """Prints the differences on the problems that both evaluations have."""
+    from rlvr_jax.evaluation import paired_difference
+
+    print(f"\n{'task':18}{'':18}{'difference':>10}   95 % interval, problem by problem")
+    for task in ("all", *tasks):
+        for metric, of in values.items():
+            same = [x for x in of if x in other.get(metric, {}) and (task == "all" or x.startswith(f"{task}: "))]
+            if not same:
+                continue
+            mean, low, high, p = paired_difference([of[x] for x in same], [other[metric][x] for x in same])
+            word = "not outside noise" if p > 0.05 else "better" if mean > 0 else "worse"
+            shown = f"{mean:+10.4f}   {low:+.4f} to {high:+.4f}  p = {p:.3f}"
+            print(f"{task:18}{metric:18}{shown}, {len(same)} problems: {word}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import binomtest
+
+_SUBSETS = 1000  # for maj@k
+_DRAWS, _BLOCK = 10_000, 500  # of the bootstrap, and at a time
 
 
 def pass_at_k(num_samples: int, num_right: int, k: int) -> float:
@@ -40,3 +44,61 @@ def mean_and_interval(values: Sequence[float], z: float = 1.959964) -> tuple[flo
     centre = (mean + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(mean * (1 - mean) / count + z * z / (4 * count * count))
     return mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
+
+
+def majority_at_k(answers: Sequence[str | None], right: Sequence[bool], k: int) -> float:
+    """Estimate of the probability that the most frequent answer of k samples is correct (self-consistency).
+
+    A mean over `_SUBSETS` subsets of the samples, drawn without replacement by a fixed generator; all of them count
+    alike where there is one subset alone. Answers are compared as text. Samples without an answer do not vote, and
+    answers that are equally frequent are drawn from. An answer that is judged differently in different samples (by its
+    form) is correct by the share of its votes that are.
+
+    Source: Wang et al. 2023 (arXiv:2203.11171), section 2.
+
+    Args:
+      answers: that the verifier extracted from each sample; None without one.
+      right: whether each sample is correct.
+      k: size of the subsets.
+
+    Raises:
+      ValueError: k is not between 1 and the number of samples.
+    """
+    count = len(answers)
+    if not 1 <= k <= count:
+        raise ValueError(f"maj@{k} needs 1 <= k <= the number of samples, {count}")
+    names = {answer: i for i, answer in enumerate(dict.fromkeys(x for x in answers if x is not None))}
+    if not names:
+        return 0.0
+    votes = np.zeros((count, len(names)))
+    for i, answer in enumerate(answers):
+        if answer is not None:
+            votes[i, names[answer]] = 1
+    order = np.arange(count)[None] if k == count else np.tile(np.arange(count), (_SUBSETS, 1))
+    chosen = np.random.default_rng(0).permuted(order, axis=1)[:, :k]
+    total = votes[chosen].sum(1)
+    good = (votes * np.array(right, float)[:, None])[chosen].sum(1)
+    first = (total == total.max(1, keepdims=True)) & (total > 0)
+    share = np.divide(good, total, out=np.zeros_like(good), where=total > 0)
+    return float(np.mean((share * first).sum(1) / np.maximum(first.sum(1), 1)))
+
+
+def paired_difference(values: Sequence[float], others: Sequence[float]) -> tuple[float, float, float, float]:
+    """Mean difference of two policies on the same problems, its 95 % interval, and the p-value of no difference.
+
+    Pairs tell more than two intervals do, because both policies find the same problems hard. The interval is that of
+    the percentiles of a bootstrap over problems, from a fixed generator; the p-value is that of the exact sign test on
+    the problems that differ, which is McNemar's test for results of 0 and 1.
+
+    Raises:
+      ValueError: there are no problems, or not as many of both.
+    """
+    if not len(values) or len(values) != len(others):
+        raise ValueError(f"pairs need as many values of both policies, not {len(values)} and {len(others)}")
+    differences = np.asarray(values, float) - np.asarray(others, float)
+    rng, size = np.random.default_rng(0), (_BLOCK, len(differences))
+    means = [differences[rng.integers(len(differences), size=size)].mean(1) for _ in range(_DRAWS // _BLOCK)]
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    more, less = int((differences > 0).sum()), int((differences < 0).sum())
+    p = binomtest(more, more + less).pvalue if more + less else 1.0
+    return float(differences.mean()), float(low), float(high), float(p)

@@ -1,14 +1,34 @@
 """Held-out evaluation: greedy accuracy, and pass@k from several samples of each problem."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jax
 import numpy as np
 
-from rlvr_jax.evaluation.estimators import mean_and_interval, pass_at_k
+from rlvr_jax.evaluation.estimators import majority_at_k, mean_and_interval, pass_at_k
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.episode import Group, flattened
 from rlvr_jax.tasks.task import Example
+
+Problem = tuple[str, str]  # task and id
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Of a policy.
+
+    Attributes:
+      metrics: means with their intervals, `_low` and `_high`.
+      greedy: the groups of the greedy episodes.
+      values: of each metric, by problem.
+      tokens: that the policy sampled.
+    """
+
+    metrics: dict[str, float]
+    greedy: list[Group]
+    values: dict[str, dict[Problem, float]]
+    tokens: int
 
 
 def evaluate(
@@ -18,8 +38,9 @@ def evaluate(
     pass_samples: int,
     key: jax.Array,
     ks: Sequence[int],
-) -> tuple[dict[str, float], list[Group]]:
-    """Metrics `eval/*` over all problems and `task/<task>/*` over those of each task, and the greedy episodes.
+    majority: bool = False,
+) -> Evaluation:
+    """Metrics `eval/*` over all problems and `task/<task>/*` over those of each task, and what they are made of.
 
     Args:
       collector: of the policy's episodes, with nothing in flight.
@@ -28,9 +49,7 @@ def evaluate(
       pass_samples: samples of each, at temperature 1.
       key: of the samples for pass@k.
       ks: the k of pass@k.
-
-    Returns:
-      The metrics, and the groups of the greedy episodes.
+      majority: also maj@k of each k above 1, for tasks whose verifier extracts answers.
     """
     collector.start("greedy", examples, 1, key, 0.0)
     if pass_examples:
@@ -38,21 +57,33 @@ def evaluate(
     greedy = collector.take("greedy")
     episodes, verdicts, _ = flattened(greedy)
     metrics = {"eval/response_length": float(np.mean([episode.length for episode in episodes]))}
-    errors = sum(verdict.error is not None for verdict in verdicts)
-    values = {"greedy_accuracy": [float(verdict.score == 1) for verdict in verdicts]}
-    tasks = {"greedy_accuracy": [example.task for example in examples]}
+    errors, tokens = sum(verdict.error is not None for verdict in verdicts), sum(x.length for x in episodes)
+    values = {"greedy_accuracy": _by_problem(examples, [float(verdict.score == 1) for verdict in verdicts])}
     if pass_examples:
         sampled = collector.take("pass@k")
         errors += sum(verdict.error is not None for group in sampled for verdict in group.verdicts)
-        right = [sum(verdict.score == 1 for verdict in group.verdicts) for group in sampled]
+        tokens += sum(episode.length for group in sampled for episode in group.episodes)
+        right = [[verdict.score == 1 for verdict in group.verdicts] for group in sampled]
         for k in ks:
-            values[f"pass@{k}"] = [pass_at_k(pass_samples, count, k) for count in right]
-            tasks[f"pass@{k}"] = [example.task for example in pass_examples]
-    for name in values:
+            values[f"pass@{k}"] = _by_problem(pass_examples, [pass_at_k(pass_samples, sum(x), k) for x in right])
+        if majority:
+            answers = [[verdict.answer for verdict in group.verdicts] for group in sampled]
+            answering = {
+                x.task for x, said in zip(pass_examples, answers, strict=True) if any(y is not None for y in said)
+            }
+            for k in (k for k in ks if k > 1):
+                voted = zip(pass_examples, answers, right, strict=True)
+                found = {(x.task, x.id): majority_at_k(*y, k) for x, *y in voted if x.task in answering}
+                values |= {f"maj@{k}": found} if found else {}
+    for name, by_problem in values.items():
         of_task: dict[str, list[float]] = {}
-        for task, value in zip(tasks[name], values[name], strict=True):
+        for (task, _), value in by_problem.items():
             of_task.setdefault(f"task/{task}", []).append(value)
-        for group, numbers in {"eval": values[name], **of_task}.items():
+        for group, numbers in {"eval": [*by_problem.values()], **of_task}.items():
             where = f"{group}/{name}"
             metrics[where], metrics[f"{where}_low"], metrics[f"{where}_high"] = mean_and_interval(numbers)
-    return metrics | {"eval/errors": float(errors)}, greedy
+    return Evaluation(metrics | {"eval/errors": float(errors)}, greedy, values, tokens)
+
+
+def _by_problem(examples: Sequence[Example], values: Sequence[float]) -> dict[Problem, float]:
+    return {(example.task, example.id): value for example, value in zip(examples, values, strict=True)}

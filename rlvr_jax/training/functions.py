@@ -310,10 +310,8 @@ def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:
     return list(found.values())
 
 
-def make_evaluation(setup: Setup) -> Callable:
-    """A function (collector, step, key) -> (metrics, rows of samples) over the held-out problems of all tasks.
-
-    These don't depend on the seed, so that runs are comparable.
+def heldout_problems(setup: Setup) -> tuple[list[tasks.Example], list[tasks.Example]]:
+    """The held-out problems of all tasks, and those of them that are also sampled.
 
     Raises:
       ConfigError: no task has held-out problems.
@@ -323,12 +321,22 @@ def make_evaluation(setup: Setup) -> Callable:
     examples = [example for found in of_tasks for example in found]
     if not examples:
         raise ConfigError(f"config.tasks: none of {', '.join(setup.tasks)} has held-out problems")
-    pass_examples = [example for found in of_tasks for example in found[: config.pass_problems]]
-    shown = {example.id for found in of_tasks for example in found[: config.shown]}
+    return examples, [example for found in of_tasks for example in found[: config.pass_problems]]
+
+
+def make_evaluation(setup: Setup) -> Callable:
+    """A function (collector, step, key) -> (metrics, rows of samples) over the held-out problems of all tasks.
+
+    These don't depend on the seed, so that runs are comparable. Raises as `heldout_problems`.
+    """
+    config = setup.config.evaluation
+    examples, pass_examples = heldout_problems(setup)
+    of_task = {label: [example.id for example in examples if example.task == label] for label in setup.tasks}
+    shown = {id for ids in of_task.values() for id in ids[: config.shown]}
 
     def run(collector: Collector, step: int, key: Key[Array, ""]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        metrics, greedy = evaluate(collector, examples, pass_examples, config.pass_samples, key, config.ks)
-        rows = sample_rows(step, "heldout", [group for group in greedy if group.example.id in shown], setup.tokenizer)
-        return metrics, rows
+        found = evaluate(collector, examples, pass_examples, config.pass_samples, key, config.ks)
+        groups = [group for group in found.greedy if group.example.id in shown]
+        return found.metrics, sample_rows(step, "heldout", groups, setup.tokenizer)
 
     return run

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from rlvr_jax.evaluation import mean_and_interval, pass_at_k
+from rlvr_jax.evaluation import majority_at_k, mean_and_interval, paired_difference, pass_at_k
 
 Z = 1.959964
 
@@ -99,3 +99,59 @@ def test_the_interval_covers_the_mean_of_fractional_values_at_least_as_often_as_
         _, low, high = mean_and_interval([pass_at_k(8, int(c), 4) for c in right])
         covered += low <= truth <= high
     assert covered / 500 >= 0.95
+
+
+def majority_by_enumeration(answers, right, k):
+    """The mean over all subsets, ties shared."""
+    total = []
+    for chosen in itertools.combinations(range(len(answers)), k):
+        votes = {}
+        for i in chosen:
+            if answers[i] is not None:
+                votes.setdefault(answers[i], []).append(right[i])
+        most = max(map(len, votes.values()), default=0)
+        winners = [sum(x) / len(x) for x in votes.values() if len(x) == most]
+        total.append(sum(winners) / len(winners) if winners else 0.0)
+    return sum(total) / len(total)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 7])
+def test_the_majority_is_that_of_all_subsets(k):
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        answers = [None if x == 3 else str(x) for x in rng.integers(4, size=7)]
+        right = [x == "1" and bool(rng.integers(5)) for x in answers]
+        error = 5 * 0.5 / math.sqrt(1000) if k < 7 else 1e-12  # 5 standard deviations of the subsets that are drawn
+        assert majority_at_k(answers, right, k) == pytest.approx(majority_by_enumeration(answers, right, k), abs=error)
+        assert majority_at_k(answers, right, k) == majority_at_k(answers, right, k)
+
+
+def test_no_answer_is_no_vote_and_k_must_fit():
+    assert majority_at_k([None, None], [False, False], 2) == 0
+    assert majority_at_k([None, None, "1"], [False, False, True], 3) == 1
+    for k in (0, 4):
+        with pytest.raises(ValueError, match=f"maj@{k}.* 3"):
+            majority_at_k(["1"] * 3, [True] * 3, k)
+
+
+def test_pairs_have_the_mean_difference_a_bootstrap_interval_and_mcnemars_p():
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(size=200) < 0.5  # problems that neither solves
+    values = np.where(hard, 0.0, rng.uniform(size=200) < 0.9)
+    others = np.where(hard, 0.0, rng.uniform(size=200) < 0.7)
+    mean, low, high, p = paired_difference(values.tolist(), others.tolist())
+    differences = values - others
+    assert mean == pytest.approx(differences.mean())
+    half = 1.96 * differences.std() / math.sqrt(200)
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.15 * half)
+    more, less = int((differences > 0).sum()), int((differences < 0).sum())
+    tail = sum(math.comb(more + less, i) for i in range(min(more, less) + 1)) / 2 ** (more + less)
+    assert p == pytest.approx(2 * tail)
+    assert p < 0.05
+
+
+def test_few_or_equal_pairs_are_noise_and_unpaired_values_are_refused():
+    assert paired_difference([1.0], [0.0])[3] == 1
+    assert paired_difference([1.0, 1.0, 0.0], [1.0, 1.0, 0.0]) == (0, 0, 0, 1)
+    with pytest.raises(ValueError, match="2 and 1"):
+        paired_difference([1.0, 0.0], [1.0])

@@ -1,5 +1,7 @@
 """`evaluate` with episodes that are made up: what is asked, and what comes out."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -32,31 +34,34 @@ class MadeUp(Collector):
             right = [RIGHT_GREEDY[i]] if size == 1 else RIGHT_SAMPLED[i]
             # A wrong answer may still have part of the score; problem 1 can't be judged at all.
             wrong = Verdict(0.5) if i != 1 else Verdict(0.0, error="it died")
+            answer = lambda j, x, task=example.task: None if task == "b" else "right" if x else str(j)  # noqa: E731
             episodes = [episode(i + 1 if size == 1 else j + 1, example=example) for j in range(size)]
-            groups += grouped([Verdict(1.0) if x else wrong for x in right], episodes, size)
+            verdicts = [replace(Verdict(1.0) if x else wrong, answer=answer(j, x)) for j, x in enumerate(right)]
+            groups += grouped(verdicts, episodes, size)
         return groups
 
 
-def run(pass_problems=4, ks=(1, 2, 4)):
+def run(pass_problems=4, ks=(1, 2, 4), majority=False):
     collector = MadeUp()
-    return evaluate(collector, EXAMPLES, EXAMPLES[:pass_problems], 4, KEY, ks), collector.started
+    found = evaluate(collector, EXAMPLES, EXAMPLES[:pass_problems], 4, KEY, ks, majority)
+    return found, collector.started
 
 
 def test_greedy_accuracy_counts_full_scores_only_with_its_interval():
-    (metrics, _), _ = run()
+    metrics = run()[0].metrics
     low, high = metrics["eval/greedy_accuracy_low"], metrics["eval/greedy_accuracy_high"]
     assert (metrics["eval/greedy_accuracy"], low, high) == mean_and_interval(list(map(float, RIGHT_GREEDY)))
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_pass_at_k_is_the_mean_over_problems_with_its_interval(k):
-    (metrics, _), _ = run()
+    metrics = run()[0].metrics
     expected = mean_and_interval([pass_at_k(4, sum(row), k) for row in RIGHT_SAMPLED])
     assert tuple(metrics[f"eval/pass@{k}{end}"] for end in ("", "_low", "_high")) == pytest.approx(expected)
 
 
 def test_each_task_has_its_accuracy_and_pass_at_k_over_its_own_problems():
-    (metrics, _), _ = run()
+    metrics = run()[0].metrics
     for task in "ab":
         own = [i for i, example in enumerate(EXAMPLES) if example.task == task]
         found = tuple(metrics[f"task/{task}/greedy_accuracy{end}"] for end in ("", "_low", "_high"))
@@ -71,23 +76,42 @@ def test_all_problems_are_answered_greedily_and_the_first_ones_sampled_at_temper
 
 
 def test_the_greedy_episodes_come_back_with_their_verdicts():
-    (_, groups), _ = run()
+    groups = run()[0].greedy
     assert [group.example for group in groups] == EXAMPLES
     assert [group.verdicts[0].score == 1 for group in groups] == RIGHT_GREEDY
 
 
 def test_response_length_is_the_mean_of_the_greedy_completions():
-    (metrics, _), _ = run()
+    metrics = run()[0].metrics
     assert metrics["eval/response_length"] == np.mean([1, 2, 3, 4, 5, 6])
 
 
 def test_judgements_that_failed_are_counted_greedy_and_sampled():
-    (metrics, _), _ = run()
+    metrics = run()[0].metrics
     assert metrics["eval/errors"] == 1 + 4
 
 
 def test_without_pass_problems_nothing_is_sampled_and_no_pass_at_k_is_reported():
-    (metrics, _), started = run(pass_problems=0)
+    found, started = run(pass_problems=0)
+    metrics = found.metrics
     assert set(started) == {"greedy"}
     assert not any("pass@" in name for name in metrics)
     assert metrics["eval/errors"] == 1
+
+
+def test_results_are_kept_by_problem_and_tokens_are_counted():
+    found, _ = run()
+    assert found.values["greedy_accuracy"] == {
+        (example.task, example.id): float(x) for example, x in zip(EXAMPLES, RIGHT_GREEDY, strict=True)
+    }
+    assert list(found.values["pass@4"].values()) == [1.0, 0.0, 1.0, 1.0]
+    assert found.tokens == sum(range(1, 7)) + 4 * sum(range(1, 5))
+    assert not any("maj@" in name for name in found.values)
+
+
+def test_the_most_frequent_answer_counts_for_tasks_whose_verifier_extracts_one():
+    found, _ = run(majority=True)
+    assert list(found.values["maj@4"]) == [("a", EXAMPLES[0].id), ("a", EXAMPLES[3].id)]
+    assert list(found.values["maj@4"].values()) == [pytest.approx(1 / 4), 1.0]
+    assert found.metrics["eval/maj@4"] == found.metrics["task/a/maj@4"] == pytest.approx(5 / 8)
+    assert "maj@1" not in found.values

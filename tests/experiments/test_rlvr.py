@@ -109,10 +109,11 @@ def test_the_quickstart_runs_from_any_folder(workdir):
 def test_evaluate_prints_a_table_and_writes_it(evaluated):
     stdout, numbers = evaluated
     assert (numbers["step"], numbers["problems"], numbers["samples"]) == (2, 8, 2)
-    lines = [line.split() for line in stdout.splitlines()[2:]]
-    assert [line[:2] for line in lines] == [
-        [task, name] for task in ("all", "modsum") for name in ("greedy_accuracy", "pass@1", "pass@2")
-    ]
+    *lines, cost = [line.split() for line in stdout.splitlines()[2:]]
+    names = ("greedy_accuracy", "pass@1", "pass@2", "maj@2")
+    assert [line[:2] for line in lines] in ([[x, y] for x in ("all", "modsum") for y in names[:i]] for i in (3, 4))
+    assert (int(cost[0]), cost[1]) == (numbers["tokens"], "tokens")
+    assert len(numbers["values"]["pass@2"]) == 8
     for task, name, mean, low, _, high in lines:
         key = name if task == "all" else f"{task}/{name}"
         key = f"eval/{name}" if task == "all" else f"task/{key}"
@@ -126,7 +127,8 @@ def test_evaluate_and_export_agree_on_a_policy_with_and_without_its_workdir(rlvr
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in out.iterdir()}
     bare = ["--config=quickstart", *OVERRIDES, f"--config.pretrained={out}", *EVALUATION, "--output=bare.json"]
     complete([sys.executable, "-m", "experiments.evaluate", *bare], cwd=elsewhere)
-    assert json.loads((elsewhere / "bare.json").read_text()) == evaluated[1] | {"step": 0}
+    found = json.loads((elsewhere / "bare.json").read_text())
+    assert found == evaluated[1] | {"step": 0, "seconds": found["seconds"]}
 
 
 def test_report_is_drawn_again(rlvr, elsewhere, workdir):

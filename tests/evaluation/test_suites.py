@@ -1,0 +1,58 @@
+"""Suites: the built-in ones, files, and what is wrong with them."""
+
+import json
+
+import pytest
+
+from experiments import builtin
+from rlvr_jax import envs, tasks
+from rlvr_jax.config import Config, TaskConfig
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.evaluation.suites import with_suite
+
+
+@pytest.mark.parametrize("name", ["development", "unseen", "tools", "thinking", "small"])
+def test_built_in_suites_name_tasks_and_environments_that_there_are(name):
+    suite = builtin.suite(name)
+    config = with_suite(Config(), suite)
+    assert config.tasks == suite.tasks
+    assert all((task.name or label) in tasks.TASKS for label, task in suite.tasks.items())
+    assert all(task.environment in envs.ENVS for task in suite.tasks.values())
+    assert suite.unseen == (name == "unseen")
+    assert config.rollout.max_response_length == suite.changes["rollout.max_response_length"]
+
+
+def test_a_suite_of_a_file(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"tasks": {"x": {"name": "modsum"}}, "unseen": True, "changes": {"seed": 7}}))
+    suite = builtin.suite(str(path))
+    assert (suite.tasks, suite.unseen) == ({"x": TaskConfig(name="modsum")}, True)
+    assert with_suite(Config(), suite).seed == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "mine.json"),
+        ("[]", "list"),
+        ("{}", "tasks"),
+        ('{"tasks": {"x": {"nam": 1}}}', "nam"),
+        ('{"tasks": {"modsum": {}}, "chanches": {}}', "chanches"),
+        ('{"tasks": {"modsum": {}}, "unseen": "yes"}', "unseen"),
+        ('{"tasks": {"modsum": {}}, "changes": 3}', "changes"),
+    ],
+)
+def test_wrong_suites_are_named(tmp_path, text, message):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        builtin.suite(str(path))
+
+
+def test_unknown_suites_and_keys_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="development, unseen"):
+        builtin.suite("developement")
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"tasks": {"modsum": {}}, "changes": {"rollout.prompt": 3}}))
+    with pytest.raises(ConfigError, match=r"rollout\.prompt"):
+        with_suite(Config(), builtin.suite(str(path)))
