@@ -14,6 +14,7 @@ from rlvr_jax.reporting import files
 from rlvr_jax.reporting.panels import Panel, Row, panels
 
 _INK, _FAINT = "#1f2328", "#6b7280"
+_LEGEND_COLUMNS = 5
 _MAX_POINTS = 600  # longer runs are drawn as means over equal intervals of steps
 
 
@@ -117,12 +118,13 @@ def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
     axes.set_ylabel(panel.unit, fontsize=9, color=_FAINT)
     size = 12 if panel.wide else 11
     # With a place of its own it need not look for one, which would take a third of the time of drawing.
-    axes.set_title(panel.title, loc="left", y=1.0, fontsize=size, fontweight="bold", color=_INK, pad=22)
+    below = 22 + 11 * ((len(panel.series) - 1) // _LEGEND_COLUMNS)  # points for the rows of the legend
+    axes.set_title(panel.title, loc="left", y=1.0, fontsize=size, fontweight="bold", color=_INK, pad=below)
     crowded = len(panel.series) > 4 and not panel.wide  # else the last labels would be cut off
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.008, 0.985),
-        ncols=5,
+        ncols=_LEGEND_COLUMNS,
         frameon=False,
         fontsize=8 if crowded else 9,
         handlelength=0.8 if crowded else 1.0,

@@ -131,7 +131,8 @@ def _by_level(names: Collection[str]) -> list[Panel]:
         start = f"curriculum/{what}/"
         levels = sorted(name.removeprefix(start) for name in names if name.startswith(start))
         series = [Series(start + level, level, CYCLE[i % len(CYCLE)]) for i, level in enumerate(levels)]
-        found.append(Panel(title, "share", tuple(series), caption, scale="share"))
+        kind = "stack" if what == "share" else "lines"
+        found.append(Panel(title, "share", tuple(series), caption, kind, "share"))
     return found
 
 

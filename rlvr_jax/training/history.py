@@ -225,7 +225,8 @@ def _describe(config: Config, history: History, keys: Sequence[str], by: str) ->
     if any(task.stage for task in config.tasks.values()):
         metrics["curriculum/stage"] = history.stage
     if by == "level":
-        for key in sorted(set(keys) | {key for key in history.rates if "/" in key}):
+        with_levels = {key.partition("/")[0] for key in history.rates if "/" in key}
+        for key in sorted(history.rates.keys() - with_levels):
             metrics[f"curriculum/pass_rate/{key}"] = history.rates[key].rate
             metrics[f"curriculum/share/{key}"] = keys.count(key) / len(keys)
         return metrics
