@@ -13,7 +13,7 @@ from rlvr_jax.config_rules import check
 from rlvr_jax.learner.presets import preset
 
 FOLDER = Path(base.__file__).parent
-FILES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "base", "models"))
+FILES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "base", "models", "suites"))
 
 
 def load(name: str, *overrides: str) -> Config:
