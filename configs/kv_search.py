@@ -2,7 +2,9 @@
 
 The warm start imitates the format of searches and answers, not when to search or for what
 (`rlvr_jax/tasks/key_value.py`). The reward is 1 for the right answer and -0.05 for each search, so that a policy that
-always searches twice does worse than one that searches as often as the question asks.
+always searches twice does worse than one that searches as often as the question asks. Three seeds end with 0.95 to 0.99
+of the samples right, by 1.0 searches for questions of one hop and 2.0 for two (docs/environments.md), in 34 to 45 CPU
+seconds on 2 cores:
 
     rlvr sft --config=kv_search --workdir=runs/kv_search/sft
     rlvr train --config=kv_search --workdir=runs/kv_search --config.init_from=runs/kv_search/sft

@@ -19,11 +19,17 @@ from rlvr_jax.envs.env import (
     checked,
     single_turn,
 )
+from rlvr_jax.envs.grid_world import grid_world
 from rlvr_jax.envs.key_value import key_value
 from rlvr_jax.envs.tool_use import tool_use
 from rlvr_jax.verifiers.jobs import ToolCall
 
-ENVS: Mapping[str, Callable[..., Env]] = {"single_turn": single_turn, "tools": tool_use, "key_value": key_value}
+ENVS: Mapping[str, Callable[..., Env]] = {
+    "single_turn": single_turn,
+    "tools": tool_use,
+    "key_value": key_value,
+    "grid_world": grid_world,
+}
 
 
 def make_env(name: str, options: Mapping[str, Any] | None = None) -> Env:

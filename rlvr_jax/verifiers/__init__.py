@@ -14,6 +14,7 @@
 | `reasoning_gym` | problems of reasoning-gym               | its data set, settings and index      | `reasoning_gym` |
 | `bfcl`          | one call with allowed arguments, or none | function, its schema, allowed values | `bfcl`          |
 | `key_value`     | multi-hop questions, answered with `#gj` | `{"world", "start", "answer"}`       | `key_value`     |
+| `grid_world`    | moves to a goal, one a line              | the grid                             | `grid_world`    |
 | `papers`        | ids in `<answer> </answer>`, by F1       | `{"papers": ["C16-1130"]}`           | `papers`        |
 
 A kind may also be a function's name, `module:function` or `file.py:function` (`rlvr_jax.named`). It is called with
@@ -44,6 +45,7 @@ from rlvr_jax.verifiers import (
     constraints,
     countdown,
     cryptarithm,
+    grid_world,
     key_value,
     mathematics,
     modsum,
@@ -66,6 +68,7 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "code": code.verify,
     "reasoning_gym": reasoning_gym.verify,
     "key_value": key_value.verify,
+    "grid_world": grid_world.verify,
     "papers": papers.verify,
     "bfcl": bfcl.verify,
 }

@@ -1,0 +1,49 @@
+"""The page about environments: its commands train, and its configs can be made."""
+
+import re
+
+import pytest
+
+from rlvr_jax.envs import make_env
+from rlvr_jax.reporting import jsonl
+from tests.data.read import lines_of
+from tests.experiments.runs import ROOT, run_script
+
+PAGE = (ROOT / "docs" / "environments.md").read_text()
+COMMANDS = dict(zip(("kv_search", "grid_world"), re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL), strict=True))
+(TOOLS,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SMALL = (
+    "sft.num_steps=20 sft.updates_per_call=20 sft.save_every=20 sft.batch_size=4 training.num_steps=2 "
+    "evaluation.problems=2 rollout.prompts=4 rollout.group_size=2 policy.num_layers=1 policy.width=16"
+)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_commands_of_the_page_train(name, tmp_path):
+    small = " ".join(f"--config.{key}" for key in SMALL.split())
+    run_script(COMMANDS[name].replace(f"--config={name}", f"--config={name} {small}"), tmp_path)
+    _, first, second = jsonl.read(tmp_path / "runs" / name / "metrics.jsonl")
+    for row in (first, second):
+        assert row["verify/errors"] == 0
+        assert {"kv_search": "train/reward_calls", "grid_world": "train/reward_moves"}[name] in row
+    tasks = {"kv_search": ("one_hop", "two_hops"), "grid_world": ("grid_world",)}[name]
+    assert any(f"task/{task}/turns" in row for task in tasks for row in (first, second))
+
+
+def test_the_tools_of_the_page_are_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    lines = lines_of(ROOT / "tests" / "data" / "corpus" / "acl_anthology_2016_2020.jsonl")
+    (tmp_path / "papers.jsonl").write_bytes(b"\n".join(lines[:5]))
+
+    class Anything:
+        def __getattr__(self, name):
+            self.__dict__[name] = Anything()
+            return self.__dict__[name]
+
+    config = Anything()
+    exec(TOOLS, {"config": config})
+    task = config.tasks.papers
+    env = make_env(task.environment, task.environment_options)
+    assert {"search_calls", "open_calls"} <= set(env.parts)
+    assert [path.name for path in (tmp_path / "rlvr_jax").iterdir()] == ["corpora"]
