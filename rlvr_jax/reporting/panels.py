@@ -55,6 +55,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     terms = terms if len(terms) > 1 else []  # a single one is the reward itself
     parts = sorted(name for name in names if name.startswith("part/"))
     accuracy = "/greedy_accuracy"
+    tools = sorted({name.split("/")[1] for name in names if name.startswith("tool/") and name.endswith("/episodes")})
     tasks = sorted(name for name in names if name.startswith("task/") and name.endswith(accuracy))
     tasks = tasks if len(tasks) > 1 else []  # a single one is the accuracy itself
     rewards = [Series("train/reward", "train reward", _TRAIN, 1.8)]
@@ -103,6 +104,28 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             tuple(Series(name, name.removeprefix("part/"), CYCLE[i % len(CYCLE)]) for i, name in enumerate(parts)),
             "What the verifier says beside its score, whether it is rewarded or not: one that rises unrewarded shows "
             "by which means the reward is earned.",
+        ),
+        Panel(
+            "Use of tools",
+            "share of episodes",
+            tuple(Series(f"tool/{tool}/episodes", tool, CYCLE[i % len(CYCLE)]) for i, tool in enumerate(tools)),
+            "Share of the episodes in which the policy calls a tool.",
+            scale="share",
+        ),
+        Panel(
+            "Success of tools",
+            "share of calls",
+            tuple(
+                Series(f"tool/{tool}/success", tool, CYCLE[i % len(CYCLE)], dull=1.0) for i, tool in enumerate(tools)
+            ),
+            "Share of the calls of a tool that give an output. Use dies out where calls fail for too long.",
+            scale="share",
+        ),
+        Panel(
+            "Mistakes in calls",
+            "calls per episode",
+            (Series("tool/malformed", "not executed", _NEUTRAL, dull=0.0),),
+            "Calls that could not be executed because of the policy's mistakes in them.",
         ),
     ]
     kept = []

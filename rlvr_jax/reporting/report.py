@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ _PARTS = (
     ("time/train", "training"),
     ("time/layout", "parameters to the sampler"),
     ("time/evaluate", "evaluation"),
+)
+_MAX_EPISODES = 8
+_OF_A_TOOL = (
+    ("tool/{}/episodes", "share of episodes"),
+    ("tool/{}/calls", "calls per episode"),
+    ("tool/{}/success", "success"),
+    ("tool/{}/tokens", "tokens told per call"),
+    ("time/tool/{}", "seconds of a step"),
 )
 _OF_A_TASK = (
     ("reward", "train reward"),
@@ -57,12 +66,15 @@ def write_report(workdir: Path) -> Path:
         tasks=_tasks(rows),
         comparison=_comparison(samples),
         train_samples=_train_samples(samples),
+        episodes=_episodes(samples),
+        tools=_tools(rows),
         throughput=_throughput(rows),
         others=_others(rows, panels),
         config=sorted(flatten(config).items()),
         environment=environment,
         changes=changes,
         task_columns=[label for _, label in _OF_A_TASK],
+        tool_columns=[label for _, label in _OF_A_TOOL],
         short=curves.short,
         shown=shown,
         gold=_gold,
@@ -178,6 +190,41 @@ def _train_samples(samples: Sequence[Row]) -> list[tuple[int, list[Row]]]:
     ]
 
 
+def _episodes(samples: Sequence[Row]) -> dict[str, Any] | None:
+    """Whole episodes of several turns, of the last step that logged some: its turns, calls and reward terms."""
+    found = [row for row in samples if row.get("spans") and row.get("split") == "train"]
+    found = found or [row for row in samples if row.get("spans")]
+    if not found:
+        return None
+    last = max(row["step"] for row in found)
+    rows = _of_all_tasks([row for row in found if row["step"] == last], lambda row: row["task"])[:_MAX_EPISODES]
+    return {"step": last, "split": rows[0]["split"], "rows": [(row, _turns(row)) for row in rows]}
+
+
+def _turns(row: Row) -> list[dict[str, Any]]:
+    """The spans of an episode, each turn of the policy with the calls that it made."""
+    turns, number = [], -1
+    for span in row["spans"]:
+        number += span["author"] != "env"
+        calls = [call for call in row.get("calls", ()) if call["turn"] == number and span["author"] != "env"]
+        turns.append({**span, "calls": calls})
+    return turns
+
+
+def _tools(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """(tool, first and last value of each of `_OF_A_TOOL`) of every tool."""
+    names = {name.split("/")[1] for row in rows for name in row if re.fullmatch(r"tool/[^/]+/episodes", name)}
+    table = []
+    for tool in sorted(names):
+        ends = [_ends(rows, metric.format(tool)) for metric, _ in _OF_A_TOOL]
+        cells = [
+            " → ".join(curves.short(row[metric.format(tool)]) for row in pair) if pair else "-"
+            for pair, (metric, _) in zip(ends, _OF_A_TOOL, strict=True)
+        ]
+        table.append((tool, cells))
+    return table
+
+
 def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
     """(phase, total seconds, share of all steps' time, median seconds per step) of each phase of a step."""
     total = sum(value for _, value in curves.values(rows, "time/step"))
@@ -195,7 +242,8 @@ def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
 def _others(rows: Sequence[Row], panels: Sequence[Panel]) -> list[tuple[str, float | int, float | int]]:
     """(name, first value, last value) of metrics that no plot shows."""
     drawn = {"step"}.union(*(panel.metrics for panel in panels))
-    drawn |= {name for row in rows for name in row if name.startswith("task/")}  # they have a table of their own
+    tables = ("task/", "time/tool/")  # they have a table of their own
+    drawn |= {name for row in rows for name in row if name.startswith(tables)}
     table = []
     for name in sorted({name for row in rows for name in row} - drawn):
         ends = _ends(rows, name)

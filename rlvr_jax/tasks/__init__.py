@@ -57,6 +57,7 @@ TASKS = (
     "mbpp",
     "modsum",
     "papers",
+    "products",
     "programs",
     "reasoning_gym",
     "sentences",

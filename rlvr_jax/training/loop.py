@@ -49,6 +49,7 @@ from rlvr_jax.training.reward_models import make_model_scores
 from rlvr_jax.training.rollouts import Rollouts
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.start import check_start, start
+from rlvr_jax.training.tool_metrics import describe_tools, tools_of
 from rlvr_jax.training.watchdog import watchdog
 from rlvr_jax.training.workdir import open_workdir
 from rlvr_jax.verifiers.pool import Pool
@@ -149,6 +150,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 moved = drift(setup, history, rollout.outcomes, scorers(learner, step))
                 learner, updates = update(learner, batch, of_batch, step)
                 row = {"step": step} | describe(*rollout.own, step - 1) | describe_signal(found)
+                row |= describe_tools(rollout.own[0], tools_of(setup.sources))
                 history, of_history = advanced(config, rollouts.choice, history, step, rollout.outcomes, moved)
                 row |= rollout.metrics | of_batch | of_history | weight_quantiles(batch)
                 clock.lap("time/train")

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from rlvr_jax.config import Config, to_dict
+from rlvr_jax.envs import CallRecord
 from rlvr_jax.errors import RunError
 from rlvr_jax.learner.rewards import Rewards
 from rlvr_jax.parallel import Processes
@@ -19,7 +20,7 @@ from rlvr_jax.reporting import jsonl, tensorboard
 from rlvr_jax.reporting.progress import progress
 from rlvr_jax.reporting.report import REPORT, write_report
 from rlvr_jax.reporting.weights_and_biases import weights_and_biases
-from rlvr_jax.rollout.episode import Episode, Group, flattened
+from rlvr_jax.rollout.episode import TRAINED, Episode, Group, flattened
 from rlvr_jax.rollout.requests import RolloutStats
 from rlvr_jax.text.tokenizers import decode
 from rlvr_jax.verifiers.verdict import Verdict
@@ -214,11 +215,13 @@ def sample_rows(
 ) -> list[dict[str, Any]]:
     """Rows of samples.jsonl; its fields are described in docs/metrics.md."""
     episodes, verdicts, _ = flattened(groups)
-    values = [None] * len(episodes)
+    values, terms = [None] * len(episodes), [None] * len(episodes)
     if rewards is not None:
-        verdicts = rewards.verdicts
-        pairs = zip(rewards.values.tolist(), rewards.judged.tolist(), strict=True)
-        values = [value if judged else None for value, judged in pairs]
+        verdicts, judged = rewards.verdicts, rewards.judged.tolist()
+        values = [value if there else None for value, there in zip(rewards.values.tolist(), judged, strict=True)]
+        names, columns = list(rewards.terms), [column.tolist() for column in rewards.terms.values()]
+        of_rows = zip(*columns, strict=True)
+        terms = [dict(zip(names, x, strict=True)) if y else None for x, y in zip(of_rows, judged, strict=True)]
     return [
         {
             "step": step,
@@ -231,15 +234,35 @@ def sample_rows(
             "gold": episode.example.gold or None,
             "score": verdict.score,
             "reward": values[i],
+            "terms": terms[i],
             "answer": verdict.answer,
             "reason": verdict.reason,
             "error": verdict.error,
             "finish_reason": episode.finish_reason,
             "length": episode.length,
             "turns": len(episode.turns),
+            "spans": _spans(episode, tokenizer),
+            "calls": [_without_seconds(call) for call in episode.calls],
         }
         for i, (episode, verdict) in enumerate(zip(episodes, verdicts, strict=True))
     ]
+
+
+def _spans(episode: Episode, tokenizer: Any) -> list[dict[str, Any]] | None:
+    """What follows the prompt, by author, of an episode of several turns or with calls of tools."""
+    if len(episode.turns) < 2 and not episode.calls:
+        return None
+    spans = [span for window in episode.sequences for span in window.spans[1:]]
+    texts = decode(tokenizer, [span.tokens for span in spans])
+    return [
+        {"author": span.author, "text": text, "tokens": len(span.tokens), "trained": span.author in TRAINED}
+        for span, text in zip(spans, texts, strict=True)
+    ]
+
+
+def _without_seconds(call: CallRecord) -> dict[str, Any]:
+    """A call as it is in two runs of the same config."""
+    return {"turn": call.turn, "tool": call.tool, "outcome": call.outcome, "characters": call.characters}
 
 
 def _transcript(episode: Episode, tokenizer: Any) -> str:

@@ -213,3 +213,25 @@ def test_turns_and_lag_have_panels_where_there_are_any():
     assert titles() == set()
     assert titles(**{"train/turns": 1.5}) == {"Turns"}
     assert titles(**{"train/lag": 2.0}) == {"Lag of the samples"}
+
+
+def test_whole_episodes_show_turns_calls_observations_and_terms_of_the_reward(tmp_path):
+    spans = [
+        {"author": "policy", "text": "<2*3>", "tokens": 5, "trained": True},
+        {"author": "env", "text": f"6|{HOSTILE}", "tokens": 2, "trained": False},
+        {"author": "policy", "text": "####6", "tokens": 6, "trained": True},
+    ]
+    calls = [{"turn": 0, "tool": "calculator", "outcome": "timed_out", "characters": 2}]
+    terms = {"score": 1.0, "tool_calls": -0.125}
+    row = sample(3, "train", spans=spans, calls=calls, terms=terms, reward=0.875, turns=2, answer="6")
+    rows = [{"step": step, "tool/calculator/episodes": step / 4, "tool/calculator/calls": 1} for step in (1, 3)]
+    page = run_of(tmp_path, rows, [row, sample(3, "train", spans=None, calls=[], terms=None)])
+    text = " ".join(page.text.split())
+    assert "2 turns, 1 calls" in text
+    assert "calculator : timed_out" in text.replace(":", " :").replace("  ", " ")
+    assert "observation · 2 tokens, not trained on" in text
+    assert "reward 0.875 = score 1 + tool_calls -0.125" in text
+    assert text.count("not trained on") == 1
+    assert "0.25 → 0.75" in text
+    assert "script" not in page.tags
+    assert {"Use of tools"} <= {panel.title for panel in panels(rows)}
