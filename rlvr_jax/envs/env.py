@@ -19,7 +19,7 @@ or returns something else, its episode ends unjudged and is left out of its grou
 The environment `tools` (`rlvr_jax.envs.tool_use`) lets the policy call tools in the middle of any task.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -114,6 +114,8 @@ class Env:
       start: example -> (state, prompt).
       step: (state, text of the policy's turn) -> (state, action).
       receive: (state, results of the tools) -> (state, action); None for environments that call none.
+      drawn: (initial state, number of the episode) -> the same, with random choices of its own; None if all are those
+        of the example.
       parts: the possible names of `Done.parts`; missing ones count as 0.
       one_turn: every episode has a single turn, so static batches may be used.
       parts_of: state -> parts, also of an episode that ends by a limit of the rollout; those of `Done` come first.
@@ -127,6 +129,7 @@ class Env:
     receive: Callable[[Any, tuple[ToolResult, ...]], tuple[Any, Action]] | None = None
     parts: tuple[str, ...] = ()
     one_turn: bool = False
+    drawn: Callable[[Any, int], Any] | None = None
     parts_of: Callable[[Any], Mapping[str, float]] | None = None
     calls_of: Callable[[Any], tuple[CallRecord, ...]] | None = None
     tools: Tools | None = None
@@ -152,10 +155,17 @@ def begin(env: Env, example: Example) -> tuple[Any, str | Messages]:
     return returned
 
 
-def begin_group(env: Env, example: Example, size: int) -> list[Any]:
-    """The states of a group's episodes: each its own, since its episode may change it. Raises as `begin`."""
+def begin_group(env: Env, example: Example, samples: Sequence[int]) -> list[Any]:
+    """The states of a group's episodes: each its own, since its episode may change it. Raises as `begin`.
+
+    Args:
+      env: the environment.
+      example: of the group.
+      samples: the number of each episode, which names its random choices.
+    """
     first, _ = begin(env, example)
-    return [first] + [None if first is None else begin(env, example)[0] for _ in range(size - 1)]
+    states = [first] + [None if first is None else begin(env, example)[0] for _ in samples[1:]]
+    return states if env.drawn is None else [env.drawn(*pair) for pair in zip(states, samples, strict=True)]
 
 
 def checked(env: Env, returned: Any) -> tuple[Any, Action]:

@@ -47,7 +47,7 @@ class _State:
     """The state of an episode.
 
     Attributes:
-      id: of its example.
+      id: of its example, and of the sample.
       turn: number of the policy's last turn.
       calls: so far.
       earlier: by tool, the arguments of the calls that are repeated for its state.
@@ -88,7 +88,8 @@ def tool_use(
         limit. It is the only limit that depends on the clock.
       calls_in_a_turn: with more, none is executed.
       failure: text with the place {} for the reason, or without, for the policy after a call without an output.
-      reliability: by tool, a `Reliability`. Whether the n-th call of an episode works is drawn by the example and n.
+      reliability: by tool, a `Reliability`. Whether the n-th call of an episode works is drawn by the example, the
+        number of the sample and n.
 
     Raises:
       ValueError: tools, format or an option can't be used.
@@ -179,6 +180,7 @@ def tool_use(
         step,
         receive,
         parts,
+        drawn=lambda state, sample: replace(state, id=f"{state.id}/{sample}"),
         parts_of=parts_of,
         calls_of=lambda state: state.calls,
         tools=Tools(tuple(tool.schema for tool in made), form.instructions, form.native),

@@ -111,7 +111,7 @@ def begin(group: Sequence[Playing], limited: Limited) -> str:
     example = group[0].example
     original = replace(example, prompt=example.problem or example.prompt)
     try:
-        states = limited(lambda: begin_group(group[0].env, original, len(group)))
+        states = limited(lambda: begin_group(group[0].env, original, [x.sample for x in group]))
     except (Exception, SystemExit) as error:
         return f"the environment's start raised {error_text(error)}"
     for playing, state in zip(group, states, strict=True):

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from rlvr_jax.envs import Call, Done, Say, ToolResult, make_env
+from rlvr_jax.envs import Call, Done, Say, ToolResult, begin_group, make_env
 from rlvr_jax.envs.tool_use import garbled
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.playing import Limits, Source
@@ -171,7 +171,7 @@ def test_limits_of_calls_and_of_the_seconds_of_tools():
     assert (action.reason, record.outcome, record.seconds) == ("tool_seconds", "timed_out", 9)
 
 
-def test_a_tool_that_is_made_to_fail_does_so_by_the_example_and_the_number_of_the_call():
+def test_a_tool_that_is_made_to_fail_does_so_by_the_sample_and_the_number_of_the_call():
     options = {**HERMES, "reliability": {"calculator": {"works": 0.3, "shows": "garbage"}}}
     result = lambda _: ToolResult({"outcome": "ok", "text": "84 cats, A", "seconds": 0})  # noqa: E731
     turns = [call("calculator", expression="1")] * 200
@@ -185,6 +185,9 @@ def test_a_tool_that_is_made_to_fail_does_so_by_the_example_and_the_number_of_th
     for text in said:
         assert [c.isdigit() for c in text] == [c.isdigit() for c in "84 cats, A"]
         assert text == "84 cats, A" or all(a != b for a, b in zip(text, "84 cats, A", strict=True) if a.isalnum())
+    env = make_env("tools", options)
+    samples = [state.id for state in begin_group(env, EXAMPLE, (4, 5))]
+    assert samples == ["t/train/0/4", "t/train/0/5"]
     options["reliability"] = {"calculator": {"works": 0.0}}
     ((action, jobs),), _, _ = steps(options, turns[:1], result)
     assert (action.observation[0]["content"], jobs) == ("Error: the tool failed", ())
