@@ -120,6 +120,7 @@ class Env:
       one_turn: every episode has a single turn, so static batches may be used.
       parts_of: state -> parts, also of an episode that ends by a limit of the rollout; those of `Done` come first.
       calls_of: state -> the calls of tools so far.
+      sandboxes: engine and packages of those that its tools need.
       tools: that prompts describe.
       ends: texts that end a turn, and belong to it, where they are single tokens of the policy.
     """
@@ -132,6 +133,7 @@ class Env:
     drawn: Callable[[Any, int], Any] | None = None
     parts_of: Callable[[Any], Mapping[str, float]] | None = None
     calls_of: Callable[[Any], tuple[CallRecord, ...]] | None = None
+    sandboxes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     tools: Tools | None = None
     ends: tuple[str, ...] = ()
 

@@ -183,6 +183,7 @@ def tool_use(
         drawn=lambda state, sample: replace(state, id=f"{state.id}/{sample}"),
         parts_of=parts_of,
         calls_of=lambda state: state.calls,
+        sandboxes=tuple(tool.sandbox for tool in made if tool.sandbox),
         tools=Tools(tuple(tool.schema for tool in made), form.instructions, form.native),
         ends=form.ends,
     )

@@ -91,6 +91,7 @@ def tool(
         timeout=2 * (START_SECONDS + limits.longest_seconds),
         characters=characters,
         state=state,
+        sandbox=(engine, tuple(packages)),
     )
 
 

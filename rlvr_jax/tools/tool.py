@@ -32,6 +32,7 @@ class Tool:
       characters: of the output that are shown; the rest is cut, with a note.
       state: the function also gets `earlier`: the arguments of the episode's earlier calls of the tool, without those
         that were ended by a limit or a crash.
+      sandbox: engine and packages of the sandbox that it needs; None for none.
       ends: a call ends the episode, and no function is run: its only argument is the answer that is judged, in the form
         of `answer`.
       answer: text with the place {}, for the answer as the verifier expects it.
@@ -45,6 +46,7 @@ class Tool:
     timeout: float | None = None
     characters: int = CHARACTERS
     state: bool = False
+    sandbox: tuple[str, tuple[str, ...]] | None = None
     ends: bool = False
     answer: str = "{}"
 

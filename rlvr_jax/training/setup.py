@@ -134,7 +134,7 @@ def _make_setup(
         parts = check_reward(config, of_rollout, pool)
         check_algorithm(config, shape)
         check_episodes(config, of_rollout)
-    sandbox = sandbox_engine(prompted)
+    sandbox = sandbox_engine(of_rollout)
     trainers = devices[: len(devices) - config.rollout.devices]
     mesh = parallel.make_mesh(config.mesh, trainers)
     samplers = trainers if len(trainers) == len(devices) else devices[len(trainers) :]

@@ -157,14 +157,16 @@ def _try_verifier(label: str, task: Task, example: Example, pool: Pool) -> Verdi
     return verdicts[0]
 
 
-def sandbox_engine(prompted: dict[str, Task]) -> str:
+def sandbox_engine(sources: Mapping[str, Source]) -> str:
     """The sandbox engine for model-written code, found by trial on this machine; empty if no task has any."""
     engines = set()
-    for label, task in prompted.items():
-        if task.verifier == "code":
+    for label, source in sources.items():
+        wanted, options = list(source.env.sandboxes), source.task.verifier_options
+        if source.task.verifier == "code":
+            wanted.append((options.get("engine", "auto"), options.get("packages", ())))
+        for engine, packages in wanted:
             try:
-                options = task.verifier_options
-                with open_sandbox(options.get("engine", "auto"), options.get("packages", ())) as sandbox:
+                with open_sandbox(engine, packages) as sandbox:
                     engines.add(sandbox.engine)
             except (SandboxError, ValueError) as error:
                 raise ConfigError(f"config.tasks.{label}: {error}") from error
