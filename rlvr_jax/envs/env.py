@@ -116,6 +116,7 @@ class Env:
       receive: (state, results of the tools) -> (state, action); None for environments that call none.
       drawn: (initial state, number of the episode) -> the same, with random choices of its own; None if all are those
         of the example.
+      at: (state, training steps that the policy of the turn has had) -> the state that `step` gets; None for the same.
       parts: the possible names of `Done.parts`; missing ones count as 0.
       one_turn: every episode has a single turn, so static batches may be used.
       parts_of: state -> parts, also of an episode that ends by a limit of the rollout; those of `Done` come first.
@@ -131,6 +132,7 @@ class Env:
     parts: tuple[str, ...] = ()
     one_turn: bool = False
     drawn: Callable[[Any, int], Any] | None = None
+    at: Callable[[Any, int], Any] | None = None
     parts_of: Callable[[Any], Mapping[str, float]] | None = None
     calls_of: Callable[[Any], tuple[CallRecord, ...]] | None = None
     sandboxes: tuple[tuple[str, tuple[str, ...]], ...] = ()

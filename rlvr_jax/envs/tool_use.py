@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from rlvr_jax.envs.env import Action, Call, CallRecord, Done, Env, Say, ToolResult
 from rlvr_jax.tasks.task import Example, draw, uniform
 from rlvr_jax.text.prompts import Tools
@@ -28,18 +30,31 @@ class Reliability:
     """A tool that fails on purpose.
 
     Attributes:
-      works: the probability that a call is executed as it should.
+      works: the probability that a call is executed as it should; or pairs (training steps, probability), between which
+        it changes linearly, to bring a tool in late, or to repair it.
       shows: what the policy gets otherwise: an "error"; or "garbage", the output with other digits and letters.
     """
 
-    works: float
+    works: float | Sequence[Sequence[float]]
     shows: Shows = "error"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.works <= 1:
-            raise ValueError(f"reliability: works must be from 0 to 1, not {self.works}")
+        if not (all(len(pair) == 2 and 0 <= pair[1] <= 1 for pair in self.points) and self.points):
+            raise ValueError(f"reliability: works must be from 0 to 1, or pairs (steps, from 0 to 1), not {self.works}")
+        steps = [pair[0] for pair in self.points]
+        if steps != sorted(set(steps)):
+            raise ValueError(f"reliability: the steps of works must rise, not {steps}")
         if self.shows not in get_args(Shows):
             raise ValueError(f"reliability: shows must be one of {', '.join(get_args(Shows))}, not {self.shows!r}")
+
+    @property
+    def points(self) -> tuple[Sequence[float], ...]:
+        """(training steps, probability)."""
+        return ((0, self.works),) if isinstance(self.works, int | float) else tuple(self.works)
+
+    def after(self, steps: int) -> float:
+        """The probability after so many training steps."""
+        return float(np.interp(steps, *zip(*self.points, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,7 @@ class _State:
     Attributes:
       id: of its example, and of the sample.
       turn: number of the policy's last turn.
+      steps: of training that the policy of this turn has had.
       calls: so far.
       earlier: by tool, the arguments of the calls that are repeated for its state.
       asked: the calls of the turn while their tools run, with the results of those that are not executed.
@@ -56,6 +72,7 @@ class _State:
 
     id: str
     turn: int = -1
+    steps: int = 0
     calls: tuple[CallRecord, ...] = ()
     earlier: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     asked: tuple[tuple[ParsedCall, Result | None], ...] = ()
@@ -181,6 +198,7 @@ def tool_use(
         receive,
         parts,
         drawn=lambda state, sample: replace(state, id=f"{state.id}/{sample}"),
+        at=lambda state, steps: replace(state, steps=steps),
         parts_of=parts_of,
         calls_of=lambda state: state.calls,
         sandboxes=tuple(tool.sandbox for tool in made if tool.sandbox),
@@ -225,7 +243,7 @@ def _checked(call: ParsedCall, by_name: Mapping[str, Tool]) -> ParsedCall:
 def _fails(state: _State, call: ParsedCall, number: int, unreliable: Mapping[str, Reliability]) -> Shows | None:
     """The way in which a call is made to fail; None if it is not."""
     given = unreliable.get(call.tool)
-    fails = given is not None and uniform("reliability", state.id, number, call.tool) >= given.works
+    fails = given is not None and uniform("reliability", state.id, number, call.tool) >= given.after(state.steps)
     return given.shows if fails else None
 
 

@@ -224,7 +224,8 @@ class Collector:
         playing.calls = 0
         if turn.finish == "length":
             return playing, lambda: (playing.state, Done(reason="length"))
-        return playing, partial(playing.env.step, playing.state, text)
+        at = playing.env.at or (lambda state, _: state)
+        return playing, lambda: playing.env.step(at(playing.state, turn.version), text)
 
     def _advance(self, calls: Sequence[tuple[Playing, Callable[[], tuple[Any, Any]]]]) -> None:
         """Calls environments, each in the process of its group, and executes their actions, in all processes alike."""

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from rlvr_jax.envs import Call, Done, Say, ToolResult, begin_group, make_env
-from rlvr_jax.envs.tool_use import garbled
+from rlvr_jax.envs.tool_use import Reliability, garbled
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.playing import Limits, Source
 from rlvr_jax.tasks import Example, Task
@@ -194,6 +194,17 @@ def test_a_tool_that_is_made_to_fail_does_so_by_the_sample_and_the_number_of_the
     assert garbled("a1", 0) == garbled("a1", 0) != "a1"
 
 
+def test_a_tool_is_repaired_by_the_training_steps_that_the_policy_has_had():
+    works = Reliability([[10, 0.25], [20, 0.75]])
+    assert [works.after(n) for n in (0, 10, 15, 20, 99)] == [0.25, 0.25, 0.5, 0.75, 0.75]
+    assert Reliability(0.3).after(7) == 0.3
+    # The policy of these tests has had three.
+    for points, told in (([[3, 0.0], [4, 1.0]], "!|"), ([[2, 0.0], [3, 1.0]], "2|")):
+        options = {**CALCULATOR, "reliability": {"calculator": {"works": points}}}
+        (group,) = played([["<1+1>", "2"]], options)
+        assert texts(group.episodes[0])[2] == ("env", told)
+
+
 @pytest.mark.parametrize(
     ("what", "outcome"), [("raises", "raised"), ("floods", "cut"), ("nul", "binary"), ("refuses", "not_found")]
 )
@@ -215,7 +226,9 @@ def test_whatever_a_tool_does_is_an_observation(what, outcome):
         ({"tools": ["python"], "calls_in_a_turn": 0}, "calls_in_a_turn.*0"),
         ({"tools": ["python"], "max_seconds": float("nan")}, "max_seconds"),
         ({"tools": ["python"], "reliability": {"search": {"works": 1}}}, "no tool 'search'"),
-        ({"tools": ["python"], "reliability": {"python": {"works": 2}}}, "from 0 to 1, not 2"),
+        ({"tools": ["python"], "reliability": {"python": {"works": 2}}}, "from 0 to 1.*not 2"),
+        ({"tools": ["python"], "reliability": {"python": {"works": []}}}, r"not \[\]"),
+        ({"tools": ["python"], "reliability": {"python": {"works": [[5, 1.0], [5, 0.5]]}}}, r"must rise, not \[5, 5\]"),
         ({"tools": ["python"], "reliability": {"python": {"works": 1, "shows": "noise"}}}, "error, garbage"),
         ({"tools": ["python"], "reliability": {"python": {"work": 1}}}, "work"),
         ({"tool": ["python"]}, "tool"),

@@ -1,0 +1,69 @@
+"""The page about tools: its commands run as they stand there, with fewer steps; its tools and options exist."""
+
+import json
+import re
+import shlex
+import sys
+
+import pytest
+
+from configs import base
+from rlvr_jax.config import from_dict
+from rlvr_jax.envs import make_env
+from rlvr_jax.rollout.episode import LIMITED
+from rlvr_jax.tools import FORMATS, TOOLS, job_of, make_tools, result_of
+from rlvr_jax.verifiers.pool import Pool
+from tests.experiments.runs import ROOT, SHORT, complete
+
+PAGE = (ROOT / "docs" / "tools.md").read_text()
+SETTINGS, NOTES, OWN = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+
+
+def configured(*programs):
+    config = base.get_config()
+    base.set_tasks(config, gsm8k={})
+    for program in programs:
+        exec(program, {"config": config})
+    return from_dict(config.to_dict())
+
+
+def test_the_settings_of_the_page_make_an_environment():
+    config = configured(SETTINGS)
+    task = config.tasks["gsm8k"]
+    env = make_env(task.environment, task.environment_options)
+    assert [x["function"]["name"] for x in env.tools.schemas] == ["python", "calculator"]
+    assert {name for name, _ in config.reward} - {"score"} <= set(env.parts)
+
+
+def test_a_tool_of_ones_own_is_called(tmp_path, monkeypatch):
+    (tmp_path / "notes.py").write_text(NOTES)
+    (tmp_path / "notes.txt").write_text("a cat\na dog\nanother cat\n")
+    monkeypatch.chdir(tmp_path)
+    options = configured(SETTINGS, OWN).tasks["gsm8k"].environment_options["tools"]
+    (tool,) = make_tools(options)
+    assert (tool.name, list(tool.parameters["properties"]), tool.characters) == ("grep", ["pattern", "most"], 500)
+    (tool,) = make_tools({"lookup": {"tool": "notes.py:grep", "file": "notes.txt"}})
+    with Pool(0) as pool:
+        (future,) = pool.submit([job_of(tool, {"pattern": "cat", "most": 1})])
+    assert (tool.name, result_of(future.result(), None).text) == ("lookup", "a cat")
+
+
+@pytest.mark.parametrize("names", [TOOLS, FORMATS, set(LIMITED) & {"calls", "tool_seconds"}])
+def test_the_page_names_all_there_are(names):
+    assert [name for name in names if f"`{name}`" not in PAGE] == []
+
+
+def test_the_commands_of_the_page_train(tmp_path):
+    for command in COMMANDS:
+        program, name, *flags = shlex.split(command.replace("\\\n", ""))
+        if name == "sweep":
+            continue
+        short = ["--config.sft.num_steps=2", "--config.sft.save_every=2", "--config.sft.updates_per_call=1"]
+        short = short if name == "sft" else f"--config.training.{SHORT}".split()
+        assert program == "rlvr"
+        complete([sys.executable, "-m", f"experiments.{name}", *flags, *short], cwd=tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "runs/calculator/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert all({"tool/calculator/episodes", "time/tool/calculator", "tool/malformed"} <= row.keys() for row in rows[1:])
+    assert "Whole episodes" in (tmp_path / "runs/calculator/report.html").read_text() or rows[-1]["train/turns"] == 1
