@@ -20,7 +20,7 @@ def get_config():
     config.rollout.max_response_length = 88
     config.rollout.max_turn_length = 2
     config.rollout.max_turns = 10
-    config.optimizer.learning_rate = 3e-4
+    config.optimizer.learning_rate = 1e-3
     config.sft.num_steps = 100
     config.sft.save_every = 100
     config.training.num_steps = 100

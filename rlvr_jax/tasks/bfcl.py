@@ -117,11 +117,12 @@ def _only(values: Iterable[Any]) -> Any:
 
 
 def _demonstration(reference: dict[str, Any] | None, format: str) -> str:
-    """A call with the first allowed values, and none for arguments that may be left out."""
+    """A call with the first allowed values, and none for arguments that need not be given."""
     if reference is None:
         return "No function fits."
-    allowed = {name: values for name, values in reference["allowed"].items() if "" not in values}
-    arguments = {name: _first(values[0]) for name, values in allowed.items()}
+    required = reference["parameters"]["required"]
+    allowed = {name: x for name, x in reference["allowed"].items() if name in required or "" not in x}
+    arguments = {name: _first(next((x for x in values if x != ""), "")) for name, values in allowed.items()}
     if format == "json":
         return f"<tool_call>{json.dumps({'name': reference['function'], 'arguments': arguments})}</tool_call>"
     return f"[{reference['function']}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})]"
