@@ -12,11 +12,9 @@ those of --suite, of --config or, without either, of the run. Prints a table and
 problem, to evaluation.json in the workdir (evaluation_SUITE.json), or to --output. docs/evaluation.md lists the suites.
 """
 
-import dataclasses
 import json
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,6 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead
 
 
 def main() -> None:
-    from rlvr_jax.config import anywhere
     from rlvr_jax.evaluation.suites import with_suite
     from rlvr_jax.reporting import files
     from rlvr_jax.training.workdir import read_config
@@ -68,49 +65,27 @@ def main() -> None:
     if not all(k.isdecimal() and 1 <= int(k) <= _SAMPLES.value for k in _KS.value):
         raise ConfigError(f"--ks={','.join(_KS.value)}: each k must be a number from 1 to --samples={_SAMPLES.value}")
     ks, problems = tuple(map(int, _KS.value)), _PROBLEMS.value
-    ks = ks or tuple(2**i for i in range(_SAMPLES.value.bit_length()))
-    evaluation = dataclasses.replace(
-        config.evaluation, problems=problems, pass_problems=problems, pass_samples=_SAMPLES.value, ks=ks, shown=0
-    )
-    config = dataclasses.replace(config, evaluation=evaluation)
     with command.pool(config) as pool, command.processes() as processes:
-        import jax
+        from rlvr_jax.training.evaluating import evaluate_policy
 
-        from rlvr_jax import parallel
-        from rlvr_jax.evaluation import evaluate
-        from rlvr_jax.training.functions import heldout_problems, make_collector, make_sampler
-        from rlvr_jax.training.setup import make_setup
-        from rlvr_jax.training.start import initial_params, load_run
-
-        setup = make_setup(anywhere(config, jax.device_count()), pool=pool, processes=processes)
-        examples = heldout_problems(setup)
-        with parallel.use_mesh(setup.mesh):
-            if workdir is None:
-                params, step = initial_params(setup, jax.random.key(config.seed)), 0
-            else:
-                params, step = load_run(setup, workdir, _STEP.value)
-            sampler = make_sampler(setup)
-            sampler.set_params(params, step)
-            collector, began = make_collector(setup, sampler, pool), time.perf_counter()
-            found = evaluate(collector, *examples, _SAMPLES.value, jax.random.key(_SEED.value), ks, majority=True)
-            seconds = time.perf_counter() - began
+        options = {"problems": problems, "samples": _SAMPLES.value, "ks": ks, "step": _STEP.value, "seed": _SEED.value}
+        evaluated = evaluate_policy(config, workdir, pool, processes, **options)
     if processes.index > 0:
         return
-    policy = f"checkpoint of step {step} in {workdir}" if workdir else config.init_from or config.pretrained
+    found = evaluated.found
+    policy = f"checkpoint of step {evaluated.step} in {workdir}" if workdir else config.init_from or config.pretrained
     print(f"{policy}; at most {problems} held-out problems of each task")
     print(f"{'task':18}{'':18}{'mean':>8}   95 % interval")
-    rows = {"eval": "all"} | {f"task/{task}": task for task in setup.tasks}
+    rows = {"eval": "all"} | {f"task/{task}": task for task in evaluated.tasks}
     for group, task in rows.items():
         for metric in (x for x in found.values if f"{group}/{x}" in found.metrics):
             mean, low, high = (found.metrics[f"{group}/{metric}{end}"] for end in ("", "_low", "_high"))
             print(f"{task:18}{metric:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
-    print(f"{found.tokens:,} tokens sampled in {seconds:.0f} seconds, compilation and verification included")
-    values = {name: {f"{task}: {id}": x for (task, id), x in of.items()} for name, of in found.values.items()}
+    print(f"{found.tokens:,} tokens sampled in {evaluated.seconds:.0f} seconds, compilation and verification included")
+    result = evaluated.plain()
     if other is not None:
-        _compare(values, other, list(setup.tasks))
+        _compare(result["values"], other, evaluated.tasks)
     if output:
-        result = {"step": step, "problems": problems, "samples": _SAMPLES.value, "seed": _SEED.value, **found.metrics}
-        result |= {"tokens": found.tokens, "seconds": seconds, "values": values}
         files.replace(output, json.dumps(result, indent=1).encode())
 
 
@@ -124,7 +99,7 @@ def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
         raise ConfigError(f"--against: {file} is no evaluation with results by problem: {error!r}") from error
 
 
-def _compare(values: Mapping[str, Mapping[str, float]], other: Mapping[str, Any], tasks: list[str]) -> None:
+def _compare(values: Mapping[str, Mapping[str, float]], other: Mapping[str, Any], tasks: Sequence[str]) -> None:
     """Prints the differences on the problems that both evaluations have."""
     from rlvr_jax.evaluation import paired_difference
 

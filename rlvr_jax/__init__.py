@@ -56,6 +56,44 @@ def sft(config: Any, workdir: str | Path, changes: Mapping[str, Any] | None = No
     return runs.sft(_config(config, changes), Path(workdir).expanduser())
 
 
+def evaluate(
+    run: Any,
+    *,
+    problems: int = 256,
+    samples: int = 16,
+    ks: Sequence[int] = (),
+    step: int | None = None,
+    seed: int = 0,
+    suite: str | None = None,
+) -> dict[str, Any]:
+    """Greedy accuracy, pass@k and maj@k of a run's policy: the command `rlvr evaluate` as a function.
+
+        rlvr_jax.evaluate(run, samples=64)["eval/maj@16"]
+
+    Args:
+      run: a `rlvr_jax.runs.Run`, or the workdir of one, also of a warm start.
+      problems: held-out problems of each task at most.
+      samples: of each problem, at temperature 1.
+      ks: of pass@k and maj@k; by default the powers of two up to `samples`.
+      step: of the checkpoint; the newest by default.
+      seed: of the samples.
+      suite: name or file of a suite of tasks; by default those of the run.
+
+    Returns:
+      Means with their 95 % intervals (`_low`, `_high`), under "values" the result of each problem, and the cost.
+
+    Raises:
+      ConfigError, CheckpointError: the folder holds no policy, or something is wrong with the arguments.
+    """
+    from rlvr_jax import runs
+    from rlvr_jax.experiments import builtin
+
+    workdir = Path(getattr(run, "workdir", run)).expanduser()
+    chosen = builtin.suite(suite) if suite else None
+    sizes = {"problems": problems, "samples": samples, "ks": ks, "step": step, "seed": seed}
+    return runs.evaluate(workdir, chosen, **sizes)
+
+
 def _config(config: Any, changes: Mapping[str, Any] | None) -> Any:
     from rlvr_jax.errors import ConfigError
     from rlvr_jax.experiments import builtin

@@ -6,8 +6,10 @@ from typing import Any
 
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.evaluation.suites import Suite, with_suite
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
 from rlvr_jax.reporting import jsonl
+from rlvr_jax.training.workdir import read_config
 from rlvr_jax.verifiers.pool import Pool
 
 
@@ -58,14 +60,28 @@ def train(config: Config, workdir: Path) -> Run:
     from rlvr_jax.training.loop import train as loop
 
     _prepare()
-    verifier = config.verifier
-    try:
-        pool = Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20)
-    except ValueError as error:
-        raise ConfigError(f"config.verifier: {error}") from error
-    with pool:
+    with _pool(config) as pool:
         loop(config, workdir, pool)
     return Run(workdir)
+
+
+def evaluate(workdir: Path, suite: Suite | None, **options: Any) -> dict[str, Any]:
+    """Of the policy of a run; see `rlvr_jax.evaluate`."""
+    from rlvr_jax.training.evaluating import evaluate_policy
+
+    config = read_config(workdir)
+    config = with_suite(config, suite) if suite else config
+    _prepare()
+    with _pool(config) as pool:
+        return evaluate_policy(config, workdir, pool, **options).plain()
+
+
+def _pool(config: Config) -> Pool:
+    verifier = config.verifier
+    try:
+        return Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20)
+    except ValueError as error:
+        raise ConfigError(f"config.verifier: {error}") from error
 
 
 def sft(config: Config, workdir: Path) -> Run:

@@ -17,6 +17,7 @@ SMALL = {
     "00_quickstart": {"DIGITS": 2, "WARM_UP": 20, "STEPS": 3, "PROBLEMS": 4, "GROUP": 4},
     "01_write_a_verifier": {"STEPS": 2},
     "02_reward_hacking": {"SEEDS": 2, "WARM_UP": 100, "STEPS": 2},
+    "07_inference_time_compute": {"WARM_UP": 100, "STEPS": 1, "PROBLEMS": 8, "SAMPLES": 4},
     "08_complaints_about_grpo": {"SEEDS": 2, "STEPS": 2},
     "11_a_pod_without_a_pod": {},
 }
@@ -73,6 +74,14 @@ def test_a_verifier_of_ones_own_is_tried_attacked_and_trained_on_and_the_run_is_
     before = (found["run"].workdir / "metrics.jsonl").read_bytes()
     again, _ = execute("01_write_a_verifier")
     assert (again["run"].workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_samples_are_chosen_by_oracle_majority_and_chance():
+    found, printed = execute("07_inference_time_compute")
+    assert (found["before"]["step"], found["after"]["step"]) == (0, 1)
+    assert [len(axes.lines) for axes in found["figure"].axes] == [3, 3]
+    assert found["ks"] == [1, 2, 4]
+    assert printed.count("maj@4") == 2
 
 
 @pytest.fixture

@@ -31,6 +31,11 @@ def test_a_run_starts_from_a_warm_start_goes_on_and_shows_what_it_has_written(tm
     assert list(two.curve("train/reward")) == [1, 2]
     assert two.curve("train/reward")[1] == one.curve("train/reward")[1]
     assert two.report.exists()
+    numbers = rlvr_jax.evaluate(two, problems=4, samples=2, ks=[2])
+    assert (numbers["step"], len(numbers["values"]["pass@2"])) == (2, 4)
+    assert "eval/pass@1" not in numbers
+    with pytest.raises(ConfigError, match=r"3 .* 2"):
+        rlvr_jax.evaluate(tmp_path / "run", samples=2, ks=[3])
     assert {"train", "heldout"} == {row["split"] for row in two.samples}
 
 

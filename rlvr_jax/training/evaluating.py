@@ -1,0 +1,94 @@
+"""The evaluation of a policy that is not being trained."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rlvr_jax import parallel
+from rlvr_jax.config import Config, anywhere
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.evaluation import Evaluation, evaluate
+from rlvr_jax.parallel import Processes
+from rlvr_jax.training.functions import heldout_problems, make_collector, make_sampler
+from rlvr_jax.training.setup import make_setup
+from rlvr_jax.training.start import initial_params, load_run
+from rlvr_jax.verifiers.pool import Pool
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation with its settings.
+
+    Attributes:
+      step: of the policy's checkpoint; 0 without a run.
+      problems, samples, seed: as asked for.
+      tasks: labels of the tasks.
+      seconds: of sampling and judging, compilation included.
+      found: the results.
+    """
+
+    step: int
+    problems: int
+    samples: int
+    seed: int
+    tasks: tuple[str, ...]
+    seconds: float
+    found: Evaluation
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON data: settings, metrics, cost, and under "values" the results by metric and problem."""
+        values = {name: {f"{task}: {id}": x for (task, id), x in of.items()} for name, of in self.found.values.items()}
+        settings = {"step": self.step, "problems": self.problems, "samples": self.samples, "seed": self.seed}
+        return settings | self.found.metrics | {"tokens": self.found.tokens, "seconds": self.seconds, "values": values}
+
+
+def evaluate_policy(
+    config: Config,
+    workdir: Path | None,
+    pool: Pool,
+    processes: Processes | None = None,
+    *,
+    problems: int = 256,
+    samples: int = 16,
+    ks: Sequence[int] = (),
+    step: int | None = None,
+    seed: int = 0,
+) -> Evaluated:
+    """Greedy accuracy, pass@k and maj@k of a policy on held-out problems.
+
+    Args:
+      config: whose tasks and limits hold.
+      workdir: of the run whose policy it is; None for the one that the config starts from.
+      pool: for verifiers and tools.
+      processes: of this program.
+      problems: of each task at most, answered greedily and sampled.
+      samples: of each problem.
+      ks: of pass@k and maj@k; by default the powers of two up to `samples`.
+      step: of the checkpoint; the newest by default.
+      seed: of the samples.
+
+    Raises:
+      ConfigError, CheckpointError: the config can't run, a k is not from 1 to `samples`, or the policy can't be read.
+    """
+    if wrong := [k for k in ks if not 1 <= k <= samples]:
+        raise ConfigError(f"ks: {wrong[0]} is not a number from 1 to the number of samples, {samples}")
+    ks = tuple(ks) or tuple(2**i for i in range(samples.bit_length()))
+    sizes = {"problems": problems, "pass_problems": problems, "pass_samples": samples, "ks": ks, "shown": 0}
+    config = replace(config, evaluation=replace(config.evaluation, **sizes))
+    setup = make_setup(anywhere(config, jax.device_count()), pool=pool, processes=processes or Processes())
+    examples = heldout_problems(setup)
+    with parallel.use_mesh(setup.mesh):
+        if workdir is None:
+            params, step = initial_params(setup, jax.random.key(config.seed)), 0
+        else:
+            params, step = load_run(setup, workdir, step)
+        sampler = make_sampler(setup)
+        sampler.set_params(params, step)
+        collector, began = make_collector(setup, sampler, pool), time.perf_counter()
+        found = evaluate(collector, *examples, samples, jax.random.key(seed), ks, majority=True)
+        seconds = time.perf_counter() - began
+    return Evaluated(step, problems, samples, seed, tuple(setup.tasks), seconds, found)
