@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from rlvr_jax.envs.env import Action, CallRecord, Done, Env, Say
 from rlvr_jax.tasks.key_value import LETTERS, value
 from rlvr_jax.tasks.task import Example
+from rlvr_jax.text.prompts import Tools
 
 _CALL = re.compile(f"<([{LETTERS}]{{2}})>")
 MALFORMED = "!!|"  # the observation after a turn that is neither a search nor an answer
@@ -38,5 +39,11 @@ def key_value() -> Env:
         return {"calls": len(calls), "malformed": sum(not call.executed for call in calls)}
 
     return Env(
-        start, step, parts=("calls", "malformed"), parts_of=parts_of, calls_of=lambda state: state[1], ends=(">",)
+        start,
+        step,
+        parts=("calls", "malformed"),
+        parts_of=parts_of,
+        calls_of=lambda state: state[1],
+        tools=Tools(({"type": "function", "function": {"name": "search"}},), ""),  # for metrics
+        ends=(">",),
     )

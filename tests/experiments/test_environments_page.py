@@ -26,6 +26,7 @@ def test_the_commands_of_the_page_train(name, tmp_path):
     for row in (first, second):
         assert row["verify/errors"] == 0
         assert {"kv_search": "train/reward_calls", "grid_world": "train/reward_moves"}[name] in row
+        assert ("tool/search/calls" in row) == (name == "kv_search")
     tasks = {"kv_search": ("one_hop", "two_hops"), "grid_world": ("grid_world",)}[name]
     assert any(f"task/{task}/turns" in row for task in tasks for row in (first, second))
 
