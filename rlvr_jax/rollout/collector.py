@@ -324,7 +324,7 @@ class Collector:
 
     def _job(self, episode: Episode) -> Job:
         task = self._sources[episode.example.task].task
-        return Job(task.verifier, episode.response, episode.example.reference, task.verifier_options)
+        return Job(task.verifier, episode.judged, episode.example.reference, task.verifier_options)
 
 
 def _of_all(processes: Processes, own: Mapping[int, Verdict]) -> Mapping[int, Verdict]:

@@ -118,13 +118,13 @@ class Episode:
 
     @property
     def response(self) -> str:
-        """The text for verifiers and format checks: `text`, after the `<think>` of a prompt that opens a thought.
-
-        Or the answer that the policy has submitted.
-        """
-        if self.answer is not None:
-            return self.answer
+        """The text for format checks: `text`, after the `<think>` of a prompt that opens a thought."""
         return THINK * opens_thinking(self.example.prompt) + self.text
+
+    @property
+    def judged(self) -> str:
+        """The text for verifiers: the answer that the policy has submitted, otherwise `response`."""
+        return self.response if self.answer is None else self.answer
 
     @cached_property
     def tokens(self) -> Int32[np.ndarray, "time"]:

@@ -91,6 +91,7 @@ def test_a_submitted_answer_is_what_is_judged():
     limits = Limits(prompt=20, response=200, stop_tokens=(EOS,))
     (group,) = played([[f"It is 85.\n{call}"]], options, limits)
     assert (group.verdicts[0].answer, group.verdicts[0].score) == ("#### 84", 1)
+    assert group.episodes[0].response == f"It is 85.\n{call}"  # for format checks
     assert group.episodes[0].finish_reason == "stop"
     assert group.verdicts[0].parts == {"tool_calls": 0, "tool_errors": 0, "malformed_calls": 0, "calculator_calls": 0}
 
