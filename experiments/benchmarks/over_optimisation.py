@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 import rlvr_jax
 from rlvr_jax.config import Config
@@ -38,6 +38,7 @@ _TASK = "rlvr_jax.experiments.benchmarks.letters:letters"
 
 
 def main(_: Sequence[str]) -> None:
+    logging.set_verbosity(logging.FATAL)  # Orbax logs every file that it writes
     out, sizes = Path(_OUT.value), sorted(map(int, _SIZES.value))
     curves: dict[str, Any] = {}
     for seed in range(_SEEDS.value):
