@@ -178,9 +178,9 @@ PRESETS: Mapping[str, Preset] = {
         "prompt (config.rollout.group_size = 1); 2,048 tokens, temperature 1; reward 10 if right (config.reward = "
         "(('score', 10.0),)). 70B: learning rates 1e-7 after a warm-up of 10 %, kl_reward_coef 0.07, batch "
         "of 640",
-        "the critic starts from the policy, theirs from an 8B reward model; their losses are means over micro-batches "
-        "of one or two samples, nearly those over samples; they whiten per device, and put the reward after the end "
-        "token, whose value counts",
+        "the critic starts from the policy unless `critic.init` names a reward model, theirs from one of 8B; their "
+        "losses are means over micro-batches of one or two samples, nearly those over samples; they whiten per device, "
+        "and put the reward after the end token, whose value counts",
     ),
     "remax": Preset(
         "Li et al. 2023 (ReMax, arXiv:2310.10505)",

@@ -1,0 +1,54 @@
+"""The page about chats, preferences and reward models: its commands run as they stand there, with a smaller policy."""
+
+import json
+import re
+import shlex
+import sys
+
+import pytest
+
+from rlvr_jax.learner.preferences import LOSSES
+from tests.experiments.runs import ROOT, complete, metrics
+
+PAGE = (ROOT / "docs" / "preferences.md").read_text()
+(PYTHON,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+(COMMANDS,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+SMALL = {
+    "policy.num_layers": 1,
+    "policy.width": 16,
+    "policy.num_heads": 2,
+    "policy.num_kv_heads": 1,
+    "policy.head_dim": 8,
+    "policy.mlp_width": 16,
+    "rollout.prompts": 2,
+    "rollout.group_size": 2,
+    "evaluation.problems": 2,
+    "verifier.workers": 0,
+    **{f"{run}.{key}": 2 for run in ("sft", "preferences", "training") for key in ("num_steps", "save_every")},
+    **{f"{run}.updates_per_call": 1 for run in ("sft", "preferences")},
+    **{f"{run}.batch_size": 8 for run in ("sft", "preferences")},
+}
+
+
+def test_every_loss_is_on_the_page():
+    assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == list(LOSSES)
+
+
+def test_the_commands_lead_from_files_to_a_learned_reward(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(PYTHON.replace("range(2000)", "range(40)"), {})
+    for line in COMMANDS.strip().splitlines():
+        _, name, *arguments = shlex.split(line)
+        overrides = [f"--config.{key}={value}" for key, value in SMALL.items()] if name != "export" else []
+        complete([sys.executable, "-m", f"experiments.{name}", *arguments, *overrides], tmp_path)
+    rows = {run: metrics(tmp_path / "runs" / run) for run in ("sft", "dpo", "rm", "rl")}
+    assert {"data/mine/rows", "data/mine/left_out"} <= rows["sft"][0].keys()
+    assert "eval/preference_accuracy" in rows["dpo"][-1]
+    assert {"preferences/chosen_reward", "eval/calibration_error"} <= rows["rm"][-1].keys()
+    last = rows["rl"][-1]
+    assert last["train/reward"] == pytest.approx(last["train/reward_rm"])
+    assert 0 <= last["train/score"] <= 1
+    told = json.loads((tmp_path / "exports" / "rm" / "config.json").read_text())
+    assert told["architectures"] == ["LlamaForSequenceClassification"]
+    for name in ("heldout.json", "calibration.png"):
+        assert (tmp_path / "runs" / "rm" / name).exists()
