@@ -197,7 +197,9 @@ def error_of(outcome: tuple[int, str, str], status: int) -> str:
 
 def complaints(stderr: str) -> str:
     """The output of a command on stderr, without the lines on its memory and its progress."""
-    return re.sub(r"(?m)^(memory per device|fits, by estimate|(training|warm start) \d+/\d+, ).*\n", "", stderr)
+    return re.sub(
+        r"(?m)^(memory per device|fits, by estimate|(training|warm start|preferences) \d+/\d+, ).*\n", "", stderr
+    )
 
 
 def interrupt(
