@@ -16,7 +16,7 @@ _COST = 0.75
 
 
 def letters(longest: int = 12) -> Task:
-    """The task; its demonstrations are noise around the three letters, with a gold reward of about 2.5.
+    """The task; its demonstrations are noise around the three letters, with a mean gold reward of about 2.8.
 
     Args:
       longest: most letters of a demonstration, at least 6.
