@@ -197,7 +197,11 @@ def _episodes(samples: Sequence[Row]) -> dict[str, Any] | None:
     if not found:
         return None
     last = max(row["step"] for row in found)
-    rows = _of_all_tasks([row for row in found if row["step"] == last], lambda row: row["task"])[:_MAX_EPISODES]
+    kinds: dict[Any, Row] = {}  # samples of a problem that went alike are shown once
+    for row in found:
+        if row["step"] == last:
+            kinds.setdefault((row["example"], row["turns"], len(row.get("calls", ())), row["score"]), row)
+    rows = _of_all_tasks(list(kinds.values()), lambda row: row["task"])[:_MAX_EPISODES]
     return {"step": last, "split": rows[0]["split"], "rows": [(row, _turns(row)) for row in rows]}
 
 
