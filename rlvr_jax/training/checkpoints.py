@@ -28,6 +28,7 @@ from rlvr_jax.reporting import files
 _FOLDER = "checkpoints"  # in the workdir
 _ADDRESS = "checkpoints.txt"  # that of another folder, in the workdir
 _COMMITTED = "commit_success.txt"  # Orbax writes it last
+_METADATA = "_CHECKPOINT_METADATA"  # JSON beside the items of a step
 _OTHERS = ("reference", "kl_coef", "entropy_coef")  # items for what `Learner.others` holds
 NETWORKS = ("policy", "critic", "reward")
 
@@ -227,7 +228,7 @@ def restore_host(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         return {}
     with _explained(manager.directory, f"read at step {step}"):
         host = manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
-        if (manager.metadata(step).custom_metadata or {}).get("checksums", {}).get("host") != _text_checksum(host):
+        if _checksums(manager, step).get("host") != _text_checksum(host):
             raise ValueError("host is damaged: its checksum is wrong or missing")
         return host
 
@@ -329,10 +330,18 @@ def _saved(
 def _restore(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) -> Any:
     with _explained(manager.directory, f"read at step {step}"):
         restored = manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(shapes)}))[item]
-        checksums = (manager.metadata(step).custom_metadata or {}).get("checksums", {})
-        if checksums.get(item) != _checksum(restored):
+        if _checksums(manager, step).get(item) != _checksum(restored):
             raise ValueError(f"{item} is damaged: its checksum is wrong or missing")
     return restored
+
+
+def _checksums(manager: ocp.CheckpointManager, step: int) -> dict[str, int]:
+    """The checksums saved with a step, by item.
+
+    From the file, because `manager.metadata` opens every array of every item.
+    """
+    metadata = json.loads((manager.directory / str(step) / _METADATA).read_text())
+    return (metadata.get("custom_metadata") or {}).get("checksums", {})
 
 
 def _text_checksum(host: Mapping[str, Any]) -> int:
