@@ -4,6 +4,7 @@ SEED ?= 0
 WORKDIR ?= runs/quickstart
 REAL ?= runs/real
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE
 # Modules are compiled to bytecode when they are first imported: most never are.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 

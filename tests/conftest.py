@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "xla")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.03"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles all that it imports
+sys.dont_write_bytecode = False
 # For the TPU compiler, in the tests that compile for chips that aren't here: several processes may load it at once, and
 # it need not look for the machine that it would run on.
 if (TPU_COMPILER := ROOT / ".venv" / "tpu" / "libtpu" / "libtpu.so").exists():

@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of each verdict")
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--layers", type=int, default=4, help="of the policy")
     parser.add_argument("--width", type=int, default=256, help="of the policy")
     parser.add_argument("--length", type=int, default=128, help="tokens of a response")
     options = parser.parse_args(arguments)
@@ -46,7 +47,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     width = options.width
     policy = PolicyConfig(
-        num_layers=4, width=width, num_heads=4, num_kv_heads=4, head_dim=width // 4, mlp_width=4 * width, max_length=256
+        num_layers=options.layers,
+        width=width,
+        num_heads=4,
+        num_kv_heads=4,
+        head_dim=width // 4,
+        mlp_width=4 * width,
+        max_length=256,
     )
     config = Config(
         tasks={"modsum": TaskConfig(verifier=f"{__spec__.name}:slow", verifier_options={"seconds": options.seconds})},

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import jax
@@ -26,7 +26,7 @@ from rlvr_jax.learner.packing import pack, unpack
 from rlvr_jax.learner.samples import Samples
 from rlvr_jax.learner.scores import Scorer, score
 from rlvr_jax.learner.step import Learner, train_step
-from rlvr_jax.policy import Params
+from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.rollout.collector import Collector, Jobs
 from rlvr_jax.rollout.memory import fitting, prompt_bytes, slot_bytes
 from rlvr_jax.rollout.playing import Limits
@@ -176,13 +176,16 @@ def make_score(setup: Setup, of: Scored = "logprobs") -> Callable:
 
 def make_jitted_score(setup: Setup, of: Scored = "logprobs") -> jax.stages.Wrapped:
     """The jitted function of `make_score`, for a part of the packed rows."""
+    return _jitted_score(setup.policy, setup.config.rollout.temperature, of, parallel.batch_sharding(setup.mesh))
 
+
+@lru_cache(maxsize=8)  # the runs of a process share compiled functions
+def _jitted_score(config: PolicyConfig, temperature: float, of: Scored, rows: jax.sharding.Sharding):
     def scores(params: Params, batch: Batch) -> Float[Array, "batch action"]:
-        logprobs, entropy = score(setup.policy, params, batch, setup.config.rollout.temperature)
+        logprobs, entropy = score(config, params, batch, temperature)
         return logprobs if of == "logprobs" else entropy
 
-    rows = parallel.batch_sharding(setup.mesh)
-    function = partial(action_values, setup.policy) if of == "values" else scores
+    function = partial(action_values, config) if of == "values" else scores
     return jax.jit(function, in_shardings=(None, rows), out_shardings=rows)
 
 

@@ -1,5 +1,6 @@
 """The networks that a run trains: their parameters, optimizers and states, as shapes."""
 
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -60,9 +61,13 @@ def make_optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
     return {name: make_optimizer(options, counts[name]) for name, options in optimizer_configs(config).items()}
 
 
-@lru_cache(maxsize=8)
 def shapes_and_axes(config: PolicyConfig, network: str = "policy") -> tuple[Any, Any]:
     """Shapes of the parameters of a network, with adapters, and the names of their axes."""
+    return _shapes_and_axes(replace(config, remat="none", head_chunk=0), network)  # what changes no parameter
+
+
+@lru_cache(maxsize=8)
+def _shapes_and_axes(config: PolicyConfig, network: str) -> tuple[Any, Any]:
     scalar = network in SCALAR
     init = policy.init_critic if scalar else policy.init_with_adapters
     axes = policy.critic_axes if scalar else policy.axes_with_adapters

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.test_configs import load
 
 SMALL = {
-    "policy.num_layers": 2,
+    "policy.num_layers": 1,
     "policy.width": 256,
     "policy.num_heads": 4,
     "policy.num_kv_heads": 2,

@@ -34,7 +34,7 @@ def tiny(name: str, manual_dir, data_dir) -> Config:
         "pretrained": "",
         "tokenizer": "bytes",
         "shrink": 128,
-        "policy.num_layers": 2,
+        "policy.num_layers": 1,
         "data.manual_dir": manual_dir,
         "data.data_dir": data_dir,
         "rollout.prompts": 8,

@@ -18,6 +18,7 @@ TINY = {
     "training__num_steps": STEPS,
     "training__save_every": 2,
     "evaluation__every": 4,
+    "evaluation__pass_problems": 0,
     "mesh__fsdp": 2,
     "algorithm__minibatches": 2,
     "curriculum__sampling": "towards_half",

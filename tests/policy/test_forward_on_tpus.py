@@ -55,7 +55,7 @@ def on_chips(config):
 def test_each_kernel_is_in_the_program_once_even_if_everything_is_computed_again():
     config = replace(GEMMA, remat="full")
     mesh, params = on_chips(config)
-    rows = jax.ShapeDtypeStruct((4, 600), jnp.int32, sharding=parallel.batch_sharding(mesh))
+    rows = jax.ShapeDtypeStruct((4, 300), jnp.int32, sharding=parallel.batch_sharding(mesh))
 
     def gradient(params, tokens, positions, segment_ids, parents):
         def loss(params):
@@ -72,26 +72,27 @@ def test_each_kernel_is_in_the_program_once_even_if_everything_is_computed_again
 
 def test_devices_that_share_rows_run_the_kernels_and_share_the_memory():
     chips = topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1").devices
+    config = replace(SHAPE, num_layers=1, window_pattern=(0,))
 
     def compiled(context):
         mesh = Mesh(np.array(chips[:context]).reshape(1, 1, context, 1), parallel.AXES)
-        shapes = jax.eval_shape(lambda: policy.init(SHAPE, jax.random.key(0)))
-        shardings = parallel.param_shardings(mesh, policy.logical_axes(SHAPE), shapes)
+        shapes = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
+        shardings = parallel.param_shardings(mesh, policy.logical_axes(config), shapes)
         params = jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=y), shapes, shardings)
         row = jax.ShapeDtypeStruct((1, 4096), jnp.int32, sharding=parallel.batch_sharding(mesh))
 
         def loss(params, *row):
-            hidden, _ = policy.forward(SHAPE, params, *row)
-            return jnp.sum(policy.logprobs_and_entropy(SHAPE, params, hidden, row[0])[0])
+            hidden, _ = policy.forward(config, params, *row)
+            return jnp.sum(policy.logprobs_and_entropy(config, params, hidden, row[0])[0])
 
         with parallel.use_mesh(mesh):
             return jax.jit(jax.grad(loss)).lower(params, row, row, row).compile()
 
-    alone, shared = compiled(1), compiled(4)
-    program = shared.as_text()
+    two, four = compiled(2), compiled(4)  # one takes longer to compile than both
+    program = four.as_text()
     assert [name for name in (*KERNELS, "all-to-all") if name not in program] == []
-    memory = [x.memory_analysis().temp_size_in_bytes for x in (alone, shared)]
-    assert memory[1] < memory[0] / 2, memory
+    memory = [x.memory_analysis().temp_size_in_bytes for x in (two, four)]
+    assert memory[1] < 0.65 * memory[0], memory
 
 
 @pytest.mark.parametrize(
