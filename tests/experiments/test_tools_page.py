@@ -17,7 +17,7 @@ from tests.experiments.runs import ROOT, SHORT, complete
 
 PAGE = (ROOT / "docs" / "tools.md").read_text()
 SETTINGS, NOTES, OWN = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-COMMANDS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+(COMMANDS,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 
 
 def configured(*programs):
@@ -55,10 +55,8 @@ def test_the_page_names_all_there_are(names):
 
 
 def test_the_commands_of_the_page_train(tmp_path):
-    for command in COMMANDS:
-        program, name, *flags = shlex.split(command.replace("\\\n", ""))
-        if name == "sweep":
-            continue
+    for command in COMMANDS.strip().splitlines():
+        program, name, *flags = shlex.split(command)
         short = ["--config.sft.num_steps=2", "--config.sft.save_every=2", "--config.sft.updates_per_call=1"]
         short = short if name == "sft" else f"--config.training.{SHORT}".split()
         assert program == "rlvr"
