@@ -92,11 +92,16 @@ def main() -> None:
 def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
     """The results by metric and problem of an earlier evaluation."""
     file = path / name if path.is_dir() else path
+    if not file.exists():
+        hint = "; run `rlvr evaluate` there first" if path.is_dir() else ""
+        raise ConfigError(f"--against: there is no file {file}{hint}")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))["values"]
         return {metric: {str(x): float(y) for x, y in of.items()} for metric, of in values.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"--against: {file} is no evaluation with results by problem: {error!r}") from error
+        raise ConfigError(
+            f"--against: {file} has no results by problem, as `rlvr evaluate` writes"
+        ) from error
 
 
 def _compare(values: Mapping[str, Mapping[str, float]], other: Mapping[str, Any], tasks: Sequence[str]) -> None:

@@ -98,4 +98,7 @@ def runs_of(runs: Runs) -> dict[str, list[Run]]:
                 groups[variant.label].append(Run(run.folder))
         return groups
     labelled = runs if isinstance(runs, Mapping) else {"": runs}
-    return {label: [group] if isinstance(group, Run) else list(group) for label, group in labelled.items()}
+    groups = {label: [group] if isinstance(group, Run) else group for label, group in labelled.items()}
+    if not all(isinstance(x, Sequence) and all(isinstance(run, Run) for run in x) for x in groups.values()):
+        raise ValueError(f"runs are what rlvr_jax.train returns, lists or dictionaries of them, not {runs!r:.50}")
+    return {label: list(group) for label, group in groups.items()}

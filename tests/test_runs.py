@@ -42,6 +42,7 @@ def test_a_run_starts_from_a_warm_start_goes_on_and_shows_what_it_has_written(tm
 def test_wrong_configs_and_keys_are_named(tmp_path):
     for config, changes, message in (
         ("quickstar", {}, "'quickstart'"),
+        (None, {}, "None"),
         ("quickstart", {"algorithm.scal": "none"}, "algorithm.scal"),
         ("quickstart", {"rollout.prompts": "many"}, "rollout.prompts"),
     ):
@@ -77,6 +78,9 @@ def test_pictures_of_nothing_are_refused(tmp_path):
     run = written(tmp_path / "a", [1.0])
     with pytest.raises(KeyError, match="train/reward"):
         plot.curves(run, "eval/greedy_accuracy")
+    for wrong in ("nope", 5, {"a": "b"}, [run, None]):
+        with pytest.raises(ValueError, match="rlvr_jax"):
+            plot.curves(wrong, "train/reward")
     with pytest.raises(ValueError, match="no runs"):
         plot.curves({}, "train/reward")
     with pytest.raises(ValueError, match="zip"):

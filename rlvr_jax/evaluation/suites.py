@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rlvr_jax.config import Config, TaskConfig, from_dict, overridden, to_dict
 from rlvr_jax.errors import ConfigError
+
+_OF_TRAINING = ("reward", "reward_models", "algorithm", "critic", "curriculum", "optimizer", "sft", "preferences")
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,21 @@ def read_suite(path: Path) -> Suite:
     """The suite of a JSON file. Raises ConfigError if it can't be read or is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--suite={path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"--suite={path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"--suite={path} is no JSON: {error}") from error
     if not isinstance(data, Mapping):
         raise ConfigError(f"--suite={path} holds {type(data).__name__}, not an object with the key tasks")
     return suite_of(data, f"--suite={path}")
 
 
 def with_suite(config: Config, suite: Suite) -> Config:
-    """The config with the tasks of a suite. Raises ConfigError if a key of `changes` does not exist."""
-    return from_dict(
-        overridden(to_dict(config) | {"tasks": to_dict(Config(tasks=suite.tasks))["tasks"]}, suite.changes)
-    )
+    """The config with the tasks of a suite, and without what is said of its own tasks or of training.
+
+    Raises:
+      ConfigError: a key of `changes` does not exist.
+    """
+    fresh = {name: getattr(Config(), name) for name in _OF_TRAINING}
+    data = to_dict(replace(config, tasks=suite.tasks, **fresh))
+    return from_dict(overridden(data, suite.changes))

@@ -22,6 +22,14 @@ def test_built_in_suites_name_tasks_and_environments_that_there_are(name):
     assert config.rollout.max_response_length == suite.changes["rollout.max_response_length"]
 
 
+def test_a_suite_replaces_what_refers_to_the_tasks_of_the_config():
+    config = builtin.load("curriculum_modsum")
+    assert config.sft.tasks
+    assert not with_suite(config, builtin.suite("small")).sft.tasks
+    changed = with_suite(builtin.load("programs"), builtin.suite("small"))
+    assert (changed.reward, changed.policy) == (Config().reward, builtin.load("programs").policy)
+
+
 def test_a_suite_of_a_file(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"tasks": {"x": {"name": "modsum"}}, "unseen": True, "changes": {"seed": 7}}))
