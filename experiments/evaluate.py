@@ -99,9 +99,7 @@ def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
         values = json.loads(file.read_text(encoding="utf-8"))["values"]
         return {metric: {str(x): float(y) for x, y in of.items()} for metric, of in values.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(
-            f"--against: {file} has no results by problem, as `rlvr evaluate` writes"
-        ) from error
+        raise ConfigError(f"--against: {file} has no results by problem, as `rlvr evaluate` writes") from error
 
 
 def _compare(values: Mapping[str, Mapping[str, float]], other: Mapping[str, Any], tasks: Sequence[str]) -> None:

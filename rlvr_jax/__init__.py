@@ -100,9 +100,7 @@ def _config(config: Any, changes: Mapping[str, Any] | None) -> Any:
     from rlvr_jax.sweeps import grid
 
     if not (isinstance(config, str | Path | Mapping) or hasattr(config, "to_dict") or hasattr(config, "rollout")):
-        raise ConfigError(
-            f"a config is a name of a built-in one, a file, a dictionary or a Config, not {config!r:.50}"
-        )
+        raise ConfigError(f"a config is a name of a built-in one, a file, a dictionary or a Config, not {config!r:.50}")
     try:
         config = builtin.load(config)
     except (ValueError, OSError) as error:
