@@ -19,7 +19,7 @@ Attention covers the whole ring, so a chunk runs with the smallest of a few widt
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -60,6 +60,7 @@ def array_shardings(config: PolicyConfig, mesh: Mesh, arrays: Any) -> Any:
     return jax.tree.map(lambda x: of_rank.get(x.ndim, batch), arrays)
 
 
+@cache  # engines of the same kind share compiled functions
 def compiled_functions(config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh) -> Functions:
     """The functions for parameters from `sampler.make_move` on this mesh."""
     shardings = partial(array_shardings, config, mesh)
