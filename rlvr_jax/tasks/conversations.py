@@ -5,6 +5,7 @@ has `chosen` and `rejected`: texts that answer the field `prompt` (or `messages`
 last message; and optionally `margin`, by how much the first is better. An unpaired one has `completion` and `label`.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ def _pair(place: str, record: Mapping[str, Any]) -> list[Preference]:
         chosen, rejected = _text(record, "chosen"), _text(record, "rejected")
     margin = record.get("margin")
     margin = 1.0 if margin is None else margin
-    if not isinstance(margin, int | float) or not abs(margin) < float("inf"):
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not abs(margin) <= sys.float_info.max:
         raise ValueError("have a margin that is no finite number")
     if chosen == rejected:
         raise ValueError("have equal completions")

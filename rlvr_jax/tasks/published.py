@@ -12,10 +12,12 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rlvr_jax.text.keys import RepeatedKeyError
 
 Record = dict[str, Any]
 
@@ -23,15 +25,21 @@ CHECKSUMS = Path(__file__).with_name("checksums.json")
 _DIGITS = 8  # of a record's checksum
 
 
-def json_records(content: bytes) -> Iterator[tuple[str, Any]]:
+def json_records(
+    content: bytes, make_object: Callable[[Sequence[tuple[str, Any]]], Any] | None = None
+) -> Iterator[tuple[str, Any]]:
     """(place, value) of each line of JSON Lines, or of each element if the content is one JSON array.
+
+    Args:
+      content: of a file.
+      make_object: keys and values -> an object; None for `dict`, in which the last of equal keys counts.
 
     Raises:
       ValueError: a line or the content is not JSON.
     """
     if content.startswith(b"["):
         try:
-            values = json.loads(content)
+            values = json.loads(content, object_pairs_hook=make_object)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"not JSON: {error}") from error  # its message names line and column
         yield from ((f"record {number}", value) for number, value in enumerate(values, start=1))
@@ -40,7 +48,9 @@ def json_records(content: bytes) -> Iterator[tuple[str, Any]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=make_object)
+        except RepeatedKeyError as error:
+            raise ValueError(f"line {number}: {error}") from error
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: not JSON") from error
         yield f"line {number}", value

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax.tasks.published import json_records, unzipped
+from rlvr_jax.text.keys import no_key_twice
 
 Records = list[tuple[str, dict[str, Any]]]  # (place, record)
 
@@ -74,7 +75,7 @@ def _kind(path: Path) -> str:
 def _json(path: Path) -> Iterator[tuple[str, Any]]:
     content = unzipped(path.read_bytes(), str(path))
     try:
-        yield from json_records(content)
+        yield from json_records(content, no_key_twice)
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from None
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlvr_jax.text.keys import RepeatedKeyError, no_key_twice
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tags import END_THINK, END_TOOL_CALL, THINK, TOOL_CALL, after_thinking
 from rlvr_jax.tools.tool import Tool
@@ -85,14 +86,6 @@ class _BadCallError(Exception):
 def _json(text: str) -> Any:
     """Strict JSON. Raises _BadCallError."""
 
-    def no_key_twice(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise _BadCallError("duplicate_key", f"the key {twice!r} occurs twice")
-        return found
-
     def finite(number: str) -> float:
         if not math.isfinite(value := float(number)):
             raise _BadCallError("not_json", f"{number} is no finite number")
@@ -100,6 +93,8 @@ def _json(text: str) -> Any:
 
     try:
         return json.loads(text, object_pairs_hook=no_key_twice, parse_constant=finite, parse_float=finite)
+    except RepeatedKeyError as error:
+        raise _BadCallError("duplicate_key", str(error)) from None
     except (ValueError, RecursionError) as error:
         raise _BadCallError("not_json", f"no valid JSON: {error}") from None
 

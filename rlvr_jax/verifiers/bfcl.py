@@ -13,16 +13,19 @@ parameter may be left out. Or it allows none ("irrelevance"). The rules, of BFCL
 - Dictionaries have a list of allowed values for each key, like the arguments. Lists of them are compared in order.
 
 Calls are written as Python, `[f(a=1, b="x")]`, with or without the brackets; or as JSON, {"name", "arguments"}, between
-`<tool_call>` tags. A call that can't be parsed is none, as for BFCL.
+`<tool_call>` tags. A call that can't be parsed is none, as for BFCL. No completion makes the verifier raise.
 """
 
 import ast
 import json
+import math
 import re
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from rlvr_jax.text.keys import no_key_twice
 from rlvr_jax.text.tags import END_TOOL_CALL, TOOL_CALL
 from rlvr_jax.verifiers.verdict import Verdict
 
@@ -103,22 +106,29 @@ def _wrong_value(value: Any, schema: Mapping[str, Any], allowed: Sequence[Any]) 
     if schema["type"] == "tuple" and type(value) is tuple:
         value = list(value)
     if kind is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf
     other = _type_of(allowed)
     if not _items_fit(value, item, allowed) if type(value) is kind else type(value) is not other:
-        return f"{value!r:.100} is not of the type {schema['type']}"
+        return f"{_shown(value)} is not of the type {schema['type']}"
     exact = type(value) is not kind or other not in (kind, None)  # such as the name of a variable
     if exact:
         right = value in allowed
     elif kind is dict:
         right = any(_dict_fits(value, one) for one in allowed if one != "")
     elif kind is list and item is dict:
-        right = any(_dicts_fit(value, one) for one in allowed)
+        right = any(_dicts_fit(value, one) for one in allowed if isinstance(one, list | str))
     elif kind is list:
-        right = _alike(value) in [_alike(list(one)) for one in allowed]
+        right = _alike(value) in [_alike(list(one)) for one in allowed if isinstance(one, list | str)]
     else:
         right = _alike(value) in [_alike(one) for one in allowed]
-    return "" if right else f"{value!r:.100} is not an allowed value"
+    return "" if right else f"{_shown(value)} is not an allowed value"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.100}"
+    except (ValueError, RecursionError):  # more digits, or deeper lists, than Python writes
+        return f"this {type(value).__name__}"
 
 
 def _type_of(allowed: Sequence[Any]) -> type | None:
@@ -168,7 +178,7 @@ def _of_python(text: str) -> Calls:
         if not isinstance(body, ast.List):
             return []
         return [_call(node) for node in body.elts]
-    except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
+    except Exception:  # the compiler and the evaluation of literals raise many kinds for odd text
         return []
 
 
@@ -199,7 +209,7 @@ def _of_json(text: str) -> Calls:
     calls = []
     for inner in _TOOL_CALL.findall(text):
         try:
-            call = json.loads(inner, object_pairs_hook=_without_repetition)
+            call = json.loads(inner, object_pairs_hook=no_key_twice)
         except (ValueError, RecursionError):
             return []
         if not (isinstance(call, dict) and isinstance(call.get("name"), str)):
@@ -210,13 +220,8 @@ def _of_json(text: str) -> Calls:
     return calls
 
 
-def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key occurs twice")
-    return dict(pairs)
-
-
 def _check(reference: Any) -> None:
+    """Raises ValueError for a reference that can't be judged by."""
     if reference is None:
         return
     kinds = {"function": str, "parameters": Mapping, "allowed": Mapping}
@@ -227,3 +232,26 @@ def _check(reference: Any) -> None:
             'the reference of a bfcl example is {"function", "parameters", "allowed"}, or None if no call is right, '
             f"not {reference!r:.100}"
         )
+    properties, required = reference["parameters"].get("properties"), reference["parameters"].get("required", [])
+    if not isinstance(properties, Mapping):
+        raise ValueError(f"the parameters of {reference['function']} have no 'properties', a schema for each")
+    if not isinstance(required, list | tuple) or not set(map(str, required)) <= properties.keys():
+        raise ValueError(f"the parameters of {reference['function']} require {required!r:.100}, not names of theirs")
+    for name, schema in properties.items():
+        schemas = [schema, schema["items"]] if isinstance(schema, Mapping) and "items" in schema else [schema]
+        if not all(isinstance(x, Mapping) and x.get("type") in [*_TYPES] for x in schemas):
+            raise ValueError(
+                f"the parameter {name} of {reference['function']} has the schema {schema!r:.100}; it and its 'items' "
+                f"need one of the types {', '.join(_TYPES)}"
+            )
+    for name, values in reference["allowed"].items():
+        if not isinstance(values, list | tuple) or not all(map(_has_lists, values)):
+            raise ValueError(
+                f"the allowed values of {name} must be a list, also for each key of a dictionary, not {values!r:.100}"
+            )
+
+
+def _has_lists(value: Any) -> bool:
+    """Whether a dictionary, or each of a list, has a list of allowed values for each key."""
+    inner = value if isinstance(value, list) else [value]
+    return all(isinstance(x, list) for one in inner if isinstance(one, Mapping) for x in one.values())

@@ -52,6 +52,17 @@ def test_bad_chats_are_counted_by_reason_with_file_and_line(tmp_path):
     assert "rows.jsonl, line 2" in str(left)
 
 
+def test_a_key_that_occurs_twice_is_named_by_file_and_line(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    row = '{"prompt": "a", "chosen": "b", "rejected": "c", "margin": 1, "margin": 2}'
+    file.write_text(row.replace(', "margin": 2', "") + "\n" + row)
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 2: .*'margin'"):
+        read_preferences(str(file))
+    (tmp_path / "rows.json").write_text(f"[{row}]")
+    with pytest.raises(ValueError, match=r"rows\.json.*'margin'"):
+        read_preferences(str(tmp_path / "rows.json"))
+
+
 def test_parquet_has_fields_without_values(tmp_path):
     record = {"messages": [USER | {"name": None}, ANSWER | {"name": "x"}]}
     pyarrow.parquet.write_table(pa.Table.from_pylist([record]), tmp_path / "train.parquet")
@@ -84,6 +95,10 @@ def test_pairs_are_texts_or_chats_that_differ_in_their_last_message(tmp_path):
         ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": 0}, "ties"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": -1}, "negative"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": "much"}, "number"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": 10**400}, "number"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": -(10**400)}, "number"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": float("nan")}, "number"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": True}, "number"),
         ({"prompt": "a", "chosen": "", "rejected": "c"}, "'chosen'"),
         ({"prompt": "a", "chosen": "b"}, "'rejected'"),
         ({"chosen": "b", "rejected": "c"}, "no prompt"),

@@ -104,6 +104,11 @@ def test_dense_rankings_use_the_embeddings_of_the_user(options, tmp_path):
     [
         ({"ranking": "best"}, "bm25, dense, both"),
         ({"k": 0}, "k must be from 1 to 50"),
+        ({"k": True}, "k must be from 1 to 50, not True"),
+        ({"characters": -1}, "characters .*-1"),
+        ({"characters": True}, "characters .*True"),
+        ({"ranking": "dense"}, "embeddings and embed missing"),
+        ({"ranking": "both", "embeddings": "v.npy"}, ": embed missing"),
         ({"corpus": "absent.jsonl"}, "absent"),
         ({"text": "body"}, r"line 1: the field 'body' is missing"),
         ({"ranking": "dense", "embeddings": "absent.npy", "embed": f"{__file__}:embedding"}, "absent"),
@@ -116,6 +121,16 @@ def test_wrong_options_are_refused_before_a_run(options, tmp_path, changes, why)
     changes = {key: str(tmp_path / "v.npy") if value == "{v}" else value for key, value in changes.items()}
     with pytest.raises(ValueError, match=why):
         make_env("tools", {"tools": {"search": {**options, **changes}}})
+    if "characters" in changes:
+        with pytest.raises(ValueError, match=why):
+            make_tool("open", {**options, **changes})
+
+
+def test_a_corpus_without_a_word_is_refused(tmp_path):
+    (tmp_path / "signs.jsonl").write_text(json.dumps({"id": "the", "text": "the: ?!"}))
+    with pytest.raises(ValueError, match=r"signs\.jsonl has no word"):
+        make_tool("search", {"corpus": str(tmp_path / "signs.jsonl"), "index_dir": str(tmp_path / "prepared")})
+    assert not (tmp_path / "prepared").exists()
 
 
 def test_the_tools_import_no_jax():

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from rlvr_jax.config import Config, TaskConfig
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.tasks import make_task
+from rlvr_jax.training import problems
 from rlvr_jax.verifiers import verify
 from rlvr_jax.verifiers.bfcl import wrong_arguments
 
@@ -183,6 +186,57 @@ def test_other_references_and_formats_are_refused():
     assert "'yaml'" in verify("bfcl", "", None, format="yaml").error
     for reference in ("f", {}, {"function": "f", "parameters": {}}, [1]):
         assert "reference" in verify("bfcl", "", reference).error
+
+
+@pytest.mark.parametrize(
+    ("parameters", "allowed", "named"),
+    [
+        ({}, {}, "'properties'"),
+        ({"properties": {"a": {"type": "int"}}}, {}, "integer"),
+        ({"properties": {"a": {"type": ["integer", "null"]}}}, {}, "integer"),
+        ({"properties": {"a": {}}}, {}, "parameter a"),
+        ({"properties": {"a": 1}}, {}, "parameter a"),
+        ({"properties": {"a": {"type": "array", "items": {}}}}, {}, "'items'"),
+        ({"properties": {"a": {"type": "array", "items": None}}}, {}, "'items'"),
+        ({"properties": {}, "required": ["b"]}, {}, "'b'"),
+        ({"properties": {}, "required": 1}, {}, "require 1"),
+        ({"properties": {"a": {"type": "integer"}}}, {"a": 1}, "values of a"),
+        ({"properties": {"a": {"type": "dict"}}}, {"a": [{"b": 1}]}, "values of a"),
+        ({"properties": {"a": {"type": "array", "items": {"type": "dict"}}}}, {"a": [[{"b": 1}]]}, "values of a"),
+    ],
+)
+def test_schemas_and_allowed_values_are_checked_where_a_file_is_loaded(tmp_path, parameters, allowed, named):
+    reference = {"function": "f", "parameters": parameters, "allowed": allowed}
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"question": "?", "call": reference}))
+    task = TaskConfig(file=str(tmp_path / "mine.jsonl"), prompt="question", reference="call", verifier="bfcl")
+    with pytest.raises(ConfigError, match=rf"tasks\.mine: .*line 1.*{named}"):
+        problems.make_task(Config(tasks={"mine": task}), "mine")
+
+
+DIGITS, DEEP = "1" + "0" * 400, "[" * 9000
+ODD = (
+    *(DIGITS, f"-{DIGITS}", f"{DIGITS}+1j", f"1e400-{DIGITS}j", "0x" + "f" * 9000, f"[0x{'f' * 9000}]", "1" * 9000),
+    *("1e999", "-1e999", "1j", "{[]: 1}", "{{}}", "{1: [2]}", "{1, 2}", "b'x'", "...", "*x", "lambda: 0", "f'{x!q}'"),
+    *(DEEP, DEEP + "]" * 9000, "-" * 9000 + "1", "x" + ".y" * 9000, "x" + "[0]" * 6000, "'\\ud800'", "'\x00'", "\x00"),
+)
+KINDS = (("integer", [5]), ("float", [5.0, 6]), ("string", ["x"]), ("boolean", [True]), ("any", [None]),
+         ("array", [[1], 5, ""]), ("tuple", [[1.5]]), ("dict", [{"k": [1]}, 5]), ("float", [""]))  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "allowed"), KINDS)
+@pytest.mark.parametrize("items", ["", "integer", "float", "dict", "array"])
+def test_no_text_makes_it_raise(kind, allowed, items):
+    schema = {"type": kind} | ({"items": {"type": items}} if items else {})
+    reference = {"function": "f", "parameters": {"properties": {"a": schema}}, "allowed": {"a": allowed}}
+    for text in ODD:
+        numbers = [f'{{"k": {text}}}', f'[{{"k": {text}}}]', f"[{text}]", text, f'{{"k": [{text}]}}']
+        for value in numbers:
+            for completion, format in (
+                (f"f(a={value})", "python"),
+                (f'<tool_call>{{"name": "f", "arguments": {{"a": {value}}}}}</tool_call>', "json"),
+            ):
+                verdict = verify("bfcl", completion, reference, format=format)
+                assert (verdict.score, verdict.error) == (0, None), completion[:100]
 
 
 @pytest.mark.parametrize("format", ["python", "json"])

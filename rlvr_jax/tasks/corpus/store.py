@@ -72,6 +72,8 @@ def prepare(path: str | Path, text: str = "text", withhold: bool = False, folder
     if withhold:
         documents = [without(*pair) for pair in zip(documents, passages(documents), strict=True)]
     index = bm25.make_index([document.indexed for document in documents])
+    if not index.terms:
+        raise ValueError(f"{path} has no word to search for, only signs and the commonest words")
     lines = [json.dumps(vars(document)).encode() + b"\n" for document in documents]
     places = np.cumsum([0, *map(len, lines)]).astype(np.int64)
     target.parent.mkdir(parents=True, exist_ok=True)
