@@ -241,10 +241,7 @@ def restore_params(manager: ocp.CheckpointManager, shapes: Params, step: int, ne
 
 def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str = "policy") -> None:
     """Raises CheckpointError if the parameters saved at `step` don't have these shapes; reads no arrays."""
-    with _explained(manager.directory, f"read at step {step}"):
-        saved = dict(_leaves(manager.item_metadata(step)[_items(network)[0]]))
-        if not saved:
-            raise ValueError("it does not say what it holds")
+    saved = _saved_leaves(manager, step, network)
     wanted = dict(_leaves(shapes))
     wrong = [
         f"{name}: {_shape(saved.get(name))} instead of {_shape(wanted.get(name))}"
@@ -290,8 +287,17 @@ def has_network(workdir: Path, network: str) -> bool:
 
 
 def _without_new_adapters(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str) -> Params:
-    saved = dict(_leaves(manager.item_metadata(step)[_items(network)[0]]))
+    saved = _saved_leaves(manager, step, network)
     return shapes if any(name.startswith(ADAPTERS) for name in saved) else base(shapes)
+
+
+def _saved_leaves(manager: ocp.CheckpointManager, step: int, network: str) -> dict[str, Any]:
+    """Names and shapes of the parameters saved at a step; raises CheckpointError if they can't be read."""
+    with _explained(manager.directory, f"read at step {step}"):
+        saved = dict(_leaves(manager.item_metadata(step)[_items(network)[0]]))
+        if not saved:
+            raise ValueError("it does not say what it holds")
+    return saved
 
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:

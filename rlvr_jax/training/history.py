@@ -201,9 +201,9 @@ def prior(config: Config) -> Counts:
 
 
 def warn_exhausted(config: Config, step: int, chosen: Chosen) -> None:
-    """Logs it if the filter has left nothing for some places of a step."""
+    """Logs it if the filter has left nothing for some places of a step of the run."""
     c = config.curriculum
-    if chosen.exhausted:
+    if chosen.exhausted and step <= config.training.num_steps:
         _log.warning(
             "step %d: for %d of %d problems all %d candidates had a pass rate outside of [%g, %g] "
             "(config.curriculum.low and high), and the first was taken; widen the range, add problems or raise tries",

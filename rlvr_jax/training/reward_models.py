@@ -19,7 +19,6 @@ from rlvr_jax import parallel
 from rlvr_jax.config import anywhere
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.pretrained import check_weights, load_params, pretrained_config
-from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.batch import Batch, layout
 from rlvr_jax.learner.preferences import rewards_of
 from rlvr_jax.policy import Params, PolicyConfig
@@ -53,32 +52,37 @@ def find_reward_models(setup: Setup) -> list[RewardModel]:
     """The reward models of `config.reward_models`, checked, without reading their parameters.
 
     Raises:
-      ConfigError: one is no reward model, has another vocabulary than the policy, or a name that is taken.
-      CheckpointError: its checkpoint can't be read, or is of another architecture.
+      ConfigError: one is no reward model, can't be read, or has another vocabulary than the policy.
     """
     found = []
     for name, source in setup.config.reward_models.items():
         key, folder = f"config.reward_models.{name}", Path(source).expanduser()
+        if not folder.is_dir():
+            raise ConfigError(f"{key}: there is no folder {source}")
         of_run = (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file()
-        tokenizer, shape, load = (_of_run if of_run else _of_checkpoint)(setup, key, folder)
+        try:
+            tokenizer, shape, load = (_of_run if of_run else _of_checkpoint)(setup, folder)
+            statistics = _statistics(folder)
+        except (ConfigError, CheckpointError, ValueError) as error:
+            raise ConfigError(f"{key}: {error}") from error
         if tokenizer.get_vocab() != setup.tokenizer.get_vocab():
             raise ConfigError(
                 f"{key}: the reward model in {source} has another vocabulary ({len(tokenizer)} tokens) than the policy "
                 f"({len(setup.tokenizer)}); it scores the policy's tokens, so train it from the same tokenizer"
             )
-        found.append(RewardModel(name, shape, *_statistics(folder), load))
+        found.append(RewardModel(name, shape, *statistics, load))
     return found
 
 
-def _of_run(setup: Setup, key: str, folder: Path) -> tuple[Any, PolicyConfig, Callable[[], Params]]:
+def _of_run(setup: Setup, folder: Path) -> tuple[Any, PolicyConfig, Callable[[], Params]]:
     config = read_config(folder)
     if not holds_reward_model(folder):
         raise ConfigError(
-            f"{key}: {folder} holds another run than one of preferences with the loss 'bradley_terry', which trains a "
+            f"{folder} holds another run than one of preferences with the loss 'bradley_terry', which trains a "
             "reward model"
         )
     if not (folder / HELDOUT).is_file():
-        raise ConfigError(f"{key}: the run in {folder} has not ended: it holds no {HELDOUT}")
+        raise ConfigError(f"the run in {folder} has not ended: it holds no {HELDOUT}")
     mesh = setup.mesh
     made = make_setup(anywhere(config, mesh.size), problems=False, devices=parallel.devices_of(mesh))
     shapes = network_shapes(made.policy, mesh, "reward")
@@ -86,34 +90,36 @@ def _of_run(setup: Setup, key: str, folder: Path) -> tuple[Any, PolicyConfig, Ca
     return made.tokenizer, made.policy, lambda: checkpoints.load_params(folder, shapes, network="reward")[0]
 
 
-def _of_checkpoint(setup: Setup, key: str, folder: Path) -> tuple[Any, PolicyConfig, Callable[[], Params]]:
-    try:
-        found = find_checkpoint(folder)
-        policy = setup.policy
-        shape = dataclasses.replace(
-            pretrained_config(found), dtype=policy.dtype, param_dtype=policy.dtype, remat="none", head_chunk=0
-        )
-        check_weights(found, shape, scalar=True)
-        tokenizer = pretrained_tokenizer(found)
-    except (CheckpointError, ValueError) as error:
-        raise ConfigError(f"{key}: {error}") from error
+def _of_checkpoint(setup: Setup, folder: Path) -> tuple[Any, PolicyConfig, Callable[[], Params]]:
+    policy = setup.policy
+    shape = dataclasses.replace(
+        pretrained_config(folder), dtype=policy.dtype, param_dtype=policy.dtype, remat="none", head_chunk=0
+    )
+    check_weights(folder, shape, scalar=True)
+    tokenizer = pretrained_tokenizer(folder)
     shardings = jax.tree.map(lambda x: x.sharding, network_shapes(shape, setup.mesh, "reward"))
-    return tokenizer, shape, partial(load_params, found, shape, shardings, scalar=True)
+    return tokenizer, shape, partial(load_params, folder, shape, shardings, scalar=True)
 
 
 def _statistics(folder: Path) -> tuple[float, float]:
     path = folder / HELDOUT
     if not path.is_file():
         return 0.0, 1.0
-    told = json.loads(path.read_text(encoding="utf-8"))
-    return told["reward_mean"], told["reward_std"] or 1.0
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return float(told["reward_mean"]), float(told["reward_std"]) or 1.0
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(
+            f"{path} is damaged, it lacks the mean and standard deviation of rewards: {error!r}"
+        ) from None
 
 
 def make_model_scores(setup: Setup) -> Callable[[Sequence[Group]], list[Group]]:
     """The function that adds the scores of all reward models to the verdicts of groups, as parts.
 
     Raises:
-      ConfigError, CheckpointError: see `find_reward_models`.
+      ConfigError: see `find_reward_models`.
+      CheckpointError: the arrays of a checkpoint are damaged.
     """
     models = find_reward_models(setup)
     scorers = {model.name: _scorer(setup, model) for model in models}

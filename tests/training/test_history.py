@@ -15,9 +15,17 @@ from rlvr_jax.learner.baselines import tracker_decay
 from rlvr_jax.rollout.episode import Group
 from rlvr_jax.rollout.replay import Outcome, drawn, stored
 from rlvr_jax.tasks import Example
-from rlvr_jax.tasks.curriculum import Counts, CurriculumConfig
+from rlvr_jax.tasks.curriculum import Chosen, Counts, CurriculumConfig
 from rlvr_jax.training import history as histories
-from rlvr_jax.training.history import History, advanced, first_history, from_json, make_choice, to_json
+from rlvr_jax.training.history import (
+    History,
+    advanced,
+    first_history,
+    from_json,
+    make_choice,
+    to_json,
+    warn_exhausted,
+)
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
@@ -51,6 +59,13 @@ def finite(tmp_path_factory):
         training={"num_steps": 4},
         evaluation={"every": 9, "pass_problems": 0, "problems": 2},
     )
+
+
+def test_a_filter_that_leaves_nothing_is_told_for_steps_of_the_run(caplog):
+    for step in (2, 3):
+        warn_exhausted(changed(TINY, training={"num_steps": 2}), step, Chosen((), exhausted=1))
+    (told,) = caplog.messages
+    assert told.startswith("step 2: ")
 
 
 def outcome(place, scores, step=1, rewards=None):

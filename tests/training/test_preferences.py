@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from functools import partial
 
 import jax
@@ -28,7 +29,7 @@ from rlvr_jax.training.preferences import make_pairs, pair_rows, prefer, referen
 from rlvr_jax.training.reward_models import find_reward_models, make_model_scores
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import chat_rows, sft
-from rlvr_jax.training.start import initial_params
+from rlvr_jax.training.start import check_start, initial_params
 from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode
@@ -178,6 +179,30 @@ def test_reinforcement_learning_raises_a_learned_reward(reward_model, tmp_path):
     rows = [row for row in rows_of(tmp_path) if "train/reward_rm" in row]
     assert len(rows) == 2
     assert all(row["train/reward"] == pytest.approx(row["train/reward_rm"] + row["train/reward_score"]) for row in rows)
+
+
+def test_a_missing_or_damaged_model_is_named_before_anything_is_compiled(reward_model, tmp_path):
+    export(reward_model, tmp_path / "out")
+    weights = tmp_path / "out" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    for name, file, content in (("a", "heldout.json", "{}"), ("b", "heldout.json", "{"), ("c", "config.json", "{")):
+        shutil.copytree(reward_model, tmp_path / name)
+        (tmp_path / name / file).write_text(content)
+    shutil.copytree(reward_model, tmp_path / "d")
+    for metadata in (tmp_path / "d" / "checkpoints").rglob("_METADATA"):
+        metadata.unlink()
+    shutil.copytree(reward_model, tmp_path / "e")
+    for file in (tmp_path / "e" / "checkpoints").rglob("d/*"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    for name, why in (
+        ("absent", "there is no folder"), ("out", r"model\.safetensors"), ("a", r"heldout\.json"),
+        ("b", r"heldout\.json"), ("c", r"config\.json"), ("d", "checkpoints"), ("e", "checkpoints"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=rf"config\.reward_models\.rm: .*{why}") as caught:
+            check_start(make_setup(with_model(tmp_path / name)), tmp_path / "run")
+        assert "\n" not in str(caught.value)
 
 
 def test_a_model_of_another_vocabulary_or_name_or_kind_is_refused(files, reward_model, tmp_path):
