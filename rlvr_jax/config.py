@@ -97,7 +97,8 @@ class RolloutConfig:
 
     Attributes:
       prompts: problems in a step.
-      group_size: samples of each problem; 1 needs a user-defined `algorithm.advantage`.
+      group_size: samples of each problem; 1 needs `algorithm.baseline='tracker'` (SPO) or a user-defined
+        `algorithm.advantage`.
       max_prompt_length: in tokens.
       max_response_length: tokens after the prompt: of all turns, stop tokens included, and of observations.
       max_turn_length: tokens of one turn; 0 for no limit but `max_response_length`.

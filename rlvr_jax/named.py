@@ -11,9 +11,11 @@ import inspect
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Union
 
 
 def is_name(text: str) -> bool:
@@ -61,6 +63,39 @@ def check_arguments(name: str, *arguments: Any, **options: Any) -> None:
         signature.bind(*arguments, **options)
     except TypeError as error:
         raise ValueError(f"{where(name)}: {name!r} takes {signature}: {error}") from None
+
+
+def check_options(
+    function: Callable[..., Any], options: Any, typed: bool = False, also: Collection[str] = (), skip: int = 0
+) -> None:
+    """Refuses options that a function does not take.
+
+    Args:
+      function: that gets them as keyword arguments.
+      options: by name.
+      typed: their types are held against the function's type hints, too.
+      also: other allowed names, for the message.
+      skip: number of the function's first arguments, which are no options.
+
+    Raises:
+      ValueError: they are not by name, one is unknown or missing, or has another type; the message names it.
+    """
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options must be a dictionary by name, not {options!r:.100}")
+    takes = list(inspect.signature(function).parameters.values())[skip:]
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in takes):
+        return
+    names = [parameter.name for parameter in takes]
+    if unknown := [name for name in options if name not in names]:
+        allowed = ", ".join(dict.fromkeys([*names, *also])) or "none"
+        raise ValueError(f"there is no option {unknown[0]!r}; the options are {allowed}")
+    for parameter in takes:
+        if parameter.name not in options and parameter.default is inspect.Parameter.empty:
+            raise ValueError(f"the option {parameter.name!r} is missing")
+    hints = typing.get_type_hints(function) if typed else {}
+    for name, value in options.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise ValueError(f"{name} must be {_words(hints[name])}, not {value!r:.100}")
 
 
 def where(name: str) -> str:
@@ -138,3 +173,42 @@ def _imported(name: str, file: str, load: Callable[[], Any]) -> Any:
         raise ValueError(
             f"{line_of(error, file)}: {name!r} can't be imported: {type(error).__name__}: {reason}"
         ) from None
+
+
+_PLAIN: Mapping[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """True for a value of a type hint. A text is no sequence, and True no number."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is not None and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(
+            _fits(key, inner[0]) and _fits(x, inner[1]) for key, x in value.items()
+        )
+    if origin is not None and issubclass(origin, Sequence):
+        return isinstance(value, Sequence) and not isinstance(value, str) and all(_fits(x, inner[0]) for x in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is type(None):
+        return value is None
+    return isinstance(value, hint) if hint in _PLAIN else True
+
+
+def _words(hint: Any) -> str:
+    """A type hint for a message."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_words, inner))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin is not None and issubclass(origin, Mapping):
+        return f"a dictionary from {_words(inner[0])} to {_words(inner[1])}"
+    if origin is not None and issubclass(origin, Sequence):
+        return f"a list of {_words(inner[0])}"
+    return "None" if hint is type(None) else _PLAIN.get(hint, "any value")

@@ -50,7 +50,10 @@ def make_env(name: str, options: Mapping[str, Any] | None = None) -> Env:
     else:
         raise ValueError(f"there is no environment {name!r}; there are {', '.join(ENVS)}, and 'module:function'")
     try:
+        named.check_options(make, {} if options is None else options, typed=name in ENVS)
         env = make(**(options or {}))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:
         raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
     if not isinstance(env, Env):

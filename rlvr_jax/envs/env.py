@@ -124,6 +124,9 @@ class Env:
       sandboxes: engine and packages of those that its tools need.
       tools: that prompts describe.
       ends: texts that end a turn, and belong to it, where they are single tokens of the policy.
+      says: observations that it may make; a run in which one has no tokens does not start.
+      reworded: state -> (state, other observation), in the place of one that has no tokens or can't be encoded; None
+        if that is an error.
     """
 
     start: Callable[[Example], tuple[Any, str | Messages]]
@@ -138,6 +141,8 @@ class Env:
     sandboxes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     tools: Tools | None = None
     ends: tuple[str, ...] = ()
+    says: tuple[str | Messages, ...] = ()
+    reworded: Callable[[Any], tuple[Any, Say]] | None = None
 
 
 def single_turn() -> Env:

@@ -12,15 +12,18 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from rlvr_jax import named
 from rlvr_jax.envs.env import Action, Call, CallRecord, Done, Env, Say, ToolResult
 from rlvr_jax.tasks.task import Example, draw, uniform
 from rlvr_jax.text.prompts import Tools
 from rlvr_jax.tools import Result, Tool, job_of, make_format, make_tools, result_of
 from rlvr_jax.tools.formats import ParsedCall
-from rlvr_jax.tools.schema import wrong
+from rlvr_jax.tools.schema import converted, wrong
 
 PARTS = ("tool_calls", "tool_errors", "malformed_calls")
 UNRELIABLE = "unreliable"  # the outcome of a call that was made to fail
+UNENCODED = "unencoded"  # that of an output that the tokenizer can't encode, or that has no tokens
+_NO_TOKENS = "the output can not be shown"
 Shows = Literal["error", "garbage"]
 _ENDED_BY_LIMITS = ("timed_out", "out_of_memory", "died", "flood")  # such calls are not repeated for their state
 
@@ -123,6 +126,8 @@ def tool_use(
     if not (isfinite(max_seconds) and max_seconds >= 0):
         raise ValueError(f"max_seconds must be 0 or more and finite, not {max_seconds}")
     parts = (*PARTS, *(f"{tool.name}_calls" for tool in made if not tool.ends))
+    if clash := [tool.name for tool in made if f"{tool.name}_calls" in PARTS]:
+        raise ValueError(f"tools: the name {clash[0]!r} is taken, by the part {clash[0]}_calls; name it otherwise")
 
     def start(example: Example) -> tuple[_State, Any]:
         return _State(example.id), example.prompt
@@ -183,6 +188,25 @@ def tool_use(
             texts.append((call.tool, result.text if output else failure.replace("{}", result.text)))
         return _with_records(state, said, texts), Say(form.observe(texts))
 
+    def reworded(state: _State) -> tuple[_State, Say]:
+        """The failure of the last turn's calls, for outputs without tokens."""
+        before = [call for call in state.calls if call.turn < state.turn]
+        of_turn = [call for call in state.calls if call.turn == state.turn]
+        text = failure.replace("{}", _NO_TOKENS)
+        told = [
+            replace(call, outcome=UNENCODED if call.succeeded else call.outcome, characters=len(text))
+            for call in of_turn
+        ]
+        return replace(state, calls=(*before, *told)), Say(form.observe([(call.tool, text) for call in told]))
+
+    reasons = (
+        _NO_TOKENS,
+        "the tool failed",
+        "2 calls in a turn, and 1 can be made; none was",
+        *(_checked(ParsedCall(name, {}), by_name).why for name in ("?", *by_name)),
+    )
+    failures = dict.fromkeys(failure.replace("{}", reason) for reason in reasons)
+
     def parts_of(state: _State) -> dict[str, float]:
         ran = [call for call in state.calls if call.executed and not by_name[call.tool].ends]
         counts = {f"{name}_calls": sum(call.tool == name for call in ran) for name in by_name}
@@ -204,6 +228,8 @@ def tool_use(
         sandboxes=tuple(tool.sandbox for tool in made if tool.sandbox),
         tools=Tools(tuple(tool.schema for tool in made), form.instructions, form.native),
         ends=form.ends,
+        says=tuple(form.observe([(made[0].name, text)]) for text in failures),
+        reworded=reworded,
     )
 
 
@@ -223,10 +249,12 @@ def garbled(text: str, *path: str | int) -> str:
 def _reliability(given: Mapping[str, Mapping[str, Any]], by_name: Mapping[str, Tool]) -> dict[str, Reliability]:
     if unknown := sorted(given.keys() - by_name.keys()):
         raise ValueError(f"reliability: there is no tool {unknown[0]!r}; there are {', '.join(by_name)}")
-    try:
-        return {name: Reliability(**options) for name, options in given.items()}
-    except TypeError as error:
-        raise ValueError(f"reliability: {error}") from None
+    for name, options in given.items():
+        try:
+            named.check_options(Reliability, options, typed=True)
+        except ValueError as error:
+            raise ValueError(f"reliability of {name!r}: {error}") from None
+    return {name: Reliability(**options) for name, options in given.items()}
 
 
 def _checked(call: ParsedCall, by_name: Mapping[str, Tool]) -> ParsedCall:
@@ -236,8 +264,10 @@ def _checked(call: ParsedCall, by_name: Mapping[str, Tool]) -> ParsedCall:
     if call.tool not in by_name:
         why = f"there is no tool {call.tool[:50]!r}; there are {', '.join(by_name)}"
         return replace(call, tool="", wrong="unknown_tool", why=why)
-    why = wrong(by_name[call.tool].parameters, call.arguments)
-    return replace(call, wrong="wrong_arguments", why=why) if why else call
+    parameters = by_name[call.tool].parameters
+    if why := wrong(parameters, call.arguments):
+        return replace(call, wrong="wrong_arguments", why=why)
+    return replace(call, arguments=converted(parameters, call.arguments))
 
 
 def _fails(state: _State, call: ParsedCall, number: int, unreliable: Mapping[str, Reliability]) -> Shows | None:

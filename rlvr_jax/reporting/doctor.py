@@ -1,5 +1,6 @@
 """Findings about a run from its curves, in plain words, with the config keys to change."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,18 @@ def _unjudged(run: _Run) -> Finding | None:
             f"{count} of {sampled} samples could not be judged and were left out; the reasons are in the samples' "
             "column `error` and in the log.",
             ("verifier.timeout", "verifier.memory_mib"),
+        )
+    return None
+
+
+def _failing_tools(run: _Run) -> Finding | None:
+    names = sorted({key.split("/")[1] for row in run.rows for key in row if re.fullmatch("tool/[^/]+/success", key)})
+    failing = [name for name in names if not any(row.get(f"tool/{name}/success") for row in run.rows)]
+    if failing:
+        return Finding(
+            "a tool never works",
+            f"Every call of {', '.join(failing)} failed; the report's episodes show the reasons that the policy read.",
+            ("tasks", "verifier.timeout", "verifier.memory_mib"),
         )
     return None
 
@@ -239,6 +252,7 @@ def _parted(run: _Run) -> Finding | None:
 _LOOKS = (
     _skipped,
     _unjudged,
+    _failing_tools,
     _parted,
     _heldout,
     _no_signal,

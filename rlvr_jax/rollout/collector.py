@@ -32,6 +32,7 @@ from rlvr_jax.rollout.playing import (
     account,
     begin,
     calls_of,
+    observed,
     receive,
     request_of,
     spoken,
@@ -253,10 +254,7 @@ class Collector:
         try:
             playing.state, action = limited(lambda: checked(playing.env, function()))
             if isinstance(action, Say):
-                last = int(playing.spans[-1].tokens[-1])
-                tokens = playing.source.observe(action.observation, last)
-                if not tokens:
-                    raise ValueError(f"{action!r:.100} has no tokens, so there is nothing to answer")
+                tokens = observed(playing, action)
                 return {"tokens": tokens, "so_far": limited(partial(account, playing))}
             if isinstance(action, Call):
                 playing.calls += 1

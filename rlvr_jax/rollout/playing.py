@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt32
 
-from rlvr_jax.envs import CallRecord, Env, ToolResult, begin_group
+from rlvr_jax.envs import CallRecord, Env, Say, ToolResult, begin_group
 from rlvr_jax.rollout.episode import Episode, Span
 from rlvr_jax.rollout.requests import Request, Turn
 from rlvr_jax.tasks.task import Example, Task
@@ -142,6 +142,27 @@ def calls_of(so_far: Mapping[str, Any]) -> tuple[CallRecord, ...]:
 def receive(playing: Playing) -> tuple[Any, Any]:
     """The action of an environment after the results of its tools."""
     return playing.env.receive(playing.state, tuple(map(_result, playing.tools)))
+
+
+def observed(playing: Playing, action: Say) -> list[int]:
+    """The tokens of an observation, reworded if it has none.
+
+    Raises:
+      ValueError: it has none, or can't be encoded, and the environment has no other words.
+    """
+    last, reworded = int(playing.spans[-1].tokens[-1]), playing.env.reworded
+    try:
+        tokens = playing.source.observe(action.observation, last)
+    except ValueError:
+        if reworded is None:
+            raise
+        tokens = []
+    if not tokens and reworded is not None:
+        playing.state, action = reworded(playing.state)
+        tokens = playing.source.observe(action.observation, last)
+    if not tokens:
+        raise ValueError(f"{action!r:.100} has no tokens, so there is nothing to answer")
+    return tokens
 
 
 def _result(future: Future) -> ToolResult:

@@ -15,7 +15,6 @@ Worker processes import this package: nothing here imports JAX.
 """
 
 import inspect
-import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -70,6 +69,8 @@ def make_tool(name: str, options: Mapping[str, Any] | None = None) -> Tool:
     Raises:
       ValueError: there is no such tool, it can't be made with these options, or its arguments have no schema.
     """
+    if not isinstance(options, Mapping | None):
+        raise ValueError(f"the options of the tool {name!r} must be a dictionary, not {options!r:.100}")
     options = dict(options or {})
     source = options.pop("tool", name)
     if source not in TOOLS and not named.is_name(source):
@@ -80,15 +81,15 @@ def make_tool(name: str, options: Mapping[str, Any] | None = None) -> Tool:
     own = {key: options.pop(key) for key in _OWN if key in options and key not in takes}
     try:
         if source in TOOLS or _hints(function).get("return") is Tool:
+            named.check_options(function, options, typed=source in TOOLS, also=_OWN)
             tool = function(**options)
         else:
             tool = _of_function(source, function, options)
-        tool = replace(tool, **own)
+        tool = replace(tool, **own, **({} if source == name else {"name": name}))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:
         raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
-    tool = tool if source == name else replace(tool, name=name)
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", tool.name):
-        raise ValueError(f"{where}: the name {tool.name!r} is not made of letters, digits, _ and -")
     return tool
 
 

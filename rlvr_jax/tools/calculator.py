@@ -20,7 +20,7 @@ MAX_BITS = 4096  # of numerator and denominator
 MAX_DECIMALS = 30  # of a result that is shown as a decimal
 SHOWN = 12  # decimals of one that has no end
 
-_TOKEN = re.compile(r"\s*(\d[\d_]*(?:\.\d*)?|\.\d+|\*\*|//|[-+*/%^()])")
+_TOKEN = re.compile(r"\s*([0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+|\*\*|//|[-+*/%^()])")
 _SIGNS = str.maketrans("\u00d7\u00b7\u00f7\u2212", "**/-")  # as in print
 
 

@@ -18,9 +18,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from rlvr_jax import named
 from rlvr_jax.text.keys import RepeatedKeyError, no_key_twice
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tags import END_THINK, END_TOOL_CALL, THINK, TOOL_CALL, after_thinking
@@ -54,7 +55,7 @@ class Format:
 
     Attributes:
       parse: the text of a turn -> its calls, in order.
-      write: (tool's name, arguments) -> a call.
+      write: (tool's name, arguments) -> a call; raises ValueError if the format has none that is read as the same.
       observe: (tool's name, what it said) of each call -> the observation.
       instructions: of the calls, for a prompt.
       ends: the texts that end a turn where they are single tokens.
@@ -103,6 +104,8 @@ def _named(text: str, arguments: str) -> ParsedCall:
     """A call of the form {"name": …, `arguments`: {…}}."""
     try:
         call = _json(text)
+        if isinstance(call, dict) and call.get("type") == "function":  # as in the schema that the prompt shows
+            call = {key: value for key, value in call.items() if key != "type"}
         fields = {"name", arguments}
         if not (isinstance(call, dict) and call.keys() == fields and isinstance(call["name"], str)):
             raise _BadCallError("wrong_fields", f'a call is {{"name": text, "{arguments}": object}}, and nothing else')
@@ -139,7 +142,7 @@ def _outer(tool: Tool, arguments: Mapping[str, Any]) -> str:
     only = tool.only
     if only and list(arguments) == [only]:
         value = arguments[only]
-        is_text = tool.parameters["properties"][only].get("type") == "string"
+        is_text = isinstance(value, str) and tool.parameters["properties"][only].get("type") == "string"
         return value if is_text else json.dumps(value if not isinstance(value, dict) else {only: value})
     return json.dumps(dict(arguments), ensure_ascii=False)
 
@@ -189,6 +192,8 @@ def tags(
         raise ValueError(f"marks: two tools open alike: {', '.join(pair[0] for pair in of_tool.values())}")
     if "{}" not in observation:
         raise ValueError(f"observation needs the place {{}}, and is {observation!r}")
+    if both := opening.keys() & {pair[1] for pair in of_tool.values()}:
+        raise ValueError(f"marks: {both.pop()!r} opens a call of one tool and closes that of another")
     every = [mark for pair in of_tool.values() for mark in pair]
     # The longest first, where one mark begins another.
     next_mark = re.compile("|".join(map(re.escape, sorted(set(every), key=len, reverse=True))))
@@ -198,14 +203,15 @@ def tags(
         calls, place = [], 0
         while match := next_mark.search(text, place):
             if match[0] not in opening:
-                calls.append(ParsedCall("", {}, "unopened", f"{match[0]} closes nothing"))
+                calls.append(ParsedCall("", {}, "unopened", "a closing mark without an opening mark before it"))
                 place = match.end()
                 continue
             tool = opening[match[0]]
             close = of_tool[tool.name][1]
             end = text.find(close, match.end())
             if end < 0:
-                return (*calls, ParsedCall(tool.name, {}, "unclosed", f"{match[0]} is not closed by {close}"))
+                why = f"the call of {tool.name} has no closing mark"
+                return (*calls, ParsedCall(tool.name, {}, "unclosed", why))
             calls.append(_inner(tool, text[match.end() : end]))
             place = end + len(close)
         return tuple(calls)
@@ -223,11 +229,15 @@ def tags(
     return Format(parse, write, observe, instructions, tuple(dict.fromkeys(pair[1] for pair in of_tool.values())))
 
 
-_FENCE = re.compile(r"^```([^\n`]*)\n(.*?)(^```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+# As in CommonMark: indented by at most three spaces, closed by at least as many backticks.
+_FENCE = re.compile(r"^( {0,3})(`{3,})([^\n`]*)\n(.*?)(^ {0,3}\2`*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_LANGUAGES: Mapping[str, str] = {"py": "python", "python3": "python"}  # other names of a tool
 
 
 def fence(tools: Sequence[Tool], observation: str = "\n```output\n{}\n```\n") -> Format:
     """Calls as fenced blocks whose language is a tool's name; blocks of other languages are no calls.
+
+    Upper and lower case are not told apart, and `py` and `python3` are `python`.
 
     Args:
       tools: that can be called.
@@ -239,21 +249,28 @@ def fence(tools: Sequence[Tool], observation: str = "\n```output\n{}\n```\n") ->
     if "{}" not in observation:
         raise ValueError(f"observation needs the place {{}}, and is {observation!r}")
     by_name = {tool.name: tool for tool in tools}
+    by_language = {tool.name.lower(): tool for tool in tools}
+    if len(by_language) < len(tools):
+        raise ValueError(f"two tools have the same language: {', '.join(by_name)}")
+    by_language |= {x: by_language[y] for x, y in _LANGUAGES.items() if y in by_language and x not in by_language}
 
     def parse(text: str) -> tuple[ParsedCall, ...]:
         calls = []
-        for match in _FENCE.finditer(text):
-            name = match[1].strip()
-            if name not in by_name:
+        for indent, _, language, inner, end in _FENCE.findall(text):
+            tool = by_language.get(language.strip().lower())
+            if tool is None:
                 continue
-            if not match[3]:
-                calls.append(ParsedCall(name, {}, "unclosed", f"the block ```{name} is not closed by ```"))
+            if not end:
+                calls.append(ParsedCall(tool.name, {}, "unclosed", f"the block of {tool.name} is not closed"))
             else:
-                calls.append(_inner(by_name[name], match[2].removesuffix("\n")))
+                inner = re.sub(rf"^ {{0,{len(indent)}}}", "", inner, flags=re.MULTILINE)
+                calls.append(_inner(tool, inner.removesuffix("\n")))
         return tuple(calls)
 
     def write(name: str, arguments: Mapping[str, Any]) -> str:
-        return f"```{name}\n{_outer(by_name[name], arguments)}\n```"
+        inner = _outer(by_name[name], arguments)
+        marks = "`" * max(3, 1 + max(map(len, re.findall("`+", inner)), default=0))
+        return f"{marks}{name}\n{inner}\n{marks}"
 
     def observe(said: Sequence[tuple[str, str]]) -> str:
         return "".join(observation.replace("{}", plain(text, ["```"])) for _, text in said)
@@ -277,6 +294,12 @@ def _schemas(tools: Sequence[Tool]) -> str:
     return "\n".join(json.dumps(tool.schema, ensure_ascii=False) for tool in tools)
 
 
+def _call(name: str, field: str, arguments: Mapping[str, Any]) -> str:
+    """The inverse of `_named`. Tags in it are escaped, which would end the call or make it a thought."""
+    text = json.dumps({"name": name, field: dict(arguments)}, ensure_ascii=False)
+    return re.sub(r"<(?=/?tool_call>|/?think>|\|python_tag\|>)", r"\\u003c", text, flags=re.IGNORECASE)
+
+
 def hermes(tools: Sequence[Tool]) -> Format:
     """JSON between `<tool_call>` tags, outside of thoughts, as chat templates of Hermes and Qwen describe it.
 
@@ -285,19 +308,19 @@ def hermes(tools: Sequence[Tool]) -> Format:
 
     def parse(text: str) -> tuple[ParsedCall, ...]:
         first, *rest = (after_thinking(text) or "").split(TOOL_CALL)
-        calls = [ParsedCall("", {}, "unopened", f"{END_TOOL_CALL} closes nothing")] * first.count(END_TOOL_CALL)
+        unopened = ParsedCall("", {}, "unopened", "a closing tool_call tag without an opening one before it")
+        calls = [unopened] * first.count(END_TOOL_CALL)
         for part in rest:
             inner, closed, behind = part.partition(END_TOOL_CALL)
             if closed:
                 calls.append(_named(inner, "arguments"))
             else:
-                calls.append(ParsedCall("", {}, "unclosed", f"{TOOL_CALL} is not closed by {END_TOOL_CALL}"))
-            calls += [ParsedCall("", {}, "unopened", f"{END_TOOL_CALL} closes nothing")] * behind.count(END_TOOL_CALL)
+                calls.append(ParsedCall("", {}, "unclosed", "a tool_call tag is not closed"))
+            calls += [unopened] * behind.count(END_TOOL_CALL)
         return tuple(calls)
 
     def write(name: str, arguments: Mapping[str, Any]) -> str:
-        call = json.dumps({"name": name, "arguments": dict(arguments)}, ensure_ascii=False)
-        return f"{TOOL_CALL}\n{call}\n{END_TOOL_CALL}"
+        return f"{TOOL_CALL}\n{_call(name, 'arguments', arguments)}\n{END_TOOL_CALL}"
 
     instructions = (
         f"You can call tools. Their signatures:\n{_schemas(tools)}\nA call is a JSON object between {TOOL_CALL} tags; "
@@ -310,19 +333,20 @@ def hermes(tools: Sequence[Tool]) -> Format:
 def llama3(tools: Sequence[Tool]) -> Format:
     """A JSON object that is the whole turn, outside of thoughts, as chat templates of Llama 3.1 describe it.
 
-    A turn is a call if it begins with `{"name"`. Observations are messages of the role `tool`.
+    A turn is a call if it begins with `{"name"`, `{"parameters"`, `{"function"` or `{"type": "function"`. Observations
+    are messages of the role `tool`.
     """
-    begins = re.compile(r'\s*\{\s*"name"')
+    begin = r'\{\s*"(?:name"|parameters"|function"|type"\s*:\s*"function")'
 
     def parse(text: str) -> tuple[ParsedCall, ...]:
         text = (after_thinking(text) or "").replace("<|python_tag|>", "")
-        if not begins.match(text):
+        if not re.match(rf"\s*{begin}", text):
             return ()
-        parts = re.split(r'\}\s*;\s*(?=\{\s*"name")', text)  # several calls, which the template does not know
+        parts = re.split(rf"\}}\s*;\s*(?={begin})", text)  # several calls, which the template does not know
         return tuple(_named(part + "}" * (i < len(parts) - 1), "parameters") for i, part in enumerate(parts))
 
     def write(name: str, arguments: Mapping[str, Any]) -> str:
-        return json.dumps({"name": name, "parameters": dict(arguments)}, ensure_ascii=False)
+        return _call(name, "parameters", arguments)
 
     instructions = (
         f"You can call tools. Their signatures:\n{_schemas(tools)}\nA call is a turn of yours that is a JSON object, "
@@ -348,6 +372,16 @@ def make_format(name: str, tools: Sequence[Tool], options: Mapping[str, Any] | N
     if name not in FORMATS:
         raise ValueError(f"there is no format {name!r} of calls; there are {', '.join(FORMATS)}")
     try:
-        return FORMATS[name](tools, **(options or {}))
-    except TypeError as error:
+        named.check_options(FORMATS[name], {} if options is None else options, typed=True, skip=1)
+    except ValueError as error:
         raise ValueError(f"the format {name!r}: {error}") from None
+    made = FORMATS[name](tools, **(options or {}))
+
+    def write(tool: str, arguments: Mapping[str, Any]) -> str:
+        same = json.loads(json.dumps(dict(arguments), allow_nan=False))
+        text = made.write(tool, arguments)
+        if made.parse(text) != (ParsedCall(tool, same),):
+            raise ValueError(f"the format {name!r} can't write this call of {tool!r}: {text!r:.200}")
+        return text
+
+    return replace(made, write=write)

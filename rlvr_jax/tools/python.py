@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlvr_jax.sandbox.codec import CodecError
-from rlvr_jax.sandbox.engine import discard, sandbox_of_process
-from rlvr_jax.sandbox.host import START_SECONDS, Limits, SandboxError
+from rlvr_jax.sandbox.engine import ENGINES, UNSAFE, discard, sandbox_of_process
+from rlvr_jax.sandbox.host import START_SECONDS, Limits, SandboxError, package_folders
 from rlvr_jax.sandbox.script import Output, run_script
 from rlvr_jax.tools.tool import CHARACTERS, CallError, Tool
 
@@ -76,8 +76,12 @@ def tool(
       characters: of the output that are shown.
 
     Raises:
-      ValueError: a limit is out of range.
+      ValueError: a limit is out of range, there is no such engine, or a package is not installed.
     """
+    if engine not in (choices := ("auto", *ENGINES, UNSAFE)):
+        raise ValueError(f"engine must be one of {', '.join(choices)}, not {engine!r}")
+    for package in packages:
+        package_folders(package)  # for its error
     limits = Limits(cpu_seconds, wall_seconds, memory_bytes, output_bytes)
     code = {"type": "string", "description": "The code; print what you want to see."}
     kept = " Names are kept between calls." if state else " Each call starts anew."

@@ -78,6 +78,23 @@ def wrong(schema: Mapping[str, Any], value: Any, where: str = "the arguments") -
     return None
 
 
+def converted(schema: Mapping[str, Any], value: Any) -> Any:
+    """A value that fits a schema, with 5 for 5.0 where it is an integer: JSON has one type for both."""
+    if "anyOf" in schema:
+        fitting = [option for option in schema["anyOf"] if wrong(option, value) is None]
+        return converted(fitting[0], value) if fitting else value
+    types = schema.get("type")
+    types = [types] if isinstance(types, str) else types or ()
+    if isinstance(value, float) and "integer" in types and "number" not in types:
+        return int(value)
+    if isinstance(value, Mapping):
+        inner = schema.get("properties", {})
+        return {name: converted(inner.get(name, {}), x) for name, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [converted(schema.get("items", {}), x) for x in value]
+    return value
+
+
 def _wrong_object(schema: Mapping[str, Any], value: Mapping[str, Any], where: str) -> str | None:
     properties = schema.get("properties", {})
     if missing := [name for name in schema.get("required", ()) if name not in value]:

@@ -46,9 +46,8 @@ def tool(
     """
     if ranking not in get_args(Ranking):
         raise ValueError(f"ranking must be one of {', '.join(get_args(Ranking))}, not {ranking!r}")
-    if not (_is_count(k) and k <= MOST_RESULTS):
+    if not 1 <= k <= MOST_RESULTS:
         raise ValueError(f"k must be from 1 to {MOST_RESULTS}, not {k!r}")
-    _check_characters(characters)
     needs = {"embeddings": embeddings, "embed": embed}
     if ranking != "bm25" and (missing := [name for name, value in needs.items() if not value]):
         raise ValueError(
@@ -56,6 +55,7 @@ def tool(
             "missing"
         )
     folder = prepare(corpus, text, withhold, index_dir)
+    load(str(folder))  # a damaged one is an error here
     options = {"corpus": str(folder), "characters": characters, "usual": k}
     if ranking != "bm25":
         dense.load_embeddings(embeddings, len(load(str(folder)).ids))
@@ -78,8 +78,9 @@ def open_tool(
     index_dir: str = "",
 ) -> Tool:
     """Shows a document by its id: `open`. Arguments and errors are those of `tool`."""
-    _check_characters(characters)
-    options = {"corpus": str(prepare(corpus, text, withhold, index_dir)), "characters": characters}
+    folder = prepare(corpus, text, withhold, index_dir)
+    load(str(folder))
+    options = {"corpus": str(folder), "characters": characters}
     properties = {"id": {"type": "string", "description": "Id of the document, as search shows it."}}
     parameters = {"type": "object", "properties": properties, "required": ["id"]}
     description = "Shows a document: its title, authors and text."
@@ -136,15 +137,6 @@ def open_document(id: str, *, corpus: str, characters: int = 4000) -> str:
     document = found.document(found.numbers[id])
     authors = f" {', '.join(document.authors)}." if document.authors else ""
     return _cut(f"{_head(document)}{authors}\n{document.text}", characters)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _check_characters(value: object) -> None:
-    if not _is_count(value):
-        raise ValueError(f"characters must be a whole number of at least 1, not {value!r}")
 
 
 def _ranked(corpus: Corpus, query: str, k: int, ranking: Ranking, embeddings: str, embed: str) -> list[int]:

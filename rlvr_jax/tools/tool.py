@@ -1,6 +1,7 @@
 """The record of a tool, and its execution in a process of the pool."""
 
 import json
+import math
 import re
 import time
 import unicodedata
@@ -49,6 +50,20 @@ class Tool:
     sandbox: tuple[str, tuple[str, ...]] | None = None
     ends: bool = False
     answer: str = "{}"
+
+    def __post_init__(self) -> None:
+        texts = ("name", "description", "function", "answer")
+        if other := [field for field in texts if not isinstance(getattr(self, field), str)]:
+            raise ValueError(f"{other[0]} must be text, not {getattr(self, other[0])!r:.100}")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", self.name):
+            raise ValueError(f"the name {self.name!r} is not made of letters, digits, _ and -")
+        if not isinstance(self.parameters, Mapping):
+            raise ValueError(f"parameters must be a JSON schema, not {self.parameters!r:.100}")
+        numbers = not isinstance(self.timeout, bool) and isinstance(self.timeout, int | float)
+        if self.timeout is not None and not (numbers and 0 < self.timeout < math.inf):
+            raise ValueError(f"timeout must be a number of seconds above 0, or None, not {self.timeout!r:.100}")
+        if type(self.characters) is not int or self.characters < 1:
+            raise ValueError(f"characters must be a whole number from 1 on, not {self.characters!r:.100}")
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -117,7 +132,7 @@ def run(function: str, arguments: Mapping[str, Any], characters: int) -> dict[st
     except CallError as failure:
         outcome, text = failure.outcome, str(failure)
     except (Exception, SystemExit) as error:
-        outcome, text = "raised", error_text(error)
+        outcome, text = "raised", _without_paths(error_text(error))
     seconds = time.perf_counter() - began
     if _is_binary(text):
         outcome, text = "binary", f"the output is no text ({len(text)} characters)"
@@ -133,10 +148,16 @@ def result_of(value: Any, error: str | None) -> Result:
         return Result(**value)
     if late := re.match(r"timed out after ([0-9.e+-]+) s", error):
         return Result("timed_out", error, float(late[1]))
+    error = _without_paths(error)
     for outcome, begins in (("out_of_memory", "MemoryError"), ("died", "worker process")):
         if error.startswith(begins):
             return Result(outcome, error)
     return Result("raised", error)
+
+
+def _without_paths(text: str) -> str:
+    """The reason of a failure without the folders of this machine: file names alone."""
+    return re.sub(r"(?<![\w/:])/(?:[\w.+@~-]+/)+(?=[\w.+@~-])", "", text)
 
 
 def _text(value: Any) -> str:
@@ -146,7 +167,7 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise CallError(f"the output, of type {type(value).__name__}, is neither text nor JSON data: {error}") from None
 

@@ -1,7 +1,8 @@
 """The problems of a run: its tasks, their environments and prompts."""
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,12 +14,14 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import redrawn, subset
+from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.prompts import continuation, renderer
 from rlvr_jax.text.tokenizers import encode, encode_batch
 from rlvr_jax.time_limit import time_limits
 from rlvr_jax.verifiers import error_text, verifier_of, verify
 from rlvr_jax.verifiers.jobs import call_of
 
+_log = logging.getLogger(__name__)
 _CHECKED_PROMPTS = 256  # of unbounded tasks
 
 
@@ -88,7 +91,40 @@ def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env
         label: continuation(tokenizer, prompt.format, config.tasks[label].thinking, prompt.date) for label in prompted
     }
     ends = {label: _single_tokens(tokenizer, envs[label].ends) for label in prompted}
+    for label, observe in observers.items():
+        key = f"config.tasks.{label}.environment_options"
+        for said in envs[label].says:
+            _check_observation(key, said, observe, tokenizer)
+        if envs[label].tools and config.rollout.max_turns == 1:
+            _log.warning("config.rollout.max_turns is 1: no call of a tool is answered in config.tasks.%s", label)
     return {label: Source(task, envs[label], observers[label], ends[label]) for label, task in prompted.items()}
+
+
+def _check_observation(
+    key: str, said: str | Messages, observe: Callable[[str | Messages, int], list[int]], tokenizer: Any
+) -> None:
+    """Raises ConfigError if an observation that may be made has no tokens."""
+    text = said if isinstance(said, str) else "".join(message["content"] for message in said)
+    try:
+        if observe(said, -1):
+            return
+        why = f"the observation {text!r} has no tokens"
+    except ValueError as error:
+        lacking = [character for character in dict.fromkeys(text) if not _has_tokens(tokenizer, character)]
+        if not lacking:
+            raise ConfigError(f"{key}: the observation {text!r:.200}: {error}") from error
+        why = f"the tokenizer has no {' '.join(map(repr, lacking))} of the observation {text!r:.200}"
+    raise ConfigError(
+        f"{key}: {why}; set `failure`, and the `observation` of `format_options`, to texts that it encodes, such as "
+        "'!!' and '{}|'"
+    )
+
+
+def _has_tokens(tokenizer: Any, character: str) -> bool:
+    try:
+        return bool(encode(tokenizer, character))
+    except ValueError:
+        return False
 
 
 def _single_tokens(tokenizer: Any, texts: Sequence[str]) -> tuple[int, ...]:

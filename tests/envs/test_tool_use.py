@@ -3,15 +3,21 @@
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 
+from rlvr_jax.config import Config, RolloutConfig, TaskConfig
 from rlvr_jax.envs import Call, Done, Say, ToolResult, begin_group, make_env
 from rlvr_jax.envs.tool_use import Reliability, garbled
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.collector import Collector
-from rlvr_jax.rollout.playing import Limits, Source
+from rlvr_jax.rollout.episode import Span
+from rlvr_jax.rollout.playing import Limits, Playing, Source, observed
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.text.prompts import continuation
+from rlvr_jax.text.tokenizers import make_tokenizer
 from rlvr_jax.tools import make_format, make_tools
+from rlvr_jax.training.problems import sources
 from rlvr_jax.verifiers.jobs import Job
 from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
@@ -150,6 +156,51 @@ def test_earlier_calls_of_a_tool_with_state_come_along_but_for_those_that_a_limi
     assert "earlier" not in action.calls[0].kwargs["arguments"]
 
 
+def test_a_whole_number_written_as_a_decimal_reaches_the_function_as_an_integer():
+    options = {"tools": {"repeat": {"tool": f"{MINE}:repeat"}}, "format": "hermes"}
+    ((_, (job,)),), _, _ = steps(options, [call("repeat", text="a", times=2.0)])
+    times = job.kwargs["arguments"]["times"]
+    assert (times, type(times)) == (2, int)
+
+
+def started(env, turns=16):
+    """The environment's source with a tokenizer of few characters."""
+    config = Config(tasks={"t": TaskConfig()}, rollout=RolloutConfig(max_turns=turns))
+    tokenizer = make_tokenizer("characters", {"t": "0123456789*()/#=|<>!"})
+    (source,) = sources(config, {"t": Task("t", f"{MINE}:none", None, None)}, {"t": env}, tokenizer).values()
+    return source
+
+
+def test_observations_that_the_tokenizer_can_not_encode_are_refused_before_a_run():
+    for change, lacking in (({"failure": "Error: {}"}, "'E' 'r'"), ({"failure": "?"}, r"'\?'")):
+        with pytest.raises(ConfigError, match=rf"config\.tasks\.t\.environment_options: .*{lacking}.*failure"):
+            started(make_env("tools", CALCULATOR | change))
+    with pytest.raises(ConfigError, match="no tokens"):
+        started(make_env("tools", CALCULATOR | {"failure": "", "format_options": {"observation": "{}"}}))
+    started(make_env("tools", CALCULATOR))
+
+
+def test_one_turn_is_too_few_for_tools(caplog):
+    started(make_env("tools", CALCULATOR), turns=1)
+    assert "rollout.max_turns" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["0.5", ""])
+def test_an_output_without_tokens_is_a_failure_that_the_policy_is_told(text):
+    options = CALCULATOR | {"format_options": {**CALCULATOR["format_options"], "observation": "{}"}}
+    env = make_env("tools", options)
+    playing = Playing(
+        0, 0, EXAMPLE, np.zeros(2, np.uint32), 1.0, started(env), [Span("policy", np.array([1], np.int32))], True
+    )
+    state, action = env.step(env.start(EXAMPLE)[0], "<1/2>")
+    playing.state, action = env.receive(state, (ToolResult({"outcome": "ok", "text": text, "seconds": 0.0}),))
+    tokens = observed(playing, action)
+    assert tokens == playing.source.observe("!", -1)
+    (record,) = env.calls_of(playing.state)
+    assert (record.outcome, record.executed, record.characters) == ("unencoded", True, 1)
+    assert env.parts_of(playing.state)["tool_errors"] == 1
+
+
 def test_several_calls_of_a_turn_are_answered_in_order():
     turn = call("calculator", expression="1") + call("nothing") + call("calculator", expression="2")
     result = lambda job: ToolResult({"outcome": "ok", "text": job.kwargs["arguments"]["expression"], "seconds": 0})  # noqa: E731
@@ -232,7 +283,23 @@ def test_whatever_a_tool_does_is_an_observation(what, outcome):
         ({"tools": ["python"], "reliability": {"python": {"works": [[5, 1.0], [5, 0.5]]}}}, r"must rise, not \[5, 5\]"),
         ({"tools": ["python"], "reliability": {"python": {"works": 1, "shows": "noise"}}}, "error, garbage"),
         ({"tools": ["python"], "reliability": {"python": {"work": 1}}}, "work"),
-        ({"tool": ["python"]}, "tool"),
+        ({"tool": ["python"]}, "no option 'tool'; the options are tools, format"),
+        ({"tools": {"python": None}}, "tools.*None"),
+        ({"tools": {"calculator": {"timeout": "x"}}}, "timeout.*'x'"),
+        ({"tools": {"calculator": {"timeout": -1}}}, "timeout.*-1"),
+        ({"tools": {"calculator": {"characters": 1.5}}}, "characters.*1.5"),
+        ({"tools": {"calculator": {"characters": -5}}}, "characters.*-5"),
+        ({"tools": {"calculator": {"description": 5}}}, "description.*5"),
+        ({"tools": {"tool": {"tool": "calculator"}}}, "'tool'.*tool_calls"),
+        ({"tools": {"malformed": {"tool": "calculator"}}}, "'malformed'.*malformed_calls"),
+        ({"tools": ["python"], "failure": 5}, "failure.*5"),
+        ({"tools": ["python"], "instructions": 5}, "instructions.*5"),
+        ({"tools": ["python"], "max_calls": True}, "max_calls.*True"),
+        ({"tools": ["python"], "format": ["tags"]}, "format.*tags"),
+        ({"tools": ["python"], "format_options": {"marks": {"python": "<>"}}}, "marks.*'<>'"),
+        ({"tools": ["python"], "format_options": {"mark": {}}}, "no option 'mark'; the options are marks, observation"),
+        ({"tools": ["python"], "reliability": {"python": 0.5}}, "reliability.*0.5"),
+        ({"tools": ["python"], "reliability": {"python": {"works": "a"}}}, "works.*'a'"),
     ],
 )
 def test_options_that_can_not_be_used_are_named(options, why):

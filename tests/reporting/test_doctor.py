@@ -62,6 +62,8 @@ def test_groups_of_equal_rewards_are_no_trouble_for_a_baseline_that_is_not_of_gr
     [
         (curve(last={"train/skipped_steps": 3}), "updates were skipped", "optimizer.learning_rate", "3"),
         (curve(last={"verify/errors": 8}), "samples without a judgement", "verifier.timeout", "48 of 192"),
+        (curve({"tool/open/success": 0.5}, {"tool/open/success": 0.0, "tool/python/success": 0.0}),
+         "a tool never works", "tasks", "Every call of python failed"),
         (curve(last=SILENT | {"train/accuracy": 0.01}), "no signal: too hard", "tasks", "95%"),
         (curve(last=SILENT | {"train/accuracy": 0.99}), "no signal: too easy", "tasks", "0.99"),
         (curve(last=SILENT), "no signal: samples alike", "rollout.temperature", "95%"),

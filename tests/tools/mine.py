@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 from typing import Literal
 
 from rlvr_jax.tools import CallError, Tool
@@ -72,6 +73,10 @@ def bad(what: str) -> object:
             return "\x01\x02\x03abc"
         case "object":
             return object()
+        case "infinite":
+            return {"x": float("inf")}
+        case "file":
+            return Path("/no/such/folder/notes.txt").read_text()
         case "nothing":
             return None
         case "data":

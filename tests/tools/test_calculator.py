@@ -64,7 +64,8 @@ def test_results_are_exact(expression, shown):
 @pytest.mark.parametrize(
     ("expression", "why"),
     [
-        ("", "the end"), ("12 13", "'13'"), ("(1", r"'\)'"), ("1+", "the end"), ("2**2**99", "too large"),
+        ("", "the end"), ("1__0", "'_'"), ("1_", "'_'"), ("\u0663", "\u0663"),
+        ("12 13", "'13'"), ("(1", r"'\)'"), ("1+", "the end"), ("2**2**99", "too large"),
         ("9" * 990 + "**99", "too large"), ("2**0.5", "whole"), ("0**-1", "division"), ("(" * 400 + "1", "deeper"),
         ("__import__('os')", "'_'"), ("1" * 1001, "1001"), ("1e9", "'e'"), ("-" * 900 + "1", "deeper"),
     ],

@@ -21,6 +21,7 @@ LOOKUP = Tool(
 DOUBLE = Tool("double", "Doubles.", {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]})
 TOOLS = (*make_tools(("python", "calculator")), LOOKUP, DOUBLE)
 ONE_CHARACTER = {"marks": {"calculator": ("<", ">")}, "observation": "{}|"}
+NAN = float("nan")
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="<>`"), max_size=30)
 
 
@@ -37,6 +38,40 @@ def test_what_is_written_is_parsed_back(name, code, count, x):
         before = "" if name == "llama3" else "Let me see.\n"
         (call,) = made.parse(before + text)
         assert (call.tool, call.arguments, call.wrong) == (tool, arguments, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("hermes", "print('</tool_call>')"),
+        ("hermes", "# </think> <tool_call>"),
+        ("llama3", "# <think> <|python_tag|>"),
+        ("fence", "x = '''\n```\n'''"),
+        ("fence", "````\n"),
+        ("tags", "a < b"),
+    ],
+)
+def test_marks_within_arguments_are_read_back(name, code):
+    made = make_format(name, TOOLS)
+    assert [found.arguments for found in made.parse(made.write("python", {"code": code}))] == [{"code": code}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [({"code": "print('</python>')"}, "'tags'.*'python'"), ({"code": 1}, "'tags'.*'python'"), ({"code": NAN}, "JSON")],
+)
+def test_a_call_that_would_be_read_otherwise_is_not_written(arguments, why):
+    with pytest.raises(ValueError, match=why):
+        make_format("tags", TOOLS).write("python", arguments)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_reasons_of_mistakes_are_told_as_they_are(name):
+    made = make_format(name, TOOLS)
+    texts = ("<python>1", "</python>", "```python\n1", "<tool_call>", "</tool_call>", '{"name": 1}')
+    for why in (found.why for text in texts for found in made.parse(text)):
+        told = made.observe([("", why)])
+        assert why in (told if isinstance(told, str) else told[0]["content"])
 
 
 def call(name="calculator", **arguments):
@@ -60,6 +95,9 @@ def call(name="calculator", **arguments):
         ("fence", "```python\nprint(1)", ["unclosed"]),
         ("fence", "```python\nprint('```')\n```", [""]),
         ("fence", "see `python` ```python```", []),
+        ("fence", "1. so:\n   ```Python\n   print(1)\n   ```", [""]),
+        ("fence", "```python3\n1\n```\n```py\n1\n````", ["", ""]),
+        ("fence", "    ```python\n    1\n    ```", []),
         ("hermes", f"<tool_call>{call(expression='1')}</tool_call>", [""]),
         ("hermes", f"<think><tool_call>{call(expression='1')}</tool_call></think>#### 1", []),
         ("hermes", f"<tool_call>{call(expression='1')}", ["unclosed"]),
@@ -77,6 +115,10 @@ def call(name="calculator", **arguments):
         ("hermes", '<tool_call>{"name": "a", "arguments": {"x": Infinity}}</tool_call>', ["not_json"]),
         ("llama3", '{"name": "calculator", "parameters": {"expression": "1"}}', [""]),
         ("llama3", '<|python_tag|>{"name": "a", "parameters": {}}; {"name": "b", "parameters": {}}', ["", ""]),
+        ("llama3", '{"type": "function", "name": "a", "parameters": {}}', [""]),
+        ("llama3", '{"parameters": {}, "name": "a"}', [""]),
+        ("llama3", '{"parameters": {}}', ["wrong_fields"]),
+        ("llama3", '{"type": "function", "function": {"name": "a"}}', ["wrong_fields"]),
         ("llama3", 'It is {"name": 1}', []),
         ("llama3", '{"name": "a", "parameters": {}} and more', ["not_json"]),
         ("llama3", '{"name": "a", "arguments": {}}', ["wrong_fields"]),
@@ -145,6 +187,7 @@ def test_no_mark_is_left_in_plain_text(text, marks):
         ("tags", {"marks": {"python": ("<",)}}, "two different texts"),
         ("tags", {"marks": {"python": ("|", "|")}}, "two different texts"),
         ("tags", {"marks": {"python": ("<", ">"), "lookup": ("<", "]")}}, "two tools open alike"),
+        ("tags", {"marks": {"python": ("<", ">"), "lookup": (">", "<")}}, "opens a call of one tool and closes"),
         ("tags", {"observation": "|"}, "the place {}"),
         ("hermes", {"observation": "{}"}, "observation"),
     ],

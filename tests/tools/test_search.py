@@ -104,7 +104,7 @@ def test_dense_rankings_use_the_embeddings_of_the_user(options, tmp_path):
     [
         ({"ranking": "best"}, "bm25, dense, both"),
         ({"k": 0}, "k must be from 1 to 50"),
-        ({"k": True}, "k must be from 1 to 50, not True"),
+        ({"k": True}, "k must be .*True"),
         ({"characters": -1}, "characters .*-1"),
         ({"characters": True}, "characters .*True"),
         ({"ranking": "dense"}, "embeddings and embed missing"),
