@@ -73,6 +73,8 @@ def make_tool(name: str, options: Mapping[str, Any] | None = None) -> Tool:
         raise ValueError(f"the options of the tool {name!r} must be a dictionary, not {options!r:.100}")
     options = dict(options or {})
     source = options.pop("tool", name)
+    if not isinstance(source, str):
+        raise ValueError(f"{name!r}: tool must be a name, not {source!r:.100}")
     if source not in TOOLS and not named.is_name(source):
         raise ValueError(f"there is no tool {source!r}; there are {', '.join(TOOLS)}, and 'module:function'")
     function = named.load(TOOLS.get(source, source))
@@ -98,7 +100,15 @@ def _of_function(source: str, function: Any, options: Mapping[str, Any]) -> Tool
     takes = inspect.signature(function).parameters
     if unknown := [name for name in options if name not in takes]:
         raise ValueError(f"it takes no {', '.join(unknown)}, but {', '.join(takes)}")
-    description, parameters = schema.of_function(function, options)
+    description, parameters = schema.of_function(function)
+    properties = parameters["properties"]
+    for option, value in options.items():
+        if why := schema.wrong(properties[option], value, option):
+            raise ValueError(why)
+    parameters |= {
+        "properties": {name: x for name, x in properties.items() if name not in options},
+        "required": [name for name in parameters["required"] if name not in options],
+    }
     return Tool(source.rpartition(":")[2].rpartition(".")[2], description, parameters, source, options)
 
 

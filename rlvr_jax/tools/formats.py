@@ -333,10 +333,10 @@ def hermes(tools: Sequence[Tool]) -> Format:
 def llama3(tools: Sequence[Tool]) -> Format:
     """A JSON object that is the whole turn, outside of thoughts, as chat templates of Llama 3.1 describe it.
 
-    A turn is a call if it begins with `{"name"`, `{"parameters"`, `{"function"` or `{"type": "function"`. Observations
-    are messages of the role `tool`.
+    A turn is a call if it begins with `{"name"`, `{"parameters"`, `{"arguments"`, `{"function"` or
+    `{"type": "function"`. Observations are messages of the role `tool`.
     """
-    begin = r'\{\s*"(?:name"|parameters"|function"|type"\s*:\s*"function")'
+    begin = r'\{\s*"(?:name"|parameters"|arguments"|function"|type"\s*:\s*"function")'
 
     def parse(text: str) -> tuple[ParsedCall, ...]:
         text = (after_thinking(text) or "").replace("<|python_tag|>", "")

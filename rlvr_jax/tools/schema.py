@@ -30,12 +30,11 @@ _BOUNDS: Mapping[str, tuple[type, Callable[[Any, Any], bool], str]] = {
 }
 
 
-def of_function(function: Callable[..., Any], hidden: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def of_function(function: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
     """The description and the schema of a function's arguments, from its type hints and its docstring (Google's style).
 
     Args:
-      function: every argument that is not hidden has a type hint and a line in the docstring.
-      hidden: arguments that the policy does not set.
+      function: every argument has a type hint and a line in the docstring.
 
     Raises:
       ValueError: a hint or a description is missing.
@@ -46,8 +45,7 @@ def of_function(function: Callable[..., Any], hidden: Mapping[str, Any]) -> tupl
     except Exception as error:  # transformers raises several types
         raise ValueError(f"its arguments have no schema: {error}") from error
     parameters = dict(found["parameters"])
-    properties = {name: x for name, x in parameters.get("properties", {}).items() if name not in hidden}
-    required = [name for name in parameters.get("required", ()) if name not in hidden]
+    properties, required = dict(parameters.get("properties", {})), list(parameters.get("required", ()))
     return found["description"], {"type": "object", "properties": properties, "required": required}
 
 

@@ -157,7 +157,7 @@ def result_of(value: Any, error: str | None) -> Result:
 
 def _without_paths(text: str) -> str:
     """The reason of a failure without the folders of this machine: file names alone."""
-    return re.sub(r"(?<![\w/:])/(?:[\w.+@~-]+/)+(?=[\w.+@~-])", "", text)
+    return re.sub(r"(?<![\w/:~])~?/(?:[\w.+@~-]+/)+(?=[\w.+@~-])", "", text)
 
 
 def _text(value: Any) -> str:

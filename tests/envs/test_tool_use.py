@@ -290,6 +290,8 @@ def test_whatever_a_tool_does_is_an_observation(what, outcome):
         ({"tools": {"calculator": {"characters": 1.5}}}, "characters.*1.5"),
         ({"tools": {"calculator": {"characters": -5}}}, "characters.*-5"),
         ({"tools": {"calculator": {"description": 5}}}, "description.*5"),
+        ({"tools": {"x": {"tool": 5}}}, "'x': tool .*5"),
+        ({"tools": {"x": {"tool": f"{MINE}:repeat", "times": "x"}}}, "times .*'x'"),
         ({"tools": {"tool": {"tool": "calculator"}}}, "'tool'.*tool_calls"),
         ({"tools": {"malformed": {"tool": "calculator"}}}, "'malformed'.*malformed_calls"),
         ({"tools": ["python"], "failure": 5}, "failure.*5"),

@@ -118,7 +118,7 @@ def test_the_run_goes_on_to_the_bit_and_has_a_report(run, guess, pool, tmp_path)
     [
         ("guess", {}, "no environment 'guess'"),
         ("{file}:guesing", {}, r"guess\.py has no 'guesing'"),
-        ("{file}:found", {}, r"guess\.py, line \d+: .*TypeError.*reference"),
+        ("{file}:found", {}, r"guess\.py, line \d+: .*option.*reference"),
         ("{file}:numbers", {}, r"guess\.py, line \d+: .*returned Task"),
         ("{file}:guessing", {"turn": 2}, "turn"),
         ("{file}:raises", {}, r"guess\.py, line \d+: RuntimeError: never"),
