@@ -82,16 +82,20 @@ def check_options(
     """
     if not isinstance(options, Mapping):
         raise ValueError(f"options must be a dictionary by name, not {options!r:.100}")
-    takes = list(inspect.signature(function).parameters.values())[skip:]
+    try:
+        takes = list(inspect.signature(function).parameters.values())[skip:]
+    except (TypeError, ValueError):  # some built-in functions have none
+        return
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in takes):
         return
+    takes = [parameter for parameter in takes if parameter.kind is not inspect.Parameter.VAR_POSITIONAL]
     names = [parameter.name for parameter in takes]
     if unknown := [name for name in options if name not in names]:
         allowed = ", ".join(dict.fromkeys([*names, *also])) or "none"
         raise ValueError(f"there is no option {unknown[0]!r}; the options are {allowed}")
-    for parameter in takes:
-        if parameter.name not in options and parameter.default is inspect.Parameter.empty:
-            raise ValueError(f"the option {parameter.name!r} is missing")
+    needed = [parameter.name for parameter in takes if parameter.default is inspect.Parameter.empty]
+    if missing := [name for name in needed if name not in options]:
+        raise ValueError(f"without the options {', '.join(missing)}; it needs {', '.join(needed)}")
     hints = typing.get_type_hints(function) if typed else {}
     for name, value in options.items():
         if name in hints and not _fits(value, hints[name]):

@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 
@@ -83,3 +85,28 @@ def test_an_exception_is_placed_at_the_last_line_of_the_users_code(folder):
             error.__traceback__ = error.__traceback__.tb_next  # without this test's own line
             placed = named.raised_at(error, name)
         assert placed == f"{folder / 'deep.py'}, line {line}"
+
+
+def made(count: int, share: float = 0.5, names: Sequence[str] = (), kind: Literal["a", "b"] = "a") -> None:
+    """Takes options."""
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (5, "dictionary.*5"),
+        ({}, "without the options count; it needs count"),
+        ({"count": 1, "shares": 1}, "no option 'shares'; the options are count, share, names, kind"),
+        ({"count": True}, "count .*True"),
+        ({"count": 1.0}, "count .*1.0"),
+        ({"count": 1, "share": "1"}, "share .*'1'"),
+        ({"count": 1, "names": "ab"}, "names .*'ab'"),
+        ({"count": 1, "names": [1]}, "names .*1"),
+        ({"count": 1, "kind": "c"}, "kind .*a, b.*'c'"),
+    ],
+)
+def test_options_that_a_function_does_not_take_are_named(options, why):
+    with pytest.raises(ValueError, match=why):
+        named.check_options(made, options, typed=True)
+    named.check_options(made, {"count": 1, "share": 1, "names": ("a",), "kind": "b"}, typed=True)
+    named.check_options(lambda *_, **__: None, {"anything": 1})
