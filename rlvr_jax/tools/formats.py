@@ -257,7 +257,7 @@ def fence(tools: Sequence[Tool], observation: str = "\n```output\n{}\n```\n") ->
     def parse(text: str) -> tuple[ParsedCall, ...]:
         calls = []
         for indent, _, language, inner, end in _FENCE.findall(text):
-            tool = by_language.get(language.strip().lower())
+            tool = by_language.get(language.strip().lower().partition(" ")[0])
             if tool is None:
                 continue
             if not end:

@@ -97,6 +97,7 @@ def call(name="calculator", **arguments):
         ("fence", "see `python` ```python```", []),
         ("fence", "1. so:\n   ```Python\n   print(1)\n   ```", [""]),
         ("fence", "```python3\n1\n```\n```py\n1\n````", ["", ""]),
+        ("fence", "```python title=x\n1\n```", [""]),
         ("fence", "    ```python\n    1\n    ```", []),
         ("hermes", f"<tool_call>{call(expression='1')}</tool_call>", [""]),
         ("hermes", f"<think><tool_call>{call(expression='1')}</tool_call></think>#### 1", []),
