@@ -133,6 +133,15 @@ def test_a_corpus_without_a_word_is_refused(tmp_path):
     assert not (tmp_path / "prepared").exists()
 
 
+@pytest.mark.parametrize("name", ["search", "open"])
+def test_a_damaged_corpus_is_refused_before_a_run(name, tmp_path):
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"id": "a", "text": "A cat."}))
+    prepared = prepare(tmp_path / "texts.jsonl", folder=tmp_path / "prepared")
+    (prepared / "documents.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="damaged"):
+        make_tool(name, {"corpus": str(tmp_path / "texts.jsonl"), "index_dir": str(tmp_path / "prepared")})
+
+
 def test_the_tools_import_no_jax():
     program = "import sys, rlvr_jax.tools.search; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
