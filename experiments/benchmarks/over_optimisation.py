@@ -9,6 +9,7 @@ a KL penalty. Writes the curves (`curves.json`) and a picture; finished runs are
 After Gao, Schulman & Hilton 2022 (arXiv:2210.10760), at a size for a laptop.
 """
 
+import argparse
 import dataclasses
 import json
 import math
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import logging
 
 import rlvr_jax
 from rlvr_jax.config import Config
@@ -28,21 +29,23 @@ from rlvr_jax.verifiers.pool import Pool
 from .. import builtin
 from .letters import HIGHEST, LOWEST, gold_of
 
-_OUT = flags.DEFINE_string("out", "runs/over_optimisation", "Folder of the runs.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
-_SIZES = flags.DEFINE_list("pairs", ["300", "16000"], "Numbers of pairs of the reward models.")
-_COEF = flags.DEFINE_float("kl_coef", 0.2, "Of the run with a KL penalty, against the model of most pairs.")
-_SHORT = flags.DEFINE_integer("steps", 0, "Steps of each stage, to try it out; 0 for those of the config.")
 _EPOCHS = 2.4  # over the pairs, at least 40 updates
 _TASK = "rlvr_jax.experiments.benchmarks.letters:letters"
 
 
-def main(_: Sequence[str]) -> None:
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--out", type=Path, default=Path("runs/over_optimisation"), help="folder of the runs")
+    flags.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    flags.add_argument("--pairs", type=int, nargs="+", default=[300, 16_000], help="of the reward models")
+    flags.add_argument("--kl_coef", type=float, default=0.2, help="of a run against the model of most pairs")
+    flags.add_argument("--steps", type=int, default=0, help="of each stage, to try it out; 0 for those of the config")
+    given = flags.parse_args()
     logging.set_verbosity(logging.FATAL)  # Orbax logs every file that it writes
-    out, sizes = Path(_OUT.value), sorted(map(int, _SIZES.value))
+    out, sizes = given.out, sorted(given.pairs)
     curves: dict[str, Any] = {}
-    for seed in range(_SEEDS.value):
-        found = of_seed(out / f"seed_{seed}", seed, sizes)
+    for seed in range(given.seeds):
+        found = of_seed(out / f"seed_{seed}", seed, sizes, given.kl_coef, given.steps)
         for name, curve in found.items():
             curves.setdefault(name, []).append(curve)
     files.replace(out / "curves.json", json.dumps(curves, indent=1).encode())
@@ -57,12 +60,12 @@ def main(_: Sequence[str]) -> None:
             )
 
 
-def of_seed(folder: Path, seed: int, sizes: Sequence[int]) -> dict[str, dict[str, Any]]:
+def of_seed(folder: Path, seed: int, sizes: Sequence[int], kl_coef: float, steps: int) -> dict[str, dict[str, Any]]:
     """The curves of one seed, by the name of the run."""
     from rlvr_jax.training.sft import sft
 
     config = dataclasses.replace(builtin.load("letters"), seed=seed)
-    if steps := _SHORT.value:
+    if steps:
         short = {"num_steps": steps, "save_every": steps}
         config = dataclasses.replace(
             config,
@@ -74,28 +77,28 @@ def of_seed(folder: Path, seed: int, sizes: Sequence[int]) -> dict[str, dict[str
     found = {}
     for size in sizes:
         workdir = folder / f"reward_model_{size}"
-        accuracy = reward_model(config, folder, workdir, size)
+        accuracy = reward_model(config, folder, workdir, size, steps)
         found[f"{size} pairs"] = against(config, workdir, folder / f"rl_{size}", 0.0) | {"accuracy": accuracy}
-    held = against(config, workdir, folder / f"rl_{sizes[-1]}_kl", _COEF.value)
-    return found | {f"{sizes[-1]} pairs, KL {_COEF.value}": held | {"accuracy": accuracy}}
+    held = against(config, workdir, folder / f"rl_{sizes[-1]}_kl", kl_coef)
+    return found | {f"{sizes[-1]} pairs, KL {kl_coef}": held | {"accuracy": accuracy}}
 
 
-def reward_model(config: Config, folder: Path, workdir: Path, size: int) -> float:
-    """Trains a reward model of so many pairs; returns its accuracy on held-out ones."""
+def reward_model(config: Config, folder: Path, workdir: Path, size: int, short: int) -> float:
+    """Trains a reward model of so many pairs, for `short` steps if it is not 0; returns its held-out accuracy."""
     from rlvr_jax.training.preferences import prefer
 
     path = folder / f"pairs_{size}.jsonl"
     if not path.exists():
         write_pairs(folder / "sft", path, size, config.seed)
     options = config.preferences
-    steps = _SHORT.value or max(40, round(_EPOCHS * size / options.batch_size / 20) * 20)
+    steps = short or max(40, round(_EPOCHS * size / options.batch_size / 20) * 20)
     options = dataclasses.replace(
         options,
         sources={"samples": SourceConfig(str(path))},
         heldout_share=0.1,
         num_steps=steps,
         save_every=steps,
-        updates_per_call=1 if _SHORT.value else options.updates_per_call,
+        updates_per_call=1 if short else options.updates_per_call,
     )
     prefer(dataclasses.replace(config, preferences=options), workdir)
     return jsonl.read(workdir / "metrics.jsonl")[-1]["eval/preference_accuracy"]
@@ -174,4 +177,4 @@ def smoothed(values: Sequence[float], width: int = 5) -> list[float]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()
