@@ -55,6 +55,8 @@ def tiny(name: str, manual_dir, data_dir) -> Config:
         overrides["tasks.math.options.heldout"] = "holdback"  # MATH-500 is not among the files here
     if name == "papers_search":
         overrides |= {"rollout.prompts": 4, "evaluation.problems": 1}
+        # Without a chat template there are no messages of tools.
+        overrides |= {f"tasks.{task}.environment_options.format": "tags" for task in TASKS[name]}
         name += f":{next(manual_dir.glob(f'{CORPUS}*'))}"
     return load(name, *(f"--config.{key}={value}" for key, value in overrides.items()))
 

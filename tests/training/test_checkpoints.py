@@ -1,4 +1,3 @@
-import gc
 import os
 import shutil
 import signal
@@ -162,14 +161,6 @@ def flip(path: Path):
 
 def cut(path: Path):
     os.truncate(path, path.stat().st_size // 2)
-
-
-@pytest.fixture
-def unfinished_readers_are_silent(monkeypatch):
-    """Orbax leaves readers of a damaged checkpoint unfinished, which Python reports when it collects them."""
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
-    yield
-    gc.collect()
 
 
 @pytest.mark.usefixtures("unfinished_readers_are_silent")

@@ -181,6 +181,7 @@ def test_reinforcement_learning_raises_a_learned_reward(reward_model, tmp_path):
     assert all(row["train/reward"] == pytest.approx(row["train/reward_rm"] + row["train/reward_score"]) for row in rows)
 
 
+@pytest.mark.usefixtures("unfinished_readers_are_silent")
 def test_a_missing_or_damaged_model_is_named_before_anything_is_compiled(reward_model, tmp_path):
     export(reward_model, tmp_path / "out")
     weights = tmp_path / "out" / "model.safetensors"
