@@ -12,10 +12,10 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from rlvr_jax.config import Config, from_dict, overridden
-from rlvr_jax.errors import ConfigError, PreemptedError, RunError
+from rlvr_jax.errors import PreemptedError, RunError
 from rlvr_jax.parallel import Processes, connected
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
-from rlvr_jax.verifiers.pool import Pool
+from rlvr_jax.verifiers.pool import Pool, make_pool
 
 from . import builtin
 from .cli import table
@@ -112,11 +112,7 @@ def workdir() -> Path:
 
 def pool(config: Config) -> Pool:
     """The verifier processes of a config. Start them before JAX touches a device."""
-    verifier = config.verifier
-    try:
-        return Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20)
-    except ValueError as error:
-        raise ConfigError(f"config.verifier: {error}") from error
+    return make_pool(config.verifier)
 
 
 def processes() -> contextlib.AbstractContextManager[Processes]:

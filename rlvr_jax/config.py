@@ -20,6 +20,7 @@ from rlvr_jax.parallel.mesh import MeshConfig, mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.tasks.curriculum import CurriculumConfig
 from rlvr_jax.text.prompts import PromptConfig
+from rlvr_jax.verifiers.pool import VerifierConfig
 
 SupervisedRun = Literal["sft", "preferences"]  # the name of its section, too
 Run = Literal["sft", "preferences", "rl"]
@@ -131,22 +132,6 @@ class RolloutConfig:
     chunk: int = 16
     prefill_chunk: int = 256
     devices: int = 0
-
-
-@dataclass(frozen=True)
-class VerifierConfig:
-    """The pool of host processes for verifiers and tools.
-
-    Attributes:
-      workers: processes; 0 judges in the training process, without limits.
-      timeout: seconds per completion; also of one call of your own reward terms and environments, which run in the
-        training process.
-      memory_mib: address space of each process.
-    """
-
-    workers: int = 2
-    timeout: float = 10.0
-    memory_mib: int = 2048
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax.config import Config
-from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.suites import Suite, with_suite
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
 from rlvr_jax.reporting import jsonl
 from rlvr_jax.training.workdir import read_config
-from rlvr_jax.verifiers.pool import Pool
+from rlvr_jax.verifiers.pool import make_pool
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def train(config: Config, workdir: Path) -> Run:
     from rlvr_jax.training.loop import train as loop
 
     _prepare()
-    with _pool(config) as pool:
+    with make_pool(config.verifier) as pool:
         loop(config, workdir, pool)
     return Run(workdir)
 
@@ -72,16 +71,8 @@ def evaluate(workdir: Path, suite: Suite | None, **options: Any) -> dict[str, An
     config = read_config(workdir)
     config = with_suite(config, suite) if suite else config
     _prepare()
-    with _pool(config) as pool:
+    with make_pool(config.verifier) as pool:
         return evaluate_policy(config, workdir, pool, **options).plain()
-
-
-def _pool(config: Config) -> Pool:
-    verifier = config.verifier
-    try:
-        return Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20)
-    except ValueError as error:
-        raise ConfigError(f"config.verifier: {error}") from error
 
 
 def sft(config: Config, workdir: Path) -> Run:

@@ -127,7 +127,7 @@ def spoken(turn: Turn, playing: Playing) -> Int32[np.ndarray, "_"]:
 
 
 def account(playing: Playing) -> dict[str, Any]:
-    """What the environment says of the episode so far, as JSON data: its parts, and the calls of tools."""
+    """The environment's account of the episode so far, as JSON data: its parts, and the calls of tools."""
     env, state = playing.env, playing.state
     parts = {} if env.parts_of is None else {name: float(value) for name, value in env.parts_of(state).items()}
     calls = () if env.calls_of is None else env.calls_of(state)

@@ -116,7 +116,7 @@ def die_with_parent() -> None:
 
 
 def set_dumpable(yes: bool) -> None:
-    """Whether processes of the same user may inspect this one; also determines the owner of its files in /proc."""
+    """Lets processes of the same user inspect this one, or not; also determines the owner of its files in /proc."""
     _prctl(_PR_SET_DUMPABLE, int(yes))
 
 

@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax.config import Config, VerifierConfig, from_dict
-from rlvr_jax.errors import ConfigError, InUseError, PreemptedError, RunError
+from rlvr_jax.errors import InUseError, PreemptedError, RunError
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
 from rlvr_jax.sweeps.place import place
-from rlvr_jax.verifiers.pool import Pool
+from rlvr_jax.verifiers.pool import Pool, make_pool
 
 _LONGEST = 3000  # characters of an error: a line that a pipe takes whole
 
@@ -80,12 +80,10 @@ class Pools:
             self._pool.close()
 
     def of(self, config: Config) -> Pool:
-        """The pool of a config."""
+        """The pool of a config; raises ConfigError for wrong settings."""
         if config.verifier != self._settings:
             self.__exit__()
-            verifier = config.verifier
-            self._pool = Pool(verifier.workers, verifier.timeout, verifier.memory_mib << 20)
-            self._settings = verifier
+            self._pool, self._settings = make_pool(config.verifier), config.verifier
         return self._pool
 
 
@@ -125,7 +123,7 @@ def _run(job: Mapping[str, Any], pools: Pools) -> None:
     config = from_dict(job["config"])
     if job["job"] == "check":
         chats = job["run"] == "sft" and bool(config.sft.sources)
-        setup = make_setup(config, not chats, job["run"], pool=_pool(config, pools))
+        setup = make_setup(config, not chats, job["run"], pool=pools.of(config))
         if job["run"] == "sft" and not chats:
             check_demonstrations(setup)
         if not job["needs"]:  # a warm start that is still to be made can't be looked at
@@ -134,15 +132,8 @@ def _run(job: Mapping[str, Any], pools: Pools) -> None:
     if job["job"] == "sft":
         sft(config, Path(job["folder"]))
     else:
-        train(config, Path(job["folder"]), _pool(config, pools))
+        train(config, Path(job["folder"]), pools.of(config))
     _forget()
-
-
-def _pool(config: Config, pools: Pools) -> Pool:
-    try:
-        return pools.of(config)
-    except ValueError as error:
-        raise ConfigError(f"config.verifier: {error}") from error
 
 
 def _forget() -> None:

@@ -69,7 +69,7 @@ Result = TypeVar("Result")
 def usable(
     items: Sequence[tuple[str, Row]], make: Callable[[str, Row], Sequence[Result]]
 ) -> tuple[list[Result], LeftOut]:
-    """What `make` makes of each (place, item); those for which it raises ValueError are left out for that reason."""
+    """The results of `make` for each (place, item); those for which it raises ValueError are left out and counted."""
     found, reasons = [], {}
     for place, item in items:
         try:

@@ -23,7 +23,7 @@ Place = tuple[int, int]  # row from the north, column from the west
 
 
 def blocked(world: Mapping[str, Any], place: Place) -> bool:
-    """Whether a place is outside of the grid or a wall."""
+    """True for a place outside of the grid, and for a wall."""
     return not all(0 <= x < world["size"] for x in place) or list(place) in world["walls"]
 
 

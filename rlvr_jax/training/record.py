@@ -249,7 +249,7 @@ def sample_rows(
 
 
 def _spans(episode: Episode, tokenizer: Any) -> list[dict[str, Any]] | None:
-    """What follows the prompt, by author, of an episode of several turns or with calls of tools."""
+    """The texts after the prompt, by author, of an episode of several turns or with calls of tools."""
     if len(episode.turns) < 2 and not episode.calls:
         return None
     spans = [span for window in episode.sequences for span in window.spans[1:]]

@@ -27,7 +27,7 @@ from rlvr_jax.training.workdir import open_workdir
 
 @dataclass(frozen=True)
 class Supervised:
-    """What is particular to a kind of supervised run.
+    """The parts of a supervised run that its kind decides.
 
     Attributes:
       kind: of the run, and its section of the config.

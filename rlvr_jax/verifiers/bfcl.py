@@ -137,7 +137,7 @@ def _type_of(allowed: Sequence[Any]) -> type | None:
 
 
 def _items_fit(value: Any, item: type | None, allowed: Sequence[Any]) -> bool:
-    """Whether all items of a list have the type of the schema, or that of the items of one of the allowed lists."""
+    """True if all items of a list have the type of the schema, or that of the items of one of the allowed lists."""
     if item is None:
         return True
     return any(
@@ -252,6 +252,6 @@ def _check(reference: Any) -> None:
 
 
 def _has_lists(value: Any) -> bool:
-    """Whether a dictionary, or each of a list, has a list of allowed values for each key."""
+    """True if a dictionary, or each of a list, has a list of allowed values for each key."""
     inner = value if isinstance(value, list) else [value]
     return all(isinstance(x, list) for one in inner if isinstance(one, Mapping) for x in one.values())

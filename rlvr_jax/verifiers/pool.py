@@ -4,15 +4,33 @@ import threading
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.verifiers.dispatcher import Dispatcher, PoolError
 from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError, call_of, order_of, perform, resolve
 from rlvr_jax.verifiers.processes import Item
 from rlvr_jax.verifiers.verdict import Verdict
 
-__all__ = ["MIN_MEMORY_BYTES", "Job", "Pool", "PoolError", "ToolCall", "ToolError"]
+__all__ = ["MIN_MEMORY_BYTES", "Job", "Pool", "PoolError", "ToolCall", "ToolError", "VerifierConfig", "make_pool"]
 
 MIN_MEMORY_BYTES = 128 << 20  # an interpreter with the verifiers imported, and some spare memory
+
+
+@dataclass(frozen=True)
+class VerifierConfig:
+    """The pool of host processes for verifiers and tools.
+
+    Attributes:
+      workers: processes; 0 judges in the training process, without limits.
+      timeout: seconds per completion; also of one call of your own reward terms and environments, which run in the
+        training process.
+      memory_mib: address space of each process.
+    """
+
+    workers: int = 2
+    timeout: float = 10.0
+    memory_mib: int = 2048
 
 
 class Pool:
@@ -122,3 +140,15 @@ class Pool:
             resolve(future, call[0], event)
             futures.append(future)
         return futures
+
+
+def make_pool(options: VerifierConfig) -> Pool:
+    """The processes of a config. Start them before JAX touches a device.
+
+    Raises:
+      ConfigError: an option is out of its range.
+    """
+    try:
+        return Pool(options.workers, options.timeout, options.memory_mib << 20)
+    except ValueError as error:
+        raise ConfigError(f"config.verifier: {error}") from error

@@ -56,7 +56,7 @@ def _tests(reference: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[int]]:
 
 
 def _function(text: str, visible: Sequence[int]) -> tuple[Callable[[int], int | None] | None, str]:
-    """What the response computes, and its form; (None, "") if it has none."""
+    """The function that the response computes, and its form; (None, "") if it has none."""
     if len(text) > _LONGEST:
         return None, ""
     if match := _TABLE.fullmatch(text):

@@ -28,7 +28,7 @@ class Document:
 
     @property
     def indexed(self) -> str:
-        """What a search finds it by."""
+        """The text that a search compares with the query."""
         return "\n".join((self.title, ", ".join(self.authors), self.text))
 
 
