@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,8 @@ import pytest
 
 from tests.experiments.runs import command, finish, lines_of, metrics, saved_steps, start, wait_until
 
+# Words of the library for collectives on CPU, whose threads print through each other.
+GLOO = {"Gloo", "Rank", "is", "connected", "to", "peer", "ranks", "Expected", "number", "of"}
 STEPS = 6
 # Four devices: a batch of 4 prompts, of which each has one.
 TINY = {
@@ -91,7 +94,7 @@ def test_two_processes_give_the_curve_of_one_and_the_first_alone_writes(alone, p
     assert saved_steps(workdir) == saved_steps(alone)
     assert {path.name for path in workdir.iterdir()} == {path.name for path in alone.iterdir()}
     assert "report: " in first[1]
-    assert [line for line in second[1].splitlines() if not line.startswith("[Gloo]")] == []
+    assert set(re.findall("[A-Za-z]+", second[1])) <= GLOO
     assert "training " in first[2]
     assert "training " not in second[2]
 

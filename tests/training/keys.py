@@ -443,7 +443,7 @@ def played(function: Callable[[Group, list[Request]], Any], *said: str) -> Calla
 def pool_of(config: Config) -> tuple[int, float, int]:
     """The arguments of the pool that the commands start."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "Pool", lambda *arguments: arguments)
+        patch.setattr("rlvr_jax.verifiers.pool.Pool", lambda *arguments: arguments)
         return command.pool(config)
 
 
