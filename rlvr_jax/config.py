@@ -176,6 +176,8 @@ class TrainingConfig:
         see `rlvr_jax.learner.packing`: the same results, faster for long prompts.
       packing_multiple: the responses' share of a packed row is the longest of an update, rounded up to a multiple of
         this many tokens; each length is compiled once. 0 for a single length, that of full responses.
+      offload_reference: whether the parameters of a reference policy that stays lie in the host's memory, except while
+        they score.
       profile: (first, last) step of a trace, written to `profile` in the workdir, for Perfetto or TensorBoard's profile
         plugin; empty for none. Step 1 is mostly compilation.
       watchdog: seconds after which a phase of a step (rollout, update, evaluation, saving) counts as hanging; then its
@@ -193,6 +195,7 @@ class TrainingConfig:
     max_skipped_in_a_row: int = 5
     packing: Literal["none", "prefix_tree"] = "none"
     packing_multiple: int = 0
+    offload_reference: bool = False
     profile: tuple[int, ...] = ()
     watchdog: float = 0.0
     watchdog_ends: bool = False

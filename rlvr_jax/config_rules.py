@@ -170,6 +170,11 @@ def _choices(c: Config) -> Rules:
         f"config.optimizer.name = 'muon' orthogonalises whole matrices, and config.policy.lora.rank = {p.lora.rank} "
         "trains adapters only; use 'adamw'",
     )
+    yield (
+        c.training.offload_reference and c.algorithm.reference_every > 0,
+        f"config.training.offload_reference needs a reference policy that stays, and config.algorithm.reference_every "
+        f"= {c.algorithm.reference_every} moves it",
+    )
     yield not 0 < r.top_p <= 1, f"config.rollout.top_p must be in (0, 1], not {r.top_p}"
     yield (
         "wandb" in c.reporting and find_spec("wandb") is None,

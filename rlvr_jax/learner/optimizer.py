@@ -26,6 +26,8 @@ class OptimizerConfig:
       beta: of Muon's momentum.
       moments: storage dtype of the moments. "bfloat16" halves their memory; increments below 1/256 of a moment are
         lost, so b2 should be at most 0.99. "float8" halves it again, with stochastic rounding; not with Adafactor.
+      offload: whether moments lie in the host's memory between updates, where a run with a large policy has more room.
+        An update brings them to the device and back.
       weight_decay: decoupled; of matrices, not of norm scales and biases.
       clip_norm: maximum global gradient norm.
       microbatches: number of sequential microbatches of an update, to save memory.
@@ -40,6 +42,7 @@ class OptimizerConfig:
     eps: float = 1e-8
     beta: float = 0.95
     moments: Literal["float32", "bfloat16", "float8"] = "float32"
+    offload: bool = False
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     microbatches: int = 1

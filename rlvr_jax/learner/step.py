@@ -20,6 +20,7 @@ from rlvr_jax.learner.batch import Batch
 from rlvr_jax.learner.losses import Loss
 from rlvr_jax.learner.moments import map_moments
 from rlvr_jax.learner.rounding import added
+from rlvr_jax.parallel import HOST
 from rlvr_jax.policy import Params
 
 
@@ -74,12 +75,17 @@ def _float32(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
 
 
-def state_shardings(shapes: TrainState, params: Params, other: NamedSharding) -> TrainState:
-    """A `TrainState` of shardings: optimizer moments are sharded like the parameters, everything else by `other`."""
+def state_shardings(shapes: TrainState, params: Params, other: NamedSharding, offload: bool = False) -> TrainState:
+    """A `TrainState` of shardings: optimizer moments are sharded like the parameters, everything else by `other`.
+
+    With `offload` the moments lie in the host's memory.
+    """
     sharded = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes.params, params)
-    opt_state = map_moments(
-        lambda _, param: param.sharding, shapes.opt_state, policy.trainable(sharded), lambda _: other
-    )
+
+    def of_moment(_: Any, param: jax.ShapeDtypeStruct) -> NamedSharding:
+        return param.sharding.with_memory_kind(HOST) if offload else param.sharding
+
+    opt_state = map_moments(of_moment, shapes.opt_state, policy.trainable(sharded), lambda _: other)
     return TrainState(other, params, opt_state, other, other)
 
 
@@ -144,11 +150,12 @@ def train_step(
         gradient = jax.tree.map(lambda x: x / _divisor(result.weight), gradient)
 
     norm = optax.tree.norm(gradient)
-    updates = {
-        name: optimizers[name].update(gradient[name], state.opt_state, trained[name]) for name, state in states.items()
-    }
+    before = {name: _on_device(state.opt_state) for name, state in states.items()}
+    updates = {name: optimizers[name].update(gradient[name], before[name], trained[name]) for name in states}
     finite = jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm([update for update, _ in updates.values()]))
-    states = {name: _updated(state, trained[name], *updates[name], finite) for name, state in states.items()}
+    states = {
+        name: _updated(state, (trained[name], before[name]), *updates[name], finite) for name, state in states.items()
+    }
     metrics = {name: total / _divisor(count) for name, (total, count) in result.means.items()} | result.largest
     return states, metrics | loss.derived(metrics) | {f"{loss.metrics}/grad_norm": norm}
 
@@ -181,12 +188,32 @@ def _divisor(weight: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.where(weight > 0, weight, 1.0)
 
 
+def _on_device(tree: Any) -> Any:
+    """The arrays in the memory of the device, those that lie in the host's, too."""
+    return jax.tree.map(lambda x: jax.device_put(x, jax.memory.Space.Device) if _on_host(x) else x, tree)
+
+
+def _on_host(x: Array) -> bool:
+    return jax.typeof(x).memory_space == jax.memory.Space.Host
+
+
 def _updated(
-    state: TrainState, trained: Params, updates: Params, opt_state: Any, finite: Bool[Array, ""]
+    state: TrainState, before: tuple[Params, Any], updates: Params, opt_state: Any, finite: Bool[Array, ""]
 ) -> TrainState:
-    """The state after an applied or skipped update."""
-    new = (added(trained, updates, state.updates), opt_state)
-    new, opt_state = jax.tree.map(lambda x, old: jnp.where(finite, x, old), new, (trained, state.opt_state))
+    """The state after an applied or skipped update.
+
+    Args:
+      state: before the update.
+      before: its trained parameters and optimizer state, on the device.
+      updates: of the parameters.
+      opt_state: after the update.
+      finite: whether it is applied.
+    """
+    new = (added(before[0], updates, state.updates), opt_state)
+    new, opt_state = jax.tree.map(lambda x, old: jnp.where(finite, x, old), new, before)
+    opt_state = jax.tree.map(
+        lambda x, old: jax.device_put(x, jax.memory.Space.Host) if _on_host(old) else x, opt_state, state.opt_state
+    )
     return state.replace(
         updates=state.updates + 1,
         params=policy.with_trainable(state.params, new),

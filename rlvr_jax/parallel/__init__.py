@@ -3,6 +3,7 @@
 from rlvr_jax.parallel.arrays import put, readable
 from rlvr_jax.parallel.mesh import (
     AXES,
+    HOST,
     RULES,
     AnyDevice,
     AnyMesh,
@@ -13,6 +14,7 @@ from rlvr_jax.parallel.mesh import (
     devices_of,
     make_mesh,
     mesh_shape,
+    moved_to,
     param_shardings,
     received_bytes,
     replicated,
@@ -23,6 +25,7 @@ from rlvr_jax.parallel.processes import Processes, connected
 
 __all__ = [
     "AXES",
+    "HOST",
     "RULES",
     "AnyDevice",
     "AnyMesh",
@@ -35,6 +38,7 @@ __all__ = [
     "devices_of",
     "make_mesh",
     "mesh_shape",
+    "moved_to",
     "param_shardings",
     "put",
     "readable",

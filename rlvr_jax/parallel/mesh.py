@@ -32,6 +32,7 @@ RULES = (
     ("head_dim", None),
     ("length", "context"),
 )
+HOST = "pinned_host"  # the memory of the host that a device reads and writes
 BATCH = PartitionSpec(("data", "fsdp"))
 AnyMesh = Mesh | AbstractMesh  # the second for shapes only
 AnyDevice = jax.Device | AbstractDevice
@@ -145,8 +146,14 @@ def param_shardings(mesh: AnyMesh, logical_axes: Any, shapes: Any, **rules: str)
 
 
 def bytes_on_device(arrays: Any) -> int:
-    """Bytes of one device's parts of a pytree of arrays, or of shapes with shardings."""
-    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(arrays))
+    """Bytes of one device's parts of a pytree of arrays, or of shapes with shardings; none of those on the host."""
+    here = [x for x in jax.tree.leaves(arrays) if x.sharding.memory_kind != HOST]
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in here)
+
+
+def moved_to(memory: str, tree: Any) -> Any:
+    """The arrays of a pytree in that kind of memory, `HOST` or "device", sharded as they are."""
+    return jax.tree.map(lambda x: jax.device_put(x, x.sharding.with_memory_kind(memory)), tree)
 
 
 def device_memory(device: AnyDevice) -> int | None:

@@ -137,7 +137,9 @@ def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Learner, i
 
     def of_reference(learner: Learner, batch: Batch) -> Float[np.ndarray, "batch action"]:
         params, kept = learner.policy.params, learner.others.get("reference", reference)
-        return logprobs(policy.base(params) if kept is None else policy.with_trainable(params, kept), batch)
+        if kept is None:
+            return logprobs(policy.base(params), batch)
+        return logprobs(policy.with_trainable(params, parallel.moved_to("device", kept)), batch)
 
     def of_entropy(learner: Learner, batch: Batch) -> Float[np.ndarray, "batch action"]:
         coef = coefficient(algorithm, *(float(learner.others["entropy_coef"][x]) for x in ("value", "entropy")))

@@ -80,8 +80,21 @@ def network_shapes(config: PolicyConfig, mesh: AnyMesh, network: str = "policy")
     return with_shardings(shapes, parallel.param_shardings(mesh, axes, shapes))
 
 
-def state_shapes(optimizer: optax.GradientTransformation, params: Params, mesh: AnyMesh) -> TrainState:
-    """Shapes, dtypes and shardings of the training state, from those of the parameters."""
+def states_of(config: Config, run: Run, shape: PolicyConfig, mesh: AnyMesh) -> dict[str, TrainState]:
+    """Shapes, dtypes and shardings of the training states of a run of this kind, by network."""
+    return {
+        name: state_shapes(make_optimizer(options, 1), network_shapes(shape, mesh, name), mesh, options.offload)
+        for name, options in networks_of(config, run).items()
+    }
+
+
+def state_shapes(
+    optimizer: optax.GradientTransformation, params: Params, mesh: AnyMesh, offload: bool = False
+) -> TrainState:
+    """Shapes, dtypes and shardings of the training state, from those of the parameters.
+
+    With `offload` (`OptimizerConfig.offload`) its moments lie in the host's memory.
+    """
     shapes = jax.eval_shape(partial(new_state, optimizer), params)
     of_params = jax.tree.map(lambda x: x.sharding, params)
-    return with_shardings(shapes, state_shardings(shapes, of_params, parallel.replicated(mesh)))
+    return with_shardings(shapes, state_shardings(shapes, of_params, parallel.replicated(mesh), offload))

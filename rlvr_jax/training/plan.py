@@ -76,7 +76,7 @@ class _State(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _state(options: OptimizerConfig, shape: PolicyConfig, mesh: AnyMesh, network: str) -> _State:
-    state = state_shapes(make_optimizer(options, 1), network_shapes(shape, mesh, network), mesh)
+    state = state_shapes(make_optimizer(options, 1), network_shapes(shape, mesh, network), mesh, options.offload)
     trained = policy.trainable(state.params)
     floats = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), trained)
     return _State(*map(parallel.bytes_on_device, (state.params, trained, state.opt_state, floats)))
@@ -92,22 +92,33 @@ def _resident(setup: Setup, run: Run, options: Mapping[str, OptimizerConfig]) ->
     config, shape = setup.config, setup.policy
     states = {name: _state(one, _shape_only(shape), setup.mesh, name) for name, one in options.items()}
     first = states[next(iter(options))]
-    kinds = {"parameters": first.parameters, "moments": first.moments}
-    copied = config.algorithm.reference_every or not (shape.lora.rank and not config.init_from)
-    if run == "rl" and copied and "reference" in scored_columns(setup, make_loss(setup)):
-        kinds["reference"] = states["policy"].trained
+    kinds = {"parameters": first.parameters} | ({"moments": first.moments} if first.moments else {})
+    if run == "rl" and not config.training.offload_reference:
+        kinds |= _of_reference(setup)
     if "critic" in states:
         kinds["critic"] = states["critic"].parameters + states["critic"].moments
     return kinds
 
 
+def _of_reference(setup: Setup) -> Kinds:
+    """The parameters of a reference policy, as many as those that are trained, if the run keeps any."""
+    config = setup.config
+    copied = config.algorithm.reference_every or not (setup.policy.lora.rank and not config.init_from)
+    if not copied or "reference" not in scored_columns(setup, make_loss(setup)):
+        return {}
+    return {"reference": _state(config.optimizer, _shape_only(setup.policy), setup.mesh, "policy").trained}
+
+
 def _of_update(setup: Setup, run: Run, network: str, options: OptimizerConfig, platform: str) -> Kinds:
     """Memory that an update of a network adds."""
     config, shape, mesh = setup.config, setup.policy, setup.mesh
-    state = _state(options, _shape_only(shape), mesh, network)
+    state = _state(replace(options, offload=False), _shape_only(shape), mesh, network)
+    held = state.moments + (state.parameters if network == "critic" else 0)
     tensor = mesh.shape["tensor"]
     load = update_load(config, run, mesh, config.training.packing == "prefix_tree", network)
     return {
+        # An update brings all moments to the device at once: so does the TPU compiler.
+        **({"critic" if network == "critic" else "moments": held} if options.offload else {}),
         # Of a microbatch, their sum over microbatches, and the optimizer's updates.
         "gradients": state.gradients * (3 if options.microbatches > 1 else 2),
         "activations": kept_bytes(shape, load, tensor, platform) + _gathered_layer(setup),
@@ -130,6 +141,8 @@ def _of_rollout(setup: Setup, state: Kinds, updates: dict[str, Kinds], platform:
         if ("values" in columns) if network == "critic" else {*columns} - {"values"}:
             load = update_load(config, "rl", mesh, config.training.packing == "prefix_tree", network)
             phases[phase] = state | ({} if alone else sampler)
+            if "reference" in columns and config.training.offload_reference and network == "policy":
+                phases[phase] |= _of_reference(setup)
             phases[phase] |= {"activations": forward_bytes(shape, load, tensor, platform) + _gathered_layer(setup)}
             if network == "policy":
                 phases[phase]["logits"] = head_bytes(shape, load, weight_shards(mesh), tensor, gradients=False)
@@ -209,7 +222,8 @@ def lines(memory: Memory, setup: Setup) -> tuple[str, str]:
     name, unit = next(x for x in (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)) if most >= x[1] or x[1] == 2**10)
     size = lambda count: f"{count / unit:.1f}"  # noqa: E731
     held = memory.phases["update"]
-    resident = ", ".join(f"{kind} {size(held[kind])}" for kind in RESIDENT if kind in held)
+    offloaded = ["moments"] * setup.config.optimizer.offload + ["reference"] * setup.config.training.offload_reference
+    resident = ", ".join(f"{kind} {size(held[kind])}" for kind in RESIDENT if kind in held and kind not in offloaded)
     peaks = ", ".join(f"{other} {size(sum(kinds.values()))}" for other, kinds in memory.phases.items())
     first = f"memory per device ({memory.devices}), {name}: {resident}; with what each phase adds: {peaks}"
     return first, _verdict(memory, setup, phase, size, name)

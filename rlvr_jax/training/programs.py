@@ -97,7 +97,7 @@ def programs(setup: Setup) -> Iterator[Program]:
         optimizer, params = optimizers[network], network_shapes(setup.policy, setup.mesh, network)
         one = losses[network]
         update = make_jitted_update(setup, {network: optimizer}, one, options.microbatches)
-        states = {network: state_shapes(optimizer, params, setup.mesh)}
+        states = {network: state_shapes(optimizer, params, setup.mesh, options.offload)}
         lower = partial(update.lower, states, batch_shapes(setup, minibatches, one.needs))
         phase, calls = PHASE_OF_UPDATES[network], updates_of_step(config)
         yield Program(phase, lower, setup.mesh, (*holds[network], "batch"), calls)

@@ -145,7 +145,7 @@ def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy"
     backward = 1 if shape.lora.rank else 2
     flops = forward[0] * (1 + backward) + repeated + forward[1] * (1 + backward + (shape.head_chunk > 0))
     held = memory.phases[PHASE_OF_UPDATES[network]]
-    held_by = held["critic"] if network == "critic" else held["parameters"] + held["moments"]
+    held_by = held["critic"] if network == "critic" else held["parameters"] + held.get("moments", 0)
     state = 2 * held_by * config.algorithm.minibatches * epochs
     gradients = held["gradients"] // (3 if microbatches > 1 else 2)
     bytes_ = state + 2 * parts * (gradients + (2 + again) * weights) + (3 + again) * traffic + 2 * logits

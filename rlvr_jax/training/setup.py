@@ -17,7 +17,6 @@ from rlvr_jax.hf.pretrained import pretrained_config
 from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.kernels.training import check_platform
-from rlvr_jax.learner.optimizer import make_optimizer
 from rlvr_jax.parallel import AnyDevice, AnyMesh, MeshConfig, Processes
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.policy.config import shrunk
@@ -28,7 +27,7 @@ from rlvr_jax.text.prompts import end_of_turn
 from rlvr_jax.text.tokenizers import make_tokenizer, stop_tokens
 from rlvr_jax.training.agreement import check_agreement
 from rlvr_jax.training.memory import Load, resolved
-from rlvr_jax.training.networks import network_shapes, optimizer_configs, state_shapes
+from rlvr_jax.training.networks import network_shapes, states_of
 from rlvr_jax.training.problems import make_envs, make_task, prompted_tasks, sources
 from rlvr_jax.training.trials import check_algorithm, check_episodes, check_reward, sandbox_engine
 from rlvr_jax.verifiers.pool import Pool
@@ -192,10 +191,7 @@ def _sampling(
     if memory is not None:
         memory = int(USABLE * memory)
         if not rollout.devices:
-            states = [
-                state_shapes(make_optimizer(options, 1), network_shapes(shape, mesh, name), mesh)
-                for name, options in optimizer_configs(config).items()
-            ]
+            states = states_of(config, "rl", shape, mesh)
             keeps_reference = config.algorithm.reference == "initial" and not shape.lora.rank
             memory -= parallel.bytes_on_device((states, params if keeps_reference else ()))
     key, rows = batch_rows(config)

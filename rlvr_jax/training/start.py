@@ -19,7 +19,7 @@ from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.step import Learner, new_state
 from rlvr_jax.policy import Params
 from rlvr_jax.training import checkpoints
-from rlvr_jax.training.networks import SCALAR, network_shapes, networks_of, state_shapes
+from rlvr_jax.training.networks import SCALAR, network_shapes, networks_of, states_of
 from rlvr_jax.training.reward_models import find_reward_models
 from rlvr_jax.training.setup import Setup
 from rlvr_jax.training.workdir import read_config
@@ -79,6 +79,7 @@ def start(
     manager: ocp.CheckpointManager,
     key: Key[Array, ""],
     needs_reference: bool = False,
+    run: Run = "rl",
 ) -> tuple[Learner, Params | None]:
     """The initial or resumed state and, if the loss needs a reference policy that stays, its trained parameters.
 
@@ -93,15 +94,14 @@ def start(
       manager: of the run's checkpoints.
       key: of random parameters.
       needs_reference: whether anything is scored by a reference policy.
+      run: its kind.
     """
     config, algorithm = setup.config, setup.config.algorithm
     moves = needs_reference and algorithm.reference_every > 0
     stays = needs_reference and not moves and not (setup.policy.lora.rank and not config.init_from)
-    shapes = {
-        name: state_shapes(optimizer, network_shapes(setup.policy, setup.mesh, name), setup.mesh)
-        for name, optimizer in optimizers.items()
-    }
+    shapes = states_of(config, run, setup.policy, setup.mesh)
     others = {"reference": policy.trainable(shapes["policy"].params)} if moves else {}
+    kept = partial(parallel.moved_to, parallel.HOST if config.training.offload_reference else "device")
     coef, everywhere = algorithm.kl_reward_coef, parallel.replicated(setup.mesh)
     shape = jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)
     if needs_reference and coef and algorithm.kl_reward_target:
@@ -113,7 +113,7 @@ def start(
         learner = checkpoints.restore(manager, Learner(shapes, others), step)
         if not stays:
             return learner, None
-        return learner, policy.trainable(checkpoints.restore_params(manager, param_shapes(setup), 0))
+        return learner, kept(policy.trainable(checkpoints.restore_params(manager, param_shapes(setup), 0)))
     params = {"policy": initial_params(setup, key)}
     if "critic" in optimizers:
         params["critic"] = initial_critic(setup, params["policy"], jax.random.fold_in(key, _FRESH_CRITIC))
@@ -131,7 +131,7 @@ def start(
         states[name] = new(params.pop(name))
     learner = Learner(states, {name: of_start[name] for name in others})
     checkpoints.save(manager, learner, 0)
-    return learner, reference if stays else None
+    return learner, kept(reference) if stays else None
 
 
 def initial_params(setup: Setup, key: Key[Array, ""]) -> Params:

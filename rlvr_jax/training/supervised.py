@@ -69,7 +69,7 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
         done = manager.latest_step() or 0
         if processes.index == 0 and done != options.num_steps:
             print(*memory, sep="\n", file=sys.stderr, flush=True)
-        learner, _ = start(setup, optimizers, manager, jax.random.key(config.seed))
+        learner, _ = start(setup, optimizers, manager, jax.random.key(config.seed), run=run.kind)
         if done == options.num_steps:
             return
 

@@ -294,12 +294,24 @@ class StoppedError(Exception):
     """A run has come to what a test wants to see."""
 
 
+def memory_of_moments(run: str) -> Callable[[Config], set[str]]:
+    """The kinds of memory in which the state of an optimizer lies: that of "rl", "critic", "sft" or "preferences"."""
+
+    def seen(config: Config) -> set[str]:
+        ready = make_setup(config, problems=False, run="rl" if run == "critic" else run)
+        states = networks.states_of(config, "rl" if run == "critic" else run, ready.policy, ready.mesh)
+        state = states.get("critic") or next(iter(states.values()))
+        return {x.sharding.memory_kind for x in jax.tree.leaves(state.opt_state)}
+
+    return seen
+
+
 @functools.cache
 def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
     """Parameters after each of three updates by an optimizer, flat: that of "rl", "critic", "sft" or "preferences"."""
 
     def seen(config: Config) -> list[np.ndarray]:
-        def stop(_, optimizers, *__):
+        def stop(_, optimizers, *__, **___):
             made.append(optimizers["critic" if run == "critic" else "policy"])
             raise StoppedError
 

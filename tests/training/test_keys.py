@@ -13,6 +13,7 @@ from rlvr_jax.policy import ADAPTERS
 from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.training.functions import make_loss
 from rlvr_jax.training.history import prior
+from rlvr_jax.training.plan import memory_of_run
 from rlvr_jax.training.setup import training_mixture
 from tests.hf.checkpoints import random_weights, write_model
 from tests.learner.test_optimizer import updated_by_hand
@@ -33,6 +34,7 @@ from tests.training.keys import (
     further,
     leaves,
     logits,
+    memory_of_moments,
     of_setup,
     on_one_device,
     optimizer_of,
@@ -139,9 +141,13 @@ def optimizer_rows(run):
     values = {"learning_rate": 0.02, "warmup_steps": 2, "decay": "cosine", "b1": 0.5, "b2": 0.5, "eps": 0.1}
     values |= {"weight_decay": 0.3, "clip_norm": 0.5, "name": "adafactor", "moments": "bfloat16", "beta": 0.5}
     muon = {f"{group}.name": "muon"}
+    critic = CRITIC if run == "critic" else {}
     return [
-        Row(f"{group}.{key}", value, optimizer_of(run), By(expected), beside | (muon if key == "beta" else {}))
-        for key, value in values.items()
+        *(
+            Row(f"{group}.{key}", value, optimizer_of(run), By(expected), beside | (muon if key == "beta" else {}))
+            for key, value in values.items()
+        ),
+        Row(f"{group}.offload", True, memory_of_moments(run), {"device", "pinned_host"}, critic),  # counts stay
     ]
 
 
@@ -340,6 +346,8 @@ ROWS = [
     Row("algorithm.tracker_drift", 0.1, lambda c: tracker_decay(c.algorithm, 0.01), 2**-0.1),
     Row("algorithm.tracker_low", 0.9, lambda c: tracker_decay(c.algorithm, 1.0), 0.9),
     Row("algorithm.tracker_high", 0.99, lambda c: tracker_decay(c.algorithm, 0.0), 0.99),
+    Row("training.offload_reference", True, of_setup(lambda s: memory_of_run(s).phases["rollout"].get("reference")),
+        None),
     Row("critic.clip", 0.4, squared_error, 0.18, CRITIC),
     Row("critic.init", "fresh", of_setup(critics_embedding), lambda a, b: not a.any() and b.any(), CRITIC),
     Row("critic.warmup_steps", 1, updates("policy"), 1, CRITIC),

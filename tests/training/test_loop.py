@@ -117,8 +117,9 @@ MESH = MeshConfig(data=2, fsdp=2, tensor=2)
 CHOICES = {
     "plain": {},
     "a mesh of all axes and microbatches": {"mesh": MESH, "optimizer": {"microbatches": 2}},
-    "rows that share a prompt, cut, on a mesh": {
-        "training": {"packing": "prefix_tree", "packing_multiple": 8},
+    "rows that share a prompt, cut, on a mesh, with moments and reference on the host": {
+        "training": {"packing": "prefix_tree", "packing_multiple": 8, "offload_reference": True},
+        "optimizer": {"offload": True},
         "mesh": MESH,
     },
     "Dr. GRPO in bfloat16": {
@@ -156,6 +157,11 @@ def test_choices_of_how_to_compute_give_the_metrics_of_the_plain_run_and_others_
             )
     assert checkpoints.complete_steps(workdir) == [0, 1, 2]
     assert not equal(params_of(config, workdir, 0), params_of(config, workdir, 2))
+    if config.optimizer.offload:  # what lies on the host comes back from a checkpoint
+        shutil.rmtree(workdir / "checkpoints" / "2")
+        train(config, workdir, pool)
+        again = rows_of(workdir)[-1]
+        assert {x: again[x] for x in again if "time/" not in x} == {x: row[x] for x in row if "time/" not in x}
 
 
 def test_with_adapters_the_base_stays_and_is_the_reference_and_a_warm_start_without_them_serves(pool, tmp_path):
