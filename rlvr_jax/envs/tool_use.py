@@ -17,7 +17,7 @@ from rlvr_jax.envs.env import Action, Call, CallRecord, Done, Env, Say, ToolResu
 from rlvr_jax.tasks.task import Example, draw, uniform
 from rlvr_jax.text.prompts import Tools
 from rlvr_jax.tools import Result, Tool, job_of, make_format, make_tools, result_of
-from rlvr_jax.tools.formats import ParsedCall
+from rlvr_jax.tools.call import ParsedCall
 from rlvr_jax.tools.schema import converted, wrong
 
 PARTS = ("tool_calls", "tool_errors", "malformed_calls")

@@ -7,9 +7,11 @@
 | `search`     | documents of a corpus for a query             | `search`     |
 | `open`       | a document of the corpus by its id            | `search`     |
 | `submit`     | ends the episode with an answer               | `submit`     |
+| `mcp`        | the tools of a server (Model Context Protocol) | `mcp`        |
 
 A tool may also be a function of the user's, `module:function` or `file.py:function`, with type hints and a docstring
-that describes its arguments; one that is annotated to return a `Tool` makes it, as the built-in ones are made.
+that describes its arguments; one that is annotated to return a `Tool`, or a tuple of them, makes it, as the built-in
+ones are made.
 
 Worker processes import this package: nothing here imports JAX.
 """
@@ -31,6 +33,7 @@ TOOLS: Mapping[str, str] = {
     "search": "rlvr_jax.tools.search:tool",
     "open": "rlvr_jax.tools.search:open_tool",
     "submit": "rlvr_jax.tools.submit:tool",
+    "mcp": "rlvr_jax.tools.mcp:tools",
 }
 _OWN = ("description", "timeout", "characters")  # fields of any tool that options set
 
@@ -49,17 +52,26 @@ def make_tools(wanted: Named) -> tuple[Tool, ...]:
     pairs = wanted.items() if isinstance(wanted, Mapping) else [(name, {}) for name in wanted]
     if isinstance(wanted, str) or not all(isinstance(name, str) for name, _ in pairs):
         raise ValueError(f"tools are a list of names, or a dictionary from a name to its options, not {wanted!r:.100}")
-    made = tuple(make_tool(name, options) for name, options in pairs)
+    made = tuple(tool for name, options in pairs for tool in _made(name, options))
     names = [tool.name for tool in made]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"there are two tools of the name {twice[0]!r}; name one otherwise: {{'{twice[0]}2': …}}")
+        raise ValueError(
+            f"there are two tools of the name {twice[0]!r}; name one otherwise: {{'{twice[0]}2': …}}, or give "
+            "those of a server a prefix"
+        )
     if not made:
         raise ValueError(f"tools are empty; there are {', '.join(TOOLS)}, and 'module:function'")
     return made
 
 
 def make_tool(name: str, options: Mapping[str, Any] | None = None) -> Tool:
-    """One tool.
+    """One tool; raises ValueError as `make_tools`."""
+    (tool,) = _made(name, options)
+    return tool
+
+
+def _made(name: str, options: Mapping[str, Any] | None) -> tuple[Tool, ...]:
+    """The tools of an entry of a config: one, or those of a server.
 
     Args:
       name: a key of `TOOLS`, or a function's name; or any other name, with the option `tool` for one of these.
@@ -82,17 +94,18 @@ def make_tool(name: str, options: Mapping[str, Any] | None = None) -> Tool:
     takes = inspect.signature(function).parameters
     own = {key: options.pop(key) for key in _OWN if key in options and key not in takes}
     try:
-        if source in TOOLS or _hints(function).get("return") is Tool:
+        if source in TOOLS or _hints(function).get("return") in (Tool, tuple[Tool, ...]):
             named.check_options(function, options, typed=source in TOOLS, also=_OWN)
-            tool = function(**options)
+            found = function(**options)
         else:
-            tool = _of_function(source, function, options)
-        tool = replace(tool, **own, **({} if source == name else {"name": name}))
+            found = _of_function(source, function, options)
+        if not isinstance(found, Tool):
+            return tuple(replace(tool, **own) for tool in found)  # their names are those of their maker
+        return (replace(found, **own, **({} if source == name else {"name": name})),)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:
         raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
-    return tool
 
 
 def _of_function(source: str, function: Any, options: Mapping[str, Any]) -> Tool:

@@ -6,6 +6,7 @@ r"""Formats of calls: their grammar in a turn of the policy, and the text of obs
 | `fence`  | ` ```python `, lines of code, ` ``` ` (ReTool, arXiv:2504.11536)   | reasoning models that write code     |
 | `hermes` | `<tool_call>{"name": …, "arguments": {…}}</tool_call>`             | Hermes, Qwen 2.5 and 3, SmolLM 3     |
 | `llama3` | `{"name": …, "parameters": {…}}`, which is the whole turn          | Llama 3.1 and later                  |
+| `olmo3`  | `<function_calls>search(query="cats")</function_calls>`            | OLMo 3                               |
 
 In `tags` and `fence` the text between the marks is the tool's only argument, if that is a string; otherwise JSON: the
 value of the only argument, or an object of all. JSON is strict: no key occurs twice, and there is no NaN.
@@ -15,107 +16,15 @@ it, so that an observation neither ends early nor holds a call or a thought.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from rlvr_jax import named
-from rlvr_jax.text.keys import RepeatedKeyError, no_key_twice
-from rlvr_jax.text.messages import Messages
-from rlvr_jax.text.tags import END_THINK, END_TOOL_CALL, THINK, TOOL_CALL, after_thinking
+from rlvr_jax.tools.call import BadCallError, Format, ParsedCall, plain, strict_json
+from rlvr_jax.tools.chat_formats import hermes, llama3, olmo3
 from rlvr_jax.tools.tool import Tool
-
-RESPONSE, END_RESPONSE = "<tool_response>", "</tool_response>"
-_SHOWN = 60  # characters of a call that a reason quotes
-
-
-@dataclass(frozen=True)
-class ParsedCall:
-    """A call as the policy wrote it.
-
-    Attributes:
-      tool: its name; empty if it could not be read.
-      arguments: by name.
-      wrong: the name of the mistake, under which it is counted; empty if there is none: "unclosed", "unopened",
-        "not_json", "duplicate_key", "wrong_fields".
-      why: the mistake in words, for the policy.
-    """
-
-    tool: str
-    arguments: Mapping[str, Any]
-    wrong: str = ""
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Format:
-    """A format for certain tools.
-
-    Attributes:
-      parse: the text of a turn -> its calls, in order.
-      write: (tool's name, arguments) -> a call; raises ValueError if the format has none that is read as the same.
-      observe: (tool's name, what it said) of each call -> the observation.
-      instructions: of the calls, for a prompt.
-      ends: the texts that end a turn where they are single tokens.
-      native: a text that a chat template contains if it describes tools in this format; empty if none does.
-    """
-
-    parse: Callable[[str], tuple[ParsedCall, ...]]
-    write: Callable[[str, Mapping[str, Any]], str]
-    observe: Callable[[Sequence[tuple[str, str]]], str | Messages]
-    instructions: str
-    ends: tuple[str, ...] = ()
-    native: str = ""
-
-
-def plain(text: str, marks: Sequence[str]) -> str:
-    """The text without any of these marks: a space after the first character breaks each; a space replaces one of a
-    single character. Upper and lower case are not told apart."""
-    marks = sorted({THINK, END_THINK, *filter(None, map(str.strip, marks))}, key=len, reverse=True)
-    found = re.compile("|".join(map(re.escape, marks)), re.IGNORECASE)
-    while found.search(text):  # again, since "````" still holds "```" after the first break
-        text = found.sub(lambda match: f"{match[0][0]} {match[0][1:]}" if len(match[0]) > 1 else " ", text)
-    return text
-
-
-class _BadCallError(Exception):
-    """(name of the mistake, the mistake in words)."""
-
-
-def _json(text: str) -> Any:
-    """Strict JSON. Raises _BadCallError."""
-
-    def finite(number: str) -> float:
-        if not math.isfinite(value := float(number)):
-            raise _BadCallError("not_json", f"{number} is no finite number")
-        return value
-
-    try:
-        return json.loads(text, object_pairs_hook=no_key_twice, parse_constant=finite, parse_float=finite)
-    except RepeatedKeyError as error:
-        raise _BadCallError("duplicate_key", str(error)) from None
-    except (ValueError, RecursionError) as error:
-        raise _BadCallError("not_json", f"no valid JSON: {error}") from None
-
-
-def _named(text: str, arguments: str) -> ParsedCall:
-    """A call of the form {"name": …, `arguments`: {…}}."""
-    try:
-        call = _json(text)
-        if isinstance(call, dict) and call.get("type") == "function":  # as in the schema that the prompt shows
-            call = {key: value for key, value in call.items() if key != "type"}
-        fields = {"name", arguments}
-        if not (isinstance(call, dict) and call.keys() == fields and isinstance(call["name"], str)):
-            raise _BadCallError("wrong_fields", f'a call is {{"name": text, "{arguments}": object}}, and nothing else')
-        if not isinstance(call[arguments], dict):
-            raise _BadCallError(
-                "wrong_fields", f"{arguments!r} must be an object, by the names of the tool's arguments"
-            )
-    except _BadCallError as bad:
-        return ParsedCall("", {}, *bad.args)
-    return ParsedCall(call["name"], call[arguments])
 
 
 def _inner(tool: Tool, text: str) -> ParsedCall:
@@ -125,14 +34,14 @@ def _inner(tool: Tool, text: str) -> ParsedCall:
     if only and properties[only].get("type") == "string":
         return ParsedCall(tool.name, {only: text})
     try:
-        value = _json(text)
+        value = strict_json(text)
         if only and not (isinstance(value, dict) and only in value):
             value = {only: value}
         if not isinstance(value, dict):
-            raise _BadCallError(
+            raise BadCallError(
                 "wrong_fields", f"the arguments of {tool.name} are a JSON object: {', '.join(properties)}"
             )
-    except _BadCallError as bad:
+    except BadCallError as bad:
         return ParsedCall(tool.name, {}, *bad.args)
     return ParsedCall(tool.name, value)
 
@@ -283,79 +192,13 @@ def fence(tools: Sequence[Tool], observation: str = "\n```output\n{}\n```\n") ->
     return Format(parse, write, observe, instructions)
 
 
-def _tool_messages(marks: Sequence[str]) -> Callable[[Sequence[tuple[str, str]]], Messages]:
-    def observe(said: Sequence[tuple[str, str]]) -> Messages:
-        return tuple({"role": "tool", "name": name, "content": plain(text, marks)} for name, text in said)
-
-    return observe
-
-
-def _schemas(tools: Sequence[Tool]) -> str:
-    return "\n".join(json.dumps(tool.schema, ensure_ascii=False) for tool in tools)
-
-
-def _call(name: str, field: str, arguments: Mapping[str, Any]) -> str:
-    """The inverse of `_named`. Tags in it are escaped, which would end the call or make it a thought."""
-    text = json.dumps({"name": name, field: dict(arguments)}, ensure_ascii=False)
-    return re.sub(r"<(?=/?tool_call>|/?think>|\|python_tag\|>)", r"\\u003c", text, flags=re.IGNORECASE)
-
-
-def hermes(tools: Sequence[Tool]) -> Format:
-    """JSON between `<tool_call>` tags, outside of thoughts, as chat templates of Hermes and Qwen describe it.
-
-    Observations are messages of the role `tool`, which a chat template renders.
-    """
-
-    def parse(text: str) -> tuple[ParsedCall, ...]:
-        first, *rest = (after_thinking(text) or "").split(TOOL_CALL)
-        unopened = ParsedCall("", {}, "unopened", "a closing tool_call tag without an opening one before it")
-        calls = [unopened] * first.count(END_TOOL_CALL)
-        for part in rest:
-            inner, closed, behind = part.partition(END_TOOL_CALL)
-            if closed:
-                calls.append(_named(inner, "arguments"))
-            else:
-                calls.append(ParsedCall("", {}, "unclosed", "a tool_call tag is not closed"))
-            calls += [unopened] * behind.count(END_TOOL_CALL)
-        return tuple(calls)
-
-    def write(name: str, arguments: Mapping[str, Any]) -> str:
-        return f"{TOOL_CALL}\n{_call(name, 'arguments', arguments)}\n{END_TOOL_CALL}"
-
-    instructions = (
-        f"You can call tools. Their signatures:\n{_schemas(tools)}\nA call is a JSON object between {TOOL_CALL} tags; "
-        f'end your turn behind it:\n{TOOL_CALL}\n{{"name": …, "arguments": {{…}}}}\n{END_TOOL_CALL}'
-    )
-    observe = _tool_messages([TOOL_CALL, END_TOOL_CALL, RESPONSE, END_RESPONSE])
-    return Format(parse, write, observe, instructions, native=TOOL_CALL)
-
-
-def llama3(tools: Sequence[Tool]) -> Format:
-    """A JSON object that is the whole turn, outside of thoughts, as chat templates of Llama 3.1 describe it.
-
-    A turn is a call if it begins with `{"name"`, `{"parameters"`, `{"arguments"`, `{"function"` or
-    `{"type": "function"`. Observations are messages of the role `tool`.
-    """
-    begin = r'\{\s*"(?:name"|parameters"|arguments"|function"|type"\s*:\s*"function")'
-
-    def parse(text: str) -> tuple[ParsedCall, ...]:
-        text = (after_thinking(text) or "").replace("<|python_tag|>", "")
-        if not re.match(rf"\s*{begin}", text):
-            return ()
-        parts = re.split(rf"\}}\s*;\s*(?={begin})", text)  # several calls, which the template does not know
-        return tuple(_named(part + "}" * (i < len(parts) - 1), "parameters") for i, part in enumerate(parts))
-
-    def write(name: str, arguments: Mapping[str, Any]) -> str:
-        return _call(name, "parameters", arguments)
-
-    instructions = (
-        f"You can call tools. Their signatures:\n{_schemas(tools)}\nA call is a turn of yours that is a JSON object, "
-        'and nothing else: {"name": …, "parameters": {…}}'
-    )
-    return Format(parse, write, _tool_messages(["<|python_tag|>"]), instructions, native='"parameters"')
-
-
-FORMATS: Mapping[str, Callable[..., Format]] = {"tags": tags, "fence": fence, "hermes": hermes, "llama3": llama3}
+FORMATS: Mapping[str, Callable[..., Format]] = {
+    "tags": tags,
+    "fence": fence,
+    "hermes": hermes,
+    "llama3": llama3,
+    "olmo3": olmo3,
+}
 
 
 def make_format(name: str, tools: Sequence[Tool], options: Mapping[str, Any] | None = None) -> Format:

@@ -1,9 +1,11 @@
 """The page about tools: its commands run as they stand there, with fewer steps; its tools and options exist."""
 
 import json
+import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,7 @@ from rlvr_jax.verifiers.pool import Pool
 from tests.experiments.runs import ROOT, SHORT, complete
 
 PAGE = (ROOT / "docs" / "tools.md").read_text()
-SETTINGS, NOTES, OWN = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SETTINGS, NOTES, OWN, SERVER, OF_SERVER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 (COMMANDS,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -47,6 +49,19 @@ def test_a_tool_of_ones_own_is_called(tmp_path, monkeypatch):
     with Pool(0) as pool:
         (future,) = pool.submit([job_of(tool, {"pattern": "cat", "most": 1})])
     assert (tool.name, result_of(future.result(), None).text) == ("lookup", "a cat")
+
+
+def test_the_tools_of_the_server_of_the_page_are_called(tmp_path, monkeypatch):
+    (tmp_path / "notes_server.py").write_text(SERVER)
+    (tmp_path / "notes.txt").write_text("a cat\na dog\nanother cat\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    calculator, lines = make_tools(configured(SETTINGS, OF_SERVER).tasks["gsm8k"].environment_options["tools"])
+    assert (lines.name, lines.description) == ("lines", "Finds the lines of the notes that contain a word.")
+    assert (list(lines.parameters["properties"]), calculator.name) == (["word"], "calculator")
+    with Pool(0) as pool:
+        (future,) = pool.submit([job_of(lines, {"word": "cat"})])
+    assert result_of(future.result(), None).text == "a cat\nanother cat"
 
 
 @pytest.mark.parametrize("names", [TOOLS, FORMATS, set(LIMITED) & {"calls", "tool_seconds"}])

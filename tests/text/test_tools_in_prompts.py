@@ -34,6 +34,13 @@ OF_LLAMA = (
     "{% endif %}{% if m.role == 'tool' %}{{ m.content | tojson }}{% else %}{{ m.content | trim }}{% endif %}<|eot|>"
     "{% endfor %}{% if add_generation_prompt %}<|start|>assistant<|end|>\n{% endif %}"
 )
+# Calls of OLMo 3 are as in Python, and observations are the environment's.
+OF_OLMO = (
+    "{% if tools %}<|im_start|>system\nOutput any calls within <function_calls></function_calls> tags. "
+    "<functions>{{ tools | tojson }}</functions><|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ 'environment' if m.role == 'tool' else m.role }}\n"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|start|>", "<|end|>"]
 TAGS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>", "  "]
 
@@ -99,6 +106,7 @@ def calling(name, arguments, expression):
 
 HERMES = [f"<tool_call>\n{calling('calculator', 'arguments', x)}\n</tool_call>" for x in ("12*7", "84+", "84+1")]
 LLAMA = [calling("calculator", "parameters", x) for x in ("12*7", "84+", "84+1")]
+OLMO = [f'<function_calls>calculator(expression="{x}")</function_calls>' for x in ("12*7", "84+", "84+1")]
 OBSERVED = ["84", "Error: expected a number, found 'the end'", "85"]
 
 
@@ -107,6 +115,7 @@ OBSERVED = ["84", "Error: expected a number, found 'the end'", "85"]
     [
         (TEMPLATE, "hermes", [*HERMES, "#### 85"], "<|im_end|>"),
         (OF_LLAMA, "llama3", [*LLAMA, "#### 85"], "<|eot|>"),
+        (OF_OLMO, "olmo3", [*OLMO, "#### 85"], "<|im_end|>"),
     ],
 )
 def test_four_turns_are_token_by_token_those_of_the_template(template, format, turns, end):
@@ -195,7 +204,14 @@ def test_special_tokens_in_an_observation_are_encoded_as_text(kind, role):
 
 @pytest.mark.parametrize(
     ("template", "format", "native"),
-    [(TEMPLATE, "hermes", True), (TEMPLATE, "tags", False), (TEMPLATE, "llama3", False), (OF_LLAMA, "llama3", True)],
+    [
+        (TEMPLATE, "hermes", True),
+        (TEMPLATE, "tags", False),
+        (TEMPLATE, "llama3", False),
+        (OF_LLAMA, "llama3", True),
+        (OF_OLMO, "olmo3", True),
+        (OF_OLMO, "hermes", False),
+    ],
 )
 def test_the_template_describes_tools_if_it_knows_the_format_and_the_problem_otherwise(template, format, native):
     tokens, env = made(template), make_env("tools", {"tools": ["calculator"], "format": format})
