@@ -207,8 +207,11 @@ _FIXED = (  # the panels with the same lines in every run
         (
             Series("train/response_length", "train", _TRAIN),
             Series("eval/response_length", "held-out (greedy)", _HELD_OUT),
+            Series("train/response_length_right", "right", "#009E73", 1.0),
+            Series("train/response_length_wrong", "wrong", "#CC79A7", 1.0),
         ),
-        "Mean length of a completion. A rise along with accuracy is thinking aloud; a rise without it is rambling.",
+        "Mean length of a completion, also of right and of wrong ones apart. A rise along with accuracy is thinking "
+        "aloud; a rise without it is rambling.",
     ),
     Panel(
         "Turns",
@@ -243,6 +246,16 @@ _FIXED = (  # the panels with the same lines in every run
         ),
         "Mean entropy of the policy's next-token distribution, over all tokens and by the sign of their advantage. "
         "Falling to 0 means that exploration has ended.",
+    ),
+    Panel(
+        "Surprisal of right and wrong samples",
+        "nats per token",
+        (
+            Series("train/surprisal_right", "right", "#009E73"),
+            Series("train/surprisal_wrong", "wrong", "#CC79A7"),
+        ),
+        "Mean of -log p over the tokens of samples, an estimate of the policy's entropy where it is right and where it "
+        "is wrong. Wrong samples as sure as right ones are mistakes that more samples will not mend.",
     ),
     Panel(
         "KL to the reference policy",

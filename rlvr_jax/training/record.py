@@ -140,6 +140,7 @@ def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[st
     return {
         **_means("train", of_verdicts, judged),
         **_parts([verdict for verdict, counts in zip(rewards.verdicts, judged.tolist(), strict=True) if counts]),
+        **_by_outcome(sampled, of_verdicts["accuracy"][own], judged[own]),
         "train/response_length": float(np.mean(lengths)),
         "train/truncated": float(np.mean([episode.cut_off for episode in sampled])),
         "train/turns": float(np.mean([len(episode.turns) for episode in sampled])),
@@ -190,6 +191,23 @@ def _parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
         for name, value in verdict.parts.items():
             found.setdefault(name, []).append(value)
     return {f"part/{name}": sum(values) / len(values) for name, values in sorted(found.items())}
+
+
+def _by_outcome(
+    episodes: Sequence[Episode], right: Bool[np.ndarray, "episodes"], judged: Bool[np.ndarray, "episodes"]
+) -> dict[str, float]:
+    """Mean length of right and of wrong episodes, and their surprisal: the mean of -log p over their sampled tokens.
+
+    Over the policy's own samples its expectation is their entropy, that of the policy that sampled.
+    """
+    length = np.array([episode.length for episode in episodes])
+    nats = np.array([-sum(window.logprobs.sum(dtype=np.float64) for window in x.sequences) for x in episodes])
+    found = {}
+    for name, chosen in (("right", right & judged), ("wrong", ~right & judged)):
+        if tokens := int(length[chosen].sum()):
+            found[f"train/response_length_{name}"] = float(np.mean(length[chosen]))
+            found[f"train/surprisal_{name}"] = float(nats[chosen].sum() / tokens)
+    return found
 
 
 def _by_task(

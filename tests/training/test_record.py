@@ -174,7 +174,8 @@ TOKENIZER = byte_tokenizer()
 
 
 def said(text, finish="stop", version=0):
-    return episode(len(text), text, finish, EXAMPLE, version=version)
+    logprobs = -np.arange(1, len(text) + 1) / 4
+    return episode(len(text), text, finish, EXAMPLE, logprobs=logprobs, version=version)
 
 
 def test_episodes_are_described_and_kept_with_their_verdicts():
@@ -196,6 +197,8 @@ def test_episodes_are_described_and_kept_with_their_verdicts():
     assert metrics["train/accuracy"] == metrics["task/modsum/accuracy"] == 0.5
     assert (metrics["part/form"], metrics["part/x"]) == (0.5, 0.25)
     assert metrics["train/response_length"] == pytest.approx(2)
+    assert (metrics["train/response_length_right"], metrics["train/response_length_wrong"]) == (2, 4)
+    assert (metrics["train/surprisal_right"], metrics["train/surprisal_wrong"]) == (0.375, 0.625)
     assert metrics["train/truncated"] == pytest.approx(1 / 3)
     assert metrics["train/turns"] == 1
     assert metrics["train/lag"] == pytest.approx((2 * 2 + 4 * 1) / 6)  # a mean over tokens
