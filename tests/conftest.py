@@ -67,6 +67,7 @@ os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="only the tests that take minutes")
     parser.addoption("--data", metavar="DIR", help="only the tests that read data sets, on the whole files in DIR")
+    parser.addoption("--browser", action="store_true", help="only the tests that open pages in a browser")
     parser.addoption("--gpu", action="store_true", help="only the tests of the GPU's kernels, on this machine's GPU")
 
 
@@ -76,6 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fast: in `FAST`")
     config.addinivalue_line("markers", "whole: reads whole data sets, which only --data=DIR has")
     config.addinivalue_line("markers", "full: takes minutes, only with --full")
+    config.addinivalue_line("markers", "browser: needs the extra `browser`, only with --browser")
     config.addinivalue_line("markers", "gpu: runs the GPU's kernels, interpreted unless there is --gpu")
     if config.getoption("--gpu"):
         os.environ |= {"JAX_PLATFORMS": "cuda", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
@@ -92,14 +94,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks `FAST`; chooses with --data the tests that read data sets, with --full those that take minutes.
 
-    With --gpu those of the GPU's kernels.
+    With --browser those that need one, with --gpu those of the GPU's kernels.
     """
     for item in items:
         if item.path.relative_to(ROOT / "tests").as_posix().startswith(FAST):
             item.add_marker("fast")
-    data, full, gpu = (config.getoption(option) for option in ("--data", "--full", "--gpu"))
+    data, full, browser, gpu = (config.getoption(option) for option in ("--data", "--full", "--browser", "--gpu"))
     kept = [x for x in items if ("data_sets" in x.fixturenames if data else not x.get_closest_marker("whole"))]
     kept = [x for x in kept if bool(x.get_closest_marker("full")) == full]
+    kept = [x for x in kept if bool(x.get_closest_marker("browser")) == browser]
     kept = [x for x in kept if x.get_closest_marker("gpu")] if gpu else kept
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept

@@ -1,4 +1,4 @@
-"""Learning curves: `curves_png` draws all panels of a run on one page, `panel_svg` draws one.
+"""Learning curves: `curves_png` draws all panels of a run on one page; `points` and `stacked` are what is drawn.
 
 Figures are matplotlib objects of their own, so nothing global changes; matplotlib is
 imported late because it takes half a second.
@@ -69,26 +69,16 @@ def curves_png(rows: Sequence[Row], path: Path | str, title: str) -> None:
     files.replace(Path(path), buffer.getvalue())
 
 
-def panel_svg(rows: Sequence[Row], panel: Panel) -> bytes:
-    """One panel as an SVG."""
-    from matplotlib.figure import Figure
-
-    width, height = (9.6, 3.5) if panel.wide else (4.7, 2.9)
-    figure = Figure(figsize=(width, height), facecolor="white")
-    axes = figure.add_axes((0.68 / width, 0.5 / height, 1 - 0.8 / width, 1 - 1.2 / height))
-    _draw(axes, rows, panel)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
-
-
 def values(rows: Sequence[Row], metric: str) -> list[tuple[int, float]]:
     """(step, value) of every row that has a number for the metric, finite or not."""
     return [(row["step"], float(row[metric])) for row in rows if isinstance(row.get(metric), int | float)]
 
 
-def _points(rows: Sequence[Row], metric: str, reduce: str = "mean") -> tuple[list[float | int], list[float], list[int]]:
-    """Steps and values to draw (NaN if not finite), and the steps of non-finite values."""
+def points(rows: Sequence[Row], metric: str, reduce: str = "mean") -> tuple[list[float | int], list[float], list[int]]:
+    """Steps and values to draw (NaN if not finite), and the steps of non-finite values.
+
+    Long metrics are reduced to the mean, or the largest value, of equal numbers of values.
+    """
     pairs = values(rows, metric)
     lost = [step for step, value in pairs if not math.isfinite(value)]
     span = math.ceil(len(pairs) / _MAX_POINTS)
@@ -150,7 +140,7 @@ def _lines(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
     """Draws the lines, their bands and marks of non-finite values; returns all finite values."""
     finite, lost_steps = [], set()
     for line in panel.series:
-        steps, heights, lost = _points(rows, line.metric, line.reduce)
+        steps, heights, lost = points(rows, line.metric, line.reduce)
         drawn = [value for value in heights if math.isfinite(value)]
         lost_steps.update(lost)
         label = line.label if len(panel.series) > 1 else ""
@@ -162,7 +152,7 @@ def _lines(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
             solid_joinstyle="round", zorder=3 if evaluated else 2.5,
         )  # fmt: skip
         finite += drawn
-        bounds = [_points(rows, line.metric + end)[:2] for end in ("_low", "_high")]
+        bounds = [points(rows, line.metric + end)[:2] for end in ("_low", "_high")]
         if bounds[0][0] and bounds[0][0] == bounds[1][0]:
             (where, floor), (_, ceiling) = bounds
             if len(where) == 1:  # an area without width would not show
@@ -203,20 +193,27 @@ def _set_limits(axes: Any, panel: Panel, drawn: list[float]) -> None:
         axes.set_ylim(low - room, high + room)
 
 
-def _stack(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
-    """Stacked bars without gaps, one per step; a few outliers (compilation) are clipped, with a note."""
+def stacked(rows: Sequence[Row], panel: Panel) -> tuple[list[float], list[list[float]]]:
+    """Edges of the bars of a stack, two for each, and the height of each line's part in each bar."""
     timed = [row for row in rows if any(isinstance(row.get(line.metric), int | float) for line in panel.series)]
     span = math.ceil(len(timed) / _MAX_POINTS)
     groups = [timed[start : start + span] for start in range(0, len(timed), span)]
     edges = [
         edge for group in groups for edge in (group[0]["step"] - 0.5, max(group[-1]["step"], group[0]["step"]) + 0.5)
     ]
-    floor = [0.0] * len(groups)
-    for line in panel.series:
-        ceiling = []
-        for base, group in zip(floor, groups, strict=True):
-            seconds = [value for _, value in values(group, line.metric) if math.isfinite(value)]
-            ceiling.append(base + sum(seconds) / len(group))
+    heights = [
+        [sum(x for _, x in values(group, line.metric) if math.isfinite(x)) / len(group) for group in groups]
+        for line in panel.series
+    ]
+    return edges, heights
+
+
+def _stack(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
+    """Stacked bars without gaps, one per step; a few outliers (compilation) are clipped, with a note."""
+    edges, heights = stacked(rows, panel)
+    floor = [0.0] * (len(edges) // 2)
+    for line, parts in zip(panel.series, heights, strict=True):
+        ceiling = [base + part for base, part in zip(floor, parts, strict=True)]
         bottom, top = ([value for value in side for _ in range(2)] for side in (floor, ceiling))
         axes.fill_between(edges, bottom, top, color=line.colour, linewidth=0, label=line.label)
         floor = ceiling
@@ -224,7 +221,7 @@ def _stack(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
     usual = sorted(floor)[int(0.9 * (len(floor) - 1))] if floor else 0.0
     if highest > 4 * usual > 0:
         axes.set_ylim(0, 2 * usual)
-        step = groups[floor.index(highest)][0]["step"]
+        step = round(edges[2 * floor.index(highest)] + 0.5)
         axes.text(
             0.99, 0.96, f"off the axis: up to {short(highest)} s, at step {step}", transform=axes.transAxes,
             ha="right", va="top", fontsize=8.5, color=_FAINT,

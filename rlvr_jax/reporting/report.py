@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax.config import flatten
-from rlvr_jax.reporting import curves, files, jsonl
+from rlvr_jax.reporting import curves, embedded, files, jsonl
 from rlvr_jax.reporting.doctor import findings
-from rlvr_jax.reporting.pages import inline_svg, page, shown
+from rlvr_jax.reporting.pages import page, shown
 from rlvr_jax.reporting.panels import Panel
 from rlvr_jax.reporting.panels import panels as panels_of
 
 Row = Mapping[str, Any]
 
 REPORT = "report.html"  # in the workdir
-_MAX_SAMPLES = 16  # of each table
+_MAX_PROBLEMS = 16  # that are compared
 _LONG_OPENING = 100  # characters
 _PARTS = (
     ("time/rollout", "sampling"),
@@ -26,7 +26,6 @@ _PARTS = (
     ("time/layout", "parameters to the sampler"),
     ("time/evaluate", "evaluation"),
 )
-_MAX_EPISODES = 8
 _OF_A_TOOL = (
     ("tool/{}/episodes", "share of episodes"),
     ("tool/{}/calls", "calls per episode"),
@@ -52,21 +51,23 @@ def write_report(workdir: Path) -> Path:
       OSError: a file can't be written; the message names it.
       ValueError: a file of the workdir is damaged; the message names it.
     """
-    rows, samples, changes = (_rows(workdir / f"{name}.jsonl") for name in ("metrics", "samples", "changes"))
-    config, environment = (_json(workdir / name) for name in ("config.json", "environment.json"))
+    rows, samples, changes = (rows_of(workdir / f"{name}.jsonl") for name in ("metrics", "samples", "changes"))
+    config, environment = (json_of(workdir / name) for name in ("config.json", "environment.json"))
     title = f"{shown(' + '.join(config.get('tasks', {})) or workdir.name)}, seed {config.get('seed', '?')}"
     curves.curves_png(rows, workdir / "curves.png", title)
-    panels, openings = panels_of(rows), _openings(samples)
+    panels, comparison = panels_of(rows), _comparison(samples)
+    openings = _openings([row for pair in comparison["pairs"] for row in pair] if comparison else [])
     content = page(
         Path(__file__).with_name("report.html"),
         title=title,
         headlines=_headlines(rows),
         findings=findings(rows, config),
-        panels=[(panel, inline_svg(curves.panel_svg(rows, panel), i)) for i, panel in enumerate(panels)],
+        panels=panels,
+        pieces=[*embedded.curves_of({title: rows}, panels), *embedded.samples_of({title: samples})],
+        script=embedded.scripts(),
+        num_samples=len(samples),
         tasks=_tasks(rows),
-        comparison=_comparison(samples),
-        train_samples=_train_samples(samples),
-        episodes=_episodes(samples),
+        comparison=comparison,
         tools=_tools(rows),
         throughput=_throughput(rows),
         others=_others(rows, panels),
@@ -86,11 +87,13 @@ def write_report(workdir: Path) -> Path:
     return path
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file; none without it."""
     return jsonl.read(path) if path.is_file() else []  # a device file may be unbounded
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """The object in a file, empty without it. Raises ValueError, which names the file, if it is damaged."""
     if not path.exists():
         return {}
     try:
@@ -172,47 +175,12 @@ def _comparison(samples: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _of_all_tasks(items: Sequence[Any], task_of: Callable[[Any], str]) -> list[Any]:
-    """The first items of each task, equally many, `_MAX_SAMPLES` in total, grouped by task."""
+    """The first items of each task, equally many, `_MAX_PROBLEMS` in total, grouped by task."""
     of_task: dict[str, list[Any]] = {}
     for item in items:
         of_task.setdefault(task_of(item), []).append(item)
-    share = max(1, _MAX_SAMPLES // max(1, len(of_task)))
+    share = max(1, _MAX_PROBLEMS // max(1, len(of_task)))
     return [item for group in of_task.values() for item in group[:share]]
-
-
-def _train_samples(samples: Sequence[Row]) -> list[tuple[int, list[Row]]]:
-    """The training samples of the first and of the last step that logged some."""
-    train = [row for row in samples if row.get("split") == "train"]
-    steps = sorted({row["step"] for row in train})
-    return [
-        (step, _of_all_tasks([row for row in train if row["step"] == step], lambda row: row["task"]))
-        for step in dict.fromkeys(steps[:1] + steps[-1:])
-    ]
-
-
-def _episodes(samples: Sequence[Row]) -> dict[str, Any] | None:
-    """Whole episodes of several turns, of the last step that logged some: its turns, calls and reward terms."""
-    found = [row for row in samples if row.get("spans") and row.get("split") == "train"]
-    found = found or [row for row in samples if row.get("spans")]
-    if not found:
-        return None
-    last = max(row["step"] for row in found)
-    kinds: dict[Any, Row] = {}  # samples of a problem that went alike are shown once
-    for row in found:
-        if row["step"] == last:
-            kinds.setdefault((row["example"], row["turns"], len(row.get("calls", ())), row["score"]), row)
-    rows = _of_all_tasks(list(kinds.values()), lambda row: row["task"])[:_MAX_EPISODES]
-    return {"step": last, "split": rows[0]["split"], "rows": [(row, _turns(row)) for row in rows]}
-
-
-def _turns(row: Row) -> list[dict[str, Any]]:
-    """The spans of an episode, each turn of the policy with the calls that it made."""
-    turns, number = [], -1
-    for span in row["spans"]:
-        number += span["author"] != "env"
-        calls = [call for call in row.get("calls", ()) if call["turn"] == number and span["author"] != "env"]
-        turns.append({**span, "calls": calls})
-    return turns
 
 
 def _tools(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:

@@ -4,6 +4,7 @@ import re
 
 from rlvr_jax.reporting import jsonl
 from tests.experiments.runs import ROOT, SHORT, run_script
+from tests.pages import Page
 
 PAGE = (ROOT / "docs" / "curriculum.md").read_text()
 COMMANDS, SPO = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
@@ -21,7 +22,7 @@ def test_the_commands_of_the_page_train_and_the_report_shows_the_levels(tmp_path
     assert sum(shares.values()) == 1
     assert set(shares) <= {f"curriculum/share/n{n}" for n in range(1, 7)}
     assert {name for name in second if name.startswith("curriculum/")} >= {*shares, "curriculum/left_out"}
-    assert "Problems by level" in (tmp_path / "runs" / "sums" / "report.html").read_text()
+    assert "Problems by level" in Page((tmp_path / "runs" / "sums" / "report.html").read_text()).panels
 
 
 def test_the_command_of_spo_tracks_problems(tmp_path):

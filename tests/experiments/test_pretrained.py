@@ -26,6 +26,7 @@ from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.workdir import read_config
 from rlvr_jax.verifiers.pool import Pool
 from tests.experiments.runs import command, complete, error_of, run
+from tests.pages import Page
 
 SHAPE = PolicyConfig(
     vocab_size=320, width=32, num_heads=4, num_kv_heads=2, head_dim=8, mlp_width=48, qk_norm="head", rope_theta=1e6
@@ -113,9 +114,9 @@ def test_prompts_are_the_templates_own_rendering_of_real_problems_and_long_ones_
         assert problem.endswith("\\boxed{}.")
     first = json.loads((finished["full"] / "metrics.jsonl").read_text().splitlines()[0])
     assert 0 < first["task/gsm8k/dropped_prompts"] < 8_792
-    page = (finished["full"] / "report.html").read_text()
-    assert "<h2>Tasks</h2>" in page
-    assert "&lt;|im_start|&gt;user" in page
+    page = Page((finished["full"] / "report.html").read_text())
+    assert "Tasks" in page.text
+    assert page.samples[0]["prompt"].startswith("<|im_start|>user")
 
 
 def test_text_of_any_script_survives_the_tokenizer(checkpoint):

@@ -4,12 +4,15 @@ import json
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from absl import flags
 
 import rlvr_jax
 from experiments import cli
+from rlvr_jax.config import Config, to_dict
+from rlvr_jax.reporting import jsonl
 from rlvr_jax.sweeps import pictures, workers
 from tests.experiments.runs import ROOT, command, error_of, metrics, run
 
@@ -139,6 +142,20 @@ def test_one_at_a_time_and_a_dry_run(pretend, monkeypatch, capsys):
     assert labels == ["base", "clip_low=0.1", "clip_high=0.3"]
     assert do("rlvr report --workdir=runs/quickstart_sweep", monkeypatch) == 0
     assert "clip_high=0.3" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("pretend")
+def test_the_report_of_several_runs(monkeypatch, capsys):
+    for name in ("a", "b"):
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "config.json").write_text(json.dumps(to_dict(Config())))
+        jsonl.append(f"runs/{name}/metrics.jsonl", [{"step": 1, "train/reward": 0.5}])
+    assert do("rlvr report runs/a runs/b --out=both.html", monkeypatch) == 0
+    assert capsys.readouterr().out == "report: both.html\n"
+    assert '<div id="curves-of-runs">' in Path("both.html").read_text()
+    for arguments, wrong in (("runs/a runs/a", "runs/a is given twice"), ("", "RUN"), ("runs/a runs/c", "runs/c")):
+        assert do(f"rlvr report {arguments}", monkeypatch) == 2
+        assert wrong in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("pretend")

@@ -3,31 +3,16 @@
 import json
 import math
 import re
-from html.parser import HTMLParser
 
 import pytest
 
-from rlvr_jax.reporting import jsonl
+from rlvr_jax.reporting import embedded, jsonl
+from rlvr_jax.reporting.comparison import labels_of, write_comparison
 from rlvr_jax.reporting.panels import panels
 from rlvr_jax.reporting.report import write_report
+from tests.pages import Page
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=http://x.example/y onerror=z>\x00\x1b[2J\u202e\ud800 & end"
-
-
-class Page(HTMLParser):
-    """Tags, attributes and visible text of a page."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags, self.references, self.text = [], [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.references += [value for name, value in attrs if name in ("src", "href", "xlink:href") and value]
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def sample(step, split="heldout", **changes):
@@ -91,8 +76,31 @@ def test_time_is_split_into_phases_with_their_shares(typical):
     assert re.search(r"the rest[^0-9]*15\.00\s*20\.0 %", typical.text)
 
 
-def test_every_curve_has_a_picture_and_a_caption(typical):
-    assert typical.tags.count("svg") == typical.tags.count("figcaption") >= 8
+def test_every_metric_is_there_with_the_panels_that_show_it(typical):
+    data = typical.pieces["curves"]
+    (run,) = data["runs"]
+    assert run["label"] == "modsum, seed 5"
+    assert run["metrics"]["eval/greedy_accuracy"][:2] == [
+        list(range(0, 61, 10)),
+        [0.125, *(float(f"{i / 6:.6g}") for i in range(1, 7))],
+    ]
+    assert run["metrics"]["custom/thing"][1] == [i / 2 for i in range(1, 61)]
+    assert len(data["panels"]) >= 8
+    assert all(
+        panel["caption"] and {x["metric"] for x in panel["series"]} <= run["metrics"].keys() for panel in data["panels"]
+    )
+    (stack,) = [panel["stack"] for panel in data["panels"] if panel["kind"] == "stack"]
+    assert stack["edges"][:4] == [0.5, 1.5, 1.5, 2.5]
+    assert [parts[0] for parts in stack["heights"]] == [0.25, 0.25, 0.5]
+
+
+def test_long_runs_are_reduced_and_lose_no_largest_value():
+    rows = [{"step": i, "train/reward": i % 2, "train/logprob_gap": float(i == 777)} for i in range(5000)]
+    data = embedded.unpacked(dict(embedded.curves_of({"a": rows}, panels(rows)))["curves"])
+    metrics = data["runs"][0]["metrics"]
+    assert all(len(metrics[name][0]) == len(metrics[name][1]) == 556 for name in ("train/reward", "train/logprob_gap"))
+    assert max(metrics["train/logprob_gap"][1]) == 1.0
+    assert 0.4 < metrics["train/reward"][1][0] < 0.6
 
 
 def test_the_same_problem_stands_side_by_side_at_first_and_last_evaluation(typical):
@@ -105,7 +113,57 @@ def test_metrics_without_a_picture_are_listed(typical):
 
 def test_the_page_loads_nothing_from_elsewhere(typical):
     assert all(reference.startswith(("#", "data:")) for reference in typical.references)
-    assert not {"script", "link", "iframe", "img"} & set(typical.tags)
+    assert not {"link", "iframe", "img"} & set(typical.tags)
+    assert typical.tags.count("script") == 1 + len(typical.pieces)
+    assert not re.search(
+        r"https?://(?!www\.w3\.org/2000/svg)|\bfetch\(|import\(|innerHTML|\beval\(", embedded.scripts()
+    )
+
+
+def test_samples_are_listed_by_columns_and_read_in_chunks(tmp_path):
+    samples = [
+        sample(
+            i, "train", reward=i / 8, completion=f"{i}{'x' * 9000}", error="slow" if i == 3 else None, task=f"t{i % 2}"
+        )
+        for i in range(100)
+    ]
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], samples)
+    index = page.pieces["samples"]
+    columns = index["columns"]
+    assert (index["count"], len(index["first"])) == (100, len(page.pieces) - 2)
+    assert len(index["first"]) > 2
+    assert index["first"] == sorted(index["first"])
+    assert columns["step"] == list(range(100))
+    assert columns["reward"] == [i / 8 for i in range(100)]
+    assert columns["error"] == [int(i == 3) for i in range(100)]
+    assert [columns["task"]["names"][i] for i in columns["task"]["of"]] == ["t0", "t1"] * 50
+    assert [x["completion"][:2].rstrip("x") for x in page.samples] == [str(i) for i in range(100)]
+    assert page.samples[3] | {"completion": ""} == {
+        "prompt": "123456=", "completion": "", "gold": "1", "answer": "3", "reason": "because", "error": "slow"
+    }  # fmt: skip
+
+
+def test_a_page_about_several_runs_has_their_curves_samples_and_differences(tmp_path):
+    for name, seed, reward in (("a", 1, 0.25), ("b", 2, 0.5)):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        rows = [{"step": 1, "train/reward": reward}, {"step": 2, "train/reward": 2 * reward}]
+        config = {"seed": seed, "tasks": {"modsum": {"weight": 1.0}}, "optimizer": {"learning_rate": 0.1}}
+        run_of(tmp_path / "runs" / name, rows, [sample(1, "train", reward=reward)], config)
+    workdirs = [tmp_path / "runs" / "a", tmp_path / "runs" / "b"]
+    write_comparison(dict(zip(labels_of(workdirs), workdirs, strict=True)), tmp_path / "both.html")
+    page = Page((tmp_path / "both.html").read_text())
+    text = " ".join(page.text.split())
+    assert "a0.52 b12" in text
+    assert "seed12" in text
+    assert "learning_rate" not in text
+    assert [(run["label"], run["metrics"]["train/reward"][1]) for run in page.pieces["curves"]["runs"]] == [
+        ("a", [0.25, 0.5]),
+        ("b", [0.5, 1.0]),
+    ]
+    assert page.pieces["samples"]["columns"]["run"] == {"names": ["a", "b"], "of": [0, 1]}
+    assert labels_of([tmp_path / "runs" / "a", tmp_path / "runs" / "a" / "sft"]) == ["a", "a/sft"]
+    with pytest.raises(ValueError, match="runs/a is given twice"):
+        labels_of([workdirs[0], workdirs[1], tmp_path / "runs" / "b" / ".." / "a"])
 
 
 def test_a_run_without_metrics_has_a_page(tmp_path):
@@ -125,20 +183,33 @@ def test_numbers_that_are_not_finite_are_shown(tmp_path):
 def test_hostile_text_is_shown_and_harmless(tmp_path):
     row = sample(1, "train", completion=HOSTILE, prompt=HOSTILE, reason=HOSTILE, reward=0.0, reference={"x": HOSTILE})
     page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], [row], config={"task": {"name": HOSTILE}})
-    assert not {"script", "img"} & set(page.tags)
+    assert "img" not in page.tags
+    assert page.tags.count("script") == 1 + len(page.pieces)
+    assert page.samples[0]["completion"] == HOSTILE
+    assert json.loads(page.samples[0]["gold"]) == {"x": HOSTILE}
+
+
+def test_hostile_text_of_compared_problems_is_shown_and_harmless(tmp_path):
+    rows = [
+        sample(step, completion=HOSTILE, prompt=HOSTILE, reason=HOSTILE, reference={"x": HOSTILE}) for step in (0, 1)
+    ]
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], rows, config={"task": {"name": HOSTILE}})
+    assert "img" not in page.tags
+    assert page.tags.count("script") == 1 + len(page.pieces)
     assert "<script>alert(1)</script>" in page.text
     assert "\\x00\\x1b[2J\\x202e\\xd800 & end" in page.text
 
 
 def test_long_completions_are_cut_and_say_so(tmp_path):
-    row = sample(1, "train", completion="a" * 1_002_000, reward=0.0)
-    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], [row])
-    assert "1,000,000 more characters" in page.text
+    rows = [sample(step, completion="a" * 1_020_000) for step in (0, 1)]
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], rows)
+    assert "1,018,000 more characters" in page.text
     assert len(page.text) < 200_000
+    assert [len(x["completion"]) for x in page.samples] == [20_000 + len("\n… 1,000,000 more characters")] * 2
 
 
 def test_a_completion_without_judgement_says_why(tmp_path):
-    row = sample(1, "train", error="timed out after 5 s", reward=0.0, finish_reason="length", length=77)
+    row = sample(1, error="timed out after 5 s", reward=0.0, finish_reason="length", length=77)
     page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], [row])
     assert re.search(r"no judgement\s*timed out after 5 s · cut off after 77 tokens", page.text)
 
@@ -167,7 +238,7 @@ def test_every_task_has_a_row_with_first_and_last_values_and_samples_of_its_own(
     page = run_of(tmp_path, rows, samples, {"seed": 0, "tasks": {"gsm8k": {}, "math": {}}})
     text = " ".join(page.text.split())
     assert "gsm8k + math, seed 0" in text
-    assert "Held-out accuracy by task" in (tmp_path / "report.html").read_text()
+    assert "Held-out accuracy by task" in page.panels
     html = (tmp_path / "report.html").read_text()
     cells = ["gsm8k", "0.125 → 0.125", "-", "0.25 → 0.375 (0.300 to 0.450)", "-", "-"]
     assert "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" in html
@@ -177,11 +248,8 @@ def test_every_task_has_a_row_with_first_and_last_values_and_samples_of_its_own(
 
 def test_what_all_prompts_of_a_task_begin_with_stands_once(tmp_path):
     opening = "You are a careful assistant.\n\n" + "".join(f"Q: {i} + {i}?\nA: {2 * i}\n" for i in range(9))
-    rows = [
-        sample(1, "train", prompt=f"{opening}Q: {i} + 70?\nA:", example=f"modsum/train/{i}", reward=0.0)
-        for i in range(10, 14)
-    ]
-    short = [sample(1, "train", prompt=f"12{i}=", example=f"sums/train/{i}", task="sums", reward=0.0) for i in range(4)]
+    rows = [sample(1, prompt=f"{opening}Q: {i} + 70?\nA:", example=f"modsum/heldout/{i}") for i in range(10, 14)]
+    short = [sample(1, prompt=f"12{i}=", example=f"sums/heldout/{i}", task="sums") for i in range(4)]
     page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], rows + short)
     assert page.text.count("careful assistant") == 1
     assert page.text.count("Q: 8 + 8?") == 1
@@ -190,17 +258,18 @@ def test_what_all_prompts_of_a_task_begin_with_stands_once(tmp_path):
 
 def test_one_prompt_of_a_task_is_shown_whole(tmp_path):
     prompt = "one of its kind " * 20
-    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], [sample(1, "train", prompt=prompt, reward=0.0)] * 2)
-    assert page.text.count(prompt) == 2
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], [sample(1, prompt=prompt)])
+    assert page.text.count(prompt) == 1
 
 
 def test_the_gold_answer_stands_where_the_verifier_is_given_something_else(tmp_path):
     reference = {"dataset": "chain_sum", "settings": {"max_terms": 4}, "index": 17}
-    rows = [sample(1, "train", reward=0.0, reference=reference, gold="-396"), sample(1, "train", reference=[7, 8])]
+    rows = [sample(1, reference=reference, gold="-396"), sample(1, example="modsum/heldout/4", reference=[7, 8])]
     page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], rows)
     assert "-396" in page.text
     assert "max_terms" not in page.text
     assert "[7, 8]" in page.text
+    assert [x["gold"] for x in page.samples] == ["-396", "[7, 8]"]
 
 
 def test_changes_of_a_run_that_went_on_are_listed(tmp_path):
@@ -215,7 +284,7 @@ def test_turns_and_lag_have_panels_where_there_are_any():
     assert titles(**{"train/lag": 2.0}) == {"Lag of the samples"}
 
 
-def test_whole_episodes_show_turns_calls_observations_and_terms_of_the_reward(tmp_path):
+def test_whole_episodes_are_there_with_turns_calls_observations_and_terms_of_the_reward(tmp_path):
     spans = [
         {"author": "policy", "text": "<2*3>", "tokens": 5, "trained": True},
         {"author": "env", "text": f"6|{HOSTILE}", "tokens": 2, "trained": False},
@@ -226,12 +295,9 @@ def test_whole_episodes_show_turns_calls_observations_and_terms_of_the_reward(tm
     row = sample(3, "train", spans=spans, calls=calls, terms=terms, reward=0.875, turns=2, answer="6")
     rows = [{"step": step, "tool/calculator/episodes": step / 4, "tool/calculator/calls": 1} for step in (1, 3)]
     page = run_of(tmp_path, rows, [row, sample(3, "train", spans=None, calls=[], terms=None)])
-    text = " ".join(page.text.split())
-    assert "2 turns, 1 calls" in text
-    assert "calculator : timed_out" in text.replace(":", " :").replace("  ", " ")
-    assert "observation · 2 tokens, not trained on" in text
-    assert "reward 0.875 = score 1 + tool_calls -0.125" in text
-    assert text.count("not trained on") == 1
-    assert "0.25 → 0.75" in text
-    assert "script" not in page.tags
+    assert page.samples[0]["spans"] == spans
+    assert page.samples[0]["calls"] == calls
+    assert page.samples[0]["terms"] == terms
+    assert not {"spans", "calls", "terms"} & page.samples[1].keys()
+    assert "0.25 → 0.75" in page.text
     assert {"Use of tools"} <= {panel.title for panel in panels(rows)}

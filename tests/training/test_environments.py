@@ -14,6 +14,7 @@ from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
 from tests.experiments.runs import ROOT
+from tests.pages import Page
 from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
 
 
@@ -110,7 +111,7 @@ def test_the_run_goes_on_to_the_bit_and_has_a_report(run, guess, pool, tmp_path)
     report = train(config_of(guess), tmp_path / "again", pool)
     assert equal(params_of(config_of(guess), tmp_path / "again", 3), params_of(config_of(guess), workdir, 3))
     assert rows_of(tmp_path / "again", "samples.jsonl") == rows_of(workdir, "samples.jsonl")
-    assert "[[+]]" in report.read_text() or "[[-]]" in report.read_text()
+    assert any("[[+]]" in x["completion"] or "[[-]]" in x["completion"] for x in Page(report.read_text()).samples)
 
 
 @pytest.mark.parametrize(
