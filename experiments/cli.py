@@ -10,6 +10,7 @@ from .builtin import summaries
 COMMANDS = {
     "sft": "supervised learning of chats, or a warm start on a task's demonstrations",
     "prefer": "learning from preferences: DPO and its relatives, or a reward model",
+    "sample": "a policy's own right or best samples as a set to learn from",
     "train": "reinforcement learning with verifiable rewards",
     "sweep": "several configs and seeds, and a report that tells their differences from noise",
     "reproduce": "make a stored curve again, and say whether it lies in its band",

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rlvr_jax import named
+from rlvr_jax import named, objective_rules
 from rlvr_jax.config import Config
 from rlvr_jax.learner.advantages import KEEPS
 from rlvr_jax.learner.aggregation import AGGREGATIONS
@@ -48,6 +48,7 @@ def rules(c: Config) -> Rules:
         yield from _advantages(c)
     yield from _losses(c)
     yield from _tokens(c)
+    yield from objective_rules.rules(c)
 
 
 def _names(c: Config) -> Rules:
@@ -100,7 +101,7 @@ def _endless(a: AlgorithmConfig, key: str) -> tuple[bool, str]:
 
 def _advantages(c: Config) -> Rules:
     a, size = c.algorithm, c.rollout.group_size
-    of_group = a.baseline in ("group_mean", "leave_one_out", "length_weighted", "pass_at_k")
+    of_group = a.baseline in ("group_mean", "leave_one_out", "length_weighted", "pass_at_k", "best_worst")
     yield (
         size < 2 and of_group,
         f"config.rollout.group_size is {size}: config.algorithm.baseline = {a.baseline!r} is relative to the other "
@@ -113,7 +114,8 @@ def _advantages(c: Config) -> Rules:
         "'group_mean' times G / (G - 1); use scale = 'none' or 'batch_std', or baseline = 'group_mean'",
     )
     yield (
-        a.baseline in ("batch_mean", "none", "greedy", "tracker") and a.scale in ("group_std", "group_mean"),
+        a.baseline in ("batch_mean", "none", "greedy", "tracker", "best_worst")
+        and a.scale in ("group_std", "group_mean"),
         f"config.algorithm.scale = {a.scale!r} with baseline = {a.baseline!r}: in a group of equal rewards the "
         "deviation is 0 and the difference is not; use scale = 'batch_std' or 'none', or baseline = 'group_mean'",
     )

@@ -218,6 +218,8 @@ class Config:
       reward: (name, weight) terms whose weighted sum is the reward, see `rlvr_jax.learner.rewards`.
       reward_models: by name, which a term of the reward then has: the workdir of a run of preferences with the loss
         "bradley_terry", or the folder of its export.
+      teacher: whose policy is distilled, see `algorithm.loss` and `algorithm.reference`: the workdir of a run, or the
+        folder or hub id of a Hugging Face checkpoint; with the policy's vocabulary, of any size.
       reporting: metric writers besides metrics.jsonl: "tensorboard", "wandb" (Weights & Biases).
     """
 
@@ -234,6 +236,7 @@ class Config:
     verifier: VerifierConfig = field(default_factory=VerifierConfig)
     reward: tuple[tuple[str, float], ...] = (("score", 1.0),)
     reward_models: Mapping[str, str] = field(default_factory=dict)
+    teacher: str = ""
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)

@@ -159,8 +159,15 @@ def right_samples(samples: Samples) -> Bool[np.ndarray, "samples"]:
     return samples.judged & (samples.rewards > 0)
 
 
+def best_and_worst(samples: Samples) -> Bool[np.ndarray, "samples"]:
+    """Of each group whose judged rewards differ the samples of the highest and the lowest one, see
+    `baselines.best_worst`."""
+    return BASELINES["best_worst"](AlgorithmConfig(), samples) != 0
+
+
 KEEPS: Mapping[str, Callable[[Samples], Bool[np.ndarray, "samples"]]] = {
     "all": all_samples,
     "mixed_groups": mixed_groups,
     "right": right_samples,
+    "best_worst": best_and_worst,
 }

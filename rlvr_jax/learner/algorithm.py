@@ -41,8 +41,12 @@ class AlgorithmConfig:
       max_states: of an episode, from its prompt on, that are sampled from.
       step_delimiter: text after which a step of reasoning ends.
       step_length: tokens of a step, instead; 0 for the delimiter.
-      loss: "policy_gradient", or the name of a function with the arguments of
+      loss: a key of `rlvr_jax.learner.objectives.LOSSES`, or the name of a function with the arguments of
         `rlvr_jax.learner.losses.policy_gradient` that returns a `Loss`.
+      preference: loss of each pair, with the loss "preferences", see `rlvr_jax.learner.preferences.LOSSES`.
+      preference_beta: its beta.
+      distillation_beta: weight of the teacher in the mixture of the loss "distillation": 1 is KL(policy || teacher), 0
+        is KL(teacher || policy), see `rlvr_jax.policy.divergence`.
       ratio: level of the probability ratio policy / proximal, a key of `rlvr_jax.learner.ratios.RATIOS`.
       clip: treatment of the ratio, a key of `rlvr_jax.learner.clips.CLIPS`.
       clip_low, clip_high: the clip range, by default of the ratio: [1 - clip_low, 1 + clip_high].
@@ -64,7 +68,8 @@ class AlgorithmConfig:
       kl_reward_target: sum of k1 over an episode (nats) that an adaptive `kl_reward_coef` aims at; 0 for a fixed one.
       kl_reward_horizon: episodes in which an adaptive coefficient changes by at most a fifth.
       reference: the reference policy: "initial" is a copy of the initial policy, whose log-probs are computed in every
-        step; without a coefficient only for the metric `train/kl`. "none" needs coefficients of 0.
+        step; without a coefficient only for the metric `train/kl`. "teacher" is the policy of `config.teacher`, of any
+        size: on-policy distillation. "none" needs coefficients of 0.
       reference_every: steps between moves of the reference policy towards the policy; 0 for never.
       reference_share: share of the policy in the moved reference policy, parameter by parameter: 1 replaces it; a small
         share at every step is an exponential average (TR-DPO, Gorbatovski et al. 2024, arXiv:2404.09656: 0.6 every 512
@@ -114,6 +119,9 @@ class AlgorithmConfig:
     step_delimiter: str = "\n"
     step_length: int = 0
     loss: str = "policy_gradient"
+    preference: Literal["dpo", "dpo_norm", "ipo", "simpo"] = "dpo"
+    preference_beta: float = 0.1
+    distillation_beta: float = 1.0
     ratio: str = "token"
     clip: str = "ppo"
     clip_low: float = 0.2
@@ -133,7 +141,7 @@ class AlgorithmConfig:
     kl_reward_coef: float = 0.0
     kl_reward_target: float = 0.0
     kl_reward_horizon: int = 10_000
-    reference: Literal["none", "initial"] = "none"
+    reference: Literal["none", "initial", "teacher"] = "none"
     reference_every: int = 0
     reference_share: float = 1.0
     gamma: float = 1.0

@@ -115,6 +115,19 @@ def pass_at_k(config: AlgorithmConfig, samples: Samples) -> Values:
     return np.where((failure > 0) & (n >= config.pass_k), differences, 0.0)
 
 
+def best_worst(_: AlgorithmConfig, samples: Samples) -> Values:
+    """1 for the first sample of the highest reward in its group, -1 for the first of the lowest, 0 for all others and
+    in groups of equal rewards. See `rlvr_jax.learner.own_pairs`."""
+    found = np.zeros(len(samples.rewards))
+    judged = np.flatnonzero(samples.judged)
+    for group in np.unique(samples.groups[judged]):
+        own = judged[samples.groups[judged] == group]
+        rewards = samples.rewards[own]
+        if rewards.max() > rewards.min():
+            found[own[rewards.argmax()]], found[own[rewards.argmin()]] = 1.0, -1.0
+    return found
+
+
 def _failures(k: int, samples: Samples) -> tuple[Int[np.ndarray, "samples"], Values, Values]:
     """For each sample the size n of its group, the chance C(n - c, k) / C(n, k) that k of its samples are all wrong,
     and C(n - c - 1, k - 1) / C(n - 1, k - 1)."""
@@ -226,6 +239,7 @@ BASELINES: Mapping[str, Baseline] = {
     "greedy": greedy,
     "tracker": tracker,
     "pass_at_k": pass_at_k,
+    "best_worst": best_worst,
     # Of each action instead, see `rlvr_jax.learner.credit`:
     "monte_carlo": no_baseline,
     "value": no_baseline,

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from rlvr_jax import named
 from rlvr_jax.learner import aggregation
 from rlvr_jax.learner import entropy as entropy_terms
 from rlvr_jax.learner.aggregation import AGGREGATIONS
@@ -59,6 +58,7 @@ class Loss:
       rows_together: number of consecutive rows that must be in one microbatch, such as 2 for pairs.
       derived: the metrics of an update -> further ones, which are no sums.
       metrics: the group that the norm of its gradient is logged in.
+      frozen: names of the parameters that it reads and does not train, such as "teacher".
     """
 
     sums: Callable[[Mapping[str, Params], Batch], Sums]
@@ -66,6 +66,7 @@ class Loss:
     rows_together: int = 1
     derived: Callable[[Mapping[str, Number]], dict[str, Number]] = lambda _: {}
     metrics: str = "train"
+    frozen: tuple[str, ...] = ()
 
 
 def policy_gradient(config: PolicyConfig, algorithm: AlgorithmConfig, temperature: float, max_length: int) -> Loss:
@@ -92,32 +93,6 @@ def columns_of(algorithm: AlgorithmConfig) -> tuple[str, ...]:
     needs += ("proximal",) * (algorithm.proximal == "recompute")
     needs += ("demonstrated",) * (algorithm.demonstrations > 0)
     return needs + ("reference",) * (algorithm.reference != "none")
-
-
-LOSSES = {"policy_gradient": policy_gradient}
-
-
-def make_loss(config: PolicyConfig, algorithm: AlgorithmConfig, temperature: float, max_length: int) -> Loss:
-    """The loss that an algorithm names; the arguments are those of `policy_gradient`.
-
-    Raises:
-      ValueError: there is no such loss, or its function raises or returns something else.
-    """
-    if algorithm.loss in LOSSES:
-        return LOSSES[algorithm.loss](config, algorithm, temperature, max_length)
-    if not named.is_name(algorithm.loss):
-        raise ValueError(f"there is no loss {algorithm.loss!r}; there are {', '.join(LOSSES)}, and 'module:function'")
-    make = named.load(algorithm.loss)
-    try:
-        loss = make(config, algorithm, temperature, max_length)
-    except Exception as error:
-        where = f"{named.raised_at(error, algorithm.loss)}: {algorithm.loss!r}"
-        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
-    if not isinstance(loss, Loss):
-        raise ValueError(
-            f"{named.where(algorithm.loss)}: {algorithm.loss!r} returned {type(loss).__name__}, not a Loss"
-        )
-    return loss
 
 
 def imitation(config: PolicyConfig, sources: Sequence[str] = ()) -> Loss:

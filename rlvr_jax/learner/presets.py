@@ -161,6 +161,31 @@ PRESETS: Mapping[str, Preset] = {
         {"baseline": "none", "scale": "none", "keep": "mixed_groups"},
         "rewards of 1 and -1, groups of 4, learning rate 1e-6",
     ),
+    "online_dpo": Preset(
+        "Guo et al. 2024 (online AI feedback, arXiv:2402.04792), with DPO (arXiv:2305.18290), eq. 7",
+        _REINFORCE
+        | {"loss": "preferences", "baseline": "best_worst", "scale": "none", "keep": "best_worst"}
+        | {"reference": "initial"},
+        "groups of 2; preference_beta 0.1, which is that of TRL; learning rate 5e-7",
+        "with more than two samples the best and the worst of a group by reward are its pair; groups of equal rewards "
+        "are none. The paper's judge is a language model: here any reward",
+    ),
+    "gkd": Preset(
+        "Agarwal et al. 2023 (GKD, arXiv:2306.13649), eq. 1 and 4",
+        _REINFORCE | {"loss": "distillation", "distillation_beta": 0.5, "baseline": "none", "scale": "none"},
+        "distillation_beta 0.5 is TRL's default, the paper varies it from 0 to 1; the share of samples that are not "
+        "the policy's own is config.algorithm.demonstrations; config.teacher",
+        "demonstrations are those of the task; rewards are measured, and have no part in the loss",
+    ),
+    "on_policy_distillation": Preset(
+        "Lu & Thinking Machines Lab 2025 (On-Policy Distillation), by the log-probs of sampled tokens",
+        _REINFORCE
+        | {"baseline": "none", "scale": "none", "gamma": 0.0}
+        | {"reference": "teacher", "kl_reward_coef": 1.0},
+        "config.reward = (('score', 0.0),): the teacher alone; groups of 4; config.teacher",
+        "an update on-policy, without their importance ratio; with the loss 'distillation' the divergence is exact "
+        "over the vocabulary, which has less variance",
+    ),
     "ppo": Preset(
         "Schulman et al. 2017 (arXiv:1707.06347), eq. 7, and 2016 (GAE, arXiv:1506.02438), eq. 16; KL in the reward as "
         "in Ziegler et al. 2019 (arXiv:1909.08593)",

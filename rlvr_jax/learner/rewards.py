@@ -1,7 +1,8 @@
 """Rewards: a weighted sum of named terms, chosen in the config.
 
 A term is one of `TERMS`; `format/` and the name of a check in `rlvr_jax.verifiers.format`, optionally with arguments in
-parentheses; the name of one of the verifier's parts; or a function, as `module:function` or `file.py:function`. A
+parentheses; the name of one of the verifier's parts, such as a reward model; one of `ENSEMBLES` of several parts, as
+`min(rm_1, rm_2)`; or a function, as `module:function` or `file.py:function`. A
 function of (verdict, episode) returns a number; one of a single argument, the `Group`, returns a number for each of its
 episodes, for relative rewards. Each term is logged under its name:
 
@@ -36,8 +37,28 @@ TERMS: Mapping[str, Term] = {
     "turns": lambda _, episode: float(len(episode.turns)),
 }
 
+
+def _mean_minus_std(scores: Float[np.ndarray, "parts"], coef: int | float = 1.0) -> float:
+    return float(np.mean(scores) - coef * np.std(scores))
+
+
+def _mean_minus_variance(scores: Float[np.ndarray, "parts"], coef: int | float = 1.0) -> float:
+    return float(np.mean(scores) - coef * np.var(scores))
+
+
+# Of several scores of an episode, such as those of reward models that were trained from different seeds. Coste et al.
+# 2023 (arXiv:2310.02743), section 3: "mean", "min" (worst-case optimisation), and "mean_minus_variance" (uncertainty-
+# weighted optimisation), the variance being that of the members (divisor n). "mean_minus_std" has the unit of a score.
+ENSEMBLES: Mapping[str, Callable[..., float]] = {
+    "mean": lambda scores: float(np.mean(scores)),
+    "min": lambda scores: float(np.min(scores)),
+    "mean_minus_std": _mean_minus_std,
+    "mean_minus_variance": _mean_minus_variance,
+}
+
 _LARGEST = float(np.finfo(np.float32).max)
 _FORMAT = re.compile(r"format/(\w+)(?:\((.*)\))?", re.DOTALL)
+_ENSEMBLE = re.compile(rf"({'|'.join(ENSEMBLES)})\((.*)\)", re.DOTALL)
 
 
 def _arguments(text: str) -> dict[str, Any]:
@@ -49,6 +70,25 @@ def _arguments(text: str) -> dict[str, Any]:
     if not isinstance(call, ast.Call) or call.args or any(word.arg is None for word in call.keywords):
         raise ValueError("arguments are given by name")
     return {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+
+
+def _ensemble(name: str, kind: str, inside: str, parts: Sequence[str]) -> Term:
+    """The term of an ensemble: the names of its members, and arguments as `coef=0.5`."""
+    given = [text.strip() for text in inside.split(",") if text.strip()]
+    members = [text for text in given if "=" not in text]
+    try:
+        combined = partial(ENSEMBLES[kind], **_arguments(", ".join(text for text in given if "=" in text)))
+        combined(np.zeros(2))  # checks its arguments
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.reward: {name!r}: {error}") from None
+    if len(set(members)) < 2 or len(set(members)) < len(members):
+        raise ConfigError(f"config.reward: {name!r} needs the names of at least two different members")
+    known = ("score", *sorted(parts))
+    if unknown := [member for member in members if member not in known]:
+        raise ConfigError(f"config.reward: {name!r}: there is no {', '.join(unknown)}; there are: {', '.join(known)}")
+    return lambda verdict, _: combined(
+        np.array([verdict.score if x == "score" else verdict.parts.get(x, 0.0) for x in members])
+    )
 
 
 def _format_check(check: Callable[..., float], _: Verdict, episode: Episode) -> float:
@@ -69,6 +109,8 @@ def term_of(name: str, parts: Sequence[str]) -> Term:
         return TERMS[name]
     if name in parts:
         return lambda verdict, _: verdict.parts.get(name, 0.0)
+    if match := _ENSEMBLE.fullmatch(name):
+        return _ensemble(name, match[1], match[2], parts)
     match = _FORMAT.fullmatch(name)
     if match is None and named.is_name(name):
         try:
@@ -77,7 +119,9 @@ def term_of(name: str, parts: Sequence[str]) -> Term:
             raise ConfigError(f"config.reward: {error}") from None
         return named.load(name)
     if match is None or match[1] not in form.CHECKS:
-        known = ", ".join([*TERMS, *(f"format/{check}" for check in form.CHECKS), *sorted(parts), "module:function"])
+        ensembles = (f"{kind}(…, …)" for kind in ENSEMBLES)
+        checks = (f"format/{check}" for check in form.CHECKS)
+        known = ", ".join([*TERMS, *checks, *sorted(parts), *ensembles, "module:function"])
         raise ConfigError(f"config.reward: there is no term {name!r}; there are: {known}")
     check = form.CHECKS[match[1]]
     try:

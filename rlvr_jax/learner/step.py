@@ -95,6 +95,7 @@ def train_step(
     microbatches: int,
     states: dict[str, TrainState],
     batch: Batch,
+    frozen: Mapping[str, Params] | None = None,
 ) -> tuple[dict[str, TrainState], dict[str, Float[Array, ""]]]:
     """One update. A non-finite gradient or update changes only the counts of skipped updates.
 
@@ -104,6 +105,7 @@ def train_step(
       microbatches: number of sequential microbatches.
       states: by name, such as "policy"; donate them when jitting.
       batch: fixed shapes.
+      frozen: further parameters that the loss reads, by name.
 
     Returns:
       The next states, and metrics by their public names.
@@ -118,6 +120,7 @@ def train_step(
 
     def sums(trained, part):
         params = {name: policy.with_trainable(state.params, trained[name]) for name, state in states.items()}
+        params |= frozen or {}
         result = loss.sums(params, part)
         return result.loss, result
 

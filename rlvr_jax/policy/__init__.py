@@ -1,6 +1,7 @@
 """The policy: tokens in, hidden states, log-probabilities and caches out."""
 
 from rlvr_jax.policy.config import LoraConfig, PolicyConfig, RopeScaling
+from rlvr_jax.policy.divergence import divergence_and_logprobs
 from rlvr_jax.policy.head import head_logits, logits, logprobs_and_entropy
 from rlvr_jax.policy.lora import (
     axes_with_adapters,
@@ -36,6 +37,7 @@ __all__ = [
     "axes_with_adapters",
     "base",
     "critic_axes",
+    "divergence_and_logprobs",
     "empty_key_values",
     "forward",
     "head_logits",

@@ -89,6 +89,12 @@ def _partition(axis: str, size: int) -> tuple[str, ...]:
     return names if parts > 1 and size % parts == 0 else ()
 
 
+def rows_per_device(rows: int) -> int:
+    """The rows of a batch that each device of the mesh in use has."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return rows // math.prod(mesh.shape[name] for name in _partition("batch", rows))
+
+
 def _on_device(config: PolicyConfig, tokens: tuple[str, ...], vocab: tuple[str, ...], width, table, hidden, *inputs):
     """`_in_chunks` of this device's tokens and its shard of the table, which is also sharded over the axes `width`."""
     if width:

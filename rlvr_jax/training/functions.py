@@ -15,7 +15,7 @@ from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.config_rules import check_update
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import evaluate
-from rlvr_jax.learner import losses
+from rlvr_jax.learner import objectives
 from rlvr_jax.learner.aggregation import group_tokens
 from rlvr_jax.learner.batch import SCORED, Batch, split
 from rlvr_jax.learner.credit import has_critic, next_kl_coef, penalises_kl, with_advantages
@@ -33,6 +33,7 @@ from rlvr_jax.rollout.playing import Limits
 from rlvr_jax.rollout.requests import Turns
 from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.tasks import Task
+from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.networks import optimizer_configs, warmup_steps
 from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.setup import Setup
@@ -44,13 +45,18 @@ _DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 
 def make_loss(setup: Setup) -> Loss:
     """The loss chosen by the config."""
-    config = setup.config
-    rollout = config.rollout
-    return losses.make_loss(setup.policy, config.algorithm, rollout.temperature, rollout.max_response_length)
+    config, teacher = setup.config, None
+    if config.algorithm.loss == "distillation":
+        teacher = find_teacher(setup).shape
+    lengths = config.rollout.temperature, config.rollout.max_response_length
+    return objectives.make_loss(setup.policy, config.algorithm, *lengths, teacher)
 
 
 def make_training(
-    setup: Setup, optimizers: Mapping[str, optax.GradientTransformation], loss: Loss
+    setup: Setup,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    loss: Loss,
+    frozen: Mapping[str, Params] | None = None,
 ) -> Callable[[Learner, Batch, Mapping[str, float], int], tuple[Learner, list[dict[str, Array]]]]:
     """All updates of a step: a function (learner, batch, metrics, step) -> (learner, metrics of each update).
 
@@ -62,7 +68,7 @@ def make_training(
     config, algorithm = setup.config, setup.config.algorithm
     losses = losses_of(setup, loss)
     updates = {
-        name: make_update(setup, {name: optimizers[name]}, losses[name], options.microbatches)
+        name: make_update(setup, {name: optimizers[name]}, losses[name], options.microbatches, frozen)
         for name, options in optimizer_configs(config).items()
     }
 
@@ -92,11 +98,16 @@ def losses_of(setup: Setup, loss: Loss) -> dict[str, Loss]:
 
 
 def make_update(
-    setup: Setup, optimizers: Mapping[str, optax.GradientTransformation], loss: Loss, microbatches: int
+    setup: Setup,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    loss: Loss,
+    microbatches: int,
+    frozen: Mapping[str, Params] | None = None,
 ) -> Callable:
     """One update (states, batch) -> (states, metrics), which donates the states.
 
     It packs the rows of the batch on the host and calls a jitted function.
+    `frozen` has the parameters of `loss.frozen`.
 
     Raises:
       ConfigError: the updates of this config can't be divided into microbatches.
@@ -104,17 +115,19 @@ def make_update(
     check_update(setup.config, setup.mesh.shape["data"] * setup.mesh.shape["fsdp"], loss.rows_together)
     jitted, options = make_jitted_update(setup, optimizers, loss, microbatches), _packing(setup)
     rows = parallel.batch_sharding(setup.mesh)
+    others = [{name: (frozen or {})[name] for name in loss.frozen}] if loss.frozen else []
     if not options:
-        return lambda states, batch: jitted(states, parallel.put(batch, rows))
-    return lambda states, batch: jitted(states, parallel.put(pack(batch, *options), rows))
+        return lambda states, batch: jitted(states, parallel.put(batch, rows), *others)
+    return lambda states, batch: jitted(states, parallel.put(pack(batch, *options), rows), *others)
 
 
 def make_jitted_update(
     setup: Setup, optimizers: Mapping[str, optax.GradientTransformation], loss: Loss, microbatches: int
 ) -> jax.stages.Wrapped:
-    """The jitted function of `make_update`, for packed batches."""
+    """The jitted function of `make_update`, for packed batches; with `loss.frozen` these parameters come third."""
     step = partial(train_step, loss, optimizers, microbatches)
-    return jax.jit(step, in_shardings=(None, parallel.batch_sharding(setup.mesh)), donate_argnums=0)
+    shardings = (None, parallel.batch_sharding(setup.mesh), *[None] * bool(loss.frozen))
+    return jax.jit(step, in_shardings=shardings, donate_argnums=0)
 
 
 def scored_columns(setup: Setup, loss: Loss) -> tuple[str, ...]:
@@ -124,18 +137,25 @@ def scored_columns(setup: Setup, loss: Loss) -> tuple[str, ...]:
     return tuple(name for name in SCORED if name in needs)
 
 
-def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Learner, int], dict[str, Scorer]]:
+def make_scorers(
+    setup: Setup, reference: Params | None, frozen: Mapping[str, Params] | None = None
+) -> Callable[[Learner, int], dict[str, Scorer]]:
     """The function from the state before a step's first update, and the step's number, to its scorers.
 
     Args:
       setup: of the run.
       reference: the trained parameters of a reference policy that stays; None for the base policy, without adapters,
         or one that moves.
+      frozen: with the "teacher", if it is the reference policy.
     """
+    if setup.config.algorithm.reference == "teacher":
+        of_teacher = make_score(setup, "logprobs", find_teacher(setup).shape)
     algorithm, seed, group_size = setup.config.algorithm, setup.config.seed, setup.config.rollout.group_size
     logprobs, entropy, values = (make_score(setup, of) for of in ("logprobs", "entropy", "values"))
 
     def of_reference(learner: Learner, batch: Batch) -> Float[np.ndarray, "batch action"]:
+        if algorithm.reference == "teacher":
+            return of_teacher(frozen["teacher"], batch)
         params, kept = learner.policy.params, learner.others.get("reference", reference)
         if kept is None:
             return logprobs(policy.base(params), batch)
@@ -156,12 +176,13 @@ def make_scorers(setup: Setup, reference: Params | None) -> Callable[[Learner, i
     }
 
 
-def make_score(setup: Setup, of: Scored = "logprobs") -> Callable:
+def make_score(setup: Setup, of: Scored = "logprobs", shape: PolicyConfig | None = None) -> Callable:
     """The function (params, batch) -> log-probability of each action, entropy, or the critic's value before it.
 
-    It packs as `make_update` does, and takes the rows in as many parts as an update, so that it needs no more memory.
+    The network has the policy's architecture, or `shape`. It packs as `make_update` does, and takes the rows in as many
+    parts as an update, so that it needs no more memory.
     """
-    jitted, options, config = make_jitted_score(setup, of), _packing(setup), setup.config
+    jitted, options, config = make_jitted_score(setup, of, shape), _packing(setup), setup.config
     sharding = parallel.batch_sharding(setup.mesh)
     optimizer = config.critic.optimizer if of == "values" else config.optimizer
     parts = config.algorithm.minibatches * optimizer.microbatches
@@ -176,9 +197,11 @@ def make_score(setup: Setup, of: Scored = "logprobs") -> Callable:
     return run
 
 
-def make_jitted_score(setup: Setup, of: Scored = "logprobs") -> jax.stages.Wrapped:
+def make_jitted_score(setup: Setup, of: Scored = "logprobs", shape: PolicyConfig | None = None) -> jax.stages.Wrapped:
     """The jitted function of `make_score`, for a part of the packed rows."""
-    return _jitted_score(setup.policy, setup.config.rollout.temperature, of, parallel.batch_sharding(setup.mesh))
+    return _jitted_score(
+        shape or setup.policy, setup.config.rollout.temperature, of, parallel.batch_sharding(setup.mesh)
+    )
 
 
 @lru_cache(maxsize=8)  # the runs of a process share compiled functions

@@ -21,6 +21,7 @@ from rlvr_jax.learner.scores import fill
 from rlvr_jax.parallel import Processes
 from rlvr_jax.parallel.host import long_lived_objects
 from rlvr_jax.training import checkpoints, preemption
+from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.functions import (
     make_collector,
     make_credit,
@@ -112,8 +113,10 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         collector = make_collector(setup, sampler, pool)
         rollouts = Rollouts(setup, collector, partial(key_of, SAMPLE), make_model_scores(setup))
         history = rollouts.put_back(checkpoints.restore_host(manager, done))
-        scorers, credit = make_scorers(setup, reference), make_credit(setup)
-        update = make_training(setup, optimizers, loss)
+        teacher = find_teacher(setup)
+        frozen = {"teacher": teacher.load()} if teacher else {}
+        scorers, credit = make_scorers(setup, reference, frozen), make_credit(setup)
+        update = make_training(setup, optimizers, loss, frozen)
         evaluate = make_evaluation(setup)
 
         with (

@@ -17,6 +17,7 @@ from rlvr_jax.parallel import AnyMesh
 from rlvr_jax.parallel.chips import GIB, memory_of
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.memory import cache_bytes
+from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.functions import make_loss, sampling_config, scored_columns
 from rlvr_jax.training.memory import Load, forward_bytes, head_bytes, kept_bytes
 from rlvr_jax.training.networks import network_shapes, networks_of, shapes_and_axes, state_shapes
@@ -95,6 +96,8 @@ def _resident(setup: Setup, run: Run, options: Mapping[str, OptimizerConfig]) ->
     kinds = {"parameters": first.parameters} | ({"moments": first.moments} if first.moments else {})
     if run == "rl" and not config.training.offload_reference:
         kinds |= _of_reference(setup)
+    if run == "rl" and (teacher := find_teacher(setup)):
+        kinds["teacher"] = parallel.bytes_on_device(network_shapes(teacher.shape, setup.mesh))
     if "critic" in states:
         kinds["critic"] = states["critic"].parameters + states["critic"].moments
     return kinds
@@ -104,6 +107,7 @@ def _of_reference(setup: Setup) -> Kinds:
     """The parameters of a reference policy, as many as those that are trained, if the run keeps any."""
     config = setup.config
     copied = config.algorithm.reference_every or not (setup.policy.lora.rank and not config.init_from)
+    copied = copied and config.algorithm.reference == "initial"
     if not copied or "reference" not in scored_columns(setup, make_loss(setup)):
         return {}
     return {"reference": _state(config.optimizer, _shape_only(setup.policy), setup.mesh, "policy").trained}
@@ -209,7 +213,7 @@ def _batch_bytes(load: Load, microbatches: int) -> int:
     return microbatches * load.rows * 4 * (4 * load.length + 6 * load.actions)
 
 
-RESIDENT = ("parameters", "moments", "reference", "critic", "sampler")
+RESIDENT = ("parameters", "moments", "reference", "teacher", "critic", "sampler")
 
 
 def lines(memory: Memory, setup: Setup) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from rlvr_jax.rollout.continuous import array_shardings, compiled_functions, rin
 from rlvr_jax.rollout.sampler import make_move
 from rlvr_jax.rollout.sampler import param_shapes as sampler_shapes
 from rlvr_jax.rollout.sampling import Draws
+from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.functions import (
     losses_of,
     make_jitted_score,
@@ -92,13 +93,14 @@ def programs(setup: Setup) -> Iterator[Program]:
     config, loss = setup.config, make_loss(setup)
     minibatches, columns = config.algorithm.minibatches, scored_columns(setup, loss)
     optimizers, holds = make_optimizers(config), {"policy": ("parameters", "moments"), "critic": ("critic",)}
-    losses = losses_of(setup, loss)
+    losses, teacher = losses_of(setup, loss), find_teacher(setup)
     for network, options in optimizer_configs(config).items():
         optimizer, params = optimizers[network], network_shapes(setup.policy, setup.mesh, network)
         one = losses[network]
         update = make_jitted_update(setup, {network: optimizer}, one, options.microbatches)
         states = {network: state_shapes(optimizer, params, setup.mesh, options.offload)}
-        lower = partial(update.lower, states, batch_shapes(setup, minibatches, one.needs))
+        frozen = [{"teacher": network_shapes(teacher.shape, setup.mesh)}] if one.frozen else []
+        lower = partial(update.lower, states, batch_shapes(setup, minibatches, one.needs), *frozen)
         phase, calls = PHASE_OF_UPDATES[network], updates_of_step(config)
         yield Program(phase, lower, setup.mesh, (*holds[network], "batch"), calls)
         scored = [name for name in columns if (name == "values") == (network == "critic")]

@@ -7,7 +7,6 @@ the mean and the standard deviation of the rewards of held-out completions, whic
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rlvr_jax import parallel
-from rlvr_jax.config import anywhere
-from rlvr_jax.errors import CheckpointError, ConfigError
-from rlvr_jax.hf.pretrained import check_weights, load_params, pretrained_config
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.batch import Batch, layout
 from rlvr_jax.learner.preferences import rewards_of
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.rollout.episode import Group
-from rlvr_jax.text.tokenizers import pretrained_tokenizer
-from rlvr_jax.training import checkpoints
-from rlvr_jax.training.networks import network_shapes
-from rlvr_jax.training.setup import Setup, make_setup
-from rlvr_jax.training.workdir import HELDOUT, holds_reward_model, read_config
+from rlvr_jax.training.frozen import find_frozen
+from rlvr_jax.training.setup import Setup
+from rlvr_jax.training.workdir import HELDOUT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,49 +51,14 @@ def find_reward_models(setup: Setup) -> list[RewardModel]:
     """
     found = []
     for name, source in setup.config.reward_models.items():
-        key, folder = f"config.reward_models.{name}", Path(source).expanduser()
-        if not folder.is_dir():
-            raise ConfigError(f"{key}: there is no folder {source}")
-        of_run = (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file()
+        key = f"config.reward_models.{name}"
+        model = find_frozen(setup, source, key, "reward")
         try:
-            tokenizer, shape, load = (_of_run if of_run else _of_checkpoint)(setup, folder)
-            statistics = _statistics(folder)
-        except (ConfigError, CheckpointError, ValueError) as error:
+            statistics = _statistics(Path(source).expanduser())
+        except ConfigError as error:
             raise ConfigError(f"{key}: {error}") from error
-        if tokenizer.get_vocab() != setup.tokenizer.get_vocab():
-            raise ConfigError(
-                f"{key}: the reward model in {source} has another vocabulary ({len(tokenizer)} tokens) than the policy "
-                f"({len(setup.tokenizer)}); it scores the policy's tokens, so train it from the same tokenizer"
-            )
-        found.append(RewardModel(name, shape, *statistics, load))
+        found.append(RewardModel(name, model.shape, *statistics, model.load))
     return found
-
-
-def _of_run(setup: Setup, folder: Path) -> tuple[Any, PolicyConfig, Callable[[], Params]]:
-    config = read_config(folder)
-    if not holds_reward_model(folder):
-        raise ConfigError(
-            f"{folder} holds another run than one of preferences with the loss 'bradley_terry', which trains a "
-            "reward model"
-        )
-    if not (folder / HELDOUT).is_file():
-        raise ConfigError(f"the run in {folder} has not ended: it holds no {HELDOUT}")
-    mesh = setup.mesh
-    made = make_setup(anywhere(config, mesh.size), problems=False, devices=parallel.devices_of(mesh))
-    shapes = network_shapes(made.policy, mesh, "reward")
-    checkpoints.check_loadable(folder, shapes, "reward")
-    return made.tokenizer, made.policy, lambda: checkpoints.load_params(folder, shapes, network="reward")[0]
-
-
-def _of_checkpoint(setup: Setup, folder: Path) -> tuple[Any, PolicyConfig, Callable[[], Params]]:
-    policy = setup.policy
-    shape = dataclasses.replace(
-        pretrained_config(folder), dtype=policy.dtype, param_dtype=policy.dtype, remat="none", head_chunk=0
-    )
-    check_weights(folder, shape, scalar=True)
-    tokenizer = pretrained_tokenizer(folder)
-    shardings = jax.tree.map(lambda x: x.sharding, network_shapes(shape, setup.mesh, "reward"))
-    return tokenizer, shape, partial(load_params, folder, shape, shardings, scalar=True)
 
 
 def _statistics(folder: Path) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.step import Learner, new_state
 from rlvr_jax.policy import Params
 from rlvr_jax.training import checkpoints
+from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.networks import SCALAR, network_shapes, networks_of, states_of
 from rlvr_jax.training.reward_models import find_reward_models
 from rlvr_jax.training.setup import Setup
@@ -35,6 +36,7 @@ def check_start(setup: Setup, workdir: Path, run: Run = "rl") -> None:
     config = setup.config
     if run == "rl":
         find_reward_models(setup)
+        find_teacher(setup)
     if checkpoints.complete_steps(workdir):
         return
     if config.init_from:
@@ -97,8 +99,9 @@ def start(
       run: its kind.
     """
     config, algorithm = setup.config, setup.config.algorithm
-    moves = needs_reference and algorithm.reference_every > 0
-    stays = needs_reference and not moves and not (setup.policy.lora.rank and not config.init_from)
+    own = needs_reference and algorithm.reference == "initial"
+    moves = own and algorithm.reference_every > 0
+    stays = own and not moves and not (setup.policy.lora.rank and not config.init_from)
     shapes = states_of(config, run, setup.policy, setup.mesh)
     others = {"reference": policy.trainable(shapes["policy"].params)} if moves else {}
     kept = partial(parallel.moved_to, parallel.HOST if config.training.offload_reference else "device")

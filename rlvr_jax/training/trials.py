@@ -13,7 +13,8 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.advantages import advantages
 from rlvr_jax.learner.batch import COLUMNS, layout
 from rlvr_jax.learner.credit import has_critic, has_states, has_tracker
-from rlvr_jax.learner.losses import LOSSES, Loss, Sums, make_loss
+from rlvr_jax.learner.losses import Loss, Sums
+from rlvr_jax.learner.objectives import LOSSES, make_loss
 from rlvr_jax.learner.rewards import TERMS, reward
 from rlvr_jax.learner.samples import make_samples
 from rlvr_jax.policy import PolicyConfig, init_with_adapters

@@ -41,7 +41,7 @@ _FREE = (
     "sft.save_every",
     "preferences.save_every",
 )
-_OF_RL = ("training.", "optimizer.", "algorithm.", "critic.", "reward", "reward_models.", "verifier.")
+_OF_RL = ("training.", "optimizer.", "algorithm.", "critic.", "reward", "reward_models.", "teacher", "verifier.")
 _UNUSED = {
     "rl": ("sft.", "preferences."),
     "sft": (*_OF_RL, "preferences."),

@@ -103,6 +103,8 @@ def test_filters_come_last_and_change_no_advantage_of_the_samples_that_remain(ch
     for i in range(len(GROUPS)):
         own = samples.rewards[(samples.groups == samples.groups[i]) & samples.judged]
         kept = {"mixed_groups": len(set(own)) > 1, "right": samples.judged[i] and samples.rewards[i] > 0}
+        alike = (samples.groups == samples.groups[i]) & samples.judged & (samples.rewards == samples.rewards[i])
+        kept["best_worst"] = samples.judged[i] and len(set(own)) > 1 and i == np.flatnonzero(alike)[0]
         assert found.kept[i] == kept.get(choice.get("keep"), True)
         assert found.trained[i] == (samples.judged[i] and not ("overlong" in choice and samples.cut_off[i]))
 

@@ -55,6 +55,9 @@ def by_hand(config, samples):
             ),
             "greedy": lambda i=i: r[i] - samples.expected[i],
             "tracker": lambda i=i: r[i] - samples.expected[i],
+            "best_worst": lambda i=i, own=own: (
+                float(i == max(own, key=lambda j: (r[j], -j))) - float(i == min(own, key=lambda j: (r[j], j)))
+            ),
             "pass_at_k": lambda i=i, own=own: passed_by_hand(r[own], int(r[i]), config.pass_k)[0],
         }[config.baseline]()
     found = np.zeros(SIZE)
@@ -116,7 +119,7 @@ def run(baseline="group_mean", scale="group_std", **others):
 
 @pytest.mark.parametrize(("baseline", "scale"), PAIRS)
 def test_permuting_the_samples_permutes_the_advantages(baseline, scale):
-    samples = random_samples(1, binary=True)
+    samples = random_samples(1, binary=baseline != "best_worst")  # which takes the first of equal rewards
     order = np.random.default_rng(2).permutation(SIZE)
     names = ("rewards", "groups", "judged", "lengths", "cut_off", "domains", "expected")
     permuted = replace(samples, **{name: getattr(samples, name)[order] for name in names})

@@ -1,5 +1,6 @@
 """Reward design as data: weighted named terms, and samples that could not be judged."""
 
+import re
 import sys
 
 import numpy as np
@@ -96,6 +97,38 @@ def test_a_term_that_never_returns_is_the_error_of_its_samples(of_group, monkeyp
     rewards = reward((("endless", 1.0),), grouped(VERDICTS, EPISODES, 4), seconds=0.1)
     assert rewards.judged.tolist() == [False, not of_group, not of_group, False]
     assert "'endless' raised TimeoutError: it took longer than 0.1 s" in rewards.verdicts[0].error
+
+
+@pytest.mark.parametrize(
+    ("term", "expected"),
+    [
+        ("mean(a, b, c)", [2.0, 1.0]),
+        ("min(a,b,c)", [0.5, -1.0]),
+        ("mean_minus_std(a, b, c)", [2 - 3.5**0.5 / 3**0.5, 1 - (14 / 3) ** 0.5]),
+        ("mean_minus_std(a, b, c, coef=0.5)", [2 - 0.5 * (3.5 / 3) ** 0.5, 1 - 0.5 * (14 / 3) ** 0.5]),
+        ("mean_minus_variance(a, b, c, coef=2)", [2 - 2 * 3.5 / 3, 1 - 2 * 14 / 3]),
+    ],
+)
+def test_an_ensemble_combines_parts_of_a_verdict(term, expected):
+    verdicts = [Verdict(1.0, {"a": 0.5, "b": 3.0, "c": 2.5}), Verdict(0.0, {"a": 4.0, "b": -1.0, "c": 0.0})]
+    rewards = reward(((term, 2.0),), grouped(verdicts, EPISODES[:2], 2))
+    np.testing.assert_allclose(rewards.values, 2 * np.array(expected), rtol=1e-6)
+    assert list(rewards.terms) == [term]
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ("min(format)", "at least two"),
+        ("min(format, format)", "two different"),
+        ("mean(format, stile)", "no stile; there are: score, format, style"),
+        ("min(format, style, coef=1)", "coef"),
+        ("mean_minus_std(format, style, coef=x)", "malformed"),
+    ],
+)
+def test_a_wrong_ensemble_is_an_error(term, message):
+    with pytest.raises(ConfigError, match=rf"config\.reward: '{re.escape(term)}'.*{message}"):
+        reward(((term, 1.0),), grouped(VERDICTS, EPISODES, 4))
 
 
 def test_an_unknown_term_is_an_error_that_lists_the_known_ones():

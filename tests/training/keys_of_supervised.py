@@ -1,4 +1,4 @@
-"""Rows of the table of keys: those of supervised runs on files, and of reward models."""
+"""Rows of the table of keys: supervised runs on files, reward models, losses beside policy gradients."""
 
 import json
 import tempfile
@@ -10,10 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax.config import Config
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.batch import layout
+from rlvr_jax.learner.distillation import distillation
+from rlvr_jax.learner.own_pairs import pair_loss
 from rlvr_jax.learner.preferences import sums_of
 from rlvr_jax.training import preferences
+from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.preferences import make_pairs, pair_rows
 from rlvr_jax.training.sft import chat_batches, chat_rows
+from tests.learner import test_own_pairs
+from tests.learner.by_hand import SHAPE, random_params
 from tests.learner.test_preferences import by_hand, random_pairs
 from tests.text.pretrained import tokenizer
 from tests.text.test_chats import CHATML
@@ -79,6 +86,36 @@ def loss(config: Config) -> float:
     return float(sums_of(config.preferences, made, np.ones(9, bool)).loss)
 
 
+def of_own_pairs(config: Config) -> float:
+    """The loss of made-up samples."""
+    batch, logprobs, _, entropy = test_own_pairs.inputs()
+    return float(pair_loss(config.algorithm, jnp.float32(logprobs), jnp.float32(entropy), batch).loss)
+
+
+def own_pairs_by_hand(config: Config) -> float:
+    _, logprobs, reference, _ = test_own_pairs.inputs()
+    a = config.algorithm
+    return np.sum(test_own_pairs.by_hand(a.preference, a.preference_beta, logprobs, reference))
+
+
+def divergence(config: Config) -> float:
+    """The loss of a policy whose teacher has other weights."""
+    params = random_params()
+    batch = layout([[1]], [[2, 3]], 1, 2)
+    batch = batch.with_columns(behaviour=np.zeros_like(batch.action_mask))
+    loss = distillation(SHAPE, SHAPE, config.algorithm, 1.0, 2)
+    others = jax.tree.map(lambda x: 2 * x, params)
+    return float(jax.jit(loss.sums)({"policy": params, "teacher": others}, batch).loss)
+
+
+def teacher_of(config: Config) -> int | str:
+    """The width of the teacher, or the reason why there is none."""
+    try:
+        return find_teacher(setup_of(config)).shape.width
+    except ConfigError as error:
+        return str(error)
+
+
 CORRECT = By(lambda config: by_hand(config.preferences, random_pairs()).sum())
 MINE, CHATTY = sources("sft", "chats"), {"tokenizer": "FILES/chatty", "prompt.format": "chat"}
 PAIRS = sources("preferences", "pairs") | {"preferences.heldout_share": 0.0}
@@ -102,5 +139,10 @@ ROWS = [
     Row("preferences.centring", 0.5, loss, CORRECT, BT),
     Row("preferences.desirable", 0.5, loss, CORRECT, KTO),
     Row("preferences.undesirable", 0.5, loss, CORRECT, KTO),
+    Row("algorithm.preference", "ipo", of_own_pairs, By(own_pairs_by_hand)),
+    Row("algorithm.preference_beta", 0.7, of_own_pairs, By(own_pairs_by_hand)),
+    Row("algorithm.distillation_beta", 0.5, divergence, lambda plain, found: 0 < found < plain),
+    Row("teacher", "FILES/model", teacher_of, 16,
+        {"teacher": "nowhere", "tokenizer": "FILES/model", "algorithm.reference": "teacher"}),
     Row("reward_models", {"rm": "somewhere"}, of_setup(lambda s: "rm" in s.parts), True),
-]
+]  # fmt: skip

@@ -1,0 +1,80 @@
+"""Samples a policy, judges the samples, and writes the good ones as a set to learn from.
+
+    rlvr sample --workdir=runs/quickstart --output=right.jsonl [--problems=512 --samples=8 --most=4]
+    rlvr sample --workdir=runs/policy --config=letters --config.reward_models="{'rm': 'runs/rm'}" \\
+        --config.reward="(('rm', 1.0),)" --keep=best --output=best.jsonl
+
+The policy is that of the newest checkpoint of --workdir, or of that of --step; without a workdir it is the one that the
+config starts from. Problems, verifiers and rewards are those of --config or, without it, of the run. A run learns from
+the file by --config.sft.sources="{'own': {'file': 'right.jsonl'}}"; from pairs by --config.preferences.sources.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from rlvr_jax.errors import ConfigError, RunError
+
+from . import command
+
+_OUTPUT = flags.DEFINE_string("output", None, "JSON Lines file of the set.")
+_PROBLEMS = flags.DEFINE_integer("problems", 512, "Training problems that are drawn.", lower_bound=1)
+_SAMPLES = flags.DEFINE_integer("samples", 8, "Samples of each problem.", lower_bound=1)
+_KEEP = flags.DEFINE_enum(
+    "keep", "right", ["right", "best", "pairs"],
+    "All right samples, the best one of each problem, or the best and the worst as a pair of preferences.",
+)  # fmt: skip
+_MOST = flags.DEFINE_integer("most", 0, "Right samples of each problem at most; 0 for all.", lower_bound=0)
+_LEAST = flags.DEFINE_float("least", None, "Reward of a right sample; without it the verifier has to score it 1.")
+_TEMPERATURE = flags.DEFINE_float("temperature", None, "Of the samples; that of the config without it.")
+_STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest without it.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of problems and samples.")
+_NUMBER = flags.DEFINE_integer(
+    "number", 0, "Of this set in a loop: each has the next problems and other samples.", lower_bound=0
+)
+
+
+def main() -> None:
+    from rlvr_jax.reporting import files
+    from rlvr_jax.training.workdir import read_config
+
+    workdir, output = command.workdir() if command.FLAGS.workdir else None, Path(_OUTPUT.value).expanduser()
+    if workdir is None and command.FLAGS.config is None:
+        raise ConfigError(
+            "give --workdir, for the policy of a run, or --config, for the one that a run would start from"
+        )
+    config = read_config(workdir) if command.FLAGS.config is None else command.config()
+    if workdir is None and not (config.init_from or config.pretrained):
+        raise ConfigError("config.pretrained and config.init_from are empty: there is only a random policy to sample")
+    if not output.parent.is_dir():
+        raise ConfigError(f"--output={output}: there is no folder {output.parent}")
+    if _KEEP.value != "right" and (_MOST.value or _LEAST.value is not None):
+        raise ConfigError(f"--most and --least are for --keep=right, not --keep={_KEEP.value}")
+    if _KEEP.value == "pairs" and _SAMPLES.value < 2:
+        raise ConfigError("--keep=pairs needs --samples of at least 2")
+    with command.pool(config) as pool, command.processes() as processes:
+        from rlvr_jax.training.selection import select
+
+        found = select(
+            config, workdir, pool, processes, problems=_PROBLEMS.value, samples=_SAMPLES.value, keep=_KEEP.value,
+            most=_MOST.value, least=_LEAST.value, temperature=_TEMPERATURE.value, step=_STEP.value, seed=_SEED.value,
+            number=_NUMBER.value,
+        )  # fmt: skip
+    if processes.index > 0:
+        return
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print("\n".join(f"{count:9,} {name}" for name, count in found.counts.items() if count or name == "written"))
+    if not found.records:
+        raise RunError(f"no sample could be used; {output} is not written")
+    files.replace(output, "".join(json.dumps(record) + "\n" for record in found.records).encode())
+    section = "preferences" if _KEEP.value == "pairs" else "sft"
+    print(f"use it with --config.{section}.sources=\"{{'own': {{'file': '{output}'}}}}\"")
+
+
+if __name__ == "__main__":
+    command.define(workdir="Folder of the run whose newest checkpoint is sampled.")
+    command.define_processes()
+    command.run(main, required=("output",))

@@ -1,0 +1,50 @@
+"""The losses that `config.algorithm.loss` may name."""
+
+from collections.abc import Callable, Mapping
+
+from rlvr_jax import named
+from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.distillation import distillation
+from rlvr_jax.learner.losses import Loss, policy_gradient
+from rlvr_jax.learner.own_pairs import own_pairs
+from rlvr_jax.policy import PolicyConfig
+
+# (teacher's architecture, and the arguments of `policy_gradient`) -> loss.
+LOSSES: Mapping[str, Callable[[PolicyConfig | None, PolicyConfig, AlgorithmConfig, float, int], Loss]] = {
+    "policy_gradient": lambda _, *given: policy_gradient(*given),
+    "preferences": lambda _, *given: own_pairs(*given),
+    "distillation": lambda teacher, config, *given: distillation(config, teacher, *given),
+}
+
+
+def make_loss(
+    config: PolicyConfig,
+    algorithm: AlgorithmConfig,
+    temperature: float,
+    max_length: int,
+    teacher: PolicyConfig | None = None,
+) -> Loss:
+    """The loss that an algorithm names.
+
+    Args:
+      config, algorithm, temperature, max_length: as of `policy_gradient`.
+      teacher: architecture of the teacher, if there is one.
+
+    Raises:
+      ValueError: there is no such loss, or its function raises or returns something else.
+    """
+    if algorithm.loss in LOSSES:
+        return LOSSES[algorithm.loss](teacher, config, algorithm, temperature, max_length)
+    if not named.is_name(algorithm.loss):
+        raise ValueError(f"there is no loss {algorithm.loss!r}; there are {', '.join(LOSSES)}, and 'module:function'")
+    make = named.load(algorithm.loss)
+    try:
+        loss = make(config, algorithm, temperature, max_length)
+    except Exception as error:
+        where = f"{named.raised_at(error, algorithm.loss)}: {algorithm.loss!r}"
+        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(loss, Loss):
+        raise ValueError(
+            f"{named.where(algorithm.loss)}: {algorithm.loss!r} returned {type(loss).__name__}, not a Loss"
+        )
+    return loss

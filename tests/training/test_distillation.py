@@ -1,0 +1,103 @@
+"""Runs with a teacher, and of online preferences: tiny ones, a step or two each."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.presets import preset
+from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.reporting import jsonl
+from rlvr_jax.training import loop
+from rlvr_jax.training.frozen import find_teacher
+from rlvr_jax.training.functions import make_loss, scored_columns
+from rlvr_jax.training.loop import train
+from rlvr_jax.training.plan import memory_of_run
+from rlvr_jax.training.setup import make_setup
+from rlvr_jax.training.sft import sft
+from rlvr_jax.verifiers.pool import Pool
+from tests.training.test_loop import TINY, changed, params_of
+
+SMALLER = PolicyConfig(num_layers=1, width=8, num_heads=1, num_kv_heads=1, head_dim=8, mlp_width=8, max_length=10)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """The workdir of a warm start of `TINY`, which is the teacher of a smaller policy."""
+    workdir = tmp_path_factory.mktemp("teacher") / "run"
+    sft(TINY, workdir)
+    return workdir
+
+
+def student(teacher, name: str, **algorithm):
+    config = dataclasses.replace(TINY, policy=SMALLER, teacher=str(teacher), algorithm=preset(name, **algorithm))
+    return changed(config, training={"num_steps": 1}, evaluation={"every": 9, "pass_problems": 0})
+
+
+def row_of(config, workdir) -> dict:
+    with Pool(0) as pool:
+        train(config, workdir, pool)
+    return jsonl.read(workdir / "metrics.jsonl")[-1]
+
+
+def test_a_smaller_policy_learns_from_the_distributions_of_a_teacher_in_any_number_of_microbatches(teacher, tmp_path):
+    rows, params = [], []
+    for microbatches in (1, 2):
+        config = changed(student(teacher, "gkd"), optimizer={"microbatches": microbatches})
+        rows.append(row_of(config, tmp_path / str(microbatches)))
+        params.append(params_of(config, tmp_path / str(microbatches), 1))
+    one, two = rows
+    assert one["train/loss"] == pytest.approx(one["train/teacher_divergence"], rel=1e-5)
+    assert one["train/loss"] == pytest.approx(two["train/loss"], rel=1e-4)
+    assert one["train/loss"] > 0
+    assert 0 <= one["train/logprob_gap"] < 1e-4
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *params)
+    setup = make_setup(student(teacher, "gkd"))
+    held = memory_of_run(setup).phases["update"]
+    assert held["teacher"] > held["parameters"]
+    assert "reference" not in held
+
+
+def test_the_teacher_may_be_the_reference_policy_of_a_reward_of_tokens(teacher, tmp_path):
+    config = student(teacher, "on_policy_distillation")
+    setup = make_setup(config)
+    assert scored_columns(setup, make_loss(setup)) == ("reference",)
+    row = row_of(config, tmp_path / "run")
+    assert row["train/kl_k1"] == pytest.approx(row["train/kl_episode"] / row["train/response_length"], rel=1e-3)
+    # The policy is not its teacher, and the reference is not the policy itself.
+    assert abs(row["train/kl_k1"]) > 1e-3
+
+
+def test_a_policy_is_no_distance_from_itself_as_its_teacher(teacher, tmp_path):
+    config = dataclasses.replace(student(teacher, "gkd"), policy=TINY.policy, init_from=str(teacher))
+    assert row_of(config, tmp_path / "run")["train/loss"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_teacher_that_can_not_be_one_is_named_before_the_run(teacher, tmp_path):
+    config = student(teacher, "gkd")
+    for changes, text in (
+        ({"teacher": str(tmp_path / "absent")}, "absent"),
+        ({"tokenizer": "bytes"}, r"another vocabulary \(.* tokens\)"),
+    ):
+        with pytest.raises(ConfigError, match=rf"config\.teacher: .*{text}"), Pool(0) as pool:
+            loop.train(dataclasses.replace(config, **changes), tmp_path / "run", pool)
+    assert not (tmp_path / "run").exists()
+    assert find_teacher(make_setup(TINY)) is None
+
+
+def test_online_preferences_raise_the_reward_of_the_best_over_that_of_the_worst(tmp_path):
+    config = changed(
+        dataclasses.replace(TINY, algorithm=preset("online_dpo", preference_beta=0.5, epochs=2)),
+        training={"num_steps": 2},
+        evaluation={"every": 9, "pass_problems": 0},
+    )
+    with Pool(0) as pool:
+        train(config, tmp_path, pool)
+    rows = jsonl.read(tmp_path / "metrics.jsonl")[1:]
+    for row in rows:
+        assert row["train/kept"] <= 2 / config.rollout.group_size
+        assert row["preferences/margin"] > 0  # after the first of two updates
+        assert row["preferences/loss"] == pytest.approx(row["train/loss"])
+    assert rows[0]["train/logprob_gap"] < 1e-4
