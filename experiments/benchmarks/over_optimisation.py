@@ -3,8 +3,9 @@
     python -m experiments.benchmarks.over_optimisation --out=runs/over_optimisation [--seeds=3]
 
 For each seed: a warm start on the letters task (`configs/letters.py`), pairs of its samples that are labelled by the
-gold reward, a reward model for each number of pairs, and reinforcement learning against it, with the best one also with
-a KL penalty. Writes the curves (`curves.json`) and a picture; finished runs are not repeated.
+gold reward, a reward model for each number of pairs, reinforcement learning against it, with the best one also with a
+KL penalty, and best-of-n sampling by it. Writes the curves with fitted forms (`curves.json`) and a picture; finished
+runs are not repeated.
 
 After Gao, Schulman & Hilton 2022 (arXiv:2210.10760), at a size for a laptop.
 """
@@ -13,14 +14,16 @@ import argparse
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 import rlvr_jax
 from rlvr_jax.config import Config
+from rlvr_jax.evaluation.best_of_n import best_of_n, best_of_n_kl, fit_best_of_n, fit_rl
 from rlvr_jax.learner.supervised import SourceConfig
 from rlvr_jax.reporting import files, jsonl
 from rlvr_jax.tasks import make_task
@@ -29,6 +32,7 @@ from rlvr_jax.verifiers.pool import Pool
 from .. import builtin
 from .letters import HIGHEST, LOWEST, gold_of
 
+_NEAREST = 0.3  # sqrt(KL) of the points that forms are fitted to; that of RL is infinitely steep at 0
 _EPOCHS = 2.4  # over the pairs, at least 40 updates
 _TASK = "rlvr_jax.experiments.benchmarks.letters:letters"
 
@@ -43,14 +47,15 @@ def main() -> None:
     given = flags.parse_args()
     logging.set_verbosity(logging.FATAL)  # Orbax logs every file that it writes
     out, sizes = given.out, sorted(given.pairs)
-    curves: dict[str, Any] = {}
+    curves: dict[str, dict[str, Any]] = {"rl": {}, "best_of_n": {}}
     for seed in range(given.seeds):
-        found = of_seed(out / f"seed_{seed}", seed, sizes, given.kl_coef, given.steps)
-        for name, curve in found.items():
-            curves.setdefault(name, []).append(curve)
+        for kind, found in of_seed(out / f"seed_{seed}", seed, sizes, given.kl_coef, given.steps).items():
+            for name, curve in found.items():
+                curves[kind].setdefault(name, []).append(curve)
+    curves["fits"] = fits(curves)
     files.replace(out / "curves.json", json.dumps(curves, indent=1).encode())
     files.replace(out / "over_optimisation.png", picture(curves))
-    for name, of_seeds in curves.items():
+    for name, of_seeds in curves["rl"].items():
         for seed, curve in enumerate(of_seeds):
             peak = max(range(len(curve["gold"])), key=lambda i, gold=curve["gold"]: gold[i])
             print(
@@ -58,10 +63,17 @@ def main() -> None:
                 f"{curve['gold'][peak]:.2f} at sqrt(KL) {curve['distance'][peak]:.1f}, {curve['gold'][-1]:.2f} at the "
                 f"end; proxy {curve['proxy'][-1]:.2f}, sqrt(KL) {curve['distance'][-1]:.1f}"
             )
+    for name, of_seeds in curves["best_of_n"].items():
+        for seed, curve in enumerate(of_seeds):
+            print(f"best of n, {name}, seed {seed}: gold " + " ".join(f"{x:.2f}" for x in curve["gold"]))
+    for name, fit in curves["fits"].items():
+        print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in fit.items()))
 
 
-def of_seed(folder: Path, seed: int, sizes: Sequence[int], kl_coef: float, steps: int) -> dict[str, dict[str, Any]]:
-    """The curves of one seed, by the name of the run."""
+def of_seed(
+    folder: Path, seed: int, sizes: Sequence[int], kl_coef: float, steps: int
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The curves of one seed, of reinforcement learning ("rl") and of best-of-n sampling, by the name of the run."""
     from rlvr_jax.training.sft import sft
 
     config = dataclasses.replace(builtin.load("letters"), seed=seed)
@@ -74,13 +86,61 @@ def of_seed(folder: Path, seed: int, sizes: Sequence[int], kl_coef: float, steps
         )
     sft(config, folder / "sft")
     config = dataclasses.replace(config, init_from=str(folder / "sft"))
-    found = {}
+    found, models = {}, {}
     for size in sizes:
-        workdir = folder / f"reward_model_{size}"
+        workdir = models[f"{size} pairs"] = folder / f"reward_model_{size}"
         accuracy = reward_model(config, folder, workdir, size, steps)
         found[f"{size} pairs"] = against(config, workdir, folder / f"rl_{size}", 0.0) | {"accuracy": accuracy}
     held = against(config, workdir, folder / f"rl_{sizes[-1]}_kl", kl_coef)
-    return found | {f"{sizes[-1]} pairs, KL {kl_coef}": held | {"accuracy": accuracy}}
+    found[f"{sizes[-1]} pairs, KL {kl_coef}"] = held | {"accuracy": accuracy}
+    return {"rl": found, "best_of_n": best_of(config, models, seed, *((4, 4) if steps else (256, 64)))}
+
+
+def best_of(
+    config: Config, models: Mapping[str, Path], seed: int, problems: int, samples: int
+) -> dict[str, dict[str, Any]]:
+    """Gold and proxy of the best of n samples of the warm start by each reward model, and by gold itself."""
+    from rlvr_jax.training.selection import sample
+
+    names = {name: f"rm_{i}" for i, name in enumerate(models)}
+    sources = {names[name]: str(workdir) for name, workdir in models.items()}
+    with Pool(0) as pool:
+        config = dataclasses.replace(config, reward_models=sources)
+        _, groups, _ = sample(config, None, pool, problems=problems, samples=samples, seed=seed)
+    gold = np.array([[gold_of(group.example.reference, x.text) for x in group.episodes] for group in groups])
+    numbers = [2**i for i in range(samples.bit_length())]
+    distances = [math.sqrt(best_of_n_kl(n)) for n in numbers]
+    found = {"gold reward": {"gold": best_of_n(gold, gold, numbers).tolist(), "distance": distances}}
+    for name, key in names.items():
+        proxy = np.array([[verdict.parts[key] for verdict in group.verdicts] for group in groups])
+        found[name] = {
+            "gold": best_of_n(gold, proxy, numbers).tolist(),
+            "proxy": best_of_n(proxy, proxy, numbers).tolist(),
+            "distance": distances,
+        }
+    return found
+
+
+def fits(curves: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """The forms of Gao et al. fitted to the gold gained over the start, of all seeds together.
+
+    Those of reinforcement learning are fitted to means of five steps, where sqrt(KL) is above `_NEAREST`.
+    """
+    found = {}
+    for kind, fit in (("rl", fit_rl), ("best_of_n", fit_best_of_n)):
+        for name, of_seeds in curves[kind].items():
+            d, gain = [], []
+            for curve in of_seeds:
+                gold, distance = curve["gold"], curve["distance"]
+                start = gold[0] if kind == "best_of_n" else float(np.mean(gold[:3]))
+                if kind == "rl":
+                    gold, distance = smoothed(gold), smoothed(distance)
+                pairs = [(x, y - start) for x, y in zip(distance, gold, strict=True) if x > _NEAREST]
+                d, gain = d + [x for x, _ in pairs], gain + [y for _, y in pairs]
+            if len({*d}) > 2:
+                a, b, remains = fit(d, gain)
+                found[f"{kind}, {name}"] = {"a": a, "b": b, "unexplained variance": remains, "farthest": max(d)}
+    return found
 
 
 def reward_model(config: Config, folder: Path, workdir: Path, size: int, short: int) -> float:
@@ -140,29 +200,36 @@ def against(config: Config, model: Path, workdir: Path, kl_coef: float) -> dict[
     }
 
 
-def picture(curves: dict[str, list[dict[str, Any]]]) -> bytes:
-    """Gold (solid) and proxy (dashed) over sqrt(KL) and over steps, means of five steps, a line for each seed."""
+def picture(curves: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Gold (solid) and proxy (dashed) over sqrt(KL), a line for each seed, with the fitted forms (dotted, from the mean
+    start): of reinforcement learning, means of five steps, and of best-of-n."""
     import io
 
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.4, 4.2), facecolor="white", layout="constrained")
-    panels = figure.subplots(1, 2)
-    colours = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
-    for colour, (name, of_seeds) in zip(colours, curves.items(), strict=False):
-        for seed, curve in enumerate(of_seeds):
-            gold, proxy, distance = (smoothed(curve[key]) for key in ("gold", "proxy", "distance"))
-            label = name if seed == 0 else None
-            steps = range(1, len(gold) + 1)
-            for axes, x in zip(panels, (distance, steps), strict=True):
-                axes.plot(x, gold, color=colour, linewidth=1.6, label=label)
-                axes.plot(x, proxy, color=colour, linewidth=0.9, linestyle="--")
-    for axes, label in zip(panels, ("sqrt(KL) from the warm start, nats of a response", "step"), strict=True):
-        axes.set_xlabel(label, fontsize=9)
-        axes.set_ylabel("gold reward (solid), learned reward (dashed)", fontsize=9)
+    panels = figure.subplots(1, 2, sharey=True)
+    colours = dict(zip(curves["rl"], ("#D55E00", "#0072B2", "#009E73", "#CC79A7"), strict=False))
+    for axes, kind, title in zip(panels, ("rl", "best_of_n"), ("reinforcement learning", "best of n"), strict=True):
+        for name, of_seeds in curves[kind].items():
+            colour = colours.get(name, "#444444")
+            for seed, curve in enumerate(of_seeds):
+                plain = (lambda x: x) if kind == "best_of_n" else smoothed
+                label = name if seed == 0 else None
+                axes.plot(plain(curve["distance"]), plain(curve["gold"]), color=colour, linewidth=1.4, label=label)
+                if "proxy" in curve:
+                    axes.plot(plain(curve["distance"]), plain(curve["proxy"]), color=colour, linewidth=0.8, ls="--")
+            if fit := curves["fits"].get(f"{kind}, {name}"):
+                start = np.mean([curve["gold"][0] for curve in of_seeds])
+                d = np.linspace(_NEAREST, fit["farthest"], 200)
+                gain = d * (fit["a"] - fit["b"] * (np.log(d) if kind == "rl" else d))
+                axes.plot(d, start + gain, color=colour, linewidth=2.4, ls=":")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("sqrt(KL) from the warm start, nats of a response", fontsize=9)
         axes.grid(axis="y", color="#e6e8eb", linewidth=0.8)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8.5)
+    panels[0].set_ylabel("gold (solid), learned reward (dashed), fit (dotted)", fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
