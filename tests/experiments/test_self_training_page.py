@@ -1,0 +1,57 @@
+"""The pages about learning from samples and about Tulu 3 in small: their commands run as they stand there, smaller."""
+
+import json
+import re
+import shlex
+import sys
+
+from rlvr_jax.reporting import jsonl
+from tests.experiments.runs import ROOT, complete
+
+(LOOP,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "self_training.md").read_text(), re.DOTALL)
+(CHAIN,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "tulu.md").read_text(), re.DOTALL)
+SMALL = {
+    "policy.num_layers": 1,
+    "policy.width": 16,
+    "policy.num_heads": 2,
+    "policy.num_kv_heads": 1,
+    "policy.head_dim": 8,
+    "policy.mlp_width": 16,
+    "rollout.prompts": 4,
+    "rollout.group_size": 2,
+    "reward": "(('score', 1.0), ('length', 0.1))",  # of a policy that has hardly been trained nothing is right
+    "evaluation.problems": 2,
+    "evaluation.pass_problems": 0,
+    "verifier.workers": 0,
+    **{f"{run}.{key}": 2 for run in ("sft", "preferences", "training") for key in ("num_steps", "save_every")},
+    **{f"{run}.updates_per_call": 1 for run in ("sft", "preferences")},
+    **{f"{run}.batch_size": 8 for run in ("sft", "preferences")},
+}
+FEWER = {"--problems": 8, "--samples": 4}
+
+
+def run(script: str, folder) -> None:
+    """Each command of a script without loops, the smaller numbers last, which count."""
+    (folder / "runs").mkdir(exist_ok=True)
+    for line in script.replace("\\\n", " ").strip().splitlines():
+        _, name, *arguments = shlex.split(line)
+        arguments = [f"{x.partition('=')[0]}={FEWER.get(x.partition('=')[0])}" if x.partition("=")[0] in FEWER else x
+                     for x in arguments]  # fmt: skip
+        if any(x.startswith("--config=") for x in arguments):
+            arguments += [f"--config.{key}={value}" for key, value in SMALL.items()]
+        complete([sys.executable, "-m", f"experiments.{name}", *arguments], folder)
+
+
+def test_a_round_of_the_loop_samples_and_learns(tmp_path):
+    before, body = LOOP.split("for round in 1 2 3; do\n")
+    body = body.split("done")[0].replace("$((round - 1))", "0").replace("$round", "1")
+    run(before + body.replace("--most=4", "--least=0 --most=4"), tmp_path)
+    records = [json.loads(line) for line in (tmp_path / "runs" / "right_1.jsonl").read_text().splitlines()]
+    assert records
+    assert jsonl.read(tmp_path / "runs" / "round_1" / "metrics.jsonl")[0]["data/right/rows"] == len(records)
+
+
+def test_the_chain_of_tulu_3_goes_from_demonstrations_to_an_evaluation(tmp_path):
+    run(CHAIN, tmp_path)
+    found = json.loads((tmp_path / "runs" / "tulu" / "rlvr" / "evaluation.json").read_text())
+    assert {f"task/{name}/pass@1" for name in ("copy", "reverse", "sort", "next", "pairs")} <= found.keys()
