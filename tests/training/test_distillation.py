@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import jax
-import numpy as np
 import pytest
 
 from rlvr_jax.errors import ConfigError
@@ -18,7 +16,7 @@ from rlvr_jax.training.plan import memory_of_run
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import sft
 from rlvr_jax.verifiers.pool import Pool
-from tests.training.test_loop import TINY, changed, params_of
+from tests.training.test_loop import TINY, changed
 
 SMALLER = PolicyConfig(num_layers=1, width=8, num_heads=1, num_kv_heads=1, head_dim=8, mlp_width=8, max_length=10)
 
@@ -42,18 +40,11 @@ def row_of(config, workdir) -> dict:
     return jsonl.read(workdir / "metrics.jsonl")[-1]
 
 
-def test_a_smaller_policy_learns_from_the_distributions_of_a_teacher_in_any_number_of_microbatches(teacher, tmp_path):
-    rows, params = [], []
-    for microbatches in (1, 2):
-        config = changed(student(teacher, "gkd"), optimizer={"microbatches": microbatches})
-        rows.append(row_of(config, tmp_path / str(microbatches)))
-        params.append(params_of(config, tmp_path / str(microbatches), 1))
-    one, two = rows
-    assert one["train/loss"] == pytest.approx(one["train/teacher_divergence"], rel=1e-5)
-    assert one["train/loss"] == pytest.approx(two["train/loss"], rel=1e-4)
-    assert one["train/loss"] > 0
-    assert 0 <= one["train/logprob_gap"] < 1e-4
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *params)
+def test_a_smaller_policy_learns_from_the_distributions_of_a_teacher(teacher, tmp_path):
+    row = row_of(changed(student(teacher, "gkd"), optimizer={"microbatches": 2}), tmp_path)
+    assert row["train/loss"] == pytest.approx(row["train/teacher_divergence"], rel=1e-5)
+    assert row["train/loss"] > 0
+    assert 0 <= row["train/logprob_gap"] < 1e-4
     setup = make_setup(student(teacher, "gkd"))
     held = memory_of_run(setup).phases["update"]
     assert held["teacher"] > held["parameters"]

@@ -120,4 +120,5 @@ def test_tasks_of_several_turns_and_prompts_that_a_set_does_not_have_are_told(mo
     monkeypatch.setattr(
         selection, "sample", lambda *_, **__: (make_setup(shots), groups, reward((("score", 1.0),), groups))
     )
-    assert "2 shots" in select(shots, None, None, problems=2).notes[0]
+    with Pool(0) as pool:
+        assert "2 shots" in select(shots, None, pool, problems=2).notes[0]
