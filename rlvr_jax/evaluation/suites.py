@@ -9,7 +9,9 @@ from typing import Any
 from rlvr_jax.config import Config, TaskConfig, from_dict, overridden, to_dict
 from rlvr_jax.errors import ConfigError
 
-_OF_TRAINING = ("reward", "reward_models", "algorithm", "critic", "curriculum", "optimizer", "sft", "preferences")
+_OF_TRAINING = (
+    *("reward", "reward_models", "teacher", "algorithm", "critic", "curriculum", "optimizer", "sft", "preferences"),
+)
 
 
 @dataclass(frozen=True)

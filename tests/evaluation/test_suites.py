@@ -26,6 +26,7 @@ def test_a_suite_replaces_what_refers_to_the_tasks_of_the_config():
     config = builtin.load("curriculum_modsum")
     assert config.sft.tasks
     assert not with_suite(config, builtin.suite("small")).sft.tasks
+    assert not with_suite(builtin.load("distilled_modsum"), builtin.suite("small")).teacher
     changed = with_suite(builtin.load("programs"), builtin.suite("small"))
     assert (changed.reward, changed.policy) == (Config().reward, builtin.load("programs").policy)
 
