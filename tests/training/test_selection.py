@@ -115,7 +115,7 @@ def test_tasks_of_several_turns_and_prompts_that_a_set_does_not_have_are_told(mo
     with pytest.raises(ConfigError, match=r"config\.tasks\.modsum\.environment"), Pool(0) as pool:
         select(dataclasses.replace(TINY, tasks={"modsum": task}), None, pool, problems=1, samples=1)
     shots = dataclasses.replace(TINY, tasks={"modsum": TaskConfig(options={"digits": 3}, shots=2)})
-    shots = changed(shots, rollout={"max_prompt_length": 40}, policy={"max_length": 60})
+    shots = changed(shots, tokenizer="bytes", rollout={"max_prompt_length": 40}, policy={"max_length": 60})
     groups = groups_of()
     monkeypatch.setattr(
         selection, "sample", lambda *_, **__: (make_setup(shots), groups, reward((("score", 1.0),), groups))
