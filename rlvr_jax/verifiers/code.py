@@ -28,7 +28,7 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlvr_jax.sandbox import codec
 from rlvr_jax.sandbox.engine import discard, sandbox_of_process
@@ -37,6 +37,7 @@ from rlvr_jax.sandbox.script import run_script
 from rlvr_jax.verifiers.code_cases import Case, from_asserts, from_check, require_python, size_of
 from rlvr_jax.verifiers.code_compare import matches, same_output
 from rlvr_jax.verifiers.code_text import MAX_PROGRAM, completed, preamble_of, program_of
+from rlvr_jax.verifiers.hacks import found_in, known_tests
 from rlvr_jax.verifiers.verdict import Verdict
 
 MAX_ANSWER = 20_000  # characters of `Verdict.answer`
@@ -44,8 +45,22 @@ _MAX_SHOWN = 200
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
-# Of each test: whether it passed, None if it could not run; and why not.
-_Results = list[tuple[bool | None, str]]
+
+class _Result(NamedTuple):
+    """Of one test.
+
+    Attributes:
+      ok: whether it passed, None if it could not run.
+      reason: why not.
+      ran: the program got as far as a result, right or wrong.
+    """
+
+    ok: bool | None
+    reason: str
+    ran: bool = True
+
+
+_Results = list[_Result]
 _UNREADABLE = "the program does not load"
 _NOT_PYTHON = tuple(f"{_UNREADABLE}: {error}" for error in ("SyntaxError", "IndentationError", "TabError"))
 
@@ -88,24 +103,24 @@ def _load(job: Job, program: str, room: tuple[int, int]) -> str | None:
     return None if "ok" in answer else f"{_UNREADABLE}: {_error_text(answer)}"
 
 
-def _call(job: Job, case: Case) -> tuple[bool, str]:
+def _call(job: Job, case: Case) -> _Result:
     """Judges one case. Raises JobError if the job gives no answer."""
     function = job.ask({"do": "global", "args": [case.function]})
     if "ok" not in function:
-        return False, f"the program does not define {case.function}"
+        return _Result(False, f"the program does not define {case.function}", ran=False)
     args = [function["ok"], *[codec.encode(arg) for arg in case.args]]
     kwargs = {name: codec.encode(value) for name, value in case.kwargs.items()}
     answer = job.ask({"do": "truth" if case.truth else "call", "args": args, "kw": kwargs})
     if "raised" in answer:
-        return False, f"{case.text}: raised {_error_text(answer)}"
+        return _Result(False, f"{case.text}: raised {_error_text(answer)}", ran=False)
     try:
         result = codec.decode(answer.get("ok"), lambda _tag, _number, name: _Opaque(name), max_items=job.room[1])
     except codec.CodecError as error:
         raise JobError(f"sent what is not an answer: {error}") from None
     with contextlib.suppress(ArithmeticError):  # a signalling NaN
         if "ok" in answer and case.holds(result):
-            return True, ""
-    return False, f"{case.text}: gave {_shown(result)}"
+            return _Result(True, "")
+    return _Result(False, f"{case.text}: gave {_shown(result)}")
 
 
 def _run_cases(sandbox: Sandbox, program: str, cases: Sequence[Case], limits: Limits) -> _Results:
@@ -116,13 +131,14 @@ def _run_cases(sandbox: Sandbox, program: str, cases: Sequence[Case], limits: Li
         job.room = codec.HOST_BYTES + 8 * size, codec.HOST_ITEMS + size
         try:
             if problem := _load(job, program, job.room):
-                return [(False, problem)] * len(cases)
+                return [_Result(False, problem, ran=False)] * len(cases)
             for case in cases:
-                results.append((False, case.text))  # until it is done
+                results.append(_Result(False, case.text, ran=False))  # until it is done
                 results[-1] = _call(job, case)
         except JobError as error:
-            at = f"{results[-1][1]}: " if results else ""
-            results = results[:-1] + [(False, f"{at}{error}")] * (len(cases) - max(0, len(results) - 1))
+            at = f"{results[-1].reason}: " if results else ""
+            lost = _Result(False, f"{at}{error}", ran=False)
+            results = results[:-1] + [lost] * (len(cases) - max(0, len(results) - 1))
     return results
 
 
@@ -144,15 +160,18 @@ def _run_trial(sandbox: Sandbox, program: str, tests: dict[str, Any], count: int
             raise ValueError(f"the reference's tests can't run: {state['unable']}")
         try:
             if problem := _load(job, program, trial.room):
-                return [(False, problem)] * count
+                return [_Result(False, problem, ran=False)] * count
             trial.others.append(job)
             answer = trial.ask({"run": True})
-            results = [(None if ok is None else ok is True, str(reason)) for ok, reason in answer["results"]]
+            results = [_Result(None if ok is None else ok is True, str(reason)) for ok, reason in answer["results"]]
             if answer["ended"]:  # the tests saw only that it was gone
                 ending = job.ending()
-                results = [(ok, f"{r.partition('Gone:')[0]}{ending}" if ok is False else r) for ok, r in results]
+                results = [
+                    x._replace(reason=f"{x.reason.partition('Gone:')[0]}{ending}") if x.ok is False else x
+                    for x in results
+                ]
         except JobError as error:
-            return [(False, str(error))] * count
+            return [_Result(False, str(error), ran=False)] * count
     return results
 
 
@@ -166,13 +185,13 @@ def _run_stdio(
             last = output.stderr.decode(errors="replace").strip().rpartition("\n")[2][:_MAX_SHOWN]
             problem = f"test {number}: {output.failure}{f': {last}' if last else ''}"
             unread = f"{_UNREADABLE}: {last}"
-            results.append((False, unread if unread.startswith(_NOT_PYTHON) else problem))
+            results.append(_Result(False, unread if unread.startswith(_NOT_PYTHON) else problem, ran=False))
             if output.timed_out:  # once is enough: the rest counts as failed
-                return results + [(False, "not run after a time-out")] * (len(cases) - number)
+                return results + [_Result(False, "not run after a time-out", ran=False)] * (len(cases) - number)
         elif not same_output(output.stdout.decode(errors="replace"), case["stdout"], tolerance):
-            results.append((False, f"test {number}: printed {_shown(output.stdout.decode(errors='replace'))}"))
+            results.append(_Result(False, f"test {number}: printed {_shown(output.stdout.decode(errors='replace'))}"))
         else:
-            results.append((True, ""))
+            results.append(_Result(True, ""))
     return results
 
 
@@ -270,6 +289,8 @@ def verify(
     reference: Mapping[str, Any],
     *,
     score: str = "all",
+    visible: int = 0,
+    hacks: bool = False,
     engine: str = "auto",
     packages: Sequence[str] = (),
     cpu_seconds: int = 6,
@@ -282,12 +303,17 @@ def verify(
 
     The program is what `code_text.program_of` finds. A pool waits for the program's own limits, see `longest_seconds`.
 
-    Parts: `passed` (share of tests passed), `format` (a program was found that Python can parse).
+    Parts: `passed` (share of tests passed), `format` (a program was found that Python can parse), `runs` (some test got
+    a result from it, right or wrong), `stage` (share of the stages that it reaches, one after the other: it parses,
+    runs, passes the visible tests, passes all).
 
     Args:
       completion: the policy's text.
       reference: see the module.
-      score: `all`, or `share` for the share of tests passed.
+      score: `all`, `share` for the share of tests passed, or `stage` for that part.
+      visible: number of tests, the first ones, that the prompt shows. With it there are the parts `visible` and
+        `hidden`, the shares of those tests that pass; without it, there is no stage for them.
+      hacks: adds a part `hack/NAME` for each detector of `rlvr_jax.verifiers.hacks`, and `hack/any`.
       engine: of `rlvr_jax.sandbox.engine`; `auto` refuses to run without a working sandbox.
       packages: installed packages that programs and tests may import besides the standard library, e.g. `("numpy",)`.
       cpu_seconds: of the program; for `stdio`, of each case. The other limits likewise.
@@ -301,34 +327,49 @@ def verify(
       ValueError: a reference or option that is not as described.
       SandboxError: no sandbox works on this machine, or it failed twice.
     """
-    if score not in ("all", "share"):
-        raise ValueError(f"score is 'all' or 'share', not {score!r}")
+    if score not in ("all", "share", "stage"):
+        raise ValueError(f"score is 'all', 'share' or 'stage', not {score!r}")
+    if visible < 0:
+        raise ValueError(f"visible is a number of tests, not {visible!r}")
     if isinstance(packages, str) or not all(map(_is_text, packages)):
         raise ValueError(f"packages is a list of names, not {packages!r}")
     wanted = tuple(sorted(set(packages)))
     limits = Limits(cpu_seconds, wall_seconds, memory_bytes, output_bytes)
     text = program_of(completion)
     program, run = _plan(reference, text, float_tolerance, limits)
-    if not text:
-        return Verdict(0.0, {"passed": 0.0, "format": 0.0}, reason="no program found")
-    if len(program) > MAX_PROGRAM:
-        return Verdict(
-            0.0, {"passed": 0.0, "format": 0.0}, program[:MAX_ANSWER], f"longer than {MAX_PROGRAM} characters"
-        )
+    detected = {}
+    if hacks:
+        found = found_in(program, known_tests(reference))
+        detected = {f"hack/{name}": value for name, value in found.items()}
+    if not text or len(program) > MAX_PROGRAM:
+        reason = f"longer than {MAX_PROGRAM} characters" if text else "no program found"
+        return Verdict(0.0, _parts([], visible) | detected, program[:MAX_ANSWER] if text else None, reason)
     try:
         results = run(sandbox_of_process(engine, wanted))
     except SandboxError:
         discard(engine, wanted)
         results = run(sandbox_of_process(engine, wanted))
-    passed = sum(ok is True for ok, _ in results)
-    share = passed / len(results)
-    failures = [reason for ok, reason in results if ok is False]
-    unable = [reason for ok, reason in results if ok is None]
-    is_readable = not (failures and failures[0].startswith(_NOT_PYTHON))
+    parts = _parts(results, visible) | detected
+    failures = [x.reason for x in results if x.ok is False]
+    unable = [x.reason for x in results if x.ok is None]
+    passed = sum(x.ok is True for x in results)
     reason = f"{passed} of {len(results)} tests pass" + (f"; {failures[0]}" if failures else "")
-    parts = {"passed": share, "format": float(is_readable)}
     reason = _ADDRESS.sub(" at 0x…", reason)  # memory addresses differ each time
     if unable and not failures:  # a program that fails another test is still wrong
         error = f"{len(unable)} of the reference's {len(results)} tests can't run: {unable[0]}"
         return Verdict(0.0, parts, program[:MAX_ANSWER], reason, error)
-    return Verdict(float(not failures) if score == "all" else share, parts, program[:MAX_ANSWER], reason)
+    value = {"all": float(not failures), "share": parts["passed"], "stage": parts["stage"]}[score]
+    return Verdict(value, parts, program[:MAX_ANSWER], reason)
+
+
+def _parts(results: _Results, visible: int) -> dict[str, float]:
+    """The parts of a verdict; of no results those of a completion without a program."""
+    right = [float(x.ok is True) for x in results]
+    is_readable = bool(results) and not (results[0].ok is False and results[0].reason.startswith(_NOT_PYTHON))
+    shown, others = right[:visible], right[visible:] or right[:visible]
+    runs = any(x.ran for x in results)
+    stages = [is_readable, runs, *([all(shown)] if visible else []), all(right)]
+    reached = next((i for i, is_reached in enumerate(stages) if not is_reached), len(stages))
+    shares = {"passed": right, **({"visible": shown, "hidden": others} if visible else {})}
+    parts = {name: sum(found) / max(1, len(found)) for name, found in shares.items()}
+    return parts | {"format": float(is_readable), "runs": float(runs), "stage": reached / len(stages)}

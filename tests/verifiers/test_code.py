@@ -15,6 +15,7 @@ ADD = {
     "entry_point": "add",
     "cases": [{"args": [1, 2], "expected": 3}, {"args": [0, 0], "expected": 0}, {"args": [2, 2], "expected": 4}],
 }
+RUNS = {"format": 1.0, "runs": 1.0, "stage": 2 / 3}
 RIGHT = "def add(a, b):\n    return a + b\n"
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +77,7 @@ def test_as_many_tests_as_before_are_calls_with_literals(data_sets):
 def test_the_score_is_all_or_nothing_or_the_share():
     program = "def add(a, b):\n    return a + b if a else 1 / a\n"
     verdict = verify("code", program, ADD)
-    assert (verdict.score, verdict.parts, verdict.answer) == (0.0, {"passed": 2 / 3, "format": 1.0}, program)
+    assert (verdict.score, verdict.parts, verdict.answer) == (0.0, {"passed": 2 / 3} | RUNS, program)
     assert verdict.reason == (
         "2 of 3 tests pass; add(0, 0), which should give 0: raised ZeroDivisionError: division by zero"
     )
@@ -101,7 +102,8 @@ def test_the_score_is_all_or_nothing_or_the_share():
 )
 def test_the_reason_tells_the_first_failing_test_and_why(program, reason):
     verdict = verify("code", program, ADD, cpu_seconds=1, wall_seconds=0.5)
-    assert (verdict.score, verdict.error, verdict.parts) == (0.0, None, {"passed": 0.0, "format": 1.0})
+    assert (verdict.score, verdict.error) == (0.0, None)
+    assert {"passed": 0.0, "format": 1.0}.items() <= verdict.parts.items()
     assert reason in verdict.reason
 
 

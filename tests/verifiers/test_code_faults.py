@@ -18,7 +18,7 @@ from tests.verifiers.test_code import ADD, PROMPT, RIGHT, _function
         ({"type": "humaneval", "prompt": "", "test": ""}, {}, "of type humaneval has prompt, entry_point and test"),
         ({"type": "stdio", "cases": [{"stdin": "1"}]}, {}, "of type stdio has cases, each with stdin and stdout"),
         (_function([([object()], 1)]), {}, "a value of type object is not plain data"),
-        (ADD, {"score": "most"}, "score is 'all' or 'share', not 'most'"),
+        (ADD, {"score": "most"}, "score is 'all', 'share' or 'stage', not 'most'"),
         (ADD, {"cpu_seconds": 0.5}, "cpu_seconds must be a whole number from 1 to 3600, not 0.5"),
         (ADD, {"wall_seconds": 0}, "wall_seconds must be positive"),
         (ADD, {"memory_bytes": 1}, "memory_bytes must be at least 134217728, not 1"),
