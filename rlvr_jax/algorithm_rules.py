@@ -72,7 +72,7 @@ def _numbers(c: Config) -> Rules:
     yield not a.clip_dual > 1, f"config.algorithm.clip_dual must be above 1, not {a.clip_dual}"
     for key in (
         *("tau_positive", "tau_negative", "importance_cap", "minibatches", "epochs", "pass_k"),
-        "demonstration_shaping",
+        *("demonstration_shaping", "preference_beta"),
         *("max_draws", "state_samples", "max_states", "tracker_prior", "tracker_drift", "replay_size"),
         "kl_reward_horizon",
     ):
@@ -309,6 +309,7 @@ def _tokens(c: Config) -> Rules:
         ("algorithm.gae_lambda", a.gae_lambda),
         ("algorithm.return_lambda", a.return_lambda),
         ("algorithm.reference_share", a.reference_share),
+        ("algorithm.distillation_beta", a.distillation_beta),
     ):
         yield not 0 <= value <= 1, f"config.{name} must be in [0, 1], not {value}"
     for name, value, plain in (

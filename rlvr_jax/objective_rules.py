@@ -1,6 +1,5 @@
 """Validity rules of the losses beside policy gradients, which leave most choices without a part, and of the teacher."""
 
-import math
 from collections.abc import Iterator
 
 from rlvr_jax.config import Config
@@ -28,14 +27,6 @@ def rules(c: Config) -> Iterator[tuple[bool, str]]:
     yield (
         a.reference == "teacher" and a.reference_every > 0,
         f"config.algorithm.reference_every = {a.reference_every} would move it, and a teacher stays; set 0",
-    )
-    yield (
-        not 0 <= a.distillation_beta <= 1,
-        f"config.algorithm.distillation_beta must be in [0, 1], not {a.distillation_beta}",
-    )
-    yield (
-        not 0 < a.preference_beta < math.inf,
-        f"config.algorithm.preference_beta must be above 0 and finite, not {a.preference_beta}",
     )
     pairs = a.loss == "preferences"
     for key, wanted in (("keep", "best_worst"), ("baseline", "best_worst"), ("scale", "none")):

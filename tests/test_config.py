@@ -125,6 +125,7 @@ POSITIVE = [
     *(f"algorithm__{x}" for x in ("minibatches", "epochs", "kl_reward_horizon")),
     *(f"algorithm__{x}" for x in ("importance_cap", "tau_positive", "tau_negative", "pass_k")),
     *(f"algorithm__{x}" for x in ("max_draws", "state_samples", "max_states", "demonstration_shaping")),
+    "algorithm__preference_beta",
     *(f"algorithm__{x}" for x in ("tracker_prior", "tracker_drift", "replay_size")),
     "policy__lora__alpha",
     *(f"{group}__{x}" for group in OPTIMIZERS for x in ("learning_rate", "eps", "clip_norm", "microbatches")),
@@ -163,7 +164,7 @@ NOT_NEGATIVE = [
     "verifier__workers",
 ]
 BETAS = [f"{group}__{beta}" for group in OPTIMIZERS for beta in ("b1", "b2", "beta")]
-SHARES = [f"algorithm__{x}" for x in ("gamma", "gae_lambda", "return_lambda", "reference_share")]
+SHARES = [f"algorithm__{x}" for x in ("gamma", "gae_lambda", "return_lambda", "reference_share", "distillation_beta")]
 NAN = math.nan
 
 # (the values changed, devices, how the message begins)
