@@ -70,11 +70,13 @@ class Done:
       parts: numbers that join the parts of the verdict, for rewards and reports; their names are in `Env.parts`.
       reason: finish reason of the episode.
       answer: the policy's text that is judged; None for all of its turns.
+      error: why the episode can't be judged, which leaves it out of its group; None if it can.
     """
 
     parts: Mapping[str, float] = field(default_factory=dict)
     reason: FinishReason = "stop"
     answer: str | None = None
+    error: str | None = None
 
 
 Action = Say | Call | Done
@@ -201,8 +203,9 @@ def checked(env: Env, returned: Any) -> tuple[Any, Action]:
         action = replace(action, parts=_parts(env, state, action))
         if action.reason not in _REASONS:
             raise ValueError(f"Done has the reason {action.reason!r:.100}, not one of {', '.join(_REASONS)}")
-        if not isinstance(action.answer, str | None):
-            raise TypeError(f"Done has the answer {action.answer!r:.100}, which is no text")
+        for name in ("answer", "error"):
+            if not isinstance(text := getattr(action, name), str | None):
+                raise TypeError(f"Done has the {name} {text!r:.100}, which is no text")
     else:
         raise TypeError(f"it returned {action!r:.100}, not Say, Call or Done")
     return state, action

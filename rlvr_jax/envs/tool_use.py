@@ -23,6 +23,11 @@ from rlvr_jax.tools.schema import converted, wrong
 PARTS = ("tool_calls", "tool_errors", "malformed_calls")
 UNRELIABLE = "unreliable"  # the outcome of a call that was made to fail
 UNENCODED = "unencoded"  # that of an output that the tokenizer can't encode, or that has no tokens
+# Outcomes of calls that could not be read or made.
+MISTAKES = {
+    *("unclosed", "unopened", "not_json", "syntax", "duplicate_key", "wrong_fields"),
+    *("unknown_tool", "wrong_arguments", "several"),
+}
 _NO_TOKENS = "the output can not be shown"
 Shows = Literal["error", "garbage"]
 _ENDED_BY_LIMITS = ("timed_out", "out_of_memory", "died", "flood")  # such calls are not repeated for their state
@@ -90,6 +95,7 @@ def tool_use(
     max_seconds: float = 0.0,
     calls_in_a_turn: int = 1,
     failure: str = "Error: {}",
+    unjudged: Sequence[str] = (),
     reliability: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Env:
     """An environment in which the policy may call tools.
@@ -108,6 +114,8 @@ def tool_use(
         limit. It is the only limit that depends on the clock.
       calls_in_a_turn: with more, none is executed.
       failure: text with the place {} for the reason, or without, for the policy after a call without an output.
+      unjudged: outcomes of calls, such as "timed_out", that end an episode without a judgement (finish reason
+        "tool_error"): it is left out of its group, since what has failed is not the policy.
       reliability: by tool, a `Reliability`. Whether the n-th call of an episode works is drawn by the example, the
         number of the sample and n.
 
@@ -125,6 +133,8 @@ def tool_use(
             raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
     if not (isfinite(max_seconds) and max_seconds >= 0):
         raise ValueError(f"max_seconds must be 0 or more and finite, not {max_seconds}")
+    if mistakes := sorted(set(unjudged) & MISTAKES):
+        raise ValueError(f"unjudged: {mistakes[0]!r} is a mistake in a call, which is the policy's own")
     parts = (*PARTS, *(f"{tool.name}_calls" for tool in made if not tool.ends))
     if clash := [tool.name for tool in made if f"{tool.name}_calls" in PARTS]:
         raise ValueError(f"tools: the name {clash[0]!r} is taken, by the part {clash[0]}_calls; name it otherwise")
@@ -186,7 +196,11 @@ def tool_use(
             garbage = result.outcome == UNRELIABLE and unreliable[call.tool].shows == "garbage"
             output = result.succeeded or garbage
             texts.append((call.tool, result.text if output else failure.replace("{}", result.text)))
-        return _with_records(state, said, texts), Say(form.observe(texts))
+        state = _with_records(state, said, texts)
+        if failed := [(call.tool, result) for call, result in said if result.outcome in unjudged]:
+            tool, result = failed[0]
+            return state, Done(reason="tool_error", error=f"the tool {tool} failed ({result.outcome}): {result.text}")
+        return state, Say(form.observe(texts))
 
     def reworded(state: _State) -> tuple[_State, Say]:
         """The failure of the last turn's calls, for outputs without tokens."""

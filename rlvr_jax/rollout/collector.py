@@ -267,7 +267,7 @@ class Collector:
             raise
         except (Exception, SystemExit) as error:
             return {"reason": "env_error", "error": f"the environment raised {error_text(error)}"}
-        return {"reason": action.reason, "answer": action.answer, "so_far": so_far}
+        return {"reason": action.reason, "error": action.error, "answer": action.answer, "so_far": so_far}
 
     def _say(self, playing: Playing, tokens: Int32[np.ndarray, "_"]) -> None:
         if len(playing.turns) >= self._limits.turns:
