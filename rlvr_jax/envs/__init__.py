@@ -21,7 +21,10 @@ from rlvr_jax.envs.env import (
 )
 from rlvr_jax.envs.grid_world import grid_world
 from rlvr_jax.envs.key_value import key_value
+from rlvr_jax.envs.propose import propose
+from rlvr_jax.envs.reasoning_gym import reasoning_gym_game
 from rlvr_jax.envs.tool_use import tool_use
+from rlvr_jax.envs.verifiers_env import verifiers_env
 from rlvr_jax.verifiers.jobs import ToolCall
 
 ENVS: Mapping[str, Callable[..., Env]] = {
@@ -29,6 +32,9 @@ ENVS: Mapping[str, Callable[..., Env]] = {
     "tools": tool_use,
     "key_value": key_value,
     "grid_world": grid_world,
+    "propose": propose,
+    "reasoning_gym_game": reasoning_gym_game,
+    "verifiers": verifiers_env,
 }
 
 

@@ -62,6 +62,7 @@ TASKS = (
     "reasoning_gym",
     "sentences",
     "sums",
+    "verifiers_env",
 )
 
 

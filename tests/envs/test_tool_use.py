@@ -246,6 +246,22 @@ def test_a_tool_that_is_made_to_fail_does_so_by_the_sample_and_the_number_of_the
     assert garbled("a1", 0) == garbled("a1", 0) != "a1"
 
 
+def test_an_episode_whose_tool_failed_by_no_fault_of_the_policy_is_left_out_of_its_group():
+    reliability = {"calculator": {"works": 0.0, "shows": "garbage"}}
+    options = {**CALCULATOR, "reliability": reliability, "unjudged": ("unreliable", "timed_out")}
+    (group,) = played([["<1+1>", "84"], ["84"], ["1>", "84"]], options)
+    assert [episode.finish_reason for episode in group.episodes] == ["tool_error", "stop", "stop"]
+    assert [verdict.error and verdict.error[:41] for verdict in group.verdicts] == [
+        "the tool calculator failed (unreliable): ", None, None,
+    ]  # fmt: skip
+    assert [[call.outcome for call in x.calls] for x in group.episodes] == [["unreliable"], [], ["unopened"]]
+    late = lambda _: ToolResult(error="timed out after 9 s")  # noqa: E731
+    ((action, _),), _, _ = steps({**HERMES, "unjudged": ["timed_out"]}, [call("calculator", expression="1")], late)
+    assert (action.reason, action.error) == (
+        "tool_error", "the tool calculator failed (timed_out): timed out after 9 s",
+    )  # fmt: skip
+
+
 def test_a_tool_is_repaired_by_the_training_steps_that_the_policy_has_had():
     works = Reliability([[10, 0.25], [20, 0.75]])
     assert [works.after(n) for n in (0, 10, 15, 20, 99)] == [0.25, 0.25, 0.5, 0.75, 0.75]
@@ -277,6 +293,8 @@ def test_whatever_a_tool_does_is_an_observation(what, outcome):
         ({"tools": ["python"], "max_calls": -1}, "max_calls.*-1"),
         ({"tools": ["python"], "calls_in_a_turn": 0}, "calls_in_a_turn.*0"),
         ({"tools": ["python"], "max_seconds": float("nan")}, "max_seconds"),
+        ({"tools": ["python"], "unjudged": ["unknown_tool"]}, "unjudged.*'unknown_tool'"),
+        ({"tools": ["python"], "unjudged": "died"}, "unjudged.*'died'"),
         ({"tools": ["python"], "reliability": {"search": {"works": 1}}}, "no tool 'search'"),
         ({"tools": ["python"], "reliability": {"python": {"works": 2}}}, "from 0 to 1.*not 2"),
         ({"tools": ["python"], "reliability": {"python": {"works": []}}}, r"not \[\]"),

@@ -4,14 +4,15 @@ import re
 
 import pytest
 
-from rlvr_jax.envs import make_env
+from rlvr_jax.envs import Call, Say, make_env
 from rlvr_jax.reporting import jsonl
+from rlvr_jax.tasks import make_task
 from tests.data.read import lines_of
 from tests.experiments.runs import ROOT, run_script
 
 PAGE = (ROOT / "docs" / "environments.md").read_text()
 COMMANDS = dict(zip(("kv_search", "grid_world"), re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL), strict=True))
-(TOOLS,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+MOVES, PROPOSALS, OF_VERIFIERS, TOOLS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 SMALL = (
     "sft.num_steps=20 sft.updates_per_call=20 sft.save_every=20 sft.batch_size=4 training.num_steps=2 "
     "evaluation.problems=2 rollout.prompts=4 rollout.group_size=2 policy.num_layers=1 policy.width=16"
@@ -31,19 +32,43 @@ def test_the_commands_of_the_page_train(name, tmp_path):
     assert any(f"task/{task}/turns" in row for task in tasks for row in (first, second))
 
 
+class Anything:
+    """An object that has every attribute."""
+
+    def __getattr__(self, name):
+        self.__dict__[name] = Anything()
+        return self.__dict__[name]
+
+
+def configured(program):
+    config = Anything()
+    exec(program, {"config": config})
+    return config
+
+
+@pytest.mark.parametrize(("program", "name"), [(MOVES, "sokoban"), (PROPOSALS, "sudoku"), (OF_VERIFIERS, "wordle")])
+def test_the_games_of_the_page_begin_and_their_parts_are_rewards(program, name):
+    config = configured(program)
+    options = vars(getattr(config.tasks, name))
+    if name == "wordle":
+        options["options"] = {"environment": "tests.envs.guessing:guessing"}
+    task = make_task(options["name"], options["options"])
+    env = make_env(options["environment"], options.get("environment_options"))
+    state, prompt = env.start(task.example("train", 0))
+    assert prompt
+    _, action = env.step(state, "1")
+    assert isinstance(action, Call if name == "sudoku" else Say)
+    known = {"score", "solved", "reward", *env.parts}
+    assert {term for term, _ in config.reward} <= known
+
+
 def test_the_tools_of_the_page_are_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     lines = lines_of(ROOT / "tests" / "data" / "corpus" / "acl_anthology_2016_2020.jsonl")
     (tmp_path / "papers.jsonl").write_bytes(b"\n".join(lines[:5]))
 
-    class Anything:
-        def __getattr__(self, name):
-            self.__dict__[name] = Anything()
-            return self.__dict__[name]
-
-    config = Anything()
-    exec(TOOLS, {"config": config})
+    config = configured(TOOLS)
     task = config.tasks.papers
     env = make_env(task.environment, task.environment_options)
     assert {"search_calls", "open_calls"} <= set(env.parts)
