@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Modules are compiled to bytecode when they are first imported: most never are.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: quickstart real curves colabs test test-fast test-full test-data test-browser test-gpu lint
+.PHONY: quickstart real curves colabs docs test test-fast test-full test-data test-browser test-gpu lint
 
 # Reinforcement learning on a small task, from nothing to a learning curve: $(WORKDIR)/report.html
 quickstart: .venv/installed
@@ -32,6 +32,11 @@ curves: .venv/installed
 colabs: .venv/installed
 	@$(INSTALL) nbclient ipykernel
 	@$(BIN)/python colabs/execute.py
+
+# The pages of docs/, the API and the notebooks as a site: site/index.html
+docs: .venv/installed
+	@$(INSTALL) --editable '.[docs]'
+	$(BIN)/mkdocs build --quiet --strict
 
 test: .venv/installed-test lint
 	$(BIN)/python -m pytest

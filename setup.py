@@ -56,6 +56,7 @@ setup(
         "reasoning-gym": ["reasoning-gym==0.1.25"],
         "wandb": ["wandb>=0.19"],
         "mcp": ["mcp>=2.3,<3"],  # tools/mcp.py has a transport of its own, between the package's client and a process
+        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30", "nbconvert>=7"],
         "browser": ["PySide6-WebEngine>=6.12"],  # Chromium, for tests of the report
         "gcs": ["gcsfs>=2024.6"],  # checkpoints on gs://
         # The compiler of TPU kernels, for machines without TPUs. `make test` has it in a folder of its own: where it is

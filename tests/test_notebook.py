@@ -153,11 +153,9 @@ def test_the_workdir_of_a_run_with_adapters_is_the_policy_that_its_export_is(fol
     assert dataclasses.replace(of_run.config, **same) == dataclasses.replace(exported.config, **same)
 
 
-def test_the_blocks_of_the_readme_run(folder):
-    section = (
-        (Path(__file__).parents[1] / "README.md").read_text().partition("## In a notebook")[2].partition("\n## ")[0]
-    )
-    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def test_the_blocks_of_the_page_run(folder):
+    page = (Path(__file__).parents[1] / "docs" / "notebook.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:
         exec(block.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(folder)), {})

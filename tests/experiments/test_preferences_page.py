@@ -13,7 +13,7 @@ from tests.experiments.runs import ROOT, complete, metrics
 PAGE = (ROOT / "docs" / "preferences.md").read_text()
 (PYTHON,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 (COMMANDS,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-(README,) = re.findall(r"^    (rlvr prefer .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+(START,) = re.findall(r"^    (rlvr prefer .*)$", (ROOT / "docs" / "start.md").read_text(), re.MULTILINE)
 SMALL = {
     "policy.num_layers": 1,
     "policy.width": 16,
@@ -38,7 +38,7 @@ def test_every_loss_is_on_the_page():
 def test_the_commands_lead_from_files_to_a_learned_reward(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(PYTHON.replace("range(2000)", "range(40)"), {})
-    for line in [*COMMANDS.strip().splitlines(), README.replace("runs/rm", "runs/readme")]:
+    for line in [*COMMANDS.strip().splitlines(), START.replace("runs/rm", "runs/start")]:
         _, name, *arguments = shlex.split(line)
         overrides = [f"--config.{key}={value}" for key, value in SMALL.items()] if name != "export" else []
         complete([sys.executable, "-m", f"experiments.{name}", *arguments, *overrides], tmp_path)
@@ -46,7 +46,7 @@ def test_the_commands_lead_from_files_to_a_learned_reward(tmp_path, monkeypatch)
     assert {"data/mine/rows", "data/mine/left_out"} <= rows["sft"][0].keys()
     assert "eval/preference_accuracy" in rows["dpo"][-1]
     assert {"preferences/chosen_reward", "eval/calibration_error"} <= rows["rm"][-1].keys()
-    assert "eval/calibration_error" in metrics(tmp_path / "runs" / "readme")[-1]
+    assert "eval/calibration_error" in metrics(tmp_path / "runs" / "start")[-1]
     last = rows["rl"][-1]
     assert last["train/reward"] == pytest.approx(last["train/reward_rm"])
     assert 0 <= last["train/score"] <= 1
