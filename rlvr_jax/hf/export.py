@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,21 @@ from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.model import Params
 from rlvr_jax.policy.value import VALUE
 
+
+@dataclass(frozen=True)
+class Lazy:
+    """An array that is read when it is needed.
+
+    Attributes:
+      shape, dtype: of the array.
+      read: returns it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], jax.Array]
+
+
 _STORED = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -45,12 +61,13 @@ def save_pretrained(
     """Writes a checkpoint that `transformers` and inference engines load.
 
     The folder appears under its name once it is complete, so an interrupted export leaves no broken checkpoint. Host
-    memory holds at most two tensors.
+    memory holds at most two tensors, and of `Lazy` parameters the one that they are layers of (of a family with fused
+    modules those of a module).
 
     Args:
       folder: the output; must be absent or empty.
       config, params: the policy, layers stacked, without adapters; or a reward model, which `transformers` loads as
-        `AutoModelForSequenceClassification` with one label.
+        `AutoModelForSequenceClassification` with one label. Parameters may be `Lazy` arrays.
       source: the checkpoint (folder or hub id) that the policy was loaded from. Its config.json is copied, except for
         the type of the weights and `extra`; of a multimodal checkpoint that of the text model.
       dtype: type of the weights, "float32", "bfloat16" or "float16"; None keeps that of each parameter.
@@ -71,6 +88,9 @@ def save_pretrained(
     text = _config_text(config, source, first, extra or {}, VALUE in params)
     fused, scalar = FAMILIES[json.loads(text)["model_type"]].fused, VALUE in params
     wanted = fused_entries(config, scalar) if fused else {entry.name: [entry] for entry in entries(config, scalar)}
+    # All layers of a parameter one after the other: it is read once.
+    order = {path: i for i, path in enumerate(dict.fromkeys(parts[0].path for parts in wanted.values()))}
+    wanted = dict(sorted(wanted.items(), key=lambda item: order[item[1][0].path]))
     types = {name: jnp.dtype(dtype or _leaf(params, parts[0]).dtype) for name, parts in wanted.items()}
 
     partial_folder = folder.with_name(f".{folder.name}.incomplete")
@@ -142,15 +162,24 @@ def _write_weights(
 def _pieces(params: Params, group: Sequence[tuple[Entry, str]]) -> Iterator[np.ndarray]:
     """Entries as the checkpoint has them, in given types, on the host, while the devices prepare the next one."""
 
-    def start(entry: Entry, dtype: str) -> jax.Array:
-        piece = _piece(_leaf(params, entry), entry.layer, dtype)
+    opened: dict[tuple[str, ...], jax.Array] = {}
+    last = {entry.path: i for i, (entry, _) in enumerate(group)}
+
+    def start(number: int) -> jax.Array:
+        entry, dtype = group[number]
+        if entry.path not in opened:
+            leaf = _leaf(params, entry)
+            opened[entry.path] = leaf.read() if isinstance(leaf, Lazy) else leaf
+        piece = _piece(opened[entry.path], entry.layer, dtype)
+        if last[entry.path] == number:
+            del opened[entry.path]
         piece.copy_to_host_async()
         return piece
 
     with ThreadPoolExecutor(THREADS) as threads:
-        upcoming = start(*group[0])
+        upcoming = start(0)
         for i, (entry, _) in enumerate(group):
-            piece, upcoming = upcoming, start(*group[i + 1]) if i + 1 < len(group) else None
+            piece, upcoming = upcoming, start(i + 1) if i + 1 < len(group) else None
             tensor = np.asarray(piece)
             yield (
                 transposed(tensor.reshape(entry.shape[::-1]), threads)

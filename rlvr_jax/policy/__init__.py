@@ -9,6 +9,7 @@ from rlvr_jax.policy.lora import (
     init_adapters,
     init_with_adapters,
     merged,
+    merged_weight,
     trainable,
     with_trainable,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "logits",
     "logprobs_and_entropy",
     "merged",
+    "merged_weight",
     "trainable",
     "unstack",
     "values",

@@ -8,14 +8,14 @@ Source: Hu et al. 2021 (arXiv:2106.09685), eq. 3.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from rlvr_jax.policy.config import PolicyConfig, lora_scale
 from rlvr_jax.policy.model import ADAPTERS, Params, init, logical_axes
@@ -92,15 +92,19 @@ def base(params: Params) -> Params:
 
 
 def merged(config: PolicyConfig, params: Params) -> Params:
-    """Parameters of the same policy without adapters: W + (alpha / rank) A B, added in float32."""
+    """Parameters of the same policy without adapters, see `merged_weight`."""
     result = base(params)
     for part, adapters in params.get(ADAPTERS, {}).items():
         weights = dict(result["layers"][part])
-        for name, pair in adapters.items():
-            weight, rank = weights[name], config.lora.rank
-            count = weight.shape[0]
-            change = jnp.einsum("lir,lro->lio", pair["a"].reshape(count, -1, rank), pair["b"].reshape(count, rank, -1))
-            change = lora_scale(config) * change.reshape(weight.shape)
-            weights[name] = (weight.astype(jnp.float32) + change).astype(weight.dtype)
+        weights |= {name: merged_weight(config, weights[name], pair) for name, pair in adapters.items()}
         result = result | {"layers": result["layers"] | {part: weights}}
     return result
+
+
+def merged_weight(
+    config: PolicyConfig, weight: Float[Array, "layers *shape"], pair: Mapping[str, Float[Array, "layers ..."]]
+) -> Float[Array, "layers *shape"]:
+    """W + (alpha / rank) A B, added in float32, of the stacked layers of a weight and of its adapters "a" and "b"."""
+    count, rank = weight.shape[0], config.lora.rank
+    change = jnp.einsum("lir,lro->lio", pair["a"].reshape(count, -1, rank), pair["b"].reshape(count, rank, -1))
+    return (weight.astype(jnp.float32) + lora_scale(config) * change.reshape(weight.shape)).astype(weight.dtype)

@@ -1,29 +1,30 @@
 """Checkpoints of the training state, by Orbax: written in the background, visible only once complete.
 
-Each has a checksum of its arrays, because the file format does not detect a flipped bit.
+Each has the checksums of its arrays.
 """
 
 import contextlib
 import json
 import re
 import signal
-import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
-from jaxtyping import Array, UInt32
+from jaxtyping import Array
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from rlvr_jax.errors import CheckpointError, ConfigError, DivergedError, PreemptedError
+from rlvr_jax.hf.export import Lazy
 from rlvr_jax.learner.step import Learner, TrainState
 from rlvr_jax.parallel import Processes
 from rlvr_jax.policy import ADAPTERS, Params, base
 from rlvr_jax.reporting import files
+from rlvr_jax.training.checksums import checksum_of_json, checksums_of
 
 _FOLDER = "checkpoints"  # in the workdir
 _ADDRESS = "checkpoints.txt"  # that of another folder, in the workdir
@@ -154,11 +155,11 @@ def save(
     items = dict(learner.others)
     for network, state in learner.states.items():
         items |= dict(zip(_items(network), (state.params, _rest(state)), strict=True))
-    checksums = {name: _checksum(item) for name, item in items.items()}
+    checksums: dict[str, Any] = {name: checksums_of(dict(_leaves(item))) for name, item in items.items()}
     args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
     if host:
         args["host"] = ocp.args.JsonSave(dict(host))
-        checksums["host"] = _text_checksum(host)
+        checksums["host"] = checksum_of_json(host)
     with _explained(manager.directory, "written"):
         metrics = None if accuracy is None else {"accuracy": accuracy}
         manager.save(step, metrics=metrics, args=ocp.args.Composite(**args), custom_metadata={"checksums": checksums})
@@ -228,7 +229,7 @@ def restore_host(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         return {}
     with _explained(manager.directory, f"read at step {step}"):
         host = manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
-        if _checksums(manager, step).get("host") != _text_checksum(host):
+        if _checksums(manager, step).get("host") != checksum_of_json(host):
             raise ValueError("host is damaged: its checksum is wrong or missing")
         return host
 
@@ -264,14 +265,42 @@ def load_params(workdir: Path, shapes: Params, step: int | None = None, network:
       CheckpointError: there are none, they can't be read, or they have other shapes.
     """
     with _saved(workdir, step, network) as (manager, step):
-        shapes = _without_new_adapters(manager, shapes, step, network)
-        check_params(manager, shapes, step, network)
-        saved = dict(_leaves(manager.item_metadata(step)[_items(network)[0]]))
-        as_saved = jax.tree_util.tree_map_with_path(
-            lambda path, x: jax.ShapeDtypeStruct(x.shape, saved[_name(path)].dtype, sharding=x.sharding), shapes
-        )
+        shapes, as_saved = _wanted(manager, shapes, step, network)
         params = _restore(manager, _items(network)[0], as_saved, step)
         return jax.tree.map(lambda x, wanted: x.astype(wanted.dtype), params, shapes), step
+
+
+@contextlib.contextmanager
+def open_params(
+    workdir: Path, shapes: Params, step: int | None = None, network: str = "policy"
+) -> Iterator[tuple[Params, int]]:
+    """The parameters of `load_params`, each a `Lazy` array, which is read from the checkpoint when it is needed.
+
+    Raises as `load_params`; reading raises CheckpointError if the array is damaged.
+    """
+    with _saved(workdir, step, network, ocp.PyTreeCheckpointHandler()) as (manager, step):
+        shapes, as_saved = _wanted(manager, shapes, step, network)
+        leaves, tree = jax.tree.flatten(as_saved)
+
+        def read(number: int, dtype: Any) -> Array:
+            only = [x if i == number else ocp.PLACEHOLDER for i, x in enumerate(leaves)]
+            args = ocp.args.PyTreeRestore(tree.unflatten(only), ocp.checkpoint_utils.construct_restore_args(as_saved))
+            params = _restore(manager, _items(network)[0], args, step)
+            return jax.tree.leaves(params)[number].astype(dtype)
+
+        lazy = [Lazy(x.shape, x.dtype, partial(read, i, x.dtype)) for i, x in enumerate(jax.tree.leaves(shapes))]
+        yield tree.unflatten(lazy), step
+
+
+def _wanted(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str) -> tuple[Params, Params]:
+    """The parameters to read, and as they were saved. Raises CheckpointError if the checkpoint holds others."""
+    shapes = _without_new_adapters(manager, shapes, step, network)
+    check_params(manager, shapes, step, network)
+    saved = dict(_leaves(manager.item_metadata(step)[_items(network)[0]]))
+    as_saved = jax.tree_util.tree_map_with_path(
+        lambda path, x: jax.ShapeDtypeStruct(x.shape, saved[_name(path)].dtype, sharding=x.sharding), shapes
+    )
+    return shapes, as_saved
 
 
 def check_loadable(workdir: Path, shapes: Params, network: str = "policy") -> None:
@@ -316,7 +345,7 @@ def _rest(state: TrainState) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _saved(
-    workdir: Path, step: int | None = None, network: str = "policy"
+    workdir: Path, step: int | None = None, network: str = "policy", handler: ocp.CheckpointHandler | None = None
 ) -> Iterator[tuple[ocp.CheckpointManager, int]]:
     """The complete checkpoint of a step, the newest by default, of a run which may still be running."""
     folder = folder_of(workdir)
@@ -328,50 +357,30 @@ def _saved(
     if step is not None and step not in steps:
         raise CheckpointError(f"{folder} holds no complete checkpoint of step {step}; there are {steps}")
     options = ocp.CheckpointManagerOptions(read_only=True)
-    handlers = {_items(network)[0]: ocp.StandardCheckpointHandler()}
+    handlers = {_items(network)[0]: handler or ocp.StandardCheckpointHandler()}
     with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
         yield manager, steps[-1] if step is None else step
 
 
 def _restore(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) -> Any:
+    """An item of a step, by its shapes or arguments of Orbax; leaves that are `ocp.PLACEHOLDER` are not read."""
+    args = shapes if isinstance(shapes, ocp.args.CheckpointArgs) else ocp.args.StandardRestore(shapes)
     with _explained(manager.directory, f"read at step {step}"):
-        restored = manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(shapes)}))[item]
-        if _checksums(manager, step).get(item) != _checksum(restored):
-            raise ValueError(f"{item} is damaged: its checksum is wrong or missing")
+        restored = manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
+        saved = _checksums(manager, step).get(item, {})
+        found = checksums_of({name: x for name, x in _leaves(restored) if x is not ocp.PLACEHOLDER})
+        if damaged := [name for name, x in found.items() if saved.get(name) != x]:
+            raise ValueError(f"{item}/{damaged[0]} is damaged: its checksum is wrong or missing")
     return restored
 
 
-def _checksums(manager: ocp.CheckpointManager, step: int) -> dict[str, int]:
-    """The checksums saved with a step, by item.
+def _checksums(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """The checksums saved with a step, by item: of each array, and of the host's state.
 
     From the file, because `manager.metadata` opens every array of every item.
     """
     metadata = json.loads((manager.directory / str(step) / _METADATA).read_text())
     return (metadata.get("custom_metadata") or {}).get("checksums", {})
-
-
-def _text_checksum(host: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(host, sort_keys=True).encode())
-
-
-def _checksum(tree: Any) -> int:
-    """32 bits that change with any single flipped bit of the arrays."""
-    sums = jax.device_get([_array_checksum(x) for x in jax.tree.leaves(tree)])
-    return sum((2 * i + 1) * int(x) for i, x in enumerate(sums)) % 2**32
-
-
-@jax.jit  # compiled once per shape, shared by parameters and optimizer moments
-def _array_checksum(x: Array) -> UInt32[Array, ""]:
-    """A sum over the words of an array with distinct odd weights.
-
-    Integer arithmetic is exact, so it is the same on every device mesh.
-    """
-    x = jax.device_put(x, jax.memory.Space.Device)  # what is offloaded lies in the host's memory
-    words = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}").astype(jnp.uint32)
-    place = jnp.uint32(0)
-    for axis, size in enumerate(x.shape):
-        place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-    return jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
 
 
 def _complete(folder: epath.Path) -> list[int]:

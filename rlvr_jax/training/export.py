@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import jax
 from rlvr_jax import parallel, policy
 from rlvr_jax.config import Config, anywhere
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.hf.export import save_pretrained
+from rlvr_jax.hf.export import Lazy, save_pretrained
 from rlvr_jax.hf.families import TEXT_MODELS
 from rlvr_jax.hf.peft import save_adapters
 from rlvr_jax.hf.pretrained import stored_dtype
@@ -24,10 +25,8 @@ from rlvr_jax.hf.source import (
     read_generation_config,
 )
 from rlvr_jax.hf.source import read_config as read_checkpoint
-from rlvr_jax.training import checkpoints
-from rlvr_jax.training.networks import network_shapes
 from rlvr_jax.training.setup import Setup, make_setup
-from rlvr_jax.training.start import load_run
+from rlvr_jax.training.start import open_run
 from rlvr_jax.training.workdir import HELDOUT, holds_reward_model, read_config
 
 
@@ -38,7 +37,7 @@ def export(
     adapters: bool = False,
     step: int | None = None,
 ) -> int:
-    """Exports a checkpoint of a run, by the memory of the host and without an accelerator, and returns its step.
+    """Exports a checkpoint of a run without an accelerator, one parameter at a time, and returns its step.
 
     Adapters are merged into the weights unless `adapters` is set. Then the base policy is exported to the subfolder
     "base" if it is not a published checkpoint: in a run without `pretrained`, with a multimodal one, or one that
@@ -59,12 +58,11 @@ def export(
     host = jax.devices("cpu")[:1]  # accelerators stay free for a run
     portable = dataclasses.replace(config, policy=dataclasses.replace(config.policy, attention="auto"))
     setup = make_setup(anywhere(portable, 1), problems=False, devices=host)
-    with parallel.use_mesh(setup.mesh):
-        if holds_reward_model(workdir):
-            shapes = network_shapes(setup.policy, setup.mesh, "reward")
-            params, step = checkpoints.load_params(workdir, shapes, step, "reward")
-        else:
-            params, step = load_run(setup, workdir, step)
+    network = "reward" if holds_reward_model(workdir) else "policy"
+    with parallel.use_mesh(setup.mesh), open_run(setup, workdir, step, network) as (params, step):
+        pairs = jax.tree.map(lambda x: x.read(), params.get(policy.ADAPTERS, {}))
+        if pairs:
+            params = params | {policy.ADAPTERS: pairs}
         if adapters:
             known = is_pretrained(config)
             save_adapters(out, setup.policy, params, config.pretrained if known else str(out / "base"))
@@ -72,14 +70,14 @@ def export(
                 return step
             out, params = out / "base", policy.base(params)
         if policy.ADAPTERS in params:
-            params = _merge(setup.policy, policy.base(params), params[policy.ADAPTERS])
+            params = _merged(setup.policy, params)
         shape = dataclasses.replace(setup.policy, lora=policy.LoraConfig())
         source = find_checkpoint(config.pretrained) if config.pretrained else None
         if source:
             dtype = dtype or stored_dtype(source)
         with tempfile.TemporaryDirectory() as folder:
             files, extra = _companions(setup, source, Path(folder))
-            if holds_reward_model(workdir):
+            if network == "reward":
                 files += [workdir / HELDOUT] * (workdir / HELDOUT).is_file()
                 extra = {**extra, "pad_token_id": setup.tokenizer.pad_token_id}
             save_pretrained(out, shape, params, source=source, dtype=dtype or None, files=files, extra=extra)
@@ -101,9 +99,20 @@ def is_pretrained(config: Config) -> bool:
     return earlier.pretrained == config.pretrained and is_pretrained(earlier)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _merge(config: policy.PolicyConfig, base: policy.Params, adapters: policy.Params) -> policy.Params:
-    return policy.merged(config, base | {policy.ADAPTERS: adapters})
+def _merged(config: policy.PolicyConfig, params: policy.Params) -> policy.Params:
+    """`policy.merged` of `Lazy` parameters and adapters that have been read."""
+    result = policy.base(params)
+    for part, pairs in params[policy.ADAPTERS].items():
+        weights = dict(result["layers"][part])
+        for name, pair in pairs.items():
+            read = partial(_merged_weight, config, weights[name], pair)
+            weights[name] = dataclasses.replace(weights[name], read=read)
+        result = result | {"layers": result["layers"] | {part: weights}}
+    return result
+
+
+def _merged_weight(config: policy.PolicyConfig, weight: Lazy, pair: Mapping[str, jax.Array]) -> jax.Array:
+    return jax.jit(policy.merged_weight, static_argnums=0, donate_argnums=1)(config, weight.read(), pair)
 
 
 def _companions(setup: Setup, source: Path | None, folder: Path) -> tuple[list[Path], dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The initial or resumed state of a run."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def load_run(setup: Setup, workdir: Path, step: int | None = None) -> tuple[Para
     """
     _check_alpha(setup, workdir)
     return checkpoints.load_params(workdir, param_shapes(setup), step)
+
+
+@contextlib.contextmanager
+def open_run(
+    setup: Setup, workdir: Path, step: int | None = None, network: str = "policy"
+) -> Iterator[tuple[Params, int]]:
+    """The parameters of `load_run`, or of another network, each of which is read when it is needed; the step."""
+    _check_alpha(setup, workdir)
+    with checkpoints.open_params(workdir, network_shapes(setup.policy, setup.mesh, network), step, network) as opened:
+        yield opened
 
 
 def _check_alpha(setup: Setup, source: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rlvr_jax.errors import CheckpointError, DivergedError, PreemptedError
 from rlvr_jax.learner.step import Learner, new_state
 from rlvr_jax.training import checkpoints
-from rlvr_jax.training.checkpoints import complete_steps, has_network, load_params, open_manager
+from rlvr_jax.training.checkpoints import complete_steps, has_network, load_params, open_manager, open_params
+from rlvr_jax.training.checksums import checksums_of
 
 OPTIMIZER = optax.adam(0.1)
 
@@ -188,19 +190,40 @@ def test_a_damaged_checkpoint_is_an_error_or_harmless_and_never_other_bits(damag
 
 def test_a_flipped_bit_of_any_array_changes_its_checksum():
     state = state_of(1)
-    leaves, tree = jax.tree.flatten(state)
-    checksum = checkpoints._checksum(state)
-    for i, leaf in enumerate(leaves):
+    arrays = dict(checkpoints._leaves(state))
+    flipped = {}
+    for name, leaf in arrays.items():
         array = np.array(leaf)
         array.reshape(-1).view(np.uint8)[-1] ^= 0x40
-        assert checkpoints._checksum(tree.unflatten([*leaves[:i], array, *leaves[i + 1 :]])) != checksum
+        flipped[name] = jnp.asarray(array)
+    before, after = checksums_of(arrays), checksums_of(flipped)
+    assert [name for name in arrays if before[name] == after[name]] == []
 
 
 def test_the_checksum_tells_swapped_rows_and_is_the_same_on_every_mesh():
     state = state_of(1)
-    swapped = state.replace(params=state.params | {"embed": state.params["embed"][::-1]})
-    assert checkpoints._checksum(state) != checkpoints._checksum(swapped)
-    assert checkpoints._checksum(state) == checkpoints._checksum(state_of(1, mesh(1, 8)))
+    rows = state.params["embed"]
+    assert checksums_of({"rows": rows}) != checksums_of({"rows": rows[::-1]})
+    same = [checksums_of(dict(checkpoints._leaves(x))) for x in (state, state_of(1, mesh(1, 8)))]
+    assert same[0] == same[1]
+
+
+def test_parameters_can_be_read_one_at_a_time_and_damage_is_named(run, tmp_path):
+    shapes = shapes_of(state_of(0)).params
+    with open_params(run, shapes, 3) as (lazy, step):
+        read = jax.tree.map(lambda x: x.read(), lazy)
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), lazy) == jax.tree.map(lambda x: (x.shape, x.dtype), shapes)
+    assert step == 3
+    assert bits(read) == bits(state_of(3).params)
+    shutil.copytree(run, tmp_path / "run")
+    metadata = tmp_path / "run" / "checkpoints" / "3" / "_CHECKPOINT_METADATA"
+    data = json.loads(metadata.read_text())
+    data["custom_metadata"]["checksums"]["params"]["embed"] += 1
+    metadata.write_text(json.dumps(data))
+    with open_params(tmp_path / "run", shapes, 3) as (lazy, _):
+        lazy["layers"]["scale"].read()
+        with pytest.raises(CheckpointError, match=r"step 3.*params/embed is damaged"):
+            lazy["embed"].read()
 
 
 def test_parameters_of_another_shape_are_refused_by_their_names(run):
