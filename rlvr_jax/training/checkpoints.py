@@ -367,7 +367,8 @@ def _restore(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) 
     args = shapes if isinstance(shapes, ocp.args.CheckpointArgs) else ocp.args.StandardRestore(shapes)
     with _explained(manager.directory, f"read at step {step}"):
         restored = manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
-        saved = _checksums(manager, step).get(item, {})
+        saved = _checksums(manager, step).get(item)
+        saved = saved if isinstance(saved, dict) else {}
         found = checksums_of({name: x for name, x in _leaves(restored) if x is not ocp.PLACEHOLDER})
         if damaged := [name for name, x in found.items() if saved.get(name) != x]:
             raise ValueError(f"{item}/{damaged[0]} is damaged: its checksum is wrong or missing")
