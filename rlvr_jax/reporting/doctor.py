@@ -23,6 +23,8 @@ _WORSE = -0.1  # explained variance
 _NOT_OF_GROUPS = ("value", "none", "batch_mean", "greedy", "tracker", "monte_carlo")
 _UNJUDGED = 0.01  # share of episodes
 _PARTS, _LOST = 8, 0.05  # of the run, of the accuracy
+_HACKED = 0.05  # share of programs
+_HIDDEN = 0.2  # between the shares of visible and hidden tests that pass
 _LONGER = 3.0  # times the length at the start
 
 
@@ -249,11 +251,36 @@ def _parted(run: _Run) -> Finding | None:
     return None
 
 
+def _hacked(run: _Run) -> Finding | None:
+    """Programs aim at their tests: a detector says so, or those that are not shown fail."""
+    names = sorted({key for row in run.rows for key in row if key.startswith("part/hack/")} - {"part/hack/any"})
+    shares = {name.removeprefix("part/hack/"): run.end(name) for name in names}
+    seen = {name: share for name, share in shares.items() if share > run.start(f"part/hack/{name}") + _HACKED}
+    if seen:
+        told = ", ".join(f"{name} in {share:.0%}" for name, share in seen.items())
+        return Finding(
+            "programs aim at their tests",
+            f"Detectors find more hacks than at the start: {told} of the programs. Read some of them before you punish "
+            "them.",
+            ("reward", "tasks"),
+        )
+    visible, hidden = run.end("part/visible"), run.end("part/hidden")
+    if visible - hidden > _HIDDEN:
+        return Finding(
+            "visible and hidden tests part",
+            f"{visible:.0%} of the visible tests pass, and {hidden:.0%} of the hidden ones: the policy may have "
+            "learned the tests. Read the programs, and reward the hidden tests.",
+            ("reward", "tasks"),
+        )
+    return None
+
+
 _LOOKS = (
     _skipped,
     _unjudged,
     _failing_tools,
     _parted,
+    _hacked,
     _heldout,
     _no_signal,
     _critic,

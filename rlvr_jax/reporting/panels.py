@@ -101,7 +101,15 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
         Panel(
             "Parts of the verdicts",
             "mean",
-            tuple(Series(name, name.removeprefix("part/"), CYCLE[i % len(CYCLE)]) for i, name in enumerate(parts)),
+            tuple(
+                Series(
+                    name,
+                    name.removeprefix("part/"),
+                    CYCLE[i % len(CYCLE)],
+                    dull=0.0 if name.startswith("part/hack/") else None,
+                )
+                for i, name in enumerate(parts)
+            ),
             "What the verifier says beside its score, whether it is rewarded or not: one that rises unrewarded shows "
             "by which means the reward is earned.",
         ),

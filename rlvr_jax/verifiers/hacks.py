@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlvr_jax.verifiers.code_cases import from_asserts, from_check
+from rlvr_jax.verifiers.code_cases import from_asserts
 from rlvr_jax.verifiers.syntax import (
     UNKNOWN,
     Function,
@@ -84,10 +84,11 @@ def known_tests(reference: Mapping[str, Any]) -> KnownTests:
     names = reference.get("entry_point") or []
     names = frozenset([names] if isinstance(names, str) else names)
     if kind == "humaneval":
-        source, found = reference["test"], from_check(reference["test"])
+        source = reference["test"]
     else:
         source, found = "\n".join(reference["tests"]), from_asserts(reference.get("setup") or "", reference["tests"])
-        names = names or frozenset(case.function for case in found or ())
+        used = {case.function for case in found} if found else {node.id for node in nodes(source, ast.Name)}
+        names = names or frozenset(used - vars(builtins).keys() or used)
     return KnownTests(names, tuple(asserted_calls(source)), source=source)
 
 

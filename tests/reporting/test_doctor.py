@@ -76,6 +76,10 @@ def test_groups_of_equal_rewards_are_no_trouble_for_a_baseline_that_is_not_of_gr
         (curve(last={"train/response_length": 200.0}), "longer, but not better", "reward", "20 to 200 tokens"),
         (curve({"train/reward": 0.5}, {"train/reward": 0.9, "train/accuracy": 0.1}, 20),
          "reward and accuracy part", "reward", "risen by 0.40 and accuracy has fallen by 0.40"),
+        (curve({"part/hack/early_exit": 0.01, "part/hack/any": 0.01}, {"part/hack/early_exit": 0.3}),
+         "programs aim at their tests", "reward", "early_exit in 30%"),
+        (curve({"part/visible": 0.5, "part/hidden": 0.4}, {"part/visible": 0.9, "part/hidden": 0.3}),
+         "visible and hidden tests part", "reward", "30%"),
         (evaluated(0.8, 0.3), "worse on held-out problems", "optimizer.learning_rate", "0.300"),
     ],
 )  # fmt: skip
