@@ -46,6 +46,7 @@ setup(
         "jinja2>=3.1",
         "markdown-it-py>=3",
         "math-verify>=0.9,<0.10",  # its functions change between minor versions
+        "httpx2>=2",  # comes with transformers, for the Hugging Face hub: endpoints of judges
         "langdetect>=1.0.9",  # IFEval's own language detector: verdicts on language compare only if it is the same
     ],
     extras_require={

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def load(path: str | Path, dtype: str | None = None) -> Any:
-    """A policy for notebooks: a `rlvr_jax.notebook.Model` with `generate` and `logprobs`.
+    """A policy for notebooks: a `rlvr_jax.rollout.model.Model` with `generate` and `logprobs`.
 
         model = rlvr_jax.load("HuggingFaceTB/SmolLM2-135M-Instruct")
         model.generate([{"role": "user", "content": "What is 3 + 4?"}], temperature=0)[0].text
@@ -19,9 +19,9 @@ def load(path: str | Path, dtype: str | None = None) -> Any:
     Raises:
       CheckpointError, ConfigError: it was not found, or is of an unsupported kind.
     """
-    from rlvr_jax import notebook  # here: `import rlvr_jax` takes no time
+    from rlvr_jax.training import models  # here: `import rlvr_jax` takes no time
 
-    return notebook.load(path, dtype)
+    return models.load(path, dtype)
 
 
 def train(config: Any, workdir: str | Path, changes: Mapping[str, Any] | None = None) -> Any:

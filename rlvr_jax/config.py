@@ -20,6 +20,7 @@ from rlvr_jax.parallel.mesh import MeshConfig, mesh_shape
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.tasks.curriculum import CurriculumConfig
 from rlvr_jax.text.prompts import PromptConfig
+from rlvr_jax.verifiers.judge import JudgeConfig
 from rlvr_jax.verifiers.pool import VerifierConfig
 
 SupervisedRun = Literal["sft", "preferences"]  # the name of its section, too
@@ -220,6 +221,8 @@ class Config:
         "bradley_terry", or the folder of its export.
       teacher: whose policy is distilled, see `algorithm.loss` and `algorithm.reference`: the workdir of a run, or the
         folder or hub id of a Hugging Face checkpoint; with the policy's vocabulary, of any size.
+      judges: language models that score samples, by name, which a term of the reward then has; or which a task with the
+        verifier "judge" names in its `verifier_options`.
       reporting: metric writers besides metrics.jsonl: "tensorboard", "wandb" (Weights & Biases).
     """
 
@@ -237,6 +240,7 @@ class Config:
     reward: tuple[tuple[str, float], ...] = (("score", 1.0),)
     reward_models: Mapping[str, str] = field(default_factory=dict)
     teacher: str = ""
+    judges: Mapping[str, JudgeConfig] = field(default_factory=dict)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from rlvr_jax import algorithm_rules, curriculum_rules, supervised_rules
+from rlvr_jax import algorithm_rules, curriculum_rules, judge_rules, supervised_rules
 from rlvr_jax.config import Config, Run, supervised_options
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.hf.families import LENGTH
@@ -41,6 +41,7 @@ def check(config: Config, num_devices: int, num_processes: int = 1, run: Run | N
     _refuse(_choices(config))
     _refuse(_evaluation(config))
     _refuse(supervised_rules.rules(config))
+    _refuse(judge_rules.rules(config))
     sampling = config.rollout.devices
     if sampling and num_processes > 1:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Held-out evaluation: greedy accuracy, and pass@k from several samples of each problem."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -15,6 +15,24 @@ Problem = tuple[str, str]  # task and id
 
 
 @dataclass(frozen=True)
+class Judging:
+    """The judges that are asked about episodes after sampling, see `rlvr_jax.training.judging`.
+
+    Attributes:
+      names: of those that score every sample, from 0 to 1: parts of the verdicts.
+      verdicts: groups -> the groups with the verdicts of tasks that leave them to a judge.
+      scores: groups -> the groups with the scores of `names`.
+    """
+
+    names: tuple[str, ...]
+    verdicts: Callable[[Sequence[Group]], list[Group]]
+    scores: Callable[[Sequence[Group]], list[Group]]
+
+
+NO_JUDGES = Judging((), list, list)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Of a policy.
 
@@ -23,12 +41,14 @@ class Evaluation:
       greedy: the groups of the greedy episodes.
       values: of each metric, by problem.
       tokens: that the policy sampled.
+      sampled: the groups of the samples for pass@k.
     """
 
     metrics: dict[str, float]
     greedy: list[Group]
     values: dict[str, dict[Problem, float]]
     tokens: int
+    sampled: list[Group] = field(default_factory=list)
 
 
 def evaluate(
@@ -39,6 +59,7 @@ def evaluate(
     key: jax.Array,
     ks: Sequence[int],
     majority: bool = False,
+    judging: Judging = NO_JUDGES,
 ) -> Evaluation:
     """Metrics `eval/*` over all problems and `task/<task>/*` over those of each task, and what they are made of.
 
@@ -50,17 +71,23 @@ def evaluate(
       key: of the samples for pass@k.
       ks: the k of pass@k.
       majority: also maj@k of each k above 1, for tasks whose verifier extracts answers.
+      judging: the judges; the metrics `judge/<name>` are mean scores of the greedy responses that could be judged.
     """
     collector.start("greedy", examples, 1, key, 0.0)
     if pass_examples:
         collector.start("pass@k", pass_examples, pass_samples, key, 1.0)
-    greedy = collector.take("greedy")
+    greedy = judging.scores(judging.verdicts(collector.take("greedy")))
     episodes, verdicts, _ = flattened(greedy)
     metrics = {"eval/response_length": float(np.mean([episode.length for episode in episodes]))}
     errors, tokens = sum(verdict.error is not None for verdict in verdicts), sum(x.length for x in episodes)
     values = {"greedy_accuracy": _by_problem(examples, [float(verdict.score == 1) for verdict in verdicts])}
+    for name in judging.names:
+        judged = [i for i, verdict in enumerate(verdicts) if verdict.error is None]
+        scores = _by_problem([examples[i] for i in judged], [verdicts[i].parts[name] for i in judged])
+        values |= {f"judge/{name}": scores} if scores else {}
+    sampled: list[Group] = []
     if pass_examples:
-        sampled = collector.take("pass@k")
+        sampled = judging.verdicts(collector.take("pass@k"))
         errors += sum(verdict.error is not None for group in sampled for verdict in group.verdicts)
         tokens += sum(episode.length for group in sampled for episode in group.episodes)
         right = [[verdict.score == 1 for verdict in group.verdicts] for group in sampled]
@@ -82,7 +109,7 @@ def evaluate(
         for group, numbers in {"eval": [*by_problem.values()], **of_task}.items():
             where = f"{group}/{name}"
             metrics[where], metrics[f"{where}_low"], metrics[f"{where}_high"] = mean_and_interval(numbers)
-    return Evaluation(metrics | {"eval/errors": float(errors)}, greedy, values, tokens)
+    return Evaluation(metrics | {"eval/errors": float(errors)}, greedy, values, tokens, sampled)
 
 
 def _by_problem(examples: Sequence[Example], values: Sequence[float]) -> dict[Problem, float]:

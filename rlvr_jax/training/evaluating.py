@@ -1,7 +1,8 @@
 """The evaluation of a policy that is not being trained."""
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from rlvr_jax import parallel
 from rlvr_jax.config import Config, anywhere
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation import Evaluation, evaluate
+from rlvr_jax.evaluation.results import rows_of
 from rlvr_jax.parallel import Processes
+from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.training.functions import heldout_problems, make_collector, make_sampler
-from rlvr_jax.training.setup import make_setup
+from rlvr_jax.training.judging import FOLDER, make_judging
+from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.start import initial_params, load_run
 from rlvr_jax.verifiers.pool import Pool
 
@@ -44,6 +48,37 @@ class Evaluated:
         values = {name: {f"{task}: {id}": x for (task, id), x in of.items()} for name, of in self.found.values.items()}
         settings = {"step": self.step, "problems": self.problems, "samples": self.samples, "seed": self.seed}
         return settings | self.found.metrics | {"tokens": self.found.tokens, "seconds": self.seconds, "values": values}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The responses, a row for each problem, see `rlvr_jax.evaluation.results`."""
+        return rows_of(self.found)
+
+
+@contextlib.contextmanager
+def opened_policy(
+    config: Config, workdir: Path | None, pool: Pool, processes: Processes | None = None, step: int | None = None
+) -> Iterator[tuple[Setup, Collector, int]]:
+    """A policy that plays: the parts of a run, a collector of its episodes, and the step of its checkpoint.
+
+    Args:
+      config: whose tasks and limits hold.
+      workdir: of the run whose policy it is; None for the one that the config starts from.
+      pool: for verifiers and tools.
+      processes: of this program.
+      step: of the checkpoint; the newest by default.
+
+    Raises:
+      ConfigError, CheckpointError: the config can't run, or the policy can't be read.
+    """
+    setup = make_setup(anywhere(config, jax.device_count()), pool=pool, processes=processes or Processes())
+    with parallel.use_mesh(setup.mesh):
+        if workdir is None:
+            params, step = initial_params(setup, jax.random.key(config.seed)), 0
+        else:
+            params, step = load_run(setup, workdir, step)
+        sampler = make_sampler(setup)
+        sampler.set_params(params, step)
+        yield setup, make_collector(setup, sampler, pool), step
 
 
 def evaluate_policy(
@@ -79,16 +114,9 @@ def evaluate_policy(
     ks = tuple(ks) or tuple(2**i for i in range(samples.bit_length()))
     sizes = {"problems": problems, "pass_problems": problems, "pass_samples": samples, "ks": ks, "shown": 0}
     config = replace(config, evaluation=replace(config.evaluation, **sizes))
-    setup = make_setup(anywhere(config, jax.device_count()), pool=pool, processes=processes or Processes())
-    examples = heldout_problems(setup)
-    with parallel.use_mesh(setup.mesh):
-        if workdir is None:
-            params, step = initial_params(setup, jax.random.key(config.seed)), 0
-        else:
-            params, step = load_run(setup, workdir, step)
-        sampler = make_sampler(setup)
-        sampler.set_params(params, step)
-        collector, began = make_collector(setup, sampler, pool), time.perf_counter()
-        found = evaluate(collector, *examples, samples, jax.random.key(seed), ks, majority=True)
+    with opened_policy(config, workdir, pool, processes, step) as (setup, collector, step):
+        judging = make_judging(setup, workdir and workdir / FOLDER, every=True)
+        examples, began = heldout_problems(setup), time.perf_counter()
+        found = evaluate(collector, *examples, samples, jax.random.key(seed), ks, majority=True, judging=judging)
         seconds = time.perf_counter() - began
     return Evaluated(step, problems, samples, seed, tuple(setup.tasks), seconds, found)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from rlvr_jax import parallel, policy, tasks
 from rlvr_jax.config_rules import check_update
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.evaluation.evaluate import evaluate
+from rlvr_jax.evaluation.evaluate import NO_JUDGES, Judging, evaluate
 from rlvr_jax.learner import objectives
 from rlvr_jax.learner.aggregation import group_tokens
 from rlvr_jax.learner.batch import SCORED, Batch, split
@@ -352,10 +352,14 @@ def heldout_problems(setup: Setup) -> tuple[list[tasks.Example], list[tasks.Exam
     return examples, [example for found in of_tasks for example in found[: config.pass_problems]]
 
 
-def make_evaluation(setup: Setup) -> Callable:
+def make_evaluation(setup: Setup, judging: Judging | None = None) -> Callable:
     """A function (collector, step, key) -> (metrics, rows of samples) over the held-out problems of all tasks.
 
     These don't depend on the seed, so that runs are comparable. Raises as `heldout_problems`.
+
+    Args:
+      setup: of the run.
+      judging: its judges; None for none.
     """
     config = setup.config.evaluation
     examples, pass_examples = heldout_problems(setup)
@@ -363,7 +367,9 @@ def make_evaluation(setup: Setup) -> Callable:
     shown = {id for ids in of_task.values() for id in ids[: config.shown]}
 
     def run(collector: Collector, step: int, key: Key[Array, ""]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        found = evaluate(collector, examples, pass_examples, config.pass_samples, key, config.ks)
+        found = evaluate(
+            collector, examples, pass_examples, config.pass_samples, key, config.ks, judging=judging or NO_JUDGES
+        )
         groups = [group for group in found.greedy if group.example.id in shown]
         return found.metrics, sample_rows(step, "heldout", groups, setup.tokenizer)
 

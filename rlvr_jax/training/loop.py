@@ -33,6 +33,7 @@ from rlvr_jax.training.functions import (
     scored_columns,
 )
 from rlvr_jax.training.history import advanced, drift
+from rlvr_jax.training.judging import FOLDER, describe_judges, make_judging
 from rlvr_jax.training.networks import learning_rate, make_optimizers
 from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.profiling import traces
@@ -111,13 +112,15 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         sampler = make_sampler(setup)
         sampler.set_params(learner.policy.params, done)
         collector = make_collector(setup, sampler, pool)
-        rollouts = Rollouts(setup, collector, partial(key_of, SAMPLE), make_model_scores(setup))
+        judging, of_models = make_judging(setup, workdir / FOLDER), make_model_scores(setup)
+        scored = lambda groups: judging.scores(of_models(judging.verdicts(groups)))  # noqa: E731
+        rollouts = Rollouts(setup, collector, partial(key_of, SAMPLE), scored)
         history = rollouts.put_back(checkpoints.restore_host(manager, done))
         teacher = find_teacher(setup)
         frozen = {"teacher": teacher.load()} if teacher else {}
         scorers, credit = make_scorers(setup, reference, frozen), make_credit(setup)
         update = make_training(setup, optimizers, loss, frozen)
-        evaluate = make_evaluation(setup)
+        evaluate = make_evaluation(setup, judging)
 
         with (
             open_record(workdir, config, num_steps, done, "training", processes) as record,
@@ -154,6 +157,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 learner, updates = update(learner, batch, of_batch, step)
                 row = {"step": step} | describe(*rollout.own, step - 1) | describe_signal(found)
                 row |= describe_tools(rollout.own[0], tools_of(setup.sources))
+                row |= describe_judges(setup, rollout.own[1].verdicts)
                 history, of_history = advanced(config, rollouts.choice, history, step, rollout.outcomes, moved)
                 row |= rollout.metrics | of_batch | of_history | weight_quantiles(batch)
                 clock.lap("time/train")

@@ -50,7 +50,7 @@ def make_task(config: Config, label: str) -> Task:
 
 def _wrong_reference(verifier: str, options: Mapping[str, Any], reference: Any) -> str | None:
     """The reason why a built-in verifier rejects a gold answer; None if it doesn't, or if the check is slow."""
-    if named.is_name(verifier) or verifier == "code":
+    if named.is_name(verifier) or verifier in ("code", "judge"):
         return None
     return verify(verifier, "", reference, **options).error
 

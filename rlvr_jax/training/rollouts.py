@@ -110,7 +110,7 @@ class Rollouts:
           setup: of the run.
           collector: used by others between `take` and `start` only.
           key_of: step -> key of its random stream.
-          scored: the groups with the scores of reward models as parts of their verdicts.
+          scored: the groups with the scores of reward models and judges as parts of their verdicts.
         """
         self._setup, self._collector, self._key_of, self._scored = setup, collector, key_of, scored
         self._mixture = training_mixture(setup)

@@ -53,12 +53,13 @@ def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | Non
         else:
             verdict = verify(task.verifier, "", example.reference, **task.verifier_options)
         verdict = replace(verdict, parts={**verdict.parts, **dict.fromkeys(source.env.parts, 0.0)})
-        if taken := {*config.reward_models} & {*verdict.parts, *TERMS}:
-            raise ConfigError(
-                f"config.reward_models: {', '.join(sorted(taken))} is the name of another term of the reward; choose "
-                "another name"
-            )
-        verdict = replace(verdict, parts={**verdict.parts, **dict.fromkeys(config.reward_models, 0.0)})
+        for key, names in (("reward_models", config.reward_models), ("judges", config.judges)):
+            if taken := {*names} & {*verdict.parts, *TERMS}:
+                raise ConfigError(
+                    f"config.{key}: {', '.join(sorted(taken))} is the name of another term of the reward; choose "
+                    "another name"
+                )
+            verdict = replace(verdict, parts={**verdict.parts, **dict.fromkeys(names, 0.0)})
         groups.append(Group(example, (empty_episode(example),), (verdict,)))
     verdicts = [group.verdicts[0] for group in groups]
     rewards = reward(config.reward, groups, seconds=config.verifier.timeout)

@@ -15,6 +15,7 @@
 | `bfcl`          | one call with allowed arguments, or none | function, its schema, allowed values | `bfcl`          |
 | `key_value`     | multi-hop questions, answered with `#gj` | `{"world", "start", "answer"}`       | `key_value`     |
 | `grid_world`    | moves to a goal, one a line              | the grid                             | `grid_world`    |
+| `judge`         | what a judge of `config.judges` scores  | anything that it may see, or a rubric | `judge`         |
 | `papers`        | ids in `<answer> </answer>`, by F1       | `{"papers": ["C16-1130"]}`           | `papers`        |
 
 A kind may also be a function's name, `module:function` or `file.py:function` (`rlvr_jax.named`). It is called with
@@ -46,6 +47,7 @@ from rlvr_jax.verifiers import (
     countdown,
     cryptarithm,
     grid_world,
+    judge,
     key_value,
     mathematics,
     modsum,
@@ -69,6 +71,7 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "reasoning_gym": reasoning_gym.verify,
     "key_value": key_value.verify,
     "grid_world": grid_world.verify,
+    "judge": judge.verify,
     "papers": papers.verify,
     "bfcl": bfcl.verify,
 }

@@ -1,10 +1,12 @@
-"""A policy for interactive use: text in, text out, on one device and without a config. `rlvr_jax.load` makes one."""
+"""A policy for interactive use: text in, text out, on one device and without a config.
+
+`rlvr_jax.load` makes one.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,20 +15,17 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Int32
 
 from rlvr_jax import parallel, policy
-from rlvr_jax.errors import CheckpointError
 from rlvr_jax.hf.families import LENGTH
-from rlvr_jax.hf.pretrained import load_pretrained
-from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
 from rlvr_jax.parallel import MeshConfig
-from rlvr_jax.policy import LoraConfig, Params, PolicyConfig
+from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.rollout.batches import pad_prompts
 from rlvr_jax.rollout.sampler import Request, Sampler, SamplingConfig, episode_keys
 from rlvr_jax.text.messages import wrong_messages
-from rlvr_jax.text.prompts import chat_text, end_of_turn, renderer
-from rlvr_jax.text.tokenizers import decode, encode_batch, pretrained_tokenizer, stop_tokens
+from rlvr_jax.text.prompts import chat_text, renderer
+from rlvr_jax.text.tokenizers import decode, encode_batch
 
 Prompt = str | Sequence[Mapping[str, Any]]  # text, or messages with "role" and "content"
-_HEAD_CHUNK = 1024  # tokens whose logits are in memory at a time
+HEAD_CHUNK = 1024  # tokens whose logits are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Model:
                 "samples, max_tokens and batch_size must be above 0, temperature and top_k 0 or more, top_p in (0, 1]: "
                 f"{samples}, {max_tokens}, {batch_size}; {temperature}, {top_k}; {top_p}"
             )
-        texts = self._texts(prompts, template or {})
+        texts = self.texts(prompts, template)
         ids = self._ids(texts)
         if not ids:
             return []
@@ -155,7 +154,7 @@ class Model:
           ValueError: there are not as many completions as prompts; or a prompt is empty, is neither text nor messages,
             or does not fit into the policy's window with its completion; or a token is not in the vocabulary.
         """
-        texts = self._texts(prompts, template or {})
+        texts = self.texts(prompts, template)
         completions = [completions] if isinstance(completions, str | Completion) else list(completions)
         if len(completions) != len(texts):
             raise ValueError(f"there are {len(texts)} prompts and {len(completions)} completions")
@@ -175,11 +174,12 @@ class Model:
             found += [row[len(row) - len(tokens) :] for row, (_, tokens) in zip(logprobs, batch, strict=True)]
         return found[: len(texts)]
 
-    def _texts(self, prompts: Any, template: Mapping[str, Any]) -> list[str]:
+    def texts(self, prompts: Prompt | Sequence[Prompt], template: Mapping[str, Any] | None = None) -> list[str]:
+        """The prompts as `generate` continues them."""
         prompts = [prompts] if isinstance(prompts, str | Mapping) else list(prompts)
         prompts = [prompts] if prompts and isinstance(prompts[0], Mapping) else prompts
         plain = renderer(self.tokenizer, "plain", "")
-        chat = partial(chat_text, self.tokenizer, add_generation_prompt=True, **template)
+        chat = partial(chat_text, self.tokenizer, add_generation_prompt=True, **(template or {}))
         for i, prompt in enumerate(prompts):
             if not isinstance(prompt, str | Sequence) or isinstance(prompt, bytes):
                 raise ValueError(f"prompt {i} is {type(prompt).__name__}, neither text nor a list of messages")
@@ -195,41 +195,6 @@ class Model:
             if not prompt or len(prompt) + more > window:
                 raise ValueError(f"prompt {i} has {len(prompt)} tokens; 1 to {window - more} fit into the window")
         return ids
-
-
-def load(path: str | Path, dtype: str | None = None) -> Model:
-    """See `rlvr_jax.load`."""
-    if dtype not in (None, "float32", "bfloat16"):
-        raise ValueError(f"dtype must be 'float32', 'bfloat16' or None, not {dtype!r}")
-    workdir = Path(path).expanduser()
-    if any((workdir / name).exists() for name in ("checkpoints", "checkpoints.txt")):
-        return _of_run(workdir, dtype)
-    config, params = load_pretrained(path, dtype=dtype)
-    folder = find_checkpoint(path)
-    try:
-        tokenizer = pretrained_tokenizer(folder)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-    stops = stop_tokens(tokenizer, (*listed_stop_tokens(folder), end_of_turn(tokenizer)))
-    return Model(replace(config, head_chunk=_HEAD_CHUNK), params, tokenizer, stops)
-
-
-def _of_run(workdir: Path, dtype: str | None) -> Model:
-    """The newest policy of a run, with merged adapters."""
-    from rlvr_jax.config import anywhere
-    from rlvr_jax.training.setup import make_setup
-    from rlvr_jax.training.start import load_run
-    from rlvr_jax.training.workdir import read_config
-
-    setup = make_setup(anywhere(read_config(workdir), jax.device_count()), problems=False)
-    with parallel.use_mesh(setup.mesh):
-        params, _ = load_run(setup, workdir)
-    params = policy.merged(setup.policy, jax.device_put(params, jax.local_devices()[0]))
-    config = replace(setup.policy, lora=LoraConfig(), head_chunk=_HEAD_CHUNK)
-    if dtype:
-        config = replace(config, dtype=dtype, param_dtype=dtype)
-        params = jax.tree.map(lambda x: x.astype(dtype), params)
-    return Model(config, params, setup.tokenizer, setup.stop_tokens)
 
 
 def _rounded(length: int) -> int:

@@ -1,0 +1,1 @@
+"""Language models as judges: functions from samples to verdicts, whose answers are recorded."""
