@@ -9,7 +9,8 @@
 The policy is that of the newest checkpoint of --workdir (of reinforcement learning or of a warm start), or of that of
 --step; without a workdir it is the one that the config starts from: its `init_from` or `pretrained`. The problems are
 those of --suite, of --config or, without either, of the run. Prints a table and writes it, with the result of each
-problem, to evaluation.json in the workdir (evaluation_SUITE.json), or to --output. docs/evaluation.md lists the suites.
+problem, to evaluation.json in the workdir (evaluation_SUITE.json), or to --output. Beside it evaluation.jsonl holds the
+responses, and evaluation.html is a page about all of it. docs/evaluation.md lists the suites.
 """
 
 import json
@@ -33,12 +34,15 @@ _SUITE = flags.DEFINE_string("suite", None, "Name of a built-in suite of tasks, 
 _AGAINST = flags.DEFINE_string(
     "against", None, "Another evaluation of the same problems, or its workdir: differences, problem by problem."
 )
+_JUDGES = flags.DEFINE_string(
+    "judges", None, "JSON file of judges by name, whose scores of the greedy responses are a metric; docs/judges.md."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead of the workdir's evaluation.json.")
 
 
 def main() -> None:
     from rlvr_jax.evaluation.suites import with_suite
-    from rlvr_jax.reporting import files
+    from rlvr_jax.reporting import files, jsonl, suite_page
     from rlvr_jax.training.workdir import read_config
 
     workdir = command.workdir() if command.FLAGS.workdir else None
@@ -51,6 +55,8 @@ def main() -> None:
         raise ConfigError("config.pretrained and config.init_from are empty: there is only a random policy to evaluate")
     suite = builtin.suite(_SUITE.value) if _SUITE.value else None
     config = with_suite(config, suite) if suite else config
+    if _JUDGES.value:
+        config = with_judges(config, _JUDGES.value)
     name = f"evaluation_{Path(_SUITE.value).stem}.json" if suite else "evaluation.json"
     output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else workdir and workdir / name
     if output and not output.parent.is_dir():
@@ -83,10 +89,29 @@ def main() -> None:
             print(f"{task:18}{metric:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
     print(f"{found.tokens:,} tokens sampled in {evaluated.seconds:.0f} seconds, compilation and verification included")
     result = evaluated.plain()
-    if other is not None:
-        _compare(result["values"], other, evaluated.tasks)
+    differences = [] if other is None else compared(result["values"], other, evaluated.tasks)
+    if differences:
+        print(f"\n{'task':18}{'':18}{'difference':>10}   95 % interval, problem by problem")
+    for x in differences:
+        shown = f"{x['difference']:+10.4f}   {x['low']:+.4f} to {x['high']:+.4f}  p = {x['p']:.3f}"
+        print(f"{x['task']:18}{x['metric']:18}{shown}, {x['problems']} problems: {x['word']}")
     if output:
+        rows = evaluated.rows()
         files.replace(output, json.dumps(result, indent=1).encode())
+        files.replace(output.with_suffix(".jsonl"), b"".join(jsonl.encode(row) for row in rows))
+        title = f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}"
+        page = output.with_suffix(".html")
+        files.replace(page, suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences))
+        print(f"page: {page}")
+
+
+def with_judges(config: Any, file: str) -> Any:
+    """The config with the judges of a file beside its own."""
+    import dataclasses
+
+    from rlvr_jax.training.judging import read_judges
+
+    return dataclasses.replace(config, judges={**config.judges, **read_judges(file)})
 
 
 def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
@@ -102,11 +127,13 @@ def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
         raise ConfigError(f"--against: {file} has no results by problem, as `rlvr evaluate` writes") from error
 
 
-def _compare(values: Mapping[str, Mapping[str, float]], other: Mapping[str, Any], tasks: Sequence[str]) -> None:
-    """Prints the differences on the problems that both evaluations have."""
+def compared(
+    values: Mapping[str, Mapping[str, float]], other: Mapping[str, Any], tasks: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The differences on the problems that both evaluations have, by task and metric."""
     from rlvr_jax.evaluation import paired_difference
 
-    print(f"\n{'task':18}{'':18}{'difference':>10}   95 % interval, problem by problem")
+    found = []
     for task in ("all", *tasks):
         for metric, of in values.items():
             same = [x for x in of if x in other.get(metric, {}) and (task == "all" or x.startswith(f"{task}: "))]
@@ -114,8 +141,9 @@ def _compare(values: Mapping[str, Mapping[str, float]], other: Mapping[str, Any]
                 continue
             mean, low, high, p = paired_difference([of[x] for x in same], [other[metric][x] for x in same])
             word = "not outside noise" if p > 0.05 else "better" if mean > 0 else "worse"
-            shown = f"{mean:+10.4f}   {low:+.4f} to {high:+.4f}  p = {p:.3f}"
-            print(f"{task:18}{metric:18}{shown}, {len(same)} problems: {word}")
+            row = {"task": task, "metric": metric, "difference": mean, "low": low, "high": high, "p": p, "word": word}
+            found.append(row | {"problems": len(same)})
+    return found
 
 
 if __name__ == "__main__":

@@ -168,6 +168,7 @@ SHARES = [f"algorithm__{x}" for x in ("gamma", "gae_lambda", "return_lambda", "r
 NAN = math.nan
 
 # (the values changed, devices, how the message begins)
+JUDGE = {"model": "m", "endpoint": "http://localhost/v1"}
 REFUSED = [
     *(({name: 0}, 1, f"config.{name.replace('__', '.')} must be above 0, not 0") for name in POSITIVE),
     *(({name: -1}, 1, f"config.{name.replace('__', '.')} must be 0 or more, not -1") for name in NOT_NEGATIVE),
@@ -319,6 +320,22 @@ REFUSED = [
         "config.sft.sources and config.sft.tasks are both set",
     ),
     ({"reward_models": {"a b": "x"}}, 1, "config.reward_models.a b: the name of a reward model is made of"),
+    ({"judges": {"a b": JUDGE}}, 1, "config.judges.a b: the name of a judge is made of"),
+    ({"judges": {"j": {}}}, 1, "config.judges.j.model is empty"),
+    (
+        {"judges": {"j": JUDGE}, "reward_models": {"j": "x"}},
+        1,
+        "config.judges.j: config.reward_models has the same name",
+    ),
+    ({"judges": {"j": {"model": "policy"}}}, 1, "config.judges.j.model = 'policy' is the policy that the run starts"),
+    ({"judges": {"j": {"model": "x", "temperature": 1.0}}}, 1, "config.judges.j.temperature = 1.0: a judge in this"),
+    ({"judges": {"j": {"model": "x", "per_minute": 9}}}, 1, "config.judges.j.per_minute has no effect without"),
+    ({"judges": {"j": JUDGE | {"endpoint": "x"}}}, 1, "config.judges.j.endpoint must begin with http:// or https://"),
+    ({"judges": {"j": JUDGE | {"template": "x"}}}, 1, "config.judges.j.template has no place {response}"),
+    ({"judges": {"j": JUDGE | {"lowest": 10}}}, 1, "config.judges.j.lowest = 10 must be below"),
+    ({"judges": {"j": JUDGE | {"in_flight": 0}}}, 1, "config.judges.j.in_flight must be 1 or more, not 0"),
+    ({"judges": {"j": JUDGE | {"timeout": 0.0}}}, 1, "config.judges.j.timeout must be a number of seconds above 0"),
+    ({"judges": {"j": JUDGE | {"options": {"a": {1}}}}}, 1, "config.judges.j.options must be plain JSON data"),
     ({"sft__save_every": 750}, 1, "config.sft.updates_per_call = 100 must divide config.sft.save_every = 750 and"),
     ({"sft__num_steps": 1450}, 1, "config.sft.updates_per_call = 100 must divide config.sft.save_every = 700 and"),
     ({"rollout__devices": 8}, 8, "config.rollout.devices = 8 of 8 devices leaves none to train on"),

@@ -105,10 +105,10 @@ def _drawn(responses: Sequence[Response], *path: str | int) -> Response:
 def _told(responses: Sequence[Response], chosen: int, rejected: int) -> dict[str, float]:
     scores = [x.score for x in responses if x.score is not None]
     return {
-        "responses": len(responses),
-        "unjudged": len(responses) - len(scores),
+        "responses": float(len(responses)),
+        "unjudged": float(len(responses) - len(scores)),
         "score": float(np.mean(scores)) if scores else float("nan"),
         "length": float(np.mean([x.length for x in responses])),
-        "chosen": chosen,
-        "rejected": rejected,
+        "chosen": float(chosen),
+        "rejected": float(rejected),
     }

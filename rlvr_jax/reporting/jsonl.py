@@ -45,7 +45,7 @@ def append(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
       TypeError: a value is not plain JSON data (scalars of NumPy and JAX are).
     """
     path = Path(path)
-    data = b"".join(_encode(row) for row in rows)
+    data = b"".join(encode(row) for row in rows)
     if not data:
         return
     try:
@@ -96,7 +96,8 @@ def truncate_after(path: Path | str, step: int) -> None:
         files.replace(path, data)
 
 
-def _encode(row: Mapping[str, Any]) -> bytes:
+def encode(row: Mapping[str, Any]) -> bytes:
+    """One line, newline included."""
     return json.dumps(_plain(row), allow_nan=False, separators=(", ", ": ")).encode() + b"\n"
 
 

@@ -217,7 +217,7 @@ def test_biases_are_measured_on_the_fixture():
     assert (honest["first_shown"], honest["consistent"], honest["padded"], honest["right"]) == (0.5, 1.0, 0.5, 1.0)
     first = bias.compared_bias(make_comparer(JudgeConfig(), scripted(lambda _: "Better: A")), known)
     assert (first["first_shown"], first["consistent"], first["right"], first["padded"]) == (1.0, 0.0, 0.5, 0.5)
-    length = lambda text: "Better: A" if len(text.split("Response B")[0]) > 700 else "Better: B"  # noqa: E731
+    length = lambda text: "Better: A" if "calmly" in text.split("Response B")[0] else "Better: B"  # noqa: E731
     assert bias.compared_bias(make_comparer(JudgeConfig(), scripted(length)), known)["padded"] == 1.0
     likes = bias.scored_bias(
         make_judge(

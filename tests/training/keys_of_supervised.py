@@ -144,5 +144,6 @@ ROWS = [
     Row("algorithm.distillation_beta", 0.5, divergence, lambda plain, found: 0 < found < plain),
     Row("teacher", "FILES/model", teacher_of, 16,
         {"teacher": "nowhere", "tokenizer": "FILES/model", "algorithm.reference": "teacher"}),
+    Row("judges", {"j": {"model": "m", "endpoint": "http://x"}}, of_setup(lambda s: "j" in s.parts), True),
     Row("reward_models", {"rm": "somewhere"}, of_setup(lambda s: "rm" in s.parts), True),
 ]  # fmt: skip

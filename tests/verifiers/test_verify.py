@@ -56,7 +56,7 @@ OPTIONS = {"code": {"cpu_seconds": 1}}
 
 
 def test_every_kind_is_listed_and_judges_a_right_completion():
-    assert set(VERIFIERS) == set(RIGHT)
+    assert set(VERIFIERS) == {*RIGHT, "judge"}
     for kind, (completion, reference) in RIGHT.items():
         assert verify(kind, completion, reference).score == 1.0
         assert verify(kind, completion.encode(), reference) == verify(kind, completion, reference)
@@ -82,6 +82,10 @@ def test_what_stands_in_a_thought_is_no_answer_to_any_kind(form, score):
     for kind, (completion, reference) in RIGHT.items():
         verdict = verify(kind, form.format(completion), reference, **OPTIONS.get(kind, {}))
         assert (kind, verdict.score, verdict.error) == (kind, score, None)
+
+
+def test_what_is_left_to_a_judge_is_unjudged_until_it_has_answered():
+    assert "'helpful'" in verify("judge", "a poem", None, judge="helpful").error
 
 
 def test_a_thought_without_end_scores_0_whatever_the_verifier_likes_and_keeps_the_parts():
