@@ -43,6 +43,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead
 def main() -> None:
     from rlvr_jax.evaluation.suites import with_suite
     from rlvr_jax.reporting import files, jsonl, suite_page
+    from rlvr_jax.training.judging import read_judges
     from rlvr_jax.training.workdir import read_config
 
     workdir = command.workdir() if command.FLAGS.workdir else None
@@ -55,8 +56,6 @@ def main() -> None:
         raise ConfigError("config.pretrained and config.init_from are empty: there is only a random policy to evaluate")
     suite = builtin.suite(_SUITE.value) if _SUITE.value else None
     config = with_suite(config, suite) if suite else config
-    if _JUDGES.value:
-        config = with_judges(config, _JUDGES.value)
     name = f"evaluation_{Path(_SUITE.value).stem}.json" if suite else "evaluation.json"
     output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else workdir and workdir / name
     if output and not output.parent.is_dir():
@@ -70,12 +69,13 @@ def main() -> None:
         )
     if not all(k.isdecimal() and 1 <= int(k) <= _SAMPLES.value for k in _KS.value):
         raise ConfigError(f"--ks={','.join(_KS.value)}: each k must be a number from 1 to --samples={_SAMPLES.value}")
+    judges = read_judges(_JUDGES.value) if _JUDGES.value else {}
     ks, problems = tuple(map(int, _KS.value)), _PROBLEMS.value
     with command.pool(config) as pool, command.processes() as processes:
         from rlvr_jax.training.evaluating import evaluate_policy
 
         options = {"problems": problems, "samples": _SAMPLES.value, "ks": ks, "step": _STEP.value, "seed": _SEED.value}
-        evaluated = evaluate_policy(config, workdir, pool, processes, **options)
+        evaluated = evaluate_policy(config, workdir, pool, processes, **options, judges=judges)
     if processes.index > 0:
         return
     found = evaluated.found
@@ -103,28 +103,6 @@ def main() -> None:
         page = output.with_suffix(".html")
         files.replace(page, suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences))
         print(f"page: {page}")
-
-
-def with_judges(config: Any, file: str) -> Any:
-    """The config with the judges of a file beside its own."""
-    import dataclasses
-
-    from rlvr_jax.training.judging import read_judges
-
-    return dataclasses.replace(config, judges={**config.judges, **read_judges(file)})
-
-
-def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
-    """The results by metric and problem of an earlier evaluation."""
-    file = path / name if path.is_dir() else path
-    if not file.exists():
-        hint = "; run `rlvr evaluate` there first" if path.is_dir() else ""
-        raise ConfigError(f"--against: there is no file {file}{hint}")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))["values"]
-        return {metric: {str(x): float(y) for x, y in of.items()} for metric, of in values.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"--against: {file} has no results by problem, as `rlvr evaluate` writes") from error
 
 
 def compared(

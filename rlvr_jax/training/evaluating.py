@@ -2,9 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from rlvr_jax.training.functions import heldout_problems, make_collector, make_s
 from rlvr_jax.training.judging import FOLDER, make_judging
 from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.start import initial_params, load_run
+from rlvr_jax.verifiers.judge import JudgeConfig
 from rlvr_jax.verifiers.pool import Pool
 
 
@@ -92,6 +94,7 @@ def evaluate_policy(
     ks: Sequence[int] = (),
     step: int | None = None,
     seed: int = 0,
+    judges: Mapping[str, JudgeConfig] = MappingProxyType({}),
 ) -> Evaluated:
     """Greedy accuracy, pass@k and maj@k of a policy on held-out problems.
 
@@ -105,6 +108,8 @@ def evaluate_policy(
       ks: of pass@k and maj@k; by default the powers of two up to `samples`.
       step: of the checkpoint; the newest by default.
       seed: of the samples.
+      judges: by name, which score the greedy responses; those of the config are only asked for the verdicts of tasks
+        that leave them to one.
 
     Raises:
       ConfigError, CheckpointError: the config can't run, a k is not from 1 to `samples`, or the policy can't be read.
@@ -113,9 +118,10 @@ def evaluate_policy(
         raise ConfigError(f"ks: {wrong[0]} is not a number from 1 to the number of samples, {samples}")
     ks = tuple(ks) or tuple(2**i for i in range(samples.bit_length()))
     sizes = {"problems": problems, "pass_problems": problems, "pass_samples": samples, "ks": ks, "shown": 0}
-    config = replace(config, evaluation=replace(config.evaluation, **sizes))
+    evaluation, judges = replace(config.evaluation, **sizes), dict(judges)
+    config = replace(config, evaluation=evaluation, judges={**config.judges, **judges})
     with opened_policy(config, workdir, pool, processes, step) as (setup, collector, step):
-        judging = make_judging(setup, workdir and workdir / FOLDER, every=True)
+        judging = make_judging(setup, workdir and workdir / FOLDER, tuple(judges))
         examples, began = heldout_problems(setup), time.perf_counter()
         found = evaluate(collector, *examples, samples, jax.random.key(seed), ks, majority=True, judging=judging)
         seconds = time.perf_counter() - began

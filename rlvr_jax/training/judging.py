@@ -82,21 +82,21 @@ def _loaded(name: str, config: JudgeConfig) -> Any:
         raise ConfigError(f"judge {name!r}: its model {config.model!r} can't be loaded: {error}") from error
 
 
-def make_judging(setup: Setup, folder: Path | None, every: bool = False) -> Judging:
+def make_judging(setup: Setup, folder: Path | None, names: Sequence[str] | None = None) -> Judging:
     """The judges of `config.judges`.
 
     Args:
       setup: of the run.
       folder: of records, see `make_ask`.
-      every: whether all judges score all samples; otherwise those that are terms of the reward.
+      names: of the judges that score all samples; by default those that are terms of the reward.
 
     Raises:
       ConfigError: a judge can't be asked, or a task leaves its verdicts to none of them.
     """
     config = setup.config
     owners = {label: _owner(setup, label) for label, source in setup.sources.items() if source.task.verifier == KIND}
-    rewarded = {name for name, _ in config.reward}
-    terms = tuple(name for name in config.judges if every or name in rewarded)
+    asked = [name for name, _ in config.reward] if names is None else names
+    terms = tuple(name for name in config.judges if name in asked)
     judges = {}
     for name in dict.fromkeys([*terms, *owners.values()]):
         judges[name] = make_judge(config.judges[name], make_ask(name, config.judges[name], folder, setup), name)

@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from rlvr_jax.training import checkpoints
 from rlvr_jax.training.agreement import check_shared
 from rlvr_jax.training.lock import locked
 
-# Keys that may change on resume; those with a final dot are sections. The first have no effect on later steps; the
-# effect of the others is reported.
+# Keys that may change on resume; those with a final dot are sections, and * stands for any name. The first have no
+# effect on later steps; the effect of the others is reported.
 _FREE = (
     "evaluation.",
     "reporting",
@@ -40,8 +41,12 @@ _FREE = (
     "training.watchdog_ends",
     "sft.save_every",
     "preferences.save_every",
+    *(f"judges.*.{key}" for key in ("key", "in_flight", "per_minute")),
 )
-_OF_RL = ("training.", "optimizer.", "algorithm.", "critic.", "reward", "reward_models.", "teacher", "verifier.")
+_OF_RL = (
+    *("training.", "optimizer.", "algorithm.", "critic.", "reward", "reward_models.", "judges.", "teacher"),
+    "verifier.",
+)
 _UNUSED = {
     "rl": ("sft.", "preferences."),
     "sft": (*_OF_RL, "preferences."),
@@ -70,7 +75,8 @@ _ROUNDING = (
     "training.packing",
     "training.packing_multiple",
 )
-_JUDGING = ("verifier.timeout", "verifier.memory_mib")
+_OF_JUDGES = ("endpoint", "timeout", "retries", "record", "replay")
+_JUDGING = ("verifier.timeout", "verifier.memory_mib", *(f"judges.*.{key}" for key in _OF_JUDGES))
 _STEPS = {"rl": "training.num_steps", "sft": "sft.num_steps", "preferences": "preferences.num_steps"}
 REFERENCE, HELDOUT = "reference.npz", "heldout.json"  # of runs of preferences, in the workdir
 _OF_A_RUN = ("tensorboard", "metrics.jsonl", "samples.jsonl", "changes.jsonl", "wandb_run_id.txt", REFERENCE, HELDOUT)
@@ -166,7 +172,7 @@ def _consequences(changed: Sequence[str], before: Config, config: Config, kind: 
         )
     judging = [key for key in used if _among(key, _JUDGING)]
     if judging:
-        yield f"{', '.join(judging)} changed: after step {done} slow or large answers may be judged otherwise"
+        yield f"{', '.join(judging)} changed: after step {done} some answers may be judged otherwise"
     name = "optimizer" if kind == "rl" else f"{kind}.optimizer"
     optimizer = config.optimizer if kind == "rl" else supervised_options(config, kind).optimizer
     if _STEPS[kind] in used and optimizer.decay != "constant":
@@ -183,7 +189,7 @@ def _consequences(changed: Sequence[str], before: Config, config: Config, kind: 
 
 
 def _among(key: str, names: Sequence[str]) -> bool:
-    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)
+    return any(fnmatchcase(key, f"{name}*" if name.endswith(".") else name) for name in names)
 
 
 def _has_rows_after_step_0(workdir: Path) -> bool:

@@ -2,12 +2,17 @@
 
 import json
 import re
+import shlex
+import sys
 
 import pytest
 
-from tests.experiments.runs import ROOT, command, complete, error_of, run
+from rlvr_jax.judges.judge import rubric_of
+from tests.experiments.runs import ROOT, TINY, command, complete, error_of, run
+from tests.judges.server import last_of, serving
 
 PAGE = (ROOT / "docs" / "evaluation.md").read_text()
+JUDGES = (ROOT / "docs" / "judges.md").read_text()
 SIZE = {"training__num_steps": 1, "evaluation__every": 1, "tasks__modsum__options__digits": 2}
 
 
@@ -37,6 +42,13 @@ def test_the_commands_of_the_page_compare_two_policies_on_the_same_problems(fold
     difference = end["eval/pass@1"] - start["eval/pass@1"]
     assert float(compared[1].split()[2]) == pytest.approx(difference, abs=1e-4)
     assert start["values"]["pass@1"].keys() == end["values"]["pass@1"].keys()
+    rows = [json.loads(line) for line in (folder / "start.jsonl").read_text().splitlines()]
+    assert [row["task"] for row in rows] == ["modsum"] * 7
+    assert all(len(row["samples"]) == 4 for row in rows)
+    page = (folder / "runs" / "quickstart" / "evaluation.html").read_text()
+    assert page.count("<svg") >= 3
+    assert "Compared with another evaluation" in page
+    assert all(row["id"] in page for row in rows)
 
 
 def test_the_suite_of_the_page_is_evaluated_and_a_second_time_with_a_warning(folder):
@@ -60,3 +72,53 @@ def test_what_is_no_evaluation_is_named_before_anything_is_sampled(folder):
         ("rlvr evaluate --workdir=runs/quickstart --suite=smal", "small"),
     ):
         assert message in error_of(evaluate(folder, line), 2)
+
+
+def of_page(folder, line, url):
+    """Runs a line of a page in the folder, with a judge at `url`, as small as it can be."""
+    _, name, *words = shlex.split(line.replace("http://localhost:8000/v1", url))
+    changes = TINY | {"training.num_steps": 1, "training.save_every": 1}
+    small = [f"--config.{key}={value}" for key, value in changes.items() if name == "train" and key != "reward"]
+    status, stdout, stderr = run([sys.executable, "-m", f"experiments.{name}", *words, *small], cwd=folder)
+    assert status == 0, stderr
+    return stdout
+
+
+def answer(body, _):
+    """A judge that likes long responses."""
+    text = last_of(body)
+    if "Response B" in text:
+        first, second = text.split("Response A:")[1].split("Response B:")
+        return "Better: A" if len(first) > len(second) else "Better: tie"
+    return f"Score: {1 + len(re.search(r'Response:(.*?)Grade', text, re.DOTALL)[1]) % 5}"
+
+
+def test_arena_routing_and_judges_run_as_their_pages_say(folder):
+    """After the commands above."""
+    given = {"prompt": "1+1?", "completion": "2"}
+    (folder / "completions.jsonl").write_text(
+        json.dumps(given) + "\n" + json.dumps({**given, "completion": "two"}) + "\n"
+    )
+    judges, rubric = re.findall(r"```json\n(.*?)```", JUDGES, re.DOTALL)
+    assert rubric_of(json.loads(rubric))
+    arenas, route = (block.splitlines() for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)[1:])
+    (judging,) = re.findall(r"```bash\n(.*?)```", JUDGES, re.DOTALL)
+    with serving(answer) as server:
+        (folder / "judges.json").write_text(judges.replace("http://localhost:8000/v1", server.url))
+        said = [of_page(folder, line, server.url) for line in (*judging.splitlines(), *arenas, *route)]
+    bias, scores, evaluated, _, by_score, by_judge, routed = said
+    assert re.search(r"padded +1\.000", bias)
+    assert "2 completions: mean score" in scores
+    assert {"score", "completion", "error"} <= json.loads((folder / "scores.jsonl").read_text().splitlines()[0]).keys()
+    assert "judge/helpful" in evaluated
+    trained = folder / "runs" / "judged"
+    assert (trained / "judges" / "helpful.jsonl").read_text().count("\n") > 0
+    assert '"judge/helpful/unjudged": 0' in (trained / "metrics.jsonl").read_text()
+    told = json.loads((folder / "arena.json").read_text())
+    assert {x["name"] for x in told["ratings"]} == {"start", "end"}
+    assert all(
+        word in text for text in (by_score, by_judge) for word in ("start", "end", "comparisons", "weight of length")
+    )
+    assert re.search(r"(?m)^oracle ", routed)
+    assert [x["name"] for x in json.loads((folder / "routing.json").read_text())["frontiers"]][-1] == "oracle"
+    assert (folder / "routing.png").exists()

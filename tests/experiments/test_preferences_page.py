@@ -12,7 +12,7 @@ from tests.experiments.runs import ROOT, complete, metrics
 
 PAGE = (ROOT / "docs" / "preferences.md").read_text()
 (PYTHON,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-(COMMANDS,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS, PAIRS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 (START,) = re.findall(r"^    (rlvr prefer .*)$", (ROOT / "docs" / "start.md").read_text(), re.MULTILINE)
 SMALL = {
     "policy.num_layers": 1,
@@ -38,15 +38,20 @@ def test_every_loss_is_on_the_page():
 def test_the_commands_lead_from_files_to_a_learned_reward(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(PYTHON.replace("range(2000)", "range(40)"), {})
-    for line in [*COMMANDS.strip().splitlines(), START.replace("runs/rm", "runs/start")]:
+    for line in [*COMMANDS.splitlines(), START.replace("runs/rm", "runs/start"), *PAIRS.splitlines()]:
         _, name, *arguments = shlex.split(line)
         overrides = [f"--config.{key}={value}" for key, value in SMALL.items()] if name != "export" else []
+        arguments = [re.sub("--problems=.*", "--problems=8", x) for x in arguments]
         complete([sys.executable, "-m", f"experiments.{name}", *arguments, *overrides], tmp_path)
     rows = {run: metrics(tmp_path / "runs" / run) for run in ("sft", "dpo", "rm", "rl")}
     assert {"data/mine/rows", "data/mine/left_out"} <= rows["sft"][0].keys()
     assert "eval/preference_accuracy" in rows["dpo"][-1]
     assert {"preferences/chosen_reward", "eval/calibration_error"} <= rows["rm"][-1].keys()
     assert "eval/calibration_error" in metrics(tmp_path / "runs" / "start")[-1]
+    made = [json.loads(line) for line in (tmp_path / "made.jsonl").read_text().splitlines()]
+    assert {policy for pair in made for policy in pair["policies"].values()} <= {"sft", "dpo"}
+    assert all(pair["margin"] == pytest.approx(pair["scores"]["chosen"] - pair["scores"]["rejected"]) for pair in made)
+    assert "preferences/loss" in metrics(tmp_path / "runs" / "again")[-1]
     last = rows["rl"][-1]
     assert last["train/reward"] == pytest.approx(last["train/reward_rm"])
     assert 0 <= last["train/score"] <= 1

@@ -86,8 +86,9 @@ def test_a_task_may_leave_its_verdicts_to_a_judge_in_training_and_evaluation(tmp
         assert 0 < rows[1]["train/reward"] < 1
         assert rows[1]["judge/j/unjudged"] == rows[1]["judge/other/unjudged"] == 0
         assert "part/other" not in rows[1]
-        found = evaluate_policy(config, tmp_path, pool, problems=4, samples=2, ks=(2,))
+        found = evaluate_policy(config, tmp_path, pool, problems=4, samples=2, ks=(2,), judges={"j": judges["j"]})
         assert found.found.metrics["eval/errors"] == 0
+        assert "eval/judge/other" not in found.found.metrics
         assert 0 < found.found.metrics["eval/judge/j"] <= 1
         long = [len(row["response"]) > 2 for row in found.rows()]
         assert [row["scores"]["j"] for row in found.rows()] == [float(x) for x in long]

@@ -15,6 +15,7 @@ from rlvr_jax.reporting import jsonl
 from rlvr_jax.training import lock
 from rlvr_jax.training import workdir as workdirs
 from rlvr_jax.training.workdir import read_config
+from rlvr_jax.verifiers.judge import JudgeConfig
 
 CONFIG = Config(tasks={"modsum": TaskConfig(options={"digits": 3})}, reward=(("score", 1.0), ("length", -0.5)))
 
@@ -255,7 +256,7 @@ def test_a_file_system_without_locks_is_said_and_the_run_goes_on(tmp_path, monke
 
 def test_the_keys_that_may_change_exist_and_are_documented():
     text = (Path(__file__).parents[2] / "docs" / "runs.md").read_text()
-    keys = flatten(to_dict(Config()))
+    keys = flatten(to_dict(Config(judges={"*": JudgeConfig()})))
     for name in (*workdirs._FREE, *workdirs._ROUNDING, *workdirs._JUDGING, *workdirs._STEPS.values()):
         assert name in keys or any(key.startswith(name) for key in keys if name.endswith(".")), name
         assert f"`{name}*`" in text or f"`{name}`" in text, name
