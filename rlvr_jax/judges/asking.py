@@ -39,7 +39,14 @@ def no_model(chats: Sequence[Messages]) -> list[Answer]:
     return [Answer(error="the record lacks an answer, and with replay = True no model is asked")] * len(chats)
 
 
-def recorded(ask: Ask, file: Path | None, identity: Mapping[str, Any], at_once: int = 0, replay: bool = False) -> Ask:
+def recorded(
+    ask: Ask,
+    file: Path | None,
+    identity: Mapping[str, Any],
+    at_once: int = 0,
+    replay: bool = False,
+    process: int = 0,
+) -> Ask:
     """`ask` for chats that have no answer in a file yet; the others have that answer.
 
     A chat is asked about once, and a failure is an answer too: a run that is resumed or replayed has the same samples
@@ -51,19 +58,22 @@ def recorded(ask: Ask, file: Path | None, identity: Mapping[str, Any], at_once: 
       identity: of the model: what else decides its answers.
       at_once: chats between two writes of the file at least.
       replay: whether `ask` is not used.
+      process: index of this process, each of which but the first writes a file of its own beside: NAME@INDEX.jsonl.
 
     Raises:
       ConfigError: the file can't be read.
     """
     known: dict[str, Answer] = {}
-    if file is not None and file.exists():
+    files = [] if file is None else [x for x in (file, *sorted(file.parent.glob(f"{file.stem}@*.jsonl"))) if x.exists()]
+    for path in files:
         try:
-            for row in jsonl.read(file):
+            for row in jsonl.read(path):
                 known[row["key"]] = Answer(row.get("answer") or "", row.get("error"))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{file} is no record of a judge: {error!r}; move it away to begin a new one") from error
-    elif replay:
+            raise ConfigError(f"{path} is no record of a judge: {error!r}; move it away to begin a new one") from error
+    if replay and not files:
         raise ConfigError(f"a judge with replay = True needs its record, and there is no file {file}")
+    own = file.with_name(f"{file.stem}@{process}.jsonl") if file is not None and process else file
     lock, size = threading.Lock(), max(_SAVED_TOGETHER, 4 * at_once)
 
     def asked(chats: Sequence[Messages]) -> list[Answer]:
@@ -77,9 +87,9 @@ def recorded(ask: Ask, file: Path | None, identity: Mapping[str, Any], at_once: 
                 part = todo[start : start + size]
                 found = ask([chat for _, chat in part])
                 known.update({key: answer for (key, _), answer in zip(part, found, strict=True)})
-                if file is not None:
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    jsonl.append(file, [_row(*item, known[item[0]]) for item in part])
+                if own is not None:
+                    own.parent.mkdir(parents=True, exist_ok=True)
+                    jsonl.append(own, [_row(*item, known[item[0]]) for item in part])
             return [known[key] for key in keys]
 
     return asked

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from rlvr_jax import judge_rules
 from rlvr_jax.config import from_dict
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import NO_JUDGES, Judging
@@ -39,9 +40,12 @@ def read_judges(file: str) -> dict[str, JudgeConfig]:
     if not isinstance(data, Mapping) or not data:
         raise ConfigError(f"--judges={file} must hold an object, judges by name, as config.judges does")
     try:
-        return dict(from_dict({"judges": data}).judges)
+        config = from_dict({"judges": data, "pretrained": "that of the command"})
     except ConfigError as error:
         raise ConfigError(f"--judges={file}: {error}") from error
+    if wrong := next((message for is_wrong, message in judge_rules.rules(config) if is_wrong), None):
+        raise ConfigError(f"--judges={file}: {wrong}")
+    return dict(config.judges)
 
 
 def make_ask(name: str, config: JudgeConfig, folder: Path | None, setup: Setup | None = None) -> Ask:
@@ -70,7 +74,8 @@ def make_ask(name: str, config: JudgeConfig, folder: Path | None, setup: Setup |
             ask = local(model, config)
         except ValueError as error:
             raise ConfigError(f"judge {name!r}: {config.model!r} has no tokens for a question: {error}") from error
-    return recorded(ask, folder and folder / f"{name}.jsonl", identity, config.in_flight, config.replay)
+    index = setup.processes.index if setup else 0
+    return recorded(ask, folder and folder / f"{name}.jsonl", identity, config.in_flight, config.replay, index)
 
 
 def _loaded(name: str, config: JudgeConfig) -> Any:

@@ -133,6 +133,8 @@ def test_a_record_replays_to_the_bit_without_a_network(tmp_path):
     other = dataclasses.replace(config, temperature=0.1)
     (new,) = make_judge(other, recorded(no_model, file, identity_of(other), replay=True))(samples[:1])
     assert "record" in new.error
+    file.rename(file.with_name("j@1.jsonl"))
+    assert make_judge(config, recorded(no_model, file, identity_of(config), replay=True))(samples) == first
     file.write_text(lines + '{"key": "torn')
     assert make_judge(config, recorded(no_model, file, identity_of(config), replay=True))(samples) == first
     file.write_text(json.dumps({"no": "key"}) + "\n")

@@ -113,7 +113,12 @@ def test_only_samples_that_are_judged_otherwise_are_asked_about(tmp_path):
 
 def test_files_of_judges_and_models_that_cant_judge_are_named(tmp_path):
     file = tmp_path / "judges.json"
-    for text, said in (("{", "JSON|line 1"), ("[]", "object"), ('{"j": {"modle": "x"}}', "modle")):
+    for text, said in (
+        ("{", "JSON|line 1"),
+        ("[]", "object"),
+        ('{"../j": {"model": "x"}}', "letters"),
+        ('{"j": {"modle": "x"}}', "modle"),
+    ):
         file.write_text(text)
         with pytest.raises(ConfigError, match=rf"--judges=.*judges\.json.*({said})"):
             read_judges(str(file))
