@@ -65,6 +65,7 @@ def evaluate(
     step: int | None = None,
     seed: int = 0,
     suite: str | None = None,
+    judges: str | None = None,
 ) -> dict[str, Any]:
     """Greedy accuracy, pass@k and maj@k of a run's policy: the command `rlvr evaluate` as a function.
 
@@ -78,6 +79,7 @@ def evaluate(
       step: of the checkpoint; the newest by default.
       seed: of the samples.
       suite: name or file of a suite of tasks; by default those of the run.
+      judges: file of judges, whose mean scores of the greedy responses are metrics.
 
     Returns:
       Means with their 95 % intervals (`_low`, `_high`), under "values" the result of each problem, and the cost.
@@ -91,7 +93,7 @@ def evaluate(
     workdir = Path(getattr(run, "workdir", run)).expanduser()
     chosen = builtin.suite(suite) if suite else None
     sizes = {"problems": problems, "samples": samples, "ks": ks, "step": step, "seed": seed}
-    return runs.evaluate(workdir, chosen, **sizes)
+    return runs.evaluate(workdir, chosen, judges, **sizes)
 
 
 def _config(config: Any, changes: Mapping[str, Any] | None) -> Any:

@@ -64,10 +64,12 @@ def train(config: Config, workdir: Path) -> Run:
     return Run(workdir)
 
 
-def evaluate(workdir: Path, suite: Suite | None, **options: Any) -> dict[str, Any]:
+def evaluate(workdir: Path, suite: Suite | None, judges: str | None = None, **options: Any) -> dict[str, Any]:
     """Of the policy of a run; see `rlvr_jax.evaluate`."""
     from rlvr_jax.training.evaluating import evaluate_policy
+    from rlvr_jax.training.judging import read_judges
 
+    options |= {"judges": read_judges(judges)} if judges else {}
     config = read_config(workdir)
     config = with_suite(config, suite) if suite else config
     _prepare()

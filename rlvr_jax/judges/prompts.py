@@ -96,7 +96,7 @@ def broken(text: str, markers: re.Pattern[str] | None) -> str:
 
 def text_of(value: Any) -> str:
     """A problem, a reference or a criterion as text: chats turn by turn, other data as JSON."""
-    if value is None or value == "":
+    if value is None:
         return "(none)"
     if isinstance(value, str):
         return value

@@ -107,6 +107,15 @@ def test_quoting_shows_everything_on_quoted_lines(text):
     assert not re.search(r"<[|/A-Za-z]", quoted(text))
 
 
+def test_an_empty_response_is_shown_as_such_and_data_as_json():
+    ask = scripted(lambda _: "Score: 1")
+    make_judge(JudgeConfig(), ask)([Sample([{"role": "user", "content": "a\nb"}], "", {"x": [1]}), Sample("?", "x")])
+    assert "Task:\n| user: a\n| b\n" in ask.asked[0]
+    assert "Reference answer:\n| {\"x\": [1]}\n" in ask.asked[0]
+    assert "Response:\n| \n\n" in ask.asked[0]
+    assert "Reference answer:\n| (none)\n" in ask.asked[1]
+
+
 def test_a_judge_that_fails_on_one_sample_judges_the_others():
     replies = {"| a": "Score: 4", "| b": "hm", "| c": Answer(error="the endpoint hangs"), "| d": "Score: 99"}
     ask = scripted(lambda text: next(y for x, y in replies.items() if f"Response:\n{x}" in text))
