@@ -111,7 +111,7 @@ def test_an_empty_response_is_shown_as_such_and_data_as_json():
     ask = scripted(lambda _: "Score: 1")
     make_judge(JudgeConfig(), ask)([Sample([{"role": "user", "content": "a\nb"}], "", {"x": [1]}), Sample("?", "x")])
     assert "Task:\n| user: a\n| b\n" in ask.asked[0]
-    assert "Reference answer:\n| {\"x\": [1]}\n" in ask.asked[0]
+    assert 'Reference answer:\n| {"x": [1]}\n' in ask.asked[0]
     assert "Response:\n| \n\n" in ask.asked[0]
     assert "Reference answer:\n| (none)\n" in ask.asked[1]
 
