@@ -5,11 +5,11 @@
 
 A policy is the workdir of a run that `rlvr evaluate` has evaluated (on --suite), or the file of an evaluation. Without
 --by the verifier's scores of the greedy responses are compared; with it a judge, which sees each pair in both orders.
-Prints Bradley-Terry ratings with 95 % bootstrap intervals over problems, with a control for length unless --nostyle.
+Prints Bradley-Terry ratings with 95 % bootstrap intervals over problems, and the same for responses of equal length.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,13 +29,14 @@ _POLICIES = flags.DEFINE_list("policies", [], "Evaluated runs or files of evalua
 _SUITE = flags.DEFINE_string("suite", "", "Suite that the runs were evaluated on; empty for their own tasks.")
 _JUDGES = flags.DEFINE_string("judges", None, "JSON file of judges by name.")
 _BY = flags.DEFINE_string("by", "", "The judge of --judges that compares; the verifier without it.")
-_STYLE = flags.DEFINE_bool("style", True, "Control for the length of responses.")
+_STYLE = flags.DEFINE_bool("style", True, "Also the ratings with a control for length.")
 _DRAWS = flags.DEFINE_integer("draws", 1000, "Of the bootstrap.", lower_bound=2)
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file of ratings and comparisons.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file of the ratings.")
+_ALONE = 0.1  # share of the variation of length that is not who plays
 
 
 def main() -> None:
-    from rlvr_jax.evaluation.arena import rated, wins
+    from rlvr_jax.evaluation.arena import length_alone, rated, wins
     from rlvr_jax.evaluation.results import read_results
     from rlvr_jax.reporting import files
     from rlvr_jax.training.arena import fought
@@ -49,15 +50,20 @@ def main() -> None:
     battles, left_out = fought(results, judge(output))
     if not len(battles.outcome):
         raise ConfigError(f"no comparison is left: {left_out} could not be judged")
-    found = rated(battles, _STYLE.value, _DRAWS.value)
+    found = {"ratings": rated(battles, False, _DRAWS.value)}
+    if _STYLE.value:
+        found["controlled"] = rated(battles, True, _DRAWS.value)
     print(table(found, wins(battles), battles.names))
     ties = int(sum(battles.outcome == 0.5))
     print(f"{len(battles.outcome)} comparisons, {ties} of them ties; {left_out} could not be judged and are left out")
     if _STYLE.value:
-        weight, low, high = found.style
-        print(f"weight of length: {weight:+.2f} ({low:+.2f} to {high:+.2f}) for a response that is longer by its all")
+        weight, low, high = found["controlled"].style
+        print(f"weight of length, in logits for the whole of it: {weight:+.2f} ({low:+.2f} to {high:+.2f})")
+        if length_alone(battles) < _ALONE:
+            print("the policies differ in length throughout, which can't be told from strength: read the first ratings")
+    counts = {"left_out": left_out, "ties": ties}
     if output:
-        files.replace(output, json.dumps(asdict(found) | {"left_out": left_out, "ties": ties}, indent=1).encode())
+        files.replace(output, json.dumps({name: asdict(x) for name, x in found.items()} | counts, indent=1).encode())
 
 
 def judge(output: Path | None) -> "tuple | None":
@@ -72,18 +78,23 @@ def judge(output: Path | None) -> "tuple | None":
     return _BY.value, judges[_BY.value], output and output.parent / FOLDER
 
 
-def table(found: "Ratings", shares: "np.ndarray", names: Sequence[str]) -> str:
-    """Ratings, and the share of wins over each other policy."""
-    order = [names.index(x.name) for x in found.ratings]
-    lines = [
-        f"{'policy':20}{'rating':>8}   95 % interval{'wins':>8}   over "
-        + " ".join(f"{x.name:>10.10}" for x in found.ratings)
-    ]
-    for x, i in zip(found.ratings, order, strict=True):
-        against = " ".join(
-            "          " if i == j or shares[i, j] != shares[i, j] else f"{shares[i, j]:10.2f}" for j in order
+def table(found: "Mapping[str, Ratings]", shares: "np.ndarray", names: Sequence[str]) -> str:
+    """Ratings, those with a control for length, and the share of wins over each other policy."""
+    plain = found["ratings"].ratings
+    controlled = {x.name: x for x in found["controlled"].ratings} if "controlled" in found else {}
+    order = [names.index(x.name) for x in plain]
+    others = " ".join(f"{x.name:>10.10}" for x in plain)
+    second = f"{'of equal length':>17}   95 % interval" if controlled else ""
+    lines = [f"{'policy':20}{'rating':>8}   95 % interval{second}{'wins':>8}   over {others}"]
+    for x, i in zip(plain, order, strict=True):
+        known = [None if i == j or shares[i, j] != shares[i, j] else shares[i, j] for j in order]
+        against = " ".join(" " * 10 if share is None else f"{share:10.2f}" for share in known)
+        numbers = "".join(
+            f"{one.rating:{width}.0f}   {one.low:5.0f} to {one.high:5.0f}"
+            for one, width in ((x, 8), (controlled.get(x.name), 17))
+            if one
         )
-        lines.append(f"{x.name:20.20}{x.rating:8.0f}   {x.low:5.0f} to {x.high:5.0f}{x.wins:8.2f}        {against}")
+        lines.append(f"{x.name:20.20}{numbers}{x.wins:8.2f}        {against}")
     return "\n".join(lines)
 
 

@@ -122,6 +122,19 @@ def rated(battles: Battles, control: bool = True, draws: int = _DRAWS) -> Rating
     return Ratings(tuple(sorted(ratings, key=lambda x: -x.rating)), style)
 
 
+def length_alone(battles: Battles) -> float:
+    """The share of the variation of style that does not follow from who plays whom; near 0 the weight of length can't
+    be told from the strength of policies that always write more."""
+    total = float(np.sum(battles.style**2))
+    if total == 0:
+        return 0.0
+    design = np.zeros((len(battles.outcome), len(battles.names)))
+    design[np.arange(len(design)), battles.first] += 1
+    design[np.arange(len(design)), battles.second] -= 1
+    explained = design @ np.linalg.lstsq(design, battles.style, rcond=None)[0]
+    return float(np.sum((battles.style - explained) ** 2)) / total
+
+
 def wins(battles: Battles) -> Float[np.ndarray, "policies policies"]:
     """The share of wins of each policy (row) over each other (column); NaN where they were not compared."""
     count = len(battles.names)

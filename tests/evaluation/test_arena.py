@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from rlvr_jax.evaluation.arena import SCALE, Battles, battles_of, fit, rated, wins
+from rlvr_jax.evaluation.arena import SCALE, Battles, battles_of, fit, length_alone, rated, wins
 
 
 def made(strengths, gamma=0.0, problems=60, seed=0, ties=0.2):
@@ -85,5 +85,10 @@ def test_intervals_are_wider_with_fewer_problems_and_a_winner_of_everything_has_
     assert [x.name for x in found.ratings] == ["a", "b"]
     assert 1000 < found.ratings[0].rating < 3000
     np.testing.assert_array_equal(wins(every), [[np.nan, 1.0], [0.0, np.nan]])
+    assert length_alone(every) == 0
+    always = battles_of(
+        ["a", "b"], [(0, 1, p, 1.0) for p in range(9)], np.array([[10, 5 + (p == 3)] for p in range(9)])
+    )
+    assert length_alone(always) < 0.02 < 0.5 < length_alone(made([0.0, 1.0]))
     with pytest.raises(ValueError, match="comparison"):
         rated(battles_of(["a", "b"], [], np.zeros((0, 2), int)))

@@ -115,7 +115,7 @@ def test_arena_routing_and_judges_run_as_their_pages_say(folder):
     assert (trained / "judges" / "helpful.jsonl").read_text().count("\n") > 0
     assert '"judge/helpful/unjudged": 0' in (trained / "metrics.jsonl").read_text()
     told = json.loads((folder / "arena.json").read_text())
-    assert {x["name"] for x in told["ratings"]} == {"start", "end"}
+    assert {x["name"] for x in told["ratings"]["ratings"]} == {"start", "end"}
     assert all(
         word in text for text in (by_score, by_judge) for word in ("start", "end", "comparisons", "weight of length")
     )
