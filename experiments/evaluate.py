@@ -87,22 +87,36 @@ def main() -> None:
         for metric in (x for x in found.values if f"{group}/{x}" in found.metrics):
             mean, low, high = (found.metrics[f"{group}/{metric}{end}"] for end in ("", "_low", "_high"))
             print(f"{task:18}{metric:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
-    print(f"{found.tokens:,} tokens sampled in {evaluated.seconds:.0f} seconds, compilation and verification included")
-    result = evaluated.plain()
+    result, rows = evaluated.plain(), evaluated.rows()
     differences = [] if other is None else compared(result["values"], other, evaluated.tasks)
+    if output:
+        files.replace(output, json.dumps(result, indent=1).encode())
+        files.replace(output.with_suffix(".jsonl"), b"".join(jsonl.encode(row) for row in rows))
+        title, page = (
+            f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}",
+            output.with_suffix(".html"),
+        )
+        files.replace(page, suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences))
+        print(f"page: {page}")
+    print(f"{found.tokens:,} tokens sampled in {evaluated.seconds:.0f} seconds, compilation and verification included")
     if differences:
         print(f"\n{'task':18}{'':18}{'difference':>10}   95 % interval, problem by problem")
     for x in differences:
         shown = f"{x['difference']:+10.4f}   {x['low']:+.4f} to {x['high']:+.4f}  p = {x['p']:.3f}"
         print(f"{x['task']:18}{x['metric']:18}{shown}, {x['problems']} problems: {x['word']}")
-    if output:
-        rows = evaluated.rows()
-        files.replace(output, json.dumps(result, indent=1).encode())
-        files.replace(output.with_suffix(".jsonl"), b"".join(jsonl.encode(row) for row in rows))
-        title = f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}"
-        page = output.with_suffix(".html")
-        files.replace(page, suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences))
-        print(f"page: {page}")
+
+
+def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
+    """The results by metric and problem of an earlier evaluation."""
+    file = path / name if path.is_dir() else path
+    if not file.exists():
+        hint = "; run `rlvr evaluate` there first" if path.is_dir() else ""
+        raise ConfigError(f"--against: there is no file {file}{hint}")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))["values"]
+        return {metric: {str(x): float(y) for x, y in of.items()} for metric, of in values.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"--against: {file} has no results by problem, as `rlvr evaluate` writes") from error
 
 
 def compared(

@@ -21,15 +21,22 @@ class Judging:
     Attributes:
       names: of those that score every sample, from 0 to 1: parts of the verdicts.
       verdicts: groups -> the groups with the verdicts of tasks that leave them to a judge.
-      scores: groups -> the groups with the scores of `names`.
+      score: name, groups -> the groups with the score of this judge.
     """
 
     names: tuple[str, ...]
     verdicts: Callable[[Sequence[Group]], list[Group]]
-    scores: Callable[[Sequence[Group]], list[Group]]
+    score: Callable[[str, Sequence[Group]], list[Group]]
+
+    def all(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with the scores of all judges; a sample is unjudged if one fails on it."""
+        groups = list(groups)
+        for name in self.names:
+            groups = self.score(name, groups)
+        return groups
 
 
-NO_JUDGES = Judging((), list, list)
+NO_JUDGES = Judging((), list, lambda _, groups: list(groups))
 
 
 @dataclass(frozen=True)
@@ -71,20 +78,26 @@ def evaluate(
       key: of the samples for pass@k.
       ks: the k of pass@k.
       majority: also maj@k of each k above 1, for tasks whose verifier extracts answers.
-      judging: the judges; the metrics `judge/<name>` are mean scores of the greedy responses that could be judged.
+      judging: the judges; the metrics `judge/<name>` are mean scores of the greedy responses that each could judge,
+        and its failures change no other metric.
     """
     collector.start("greedy", examples, 1, key, 0.0)
     if pass_examples:
         collector.start("pass@k", pass_examples, pass_samples, key, 1.0)
-    greedy = judging.scores(judging.verdicts(collector.take("greedy")))
+    greedy = judging.verdicts(collector.take("greedy"))
     episodes, verdicts, _ = flattened(greedy)
     metrics = {"eval/response_length": float(np.mean([episode.length for episode in episodes]))}
     errors, tokens = sum(verdict.error is not None for verdict in verdicts), sum(x.length for x in episodes)
     values = {"greedy_accuracy": _by_problem(examples, [float(verdict.score == 1) for verdict in verdicts])}
     for name in judging.names:
-        judged = [i for i, verdict in enumerate(verdicts) if verdict.error is None]
-        scores = _by_problem([examples[i] for i in judged], [verdicts[i].parts[name] for i in judged])
+        scored = judging.score(name, greedy)
+        greedy = [_better(*pair) for pair in zip(greedy, scored, strict=True)]
+        told = [group.verdicts[0] for group in scored]
+        judged = [i for i, verdict in enumerate(told) if verdict.error is None]
+        scores = _by_problem([examples[i] for i in judged], [told[i].parts[name] for i in judged])
         values |= {f"judge/{name}": scores} if scores else {}
+        failed = sum(x.error is not None and y.error is None for x, y in zip(told, verdicts, strict=True))
+        metrics[f"eval/judge/{name}_unjudged"] = float(failed)
     sampled: list[Group] = []
     if pass_examples:
         sampled = judging.verdicts(collector.take("pass@k"))
@@ -110,6 +123,11 @@ def evaluate(
             where = f"{group}/{name}"
             metrics[where], metrics[f"{where}_low"], metrics[f"{where}_high"] = mean_and_interval(numbers)
     return Evaluation(metrics | {"eval/errors": float(errors)}, greedy, values, tokens, sampled)
+
+
+def _better(before: Group, scored: Group) -> Group:
+    """The group with a judge's score, unless the judge has failed on it."""
+    return before if scored.verdicts[0].error is not None else scored
 
 
 def _by_problem(examples: Sequence[Example], values: Sequence[float]) -> dict[Problem, float]:

@@ -118,16 +118,15 @@ def make_judging(setup: Setup, folder: Path | None, names: Sequence[str] | None 
                 groups[i] = replace(groups[i], verdicts=tuple(_decided(name, *pair) for pair in pairs))
         return groups
 
-    def scores(groups: Sequence[Group]) -> list[Group]:
-        groups = list(groups)
-        for name in terms:
-            judged = _judged(judges[name], groups, setup.processes, waiting=False)
-            for i, found in enumerate(judged):
-                both = zip(groups[i].verdicts, found, strict=True)
-                groups[i] = replace(groups[i], verdicts=tuple(_with_score(name, *pair) for pair in both))
-        return groups
+    def score(name: str, groups: Sequence[Group]) -> list[Group]:
+        judged = _judged(judges[name], groups, setup.processes, waiting=False)
+        pairs = [zip(group.verdicts, found, strict=True) for group, found in zip(groups, judged, strict=True)]
+        return [
+            replace(group, verdicts=tuple(_with_score(name, *pair) for pair in both))
+            for group, both in zip(groups, pairs, strict=True)
+        ]
 
-    return Judging(terms, verdicts, scores)
+    return Judging(terms, verdicts, score)
 
 
 def describe_judges(setup: Setup, verdicts: Sequence[Verdict]) -> dict[str, int]:

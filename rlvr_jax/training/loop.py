@@ -113,7 +113,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         sampler.set_params(learner.policy.params, done)
         collector = make_collector(setup, sampler, pool)
         judging, of_models = make_judging(setup, workdir / FOLDER), make_model_scores(setup)
-        scored = lambda groups: judging.scores(of_models(judging.verdicts(groups)))  # noqa: E731
+        scored = lambda groups: judging.all(of_models(judging.verdicts(groups)))  # noqa: E731
         rollouts = Rollouts(setup, collector, partial(key_of, SAMPLE), scored)
         history = rollouts.put_back(checkpoints.restore_host(manager, done))
         teacher = find_teacher(setup)

@@ -94,7 +94,7 @@ def sampled(
         examples = tasks.batch(training_mixture(setup), "train", seed, 0, problems)
         unique = list({(x.task, x.id): x for x in examples}.values())
         collector.start("pairs", unique, samples, jax.random.key(seed), temperature)
-        return judging.scores(of_models(judging.verdicts(collector.take("pairs"))))
+        return judging.all(of_models(judging.verdicts(collector.take("pairs"))))
 
 
 def asked_of(groups: Mapping[str, Sequence[Group]], by: str, leaks: Mapping[str, str] | None = None) -> list[Asked]:

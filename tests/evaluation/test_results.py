@@ -17,12 +17,13 @@ from tests.evaluation.test_evaluate import EXAMPLES, KEY, RIGHT_GREEDY, MadeUp
 from tests.judges.server import last_of, serving
 
 
-def liked(groups):
+def liked(_, groups):
     """Every judge's score is 0.25 but for the first problem, which it can't judge."""
     found = []
     for i, group in enumerate(groups):
         (verdict,) = group.verdicts
-        verdict = replace(verdict, parts={"j": 0.25}) if i else replace(verdict, error="judge j: no")
+        judged = verdict.error is None
+        verdict = replace(verdict, parts={"j": 0.25} if judged else {}) if i else replace(verdict, error="judge j: no")
         found.append(replace(group, verdicts=(verdict,)))
     return found
 
@@ -40,9 +41,9 @@ def write(path, rows):
 
 def test_scores_of_judges_are_means_over_what_they_could_judge(found):
     assert found.metrics["eval/judge/j"] == 0.25
-    assert (
-        len(found.values["judge/j"]) == sum(verdict.error is None for g in found.greedy for verdict in g.verdicts) == 4
-    )
+    assert len(found.values["judge/j"]) == 4  # of 6: one that it fails on, and one that the verifier failed on
+    assert found.metrics["eval/judge/j_unjudged"] == 1
+    assert found.metrics["eval/greedy_accuracy"] == sum(RIGHT_GREEDY) / 6
     rows = rows_of(found)
     assert [row["scores"] for row in rows[:3]] == [{}, {}, {"j": 0.25}]
     assert [len(row["samples"]) for row in rows] == [4, 4, 4, 4, 0, 0]

@@ -90,6 +90,10 @@ def answer(body, _):
     if "Response B" in text:
         first, second = text.split("Response A:")[1].split("Response B:")
         return "Better: A" if len(first) > len(second) else "Better: tie"
+    if "rubric" in text:
+        return "[1] It is right."
+    if "Statement:" in text:
+        return "Evidence: none\nMet: no"
     return f"Score: {1 + len(re.search(r'Response:(.*?)Grade', text, re.DOTALL)[1]) % 5}"
 
 

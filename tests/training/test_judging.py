@@ -104,7 +104,7 @@ def test_only_samples_that_are_judged_otherwise_are_asked_about(tmp_path):
         judging = make_judging(make_setup(config), tmp_path)
         made = [episode(3, text, prompt=(1,)) for text in ("1234", "12345")]
         group = Group(made[0].example, tuple(made), (Verdict(0.0, error="it died"), Verdict(1.0, {"x": 2.0})))
-        (found,) = judging.scores([group])
+        (found,) = judging.all([group])
         assert len(server.requests) == 1
     assert found.verdicts[0] == group.verdicts[0]
     assert found.verdicts[1].parts == {"x": 2.0, "helpful": pytest.approx(5 / 9)}
