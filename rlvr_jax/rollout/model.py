@@ -24,7 +24,6 @@ from rlvr_jax.text.messages import wrong_messages
 from rlvr_jax.text.prompts import chat_text, renderer
 from rlvr_jax.text.tokenizers import decode, encode_batch
 
-Prompt = str | Sequence[Mapping[str, Any]]  # text, or messages with "role" and "content"
 HEAD_CHUNK = 1024  # tokens whose logits are in memory at a time
 
 
@@ -65,7 +64,7 @@ class Model:
 
     def generate(
         self,
-        prompts: Prompt | Sequence[Prompt],
+        prompts: Any,
         *,
         samples: int = 1,
         max_tokens: int = 256,
@@ -136,7 +135,7 @@ class Model:
 
     def logprobs(
         self,
-        prompts: Prompt | Sequence[Prompt],
+        prompts: Any,
         completions: str | Completion | Sequence[str | Completion | Sequence[int]],
         *,
         batch_size: int = 32,
@@ -174,7 +173,7 @@ class Model:
             found += [row[len(row) - len(tokens) :] for row, (_, tokens) in zip(logprobs, batch, strict=True)]
         return found[: len(texts)]
 
-    def texts(self, prompts: Prompt | Sequence[Prompt], template: Mapping[str, Any] | None = None) -> list[str]:
+    def texts(self, prompts: Any, template: Mapping[str, Any] | None = None) -> list[str]:
         """The prompts as `generate` continues them."""
         prompts = [prompts] if isinstance(prompts, str | Mapping) else list(prompts)
         prompts = [prompts] if prompts and isinstance(prompts[0], Mapping) else prompts

@@ -89,7 +89,8 @@ def answer(body, _):
     text = last_of(body)
     if "Response B" in text:
         first, second = text.split("Response A:")[1].split("Response B:")
-        return "Better: A" if len(first) > len(second) else "Better: tie"
+        more = first.count("\n| ") - second.count("\n| ")
+        return f"Better: {'A' if more > 0 else 'B' if more < 0 else 'tie'}"
     if "rubric" in text:
         return "[1] It is right."
     if "Statement:" in text:
