@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import special  # `scipy.stats` takes a second to import
 
 _ALL_RESAMPLES = 50_000  # the most that are enumerated
 _RESAMPLES = 10_000  # random ones otherwise
@@ -59,8 +59,8 @@ def bootstrap_interval(
     else:
         chosen = np.random.default_rng(count).integers(count, size=(_RESAMPLES, count))
     weights = np.stack([np.mean(chosen == i, axis=1) for i in range(count)], axis=1)
-    quantile = stats.t.ppf((1 + level) / 2, count - 1) * math.sqrt(count / (count - 1))
-    tail = float(stats.norm.sf(quantile))
+    quantile = special.stdtrit(count - 1, (1 + level) / 2) * math.sqrt(count / (count - 1))
+    tail = float(special.ndtr(-quantile))
     means = np.tensordot(weights, values, axes=1)
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return low, high
@@ -82,7 +82,7 @@ def prediction_interval(
         nothing = np.full(values.shape[1:], np.nan)
         return nothing, nothing
     deviation = np.maximum(np.std(values, axis=0, ddof=1), least)
-    half = stats.t.ppf((1 + level) / 2, count - 1) * deviation * math.sqrt(1 / count + 1 / new)
+    half = special.stdtrit(count - 1, (1 + level) / 2) * deviation * math.sqrt(1 / count + 1 / new)
     return np.mean(values, axis=0) - half, np.mean(values, axis=0) + half
 
 
@@ -101,7 +101,7 @@ def paired_p(differences: Float[np.ndarray, "seeds"], resolution: float = 0.0) -
     mean, deviation = float(np.mean(differences)), _deviation(differences, resolution)
     if deviation == 0:
         return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / deviation * math.sqrt(count), count - 1))
+    return float(2 * special.stdtr(count - 1, -abs(mean) / deviation * math.sqrt(count)))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -143,7 +143,7 @@ def seeds_needed(
 
 def _power(count: int, effect: float, level: float) -> float:
     """Of the t-test, by the tail in the direction of the effect."""
-    return float(stats.nct.sf(stats.t.ppf(1 - level / 2, count - 1), count - 1, effect * math.sqrt(count)))
+    return 1 - float(special.nctdtr(count - 1, effect * math.sqrt(count), special.stdtrit(count - 1, 1 - level / 2)))
 
 
 def _deviation(differences: Float[np.ndarray, "seeds"], resolution: float) -> float:

@@ -1,12 +1,14 @@
 """Real runs of the commands, in processes of their own, as small as runs can be."""
 
 import atexit
+import contextlib
 import json
 import multiprocessing
 import os
 import re
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -77,13 +79,6 @@ def with_devices(number: int) -> dict[str, str]:
 SHORT = "num_steps=2 --config.evaluation.problems=8 --config.evaluation.pass_problems=0"
 
 
-def run_script(script: str, folder: Path) -> None:
-    """Runs a script of a page of the documentation in a folder; each of its commands must succeed."""
-    line = ["bash", "-ec", script]
-    ended = subprocess.run(line, cwd=folder, env=with_devices(1), capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-
-
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.experiments.preloaded"])
 
@@ -93,7 +88,7 @@ class Forked:
 
     def __init__(self, module: str, arguments: list[str], cwd: Path, environment: dict[str, str]):
         self._output = tempfile.NamedTemporaryFile("r"), tempfile.NamedTemporaryFile("r")  # noqa: SIM115
-        command = module, arguments, cwd, environment, [file.name for file in self._output]
+        command = module, arguments, cwd, environment, [file.name for file in self._output], [str(cwd)]
         self._process = _FORKS.Process(target=_become, args=command, daemon=True)
         self._process.start()
         self.pid = self._process.pid
@@ -119,15 +114,17 @@ class Forked:
         return tuple(file.read() for file in self._output)
 
 
-def _become(module: str, arguments: list[str], cwd: Path, environment: dict[str, str], output: list[str]) -> None:
-    """Runs a module as a program, in a process that was forked for it."""
-    for descriptor, path in enumerate(output, start=1):
-        with Path(path).open("wb") as file:
+def _become(
+    module: str, arguments: list[str], cwd: Path, environment: dict[str, str], output: list[str], path: list[str]
+) -> None:
+    """Runs a module as a program, in a process that was forked for it, with these folders before its `sys.path`."""
+    for descriptor, name in enumerate(output, start=1):
+        with Path(name).open("ab") as file:
             os.dup2(file.fileno(), descriptor)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path.insert(0, str(cwd))
+    sys.path[:0] = path
     sys.argv = [module, *arguments]
     # JAX has been imported, so it has read its variables.
     jax.config.update(_MIN_COMPILE_TIME.lower(), float(environment[_MIN_COMPILE_TIME]))
@@ -166,6 +163,56 @@ def start(
         return Forked(line[2], line[3:], cwd, environment)
     pipe = subprocess.PIPE
     return subprocess.Popen(line, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+# What `rlvr` is in a script: it hands its arguments to the test, and ends as the process that was forked for them.
+_RLVR = """#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as test:
+    test.connect({address!r})
+    stream = test.makefile("rw")
+    print(json.dumps([os.getpid(), sys.argv[1:], os.getcwd(), dict(os.environ)]), file=stream, flush=True)
+    sys.exit(int(stream.readline()))
+"""
+
+
+def run_script(script: str, folder: Path) -> None:
+    """Runs a script of a page of the documentation in a folder; each of its commands must succeed.
+
+    Its `rlvr` is forked as the other commands are.
+    """
+    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as calls:
+        calls.bind(address := f"{place}/calls")
+        calls.listen()
+        answering = threading.Thread(target=_answer, args=(calls,))
+        answering.start()
+        rlvr = Path(place, "rlvr")
+        rlvr.write_text(_RLVR.format(python=sys.executable, address=address))
+        rlvr.chmod(0o700)
+        environment = with_devices(1)
+        environment["PATH"] = f"{place}:{environment['PATH']}"
+        line = ["bash", "-ec", script]
+        try:
+            ended = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        finally:
+            calls.shutdown(socket.SHUT_RDWR)
+            answering.join()
+    assert ended.returncode == 0, ended.stderr
+
+
+def _answer(calls: socket.socket) -> None:
+    """Runs the commands that a script calls, one after the other, until the socket is shut."""
+    with contextlib.suppress(OSError):
+        while True:
+            call, _ = calls.accept()
+            with call, call.makefile("rw") as stream:
+                caller, arguments, cwd, environment = json.loads(stream.readline())
+                output = [f"/proc/{caller}/fd/{descriptor}" for descriptor in (1, 2)]
+                command = "experiments.cli", arguments, cwd, environment, output, []
+                process = _FORKS.Process(target=_become, args=command, daemon=True)
+                process.start()
+                process.join()
+                print(process.exitcode, file=stream, flush=True)
 
 
 def finish(process: subprocess.Popen | Forked) -> tuple[int, str, str]:

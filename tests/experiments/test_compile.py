@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 import shlex
-import subprocess
 import sys
 
 import pytest
@@ -15,7 +14,7 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.training.analysis import estimated
 from rlvr_jax.training.fit import advice, fastest
 from rlvr_jax.training.setup import make_setup
-from tests.conftest import ROOT
+from tests.experiments.runs import ROOT, run
 from tests.test_configs import load
 
 SMALL = {
@@ -87,16 +86,12 @@ def test_the_table_and_the_file_have_every_phase(compiled):
     assert f"{made.utilization:.0%}" in text
 
 
-def command(*arguments):
-    line = [sys.executable, "-m", "experiments.compile", *arguments]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_the_command_prints_an_estimate_and_writes_all_numbers(tmp_path):
     out = tmp_path / "plan.json"
-    run = command("--config=tulu3_rlvr_8b", "--topology=v5p:2x2x4", "--estimate", f"--out={out}")
-    assert run.returncode == 0, run.stderr
-    assert "tulu3_rlvr_8b on v5p:2x2x4" in run.stdout
+    line = [sys.executable, "-m", "experiments.compile", "--config=tulu3_rlvr_8b", "--topology=v5p:2x2x4"]
+    status, stdout, stderr = run([*line, "--estimate", f"--out={out}"])
+    assert status == 0, stderr
+    assert "tulu3_rlvr_8b on v5p:2x2x4" in stdout
     found = json.loads(out.read_text())
     assert found["fits"]
     assert found["capacity"] == int(95.74 * 2**30)
