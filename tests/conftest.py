@@ -143,6 +143,25 @@ def no_cache() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def one_device() -> Iterator[None]:
+    """Runs see one of the eight devices: to compile and run for eight takes twice as long."""
+    import jax
+
+    with pytest.MonkeyPatch.context() as patch:
+        first = jax.devices()[:1]
+        patch.setattr(jax, "devices", lambda *_: first)
+        yield
+
+
+@pytest.fixture
+def eight_devices(one_device: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """All of them again, for a test on meshes in a module with one device."""
+    import jax
+
+    monkeypatch.setattr(jax, "devices", jax.local_devices)
+
+
+@pytest.fixture(scope="module")
 def no_curves() -> Iterator[None]:
     """Runs draw no curves."""
     from rlvr_jax.reporting import curves

@@ -11,6 +11,8 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.runs import Run
 from tests.training.test_loop import TINY
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def written(folder, values, metric="train/reward"):
     folder.mkdir()

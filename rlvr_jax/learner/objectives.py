@@ -1,6 +1,8 @@
 """The losses that `config.algorithm.loss` may name."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
 
 from rlvr_jax import named
 from rlvr_jax.learner.algorithm import AlgorithmConfig
@@ -34,7 +36,7 @@ def make_loss(
       ValueError: there is no such loss, or its function raises or returns something else.
     """
     if algorithm.loss in LOSSES:
-        return LOSSES[algorithm.loss](teacher, config, algorithm, temperature, max_length)
+        return _shared(LOSSES[algorithm.loss], teacher, config, algorithm, temperature, max_length)
     if not named.is_name(algorithm.loss):
         raise ValueError(f"there is no loss {algorithm.loss!r}; there are {', '.join(LOSSES)}, and 'module:function'")
     make = named.load(algorithm.loss)
@@ -48,3 +50,8 @@ def make_loss(
             f"{named.where(algorithm.loss)}: {algorithm.loss!r} returned {type(loss).__name__}, not a Loss"
         )
     return loss
+
+
+@lru_cache(maxsize=8)  # the runs of a process share losses, and so what is compiled for them
+def _shared(make: Callable[..., Loss], *arguments: Any) -> Loss:
+    return make(*arguments)

@@ -125,9 +125,18 @@ def make_jitted_update(
     setup: Setup, optimizers: Mapping[str, optax.GradientTransformation], loss: Loss, microbatches: int
 ) -> jax.stages.Wrapped:
     """The jitted function of `make_update`, for packed batches; with `loss.frozen` these parameters come third."""
-    step = partial(train_step, loss, optimizers, microbatches)
-    shardings = (None, parallel.batch_sharding(setup.mesh), *[None] * bool(loss.frozen))
-    return jax.jit(step, in_shardings=shardings, donate_argnums=0)
+    return _jitted_update(loss, tuple(optimizers.items()), microbatches, parallel.batch_sharding(setup.mesh))
+
+
+@lru_cache(maxsize=8)  # the runs of a process share compiled functions
+def _jitted_update(
+    loss: Loss,
+    optimizers: tuple[tuple[str, optax.GradientTransformation], ...],
+    microbatches: int,
+    rows: jax.sharding.Sharding,
+) -> jax.stages.Wrapped:
+    step = partial(train_step, loss, dict(optimizers), microbatches)
+    return jax.jit(step, in_shardings=(None, rows, *[None] * bool(loss.frozen)), donate_argnums=0)
 
 
 def scored_columns(setup: Setup, loss: Loss) -> tuple[str, ...]:

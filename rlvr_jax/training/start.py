@@ -141,8 +141,8 @@ def start(
     states = {}
     for name, optimizer in optimizers.items():
         shardings = jax.tree.map(lambda x: x.sharding, shapes[name])
-        new = jax.jit(partial(new_state, optimizer), out_shardings=shardings, donate_argnums=0)
-        states[name] = new(params.pop(name))
+        new = jax.jit(new_state, static_argnums=0, out_shardings=shardings, donate_argnums=1)
+        states[name] = new(optimizer, params.pop(name))
     learner = Learner(states, {name: of_start[name] for name in others})
     checkpoints.save(manager, learner, 0)
     return learner, kept(reference) if stays else None
@@ -157,10 +157,10 @@ def initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
         folder = find_checkpoint(config.pretrained)
         params = load_params(folder, setup.policy, policy.base(shardings))
     else:
-        params = jax.jit(partial(policy.init, setup.policy), out_shardings=policy.base(shardings))(key)
+        params = jax.jit(policy.init, static_argnums=0, out_shardings=policy.base(shardings))(setup.policy, key)
     if policy.ADAPTERS in shardings and policy.ADAPTERS not in params:
-        fresh = jax.jit(partial(policy.init_adapters, setup.policy), out_shardings=policy.trainable(shardings))
-        params = params | {policy.ADAPTERS: fresh(key)}
+        fresh = jax.jit(policy.init_adapters, static_argnums=0, out_shardings=policy.trainable(shardings))
+        params = params | {policy.ADAPTERS: fresh(setup.policy, key)}
     return params
 
 
@@ -168,7 +168,7 @@ def initial_critic(setup: Setup, params: Params, key: Key[Array, ""]) -> Params:
     """The initial parameters of the critic, by `config.critic.init`; `params` are those of the policy."""
     if setup.config.critic.init == "fresh":
         shardings = jax.tree.map(lambda x: x.sharding, network_shapes(setup.policy, setup.mesh, "critic"))
-        return jax.jit(partial(policy.init_critic, setup.policy), out_shardings=shardings)(key)
+        return jax.jit(policy.init_critic, static_argnums=0, out_shardings=shardings)(setup.policy, key)
     if source := _critic_source(setup.config):
         shapes, network = _loaded_for_critic(setup, source)
         params, _ = checkpoints.load_params(source, shapes, network=network)

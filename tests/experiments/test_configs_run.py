@@ -25,7 +25,7 @@ TASKS = {
 PROMPT_LENGTHS = {"r1_zero_countdown_qwen25_3b": 640, "papers_search": 1792}  # others have 320 bytes
 CORPUS = "corpus/acl_anthology_2016_2020.jsonl"
 
-pytestmark = pytest.mark.usefixtures("no_curves")
+pytestmark = pytest.mark.usefixtures("no_curves", "one_device")
 
 
 def tiny(name: str, manual_dir, data_dir) -> Config:

@@ -11,6 +11,8 @@ from rlvr_jax.verifiers.pool import Pool
 from tests.data.read import rows
 from tests.pages import Page
 
+pytestmark = pytest.mark.usefixtures("no_curves", "one_device")
+
 
 @pytest.fixture(scope="module")
 def workdir(data_sets, tmp_path_factory):

@@ -37,7 +37,7 @@ TEMPLATE = (
     "false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 
-pytestmark = pytest.mark.usefixtures("no_curves")
+pytestmark = pytest.mark.usefixtures("no_curves", "one_device")
 
 
 @pytest.fixture(scope="module")

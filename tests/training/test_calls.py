@@ -11,6 +11,8 @@ from rlvr_jax.training import checkpoints, functions, loop
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.test_loop import TINY, changed, equal, rows_of
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 class Calls:
     """What a run hands to its compiled functions; they run as ever."""

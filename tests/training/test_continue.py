@@ -1,11 +1,14 @@
 """A run that goes on with a changed config: the bits of a run that was never stopped, or other devices."""
 
+import jax
 import pytest
 
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.training.loop import train
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
+
+pytestmark = pytest.mark.usefixtures("one_device")
 
 LONG = changed(TINY, training={"num_steps": 3})
 
@@ -37,8 +40,9 @@ def test_more_steps_and_other_evaluations_give_the_bits_of_a_run_that_was_never_
     assert rows_of(tmp_path, "changes.jsonl")[0]["step"] == 1
 
 
-def test_a_run_goes_on_on_other_devices(whole, pool, tmp_path):
+def test_a_run_goes_on_on_other_devices(whole, pool, tmp_path, monkeypatch):
     train(changed(LONG, training={"num_steps": 2}), tmp_path, pool)
+    monkeypatch.setattr(jax, "devices", jax.local_devices)
     train(changed(LONG, mesh=MeshConfig(data=2, fsdp=2, tensor=2)), tmp_path, pool)
     first, second, other = (training(row) for row in rows_of(tmp_path)[1:])
     assert [first, second] == [training(row) for row in rows_of(whole)[1:3]]

@@ -17,6 +17,8 @@ from tests.experiments.runs import ROOT
 from tests.pages import Page
 from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 @pytest.fixture(scope="module")
 def guess(tmp_path_factory):

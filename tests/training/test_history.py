@@ -34,6 +34,8 @@ from tests.episodes import episode
 from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
 from tests.training.test_queue import of_training
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 PROBLEMS = [(f"{a}{b}=", str((a + b) % 10), a % 2) for a in range(1, 5) for b in range(5)]
 
 

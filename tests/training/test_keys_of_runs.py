@@ -24,6 +24,8 @@ from rlvr_jax.verifiers.pool import Pool
 from tests.training.keys import HERE, By, Row, with_keys, wrong
 from tests.training.test_loop import TINY, changed, rows_of, with_advantages
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 PLAIN = changed(TINY, reward=(("length", 1.0),), evaluation={"every": 9})
 PROMPT, GROUP = PLAIN.rollout.max_prompt_length, PLAIN.rollout.group_size
 

@@ -11,6 +11,8 @@ from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.test_loop import TINY, changed, rows_of
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 OWN = """
 import dataclasses
 import itertools

@@ -35,6 +35,8 @@ from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode
 from tests.training.test_loop import POLICY, TINY, changed
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 FAST = OptimizerConfig(learning_rate=1e-2)
 
 

@@ -13,6 +13,8 @@ from rlvr_jax.training.loop import train
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 STEPS = 5
 QUIET = {"pass_problems": 0, "every": 9, "problems": 2}
 DECOUPLED = {"proximal": "recompute", "correction": "token_tis"}
@@ -110,6 +112,7 @@ def test_a_checkpoint_holds_the_groups_in_flight_and_notices_a_changed_byte(ahea
         train(AHEAD, tmp_path / "damaged", pool)
 
 
+@pytest.mark.usefixtures("eight_devices")
 def test_half_of_the_devices_sample_and_the_others_train(ahead, pool, tmp_path):
     config = changed(AHEAD, rollout={"devices": 4}, mesh=MeshConfig(data=2, fsdp=2))
     train(config, tmp_path, pool)

@@ -22,6 +22,8 @@ from rlvr_jax.verifiers.verdict import Verdict
 from tests.rollout.scripted import Scripted
 from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 PROMPTS, SIZE = TINY.rollout.prompts, 2
 SCORES = changed(
     TINY, rollout={"group_size": SIZE}, algorithm={"kl_coef": 0.0, "reference": "none"}, reward=(("score", 1.0),)

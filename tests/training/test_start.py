@@ -13,6 +13,8 @@ from rlvr_jax.training.sft import sft
 from rlvr_jax.training.start import param_shapes
 from tests.training.test_loop import TINY
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def test_demonstrations_that_are_too_long_are_refused_before_a_workdir_is_made(tmp_path):
     config = dataclasses.replace(TINY, rollout=dataclasses.replace(TINY.rollout, max_response_length=2))
