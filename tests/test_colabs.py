@@ -11,7 +11,7 @@ import pytest
 
 from tests.experiments.runs import run
 
-pytestmark = pytest.mark.usefixtures("elsewhere")
+pytestmark = pytest.mark.usefixtures("no_curves", "one_device", "elsewhere")
 FOLDER = Path(__file__).parents[1] / "colabs"
 SMALL = {
     "00_quickstart": {"DIGITS": 2, "WARM_UP": 20, "STEPS": 3, "PROBLEMS": 4, "GROUP": 4},

@@ -24,6 +24,8 @@ from tests.policy.reference import log_softmax
 from tests.policy.reference import logits as reference_logits
 from tests.text.pretrained import EOS, EOT, WRITES_ITS_OWN, tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SHAPE = PolicyConfig(vocab_size=300, width=16, num_heads=2, num_kv_heads=1, head_dim=8, mlp_width=16)
 TEXTS = ["2+2=", "a longer one: 17*3?", "x"]
 
@@ -45,6 +47,7 @@ def test_the_repr_is_short(model):
     assert "AddedToken" not in repr(model)
 
 
+@pytest.mark.usefixtures("eight_devices")
 def test_samples_are_those_of_the_rollout(model):
     sampling = SamplingConfig(32, 12, group_size=3, batch_size=8, top_k=50, top_p=0.9)
     sampler = Sampler(model.config, sampling, make_mesh(MeshConfig(data=1, fsdp=8)))

@@ -1,6 +1,6 @@
 """Optimizers, after a clip of the gradient norm, with a learning-rate schedule."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -69,7 +69,7 @@ def make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientT
     instead of one relative to the parameters. "muon": Jordan 2024 (https://kellerjordan.github.io/posts/muon), its
     updates scaled by 0.2 sqrt(larger dimension), as in Liu et al. 2025 (arXiv:2502.16982), eq. 4.
     """
-    return _make_optimizer(config, 0 if config.decay == "constant" else num_updates)
+    return _make_optimizer(replace(config, microbatches=1), 0 if config.decay == "constant" else num_updates)
 
 
 @lru_cache(maxsize=8)  # the runs of a process share optimizers, and so what is compiled for them

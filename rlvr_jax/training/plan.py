@@ -75,23 +75,24 @@ class _State(NamedTuple):
     gradients: int
 
 
-@lru_cache(maxsize=4096)
 def _state(options: OptimizerConfig, shape: PolicyConfig, mesh: AnyMesh, network: str) -> _State:
+    # Without what changes no size.
+    shape = replace(shape, remat="none", head_chunk=0, attention="auto", max_length=0)
+    return _state_of(replace(options, microbatches=1), shape, mesh, network)
+
+
+@lru_cache(maxsize=4096)
+def _state_of(options: OptimizerConfig, shape: PolicyConfig, mesh: AnyMesh, network: str) -> _State:
     state = state_shapes(make_optimizer(options, 1), network_shapes(shape, mesh, network), mesh, options.offload)
     trained = policy.trainable(state.params)
     floats = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), trained)
     return _State(*map(parallel.bytes_on_device, (state.params, trained, state.opt_state, floats)))
 
 
-def _shape_only(config: PolicyConfig) -> PolicyConfig:
-    """The config without what does not change its parameters."""
-    return replace(config, remat="none", head_chunk=0, attention="auto", max_length=0)
-
-
 def _resident(setup: Setup, run: Run, options: Mapping[str, OptimizerConfig]) -> Kinds:
     """The training state, which is in memory in all phases."""
     config, shape = setup.config, setup.policy
-    states = {name: _state(one, _shape_only(shape), setup.mesh, name) for name, one in options.items()}
+    states = {name: _state(one, shape, setup.mesh, name) for name, one in options.items()}
     first = states[next(iter(options))]
     kinds = {"parameters": first.parameters} | ({"moments": first.moments} if first.moments else {})
     if run == "rl" and not config.training.offload_reference:
@@ -110,13 +111,13 @@ def _of_reference(setup: Setup) -> Kinds:
     copied = copied and config.algorithm.reference == "initial"
     if not copied or "reference" not in scored_columns(setup, make_loss(setup)):
         return {}
-    return {"reference": _state(config.optimizer, _shape_only(setup.policy), setup.mesh, "policy").trained}
+    return {"reference": _state(config.optimizer, setup.policy, setup.mesh, "policy").trained}
 
 
 def _of_update(setup: Setup, run: Run, network: str, options: OptimizerConfig, platform: str) -> Kinds:
     """Memory that an update of a network adds."""
     config, shape, mesh = setup.config, setup.policy, setup.mesh
-    state = _state(replace(options, offload=False), _shape_only(shape), mesh, network)
+    state = _state(replace(options, offload=False), shape, mesh, network)
     held = state.moments + (state.parameters if network == "critic" else 0)
     tensor = mesh.shape["tensor"]
     load = update_load(config, run, mesh, config.training.packing == "prefix_tree", network)
@@ -161,7 +162,7 @@ def _of_rollout(setup: Setup, state: Kinds, updates: dict[str, Kinds], platform:
 def sampler_bytes(setup: Setup) -> int:
     """Bytes of the sampler's copy of the parameters on one device: in the compute type, by the sampler's layout."""
     shape = setup.policy
-    return _numbers(_shape_only(shape), setup.sampling_mesh) * jnp.dtype(shape.dtype).itemsize
+    return _numbers(shape, setup.sampling_mesh) * jnp.dtype(shape.dtype).itemsize
 
 
 @lru_cache(maxsize=4096)
@@ -203,7 +204,7 @@ def _gathered_layer(setup: Setup) -> int:
     shape = setup.policy
     if weight_shards(setup.mesh) == 1:
         return 0
-    layers = shapes_and_axes(_shape_only(shape))[0]["layers"]
+    layers = shapes_and_axes(shape)[0]["layers"]
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(layers)) // shape.num_layers
     return 2 * count // setup.mesh.shape["tensor"] * jnp.dtype(shape.dtype).itemsize
 

@@ -75,8 +75,8 @@ def with_devices(number: int) -> dict[str, str]:
     return os.environ | {"XLA_FLAGS": flags, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
-# What stands in a page for the number of steps of a training.
-SHORT = "num_steps=2 --config.evaluation.problems=8 --config.evaluation.pass_problems=0"
+# What stands in a page for the number of steps of a training: few, of one layer.
+SHORT = "num_steps=2 --config.policy.num_layers=1 --config.evaluation.problems=8 --config.evaluation.pass_problems=0"
 
 
 _FORKS = multiprocessing.get_context("forkserver")

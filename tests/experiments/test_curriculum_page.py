@@ -26,7 +26,7 @@ def test_the_commands_of_the_page_train_and_the_report_shows_the_levels(tmp_path
 
 
 def test_the_command_of_spo_tracks_problems(tmp_path):
-    script = SPO.replace("num_steps=60", f"{SHORT} --config.policy.num_layers=1").replace("prompts=256", "prompts=8")
+    script = SPO.replace("num_steps=60", SHORT).replace("prompts=256", "prompts=8")
     run_script(script.replace("range(1000), 400", "range(1000), 40"), tmp_path)
     rows = jsonl.read(tmp_path / "runs" / "spo" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [0, 1, 2]

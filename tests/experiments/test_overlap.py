@@ -1,6 +1,10 @@
 """The benchmark of slow verifiers, as small as it can be."""
 
+import pytest
+
 from experiments.benchmarks import overlap
+
+pytestmark = pytest.mark.usefixtures("no_curves", "one_device")
 
 
 def test_every_schedule_has_a_row(capsys):

@@ -73,8 +73,8 @@ def test_the_page_names_all_there_are(names):
 def test_the_commands_of_the_page_train(tmp_path):
     for command in COMMANDS.strip().splitlines():
         program, name, *flags = shlex.split(command)
-        short = ["--config.sft.num_steps=2", "--config.sft.save_every=2", "--config.sft.updates_per_call=1"]
-        short = short if name == "sft" else f"--config.training.{SHORT}".split()
+        short = f"--config.training.{SHORT}".split()
+        short += ["--config.sft.num_steps=2", "--config.sft.save_every=2", "--config.sft.updates_per_call=1"]
         assert program == "rlvr"
         complete([sys.executable, "-m", f"experiments.{name}", *flags, *short], cwd=tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "runs/calculator/metrics.jsonl").read_text().splitlines()]

@@ -151,21 +151,9 @@ def test_a_run_that_can_not_start_is_one_line_that_says_why_and_changes_nothing(
 @pytest.fixture(scope="module")
 def from_warm_start(warm_start, tmp_path_factory):
     """The workdir of a run of one step that starts from the warm start, and what it said of JAX at the pool's start."""
-    script = (
-        "import runpy, sys\n"
-        "from jax._src import xla_bridge\n"
-        "from rlvr_jax.verifiers import pool\n"
-        "start = pool.Pool.__init__\n"
-        "def checked(*args, **kwargs):\n"
-        "    print('devices in use:', xla_bridge.backends_are_initialized())\n"
-        "    start(*args, **kwargs)\n"
-        "pool.Pool.__init__ = checked\n"
-        "sys.argv = sys.argv[1:]\n"
-        "runpy.run_module('experiments.train', run_name='__main__', alter_sys=True)\n"
-    )
     workdir = tmp_path_factory.mktemp("from_warm_start") / "run"
-    python, _, _, *flags = command("train", workdir, init_from=warm_start, training__num_steps=1)
-    status, stdout, stderr = run([python, "-c", script, "experiments.train", *flags])
+    python, flag, *line = command("train", workdir, init_from=warm_start, training__num_steps=1)
+    status, stdout, stderr = run([python, flag, "tests.experiments.devices_in_use", *line])
     assert status == 0, stderr
     return workdir, stdout
 
@@ -211,12 +199,8 @@ def test_a_full_disk_is_one_line_and_with_more_room_the_same_command_ends_with_t
 
 def test_a_checkpoint_that_can_not_be_written_is_one_line(uninterrupted, tmp_path):
     largest = max(path.stat().st_size for path in (uninterrupted / "checkpoints" / "0").rglob("*") if path.is_file())
-    script = (
-        "import os, resource, sys\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest - 1}, {largest - 1}))\n"
-        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
-    )
-    python, *arguments = command("train", tmp_path, training__save_every=1)
-    message = error_of(run([python, "-c", script, *arguments], doomed=True), 1)
+    python, flag, *line = command("train", tmp_path, training__save_every=1)
+    outcome = run([python, flag, "tests.experiments.small_files", str(largest - 1), *line], doomed=True)
+    message = error_of(outcome, 1)
     assert f"a checkpoint in {tmp_path / 'checkpoints'} could not be written" in message
     assert "Complete checkpoints: none" in message
