@@ -48,7 +48,7 @@ class Sums:
     largest: dict[str, Number]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compiled functions are kept by it, whatever it holds
 class Loss:
     """A loss and the columns it needs.
 
