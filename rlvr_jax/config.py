@@ -102,9 +102,12 @@ class RolloutConfig:
       group_size: samples of each problem; 1 needs `algorithm.baseline='tracker'` (SPO) or a user-defined
         `algorithm.advantage`.
       max_prompt_length: in tokens.
-      max_response_length: tokens after the prompt: of all turns, stop tokens included, and of observations.
+      max_response_length: tokens of a context window after its prompt: of all turns, stop tokens included, and of
+        observations.
       max_turn_length: tokens of one turn; 0 for no limit but `max_response_length`.
       max_turns: the policy's turns in an episode.
+      max_sequences: context windows of an episode, for environments that begin new ones or ask the policy itself, see
+        docs/long_contexts.md. A batch has so many rows for each sample.
       overlong_prompts: "refuse" to run if a problem's prompt is longer, or "drop" such problems.
       temperature: of the sampling distribution, and of the trained policy.
       top_k, top_p: filters of the sampling distribution; 0 and 1 switch them off.
@@ -124,6 +127,7 @@ class RolloutConfig:
     max_response_length: int = 64
     max_turn_length: int = 0
     max_turns: int = 16
+    max_sequences: int = 1
     overlong_prompts: Literal["refuse", "drop"] = "refuse"
     temperature: float = 1.0
     top_k: int = 0
@@ -133,6 +137,16 @@ class RolloutConfig:
     chunk: int = 16
     prefill_chunk: int = 256
     devices: int = 0
+
+    @property
+    def group_rows(self) -> int:
+        """The rows of a problem in a batch: a sample has one for each of its sequences."""
+        return self.group_size * self.max_sequences
+
+    @property
+    def episode_length(self) -> int:
+        """Maximum tokens of an episode after its prompts."""
+        return self.max_response_length * self.max_sequences
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def _numbers(c: Config) -> Rules:
     positive = {
         "rollout": (
             *("prompts", "max_prompt_length", "max_response_length", "max_turns"),
-            *("group_size", "temperature", "chunk", "prefill_chunk"),
+            *("group_size", "temperature", "chunk", "prefill_chunk", "max_sequences"),
         ),
         "optimizer": optimizer,
         "critic.optimizer": optimizer,
@@ -199,6 +199,11 @@ def _choices(c: Config) -> Rules:
         ),
     )
     yield (
+        r.max_sequences > 1 and c.training.packing == "prefix_tree",
+        f"config.training.packing = 'prefix_tree' makes one row of a prompt's samples, and with "
+        f"config.rollout.max_sequences = {r.max_sequences} these have several prompts; set 'none'",
+    )
+    yield (
         p.attention == "cudnn",
         "config.policy.attention = 'cudnn' supports no padding, which training rows have; use 'auto'",
     )
@@ -271,8 +276,10 @@ def _evaluation(c: Config) -> Rules:
 def _update(c: Config, devices: int, rows_together: int) -> Rules:
     r = c.rollout
     packed = c.training.packing == "prefix_tree"
-    per_update = r.prompts * (1 if packed else r.group_size) // c.algorithm.minibatches
+    per_update = r.prompts * (1 if packed else r.group_rows) // c.algorithm.minibatches
     what, factors = ("prompts", "") if packed else ("samples", " * group_size")
+    if r.max_sequences > 1:
+        what, factors = "rows", " * group_size * max_sequences"
     reason = f"; the loss keeps {rows_together} samples together" if rows_together > 1 else ""
     if packed:
         reason = "; with config.training.packing = 'prefix_tree' the samples of a prompt stay together"

@@ -121,7 +121,7 @@ POSITIVE = [
     *(f"policy__{x}" for x in ("num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width")),
     *(f"policy__{x}" for x in ("rope_theta", "norm_eps", "init_scale")),
     *(f"rollout__{x}" for x in ("prompts", "max_prompt_length", "max_response_length", "temperature")),
-    *(f"rollout__{x}" for x in ("group_size", "max_turns", "chunk", "prefill_chunk")),
+    *(f"rollout__{x}" for x in ("group_size", "max_turns", "max_sequences", "chunk", "prefill_chunk")),
     *(f"algorithm__{x}" for x in ("minibatches", "epochs", "kl_reward_horizon")),
     *(f"algorithm__{x}" for x in ("importance_cap", "tau_positive", "tau_negative", "pass_k")),
     *(f"algorithm__{x}" for x in ("max_draws", "state_samples", "max_states", "demonstration_shaping")),

@@ -5,13 +5,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlvr_jax import named
+from rlvr_jax.envs.compaction import compaction
 from rlvr_jax.envs.env import (
     Action,
+    Ask,
     Call,
     CallRecord,
     Done,
     Env,
     FinishReason,
+    Force,
+    NewWindow,
     Say,
     ToolResult,
     begin,
@@ -21,8 +25,11 @@ from rlvr_jax.envs.env import (
 )
 from rlvr_jax.envs.grid_world import grid_world
 from rlvr_jax.envs.key_value import key_value
+from rlvr_jax.envs.plans import plans
 from rlvr_jax.envs.propose import propose
 from rlvr_jax.envs.reasoning_gym import reasoning_gym_game
+from rlvr_jax.envs.stream import stream
+from rlvr_jax.envs.subcalls import subcalls
 from rlvr_jax.envs.tool_use import tool_use
 from rlvr_jax.envs.verifiers_env import verifiers_env
 from rlvr_jax.verifiers.jobs import ToolCall
@@ -32,32 +39,46 @@ ENVS: Mapping[str, Callable[..., Env]] = {
     "tools": tool_use,
     "key_value": key_value,
     "grid_world": grid_world,
+    "stream": stream,
     "propose": propose,
     "reasoning_gym_game": reasoning_gym_game,
     "verifiers": verifiers_env,
 }
+
+# Around another environment, which the options `environment` and `environment_options` name, by default `single_turn`.
+WRAPPERS: Mapping[str, Callable[..., Env]] = {"compaction": compaction, "plans": plans, "subcalls": subcalls}
+
+_WITHIN: Mapping[str, Any] = {"environment": "single_turn", "environment_options": None}
 
 
 def make_env(name: str, options: Mapping[str, Any] | None = None) -> Env:
     """The environment of a config.
 
     Args:
-      name: a key of `ENVS`, or the `module:function` or `file.py:function` that returns an `Env`.
-      options: keyword arguments of the function.
+      name: a key of `ENVS` or `WRAPPERS`, or the `module:function` or `file.py:function` that returns an `Env`.
+      options: keyword arguments of the function, for `WRAPPERS` with `environment` and `environment_options`.
 
     Raises:
       ValueError: there is no such function, it can't be called with these options, or it does not return an `Env` of
         functions and names.
     """
-    if name in ENVS:
+    options = {} if options is None else options
+    if name in WRAPPERS:
+        make, where = WRAPPERS[name], f"the environment {name!r}"
+    elif name in ENVS:
         make, where = ENVS[name], f"the environment {name!r}"
     elif named.is_name(name):
         make, where = named.load(name), f"{named.where(name)}: {name!r}"
     else:
-        raise ValueError(f"there is no environment {name!r}; there are {', '.join(ENVS)}, and 'module:function'")
+        known = ", ".join([*ENVS, *WRAPPERS])
+        raise ValueError(f"there is no environment {name!r}; there are {known}, and 'module:function'")
     try:
-        named.check_options(make, {} if options is None else options, typed=name in ENVS)
-        env = make(**(options or {}))
+        inner = ()
+        if name in WRAPPERS and isinstance(options, Mapping):
+            options = dict(options)
+            inner = (make_env(*(options.pop(key, other) for key, other in _WITHIN.items())),)
+        named.check_options(make, options, not named.is_name(name), _WITHIN if inner else (), len(inner))
+        env = make(*inner, **options)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:
@@ -90,12 +111,16 @@ def _wrong(env: Env) -> str | None:
 
 __all__ = [
     "ENVS",
+    "WRAPPERS",
     "Action",
+    "Ask",
     "Call",
     "CallRecord",
     "Done",
     "Env",
     "FinishReason",
+    "Force",
+    "NewWindow",
     "Say",
     "ToolCall",
     "ToolResult",

@@ -1,8 +1,8 @@
 """Environments and their actions.
 
 An environment is two pure functions. `start` returns the state of an episode and its prompt; `step` returns, for the
-text of a turn, the next state and one of three actions: `Say` an observation, `Call` tools, or `Done`. After a `Call`
-the function `receive` gets the results of the tools and returns the same as `step`. States are immutable.
+text of a turn, the next state and an action: `Say` an observation, `Call` tools, or `Done`. After a `Call` the function
+`receive` gets the results of the tools and returns the same as `step`. States are immutable.
 
     def start(example):
         return 0, example.prompt
@@ -15,6 +15,9 @@ the function `receive` gets the results of the tools and returns the same as `st
 These functions run in the training process, each call for at most `verifier.timeout` seconds; code that may crash or
 needs a limit of memory belongs into a tool, which runs in the verifier pool. If an environment raises, takes too long
 or returns something else, its episode ends unjudged and is left out of its group.
+
+Three more actions are for long episodes (docs/long_contexts.md): `NewWindow` begins a new context window, `Force`
+writes into the policy's turn, and `Ask` calls the policy itself.
 
 The environment `tools` (`rlvr_jax.envs.tool_use`) lets the policy call tools in the middle of any task.
 """
@@ -31,9 +34,12 @@ from rlvr_jax.text.prompts import Tools
 from rlvr_jax.verifiers.jobs import ToolCall
 
 # "stop": the environment was done; "length": a turn hit its token limit; "window": an observation did not fit into the
-# rest of the window; "turns": the limit of turns; "calls", "tool_seconds": limits of the use of tools; "env_error": the
-# environment failed; "tool_error": the environment gave up because of a tool.
-FinishReason = Literal["stop", "length", "window", "turns", "calls", "tool_seconds", "env_error", "tool_error"]
+# rest of the window; "prompt": nor did the prompt of a new window into its share; "turns", "sequences": limits of turns
+# and of context windows; "calls", "tool_seconds": limits of the use of tools; "env_error": the environment failed;
+# "tool_error": the environment gave up because of a tool.
+FinishReason = Literal[
+    "stop", "length", "window", "prompt", "turns", "sequences", "calls", "tool_seconds", "env_error", "tool_error"
+]
 _REASONS = get_args(FinishReason)
 
 
@@ -42,6 +48,34 @@ class Say:
     """An observation for the policy: messages for the chat template, or text (a user message with a template)."""
 
     observation: str | Messages
+
+
+@dataclass(frozen=True)
+class NewWindow:
+    """The end of a context window: the policy goes on after this prompt alone, and the sequences before it are kept."""
+
+    prompt: str | Messages
+
+
+@dataclass(frozen=True)
+class Force:
+    """Text in the policy's turn that it has not sampled and is not trained on; its turn goes on behind it.
+
+    Without any text the turn just goes on, after `Env.cut`.
+    """
+
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Calls of the policy itself, in parallel, each an episode of `Env.inner` that begins with one of the prompts.
+
+    `Env.receive` gets a `ToolResult` for each, in order: the text that `Env.inner` ended with, or its finish reason as
+    the error.
+    """
+
+    prompts: tuple[str | Messages, ...]
 
 
 @dataclass(frozen=True)
@@ -79,7 +113,7 @@ class Done:
     error: str | None = None
 
 
-Action = Say | Call | Done
+Action = Say | Call | Done | NewWindow | Force | Ask
 
 
 @dataclass(frozen=True)
@@ -121,6 +155,7 @@ class Env:
       at: (state, training steps that the policy of the turn has had) -> the state that `step` gets; None for the same.
       parts: the possible names of `Done.parts`; missing ones count as 0.
       one_turn: every episode has a single turn, so static batches may be used.
+      one_sequence: every episode has a single context window; False for those that return `NewWindow` or `Ask`.
       parts_of: state -> parts, also of an episode that ends by a limit of the rollout; those of `Done` come first.
       calls_of: state -> the calls of tools so far.
       sandboxes: engine and packages of those that its tools need.
@@ -129,6 +164,15 @@ class Env:
       says: observations that it may make; a run in which one has no tokens does not start.
       reworded: state -> (state, other observation), in the place of one that has no tokens or can't be encoded; None
         if that is an error.
+      read: (state, text of each token sampled) -> the state that `step` or `cut` gets; None for the same.
+      budget: state -> maximum tokens until the next `step` or `cut`; 0, or None, for the limits of the rollout alone.
+      cut: (state, text of the turn so far) -> (state, action), after a turn that was cut off by a limit of tokens; None
+        ends the episode.
+      full: (state, observation) -> (state, other action), in the place of an observation that would leave fewer than
+        `reserve` tokens of the window; None ends the episode if it leaves none.
+      reserve: tokens of a window that no turn or observation takes before `cut` or `full`.
+      added: tokens by which the prompt of a later window may be longer than that of the first.
+      inner: of the episodes of `Ask`; None for those of a single turn.
     """
 
     start: Callable[[Example], tuple[Any, str | Messages]]
@@ -145,6 +189,14 @@ class Env:
     ends: tuple[str, ...] = ()
     says: tuple[str | Messages, ...] = ()
     reworded: Callable[[Any], tuple[Any, Say]] | None = None
+    one_sequence: bool = True
+    read: Callable[[Any, Sequence[str]], Any] | None = None
+    budget: Callable[[Any], int] | None = None
+    cut: Callable[[Any, str], tuple[Any, Action]] | None = None
+    full: Callable[[Any, Say], tuple[Any, Action]] | None = None
+    reserve: int = 0
+    added: int = 0
+    inner: "Env | None" = None
 
 
 def single_turn() -> Env:
@@ -188,9 +240,9 @@ def checked(env: Env, returned: Any) -> tuple[Any, Action]:
     if not (isinstance(returned, tuple) and len(returned) == 2):
         raise TypeError(f"it returned {returned!r:.100}, not (state, action)")
     state, action = returned
+    if env.one_turn and isinstance(action, Say | Force):
+        raise ValueError(f"it returned {type(action).__name__}, but Env.one_turn says that the first turn is the last")
     if isinstance(action, Say):
-        if env.one_turn:
-            raise ValueError("it returned Say, but Env.one_turn says that the first turn is the last")
         _check_text(action.observation, "Say")
     elif isinstance(action, Call):
         if env.receive is None:
@@ -199,6 +251,21 @@ def checked(env: Env, returned: Any) -> tuple[Any, Action]:
             raise TypeError(f"it returned {action!r:.100}; Call takes a tuple of at least one ToolCall")
         if wrong := [call for call in action.calls if not isinstance(call, ToolCall)]:
             raise TypeError(f"it returned a Call of {wrong[0]!r:.100}, which is no ToolCall")
+    elif isinstance(action, NewWindow | Ask) and env.one_sequence:
+        name = type(action).__name__
+        raise ValueError(f"it returned {name}, but Env.one_sequence says that an episode has one context window")
+    elif isinstance(action, NewWindow):
+        _check_text(action.prompt, "NewWindow")
+    elif isinstance(action, Force):
+        if not isinstance(action.text, str):
+            raise TypeError(f"Force takes text, not {action.text!r:.100}")
+    elif isinstance(action, Ask):
+        if env.receive is None:
+            raise TypeError("it returned Ask, but Env.receive is None")
+        if not isinstance(action.prompts, tuple | list) or not action.prompts:
+            raise TypeError(f"it returned {action!r:.100}; Ask takes a tuple of at least one prompt")
+        for prompt in action.prompts:
+            _check_text(prompt, "Ask")
     elif isinstance(action, Done):
         action = replace(action, parts=_parts(env, state, action))
         if action.reason not in _REASONS:
@@ -207,7 +274,7 @@ def checked(env: Env, returned: Any) -> tuple[Any, Action]:
             if not isinstance(text := getattr(action, name), str | None):
                 raise TypeError(f"Done has the {name} {text!r:.100}, which is no text")
     else:
-        raise TypeError(f"it returned {action!r:.100}, not Say, Call or Done")
+        raise TypeError(f"it returned {action!r:.100}, not Say, Call or Done (or another action of rlvr_jax.envs)")
     return state, action
 
 

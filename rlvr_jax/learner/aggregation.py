@@ -42,9 +42,12 @@ def group_token_mean(_: AlgorithmConfig, batch: Batch, __: int) -> Weights:
 def sequence_mean(_: AlgorithmConfig, batch: Batch, __: int) -> Weights:
     """1/B sum_i (sum_t m l / n_i): all samples have one weight, so the tokens of long ones count less.
 
+    The sequences of a sample share its weight equally.
+
     Source: Shao et al. 2024 (GRPO, arXiv:2402.03300), eq. 3.
     """
-    return 1 / jnp.maximum(sample_sums(batch, batch.action_mask), 1.0), jnp.sum(batch.samples)
+    share = jnp.minimum(batch.samples, 1.0)[:, None]  # of a sample, that a row holds; packed rows hold whole ones
+    return share / jnp.maximum(sample_sums(batch, batch.action_mask), 1.0), jnp.sum(batch.samples)
 
 
 def sequence_sum(_: AlgorithmConfig, batch: Batch, __: int) -> Weights:
@@ -70,8 +73,8 @@ AGGREGATIONS: Mapping[str, Callable[[AlgorithmConfig, Batch, int], Weights]] = {
 NEEDS = {"group_token_mean": ("group_tokens",)}
 
 
-def group_tokens(batch: Batch, group_size: int) -> Float[np.ndarray, "batch action"]:
-    """At each action the number of actions of its group, in a batch from `in_groups`."""
+def group_tokens(batch: Batch, group_rows: int) -> Float[np.ndarray, "batch action"]:
+    """At each action the number of actions of its group, in a batch from `in_groups` with so many rows a group."""
     mask = np.asarray(batch.action_mask)
-    counts = mask.reshape(-1, group_size * mask.shape[1]).sum(axis=1).repeat(group_size)
+    counts = mask.reshape(-1, group_rows * mask.shape[1]).sum(axis=1).repeat(group_rows)
     return np.where(mask > 0, counts[:, None], 0).astype(np.float32)

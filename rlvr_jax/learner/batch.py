@@ -34,7 +34,8 @@ class Batch:
       tokens, positions, segment_ids: see `rlvr_jax.policy.forward`.
       predictors: the column of the token that each action follows, whose hidden state predicts it.
       action_mask: 1 on tokens that are trained on, 0 elsewhere.
-      samples: responses in each row, including those without actions; 0 for a padding row.
+      samples: responses in each row, including those without actions; 0 for a padding row, and the share of one in the
+        rows of a sample with several sequences.
       columns: name -> a number per action, undefined where `action_mask` is 0. The names in use: "advantages";
         log-probs (nats) under the policy that sampled, as reported by the sampler ("behaviour"), the policy before the
         first update of the step ("proximal") and the reference policy ("reference"); the number of actions of the
@@ -111,7 +112,9 @@ def make_batch(
     sampled[real] = np.concatenate([*(window.action_mask for window in windows), _NOTHING])
     behaviour[real] = np.concatenate([*(window.logprobs for window in windows), _NOTHING])
     of_rows = np.array([episode for episode, _ in rows], np.int32)
-    batch = batch.replace(action_mask=sampled * signal.trained[of_rows, None]).with_columns(behaviour=behaviour)
+    shares = np.array([1 / len(episodes[i].sequences) for i in of_rows], np.float32)
+    batch = batch.replace(action_mask=sampled * signal.trained[of_rows, None], samples=shares)
+    batch = batch.with_columns(behaviour=behaviour)
     if any(episode.is_demonstration for episode in episodes):
         column = np.zeros_like(sampled)
         column[real] = np.concatenate([*(window.demonstrated for window in windows), _NOTHING])
@@ -134,7 +137,7 @@ def in_groups(rows: Rows, groups: Int[np.ndarray, "batch"], count: int, size: in
       rows: a batch with rows of one sample each; or a pytree of arrays with an entry for each row. Padding is 0.
       groups: the group index of each row; groups are ordered by first appearance.
       count: groups of the result.
-      size: rows per group of the result.
+      size: rows per group of the result, one for each sequence of its samples.
 
     Raises:
       ValueError: there are more groups, or a group has more rows.

@@ -224,8 +224,12 @@ _FIXED = (  # the panels with the same lines in every run
     Panel(
         "Turns",
         "turns per episode",
-        (Series("train/turns", "turns", _TRAIN, dull=1.0),),
-        "Mean number of the policy's turns in an episode.",
+        (
+            Series("train/turns", "turns", _TRAIN, dull=1.0),
+            Series("train/sequences", "context windows", "#009E73", dull=1.0),
+        ),
+        "Mean number of the policy's turns in an episode, and of its context windows, those of its questions to itself "
+        "included.",
     ),
     Panel(
         "Lag of the samples",

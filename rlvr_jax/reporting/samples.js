@@ -5,7 +5,7 @@ const ROWS = 50;  // of a page
 const KEPT = 32;  // decompressed chunks
 const ORDERS = {"as logged": null, "highest reward": ["reward", -1], "lowest reward": ["reward", 1],
   "longest": ["length", -1], "shortest": ["length", 1]};
-const CUT_OFF = ["length", "window", "turns", "calls", "tool_seconds"];
+const CUT_OFF = ["length", "window", "prompt", "turns", "sequences", "calls", "tool_seconds"];
 
 function verdictOf(columns, i) {
   if (columns.error[i]) return "no judgement";
@@ -175,13 +175,16 @@ async function showSamples(place) {
 
 // The spans of an episode, each turn of the policy with the calls that it made.
 function episodeOf(body) {
-  let turn = -1;
+  let turn = -1, before = "";
   return body.spans.map(span => {
-    const policy = span.author !== "env";
-    if (policy) turn += 1;
-    const calls = policy ? body.calls.filter(call => call.turn === turn) : [];
+    const own = !span.depth && ["policy", "demonstration"].includes(span.author);
+    const begins = own && !["policy", "demonstration", "forced"].includes(before);
+    if (begins) turn += 1;
+    before = span.depth ? "" : span.author;
+    const calls = begins ? body.calls.filter(call => call.turn === turn) : [];
+    const author = {env: "observation", prompt: span.depth ? "question" : "new context window"}[span.author] || span.author;
     return element("div", {class: span.trained ? "own" : "told"}, element("span", {class: "why"},
-      `${policy ? span.author : "observation"} · ${span.tokens} tokens${span.trained ? "" : ", not trained on"}`,
+      `${author}${span.depth ? " (asked by the policy)" : ""} · ${span.tokens} tokens${span.trained ? "" : ", not trained on"}`,
       ...calls.map(call => ` · ${visible(call.tool) || "call"}: ${visible(call.outcome)}`)), element("pre", {}, visible(span.text || "(empty)")));
   });
 }

@@ -12,50 +12,31 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, Int32, Key
 
-from rlvr_jax.envs import Call, Done, FinishReason, Say, checked
+from rlvr_jax.envs import Done, FinishReason
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import Processes
-from rlvr_jax.rollout.episode import Episode, Group, Span
+from rlvr_jax.rollout.actions import Jobs, action_of, answers, calls_of, receive
+from rlvr_jax.rollout.episode import Author, Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
-from rlvr_jax.rollout.playing import (
-    Limited,
-    Limits,
-    Playing,
-    Source,
-    account,
-    begin,
-    calls_of,
-    observed,
-    receive,
-    request_of,
-    spoken,
-    verdict_of,
-)
-from rlvr_jax.rollout.requests import Turn, Turns, episode_keys
+from rlvr_jax.rollout.playing import Limits, Playing, Source, begin, request_of, spoken, verdict_of
+from rlvr_jax.rollout.requests import NO_TOKENS, Turn, Turns, episode_keys
 from rlvr_jax.tasks.task import Example
+from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tokenizers import decode, encode_batch
 from rlvr_jax.time_limit import time_limits
-from rlvr_jax.verifiers import error_text
-from rlvr_jax.verifiers.jobs import Job, ToolCall
-from rlvr_jax.verifiers.pool import PoolError
+from rlvr_jax.verifiers.jobs import Job
 from rlvr_jax.verifiers.verdict import Verdict
 
 _LOOK_SECONDS = 0.002  # between looks at a device that decodes while verdicts are missing
-_MOST_CALLS = 100  # of tools, one after the other without a turn of the policy: an environment may not call for ever
-
-
-@runtime_checkable
-class Jobs(Protocol):
-    """The interface of a pool that a collector uses, see `rlvr_jax.verifiers.pool`."""
-
-    def submit(self, jobs: Sequence[Job | ToolCall]) -> list[Future]: ...
+_ASKED = 2**31  # the random streams of episodes that an episode asks for: fold_in(its key, this + their number)
 
 
 class Collector:
@@ -90,6 +71,7 @@ class Collector:
         self._kept: dict[Hashable, list[Group]] = {}  # played and judged, not taken yet
         self._playing: dict[int, Playing] = {}  # by id
         self._waiting: list[Playing] = []  # for tools
+        self._answered: list[Playing] = []  # whose episodes have ended that they had asked for
         self._ended: list[Playing] = []  # to be judged
         self._last_id = 0
         self.waited = 0.0  # seconds, for verdicts and tools, while there was nothing to decode
@@ -134,16 +116,20 @@ class Collector:
             groups.append([])
             for i in range(number * group_size, (number + 1) * group_size):
                 self._last_id += 1
-                groups[-1].append(Playing(self._last_id, i, example, keys[i], temperature, source, list(spans), own))
+                playing = Playing(self._last_id, i, example, keys[i], temperature, source, list(spans), own)
+                if len(spans) > 1:
+                    playing.begun, playing.drawn = spans[1].tokens, len(spans[1].tokens)
+                groups[-1].append(playing)
         self._batches[name] = groups
         self._playing |= {playing.id: playing for group in groups for playing in group}
         with time_limits(self._limits.seconds) as limited:
             own = {group[0].id: begin(group, limited) for group in groups if group[0].own}
-        failed = self._processes.merged(own)
+        begins = self._processes.merged(own)
         requests = []
         for group, context in zip(groups, contexts, strict=True):
-            for playing in group:
-                if error := failed[group[0].id]:
+            error, budgets = begins[group[0].id]
+            for playing, playing.budget in zip(group, budgets, strict=True):
+                if error:
                     self._end(playing, "env_error", error)
                 else:
                     requests.append(request_of(playing, self._limits, prompt=context))
@@ -214,70 +200,133 @@ class Collector:
             concurrent.futures.wait([future for playing in waiting for future in playing.tools])
             self.waited += 0.0 if turns else time.perf_counter() - began
         self._advance([(playing, partial(receive, playing)) for playing in waiting])
+        while self._answered:
+            answered, self._answered = self._answered, []
+            self._advance([(playing, partial(receive, playing)) for playing in answered])
         self._judge_ended()
         return bool(turns or waiting)
 
     def _end_turn(self, turn: Turn, text: str) -> tuple[Playing, Callable[[], tuple[Any, Any]]]:
         """The episode of a turn, and the call of its environment."""
         playing = self._playing[turn.id]
+        env, said = playing.env, spoken(turn, playing)
+        pieces = said[len(playing.begun) :]
+        playing.turns[len(playing.turns) - playing.goes_on :] = [text]
         playing.spans.append(Span("policy", turn.tokens, turn.logprobs, turn.version))
-        playing.turns.append(text)
+        playing.drawn += len(turn.tokens)
         playing.calls = 0
-        if turn.finish == "length":
+        cut = turn.finish == "length"
+        playing.goes_on, playing.begun = cut, said if cut else NO_TOKENS
+        if cut and env.cut is None:
             return playing, lambda: (playing.state, Done(reason="length"))
-        at = playing.env.at or (lambda state, _: state)
-        return playing, lambda: playing.env.step(at(playing.state, turn.version), text)
+
+        def call() -> Any:
+            state = playing.state if env.at is None else env.at(playing.state, turn.version)
+            if env.read is not None:
+                state = env.read(state, decode(self._tokenizer, [[token] for token in pieces]))
+            return (env.cut if cut else env.step)(state, text)
+
+        return playing, call
 
     def _advance(self, calls: Sequence[tuple[Playing, Callable[[], tuple[Any, Any]]]]) -> None:
         """Calls environments, each in the process of its group, and executes their actions, in all processes alike."""
         if not calls:
             return
         with time_limits(self._limits.seconds) as limited:
-            own = {playing.id: self._action(playing, function, limited) for playing, function in calls if playing.own}
+            action = partial(action_of, self._pool, self._tokenizer, self._limits, limited)
+            own = {playing.id: action(playing, function) for playing, function in calls if playing.own}
         actions = self._processes.merged(own)
+        execute = {"say": self._say, "force": self._force, "window": self._new_window}
         for playing, _ in calls:
             action = actions[playing.id]
-            if "so_far" in action:
-                playing.so_far = action.pop("so_far")
-            if "tokens" in action:
-                self._say(playing, np.asarray(action["tokens"], np.int32))
-            elif action:
-                self._end(playing, **action)
-            else:
+            playing.so_far, playing.budget = action.get("so_far", playing.so_far), action.get("budget", 0)
+            playing.filled = action.get("filled", False) or playing.filled
+            if action["kind"] == "end":
+                self._end(playing, action["reason"], action.get("error"), action.get("answer"))
+            elif action["kind"] == "call":
                 self._waiting.append(playing)
+            elif action["kind"] == "ask":
+                self._ask(playing, action["prompts"], action["tokens"])
+            else:
+                execute[action["kind"]](playing, action["tokens"])
 
-    def _action(self, playing: Playing, function: Callable[[], tuple[Any, Any]], limited: Limited) -> dict[str, Any]:
-        """The environment's next action as JSON data: `tokens` to say, arguments of `_end`, or {} after a `Call`.
-
-        But for the last it comes with `so_far`, see `playing.account`.
-        """
-        try:
-            playing.state, action = limited(lambda: checked(playing.env, function()))
-            if isinstance(action, Say):
-                tokens = observed(playing, action)
-                return {"tokens": tokens, "so_far": limited(partial(account, playing))}
-            if isinstance(action, Call):
-                playing.calls += 1
-                if playing.calls > _MOST_CALLS:
-                    raise ValueError(f"it called tools {_MOST_CALLS} times without a turn of the policy")
-                playing.tools = self._pool.submit(action.calls)  # raises ValueError if there is no such tool
-                return {}
-            so_far = limited(partial(account, playing)) | {"parts": dict(action.parts)}
-        except PoolError:
-            raise
-        except (Exception, SystemExit) as error:
-            return {"reason": "env_error", "error": f"the environment raised {error_text(error)}"}
-        return {"reason": action.reason, "error": action.error, "answer": action.answer, "so_far": so_far}
-
-    def _say(self, playing: Playing, tokens: Int32[np.ndarray, "_"]) -> None:
+    def _say(self, playing: Playing, tokens: Sequence[int]) -> None:
         if len(playing.turns) >= self._limits.turns:
             self._end(playing, "turns")
-            return
-        if playing.response_length + len(tokens) >= self._limits.response:
+        elif playing.response_length + len(tokens) >= self._limits.response:
             self._end(playing, "window")
+        else:
+            playing.goes_on, playing.begun = False, NO_TOKENS
+            self._go_on(playing, "env", tokens)
+
+    def _force(self, playing: Playing, tokens: Sequence[int]) -> None:
+        """Goes on with a turn, behind the environment's tokens."""
+        length, limits = len(playing.begun) + len(tokens), self._limits
+        if playing.response_length + len(tokens) >= limits.response or 0 < limits.turn <= length:
+            self._end(playing, "length")
             return
-        playing.spans.append(Span("env", tokens))
-        self._sampler.submit([request_of(playing, self._limits, new=tokens)])
+        playing.goes_on, playing.begun = True, np.concatenate([playing.begun, _ids(tokens)])
+        self._go_on(playing, "forced", tokens)
+
+    def _go_on(self, playing: Playing, author: Author, tokens: Sequence[int]) -> None:
+        """Requests what follows the environment's tokens, or without any the rest of the turn."""
+        if len(tokens):
+            playing.spans.append(Span(author, _ids(tokens)))
+            self._sampler.submit([request_of(playing, self._limits, new=_ids(tokens))])
+        else:
+            self._request(playing)
+
+    def _request(self, playing: Playing) -> None:
+        """Requests what follows the whole context of an episode."""
+        context = np.concatenate([span.tokens for span in playing.spans])
+        self._sampler.release([playing.id])
+        self._sampler.submit([request_of(playing, self._limits, prompt=context)])
+
+    def _new_window(self, playing: Playing, tokens: Sequence[int]) -> None:
+        if len(playing.turns) >= self._limits.turns:
+            self._end(playing, "turns")
+        elif not 0 < len(tokens) <= self._limits.prompt:
+            self._end(playing, "prompt")
+        elif playing.first.sequences >= self._limits.sequences:
+            self._end(playing, "sequences")
+        else:
+            playing.first.sequences += 1
+            playing.windows.append(Window(tuple(playing.spans), playing.depth))
+            playing.spans, playing.goes_on, playing.begun = [Span("prompt", _ids(tokens))], False, NO_TOKENS
+            playing.filled = False
+            self._request(playing)
+
+    def _ask(self, playing: Playing, prompts: Sequence[str | Messages], contexts: Sequence[Sequence[int]]) -> None:
+        """Begins the episodes that an episode asks for."""
+        if any(not 0 < len(tokens) <= self._limits.prompt for tokens in contexts):
+            self._end(playing, "prompt")
+            return
+        if playing.first.sequences + len(prompts) > self._limits.sequences:
+            self._end(playing, "sequences")
+            return
+        playing.first.sequences += len(prompts)
+        texts = decode(self._tokenizer, contexts)
+        first = _ASKED + playing.number_asked
+        keys = episode_keys(jax.random.wrap_key_data(playing.key), range(first, first + len(prompts)))
+        playing.asked, playing.number_asked = [], playing.number_asked + len(prompts)
+        for prompt, tokens, text, key in zip(prompts, contexts, texts, keys, strict=True):
+            self._last_id += 1
+            asked = replace(playing.example, prompt=text, problem=prompt)
+            spans = [Span("prompt", _ids(tokens))]
+            playing.asked.append(
+                Playing(self._last_id, playing.sample, asked, key, playing.temperature, playing.source.inner, spans,
+                        playing.own, parent=playing)
+            )  # fmt: skip
+        self._playing |= {asked.id: asked for asked in playing.asked}
+        with time_limits(self._limits.seconds) as limited:
+            own = {asked.id: begin([asked], limited) for asked in playing.asked if asked.own}
+        begins = self._processes.merged(own)
+        for asked in playing.asked:
+            error, (asked.budget,) = begins[asked.id]
+            if error:
+                self._end(asked, "env_error", error)
+            else:
+                self._request(asked)
 
     def _end(
         self,
@@ -289,7 +338,7 @@ class Collector:
         playing.episode = Episode(
             example=playing.example,
             sample=playing.sample,
-            sequences=(Window(tuple(playing.spans)),),
+            sequences=(*playing.windows, Window(tuple(playing.spans), playing.depth)),
             turns=tuple(playing.turns),
             finish_reason=reason,
             parts=playing.so_far.get("parts") or dict.fromkeys(playing.env.parts, 0.0),
@@ -299,12 +348,18 @@ class Collector:
         )
         del self._playing[playing.id]
         self._ended.append(playing)
+        parent = playing.parent
+        if parent is not None and all(asked.episode is not None for asked in parent.asked):
+            parent.windows += [window for asked in parent.asked for window in asked.episode.sequences]
+            parent.tools = answers(parent.asked)
+            self._answered.append(parent)
 
     def _judge_ended(self) -> None:
         """Submits the finished episodes to the pool."""
         ended, self._ended = self._ended, []
         self._sampler.release([playing.id for playing in ended])
-        judged = [playing for playing in ended if playing.own and playing.episode.error is None]
+        own = [playing for playing in ended if playing.own and playing.parent is None]
+        judged = [playing for playing in own if playing.episode.error is None]
         futures = self._pool.submit([self._job(playing.episode) for playing in judged])
         for playing, future in zip(judged, futures, strict=True):
             playing.verdict = future
@@ -323,6 +378,10 @@ class Collector:
     def _job(self, episode: Episode) -> Job:
         task = self._sources[episode.example.task].task
         return Job(task.verifier, episode.judged, episode.example.reference, task.verifier_options)
+
+
+def _ids(tokens: Sequence[int]) -> Int32[np.ndarray, "_"]:
+    return np.asarray(tokens, np.int32)
 
 
 def _of_all(processes: Processes, own: Mapping[int, Verdict]) -> Mapping[int, Verdict]:

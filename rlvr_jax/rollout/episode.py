@@ -1,8 +1,8 @@
 """The records of rollouts: spans of tokens, sequences, episodes, groups.
 
 An episode is one sample of an example: the policy's turns and the observations between them. A sequence is the content
-of one context window, trained on as one row; most episodes have one. A span holds consecutive tokens by one author.
-Masks, texts and lengths are derived from the spans.
+of one context window, trained on as one row; most episodes have one, and those of an episode share its reward. A span
+holds consecutive tokens by one author. Masks, texts and lengths are derived from the spans.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,9 +18,9 @@ from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.tags import THINK, opens_thinking
 from rlvr_jax.verifiers.verdict import Verdict
 
-Author = Literal["prompt", "policy", "env", "demonstration"]
+Author = Literal["prompt", "policy", "env", "forced", "demonstration"]
 TRAINED = ("policy", "demonstration")  # the authors of the tokens that are trained on
-LIMITED = ("length", "window", "turns", "calls", "tool_seconds")  # the finish reasons of a limit
+LIMITED = ("length", "window", "prompt", "turns", "sequences", "calls", "tool_seconds")  # the finish reasons of a limit
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Span:
     """Consecutive tokens by one author.
 
     Attributes:
-      author: "prompt"; after it the "policy", the environment ("env"), or a "demonstration" instead of the policy.
+      author: "prompt"; after it the "policy", the environment ("env"), which may also have "forced" a part of a turn,
+        or a "demonstration" instead of the policy.
       tokens: ids, including a sampled stop token.
       logprobs: log-probability (nats) of each under the policy that sampled it, without top-k and top-p; None if the
         author is not the policy.
@@ -43,9 +44,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Sequence:
-    """The spans of one context window, the prompt first."""
+    """The spans of one context window.
+
+    Attributes:
+      spans: the prompt first.
+      depth: 0 for the episode's own; more for those of episodes that it has asked for (`envs.Ask`).
+    """
 
     spans: tuple[Span, ...]
+    depth: int = 0
 
     @property
     def prompt(self) -> Int32[np.ndarray, "prompt"]:
@@ -92,7 +99,8 @@ class Episode:
     Attributes:
       example: the problem.
       sample: the integer that seeds its random stream.
-      sequences: of its context windows, in order.
+      sequences: of its context windows, in order; those of episodes that a turn has asked for come before those of the
+        windows that follow it.
       turns: the text of each of the policy's turns, without stop tokens.
       finish_reason: why it ended.
       parts: numbers from the environment.

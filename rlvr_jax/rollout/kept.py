@@ -57,6 +57,7 @@ def _episode_to_json(episode: Episode) -> dict[str, Any]:
     return {
         "sample": episode.sample,
         "sequences": [[_span_to_json(span) for span in sequence.spans] for sequence in episode.sequences],
+        "depths": [sequence.depth for sequence in episode.sequences],
         "turns": list(episode.turns),
         "finish_reason": episode.finish_reason,
         "parts": dict(episode.parts),
@@ -67,9 +68,12 @@ def _episode_to_json(episode: Episode) -> dict[str, Any]:
 
 
 def _episode_from_json(data: Mapping[str, Any], example: Example) -> Episode:
-    sequences = tuple(Window(tuple(map(_span_from_json, spans))) for spans in data["sequences"])
+    fields = {**data}
+    depths = fields.pop("depths", [0] * len(data["sequences"]))  # older checkpoints have none
+    windows = zip(data["sequences"], depths, strict=True)
+    sequences = tuple(Window(tuple(map(_span_from_json, spans)), depth) for spans, depth in windows)
     calls = tuple(CallRecord(**call) for call in data["calls"])
-    return Episode(example, **{**data, "sequences": sequences, "turns": tuple(data["turns"]), "calls": calls})
+    return Episode(example, **{**fields, "sequences": sequences, "turns": tuple(data["turns"]), "calls": calls})
 
 
 def _span_to_json(span: Span) -> list[Any]:

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt32
 
-from rlvr_jax.envs import CallRecord, Env, Say, ToolResult, begin_group
+from rlvr_jax.envs import Env, begin_group
 from rlvr_jax.rollout.episode import Episode, Span
-from rlvr_jax.rollout.requests import Request, Turn
+from rlvr_jax.rollout.episode import Sequence as Window
+from rlvr_jax.rollout.requests import NO_TOKENS, Request, Turn
 from rlvr_jax.tasks.task import Example, Task
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.verifiers import error_text, failure
-from rlvr_jax.verifiers.jobs import ToolError
 from rlvr_jax.verifiers.verdict import Verdict
 
 Limited = Callable[[Callable[[], Any]], Any]  # calls a function for a limited time, see `rlvr_jax.time_limit`
@@ -29,12 +29,16 @@ class Source:
       env: the environment of its episodes.
       observe: (observation, last token of the turn) -> tokens of the observation.
       ends: tokens that end a turn, besides `Limits.stop_tokens`, and belong to its text.
+      prompt: problem, text or messages -> tokens of a prompt; None for environments of one sequence.
+      inner: the same with the environment of `Ask`.
     """
 
     task: Task
     env: Env
     observe: Callable[[str | Messages, int], list[int]]
     ends: tuple[int, ...] = ()
+    prompt: Callable[[str | Messages], list[int]] | None = None
+    inner: "Source | None" = None
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,10 @@ class Limits:
 
     Attributes:
       prompt: maximum tokens of the prompt.
-      response: maximum tokens after the prompt, observations included.
+      response: maximum tokens of a context window after its prompt, observations included.
       turn: maximum tokens of one turn; 0 for no limit but `response`.
       turns: maximum number of the policy's turns.
+      sequences: maximum number of context windows, those of episodes within the episode included.
       stop_tokens: the ids that end a turn.
       seconds: maximum time of one call of an environment's function; None for no limit.
     """
@@ -54,6 +59,7 @@ class Limits:
     response: int
     turn: int = 0
     turns: int = 16
+    sequences: int = 1
     stop_tokens: tuple[int, ...] = ()
     seconds: float | None = None
 
@@ -68,10 +74,20 @@ class Playing:
     key: UInt32[np.ndarray, "words"]
     temperature: float
     source: Source
-    spans: list[Span]
+    spans: list[Span]  # of the current window
     own: bool  # its group belongs to this process
     state: Any = None
     turns: list[str] = field(default_factory=list)
+    begun: Int32[np.ndarray, "_"] = field(default_factory=lambda: NO_TOKENS)  # of the turn that is not finished
+    goes_on: bool = False  # the last of `turns` is not finished
+    budget: int = 0  # that the environment gives the tokens that are sampled next
+    filled: bool = False  # `Env.full` was called in this window, whose reserve is no longer kept
+    drawn: int = 0  # tokens sampled so far
+    windows: list[Window] = field(default_factory=list)  # before the current one, and those of `Ask`
+    sequences: int = 1  # windows so far, those of `Ask` included
+    parent: "Playing | None" = None  # the episode that has asked for this one
+    asked: list["Playing"] = field(default_factory=list)  # the episodes of its last `Ask`
+    number_asked: int = 0  # in all
     tools: Sequence[Future] = ()
     calls: int = 0  # since the last turn
     so_far: Mapping[str, Any] = field(default_factory=dict)  # `account` after the last action
@@ -84,92 +100,66 @@ class Playing:
         return self.source.env
 
     @property
+    def first(self) -> "Playing":
+        """The episode that has not been asked for by another."""
+        return self if self.parent is None else self.parent.first
+
+    @property
+    def depth(self) -> int:
+        """The number of episodes that it is within."""
+        return 0 if self.parent is None else self.parent.depth + 1
+
+    @property
     def response_length(self) -> int:
-        """Tokens after the prompt."""
+        """Tokens after the prompt of the current window."""
         return sum(len(span.tokens) for span in self.spans[1:])
 
 
 def request_of(playing: Playing, limits: Limits, **tokens: Int32[np.ndarray, "_"]) -> Request:
-    """The request for an episode's next turn, after its context as `prompt` or after `new` tokens."""
-    sampled = [len(span.tokens) for span in playing.spans if span.author == "policy"]
-    begun = sampled[-1] if playing.spans[-1].author == "policy" else 0
-    room = limits.response - playing.response_length
+    """The request for an episode's next tokens, after its context as `prompt` or after `new` tokens.
+
+    The reserve of its environment is left, unless it has been begun.
+    """
+    room, env = limits.response - playing.response_length, playing.env
+    bounds = [room if playing.filled or room <= env.reserve else room - env.reserve]
+    bounds += [limits.turn - len(playing.begun)] * bool(limits.turn) + [playing.budget] * bool(playing.budget)
     return Request(
         id=playing.id,
         key=playing.key,
         **tokens,
-        budget=min(room, limits.turn - begun if limits.turn else room),
+        budget=min(bounds),
         temperature=playing.temperature,
         stop_tokens=(*limits.stop_tokens, *playing.source.ends),
-        drawn=sum(sampled),
-        keep=not playing.env.one_turn,
+        drawn=playing.drawn,
+        keep=not env.one_turn,
     )
 
 
-def begin(group: Sequence[Playing], limited: Limited) -> str:
-    """Sets the initial states of a group; returns what the environment raised, if anything."""
-    example = group[0].example
+def begin(group: Sequence[Playing], limited: Limited) -> tuple[str, list[int]]:
+    """Sets the initial states of a group; returns what the environment raised, if anything, and each one's budget."""
+    env, example = group[0].env, group[0].example
     original = replace(example, prompt=example.problem or example.prompt)
     try:
-        states = limited(lambda: begin_group(group[0].env, original, [x.sample for x in group]))
+        states = limited(lambda: begin_group(env, original, [x.sample for x in group]))
+        for playing, state in zip(group, states, strict=True):
+            playing.state = state
+        return "", limited(lambda: [budget(playing) for playing in group])
     except (Exception, SystemExit) as error:
-        return f"the environment's start raised {error_text(error)}"
-    for playing, state in zip(group, states, strict=True):
-        playing.state = state
-    return ""
+        return f"the environment's start raised {error_text(error)}", [0] * len(group)
+
+
+def budget(playing: Playing) -> int:
+    """The budget that the environment gives the tokens that are sampled next; 0 for none. Raises ValueError."""
+    given = 0 if playing.env.budget is None else playing.env.budget(playing.state)
+    if not (isinstance(given, int) and given >= 0):
+        raise ValueError(f"Env.budget returned {given!r:.100}, not a number of tokens")
+    return given
 
 
 def spoken(turn: Turn, playing: Playing) -> Int32[np.ndarray, "_"]:
-    """The tokens of a turn, which may have begun in the span before it, without a stop token that is no part of it."""
-    silent, before = turn.finish == "stop" and turn.tokens[-1] not in playing.source.ends, playing.spans[-1]
-    spoken = turn.tokens[: len(turn.tokens) - silent]
-    return np.concatenate([before.tokens, spoken]) if before.author == "policy" else spoken
-
-
-def account(playing: Playing) -> dict[str, Any]:
-    """The environment's account of the episode so far, as JSON data: its parts, and the calls of tools."""
-    env, state = playing.env, playing.state
-    parts = {} if env.parts_of is None else {name: float(value) for name, value in env.parts_of(state).items()}
-    calls = () if env.calls_of is None else env.calls_of(state)
-    return {"parts": dict.fromkeys(env.parts, 0.0) | parts, "calls": list(map(asdict, calls))}
-
-
-def calls_of(so_far: Mapping[str, Any]) -> tuple[CallRecord, ...]:
-    """The calls of `account`."""
-    return tuple(CallRecord(**call) for call in so_far.get("calls", ()))
-
-
-def receive(playing: Playing) -> tuple[Any, Any]:
-    """The action of an environment after the results of its tools."""
-    return playing.env.receive(playing.state, tuple(map(_result, playing.tools)))
-
-
-def observed(playing: Playing, action: Say) -> list[int]:
-    """The tokens of an observation, reworded if it has none.
-
-    Raises:
-      ValueError: it has none, or can't be encoded, and the environment has no other words.
-    """
-    last, reworded = int(playing.spans[-1].tokens[-1]), playing.env.reworded
-    try:
-        tokens = playing.source.observe(action.observation, last)
-    except ValueError:
-        if reworded is None:
-            raise
-        tokens = []
-    if not tokens and reworded is not None:
-        playing.state, action = reworded(playing.state)
-        tokens = playing.source.observe(action.observation, last)
-    if not tokens:
-        raise ValueError(f"{action!r:.100} has no tokens, so there is nothing to answer")
-    return tokens
-
-
-def _result(future: Future) -> ToolResult:
-    try:
-        return ToolResult(future.result())
-    except ToolError as error:
-        return ToolResult(error=str(error))
+    """The tokens of a turn from its beginning on, without a stop token that is no part of it."""
+    silent = turn.finish == "stop" and turn.tokens[-1] not in playing.source.ends
+    return np.concatenate([playing.begun, turn.tokens[: len(turn.tokens) - silent]])
 
 
 def verdict_of(playing: Playing) -> Verdict:

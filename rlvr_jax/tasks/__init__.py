@@ -56,11 +56,13 @@ TASKS = (
     "math",
     "mbpp",
     "modsum",
+    "operations",
     "papers",
     "products",
     "programs",
     "reasoning_gym",
     "sentences",
+    "stream",
     "sums",
     "verifiers_env",
 )

@@ -56,7 +56,7 @@ class Analysis:
     def tokens_per_second(self) -> float:
         """Sampled tokens per second and chip, with responses of full length."""
         rollout = self.setup.config.rollout
-        tokens = rollout.prompts * rollout.group_size * rollout.max_response_length
+        tokens = rollout.prompts * rollout.group_size * rollout.episode_length
         devices = self.setup.mesh.size + rollout.devices
         return tokens / self.seconds * self.chip.per_chip / devices
 

@@ -160,7 +160,7 @@ def _updates(setup: Setup) -> Iterator[tuple[Change, ...]]:
     rollout = setup.config.rollout
     chunks = [chunk for chunk in _CHUNKS if chunk <= (setup.policy.head_chunk or chunk)]
     for remat in ("none", "dots", "full"):
-        for parts in _divisors(rollout.prompts * rollout.group_size):
+        for parts in _divisors(rollout.prompts * rollout.group_rows):
             for chunk in chunks:
                 changes = (Change("policy.remat", remat), Change("policy.head_chunk", chunk))
                 changes += (Change("optimizer.microbatches", parts),)

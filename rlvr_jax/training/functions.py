@@ -48,7 +48,7 @@ def make_loss(setup: Setup) -> Loss:
     config, teacher = setup.config, None
     if config.algorithm.loss == "distillation":
         teacher = find_teacher(setup).shape
-    lengths = config.rollout.temperature, config.rollout.max_response_length
+    lengths = config.rollout.temperature, config.rollout.episode_length
     return objectives.make_loss(setup.policy, config.algorithm, *lengths, teacher)
 
 
@@ -159,7 +159,7 @@ def make_scorers(
     """
     if setup.config.algorithm.reference == "teacher":
         of_teacher = make_score(setup, "logprobs", find_teacher(setup).shape)
-    algorithm, seed, group_size = setup.config.algorithm, setup.config.seed, setup.config.rollout.group_size
+    algorithm, seed, group_rows = setup.config.algorithm, setup.config.seed, setup.config.rollout.group_rows
     logprobs, entropy, values = (make_score(setup, of) for of in ("logprobs", "entropy", "values"))
 
     def of_reference(learner: Learner, batch: Batch) -> Float[np.ndarray, "batch action"]:
@@ -178,7 +178,7 @@ def make_scorers(
         "reference": partial(of_reference, learner),
         "proximal": lambda batch: logprobs(learner.policy.params, batch),
         "values": lambda batch: values(learner.states["critic"].params, batch),
-        "group_tokens": partial(group_tokens, group_size=group_size),
+        "group_tokens": partial(group_tokens, group_rows=group_rows),
         "selected": partial(by_covariance, algorithm, seed, step),
         "entropy_coef": partial(of_entropy, learner),
         "uncertain": lambda batch: by_entropy(algorithm, batch, entropy(learner.policy.params, batch)),
@@ -327,6 +327,7 @@ def make_collector(setup: Setup, sampler: Turns, pool: Jobs) -> Collector:
         response=rollout.max_response_length,
         turn=rollout.max_turn_length,
         turns=rollout.max_turns,
+        sequences=rollout.max_sequences,
         stop_tokens=setup.stop_tokens,
         seconds=setup.config.verifier.timeout,
     )

@@ -188,7 +188,7 @@ def drift(
         signal = Signal(make_samples(np.zeros(len(part)), np.arange(len(part))), every, every, 0.0)
         lengths = rollout.max_prompt_length, rollout.max_response_length
         batch, episodes = make_batch([history.last[key] for key in part], signal, *lengths)
-        batch, owners = in_groups((batch, episodes), episodes, rollout.prompts, rollout.group_size)
+        batch, owners = in_groups((batch, episodes), episodes, rollout.prompts, rollout.group_rows)
         moved = np.abs(scorers["proximal"](batch) - batch.columns["behaviour"]) * (batch.action_mask > 0)
         sums, counts = (np.bincount(owners, x.sum(axis=1, dtype=np.float64)) for x in (moved, batch.action_mask))
         found |= {key: float(sums[i] / max(counts[i], 1)) for i, key in enumerate(part)}

@@ -85,7 +85,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
     memory = lines(memory_of_run(setup), setup)
     optimizers = make_optimizers(config)
     check_start(setup, workdir)
-    num_steps, sizes = config.training.num_steps, (config.rollout.prompts, config.rollout.group_size)
+    num_steps, sizes = config.training.num_steps, (config.rollout.prompts, config.rollout.group_rows)
     lengths = config.rollout.max_prompt_length, config.rollout.max_response_length
     keep = config.training.keep_checkpoints, config.training.keep_every, config.training.keep_best
     root = jax.random.key(config.seed)
@@ -144,7 +144,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
 
                 begin(f"update of step {step}")
                 warn_unjudged(step, rewards)
-                members = samples_of(groups, rewards, lengths[1], rollout.expected)
+                members = samples_of(groups, rewards, config.rollout.episode_length, rollout.expected)
                 found = signal(config.algorithm, members, config.seed, step)
                 rows = make_batch(groups, found, *lengths, rollout.steps)
                 batch, episodes = in_groups(rows, rewards.group[rows[1]], *sizes)

@@ -9,7 +9,7 @@ from typing import Any
 
 from rlvr_jax import named, tasks
 from rlvr_jax.config import Config
-from rlvr_jax.envs import Call, Env, begin, checked, make_env
+from rlvr_jax.envs import Call, Env, begin, checked, make_env, single_turn
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Example, Task
@@ -97,7 +97,47 @@ def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env
             _check_observation(key, said, observe, tokenizer)
         if envs[label].tools and config.rollout.max_turns == 1:
             _log.warning("config.rollout.max_turns is 1: no call of a tool is answered in config.tasks.%s", label)
-    return {label: Source(task, envs[label], observers[label], ends[label]) for label, task in prompted.items()}
+    _check_sequences(config, envs)
+    found = {label: Source(task, envs[label], observers[label], ends[label]) for label, task in prompted.items()}
+    return {
+        label: source if source.env.one_sequence else _with_sequences(config, label, source, tokenizer)
+        for label, source in found.items()
+    }
+
+
+def _check_sequences(config: Config, envs: Mapping[str, Env]) -> None:
+    """Raises ConfigError if episodes may not have the context windows, or these not the tokens, that they need."""
+    most, length = config.rollout.max_sequences, config.rollout.max_response_length
+    several = [label for label, env in envs.items() if not env.one_sequence]
+    if several and most == 1:
+        raise ConfigError(
+            f"config.tasks.{several[0]}.environment makes episodes of several context windows, and "
+            "config.rollout.max_sequences = 1; set the largest number of them"
+        )
+    if most > 1 and not several:
+        _log.warning(
+            "config.rollout.max_sequences is %d, and no environment begins new context windows: all rows of a sample "
+            "but one are padding", most,
+        )  # fmt: skip
+    for label, env in envs.items():
+        if env.reserve >= length:
+            raise ConfigError(
+                f"config.rollout.max_response_length = {length} leaves no tokens to a turn: the environment of "
+                f"config.tasks.{label} reserves {env.reserve}"
+            )
+
+
+def _with_sequences(config: Config, label: str, source: Source, tokenizer: Any) -> Source:
+    """The source with prompts of further context windows, which have no solved examples, and the source of `Ask`."""
+    options, prompt, env = config.tasks[label], config.prompt, source.env
+    render = renderer(
+        tokenizer, prompt.format, prompt.template, options.system, options.thinking, (), prompt.date, env.tools
+    )
+    inner = env.inner or single_turn()
+    ends = _single_tokens(tokenizer, inner.ends)
+    source = replace(source, prompt=lambda problem: encode(tokenizer, render(problem)))
+    within = replace(source, env=inner, ends=ends)
+    return replace(source, inner=within if inner.one_sequence else _with_sequences(config, label, within, tokenizer))
 
 
 def _check_observation(
@@ -145,8 +185,9 @@ def prompted_tasks(
     fitting = {}
     for label, task in plain.items():
         try:
+            env = envs[label]
             fitting[label] = _fitting_prompts(
-                config, _with_prompts(config, label, task, envs[label], tokenizer), tokenizer
+                config, _with_prompts(config, label, task, env, tokenizer), tokenizer, env.added
             )
         except ConfigError:
             raise
@@ -169,13 +210,14 @@ def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: A
     return tasks.rendered(task, label, prompt_of)
 
 
-def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, int]:
-    """The task with only the problems whose prompts fit, and the number that don't.
+def _fitting_prompts(config: Config, task: Task, tokenizer: Any, added: int) -> tuple[Task, int]:
+    """The task with only the problems whose prompts fit, also with `added` tokens, and the number that don't.
 
     Every prompt of a finite task is checked; of an unbounded one a sample, and overlong prompts are replaced by others.
     Problems to train on must remain.
     """
     rollout, where = config.rollout, f"config.tasks.{task.name}"
+    most = rollout.max_prompt_length - added
     trained = config.tasks[task.name].weight > 0
     if trained and task.num_examples("train") == 0:
         raise ConfigError(f"{where}: it has no training problems; weight=0 only evaluates it")
@@ -189,18 +231,19 @@ def _fitting_prompts(config: Config, task: Task, tokenizer: Any) -> tuple[Task, 
             for example in examples:
                 _check_reference(example)
         lengths = [len(ids) for ids in encode_batch(tokenizer, [example.prompt for example in examples])]
-        kept[split] = [i for i, length in enumerate(lengths) if length <= rollout.max_prompt_length]
+        kept[split] = [i for i, length in enumerate(lengths) if length <= most]
         too_long = len(lengths) - len(kept[split])
         dropped += too_long
         if too_long and (rollout.overlong_prompts == "refuse" or not kept[split]):
             longest = examples[lengths.index(max(lengths))]
             choices = "; config.rollout.overlong_prompts='drop' leaves such out" if kept[split] else ""
+            later = f", less the {added} that later context windows add to it" if added else ""
             raise ConfigError(
                 f"the prompt of {longest.id} has {max(lengths)} tokens, more than config.rollout.max_prompt_length = "
-                f"{rollout.max_prompt_length}{choices}"
+                f"{rollout.max_prompt_length}{later}{choices}"
             )
     if endless and rollout.overlong_prompts == "drop":
-        fits = lambda prompt: len(encode(tokenizer, prompt)) <= rollout.max_prompt_length  # noqa: E731
+        fits = lambda prompt: len(encode(tokenizer, prompt)) <= most  # noqa: E731
         return redrawn(task, fits), dropped
     return (subset(task, kept) if dropped else task), dropped
 

@@ -116,7 +116,7 @@ def batch_shapes(setup: Setup, parts: int, columns: tuple[str, ...]) -> Batch:
     """The shapes of a step's batch, or of one of `parts` equal parts, packed as the config says."""
     rollout, packed = setup.config.rollout, setup.config.training.packing == "prefix_tree"
     group = rollout.group_size if packed else 1
-    rows = rollout.prompts * rollout.group_size // group // parts
+    rows = rollout.prompts * rollout.group_rows // group // parts
     actions = group * rollout.max_response_length
     ids = jax.ShapeDtypeStruct((rows, rollout.max_prompt_length + actions), jnp.int32)
     numbers = jax.ShapeDtypeStruct((rows, actions), jnp.float32)
@@ -182,7 +182,7 @@ def _of_slots(setup: Setup, params: Any) -> Iterator[Program]:
     window = sampling.window or sampling.prompt_length + sampling.max_response_length
     width = ring_widths(window, sampling.chunk)[-1]
     slots = placed(jax.eval_shape(lambda params, tail: device.empty_slots(shape, params, width, tail), params, tail))
-    samples = rollout.prompts * rollout.group_size
+    samples = rollout.prompts * rollout.group_rows
     chunks = math.ceil(samples / sampling.slots) * -(-sampling.max_response_length // sampling.chunk)
     yield Program("rollout", partial(functions.decode.lower, params, slots), mesh, ("sampler",), chunks)
     shards = mesh.shape["data"] * mesh.shape["fsdp"]

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,10 +145,18 @@ def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[st
         "train/response_length": float(np.mean(lengths)),
         "train/truncated": float(np.mean([episode.cut_off for episode in sampled])),
         "train/turns": float(np.mean([len(episode.turns) for episode in sampled])),
+        "train/sequences": float(np.mean([len(episode.sequences) for episode in sampled])),
+        **_finishes(sampled),
         "train/lag": sum(ages) / max(int(np.sum(lengths)), 1),
         "verify/errors": int(np.sum(~rewards.judged)),
         **_by_task(episodes, {name: of_verdicts[name] for name in ("reward", "accuracy")}, judged),
     }
+
+
+def _finishes(episodes: Sequence[Episode]) -> dict[str, float]:
+    """`train/finish/*`: the share of episodes of each finish reason but "stop", of those that occur."""
+    counts = Counter(episode.finish_reason for episode in episodes if episode.finish_reason != "stop")
+    return {f"train/finish/{reason}": count / len(episodes) for reason, count in sorted(counts.items())}
 
 
 def describe_updates(updates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -267,14 +276,19 @@ def sample_rows(
 
 
 def _spans(episode: Episode, tokenizer: Any) -> list[dict[str, Any]] | None:
-    """The texts after the prompt, by author, of an episode of several turns or with calls of tools."""
-    if len(episode.turns) < 2 and not episode.calls:
+    """The texts after the prompt, by author, of an episode of several turns, context windows or with calls of tools.
+
+    Those of the episodes that it has asked for come last.
+    """
+    windows = sorted(episode.sequences, key=lambda window: window.depth > 0)
+    spans = [(span, window.depth) for window in windows for span in window.spans][1:]
+    if len(spans) < 2 and not episode.calls:
         return None
-    spans = [span for window in episode.sequences for span in window.spans[1:]]
-    texts = decode(tokenizer, [span.tokens for span in spans])
+    texts = decode(tokenizer, [span.tokens for span, _ in spans])
     return [
         {"author": span.author, "text": text, "tokens": len(span.tokens), "trained": span.author in TRAINED}
-        for span, text in zip(spans, texts, strict=True)
+        | ({"depth": depth} if depth else {})
+        for (span, depth), text in zip(spans, texts, strict=True)
     ]
 
 
@@ -284,8 +298,10 @@ def _without_seconds(call: CallRecord) -> dict[str, Any]:
 
 
 def _transcript(episode: Episode, tokenizer: Any) -> str:
-    """The policy's turns, with observations between them in [[ ]]."""
-    told = [span.tokens for window in episode.sequences for span in window.spans if span.author == "env"]
+    """The policy's turns, with observations and the prompts of new context windows between them in [[ ]]."""
+    own = [window for window in episode.sequences if not window.depth]
+    spans = [span for window in own for span in window.spans][1:]
+    told = [span.tokens for span in spans if span.author in ("env", "prompt")]  # those forced are in the turns
     texts = iter([f"[[{text.strip()}]]" for text in decode(tokenizer, told)])
     said = list(episode.turns)
     return "\n".join(said[:1] + [f"{next(texts, '')}\n{turn}" for turn in said[1:]] + list(texts))

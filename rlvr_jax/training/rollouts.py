@@ -270,7 +270,7 @@ class Rollouts:
     def _full(self, groups: Sequence[Group], rewards: Rewards) -> np.ndarray:
         """The numbers of the groups of which samples are kept."""
         config = self._setup.config
-        samples = samples_of(groups, rewards, config.rollout.max_response_length)
+        samples = samples_of(groups, rewards, config.rollout.episode_length)
         return np.unique(rewards.group[KEEPS[config.algorithm.keep](samples)])
 
     def _steps(

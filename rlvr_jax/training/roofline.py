@@ -171,7 +171,7 @@ def _rollout(setup: Setup) -> dict[str, Work]:
     steps = batches * response
     if sampling.slots:  # all slots are busy, and each holds its prompt
         rows = sampling.slots // shards
-        steps = math.ceil(rollout.prompts * rollout.group_size / sampling.slots) * response
+        steps = math.ceil(rollout.prompts * rollout.group_rows / sampling.slots) * response
     params, head = matmul_params(shape) / tensor, shape.vocab_size * shape.width / tensor
     weights = (params + head) * item
     tokens = batches * prompts * prompt

@@ -166,9 +166,9 @@ def update_load(config: Config, run: Run, mesh: AnyMesh, packed: bool = False, n
     rollout, devices = config.rollout, mesh.shape["data"] * mesh.shape["fsdp"]
     actions, group = rollout.max_response_length, 1
     if run == "rl":
-        rows, optimizer = rollout.prompts * rollout.group_size // config.algorithm.minibatches, config.optimizer
+        rows, optimizer = rollout.prompts * rollout.group_rows // config.algorithm.minibatches, config.optimizer
         optimizer = config.critic.optimizer if network == "critic" else optimizer
-        group = rollout.group_size if packed else 1
+        group = rollout.group_rows if packed else 1
     elif run == "sft":
         rows, optimizer = config.sft.batch_size, config.sft.optimizer
         actions += rollout.max_prompt_length if config.sft.sources else 0

@@ -46,10 +46,10 @@ def describe_tools(groups: Sequence[Group], tools: Sequence[str]) -> dict[str, f
 
 def observed(episode: Episode) -> Iterable[tuple[str, float]]:
     """(tool, tokens) of the observations of an episode; those of a turn with several calls are divided by length."""
-    spans = [span for window in episode.sequences for span in window.spans]
+    spans = [span for window in episode.sequences if not window.depth for span in window.spans]
     lengths, turn = Counter[int](), -1
     for before, span in itertools.pairwise(spans):
-        turn += span.author == "policy" and before.author != "policy"
+        turn += span.author == "policy" and before.author not in ("policy", "forced")
         lengths[turn] += len(span.tokens) * (span.author == "env")
     found = Counter[str]()
     told = Counter[int]()

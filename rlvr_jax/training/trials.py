@@ -82,7 +82,7 @@ def check_algorithm(config: Config, policy: PolicyConfig) -> None:
             rewards, groups = np.array([1, 0, 0.5, 0.5, 0], np.float32), np.array([0, 0, 1, 1, 2], np.int32)
             advantages(algorithm, make_samples(rewards, groups, groups < 2))
         key = "loss"
-        loss = make_loss(policy, algorithm, rollout.temperature, rollout.max_response_length)
+        loss = make_loss(policy, algorithm, rollout.temperature, rollout.episode_length)
         if algorithm.loss not in LOSSES:
             _try_loss(config, policy, loss)
     except ValueError as error:

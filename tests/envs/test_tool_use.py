@@ -10,9 +10,10 @@ from rlvr_jax.config import Config, RolloutConfig, TaskConfig
 from rlvr_jax.envs import Call, Done, Say, ToolResult, begin_group, make_env
 from rlvr_jax.envs.tool_use import Reliability, garbled
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.rollout.actions import observed
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.episode import Span
-from rlvr_jax.rollout.playing import Limits, Playing, Source, observed
+from rlvr_jax.rollout.playing import Limits, Playing, Source
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.text.prompts import continuation
 from rlvr_jax.text.tokenizers import make_tokenizer

@@ -158,3 +158,19 @@ def test_an_environment_that_can_not_be_used_is_named_before_the_run(guess, envi
     )
     with pytest.raises(ConfigError, match=r"^config\.tasks\.numbers\.environment: .*" + message):
         make_setup(dataclasses.replace(config, tasks={"numbers": task}))
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt", "sequences", "message"),
+    [
+        ({}, 400, 1, r"config\.tasks\.modsum\.environment .*config\.rollout\.max_sequences = 1"),
+        ({"reserve": 8}, 400, 2, r"max_response_length = 6 .*modsum reserves 8"),
+        ({"reserve": 4, "summary_tokens": 2}, 40, 2, r"has 4 tokens, .*max_prompt_length = 40, less the \d+ "),
+    ],
+)
+def test_windows_without_room_are_named_before_the_run(options, prompt, sequences, message):
+    rollout = {"max_response_length": 6, "max_prompt_length": prompt, "max_sequences": sequences}
+    config = changed(TINY, rollout=rollout, policy={"max_length": 500})
+    task = dataclasses.replace(config.tasks["modsum"], environment="compaction", environment_options=options)
+    with pytest.raises(ConfigError, match=message):
+        make_setup(dataclasses.replace(config, tasks={"modsum": task}, tokenizer="bytes"))

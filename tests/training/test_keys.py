@@ -14,6 +14,7 @@ from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.training.functions import make_loss
 from rlvr_jax.training.history import prior
 from rlvr_jax.training.plan import memory_of_run
+from rlvr_jax.training.programs import batch_shapes
 from rlvr_jax.training.setup import training_mixture
 from tests.hf.checkpoints import random_weights, write_model
 from tests.learner.test_optimizer import updated_by_hand
@@ -113,6 +114,7 @@ of_the_file = lambda _: random_weights(SHAPE)["model.embed_tokens.weight"]  # no
 rounded = lambda plain, found: 1e-5 < abs(found - plain).max() / abs(plain).max() < 0.05  # noqa: E731
 doubled = lambda plain, found: np.allclose(found, 2 * plain)  # noqa: E731
 more = lambda plain, found: found > plain  # noqa: E731
+rows = lambda ready: batch_shapes(ready, 1, ()).tokens.shape[0]  # noqa: E731
 turns = lambda group, _: [(len(x.turns), x.finish_reason) for x in group.episodes]  # noqa: E731
 parts = lambda group, _: [dict(verdict.parts) for verdict in group.verdicts]  # noqa: E731
 stops = lambda _, requests: [request.stop_tokens for request in requests]  # noqa: E731
@@ -244,6 +246,7 @@ ROWS = [
     Row("rollout.max_response_length", 5, played(budgets, "a"), [5, 5]),
     Row("rollout.max_turn_length", 3, played(budgets, "a"), [3, 3]),
     Row("rollout.max_turns", 1, played(turns, "a", "b"), [(1, "turns")] * 2, AGAIN),
+    Row("rollout.max_sequences", 3, of_setup(rows), lambda plain, found: found == 3 * plain),
     Row("rollout.overlong_prompts", "drop", dropped, {"modsum": 1},
         MINE | {"tasks.modsum.heldout_share": 0.0, "rollout.max_prompt_length": 3}),
     Row("rollout.temperature", 0.5, sampling("policy_temperature"), 0.5),

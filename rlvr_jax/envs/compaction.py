@@ -1,0 +1,178 @@
+"""Context compaction: when the context window is full, the policy sums up its work and goes on in a new window.
+
+The window is full when an observation would leave fewer than `reserve` tokens of it, or a turn has used up all but
+these. Then the policy is asked for a summary, and the next window begins with the problem, the summary, and the
+observation that had no room. All windows of an episode share its reward, so summaries are learned by what they are
+good for. Verifiers do not see them.
+
+Source: the rollouts of Wu et al. 2025 (ReSum, arXiv:2509.13313), whose advantage of an episode is that of each of its
+windows.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlvr_jax.envs.env import Action, CallRecord, Done, Env, NewWindow, Say, ToolResult, checked
+from rlvr_jax.envs.wrapping import passed_on, text_of, with_text
+from rlvr_jax.tasks.task import Example
+from rlvr_jax.text.messages import Messages
+
+PARTS = ("windows", "empty_summaries", "cut_summaries")
+_ASK = "\nThe context is full. Write a summary of all that you need to go on; you will see nothing else of your work.\n"
+_PROMPT = "{problem}\n\nYour summary of the work so far:\n{summary}\n{observation}"
+_PLACES = ("{problem}", "{summary}", "{observation}")
+_AROUND = 32  # tokens that a chat template may write around `ask`
+
+
+@dataclass(frozen=True)
+class _State:
+    """The state of an episode.
+
+    Attributes:
+      inner: that of the environment within.
+      problem: its prompt.
+      asked: for a summary.
+      pending: the observation that had no room.
+      turn: number of the policy's next turn, summaries included.
+      numbers, turns: of the turns that the environment within has had, numbers and texts.
+      windows, empty, cut: counts of windows, and of summaries that are empty or were cut off.
+    """
+
+    inner: Any
+    problem: str | Messages
+    asked: bool = False
+    pending: str = ""
+    turn: int = 0
+    numbers: tuple[int, ...] = ()
+    turns: tuple[str, ...] = ()
+    windows: int = 1
+    empty: int = 0
+    cut: int = 0
+
+
+def compaction(
+    inner: Env,
+    summary_tokens: int = 256,
+    reserve: int = 0,
+    ask: str = _ASK,
+    prompt: str = _PROMPT,
+    summaries: bool = True,
+) -> Env:
+    """The environment `inner` in several context windows.
+
+    Parts for rewards, besides those of `inner`: `windows`, `empty_summaries` and `cut_summaries`, those that were
+    longer than `summary_tokens`.
+
+    Args:
+      inner: of the episodes.
+      summary_tokens: maximum tokens of a summary; a longer one is cut off.
+      reserve: tokens of a window that are left to `ask` and the summary; 0 for as many as they may take.
+      ask: the observation that asks for a summary.
+      prompt: of the next window, with the places {problem}, {summary} and {observation}.
+      summaries: False to truncate instead: the next window begins with the problem and the observation alone.
+
+    Raises:
+      ValueError: an option can't be used.
+    """
+    for name, value, least in (("summary_tokens", summary_tokens, 1), ("reserve", reserve, 0)):
+        if value < least:
+            raise ValueError(f"{name} must be {least} or more, not {value}")
+    if lacking := [place for place in ("{problem}", "{summary}") if place not in prompt]:
+        raise ValueError(f"prompt lacks the place {lacking[0]}")
+    if inner.cut is not None or inner.full is not None:
+        raise ValueError("the environment within handles full windows or budgets itself; put `plans` around compaction")
+    if not ask:
+        raise ValueError("ask is empty: the policy would not know that a summary is wanted")
+    reserve = reserve or (summary_tokens + len(ask.encode()) + _AROUND if summaries else 1)
+
+    def start(example: Example) -> tuple[_State, str | Messages]:
+        state, problem = inner.start(example)
+        return _State(state, problem), problem
+
+    def went_on(state: _State, returned: Any) -> tuple[_State, Action]:
+        """The state after an action of `inner`, whose answer has no summaries."""
+        after, action = checked(inner, returned)
+        if isinstance(action, Done) and action.answer is None and state.windows > 1:
+            action = replace(action, answer="\n".join(state.turns))
+        return replace(state, inner=after), action
+
+    def step(state: _State, text: str) -> tuple[_State, Action]:
+        if state.asked:
+            return next_window(state, text)
+        state = replace(state, turn=state.turn + 1, turns=(*state.turns, text), numbers=(*state.numbers, state.turn))
+        return went_on(state, inner.step(state.inner, text))
+
+    def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
+        return went_on(state, inner.receive(state.inner, results))
+
+    def full(state: _State, observation: Say) -> tuple[_State, Action]:
+        said = observation.observation
+        pending = said if isinstance(said, str) else "\n".join(message["content"] for message in said)
+        return filled(replace(state, pending=pending))
+
+    def filled(state: _State) -> tuple[_State, Action]:
+        return (replace(state, asked=True), Say(ask)) if summaries else next_window(state, "")
+
+    def cut(state: _State, text: str) -> tuple[_State, Action]:
+        if state.asked:
+            return next_window(replace(state, cut=state.cut + 1), text)
+        return filled(replace(state, turn=state.turn + 1))
+
+    def next_window(state: _State, summary: str) -> tuple[_State, Action]:
+        summary = summary.strip()
+        texts = dict(zip(_PLACES, (text_of(state.problem), summary, state.pending), strict=True))
+        text = "".join(texts.get(part, part) for part in _parts(prompt, _PLACES))
+        after = replace(
+            state, asked=False, pending="", windows=state.windows + 1, turn=state.turn + state.asked,
+            empty=state.empty + (summaries and not summary),
+        )  # fmt: skip
+        return after, NewWindow(with_text(state.problem, text))
+
+    def parts_of(state: _State) -> dict[str, float]:
+        own = dict(zip(PARTS, map(float, (state.windows, state.empty, state.cut)), strict=True))
+        return own if inner.parts_of is None else {**inner.parts_of(state.inner), **own}
+
+    def calls_of(state: _State) -> tuple[CallRecord, ...]:
+        return tuple(replace(call, turn=state.numbers[call.turn]) for call in inner.calls_of(state.inner))
+
+    def budget(state: _State) -> int:
+        if state.asked:
+            return summary_tokens
+        return 0 if inner.budget is None else inner.budget(state.inner)
+
+    fields = passed_on(inner)
+    read = fields["read"]
+    words = "".join(part for part in _parts(prompt, _PLACES) if part not in _PLACES)
+    return Env(
+        start,
+        step,
+        inner.receive and receive,
+        **fields
+        | {
+            "parts": (*inner.parts, *PARTS),
+            "parts_of": parts_of,
+            "calls_of": inner.calls_of and calls_of,
+            "read": read and (lambda state, texts: state if state.asked else read(state, texts)),
+            "budget": budget,
+            "says": (*inner.says, ask),
+            "one_turn": False,
+            "one_sequence": False,
+            "reserve": reserve,
+            "added": len(words.encode()) + summary_tokens,
+        },
+        cut=cut,
+        full=full,
+    )
+
+
+def _parts(text: str, places: tuple[str, ...]) -> list[str]:
+    """The text divided at these places, which are parts of their own."""
+    parts = [text]
+    for place in places:
+        parts = [
+            piece
+            for part in parts
+            for number, between in enumerate(part.split(place) if part not in places else [part])
+            for piece in ([place] * bool(number) + [between])
+        ]
+    return parts

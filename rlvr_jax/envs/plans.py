@@ -1,0 +1,209 @@
+"""Plans and thoughts before an answer: their tokens as parts for rewards, and budgets that the environment enforces.
+
+A turn may have a plan between `<plan>` and `</plan>`, a thought between `<think>` and `</think>`, and the rest, its
+answer, calls of tools included. Plans are not judged, and no call in a plan is executed.
+
+A plan or thought that has used up its budget is closed: the environment writes the closing mark into the turn, which
+goes on behind it. These tokens are not the policy's and are not trained on.
+
+Source: budget forcing, Muennighoff et al. 2025 (s1, arXiv:2501.19393), section 3.1, there at inference only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlvr_jax.envs.env import Action, Done, Env, Force, ToolResult, checked
+from rlvr_jax.envs.wrapping import passed_on
+from rlvr_jax.tasks.task import Example
+from rlvr_jax.text.messages import Messages
+from rlvr_jax.text.tags import END_THINK, THINK
+
+KINDS = ("plan", "thinking", "answer")
+PARTS = (*(f"{kind}_tokens" for kind in KINDS), *(f"{kind}_over" for kind in KINDS), "planned", "forced")
+MARKS = {"plan": ("<plan>", "</plan>"), "thinking": (THINK, END_THINK)}
+
+
+@dataclass(frozen=True)
+class _State:
+    """The state of an episode.
+
+    Attributes:
+      inner: that of the environment within.
+      pieces: (text, sampled) of each token of the unfinished turn.
+      spent: its last tokens were as many as `budget` had allowed.
+      tokens: by kind, of the finished turns.
+      planned: whether a turn had a plan.
+      forced: closings.
+      turns: the texts of the finished turns, without plans.
+    """
+
+    inner: Any
+    pieces: tuple[tuple[str, bool], ...] = ()
+    spent: bool = False
+    tokens: tuple[int, ...] = (0,) * len(KINDS)
+    planned: bool = False
+    forced: int = 0
+    turns: tuple[str, ...] = ()
+
+
+def plans(
+    inner: Env,
+    plan: int = 0,
+    thinking: int = 0,
+    answer: int = 0,
+    force: bool = True,
+    opened: str = "",
+    marks: Mapping[str, Sequence[str]] | None = None,
+) -> Env:
+    """The environment `inner` with plans, thoughts and answers told apart.
+
+    Parts for rewards, besides those of `inner`, over all turns of an episode: `plan_tokens`, `thinking_tokens` and
+    `answer_tokens`, marks included, without stop tokens and forced ones; `plan_over`, `thinking_over` and
+    `answer_over`, those of them beyond the budgets; `planned`, 1 with a plan; `forced`, the number of closings.
+
+    Args:
+      inner: of the episodes.
+      plan, thinking, answer: budgets, in tokens of a turn; 0 for none.
+      force: False to let the policy exceed them.
+      opened: "thinking" or "plan" if the prompt has opened it.
+      marks: of plans and thoughts, in the place of `<plan>` and `<think>`.
+
+    Raises:
+      ValueError: an option can't be used.
+    """
+    budgets = (plan, thinking, answer)
+    marked = MARKS | {name: tuple(pair) for name, pair in (marks or {}).items()}
+    if marked.keys() != MARKS.keys() or not all(len(pair) == 2 and all(pair) for pair in marked.values()):
+        raise ValueError(f"marks must be pairs of texts for {' and '.join(MARKS)}, not {marks}")
+    if min(budgets) < 0:
+        raise ValueError(f"plan, thinking and answer must be 0 or more, not {', '.join(map(str, budgets))}")
+    if opened not in ("", *MARKS):
+        raise ValueError(f"opened must be empty or one of {', '.join(MARKS)}, not {opened!r}")
+    limited = force and any(budgets)
+
+    def counts(state: _State) -> tuple[int, ...]:
+        """The policy's tokens of each kind in the unfinished turn."""
+        found, at = dict.fromkeys(KINDS, 0), 0
+        kinds = kinds_of("".join(piece for piece, _ in state.pieces), marked, opened)
+        for piece, sampled in state.pieces:
+            kind = next(kind for kind, end in kinds if at < end or end < 0)
+            found[kind] += sampled
+            at += len(piece)
+        return tuple(found.values())
+
+    def start(example: Example) -> tuple[_State, str | Messages]:
+        state, problem = inner.start(example)
+        return _State(state), problem
+
+    def read(state: _State, texts: Sequence[str]) -> _State:
+        after = state.inner if inner.read is None else inner.read(state.inner, texts)
+        pieces = state.pieces + tuple((text, True) for text in texts)
+        return replace(state, inner=after, pieces=pieces, spent=limited and len(texts) == budget(state))
+
+    def ended(state: _State, text: str) -> _State:
+        """The state after a turn."""
+        kinds = kinds_of(text, marked, opened)
+        return replace(
+            state,
+            pieces=(),
+            tokens=tuple(map(sum, zip(state.tokens, counts(state), strict=True))),
+            planned=state.planned or any(kind == "plan" for kind, _ in kinds),
+            turns=(*state.turns, without_plans(text, marked, opened)),
+        )
+
+    def went_on(state: _State, returned: Any) -> tuple[_State, Action]:
+        after, action = checked(inner, returned)
+        if isinstance(action, Done) and action.answer is None and state.planned:
+            before = marked[opened][0] if opened == "thinking" else ""
+            action = replace(action, answer=before + "\n".join(state.turns))
+        return replace(state, inner=after), action
+
+    def step(state: _State, text: str) -> tuple[_State, Action]:
+        state = ended(state, text)
+        return went_on(state, inner.step(state.inner, state.turns[-1]))
+
+    def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
+        return went_on(state, inner.receive(state.inner, results))
+
+    def cut(state: _State, text: str) -> tuple[_State, Action]:
+        kind = kinds_of(text, marked, opened)[-1][0]
+        place = KINDS.index(kind)
+        within = not budgets[place] or counts(state)[place] < budgets[place]
+        if within and state.spent:  # a smaller budget of another kind
+            return state, Force()
+        if within and inner.cut is not None:
+            return went_on(ended(state, text), inner.cut(state.inner, text))
+        if within or kind == "answer":
+            return ended(state, text), Done(reason="length")
+        closing = marked[kind][1]
+        return replace(state, pieces=(*state.pieces, (closing, False)), forced=state.forced + 1), Force(closing)
+
+    def budget(state: _State) -> int:
+        """The number of tokens that exceed no budget whatever they are."""
+        text = "".join(piece for piece, _ in state.pieces)
+        open_kind = kinds_of(text, marked, opened)[-1][0]
+        left = [
+            max(1, most - used)
+            for kind, most, used in zip(KINDS, budgets, counts(state), strict=True)
+            if most and (kind in ("answer", open_kind) or marked[kind][1] not in text)
+        ]
+        given = 0 if inner.budget is None else inner.budget(state.inner)
+        return min([*left, *[given] * bool(given)], default=0)
+
+    def parts_of(state: _State) -> dict[str, float]:
+        tokens = [sum(pair) for pair in zip(state.tokens, counts(state), strict=True)]
+        turns = max(1, len(state.turns))
+        over = [max(0, used - most * turns) if most else 0 for used, most in zip(tokens, budgets, strict=True)]
+        values = (*tokens, *over, state.planned, state.forced)
+        own = dict(zip(PARTS, map(float, values), strict=True))
+        return own if inner.parts_of is None else {**inner.parts_of(state.inner), **own}
+
+    return Env(
+        start,
+        step,
+        inner.receive and receive,
+        **passed_on(inner)
+        | {
+            "parts": (*inner.parts, *PARTS),
+            "parts_of": parts_of,
+            "read": read,
+            "budget": budget if limited else None,
+            "one_turn": inner.one_turn and not limited,
+        },
+        cut=cut if limited else None,
+        full=inner.full and (lambda state, said: went_on(state, inner.full(state.inner, said))),
+    )
+
+
+def kinds_of(text: str, marks: Mapping[str, Sequence[str]] = MARKS, opened: str = "") -> list[tuple[str, int]]:
+    """(kind, end) of the consecutive parts of a turn, in characters; the last one, which is not closed, ends at -1."""
+    found, kind, at = [], opened or "answer", 0
+    while True:
+        if kind != "answer":
+            closes = text.find(marks[kind][1], at)
+            if closes < 0:
+                return [*found, (kind, -1)]
+            at, kind = _ended(found, kind, closes + len(marks[kind][1])), "answer"
+        opens = [(place, name) for name in marks if (place := text.find(marks[name][0], at)) >= 0]
+        if not opens:
+            return [*found, (kind, -1)]
+        place, name = min(opens)
+        if place > at:
+            _ended(found, kind, place)
+        at, kind = place, name
+
+
+def without_plans(text: str, marks: Mapping[str, Sequence[str]] = MARKS, opened: str = "") -> str:
+    """The text of a turn without its plans, closed or not."""
+    kept, at = [], 0
+    for kind, end in kinds_of(text, marks, opened):
+        end = len(text) if end < 0 else end
+        kept.append(text[at:end] if kind != "plan" else "")
+        at = end
+    return "".join(kept)
+
+
+def _ended(found: list[tuple[str, int]], kind: str, end: int) -> int:
+    found.append((kind, end))
+    return end

@@ -1,0 +1,116 @@
+"""Calls of the policy by itself: a turn may ask questions, each of which is answered by an episode of its own.
+
+A turn with `<ask>…</ask>` is answered by an observation with the answers, in order. The questions of a turn are played
+in parallel, each in a context window of its own; all of them share the reward of the episode.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlvr_jax.envs.env import Action, Ask, Env, Say, ToolResult, checked, single_turn
+from rlvr_jax.envs.wrapping import passed_on
+from rlvr_jax.tasks.task import Example
+from rlvr_jax.text.messages import Messages
+
+PARTS = ("asks", "failed_asks", "refused_asks")
+MARKS = ("<ask>", "</ask>")
+
+
+@dataclass(frozen=True)
+class _State:
+    """The state of an episode.
+
+    Attributes:
+      inner: that of the environment within.
+      asking: the questions of the turn are being answered.
+      asks, failed, refused: counts of questions: played, those of them without an answer, and not played.
+    """
+
+    inner: Any
+    asking: bool = False
+    asks: int = 0
+    failed: int = 0
+    refused: int = 0
+
+
+def subcalls(
+    inner: Env,
+    most: int = 4,
+    depth: int = 1,
+    marks: Sequence[str] = MARKS,
+    prompt: str = "{}",
+    observation: str = "{}\n",
+    failure: str = "Error: {}",
+) -> Env:
+    """The environment `inner` for a policy that may ask itself.
+
+    Parts for rewards, besides those of `inner`: `asks`; `failed_asks`, those of them that a limit ended;
+    `refused_asks`, those that were not played since a turn had more than `most`, or since they are empty.
+
+    Args:
+      inner: of the episodes.
+      most: questions of a turn; with more, none is played.
+      depth: 1 if an episode that answers a question may ask none itself, and one more for each level that may.
+      marks: around a question.
+      prompt: of a question, with the place {}.
+      observation: for each answer, with the place {}.
+      failure: the answer where there is none, with the place {} for the reason.
+
+    Raises:
+      ValueError: an option can't be used.
+    """
+    if most < 1 or depth < 1:
+        raise ValueError(f"most and depth must be 1 or more, not {most} and {depth}")
+    if len(marks) != 2 or not all(marks):
+        raise ValueError(f"marks must be two texts, not {marks!r}")
+    for name, text in (("prompt", prompt), ("observation", observation)):
+        if "{}" not in text:
+            raise ValueError(f"{name} lacks the place {{}}")
+    question = re.compile(re.escape(marks[0]) + "(.*?)" + re.escape(marks[1]), re.DOTALL)
+
+    def start(example: Example) -> tuple[_State, str | Messages]:
+        state, problem = inner.start(example)
+        return _State(state), problem
+
+    def went_on(state: _State, returned: Any) -> tuple[_State, Action]:
+        after, action = checked(inner, returned)
+        return replace(state, inner=after), action
+
+    def told(answers: Sequence[str]) -> Say:
+        return Say("".join(observation.replace("{}", answer) for answer in answers))
+
+    def step(state: _State, text: str) -> tuple[_State, Action]:
+        asked = [found.strip() for found in question.findall(text)]
+        if not asked:
+            return went_on(state, inner.step(state.inner, text))
+        if len(asked) > most or not all(asked):
+            many = f"{len(asked)} questions, and {most} can be asked at once"
+            why = many if len(asked) > most else "a question is empty"
+            return replace(state, refused=state.refused + len(asked)), told([failure.replace("{}", why)])
+        state = replace(state, asking=True, asks=state.asks + len(asked))
+        return state, Ask(tuple(prompt.replace("{}", found) for found in asked))
+
+    def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
+        if not state.asking:
+            return went_on(state, inner.receive(state.inner, results))
+        answers = [failure.replace("{}", x.error) if x.error is not None else x.value for x in results]
+        failed = sum(x.error is not None for x in results)
+        return replace(state, asking=False, failed=state.failed + failed), told(answers)
+
+    def parts_of(state: _State) -> dict[str, float]:
+        own = dict(zip(PARTS, map(float, (state.asks, state.failed, state.refused)), strict=True))
+        return own if inner.parts_of is None else {**inner.parts_of(state.inner), **own}
+
+    deeper = subcalls(single_turn(), most, depth - 1, marks, prompt, observation, failure) if depth > 1 else None
+    fields = passed_on(inner) | {
+        "parts": (*inner.parts, *PARTS),
+        "parts_of": parts_of,
+        "one_turn": False,
+        "one_sequence": False,
+        "inner": deeper,
+    }
+    cut = inner.cut and (lambda state, text: went_on(state, inner.cut(state.inner, text)))
+    full = inner.full and (lambda state, said: went_on(state, inner.full(state.inner, said)))
+    return Env(start, step, receive, **fields, cut=cut, full=full)

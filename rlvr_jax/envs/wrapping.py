@@ -1,0 +1,38 @@
+"""Environments around others: what these go on to do themselves."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from rlvr_jax.envs.env import Action, Env
+from rlvr_jax.text.messages import Messages
+
+
+def passed_on(env: Env) -> dict[str, Any]:
+    """The fields of an environment around this one, whose state is the attribute `inner` of the other's."""
+
+    def changed(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        return function and (lambda state, *given: replace(state, inner=function(state.inner, *given)))
+
+    def read(function: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+        return function and (lambda state: function(state.inner))
+
+    def reworded(state: Any) -> tuple[Any, Action]:
+        inner, action = env.reworded(state.inner)
+        return replace(state, inner=inner), action
+
+    changing = {name: changed(getattr(env, name)) for name in ("drawn", "at", "read")}
+    reading = {name: read(getattr(env, name)) for name in ("parts_of", "calls_of", "budget")}
+    plain = ("parts", "one_turn", "one_sequence", "sandboxes", "tools", "ends", "says", "reserve", "added", "inner")
+    values = {name: getattr(env, name) for name in plain}
+    return changing | reading | values | {"reworded": env.reworded and reworded}
+
+
+def text_of(said: str | Messages) -> str:
+    """The text of a problem or an observation, the last of its messages."""
+    return said if isinstance(said, str) else said[-1]["content"]
+
+
+def with_text(said: str | Messages, text: str) -> str | Messages:
+    """The problem or observation with another text, that of its last message."""
+    return text if isinstance(said, str) else (*said[:-1], {**said[-1], "content": text})

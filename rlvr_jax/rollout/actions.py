@@ -1,0 +1,157 @@
+"""The actions of environments as JSON data, which the processes of a run exchange."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+from rlvr_jax.envs import Call, CallRecord, Done, Force, NewWindow, Say, ToolResult, checked
+from rlvr_jax.rollout.playing import Limited, Limits, Playing, budget
+from rlvr_jax.text.tokenizers import encode
+from rlvr_jax.verifiers import error_text
+from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError
+from rlvr_jax.verifiers.pool import PoolError
+
+_MOST_CALLS = 100  # of tools, one after the other without a turn of the policy: an environment may not call for ever
+
+
+@runtime_checkable
+class Jobs(Protocol):
+    """The interface of a pool that a collector uses, see `rlvr_jax.verifiers.pool`."""
+
+    def submit(self, jobs: Sequence[Job | ToolCall]) -> list[Future]: ...
+
+
+def action_of(
+    pool: Jobs,
+    tokenizer: Any,
+    limits: Limits,
+    limited: Limited,
+    playing: Playing,
+    function: Callable[[], tuple[Any, Any]],
+) -> dict[str, Any]:
+    """The environment's next action: `kind`, and what belongs to it.
+
+    | kind | with | after |
+    |---|---|---|
+    | `say`, `force`, `window` | `tokens` | `Say`, `Force`, `NewWindow` |
+    | `ask` | `prompts`, and `tokens` of each | `Ask` |
+    | `call` | | `Call`, whose tools run |
+    | `end` | `reason`, `answer`, `error` | `Done`, or anything that the environment raised |
+
+    But for calls and errors it comes with `so_far`, see `account`; if the episode goes on, with `budget` and `filled`.
+
+    Args:
+      pool: that runs the tools.
+      tokenizer: of the policy.
+      limits: of the episode.
+      limited: calls the environment's functions.
+      playing: the episode, whose state is replaced.
+      function: returns the environment's (state, action).
+    """
+    try:
+        playing.state, action = limited(lambda: checked(playing.env, function()))
+        filled = isinstance(action, Say) and _is_full(playing, action, limits)
+        if filled:
+            playing.state, action = limited(lambda: checked(playing.env, playing.env.full(playing.state, action)))
+        if isinstance(action, Call):
+            playing.calls += 1
+            if playing.calls > _MOST_CALLS:
+                raise ValueError(f"it called tools {_MOST_CALLS} times without a turn of the policy")
+            playing.tools = pool.submit(action.calls)  # raises ValueError if there is no such tool
+            return {"kind": "call"}
+        tokens = None if isinstance(action, Done) else _tokens(playing, action, tokenizer)
+        so_far = limited(partial(account, playing))
+        if isinstance(action, Done):
+            so_far |= {"parts": dict(action.parts)}
+            return {"kind": "end", "reason": action.reason, "answer": action.answer, "so_far": so_far}
+        found = {"tokens": tokens, "so_far": so_far, "budget": limited(partial(budget, playing)), "filled": filled}
+        if isinstance(action, Say):
+            return {"kind": "say", **found}
+        if isinstance(action, Force):
+            return {"kind": "force", **found}
+        if isinstance(action, NewWindow):
+            return {"kind": "window", **found}
+        return {"kind": "ask", "prompts": list(action.prompts), **found}
+    except PoolError:
+        raise
+    except (Exception, SystemExit) as error:
+        return {"kind": "end", "reason": "env_error", "error": f"the environment raised {error_text(error)}"}
+
+
+def account(playing: Playing) -> dict[str, Any]:
+    """The environment's account of the episode so far, as JSON data: its parts, and the calls of tools."""
+    env, state = playing.env, playing.state
+    parts = {} if env.parts_of is None else {name: float(value) for name, value in env.parts_of(state).items()}
+    calls = () if env.calls_of is None else env.calls_of(state)
+    return {"parts": dict.fromkeys(env.parts, 0.0) | parts, "calls": list(map(asdict, calls))}
+
+
+def calls_of(so_far: Mapping[str, Any]) -> tuple[CallRecord, ...]:
+    """The calls of `account`."""
+    return tuple(CallRecord(**call) for call in so_far.get("calls", ()))
+
+
+def receive(playing: Playing) -> tuple[Any, Any]:
+    """The action of an environment after the results of its tools, or of the episodes that it has asked for."""
+    return playing.env.receive(playing.state, tuple(map(_result, playing.tools)))
+
+
+def answers(asked: Sequence[Playing]) -> list[Future]:
+    """The results of the episodes that an environment has asked for, like those of tools."""
+    found = []
+    for playing in asked:
+        future, episode = Future(), playing.episode
+        if episode.error is None and not episode.cut_off:
+            future.set_result(episode.text if episode.answer is None else episode.answer)
+        else:
+            future.set_exception(ToolError(episode.error or episode.finish_reason))
+        found.append(future)
+    return found
+
+
+def _tokens(playing: Playing, action: Any, tokenizer: Any) -> Any:
+    """The tokens of an action, or of each prompt of an `Ask`."""
+    if isinstance(action, Say):
+        return observed(playing, action)
+    if isinstance(action, Force):
+        return encode(tokenizer, action.text) if action.text else []
+    prompt = playing.source.prompt
+    return prompt(action.prompt) if isinstance(action, NewWindow) else list(map(prompt, action.prompts))
+
+
+def _is_full(playing: Playing, action: Say, limits: Limits) -> bool:
+    """True if an observation would leave less of the window than the environment's reserve, and it can help that."""
+    if playing.env.full is None or playing.filled:
+        return False
+    length = playing.response_length + len(observed(playing, action))
+    return length + playing.env.reserve >= limits.response
+
+
+def observed(playing: Playing, action: Say) -> list[int]:
+    """The tokens of an observation, reworded if it has none.
+
+    Raises:
+      ValueError: it has none, or can't be encoded, and the environment has no other words.
+    """
+    last, reworded = int(playing.spans[-1].tokens[-1]), playing.env.reworded
+    try:
+        tokens = playing.source.observe(action.observation, last)
+    except ValueError:
+        if reworded is None:
+            raise
+        tokens = []
+    if not tokens and reworded is not None:
+        playing.state, action = reworded(playing.state)
+        tokens = playing.source.observe(action.observation, last)
+    if not tokens:
+        raise ValueError(f"{action!r:.100} has no tokens, so there is nothing to answer")
+    return tokens
+
+
+def _result(future: Future) -> ToolResult:
+    try:
+        return ToolResult(future.result())
+    except ToolError as error:
+        return ToolResult(error=str(error))
