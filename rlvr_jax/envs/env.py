@@ -173,6 +173,8 @@ class Env:
       reserve: tokens of a window that no turn or observation takes before `cut` or `full`.
       added: tokens by which the prompt of a later window may be longer than that of the first.
       inner: of the episodes of `Ask`; None for those of a single turn.
+      credit: (state, results of an `Ask`) -> the reward of each of these episodes, in the place of that of the whole
+        one; None if they share that.
     """
 
     start: Callable[[Example], tuple[Any, str | Messages]]
@@ -197,6 +199,7 @@ class Env:
     reserve: int = 0
     added: int = 0
     inner: "Env | None" = None
+    credit: Callable[[Any, tuple[ToolResult, ...]], Sequence[float]] | None = None
 
 
 def single_turn() -> Env:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rlvr_jax import named
 from rlvr_jax.envs.env import Action, Ask, Env, Say, ToolResult, checked, single_turn
 from rlvr_jax.envs.wrapping import passed_on
 from rlvr_jax.tasks.task import Example
@@ -24,12 +25,14 @@ class _State:
 
     Attributes:
       inner: that of the environment within.
-      asking: the questions of the turn are being answered.
+      reference: the gold answer.
+      questions: that are being answered.
       asks, failed, refused: counts of questions: played, those of them without an answer, and not played.
     """
 
     inner: Any
-    asking: bool = False
+    reference: Any
+    questions: tuple[str, ...] = ()
     asks: int = 0
     failed: int = 0
     refused: int = 0
@@ -43,6 +46,7 @@ def subcalls(
     prompt: str = "{}",
     observation: str = "{}\n",
     failure: str = "Error: {}",
+    credit: str = "",
 ) -> Env:
     """The environment `inner` for a policy that may ask itself.
 
@@ -57,6 +61,9 @@ def subcalls(
       prompt: of a question, with the place {}.
       observation: for each answer, with the place {}.
       failure: the answer where there is none, with the place {} for the reason.
+      credit: `module:function` or `file.py:function` of (question, answer, gold answer of the problem), which returns
+        the reward of an episode that answers a question, 0 for one without an answer; empty to share the reward of the
+        episode.
 
     Raises:
       ValueError: an option can't be used.
@@ -72,7 +79,7 @@ def subcalls(
 
     def start(example: Example) -> tuple[_State, str | Messages]:
         state, problem = inner.start(example)
-        return _State(state), problem
+        return _State(state, example.reference), problem
 
     def went_on(state: _State, returned: Any) -> tuple[_State, Action]:
         after, action = checked(inner, returned)
@@ -89,20 +96,25 @@ def subcalls(
             many = f"{len(asked)} questions, and {most} can be asked at once"
             why = many if len(asked) > most else "a question is empty"
             return replace(state, refused=state.refused + len(asked)), told([failure.replace("{}", why)])
-        state = replace(state, asking=True, asks=state.asks + len(asked))
+        state = replace(state, questions=tuple(asked), asks=state.asks + len(asked))
         return state, Ask(tuple(prompt.replace("{}", found) for found in asked))
 
     def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
-        if not state.asking:
+        if not state.questions:
             return went_on(state, inner.receive(state.inner, results))
         answers = [failure.replace("{}", x.error) if x.error is not None else x.value for x in results]
         failed = sum(x.error is not None for x in results)
-        return replace(state, asking=False, failed=state.failed + failed), told(answers)
+        return replace(state, questions=(), failed=state.failed + failed), told(answers)
 
     def parts_of(state: _State) -> dict[str, float]:
         own = dict(zip(PARTS, map(float, (state.asks, state.failed, state.refused)), strict=True))
         return own if inner.parts_of is None else {**inner.parts_of(state.inner), **own}
 
+    def credit_of(state: _State, results: tuple[ToolResult, ...]) -> list[float]:
+        answered = zip(state.questions, results, strict=True)
+        return [0.0 if x.error is not None else float(judge(q, x.value, state.reference)) for q, x in answered]
+
+    judge = named.load(credit) if credit else None
     deeper = subcalls(single_turn(), most, depth - 1, marks, prompt, observation, failure) if depth > 1 else None
     fields = passed_on(inner) | {
         "parts": (*inner.parts, *PARTS),
@@ -110,6 +122,7 @@ def subcalls(
         "one_turn": False,
         "one_sequence": False,
         "inner": deeper,
+        "credit": credit_of if credit else None,
     }
     cut = inner.cut and (lambda state, text: went_on(state, inner.cut(state.inner, text)))
     full = inner.full and (lambda state, said: went_on(state, inner.full(state.inner, said)))

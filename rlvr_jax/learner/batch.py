@@ -99,8 +99,8 @@ def make_batch(
     """A row for each context window of each kept episode, and the index of each row's episode among all.
 
     The actions are the tokens that the policy sampled or that demonstrate; an episode that is not trained on has none.
-    The column is "behaviour"; with demonstrations also "demonstrated"; and "steps" if they are given: for each episode
-    a number for each of its actions.
+    The column is "behaviour"; with demonstrations also "demonstrated"; with sequences that have a reward of their own
+    "own_reward", NaN for the others; and "steps" if they are given: for each episode a number for each of its actions.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     rows = [(i, window) for i, episode in enumerate(episodes) if signal.kept[i] for window in episode.sequences]
@@ -119,6 +119,9 @@ def make_batch(
         column = np.zeros_like(sampled)
         column[real] = np.concatenate([*(window.demonstrated for window in windows), _NOTHING])
         batch = batch.with_columns(demonstrated=column)
+    if any(window.reward is not None for window in windows):
+        own = np.array([np.nan if window.reward is None else window.reward for window in windows], np.float32)
+        batch = batch.with_columns(own_reward=np.broadcast_to(own[:, None], sampled.shape))
     if steps is not None:
         column = np.zeros_like(sampled)
         column[sampled > 0] = np.concatenate(

@@ -77,7 +77,8 @@ def with_advantages(
     if not by_action(config):
         of_samples = advantages(config, samples)
         metrics |= describe_advantages(of_samples[trained])
-        return batch.with_columns(advantages=of_samples[episodes][:, None] * mask), metrics
+        batch, of_rows = _own_rewards(batch, samples.groups[episodes], of_samples[episodes])
+        return batch.with_columns(advantages=of_rows[:, None] * mask), metrics
 
     sample, place = last_actions(mask, owners)
     rewards.reshape(-1)[place] += samples.rewards[sample]
@@ -102,6 +103,24 @@ def with_advantages(
         of_actions = whitened(of_actions, mask, config.ddof).astype(np.float32)
     metrics |= describe_advantages(of_actions[mask > 0])
     return batch.with_columns(advantages=of_actions, **columns), metrics
+
+
+def _own_rewards(
+    batch: Batch, groups: Int[np.ndarray, "batch"], advantages: Float[np.ndarray, "batch"]
+) -> tuple[Batch, Float[np.ndarray, "batch"]]:
+    """The batch without the column "own_reward", and the advantage of each row.
+
+    That of a sequence with a reward of its own is the difference to the mean of all such sequences of its group, which
+    answered other questions of the same problem.
+    """
+    columns = dict(batch.columns)
+    if "own_reward" not in columns:
+        return batch, advantages
+    own = columns.pop("own_reward")[:, 0].astype(np.float64)
+    has = (batch.samples > 0) & np.isfinite(own)
+    sums, counts = (np.bincount(groups[has], x, groups.max() + 1) for x in (own[has], None))
+    means = sums / np.maximum(counts, 1)
+    return batch.replace(columns=columns), np.where(has, own - means[groups], advantages).astype(np.float32)
 
 
 def next_kl_coef(config: AlgorithmConfig, coef: float, kl: float, episodes: int) -> float:

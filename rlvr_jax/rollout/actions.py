@@ -6,6 +6,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from rlvr_jax.envs import Call, CallRecord, Done, Force, NewWindow, Say, ToolResult, checked
 from rlvr_jax.rollout.playing import Limited, Limits, Playing, budget
 from rlvr_jax.text.tokenizers import encode
@@ -40,7 +42,8 @@ def action_of(
     | `call` | | `Call`, whose tools run |
     | `end` | `reason`, `answer`, `error` | `Done`, or anything that the environment raised |
 
-    But for calls and errors it comes with `so_far`, see `account`; if the episode goes on, with `budget` and `filled`.
+    But for calls and errors it comes with `so_far`, see `account`; if the episode goes on, with `budget` and `filled`;
+    after the answers to an `Ask` with `credits`, the rewards of its episodes, if the environment gives any.
 
     Args:
       pool: that runs the tools.
@@ -52,6 +55,7 @@ def action_of(
     """
     try:
         playing.state, action = limited(lambda: checked(playing.env, function()))
+        credits = {"credits": playing.credits} if playing.credits else {}
         filled = isinstance(action, Say) and _is_full(playing, action, limits)
         if filled:
             playing.state, action = limited(lambda: checked(playing.env, playing.env.full(playing.state, action)))
@@ -60,13 +64,19 @@ def action_of(
             if playing.calls > _MOST_CALLS:
                 raise ValueError(f"it called tools {_MOST_CALLS} times without a turn of the policy")
             playing.tools = pool.submit(action.calls)  # raises ValueError if there is no such tool
-            return {"kind": "call"}
+            return {"kind": "call", **credits}
         tokens = None if isinstance(action, Done) else _tokens(playing, action, tokenizer)
         so_far = limited(partial(account, playing))
         if isinstance(action, Done):
             so_far |= {"parts": dict(action.parts)}
-            return {"kind": "end", "reason": action.reason, "answer": action.answer, "so_far": so_far}
-        found = {"tokens": tokens, "so_far": so_far, "budget": limited(partial(budget, playing)), "filled": filled}
+            return {"kind": "end", "reason": action.reason, "answer": action.answer, "so_far": so_far, **credits}
+        found = {
+            **credits,
+            "tokens": tokens,
+            "so_far": so_far,
+            "budget": limited(partial(budget, playing)),
+            "filled": filled,
+        }
         if isinstance(action, Say):
             return {"kind": "say", **found}
         if isinstance(action, Force):
@@ -95,7 +105,12 @@ def calls_of(so_far: Mapping[str, Any]) -> tuple[CallRecord, ...]:
 
 def receive(playing: Playing) -> tuple[Any, Any]:
     """The action of an environment after the results of its tools, or of the episodes that it has asked for."""
-    return playing.env.receive(playing.state, tuple(map(_result, playing.tools)))
+    results, env = tuple(map(_result, playing.tools)), playing.env
+    if playing.asked and env.credit is not None:
+        playing.credits = [float(x) for x in env.credit(playing.state, results)]
+        if len(playing.credits) != len(results) or not np.isfinite(playing.credits).all():
+            raise ValueError(f"Env.credit returned {playing.credits} for {len(results)} episodes")
+    return env.receive(playing.state, results)
 
 
 def answers(asked: Sequence[Playing]) -> list[Future]:

@@ -241,6 +241,8 @@ class Collector:
             action = actions[playing.id]
             playing.so_far, playing.budget = action.get("so_far", playing.so_far), action.get("budget", 0)
             playing.filled = action.get("filled", False) or playing.filled
+            if playing.asked:
+                self._end_asked(playing, action.get("credits") or [None] * len(playing.asked))
             if action["kind"] == "end":
                 self._end(playing, action["reason"], action.get("error"), action.get("answer"))
             elif action["kind"] == "call":
@@ -350,9 +352,14 @@ class Collector:
         self._ended.append(playing)
         parent = playing.parent
         if parent is not None and all(asked.episode is not None for asked in parent.asked):
-            parent.windows += [window for asked in parent.asked for window in asked.episode.sequences]
             parent.tools = answers(parent.asked)
             self._answered.append(parent)
+
+    def _end_asked(self, playing: Playing, credits: Sequence[float | None]) -> None:
+        """Adds the sequences of the episodes that an episode has asked for, with their rewards."""
+        for asked, reward in zip(playing.asked, credits, strict=True):
+            playing.windows += [replace(window, reward=reward) for window in asked.episode.sequences]
+        playing.asked, playing.credits = [], []
 
     def _judge_ended(self) -> None:
         """Submits the finished episodes to the pool."""

@@ -49,10 +49,12 @@ class Sequence:
     Attributes:
       spans: the prompt first.
       depth: 0 for the episode's own; more for those of episodes that it has asked for (`envs.Ask`).
+      reward: of its own (`Env.credit`); None for that of the episode.
     """
 
     spans: tuple[Span, ...]
     depth: int = 0
+    reward: float | None = None
 
     @property
     def prompt(self) -> Int32[np.ndarray, "prompt"]:

@@ -57,7 +57,7 @@ def _episode_to_json(episode: Episode) -> dict[str, Any]:
     return {
         "sample": episode.sample,
         "sequences": [[_span_to_json(span) for span in sequence.spans] for sequence in episode.sequences],
-        "depths": [sequence.depth for sequence in episode.sequences],
+        "credits": [[sequence.depth, sequence.reward] for sequence in episode.sequences],
         "turns": list(episode.turns),
         "finish_reason": episode.finish_reason,
         "parts": dict(episode.parts),
@@ -69,9 +69,9 @@ def _episode_to_json(episode: Episode) -> dict[str, Any]:
 
 def _episode_from_json(data: Mapping[str, Any], example: Example) -> Episode:
     fields = {**data}
-    depths = fields.pop("depths", [0] * len(data["sequences"]))  # older checkpoints have none
-    windows = zip(data["sequences"], depths, strict=True)
-    sequences = tuple(Window(tuple(map(_span_from_json, spans)), depth) for spans, depth in windows)
+    credits = fields.pop("credits", [[0, None]] * len(data["sequences"]))  # older checkpoints have none
+    windows = zip(data["sequences"], credits, strict=True)
+    sequences = tuple(Window(tuple(map(_span_from_json, spans)), *credit) for spans, credit in windows)
     calls = tuple(CallRecord(**call) for call in data["calls"])
     return Episode(example, **{**fields, "sequences": sequences, "turns": tuple(data["turns"]), "calls": calls})
 

@@ -88,6 +88,7 @@ class Playing:
     parent: "Playing | None" = None  # the episode that has asked for this one
     asked: list["Playing"] = field(default_factory=list)  # the episodes of its last `Ask`
     number_asked: int = 0  # in all
+    credits: list[float] = field(default_factory=list)  # their rewards, if they have their own
     tools: Sequence[Future] = ()
     calls: int = 0  # since the last turn
     so_far: Mapping[str, Any] = field(default_factory=dict)  # `account` after the last action

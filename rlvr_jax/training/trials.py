@@ -12,7 +12,7 @@ from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.advantages import advantages
 from rlvr_jax.learner.batch import COLUMNS, layout
-from rlvr_jax.learner.credit import has_critic, has_states, has_tracker
+from rlvr_jax.learner.credit import by_action, has_critic, has_states, has_tracker
 from rlvr_jax.learner.losses import Loss, Sums
 from rlvr_jax.learner.objectives import LOSSES, make_loss
 from rlvr_jax.learner.rewards import TERMS, reward
@@ -96,6 +96,12 @@ def check_episodes(config: Config, sources: Mapping[str, Source]) -> None:
     by_problem = "curriculum.by = 'problem'" * (config.curriculum.by == "problem")
     by_problem = "algorithm.baseline = 'tracker'" if has_tracker(algorithm) else by_problem
     for name, source in sources.items():
+        if source.env.credit is not None and by_action(algorithm):
+            raise ConfigError(
+                f"config.tasks.{name}.environment gives questions rewards of their own, which are for advantages of "
+                f"whole sequences, and config.algorithm.baseline = {algorithm.baseline!r} has those of actions; use "
+                "another baseline"
+            )
         if by_problem and config.tasks[name].weight > 0 and source.task.num_examples("train") is None:
             raise ConfigError(
                 f"config.{by_problem} is for problems that come again, and those of config.tasks.{name} are ever new; "

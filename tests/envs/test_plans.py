@@ -1,9 +1,15 @@
 """Plans, thoughts and answers: where each begins and ends, their tokens, budgets and closings."""
 
+import numpy as np
 import pytest
 
 from rlvr_jax.envs import make_env
 from rlvr_jax.envs.plans import MARKS, kinds_of, without_plans
+from rlvr_jax.learner.advantages import Signal
+from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.learner.batch import in_groups, make_batch
+from rlvr_jax.learner.credit import with_advantages
+from rlvr_jax.learner.samples import make_samples
 from tests.rollout.test_long_episodes import collect, texts
 
 
@@ -110,6 +116,29 @@ def test_questions_of_a_turn_are_played_in_parallel_and_counted():
     told = [text for author, text in texts(group.episodes[0].sequences[0]) if author == "env"]
     assert ["3 questions" in told[0], "empty" in told[1]] == [True, True]
     assert group.verdicts[0].parts["refused_asks"] == 4
+
+
+def judge(question, answer, reference):
+    return len(answer) if question == "a" else reference is not None
+
+
+def test_answers_may_have_rewards_of_their_own_and_then_their_own_advantages():
+    env = make_env("subcalls", {"credit": "tests.envs.test_plans:judge"})
+    (group,), _, _ = collect(env, ["<ask>a</ask><ask>b</ask>", "4"], ["5", "4"], response=200)
+    first, second = group.episodes
+    assert [window.reward for window in first.sequences] == [24.0, 0.0, None]
+    assert [window.reward for window in second.sequences] == [None]
+    everything = np.ones(2, bool)
+    samples = make_samples([1.0, 0.0], [0, 0])
+    batch, episodes = make_batch([group], Signal(samples, everything, everything, 0.0), 20, 60)
+    batch = in_groups(batch, np.zeros(4, int), 1, 6)
+    episodes = in_groups(episodes, np.zeros(4, int), 1, 6)
+    batch, _ = with_advantages(AlgorithmConfig(scale="none", baseline="group_mean"), batch, episodes, samples)
+    of_rows = [row[mask > 0] for row, mask in zip(batch.columns["advantages"], batch.action_mask, strict=True)]
+    expected = [12.0, -12.0, 0.5, -0.5]
+    for found, advantage in zip(of_rows[:4], expected, strict=True):
+        np.testing.assert_allclose(found, advantage, rtol=1e-6)
+    assert batch.columns.keys() == {"behaviour", "advantages"}
 
 
 def test_an_episode_that_answers_a_question_may_ask_as_deep_as_it_is_allowed():

@@ -27,9 +27,8 @@ def test_the_commands_of_the_page_train(name, tmp_path):
         assert row["train/logprob_gap"] < 2e-5
         assert {"compaction": "part/held", "plans": "part/plan_tokens"}[name] in row
         assert (row["train/sequences"] > 1) == (name == "compaction")
-        assert row["train/grad_norm"] > 0
     if name == "compaction":
-        assert "new context window" in (tmp_path / "runs" / name / "report.html").read_text()
+        assert "samples-0" in (tmp_path / "runs" / name / "report.html").read_text()
 
 
 class Anything:
@@ -47,6 +46,8 @@ def test_the_environments_of_the_page_are_made():
         exec(block, names)
         if "relay" in names:
             made.append(names["relay"]())
+        elif "judge" in names:
+            assert names["judge"]("2+2?", "4 ", {"steps": {"2+2?": "4"}}) == 1
         else:
             task = names["config"].tasks.math
             made.append(make_env(task.environment, task.environment_options))

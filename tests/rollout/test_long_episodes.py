@@ -95,7 +95,7 @@ def test_windows_are_rows_that_share_an_episode_and_its_weight():
     padded = in_groups(batch, np.zeros(4, int), 1, 6)
     assert (padded.samples.sum(), padded.tokens.shape) == (2, (6, 20))
     assert batch.action_mask.sum(axis=1).tolist() == [4, 4, 4, 3]
-    weights, divisor = AGGREGATIONS["sequence_mean"](AlgorithmConfig(), batch, 0)
+    weights, divisor = AGGREGATIONS["sequence_mean"](AlgorithmConfig(), jax.tree.map(jax.numpy.asarray, batch), 0)
     of_episodes = (np.asarray(weights) * batch.action_mask).sum(axis=1).reshape(2, 2).sum(axis=1)
     np.testing.assert_allclose([*of_episodes, divisor], [1, 1, 2], rtol=1e-6)
 
