@@ -69,7 +69,8 @@ def action_of(
         so_far = limited(partial(account, playing))
         if isinstance(action, Done):
             so_far |= {"parts": dict(action.parts)}
-            return {"kind": "end", "reason": action.reason, "answer": action.answer, "so_far": so_far, **credits}
+            ended = {"reason": action.reason, "error": action.error, "answer": action.answer}
+            return {"kind": "end", **ended, "so_far": so_far, **credits}
         found = {
             **credits,
             "tokens": tokens,
