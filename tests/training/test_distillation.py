@@ -18,6 +18,8 @@ from rlvr_jax.training.sft import sft
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.test_loop import TINY, changed
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SMALLER = PolicyConfig(num_layers=1, width=8, num_heads=1, num_kv_heads=1, head_dim=8, mlp_width=8, max_length=10)
 
 

@@ -21,6 +21,8 @@ from tests.episodes import episode
 from tests.judges.server import last_of, serving
 from tests.training.test_loop import TINY, rows_of
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):

@@ -14,6 +14,8 @@ from rlvr_jax.training.setup import make_setup, training_mixture
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.test_loop import TINY
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 REWARD = """
 def exact(completion, reference):
     return completion == reference

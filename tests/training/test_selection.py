@@ -24,6 +24,8 @@ from tests.text.pretrained import tokenizer
 from tests.text.test_chats import CHATML
 from tests.training.test_loop import TINY, changed
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 # Of each problem: text, score, and why the episode ended.
 PROBLEMS = [
     [("12", 1.0, "stop"), ("12", 1.0, "stop"), ("3", 0.0, "stop"), ("4", 1.0, "stop"), ("999999", 1.0, "length")],

@@ -15,6 +15,8 @@ from rlvr_jax.training.sft import sft
 from tests.hf.checkpoints import write_model
 from tests.text.pretrained import BOS, EOS, EOT, WRITES_ITS_OWN, tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SHAPE = PolicyConfig(vocab_size=300, width=16, num_heads=2, num_kv_heads=1, head_dim=8, mlp_width=16)
 
 
