@@ -30,6 +30,7 @@ from rlvr_jax.envs.propose import propose
 from rlvr_jax.envs.reasoning_gym import reasoning_gym_game
 from rlvr_jax.envs.stream import stream
 from rlvr_jax.envs.subcalls import subcalls
+from rlvr_jax.envs.tic_tac_toe import tic_tac_toe
 from rlvr_jax.envs.tool_use import tool_use
 from rlvr_jax.envs.verifiers_env import verifiers_env
 from rlvr_jax.verifiers.jobs import ToolCall
@@ -39,6 +40,7 @@ ENVS: Mapping[str, Callable[..., Env]] = {
     "tools": tool_use,
     "key_value": key_value,
     "grid_world": grid_world,
+    "tic_tac_toe": tic_tac_toe,
     "stream": stream,
     "propose": propose,
     "reasoning_gym_game": reasoning_gym_game,

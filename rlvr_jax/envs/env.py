@@ -45,9 +45,15 @@ _REASONS = get_args(FinishReason)
 
 @dataclass(frozen=True)
 class Say:
-    """An observation for the policy: messages for the chat template, or text (a user message with a template)."""
+    """An observation for the policy: messages for the chat template, or text (a user message with a template).
+
+    Attributes:
+      observation: the policy's next turn follows it.
+      role: the number of the role whose turn that is, in an environment with `Env.roles`.
+    """
 
     observation: str | Messages
+    role: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,12 +111,14 @@ class Done:
       reason: finish reason of the episode.
       answer: the policy's text that is judged; None for all of its turns.
       error: why the episode can't be judged, which leaves it out of its group; None if it can.
+      roles: the end of the episode of each role, in an environment with `Env.roles`; empty for the same end of all.
     """
 
     parts: Mapping[str, float] = field(default_factory=dict)
     reason: FinishReason = "stop"
     answer: str | None = None
     error: str | None = None
+    roles: tuple["Done", ...] = ()
 
 
 Action = Say | Call | Done | NewWindow | Force | Ask
@@ -173,6 +181,9 @@ class Env:
       reserve: tokens of a window that no turn or observation takes before `cut` or `full`.
       added: tokens by which the prompt of a later window may be longer than that of the first.
       inner: of the episodes of `Ask`; None for those of a single turn.
+      roles: names of those that the policy plays in one game; empty for none. As many consecutive samples of a problem
+        play it, one in each role: each is an episode of its own, whose context has what `Say` says to its role. The
+        first role begins. All have one state; advantages compare the samples of a role with each other.
       credit: (state, results of an `Ask`) -> the reward of each of these episodes, in the place of that of the whole
         one; None if they share that.
     """
@@ -199,6 +210,7 @@ class Env:
     reserve: int = 0
     added: int = 0
     inner: "Env | None" = None
+    roles: tuple[str, ...] = ()
     credit: Callable[[Any, tuple[ToolResult, ...]], Sequence[float]] | None = None
 
 
@@ -247,6 +259,8 @@ def checked(env: Env, returned: Any) -> tuple[Any, Action]:
         raise ValueError(f"it returned {type(action).__name__}, but Env.one_turn says that the first turn is the last")
     if isinstance(action, Say):
         _check_text(action.observation, "Say")
+        if action.role not in range(max(1, len(env.roles))):
+            raise ValueError(f"Say is to the role {action.role!r}, and Env.roles is {env.roles}")
     elif isinstance(action, Call):
         if env.receive is None:
             raise TypeError("it returned Call, but Env.receive is None")
@@ -270,7 +284,10 @@ def checked(env: Env, returned: Any) -> tuple[Any, Action]:
         for prompt in action.prompts:
             _check_text(prompt, "Ask")
     elif isinstance(action, Done):
-        action = replace(action, parts=_parts(env, state, action))
+        if action.roles and len(action.roles) != len(env.roles):
+            raise ValueError(f"Done has the ends of {len(action.roles)} roles, and Env.roles is {env.roles}")
+        of_roles = tuple(checked(env, (state, end))[1] for end in action.roles)
+        action = replace(action, parts=_parts(env, state, action), roles=of_roles)
         if action.reason not in _REASONS:
             raise ValueError(f"Done has the reason {action.reason!r:.100}, not one of {', '.join(_REASONS)}")
         for name in ("answer", "error"):

@@ -17,7 +17,8 @@ class Samples:
 
     Attributes:
       rewards: float64; 0 where there is none.
-      groups: the index of each sample's group, from 0; every index up to the largest occurs.
+      groups: the index of each sample's group, from 0; every index up to the largest occurs. The samples of a problem
+        are one group, or with roles one for each.
       judged: False for samples without a reward.
       lengths: tokens that the policy sampled.
       cut_off: whether a limit of tokens or turns ended the sample.
@@ -85,9 +86,10 @@ def samples_of(
     """The samples of a step, in the order of `flattened`."""
     episodes, _, _ = flattened(groups)
     tasks = [episode.example.task for episode in episodes]
+    roles = np.unique([episode.role for episode in episodes], return_inverse=True)[1] if episodes else np.zeros(0, int)
     samples = make_samples(
         rewards.values,
-        rewards.group,
+        rewards.group * (roles.max(initial=0) + 1) + roles,
         rewards.judged,
         np.array([episode.length for episode in episodes], int),
         np.array([episode.cut_off for episode in episodes], bool),

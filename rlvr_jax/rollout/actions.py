@@ -1,6 +1,6 @@
 """The actions of environments as JSON data, which the processes of a run exchange."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from rlvr_jax.envs import Call, CallRecord, Done, Force, NewWindow, Say, ToolResult, checked
+from rlvr_jax.envs import Call, Done, Force, NewWindow, Say, ToolResult, checked
 from rlvr_jax.rollout.playing import Limited, Limits, Playing, budget
 from rlvr_jax.text.tokenizers import encode
 from rlvr_jax.verifiers import error_text
@@ -37,10 +37,10 @@ def action_of(
 
     | kind | with | after |
     |---|---|---|
-    | `say`, `force`, `window` | `tokens` | `Say`, `Force`, `NewWindow` |
+    | `say`, `force`, `window` | `tokens`, of `say` also `role` | `Say`, `Force`, `NewWindow` |
     | `ask` | `prompts`, and `tokens` of each | `Ask` |
     | `call` | | `Call`, whose tools run |
-    | `end` | `reason`, `answer`, `error` | `Done`, or anything that the environment raised |
+    | `end` | `ends`: `reason`, `answer`, `error` and `parts` of each role, or one for all | `Done`, or what it raised |
 
     But for calls and errors it comes with `so_far`, see `account`; if the episode goes on, with `budget` and `filled`;
     after the answers to an `Ask` with `credits`, the rewards of its episodes, if the environment gives any.
@@ -54,11 +54,11 @@ def action_of(
       function: returns the environment's (state, action).
     """
     try:
-        playing.state, action = limited(lambda: checked(playing.env, function()))
+        action = _executed(playing, limited(lambda: checked(playing.env, function())))
         credits = {"credits": playing.credits} if playing.credits else {}
         filled = isinstance(action, Say) and _is_full(playing, action, limits)
         if filled:
-            playing.state, action = limited(lambda: checked(playing.env, playing.env.full(playing.state, action)))
+            action = _executed(playing, limited(lambda: checked(playing.env, playing.env.full(playing.state, action))))
         if isinstance(action, Call):
             playing.calls += 1
             if playing.calls > _MOST_CALLS:
@@ -68,9 +68,11 @@ def action_of(
         tokens = None if isinstance(action, Done) else _tokens(playing, action, tokenizer)
         so_far = limited(partial(account, playing))
         if isinstance(action, Done):
-            so_far |= {"parts": dict(action.parts)}
-            ended = {"reason": action.reason, "error": action.error, "answer": action.answer}
-            return {"kind": "end", **ended, "so_far": so_far, **credits}
+            ends = [
+                {"reason": end.reason, "answer": end.answer, "error": end.error, "parts": dict(end.parts)}
+                for end in action.roles or (action,)
+            ]
+            return {"kind": "end", "ends": ends, "so_far": so_far, **credits}
         found = {
             **credits,
             "tokens": tokens,
@@ -79,7 +81,7 @@ def action_of(
             "filled": filled,
         }
         if isinstance(action, Say):
-            return {"kind": "say", **found}
+            return {"kind": "say", "role": action.role, **found}
         if isinstance(action, Force):
             return {"kind": "force", **found}
         if isinstance(action, NewWindow):
@@ -88,7 +90,17 @@ def action_of(
     except PoolError:
         raise
     except (Exception, SystemExit) as error:
-        return {"kind": "end", "reason": "env_error", "error": f"the environment raised {error_text(error)}"}
+        return {
+            "kind": "end",
+            "ends": [{"reason": "env_error", "error": f"the environment raised {error_text(error)}"}],
+        }
+
+
+def _executed(playing: Playing, returned: tuple[Any, Any]) -> Any:
+    """The action that an environment returned with a state, which is that of all episodes of a game."""
+    for seat in playing.together:
+        seat.state = returned[0]
+    return returned[1]
 
 
 def account(playing: Playing) -> dict[str, Any]:
@@ -97,11 +109,6 @@ def account(playing: Playing) -> dict[str, Any]:
     parts = {} if env.parts_of is None else {name: float(value) for name, value in env.parts_of(state).items()}
     calls = () if env.calls_of is None else env.calls_of(state)
     return {"parts": dict.fromkeys(env.parts, 0.0) | parts, "calls": list(map(asdict, calls))}
-
-
-def calls_of(so_far: Mapping[str, Any]) -> tuple[CallRecord, ...]:
-    """The calls of `account`."""
-    return tuple(CallRecord(**call) for call in so_far.get("calls", ()))
 
 
 def receive(playing: Playing) -> tuple[Any, Any]:
@@ -130,7 +137,7 @@ def answers(asked: Sequence[Playing]) -> list[Future]:
 def _tokens(playing: Playing, action: Any, tokenizer: Any) -> Any:
     """The tokens of an action, or of each prompt of an `Ask`."""
     if isinstance(action, Say):
-        return observed(playing, action)
+        return observed(playing.together[action.role], action)
     if isinstance(action, Force):
         return encode(tokenizer, action.text) if action.text else []
     prompt = playing.source.prompt

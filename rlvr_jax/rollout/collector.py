@@ -12,7 +12,7 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,10 +23,21 @@ from jaxtyping import Array, Int32, Key
 from rlvr_jax.envs import Done, FinishReason
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import Processes
-from rlvr_jax.rollout.actions import Jobs, action_of, answers, calls_of, receive
+from rlvr_jax.rollout.actions import Jobs, action_of, answers, receive
 from rlvr_jax.rollout.episode import Author, Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
-from rlvr_jax.rollout.playing import Limits, Playing, Source, begin, request_of, spoken, verdict_of
+from rlvr_jax.rollout.playing import (
+    Limits,
+    Playing,
+    Source,
+    begin,
+    episode_of,
+    of_all,
+    request_of,
+    seat,
+    spoken,
+    verdict_of,
+)
 from rlvr_jax.rollout.requests import NO_TOKENS, Turn, Turns, episode_keys
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
@@ -120,6 +131,8 @@ class Collector:
                 if len(spans) > 1:
                     playing.begun, playing.drawn = spans[1].tokens, len(spans[1].tokens)
                 groups[-1].append(playing)
+            if source.env.roles:
+                seat(groups[-1], source.env.roles)
         self._batches[name] = groups
         self._playing |= {playing.id: playing for group in groups for playing in group}
         with time_limits(self._limits.seconds) as limited:
@@ -131,7 +144,7 @@ class Collector:
             for playing, playing.budget in zip(group, budgets, strict=True):
                 if error:
                     self._end(playing, "env_error", error)
-                else:
+                elif playing is playing.together[0]:
                     requests.append(request_of(playing, self._limits, prompt=context))
         self._sampler.submit(requests)
         self._judge_ended()
@@ -157,7 +170,7 @@ class Collector:
         while self._has_time([member.verdict for member in members if member.verdict is not None]) and self._round():
             pass
         began = time.perf_counter()
-        verdicts = _of_all(self._processes, {member.id: verdict_of(member) for member in members if member.own})
+        verdicts = of_all(self._processes, {member.id: verdict_of(member) for member in members if member.own})
         self.waited += time.perf_counter() - began
         found = []
         for group in groups:
@@ -169,7 +182,7 @@ class Collector:
         """The verdicts on episodes that were not played here."""
         own = range(self._processes.index, len(episodes), self._processes.count)
         futures = self._pool.submit([self._job(episodes[i]) for i in own])
-        verdicts = _of_all(self._processes, {i: x.result() for i, x in zip(own, futures, strict=True)})
+        verdicts = of_all(self._processes, {i: x.result() for i, x in zip(own, futures, strict=True)})
         return [verdicts[i] for i in range(len(episodes))]
 
     def started(self) -> list[Hashable]:
@@ -236,19 +249,23 @@ class Collector:
             action = partial(action_of, self._pool, self._tokenizer, self._limits, limited)
             own = {playing.id: action(playing, function) for playing, function in calls if playing.own}
         actions = self._processes.merged(own)
-        execute = {"say": self._say, "force": self._force, "window": self._new_window}
+        execute = {"force": self._force, "window": self._new_window}
         for playing, _ in calls:
             action = actions[playing.id]
-            playing.so_far, playing.budget = action.get("so_far", playing.so_far), action.get("budget", 0)
+            for together in playing.together:
+                together.so_far = action.get("so_far", together.so_far)
+            playing.budget = action.get("budget", 0)
             playing.filled = action.get("filled", False) or playing.filled
             if playing.asked:
                 self._end_asked(playing, action.get("credits") or [None] * len(playing.asked))
             if action["kind"] == "end":
-                self._end(playing, action["reason"], action.get("error"), action.get("answer"))
+                self._end_of_each(playing, action["ends"])
             elif action["kind"] == "call":
                 self._waiting.append(playing)
             elif action["kind"] == "ask":
                 self._ask(playing, action["prompts"], action["tokens"])
+            elif action["kind"] == "say":
+                self._say(playing.together[action["role"]], action["tokens"])
             else:
                 execute[action["kind"]](playing, action["tokens"])
 
@@ -274,6 +291,7 @@ class Collector:
         """Requests what follows the environment's tokens, or without any the rest of the turn."""
         if len(tokens):
             playing.spans.append(Span(author, _ids(tokens)))
+        if len(tokens) and playing.turns:
             self._sampler.submit([request_of(playing, self._limits, new=_ids(tokens))])
         else:
             self._request(playing)
@@ -330,26 +348,17 @@ class Collector:
             else:
                 self._request(asked)
 
-    def _end(
-        self,
-        playing: Playing,
-        reason: FinishReason,
-        error: str | None = None,
-        answer: str | None = None,
-    ) -> None:
-        playing.episode = Episode(
-            example=playing.example,
-            sample=playing.sample,
-            sequences=(*playing.windows, Window(tuple(playing.spans), playing.depth)),
-            turns=tuple(playing.turns),
-            finish_reason=reason,
-            parts=playing.so_far.get("parts") or dict.fromkeys(playing.env.parts, 0.0),
-            error=error,
-            answer=answer,
-            calls=calls_of(playing.so_far),
-        )
-        del self._playing[playing.id]
-        self._ended.append(playing)
+    def _end(self, playing: Playing, reason: FinishReason, error: str | None = None) -> None:
+        """Ends an episode, and those that it plays a game with."""
+        self._end_of_each(playing, [{"reason": reason, "error": error}])
+
+    def _end_of_each(self, playing: Playing, ends: Sequence[Mapping[str, Any]]) -> None:
+        """Ends the episodes of a game, each with the end of its role, or all with the same one."""
+        for number, ended in enumerate(playing.together):
+            if ended.episode is None:
+                ended.episode = episode_of(ended, **ends[number if len(ends) > 1 else 0])
+                del self._playing[ended.id]
+                self._ended.append(ended)
         parent = playing.parent
         if parent is not None and all(asked.episode is not None for asked in parent.asked):
             parent.tools = answers(parent.asked)
@@ -389,11 +398,3 @@ class Collector:
 
 def _ids(tokens: Sequence[int]) -> Int32[np.ndarray, "_"]:
     return np.asarray(tokens, np.int32)
-
-
-def _of_all(processes: Processes, own: Mapping[int, Verdict]) -> Mapping[int, Verdict]:
-    """The verdicts of all processes, by id of the episode."""
-    if processes.count == 1:
-        return own
-    merged = processes.merged({i: asdict(verdict) for i, verdict in own.items()})
-    return {i: Verdict(**verdict) for i, verdict in merged.items()}

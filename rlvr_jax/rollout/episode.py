@@ -109,6 +109,7 @@ class Episode:
       error: why it could not be finished, or None; with an error it is not judged.
       answer: the policy's text that is judged; None for all of its turns.
       calls: of tools, in order.
+      role: that the policy had, of those of `Env.roles`; empty for none.
     """
 
     example: Example
@@ -120,6 +121,7 @@ class Episode:
     error: str | None = None
     answer: str | None = None
     calls: tuple[CallRecord, ...] = ()
+    role: str = ""
 
     @property
     def text(self) -> str:

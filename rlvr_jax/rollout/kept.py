@@ -64,6 +64,7 @@ def _episode_to_json(episode: Episode) -> dict[str, Any]:
         "error": episode.error,
         "answer": episode.answer,
         "calls": [dataclasses.asdict(call) for call in episode.calls],
+        "role": episode.role,
     }
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt32
 
-from rlvr_jax.envs import Env, begin_group
+from rlvr_jax.envs import CallRecord, Env, FinishReason, begin_group
+from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Span
 from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.rollout.requests import NO_TOKENS, Request, Turn
@@ -86,6 +87,8 @@ class Playing:
     windows: list[Window] = field(default_factory=list)  # before the current one, and those of `Ask`
     sequences: int = 1  # windows so far, those of `Ask` included
     parent: "Playing | None" = None  # the episode that has asked for this one
+    role: str = ""  # in a game
+    seats: list["Playing"] = field(default_factory=list)  # the episodes of its game, by role, itself among them
     asked: list["Playing"] = field(default_factory=list)  # the episodes of its last `Ask`
     number_asked: int = 0  # in all
     credits: list[float] = field(default_factory=list)  # their rewards, if they have their own
@@ -106,6 +109,11 @@ class Playing:
         return self if self.parent is None else self.parent.first
 
     @property
+    def together(self) -> Sequence["Playing"]:
+        """The episodes that have one state and end together: those of its game, or itself alone."""
+        return self.seats or [self]
+
+    @property
     def depth(self) -> int:
         """The number of episodes that it is within."""
         return 0 if self.parent is None else self.parent.depth + 1
@@ -114,6 +122,19 @@ class Playing:
     def response_length(self) -> int:
         """Tokens after the prompt of the current window."""
         return sum(len(span.tokens) for span in self.spans[1:])
+
+
+def seat(group: Sequence[Playing], roles: Sequence[str]) -> None:
+    """Makes games of the episodes of a group: as many consecutive ones as there are roles play one, in their order.
+
+    Raises:
+      ValueError: the last game would lack players.
+    """
+    if len(group) % len(roles):
+        raise ValueError(f"{len(group)} samples of a problem can't play games of {len(roles)} roles")
+    for number, playing in enumerate(group):
+        first = number - number % len(roles)
+        playing.role, playing.seats = roles[number - first], list(group[first : first + len(roles)])
 
 
 def request_of(playing: Playing, limits: Limits, **tokens: Int32[np.ndarray, "_"]) -> Request:
@@ -144,6 +165,8 @@ def begin(group: Sequence[Playing], limited: Limited) -> tuple[str, list[int]]:
         states = limited(lambda: begin_group(env, original, [x.sample for x in group]))
         for playing, state in zip(group, states, strict=True):
             playing.state = state
+        for playing in group:
+            playing.state = playing.together[0].state
         return "", limited(lambda: [budget(playing) for playing in group])
     except (Exception, SystemExit) as error:
         return f"the environment's start raised {error_text(error)}", [0] * len(group)
@@ -170,3 +193,33 @@ def verdict_of(playing: Playing) -> Verdict:
         return failure(episode.error)
     verdict = playing.verdict.result()
     return replace(verdict, parts={**verdict.parts, **episode.parts}) if episode.parts else verdict
+
+
+def episode_of(
+    playing: Playing,
+    reason: FinishReason,
+    error: str | None = None,
+    answer: str | None = None,
+    parts: Mapping[str, float] | None = None,
+) -> Episode:
+    """The record of an episode that has ended; without `parts` it has those after its last action."""
+    return Episode(
+        example=playing.example,
+        sample=playing.sample,
+        sequences=(*playing.windows, Window(tuple(playing.spans), playing.depth)),
+        turns=tuple(playing.turns),
+        finish_reason=reason,
+        parts=parts or playing.so_far.get("parts") or dict.fromkeys(playing.env.parts, 0.0),
+        error=error,
+        answer=answer,
+        calls=tuple(CallRecord(**call) for call in playing.so_far.get("calls", ())),
+        role=playing.role,
+    )
+
+
+def of_all(processes: Processes, own: Mapping[int, Verdict]) -> Mapping[int, Verdict]:
+    """The verdicts of all processes, by id of the episode."""
+    if processes.count == 1:
+        return own
+    merged = processes.merged({i: asdict(verdict) for i, verdict in own.items()})
+    return {i: Verdict(**verdict) for i, verdict in merged.items()}

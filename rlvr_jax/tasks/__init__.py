@@ -64,6 +64,7 @@ TASKS = (
     "sentences",
     "stream",
     "sums",
+    "tic_tac_toe",
     "verifiers_env",
 )
 

@@ -98,6 +98,7 @@ def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env
         if envs[label].tools and config.rollout.max_turns == 1:
             _log.warning("config.rollout.max_turns is 1: no call of a tool is answered in config.tasks.%s", label)
     _check_sequences(config, envs)
+    _check_roles(config, envs)
     found = {label: Source(task, envs[label], observers[label], ends[label]) for label, task in prompted.items()}
     return {
         label: source if source.env.one_sequence else _with_sequences(config, label, source, tokenizer)
@@ -124,6 +125,25 @@ def _check_sequences(config: Config, envs: Mapping[str, Env]) -> None:
             raise ConfigError(
                 f"config.rollout.max_response_length = {length} leaves no tokens to a turn: the environment of "
                 f"config.tasks.{label} reserves {env.reserve}"
+            )
+
+
+def _check_roles(config: Config, envs: Mapping[str, Env]) -> None:
+    """Raises ConfigError if the samples of a problem are not those of whole games."""
+    samples = config.rollout.group_size - config.algorithm.demonstrations
+    for label, env in envs.items():
+        if not env.roles or not config.tasks[label].weight:
+            continue
+        game = f"config.tasks.{label}.environment plays games of {len(env.roles)} roles"
+        if samples % len(env.roles):
+            raise ConfigError(
+                f"{game}, and config.rollout.group_size gives {samples} samples of each problem; set a multiple of "
+                f"{len(env.roles)}"
+            )
+        if config.algorithm.baseline in ("greedy", "monte_carlo"):
+            raise ConfigError(
+                f"{game}, and config.algorithm.baseline = {config.algorithm.baseline!r} samples further episodes, "
+                "which would lack the other roles; use 'group_mean' or 'leave_one_out'"
             )
 
 
@@ -186,6 +206,8 @@ def prompted_tasks(
     for label, task in plain.items():
         try:
             env = envs[label]
+            if env.roles:  # a greedy response to a held-out problem has no other role to play with
+                task = replace(task, num_examples=partial(_trained_only, task))
             fitting[label] = _fitting_prompts(
                 config, _with_prompts(config, label, task, env, tokenizer), tokenizer, env.added
             )
@@ -194,6 +216,10 @@ def prompted_tasks(
         except ValueError as error:  # of a prompt that can't be rendered or encoded
             raise ConfigError(f"config.tasks.{label}: {error}") from error
     return {label: task for label, (task, _) in fitting.items()}, {label: n for label, (_, n) in fitting.items()}
+
+
+def _trained_only(task: Task, split: tasks.Split) -> int | None:
+    return 0 if split == "heldout" else task.num_examples(split)
 
 
 def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: Any) -> Task:
