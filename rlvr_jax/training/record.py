@@ -224,7 +224,8 @@ def _by_task(
     of_verdicts: Mapping[str, Shaped[np.ndarray, "episodes"]],
     judged: Bool[np.ndarray, "episodes"],
 ) -> dict[str, float]:
-    """`task/<task>/*` of each task that has episodes."""
+    """`task/<task>/*` of each task that has episodes, and `task/<task>/<role>/reward` of each role in games."""
+    roles = np.array([episode.role for episode in episodes])
     names = np.array([episode.example.task for episode in episodes])
     lengths = {
         "response_length": np.array([episode.length for episode in episodes]),
@@ -234,6 +235,9 @@ def _by_task(
     for task in sorted(set(names.tolist())):
         found |= _means(f"task/{task}", of_verdicts, (names == task) & judged)
         found |= _means(f"task/{task}", lengths, names == task)
+        for role in sorted(set(roles[names == task].tolist()) - {""}):
+            own = {"reward": of_verdicts["reward"]}
+            found |= _means(f"task/{task}/{role}", own, (names == task) & (roles == role) & judged)
     return found
 
 

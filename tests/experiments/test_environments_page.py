@@ -11,7 +11,9 @@ from tests.data.read import lines_of
 from tests.experiments.runs import ROOT, run_script
 
 PAGE = (ROOT / "docs" / "environments.md").read_text()
-COMMANDS = dict(zip(("kv_search", "grid_world"), re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL), strict=True))
+COMMANDS = dict(
+    zip(("kv_search", "grid_world", "self_play"), re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL), strict=True)
+)
 MOVES, PROPOSALS, OF_VERIFIERS, TOOLS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 SMALL = (
     "sft.num_steps=20 sft.updates_per_call=20 sft.save_every=20 sft.batch_size=4 training.num_steps=2 "
@@ -26,9 +28,14 @@ def test_the_commands_of_the_page_train(name, tmp_path):
     _, first, second = jsonl.read(tmp_path / "runs" / name / "metrics.jsonl")
     for row in (first, second):
         assert row["verify/errors"] == 0
-        assert {"kv_search": "train/reward_calls", "grid_world": "train/reward_moves"}[name] in row
+        part = {
+            "kv_search": "train/reward_calls",
+            "grid_world": "train/reward_moves",
+            "self_play": "task/self_play/second/reward",
+        }
+        assert part[name] in row
         assert ("tool/search/calls" in row) == (name == "kv_search")
-    tasks = {"kv_search": ("one_hop", "two_hops"), "grid_world": ("grid_world",)}[name]
+    tasks = {"kv_search": ("one_hop", "two_hops"), "grid_world": ("grid_world",)}.get(name, ("self_play",))
     assert any(f"task/{task}/turns" in row for task in tasks for row in (first, second))
 
 
