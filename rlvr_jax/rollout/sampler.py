@@ -245,7 +245,8 @@ class Sampler:
             length = sum(map(len, self._episodes[request.id][0])) + len(request.new)
         else:
             length = len(request.prompt)
-            most = self._window if request.drawn else sampling.prompt_length
+            # An episode of several turns may begin with observations, as that of a role which has the second turn.
+            most = self._window if request.drawn or request.keep else sampling.prompt_length
             if length > most:
                 raise ValueError(f"{name}: its prompt has {length} tokens; 1 to {most} fit")
         if not 1 <= request.budget <= sampling.max_response_length:
