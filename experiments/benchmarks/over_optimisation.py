@@ -130,12 +130,11 @@ def fits(curves: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]
     for kind, fit in (("rl", fit_rl), ("best_of_n", fit_best_of_n)):
         for name, of_seeds in curves[kind].items():
             d, gain = [], []
-            for curve in of_seeds:
+            for first, curve in zip(starts(curves), of_seeds, strict=True):
                 gold, distance = curve["gold"], curve["distance"]
-                start = gold[0] if kind == "best_of_n" else float(np.mean(gold[:3]))
                 if kind == "rl":
                     gold, distance = smoothed(gold), smoothed(distance)
-                pairs = [(x, y - start) for x, y in zip(distance, gold, strict=True) if x > _NEAREST]
+                pairs = [(x, y - first) for x, y in zip(distance, gold, strict=True) if x > _NEAREST]
                 d, gain = d + [x for x, _ in pairs], gain + [y for _, y in pairs]
             if len({*d}) > 2:
                 a, b, remains = fit(d, gain)
@@ -200,6 +199,11 @@ def against(config: Config, model: Path, workdir: Path, kl_coef: float) -> dict[
     }
 
 
+def starts(curves: Mapping[str, Mapping[str, Any]]) -> list[float]:
+    """Gold of the warm start of each seed, from all samples of best-of-n."""
+    return [curve["gold"][0] for curve in curves["best_of_n"]["gold reward"]]
+
+
 def picture(curves: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Gold (solid) and proxy (dashed) over sqrt(KL), a line for each seed, with the fitted forms (dotted, from the mean
     start): of reinforcement learning, means of five steps, and of best-of-n."""
@@ -220,10 +224,10 @@ def picture(curves: Mapping[str, Mapping[str, Any]]) -> bytes:
                 if "proxy" in curve:
                     axes.plot(plain(curve["distance"]), plain(curve["proxy"]), color=colour, linewidth=0.8, ls="--")
             if fit := curves["fits"].get(f"{kind}, {name}"):
-                start = np.mean([curve["gold"][0] for curve in of_seeds])
+                first = np.mean(starts(curves))
                 d = np.linspace(_NEAREST, fit["farthest"], 200)
                 gain = d * (fit["a"] - fit["b"] * (np.log(d) if kind == "rl" else d))
-                axes.plot(d, start + gain, color=colour, linewidth=2.4, ls=":")
+                axes.plot(d, first + gain, color=colour, linewidth=2.4, ls=":")
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("sqrt(KL) from the warm start, nats of a response", fontsize=9)
         axes.grid(axis="y", color="#e6e8eb", linewidth=0.8)
