@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.letters import HIGHEST, LOWEST, gold, gold_of, letters
-from experiments.benchmarks.over_optimisation import picture, smoothed
+from experiments.benchmarks.over_optimisation import fits, picture, smoothed
 from tests.experiments.runs import ROOT
 
 
@@ -42,10 +42,20 @@ def test_demonstrations_are_noise_around_the_wanted_letters():
 
 def test_the_stored_curves_show_what_the_page_says():
     curves = json.loads((ROOT / "docs" / "over_optimisation.json").read_text())
-    ends = {name: (curve["gold"][-1], curve["proxy"][-1]) for name, (curve, *_) in curves["rl"].items()}
     text = (ROOT / "docs" / "preferences.md").read_text()
-    assert all(f"| {number:.2f} |" in text for pair in ends.values() for number in pair)
-    (small, _), (large, _), (held, _) = ends.values()
-    assert small < large < held
+    three = lambda x: " / ".join(f"{number:.2f}" for number in x)  # noqa: E731
+    for of_seeds in curves["rl"].values():
+        for key in ("gold", "proxy", "distance"):
+            assert f"| {three(curve[key][-1] for curve in of_seeds)} |" in text
+    for of_seeds in curves["best_of_n"].values():
+        for curve in of_seeds:
+            assert " | ".join(f"{number:.2f}" for number in curve["gold"]) in text
+    found = fits(curves)
+    assert set(found) == set(curves["fits"])
+    for name, fit in found.items():
+        assert fit == pytest.approx(curves["fits"][name], abs=2e-3)
+        assert f"| {fit['a']:.2f} | {fit['b']:.2f} | {fit['unexplained variance']:.2f} |" in text
+    for small, large, held in zip(*curves["rl"].values(), strict=True):
+        assert small["gold"][-1] < 0 < large["gold"][-1] < held["gold"][-1]
     assert picture(curves).startswith(b"\x89PNG")
     assert smoothed([1.0, 3.0, 5.0], 2) == [1.0, 2.0, 4.0]
