@@ -24,6 +24,8 @@ from rlvr_jax.training.start import param_shapes
 from rlvr_jax.verifiers.pool import Job, Pool
 from tests.training.verifiers_that_fail import right_or_failing
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 POLICY = PolicyConfig(num_layers=1, width=16, num_heads=2, num_kv_heads=2, head_dim=8, mlp_width=16, max_length=10)
 TINY = Config(
     tasks={"modsum": TaskConfig(options={"digits": 3})},
@@ -133,9 +135,11 @@ OTHER = ("Dr. GRPO in bfloat16", "adapters on a mesh")  # the others compute wha
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choices_of_how_to_compute_give_the_metrics_of_the_plain_run_and_others_finite_ones(
-    choice, plain, pool, tmp_path
+    choice, plain, pool, tmp_path, monkeypatch
 ):
     config = changed(TINY, **CHOICES[choice])
+    if config != TINY:
+        monkeypatch.setattr(jax, "devices", jax.local_devices)
     workdir = tmp_path if CHOICES[choice] else plain
     report = train(config, workdir, pool)
     assert report.parent == workdir
@@ -295,6 +299,7 @@ def test_a_warm_start_that_diverges_stops_and_keeps_the_checkpoint_from_before(t
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params_of(config, tmp_path, 0)))
 
 
+@pytest.mark.usefixtures("eight_devices")
 def test_a_warm_start_lowers_the_loss_on_any_mesh(tmp_path):
     sft(changed(TINY, mesh=MeshConfig(data=2, fsdp=2, tensor=2)), tmp_path)
     rows = rows_of(tmp_path)
