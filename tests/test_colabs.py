@@ -17,6 +17,7 @@ SMALL = {
     "00_quickstart": {"DIGITS": 2, "WARM_UP": 20, "STEPS": 3, "PROBLEMS": 4, "GROUP": 4},
     "01_write_a_verifier": {"STEPS": 2},
     "02_reward_hacking": {"SEEDS": 2, "WARM_UP": 100, "STEPS": 2},
+    "06_thinking": {"SEEDS": 2, "WARM_UP": 100, "STEPS": 2},
     "07_inference_time_compute": {"WARM_UP": 100, "STEPS": 1, "PROBLEMS": 8, "SAMPLES": 4},
     "08_complaints_about_grpo": {"SEEDS": 2, "STEPS": 2},
     "11_a_pod_without_a_pod": {},
@@ -95,6 +96,15 @@ def test_rewards_are_compared_by_what_the_verifier_says_beside_the_score():
     found, printed = execute("02_reward_hacking")
     assert [len(variant.final.values) for variant in found["found"].variants] == [2] * 5
     assert [line.split(":")[0] for line in printed.splitlines()] == list(found["rewards"])
+
+
+@pytest.mark.usefixtures("pretend")
+def test_thinking_is_compared_by_its_price_and_by_what_it_is_needed_for():
+    found, printed = execute("06_thinking")
+    assert [len(found[name].variants) for name in ("hard", "easy")] == [3, 2]
+    assert all(len(variant.final.values) == 2 for variant in (*found["hard"].variants, *found["easy"].variants))
+    assert printed.count("six digits, ") == 3
+    assert printed.count("two digits, ") == 2
 
 
 @pytest.mark.usefixtures("pretend")

@@ -17,7 +17,13 @@ def rows(seed: int, better: float = 0.0, steps: int = 4, every: int = 2) -> list
     found = [{"step": 0, "eval/greedy_accuracy": 0.2}]
     for step in range(1, steps + 1):
         row = {"step": step, "train/reward": step / 10, "train/response_length": 5.0, "train/loss": seed + better}
-        row |= {"train/accuracy": step / 20, "part/all_visible": 0.5, "part/table": 0.5, "part/guard": 0.0}
+        row |= {
+            "train/accuracy": step / 20,
+            "part/all_visible": 0.5,
+            "part/table": 0.5,
+            "part/guard": 0.0,
+            "part/scratchpad": 0.5,
+        }
         row |= {"time/step": 3.0 if step == 1 else 1.0, "time/rollout": 0.5, "time/rollout_tokens_per_second": 200.0}
         if step % every == 0:
             noise = ((seed * 7 + step) % 5 - 2) / 256
