@@ -193,6 +193,8 @@ class TrainingConfig:
         this many tokens; each length is compiled once. 0 for a single length, that of full responses.
       offload_reference: whether the parameters of a reference policy that stays lie in the host's memory, except while
         they score.
+      all_samples: whether all training samples of every step are logged in samples.jsonl, or two groups at step 1 and
+        at each evaluation.
       profile: (first, last) step of a trace, written to `profile` in the workdir, for Perfetto or TensorBoard's profile
         plugin; empty for none. Step 1 is mostly compilation.
       watchdog: seconds after which a phase of a step (rollout, update, evaluation, saving) counts as hanging; then its
@@ -211,6 +213,7 @@ class TrainingConfig:
     packing: Literal["none", "prefix_tree"] = "none"
     packing_multiple: int = 0
     offload_reference: bool = False
+    all_samples: bool = False
     profile: tuple[int, ...] = ()
     watchdog: float = 0.0
     watchdog_ends: bool = False

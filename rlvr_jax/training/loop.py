@@ -58,7 +58,7 @@ from rlvr_jax.verifiers.pool import Pool
 
 # The random streams of a run: fold_in(key(seed), one of these).
 INIT, SAMPLE, EVALUATE = range(3)
-_LOGGED_GROUPS = 2  # of a training step, in samples.jsonl
+_LOGGED_GROUPS = 2  # of a training step, in samples.jsonl, without `training.all_samples`
 
 
 def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None = None) -> Path:
@@ -175,9 +175,10 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 row["train/skipped_steps"] = int(learner.policy.skipped)
                 samples = []
                 evaluated = step % config.evaluation.every == 0 or step == num_steps
-                if evaluated or step == 1:
+                if config.training.all_samples or evaluated or step == 1:
+                    logged = len(groups) if config.training.all_samples else _LOGGED_GROUPS
                     samples = sample_rows(step, "train", groups, setup.tokenizer, rewards)
-                    samples = samples[: sum(len(group.episodes) for group in groups[:_LOGGED_GROUPS])]
+                    samples = samples[: sum(len(group.episodes) for group in groups[:logged])]
                 if evaluated:
                     begin(f"evaluation after step {step}")
                     metrics, heldout = evaluate(collector, step, key_of(EVALUATE, step))

@@ -36,6 +36,7 @@ _FREE = (
     "training.keep_best",
     "training.max_skipped_in_a_row",
     "training.offload_reference",
+    "training.all_samples",
     "training.profile",
     "training.watchdog",
     "training.watchdog_ends",

@@ -199,6 +199,11 @@ def first_ratio(run: Run) -> float:
     return float(ratio[np.argmax(abs(ratio - 1))])
 
 
+def training_samples(run: Run, step: int) -> int:
+    """How many of a step are logged."""
+    return sum((row["step"], row["split"]) == (step, "train") for row in run.samples)
+
+
 def first_change(run: Run) -> float:
     """The largest change of a parameter by the first update."""
     before, after = (jax.tree.leaves(tree) for tree in run.states[:2])
@@ -260,6 +265,7 @@ RUNS = {
         Row("init_from", "FILES/plain", first_and_last, goes_on),
         Row("rollout.max_turn_length", 2, lambda run: int(run.batches[0].action_mask.sum(axis=1).max()), 2),
         Row("algorithm.minibatches", 2, lambda run: (len(run.batches), len(run.batches[0].tokens)), (4, 32)),
+        Row("training.all_samples", True, lambda run: training_samples(run, 2), 16 * GROUP),
         Row("training.keep_every", 5, lambda run: run.kept, (9, 5, 1)),
         Row("training.keep_best", 1, lambda run: run.kept, (9, 5, 1)),
         Row("training.packing", "prefix_tree", lambda run: len(run.packed[0].tokens), 8),
