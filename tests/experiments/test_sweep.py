@@ -24,13 +24,13 @@ def line(name, workdir, *more, **changes):
 
 
 def test_a_sweep_is_stored_and_made_again_to_the_bit(tmp_path):
-    status, stdout, stderr = run(line("sweep", tmp_path / "sweep", "--grid=seed=0..1"))
+    status, stdout, stderr = run(line("sweep", tmp_path / "sweep", "--grid=seed=0..2"))
     assert status == 0, stderr
-    assert "base      2  " in stdout
+    assert "base      3  " in stdout
     assert "report: " in stdout
-    folders = [tmp_path / "sweep" / "runs" / "base" / f"seed={seed}" for seed in range(2)]
-    assert [len(metrics(folder)) for folder in folders] == [3, 3]
-    assert len({json.dumps(metrics(folder)) for folder in folders}) == 2
+    folders = [tmp_path / "sweep" / "runs" / "base" / f"seed={seed}" for seed in range(3)]
+    assert [len(metrics(folder)) for folder in folders] == [3, 3, 3]
+    assert len({json.dumps(metrics(folder)) for folder in folders}) == 3
     start = metrics(tmp_path / "sweep" / "warm_starts" / "seed=0")
     assert start[-1]["step"] == 2
     python, module = sys.executable, "experiments.reproduce"
@@ -38,9 +38,9 @@ def test_a_sweep_is_stored_and_made_again_to_the_bit(tmp_path):
     store = [python, "-m", module, f"--curve={file}", f"--store={tmp_path}/sweep"]
     again = [python, "-m", module, f"--curve={file}", f"--workdir={tmp_path}/again"]
     stored, made = run(store), run(again)
-    assert stored[:2] == (0, f"stored: {file}\n")
+    assert stored[:2] == (0, f"stored: {file}\n"), stored
     assert made[0] == 0, made
-    assert "base: seed 0 to the bit; the curve of 1 seed lies in the band of 2 seeds" in made[1]
+    assert "base: seed 0 to the bit; the curve of 1 seed lies in the band of 3 seeds" in made[1]
     assert (tmp_path / "again" / "reproduced.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -107,10 +107,12 @@ def test_the_commands_of_the_page(pretend, monkeypatch, capsys):
     data = json.loads((pretend / "runs" / "scales" / "results.json").read_text())
     assert [x["label"] for x in data["variants"]] == ["scale=group_std", "scale=none"]
     for measured, variant in zip(
-        re.findall(r"(?m)^    (rlvr sweep (?:.*\\\n)+.*)$", page), ("preset=dapo", "kl_coef=0.0"), strict=True
+        re.findall(r"(?m)^    (rlvr sweep (?:.*\\\n)+.*)$", page),
+        (("preset=dapo", 5), ("kl_coef=0.0", 5), ("preset=gspo", 3)),
+        strict=True,
     ):
         assert do(f"{measured} --dry_run", monkeypatch) == 0
-        assert capsys.readouterr().out.count(variant) == 5
+        assert capsys.readouterr().out.count(variant[0]) == variant[1]
     assert data["variants"][1]["final"]["pairs"] == 5
 
 
