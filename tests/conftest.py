@@ -3,6 +3,7 @@
 With --gpu the tests of the GPU's kernels run on this machine's GPU, compiled instead of interpreted.
 """
 
+import ctypes
 import gc
 import importlib.metadata
 import importlib.util
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -19,6 +21,7 @@ from tests.curves import NO_CURVES
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "tests" / "data"
+MOST_MEMORY = 3 << 30  # bytes of a process of the tests
 # What `make test-fast` runs: nothing here compiles for long, waits or starts processes of JAX.
 FAST = (
     *("evaluation", "hf/test_safetensors", "kernels/test_schedule", "kernels/test_online_softmax"),
@@ -127,6 +130,19 @@ def data_sets(request: pytest.FixtureRequest) -> Iterator[Path]:
 def prepared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data_dir in which data sets are prepared when a test first asks for them. Not to be changed."""
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory() -> Iterator[None]:
+    """Between modules, what JAX has traced and compiled is dropped where it has grown large: it would come to 7 GB."""
+    yield
+    jax = sys.modules.get("jax")
+    if jax is None or psutil.Process().memory_info().rss < MOST_MEMORY:
+        return
+    jax.clear_caches()
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc
+        trim(0)
 
 
 @pytest.fixture(scope="module")
