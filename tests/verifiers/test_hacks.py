@@ -123,16 +123,17 @@ def test_options_of_another_kind_are_refused():
         assert re.search(wrong, verify("code", "def add(): 0", ADD, **options).error)
 
 
-def test_the_functions_of_the_page_gate_and_clip(tmp_path, monkeypatch):
+def test_the_functions_of_the_page_gate_clip_and_follow_a_schedule(tmp_path, monkeypatch):
     text = PAGE.read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.M)
     (terms,) = re.findall(r"^    --config\.reward=\"(.*terms\.py.*)\"$", text, re.M)
     (tmp_path / "terms.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     verdicts = [Verdict(x, {"hack/any": hack, "passed": 0.5 + x / 2}) for x in (0.0, 1.0) for hack in (0.0, 1.0)]
-    groups = grouped(verdicts, [episode(4 + i) for i in range(4)], 4)
+    groups = grouped(verdicts, [episode(4 + i, version=60 * i) for i in range(4)], 4)
     found = reward(ast.literal_eval(terms), groups)
     assert found.judged.all()
     assert found.terms["terms.py:honest"].tolist() == [0.5, 0.0, 1.0, 0.0]
     assert found.terms["terms.py:short"].tolist() == pytest.approx([0, 0, 0.1 * (1 - 6 / 512), 0.1 * (1 - 7 / 512)])
+    assert found.terms["terms.py:late"].tolist() == pytest.approx([0, -0.3, 0, -0.5])
     assert found.terms["terms.py:best"].tolist() == pytest.approx([0, 0, 0.1, 0])
