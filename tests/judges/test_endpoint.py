@@ -1,9 +1,12 @@
 """Judges behind an endpoint: what fails is bounded, named and its own; what was answered replays without a network."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import threading
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +26,9 @@ def _impatient(monkeypatch):
 
 def config_of(server, **changes):
     return JudgeConfig(model="m", endpoint=server.url, timeout=20.0, retries=2, **changes)
+
+
+PATIENT = (lambda _: None, threading.Event())  # no pace, and no interrupt
 
 
 def chat(text):
@@ -94,6 +100,16 @@ def test_an_endpoint_that_hangs_or_has_no_end_is_left(monkeypatch):
 def _impatiently(post, client, url, body, _):
     client.timeout = 0.1
     return post(client, url, body, 20.0)
+
+
+def test_a_response_that_comes_in_drops_is_left_after_its_time(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(endpoints, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    response = SimpleNamespace(iter_bytes=lambda: itertools.repeat(b" "), status_code=200, headers={})
+    client = SimpleNamespace(stream=lambda *_, **__: contextlib.nullcontext(response))
+    answer = endpoints._answered(client, "http://x", JudgeConfig(retries=0, timeout=5.0), chat("x"), *PATIENT)
+    assert "did not end within 5 s" in answer.error
+    assert next(clock) < 10
 
 
 def test_requests_in_flight_and_in_a_minute_are_bounded(monkeypatch):

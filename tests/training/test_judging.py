@@ -19,7 +19,7 @@ from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode
 from tests.judges.server import last_of, serving
-from tests.training.test_loop import TINY, rows_of
+from tests.training.test_loop import TINY, changed, rows_of
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -50,7 +50,8 @@ def same_rows(a, b):
 
 def test_a_judge_is_a_term_of_the_reward_and_its_failures_are_counted_by_name(tmp_path):
     with serving(by_length) as server, Pool(0) as pool:
-        config = dataclasses.replace(TINY, judges={"helpful": judged_by(server)}, reward=(("helpful", 1.0),))
+        once = changed(TINY, training={"num_steps": 1}, evaluation={"problems": 4, "pass_problems": 0})
+        config = dataclasses.replace(once, judges={"helpful": judged_by(server)}, reward=(("helpful", 1.0),))
         train(config, tmp_path / "a", pool)
         asked = len(server.requests)
     rows = rows_of(tmp_path / "a")
@@ -82,7 +83,7 @@ def test_a_task_may_leave_its_verdicts_to_a_judge_in_training_and_evaluation(tmp
             "other": judged_by(server, template="Another one. Response:\n{response}\n", highest=100),
         }
         config = dataclasses.replace(TINY, tasks={"modsum": task}, judges=judges, reward=(("score", 1.0),))
-        train(dataclasses.replace(config, training=dataclasses.replace(TINY.training, num_steps=1)), tmp_path, pool)
+        train(changed(config, training={"num_steps": 1}), tmp_path, pool)
         rows = rows_of(tmp_path)
         assert 0 < rows[0]["eval/pass@4"] <= 1
         assert 0 < rows[1]["train/reward"] < 1
@@ -126,6 +127,8 @@ def test_files_of_judges_and_models_that_cant_judge_are_named(tmp_path):
             read_judges(str(file))
     file.write_text('{"j": {"model": "x", "highest": 5}}')
     assert read_judges(str(file)) == {"j": JudgeConfig(model="x", highest=5)}
+    with pytest.raises(ConfigError, match="'policy' has no tokens for a question"):  # it has those of sums alone
+        make_ask("j", JudgeConfig(model="policy"), None, make_setup(TINY))
     for model in ("policy", str(tmp_path / "absent")):
         with pytest.raises(ConfigError, match="'j'"):
             make_ask("j", JudgeConfig(model=model), None)
