@@ -41,6 +41,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead
 
 
 def main() -> None:
+    from rlvr_jax.evaluation.harness import columns, settings_of
     from rlvr_jax.evaluation.suites import with_suite
     from rlvr_jax.reporting import files, jsonl, suite_page
     from rlvr_jax.training.judging import read_judges
@@ -88,15 +89,18 @@ def main() -> None:
             mean, low, high = (found.metrics[f"{group}/{metric}{end}"] for end in ("", "_low", "_high"))
             print(f"{task:18}{metric:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
     result, rows = evaluated.plain(), evaluated.rows()
+    settings = columns(result["values"], settings_of(config.tasks))
+    if settings:
+        print("\nthe same problems in several settings, with the difference from the first")
+    for metric, of in settings:
+        print(f"{metric:18}" + "   ".join(f"{x.task} {x.mean:.4f}{change(x.difference)}" for x in of))
     differences = [] if other is None else compared(result["values"], other, evaluated.tasks)
     if output:
         files.replace(output, json.dumps(result, indent=1).encode())
         files.replace(output.with_suffix(".jsonl"), b"".join(jsonl.encode(row) for row in rows))
-        title, page = (
-            f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}",
-            output.with_suffix(".html"),
-        )
-        files.replace(page, suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences))
+        page, tables = output.with_suffix(".html"), (differences, settings)
+        title = f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}"
+        files.replace(page, suite_page.page_of(title, policy, result, evaluated.tasks, rows, *tables))
         print(f"page: {page}")
     print(f"{found.tokens:,} tokens sampled in {evaluated.seconds:.0f} seconds, compilation and verification included")
     if differences:
@@ -117,6 +121,11 @@ def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
         return {metric: {str(x): float(y) for x, y in of.items()} for metric, of in values.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"--against: {file} has no results by problem, as `rlvr evaluate` writes") from error
+
+
+def change(difference: tuple[float, ...] | None) -> str:
+    """` (+0.1000, p = 0.030)`, or nothing."""
+    return f" ({difference[0]:+.4f}, p = {difference[3]:.3f})" if difference else ""
 
 
 def compared(

@@ -76,7 +76,8 @@ def read_results(source: str, suite: str = "") -> Results:
     file = folder / (f"evaluation_{suite}.jsonl" if suite else "evaluation.jsonl") if folder.is_dir() else folder
     file = file.with_suffix(".jsonl")
     if not file.is_file():
-        made = f"rlvr evaluate --workdir={path}" + (f" --suite={suite}" if suite else "")
+        made = f"rlvr evaluate --workdir={path}" if folder.is_dir() else f"rlvr evaluate --output={path}"
+        made += f" --suite={suite}" if suite else ""
         raise ConfigError(f"{source}: there is no file {file}; `{made}` writes it")
     rows: dict[Problem, Mapping[str, Any]] = {}
     for number, line in enumerate(file.read_bytes().splitlines(), start=1):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax.evaluation.calibration import Bin, confidence, length_by_difficulty
+from rlvr_jax.evaluation.harness import Column
 from rlvr_jax.reporting.pages import inline_svg, page, shown
 from rlvr_jax.reporting.panels import CYCLE
 
@@ -23,6 +24,7 @@ def page_of(
     tasks: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
     differences: Sequence[Mapping[str, Any]] = (),
+    settings: Sequence[tuple[str, Sequence[Column]]] = (),
 ) -> bytes:
     """The page.
 
@@ -33,6 +35,7 @@ def page_of(
       tasks: their labels.
       rows: of evaluation.jsonl.
       differences: from another evaluation, by task and metric.
+      settings: metrics of the same problems in several settings.
     """
     metrics = [name for name in result["values"] if f"eval/{name}" in result]
     sure, error = confidence(rows)
@@ -53,6 +56,7 @@ def page_of(
         metrics=metrics,
         cell=lambda task, metric: _cell(result, task, metric),
         differences=differences,
+        settings=settings,
         figures=[inline_svg(svg, i) for i, svg in enumerate(svgs)],
         calibration_error=error,
         told=told,

@@ -6,15 +6,45 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments import builtin
+from rlvr_jax.config import TaskConfig
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.evaluation import evaluate
+from rlvr_jax.evaluation import evaluate, paired_difference
 from rlvr_jax.evaluation.evaluate import Judging
+from rlvr_jax.evaluation.harness import columns, settings_of
 from rlvr_jax.evaluation.results import in_common, read_results, rows_of
 from rlvr_jax.reporting import jsonl, suite_page
 from rlvr_jax.training.arena import fought
 from rlvr_jax.verifiers.judge import JudgeConfig
 from tests.evaluation.test_evaluate import EXAMPLES, KEY, RIGHT_GREEDY, MadeUp
 from tests.judges.server import last_of, serving
+
+VALUES = {
+    "pass@1": {
+        **{f"plain: plain/heldout/{i}": x for i, x in enumerate([0.0, 0.0, 1.0, 1.0, 1.0])},
+        **{f"with a tool: with a tool/heldout/{i}": x for i, x in enumerate([1.0, 1.0, 1.0, 1.0])},
+        "other: other/heldout/0": 0.0,
+    },
+    "maj@4": {"plain: plain/heldout/0": 1.0},
+}
+SETTINGS = columns(VALUES, [("plain", "with a tool")])
+
+
+def test_settings_of_the_same_problems_are_columns_with_paired_differences():
+    plain = TaskConfig(name="gsm8k", options={"a": 1})
+    tool = TaskConfig(name="gsm8k", options={"a": 1}, environment="tools")
+    tasks = {
+        "gsm8k": TaskConfig(),
+        "plain": plain,
+        "with a tool": tool,
+        "x": TaskConfig(name="gsm8k", options={"a": 2}),
+    }
+    assert settings_of(tasks) == [("plain", "with a tool")]
+    ((metric, (first, second)),) = SETTINGS
+    assert (metric, first.task, first.mean, first.difference) == ("pass@1", "plain", 0.5, None)
+    assert (second.mean, second.difference) == (1.0, paired_difference([1.0] * 4, [0.0, 0.0, 1.0, 1.0]))
+    assert settings_of(builtin.suite("tools").tasks) == [("gsm8k", "gsm8k+python")]
+    assert len(settings_of(builtin.suite("thinking").tasks)) == 2
 
 
 def liked(_, groups):
@@ -110,11 +140,10 @@ def test_the_page_shows_numbers_differences_and_escaped_responses(found):
         "values": found.values,
     }
     difference = {"task": "all", "metric": "pass@1", "difference": 0.25, "low": 0.1, "high": 0.4, "p": 0.01}
-    page = suite_page.page_of(
-        "small", "a policy", result, ("a", "b"), rows, [difference | {"word": "better", "problems": 6}]
-    )
-    text = page.decode()
+    differences = [difference | {"word": "better", "problems": 6}]
+    text = suite_page.page_of("small", "a policy", result, ("a", "b"), rows, differences, SETTINGS).decode()
     assert "<script>" not in text
     assert "\\x1b" in text
     assert text.count("<svg") == 4
-    assert all(x in text for x in ("+0.2500", "judge/j", "maj@4", "Expected calibration error", rows[5]["id"]))
+    expected = ("with a tool", "+0.500", "+0.2500", "judge/j", "maj@4", "Expected calibration error", rows[5]["id"])
+    assert [x for x in expected if x not in text] == []

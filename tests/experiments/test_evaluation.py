@@ -31,9 +31,14 @@ def evaluate(folder, line):
     return run([*command("evaluate", None)[:3], *small], cwd=folder)
 
 
-def test_the_commands_of_the_page_compare_two_policies_on_the_same_problems(folder):
+@pytest.fixture(scope="module")
+def outcomes(folder):
+    """Of the first commands of the page."""
     lines = re.search(r"```bash\n(.*?)```", PAGE, re.DOTALL)[1].splitlines()
-    outcomes = [evaluate(folder, line) for line in lines]
+    return [evaluate(folder, line) for line in lines]
+
+
+def test_the_commands_of_the_page_compare_two_policies_on_the_same_problems(folder, outcomes):
     assert [status for status, _, _ in outcomes] == [0, 0, 0], outcomes
     compared = outcomes[2][1].split("problem by problem\n")[1].splitlines()
     assert [line.split()[:2] for line in compared][:2] == [["all", "greedy_accuracy"], ["all", "pass@1"]]
@@ -98,8 +103,8 @@ def answer(body, _):
     return f"Score: {1 + len(re.search(r'Response:(.*?)Grade', text, re.DOTALL)[1]) % 5}"
 
 
-def test_arena_routing_and_judges_run_as_their_pages_say(folder):
-    """After the commands above."""
+def test_arena_routing_and_judges_run_as_their_pages_say(folder, outcomes):
+    assert len(outcomes) == 3
     given = {"prompt": "1+1?", "completion": "2"}
     (folder / "completions.jsonl").write_text(
         json.dumps(given) + "\n" + json.dumps({**given, "completion": "two"}) + "\n"
