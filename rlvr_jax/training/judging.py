@@ -62,6 +62,8 @@ def make_ask(name: str, config: JudgeConfig, folder: Path | None, setup: Setup |
     """
     folder = Path(config.record).expanduser() if config.record else folder
     identity = identity_of(config)
+    if config.model == POLICY and not config.endpoint and setup is not None:
+        identity |= {"start": setup.config.init_from or setup.config.pretrained}
     if config.replay:
         ask = no_model
     elif config.endpoint:
