@@ -117,6 +117,9 @@ class RolloutConfig:
         lengths vary; costs one copy of the prompt's KV cache per slot, which a static batch shares per group.
       chunk: decode steps between host syncs.
       prefill_chunk: maximum number of tokens of each prompt prefilled between two such chunks.
+      in_flight: "finish" finishes all episodes before an update. Otherwise they go on after it, with their KV cache
+        computed again ("recompute") or kept ("keep"), and a step takes the groups that finish first.
+      patience: decode steps before results of tools are awaited, and with `in_flight` verdicts (docs/performance.md).
       devices: number of devices, the last ones, that only sample while the others only train, concurrently if
         `training.max_lag` is above 0; 0 uses all devices for both.
     """
@@ -136,6 +139,8 @@ class RolloutConfig:
     slots: int = 0
     chunk: int = 16
     prefill_chunk: int = 256
+    in_flight: Literal["finish", "recompute", "keep"] = "finish"
+    patience: int = 0
     devices: int = 0
 
     @property

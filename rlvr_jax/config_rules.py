@@ -121,7 +121,7 @@ def _numbers(c: Config) -> Rules:
         "verifier": ("timeout", "memory_mib"),
     }
     not_negative = {
-        "rollout": ("top_k", "slots", "max_turn_length", "devices", "batch_size"),
+        "rollout": ("top_k", "slots", "max_turn_length", "devices", "batch_size", "patience"),
         "mesh": ("rollout_tensor",),
         "critic": ("clip", "warmup_steps"),
         "optimizer": ("warmup_steps", "weight_decay"),
@@ -320,6 +320,24 @@ def _sampling(c: Config, devices: int) -> Rules:
         f"config.rollout.batch_size = {r.batch_size} is for sampling without slots, and config.rollout.slots = "
         f"{r.slots}; set one of them",
     )
+    if r.in_flight != "finish":
+        goes_on = f"config.rollout.in_flight = {r.in_flight!r}"
+        for key in ("rollout.slots", "training.max_lag"):
+            value = operator.attrgetter(key)(c)
+            yield (
+                value == 0,
+                f"config.{key} = 0: {goes_on} lets episodes go on after an update, which needs more than 0",
+            )
+        further = {
+            "max_draws": c.algorithm.max_draws > 1,
+            "baseline": c.algorithm.baseline in ("greedy", "monte_carlo"),
+        }
+        for key, asks in further.items():
+            yield (
+                asks,
+                f"config.algorithm.{key} = {getattr(c.algorithm, key)!r} samples further episodes in a step, and "
+                f"{goes_on} trains it on the groups that finish first; set 'finish'",
+            )
     if tensor:
         yield devices % tensor != 0, f"config.mesh.rollout_tensor = {tensor} does not divide {_samplers(c, devices)}"
         yield (

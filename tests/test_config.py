@@ -145,7 +145,7 @@ NOT_NEGATIVE = [
     "policy__lora__rank",
     "rollout__top_k",
     *(f"training__{x}" for x in ("packing_multiple", "keep_every", "keep_best")),
-    *(f"rollout__{x}" for x in ("slots", "max_turn_length", "devices", "batch_size")),
+    *(f"rollout__{x}" for x in ("slots", "max_turn_length", "devices", "batch_size", "patience")),
     "mesh__rollout_tensor",
     "training__max_lag",
     *(f"algorithm__{x}" for x in ("clip_low", "clip_high", "kl_coef", "entropy_coef", "cov_low", "scale_epsilon")),
@@ -341,6 +341,14 @@ REFUSED = [
     ({"rollout__devices": 8}, 8, "config.rollout.devices = 8 of 8 devices leaves none to train on"),
     ({"rollout__devices": 3}, 8, "config.rollout.prompts = 16 can't be divided among the 3 devices that sample"),
     ({"training__max_lag": 100}, 1, "config.training.max_lag = 100 must be below config.training.num_steps = 100"),
+    ({"rollout__in_flight": "keep"}, 1, "config.rollout.slots = 0: config.rollout.in_flight", {"training__max_lag": 1}),
+    ({"rollout__in_flight": "keep"}, 1, "config.training.max_lag = 0: config.rollout.in_flight", {"rollout__slots": 8}),
+    (
+        {"algorithm__max_draws": 2},
+        1,
+        "config.algorithm.max_draws = 2 samples further episodes in a step",
+        {"rollout__slots": 8, "training__max_lag": 1, "algorithm__keep": "mixed_groups", "rollout__in_flight": "keep"},
+    ),
     (
         {"mesh__data": 3},
         8,

@@ -23,6 +23,10 @@ Single components, each as a Markdown table, with small sizes on CPU:
                                shared or repeated
     rlvr benchmark load        loading a checkpoint, compared with reading its files
 
+Runs of 10 steps whose episodes call tools that take up to 2 s, synchronous and with episodes that go on over updates:
+
+    rlvr benchmark latency     time of a step, and the share of it in which the device waits for tools
+
 Compare times only within a table: its calls alternate.
 """
 
@@ -50,6 +54,7 @@ from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.sampler import SamplingConfig
 
 from ..command import name_of
+from .latency import latency
 from .parts import PARTS, picture, report
 from .prefix import prefix
 from .rollouts import requests, rollout
@@ -179,7 +184,7 @@ def train_call(config: PolicyConfig) -> Callable[[], object]:
 
 
 def main() -> None:
-    parts = PARTS | {"prefix": prefix}
+    parts = PARTS | {"prefix": prefix, "latency": latency}
     parser = argparse.ArgumentParser(
         prog=name_of(main),
         description=__doc__,

@@ -234,8 +234,8 @@ _FIXED = (  # the panels with the same lines in every run
     Panel(
         "Lag of the samples",
         "steps",
-        (Series("train/lag", "lag", _TRAIN, dull=0.0),),
-        "Mean lag, in steps, of the policy that sampled a token behind the one trained on it.",
+        (Series("train/lag", "mean", _TRAIN, dull=0.0), Series("train/max_lag", "largest", "#009E73", dull=0.0)),
+        "Lag, in steps, of the policy that sampled a token behind the one trained on it.",
     ),
     Panel(
         "Cut off and clipped",

@@ -26,7 +26,7 @@ class Jobs(Protocol):
 
 
 def action_of(
-    pool: Jobs,
+    called: Callable[[Playing, Sequence[ToolCall]], Sequence[Future]],
     tokenizer: Any,
     limits: Limits,
     limited: Limited,
@@ -46,7 +46,7 @@ def action_of(
     after the answers to an `Ask` with `credits`, the rewards of its episodes, if the environment gives any.
 
     Args:
-      pool: that runs the tools.
+      called: submits the calls of tools of an episode.
       tokenizer: of the policy.
       limits: of the episode.
       limited: calls the environment's functions.
@@ -63,7 +63,7 @@ def action_of(
             playing.calls += 1
             if playing.calls > _MOST_CALLS:
                 raise ValueError(f"it called tools {_MOST_CALLS} times without a turn of the policy")
-            playing.tools = pool.submit(action.calls)  # raises ValueError if there is no such tool
+            playing.tools = called(playing, action.calls)  # raises ValueError if there is no such tool
             return {"kind": "call", **credits}
         tokens = None if isinstance(action, Done) else _tokens(playing, action, tokenizer)
         so_far = limited(partial(account, playing))

@@ -187,8 +187,8 @@ class Batches:
         self._dispatch(params)
         return self._flying[0][-1].finish.is_ready()
 
-    def poll(self, params: Params) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
-        """The turns of the next batch; the one after it is dispatched before the host waits."""
+    def poll(self, params: Params, steps: int | None = None) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
+        """The turns of the next batch, whatever its steps; the one after it is dispatched before the host waits."""
         self._dispatch(params)
         if not self._flying:
             return []

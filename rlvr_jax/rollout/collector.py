@@ -1,59 +1,35 @@
 """From examples to groups: plays episodes against their environments and judges finished ones while others continue.
 
-The sampler decodes, the pool judges and runs tools, and environments are pure functions in between. Waiting is decided
-by count: tools run until the sampler's next turns have finished, then their results are awaited. Tokens therefore never
-depend on the clock.
-
 Each of several processes samples all episodes and knows their tokens; environments, tools and verifiers of a group run
 in the process that it belongs to, and their actions and verdicts are exchanged.
 """
 
-import concurrent.futures
-import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import replace
-from functools import partial
+import itertools
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Array, Int32, Key
 
-from rlvr_jax.envs import Done, FinishReason
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import Processes
-from rlvr_jax.rollout.actions import Jobs, action_of, answers, receive
-from rlvr_jax.rollout.episode import Author, Episode, Group, Span
-from rlvr_jax.rollout.episode import Sequence as Window
-from rlvr_jax.rollout.playing import (
-    Limits,
-    Playing,
-    Source,
-    begin,
-    episode_of,
-    of_all,
-    request_of,
-    seat,
-    spoken,
-    verdict_of,
-)
-from rlvr_jax.rollout.requests import NO_TOKENS, Turn, Turns, episode_keys
+from rlvr_jax.rollout.actions import Jobs
+from rlvr_jax.rollout.continuous import ArraysOf
+from rlvr_jax.rollout.episode import Episode, Group, Span
+from rlvr_jax.rollout.player import Player
+from rlvr_jax.rollout.playing import Limits, Playing, Source, of_all, seat, verdict_of
+from rlvr_jax.rollout.requests import Turns, episode_keys
 from rlvr_jax.tasks.task import Example
-from rlvr_jax.text.messages import Messages
-from rlvr_jax.text.tokenizers import decode, encode_batch
-from rlvr_jax.time_limit import time_limits
-from rlvr_jax.verifiers.jobs import Job
+from rlvr_jax.text.tokenizers import encode_batch
 from rlvr_jax.verifiers.verdict import Verdict
-
-_LOOK_SECONDS = 0.002  # between looks at a device that decodes while verdicts are missing
-_ASKED = 2**31  # the random streams of episodes that an episode asks for: fold_in(its key, this + their number)
 
 
 class Collector:
     """Batches of groups, started and taken by name.
 
-    Episodes are sampled with the sampler's current parameters; call `play` before these change.
+    Episodes are sampled with the sampler's current parameters. Call `play` before these change, unless the sampler goes
+    on with turns in flight; then take groups by `take_first`, in the order in which they finish.
     """
 
     def __init__(
@@ -64,6 +40,7 @@ class Collector:
         tokenizer: Any,
         limits: Limits,
         processes: Processes | None = None,
+        patience: int = 0,
     ):
         """A collector of the sampler's episodes.
 
@@ -74,18 +51,25 @@ class Collector:
           tokenizer: of the policy.
           limits: of episodes.
           processes: of the run; by default this one alone.
+          patience: decode steps that go on before results of tools are awaited, and by `take_first` verdicts. With 0
+            tools run until the next turns have finished.
         """
-        self._sampler, self._pool, self._sources = sampler, pool, sources
-        self._processes = processes or Processes()
-        self._tokenizer, self._limits = tokenizer, limits
-        self._batches: dict[Hashable, list[list[Playing]]] = {}  # started here
+        processes = processes or Processes()
+        self._player = Player(sampler, pool, sources, tokenizer, limits, processes, patience)
+        self._pool, self._sources, self._tokenizer, self._limits = pool, sources, tokenizer, limits
+        self._processes = processes
+        self._batches: dict[Hashable, dict[int, list[Playing]]] = {}  # started here: groups by number
         self._kept: dict[Hashable, list[Group]] = {}  # played and judged, not taken yet
-        self._playing: dict[int, Playing] = {}  # by id
-        self._waiting: list[Playing] = []  # for tools
-        self._answered: list[Playing] = []  # whose episodes have ended that they had asked for
-        self._ended: list[Playing] = []  # to be judged
-        self._last_id = 0
-        self.waited = 0.0  # seconds, for verdicts and tools, while there was nothing to decode
+
+    @property
+    def waited(self) -> float:
+        """Seconds, for verdicts and tools, in which there was nothing to decode."""
+        return self._player.waited
+
+    @property
+    def patience(self) -> int:
+        """Decode steps that go on before results are awaited."""
+        return self._player.patience
 
     def start(
         self,
@@ -95,6 +79,7 @@ class Collector:
         key: Key[Array, ""],
         temperature: float,
         begun: Sequence[Int32[np.ndarray, "_"]] | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> None:
         """Submits `group_size` episodes of each example; episode `i` draws from the random stream `fold_in(key, i)`.
 
@@ -105,57 +90,44 @@ class Collector:
           key: of the random streams.
           temperature: of the sampling distribution; 0 is greedy.
           begun: for each example the tokens with which the policy's first turn begins; by default none.
+          numbers: of the groups in the batch; by default 0, 1, ...
 
         Raises:
           ConfigError: a prompt is empty or too long; names its id.
         """
-        keys = episode_keys(key, range(len(examples) * group_size))
+        numbers = range(len(examples)) if numbers is None else numbers
+        samples = [number * group_size + i for number in numbers for i in range(group_size)]
+        keys = iter(zip(samples, episode_keys(key, samples), strict=True))
         prompts = encode_batch(self._tokenizer, [example.prompt for example in examples])
         groups: list[list[Playing]] = []
-        contexts = []  # one array per group: the sampler prefills it once
-        for number, (example, ids) in enumerate(zip(examples, prompts, strict=True)):
+        for index, (number, example, ids) in enumerate(zip(numbers, examples, prompts, strict=True)):
             if not 0 < len(ids) <= self._limits.prompt:
                 raise ConfigError(
                     f"the prompt of {example.id} has {len(ids)} tokens; 1 to config.rollout.max_prompt_length = "
                     f"{self._limits.prompt} fit"
                 )
             spans = [Span("prompt", np.asarray(ids, np.int32))]
-            if begun is not None and len(begun[number]):
-                spans.append(Span("policy", np.asarray(begun[number], np.int32)))
-            contexts.append(np.concatenate([span.tokens for span in spans]))
+            if begun is not None and len(begun[index]):
+                spans.append(Span("policy", np.asarray(begun[index], np.int32)))
             source, own = self._sources[example.task], number % self._processes.count == self._processes.index
             groups.append([])
-            for i in range(number * group_size, (number + 1) * group_size):
-                self._last_id += 1
-                playing = Playing(self._last_id, i, example, keys[i], temperature, source, list(spans), own)
+            for i, words in itertools.islice(keys, group_size):
+                id = self._player.new_id(words, own)
+                playing = Playing(id, i, example, words, temperature, source, list(spans), own)
                 if len(spans) > 1:
                     playing.begun, playing.drawn = spans[1].tokens, len(spans[1].tokens)
                 groups[-1].append(playing)
             if source.env.roles:
                 seat(groups[-1], source.env.roles)
-        self._batches[name] = groups
-        self._playing |= {playing.id: playing for group in groups for playing in group}
-        with time_limits(self._limits.seconds) as limited:
-            own = {group[0].id: begin(group, limited) for group in groups if group[0].own}
-        begins = self._processes.merged(own)
-        requests = []
-        for group, context in zip(groups, contexts, strict=True):
-            error, budgets = begins[group[0].id]
-            for playing, playing.budget in zip(group, budgets, strict=True):
-                if error:
-                    self._end(playing, "env_error", error)
-                elif playing is playing.together[0]:
-                    requests.append(request_of(playing, self._limits, prompt=context))
-        self._sampler.submit(requests)
-        self._judge_ended()
+        self._batches[name] = self._batches.get(name, {}) | dict(zip(numbers, groups, strict=True))
+        self._player.add(groups)
 
     def play(self, name: Hashable | None = None) -> None:
         """Plays all episodes of a batch to the end, or those of all batches."""
         names = [name] if name is not None else list(self._batches)
-        members = [member for x in names for group in self._batches.get(x, ()) for member in group]
+        members = [member for x in names for group in self._batches.get(x, {}).values() for member in group]
         while any(member.episode is None for member in members):
-            if not self._round():
-                raise RuntimeError("episodes have not finished, but no turn or tool is in flight")
+            self._round()
 
     def take(self, name: Hashable) -> list[Group]:
         """The groups of a batch, in the order of its examples, once all of their verdicts are there.
@@ -165,23 +137,64 @@ class Collector:
         if name in self._kept:
             return self._kept.pop(name)
         self.play(name)
-        groups = self._batches.pop(name)
-        members = [member for group in groups for member in group]
-        while self._has_time([member.verdict for member in members if member.verdict is not None]) and self._round():
+        groups = list(self._batches.pop(name).values())
+        verdicts = [member.verdict for group in groups for member in group if member.verdict is not None]
+        while self._player.has_time(verdicts) and self._player.round():
             pass
-        began = time.perf_counter()
-        verdicts = of_all(self._processes, {member.id: verdict_of(member) for member in members if member.own})
-        self.waited += time.perf_counter() - began
+        return self._judged(groups)
+
+    def take_first(self, count: int) -> list[tuple[Hashable, int, Group]]:
+        """The groups that finish first, with the names of their batches and their numbers, in the order of these.
+
+        Groups finish by count of decode steps, not by the clock: `patience` steps after the last of their episodes has
+        ended, or once there is nothing to decode. It does not wait for the others.
+
+        Args:
+          count: of the groups; fewer only if fewer are in flight.
+        """
+        self.play_first(count)
+        order = {(name, number): i for i, (name, number) in enumerate(self._groups())}
+        chosen = sorted([pair for _, pair in self._finished_groups()[:count]], key=order.__getitem__)
+        groups = self._judged([self._batches[name].pop(number) for name, number in chosen])
+        self._batches = {name: groups for name, groups in self._batches.items() if groups}
+        return [(*pair, group) for pair, group in zip(chosen, groups, strict=True)]
+
+    def play_first(self, count: int) -> None:
+        """Plays until `take_first` has nothing to play."""
+        count = min(count, len(self._groups()))
+        while sum(due <= self._player.steps for due, _ in self._finished_groups()) < count:
+            self._round()
+
+    def _groups(self) -> list[tuple[Hashable, int]]:
+        return [(name, number) for name, groups in self._batches.items() for number in groups]
+
+    def _finished_groups(self) -> list[tuple[int, tuple[Hashable, int]]]:
+        """The groups whose episodes have ended, with the decode step of which on they count as finished, by that."""
+        found = []
+        for name, number in self._groups():
+            group = self._batches[name][number]
+            if all(member.episode is not None for member in group):
+                ended = max(self._player.logs[member.id].ended for member in group)
+                found.append((ended + self.patience, (name, number)))
+        return sorted(found, key=lambda x: x[0])
+
+    def _judged(self, groups: Sequence[Sequence[Playing]]) -> list[Group]:
+        """Played groups with their verdicts, once these are there."""
+        own = [member for group in groups for member in group if member.own]
+        self._player.wait([member.verdict for member in own if member.verdict is not None])
+        verdicts = of_all(self._processes, {member.id: verdict_of(member) for member in own})
         found = []
         for group in groups:
             episodes = tuple(member.episode for member in group)
             found.append(Group(episodes[0].example, episodes, tuple(verdicts[member.id] for member in group)))
+        done = {member.id for group in groups for member in group}
+        self._player.logs = {id: log for id, log in self._player.logs.items() if log.first not in done}
         return found
 
     def judge(self, episodes: Sequence[Episode]) -> list[Verdict]:
         """The verdicts on episodes that were not played here."""
         own = range(self._processes.index, len(episodes), self._processes.count)
-        futures = self._pool.submit([self._job(episodes[i]) for i in own])
+        futures = self._pool.submit([self._player.job(episodes[i]) for i in own])
         verdicts = of_all(self._processes, {i: x.result() for i, x in zip(own, futures, strict=True)})
         return [verdicts[i] for i in range(len(episodes))]
 
@@ -199,202 +212,26 @@ class Collector:
         """Adds the groups of an earlier process, to be taken by this name."""
         self._kept[name] = groups
 
-    def _round(self) -> bool:
-        """Decodes until turns have finished, and continues their episodes and those that wait for tools.
+    def state(self) -> tuple[dict[str, Any], list[Array]]:
+        """All that is in flight as JSON data, once all results are there, and arrays; see `Sampler.state`."""
+        state, arrays = self._player.state()
+        return state | {"batches": [[name, list(groups)] for name, groups in self._batches.items()]}, arrays
 
-        Returns False if there were none.
+    @contextmanager
+    def replaying(self, state: Mapping[str, Any], arrays_of: ArraysOf) -> Iterator[None]:
+        """Within it, `start` the groups of `state` again; on exit all is as it was then. Nothing is done twice.
+
+        Args:
+          state: JSON data.
+          arrays_of: see `Sampler.put_back`.
+
+        Raises:
+          CheckpointError: the episodes take another course now.
         """
-        turns = self._sampler.poll()
-        waiting, self._waiting = self._waiting, []
-        texts = decode(self._tokenizer, [spoken(turn, self._playing[turn.id]) for turn in turns])
-        self._advance([self._end_turn(*pair) for pair in zip(turns, texts, strict=True)])
-        if waiting:
-            began = time.perf_counter()
-            concurrent.futures.wait([future for playing in waiting for future in playing.tools])
-            self.waited += 0.0 if turns else time.perf_counter() - began
-        self._advance([(playing, partial(receive, playing)) for playing in waiting])
-        while self._answered:
-            answered, self._answered = self._answered, []
-            self._advance([(playing, partial(receive, playing)) for playing in answered])
-        self._judge_ended()
-        return bool(turns or waiting)
+        with self._player.replaying(state, arrays_of):
+            yield
 
-    def _end_turn(self, turn: Turn, text: str) -> tuple[Playing, Callable[[], tuple[Any, Any]]]:
-        """The episode of a turn, and the call of its environment."""
-        playing = self._playing[turn.id]
-        env, said = playing.env, spoken(turn, playing)
-        pieces = said[len(playing.begun) :]
-        playing.turns[len(playing.turns) - playing.goes_on :] = [text]
-        playing.spans.append(Span("policy", turn.tokens, turn.logprobs, turn.version))
-        playing.drawn += len(turn.tokens)
-        playing.calls = 0
-        cut = turn.finish == "length"
-        playing.goes_on, playing.begun = cut, said if cut else NO_TOKENS
-        if cut and env.cut is None:
-            return playing, lambda: (playing.state, Done(reason="length"))
-
-        def call() -> Any:
-            state = playing.state if env.at is None else env.at(playing.state, turn.version)
-            if env.read is not None:
-                state = env.read(state, decode(self._tokenizer, [[token] for token in pieces]))
-            return (env.cut if cut else env.step)(state, text)
-
-        return playing, call
-
-    def _advance(self, calls: Sequence[tuple[Playing, Callable[[], tuple[Any, Any]]]]) -> None:
-        """Calls environments, each in the process of its group, and executes their actions, in all processes alike."""
-        if not calls:
-            return
-        with time_limits(self._limits.seconds) as limited:
-            action = partial(action_of, self._pool, self._tokenizer, self._limits, limited)
-            own = {playing.id: action(playing, function) for playing, function in calls if playing.own}
-        actions = self._processes.merged(own)
-        execute = {"force": self._force, "window": self._new_window}
-        for playing, _ in calls:
-            action = actions[playing.id]
-            for together in playing.together:
-                together.so_far = action.get("so_far", together.so_far)
-            playing.budget = action.get("budget", 0)
-            playing.filled = action.get("filled", False) or playing.filled
-            if playing.asked:
-                self._end_asked(playing, action.get("credits") or [None] * len(playing.asked))
-            if action["kind"] == "end":
-                self._end_of_each(playing, action["ends"])
-            elif action["kind"] == "call":
-                self._waiting.append(playing)
-            elif action["kind"] == "ask":
-                self._ask(playing, action["prompts"], action["tokens"])
-            elif action["kind"] == "say":
-                self._say(playing.together[action["role"]], action["tokens"])
-            else:
-                execute[action["kind"]](playing, action["tokens"])
-
-    def _say(self, playing: Playing, tokens: Sequence[int]) -> None:
-        if len(playing.turns) >= self._limits.turns:
-            self._end(playing, "turns")
-        elif playing.response_length + len(tokens) >= self._limits.response:
-            self._end(playing, "window")
-        else:
-            playing.goes_on, playing.begun = False, NO_TOKENS
-            self._go_on(playing, "env", tokens)
-
-    def _force(self, playing: Playing, tokens: Sequence[int]) -> None:
-        """Goes on with a turn, behind the environment's tokens."""
-        length, limits = len(playing.begun) + len(tokens), self._limits
-        if playing.response_length + len(tokens) >= limits.response or 0 < limits.turn <= length:
-            self._end(playing, "length")
-            return
-        playing.goes_on, playing.begun = True, np.concatenate([playing.begun, _ids(tokens)])
-        self._go_on(playing, "forced", tokens)
-
-    def _go_on(self, playing: Playing, author: Author, tokens: Sequence[int]) -> None:
-        """Requests what follows the environment's tokens, or without any the rest of the turn."""
-        if len(tokens):
-            playing.spans.append(Span(author, _ids(tokens)))
-        if len(tokens) and playing.turns:
-            self._sampler.submit([request_of(playing, self._limits, new=_ids(tokens))])
-        else:
-            self._request(playing)
-
-    def _request(self, playing: Playing) -> None:
-        """Requests what follows the whole context of an episode."""
-        context = np.concatenate([span.tokens for span in playing.spans])
-        self._sampler.release([playing.id])
-        self._sampler.submit([request_of(playing, self._limits, prompt=context)])
-
-    def _new_window(self, playing: Playing, tokens: Sequence[int]) -> None:
-        if len(playing.turns) >= self._limits.turns:
-            self._end(playing, "turns")
-        elif not 0 < len(tokens) <= self._limits.prompt:
-            self._end(playing, "prompt")
-        elif playing.first.sequences >= self._limits.sequences:
-            self._end(playing, "sequences")
-        else:
-            playing.first.sequences += 1
-            playing.windows.append(Window(tuple(playing.spans), playing.depth))
-            playing.spans, playing.goes_on, playing.begun = [Span("prompt", _ids(tokens))], False, NO_TOKENS
-            playing.filled = False
-            self._request(playing)
-
-    def _ask(self, playing: Playing, prompts: Sequence[str | Messages], contexts: Sequence[Sequence[int]]) -> None:
-        """Begins the episodes that an episode asks for."""
-        if any(not 0 < len(tokens) <= self._limits.prompt for tokens in contexts):
-            self._end(playing, "prompt")
-            return
-        if playing.first.sequences + len(prompts) > self._limits.sequences:
-            self._end(playing, "sequences")
-            return
-        playing.first.sequences += len(prompts)
-        texts = decode(self._tokenizer, contexts)
-        first = _ASKED + playing.number_asked
-        keys = episode_keys(jax.random.wrap_key_data(playing.key), range(first, first + len(prompts)))
-        playing.asked, playing.number_asked = [], playing.number_asked + len(prompts)
-        for prompt, tokens, text, key in zip(prompts, contexts, texts, keys, strict=True):
-            self._last_id += 1
-            asked = replace(playing.example, prompt=text, problem=prompt)
-            spans = [Span("prompt", _ids(tokens))]
-            playing.asked.append(
-                Playing(self._last_id, playing.sample, asked, key, playing.temperature, playing.source.inner, spans,
-                        playing.own, parent=playing)
-            )  # fmt: skip
-        self._playing |= {asked.id: asked for asked in playing.asked}
-        with time_limits(self._limits.seconds) as limited:
-            own = {asked.id: begin([asked], limited) for asked in playing.asked if asked.own}
-        begins = self._processes.merged(own)
-        for asked in playing.asked:
-            error, (asked.budget,) = begins[asked.id]
-            if error:
-                self._end(asked, "env_error", error)
-            else:
-                self._request(asked)
-
-    def _end(self, playing: Playing, reason: FinishReason, error: str | None = None) -> None:
-        """Ends an episode, and those that it plays a game with."""
-        self._end_of_each(playing, [{"reason": reason, "error": error}])
-
-    def _end_of_each(self, playing: Playing, ends: Sequence[Mapping[str, Any]]) -> None:
-        """Ends the episodes of a game, each with the end of its role, or all with the same one."""
-        for number, ended in enumerate(playing.together):
-            if ended.episode is None:
-                ended.episode = episode_of(ended, **ends[number if len(ends) > 1 else 0])
-                del self._playing[ended.id]
-                self._ended.append(ended)
-        parent = playing.parent
-        if parent is not None and all(asked.episode is not None for asked in parent.asked):
-            parent.tools = answers(parent.asked)
-            self._answered.append(parent)
-
-    def _end_asked(self, playing: Playing, credits: Sequence[float | None]) -> None:
-        """Adds the sequences of the episodes that an episode has asked for, with their rewards."""
-        for asked, reward in zip(playing.asked, credits, strict=True):
-            playing.windows += [replace(window, reward=reward) for window in asked.episode.sequences]
-        playing.asked, playing.credits = [], []
-
-    def _judge_ended(self) -> None:
-        """Submits the finished episodes to the pool."""
-        ended, self._ended = self._ended, []
-        self._sampler.release([playing.id for playing in ended])
-        own = [playing for playing in ended if playing.own and playing.parent is None]
-        judged = [playing for playing in own if playing.episode.error is None]
-        futures = self._pool.submit([self._job(playing.episode) for playing in judged])
-        for playing, future in zip(judged, futures, strict=True):
-            playing.verdict = future
-
-    def _has_time(self, verdicts: Sequence[Future]) -> bool:
-        """True if there is something to sample before these verdicts are there."""
-        if self._processes.count > 1:
-            self._sampler.ready()  # what the first process dispatches below, all must
-        late: Sequence[Future] = ()
-        if self._processes.index == 0:
-            # Never longer than the verdicts take: the update may run on other devices than the sampler.
-            while (late := [future for future in verdicts if not future.done()]) and self._sampler.ready() is False:
-                concurrent.futures.wait(late, _LOOK_SECONDS)
-        return self._processes.exchange(bool(late))[0]  # the clock of one process decides for all
-
-    def _job(self, episode: Episode) -> Job:
-        task = self._sources[episode.example.task].task
-        return Job(task.verifier, episode.judged, episode.example.reference, task.verifier_options)
-
-
-def _ids(tokens: Sequence[int]) -> Int32[np.ndarray, "_"]:
-    return np.asarray(tokens, np.int32)
+    def _round(self) -> None:
+        due = [due for due, _ in self._finished_groups() if due > self._player.steps] if self.patience else []
+        if not self._player.round(min(due, default=None)):
+            raise RuntimeError("episodes have not finished, but no turn or tool is in flight")

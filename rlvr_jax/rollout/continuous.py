@@ -16,8 +16,9 @@ prefilled again if it continues.
 Attention covers the whole ring, so a chunk runs with the smallest of a few widths that fits the longest sequence.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial, wraps
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from rlvr_jax import parallel
 from rlvr_jax.policy import KeyValues, Params, PolicyConfig
 from rlvr_jax.policy.layers import dense
 from rlvr_jax.rollout import slots as device
+from rlvr_jax.rollout.as_json import groups_from_json, groups_to_json
 from rlvr_jax.rollout.requests import Request, RolloutStats, draws_of
 from rlvr_jax.rollout.sampling import FINISH_REASONS, SamplingConfig
 from rlvr_jax.rollout.slots import Emitted, Slots, Tail
@@ -91,6 +93,11 @@ def ring_widths(longest: int, chunk: int) -> tuple[int, ...]:
     return tuple(sorted({-(-most // (part * _ALIGNMENT)) * _ALIGNMENT for part in (4, 2, 1)}))
 
 
+Ended = tuple[Request, np.ndarray, np.ndarray, str]  # with tokens, log-probs and finish reason
+Sampled = tuple[Request, np.ndarray, np.ndarray]  # with tokens and log-probs
+ArraysOf = Callable[[Sequence[jax.ShapeDtypeStruct]], Sequence[jax.Array]]
+
+
 @dataclass
 class _Ready:
     """Prefilled rows.
@@ -128,6 +135,7 @@ class Slotted:
         self._groups: deque[list[Request]] = deque()  # with a new prompt
         self._longer: deque[Request] = deque()  # of continued episodes, or with a context longer than a prompt
         self._prefill: Iterator[_Ready | None] | None = None  # of the prompts in prefill
+        self._prefilling: list[list[Request]] = []
         self._ready: deque[_Ready] = deque()
         self._serving: list[Request | None] = [None] * number
         self._held = np.zeros(number, int)  # tokens in each slot's columns
@@ -157,14 +165,84 @@ class Slotted:
         """Drops all kept rows: they are of another policy."""
         self.release(list(self._kept))
 
+    def pause(self, params: Params) -> tuple[list[Ended], list[Sampled]]:
+        """Waits for the chunk in flight, and puts prompts whose turns have not started back into the queue.
+
+        Returns the turns that finished, and what the others have sampled since they started or the last pause.
+        """
+        ended: list[Ended] = []
+        if self._emitted is not None:
+            ended, self._emitted = self._collect(params, jax.device_get(self._emitted)), None
+        sampled = []
+        for slot, request in enumerate(self._serving):
+            if request is not None and self._parts[slot]:
+                sampled.append((request, *_joined(self._parts[slot])))
+                self._parts[slot] = []
+        waiting = [request for ready in self._ready for _, request in ready.starts]
+        self._groups.extendleft(reversed([*_by_prompt(waiting), *self._prefilling]))
+        self._ready, self._prefill, self._prefilling = deque(), None, []
+        self._slots = self._slots if any(self._serving) else None
+        self._pool = self._pool if self._kept else None
+        return ended, sampled
+
+    def state(self) -> tuple[dict[str, Any], list[jax.Array]]:
+        """All that the paused engine has yet to do, as JSON data, and its KV cache and slots."""
+        serving = [[request] for request in self._serving if request is not None]
+        state = {
+            "waiting": groups_to_json([*([request] for request in self._longer), *self._groups]),
+            "serving": groups_to_json(serving),
+            "slots": [slot for slot, request in enumerate(self._serving) if request is not None],
+            "width": self._width if serving else 0,
+            "held": self._held.tolist(),
+            "kept": [[id, *place] for id, place in self._kept.items()],
+            "spare": self._spare,
+        }
+        return state, jax.tree.leaves((self._slots, self._pool))
+
+    def put_back(self, params: Params, state: Mapping[str, Any], arrays_of: ArraysOf) -> set[int]:
+        """Takes over a `state`, and returns the ids of its requests.
+
+        Args:
+          params: to sample with.
+          state: JSON data.
+          arrays_of: shapes with shardings -> the arrays.
+        """
+        serving, waiting = groups_from_json(state["serving"]), groups_from_json(state["waiting"])
+        for slot, (request,) in zip(state["slots"], serving, strict=True):
+            self._serving[slot] = request
+        self._held, self._spare = np.array(state["held"], int), list(state["spare"])
+        self._kept = {id: (row, length) for id, row, length in state["kept"]}
+        if serving:
+            self._width = state["width"]
+            tail = Tail(self._padded([]), draws_of(self._serving, self._sampling.max_stop_tokens))
+            self._slots = self._functions.empty_slots(params, self._width, tail)
+        if self._kept:
+            self._pool = self._functions.empty_rows(params, self._number, self._window)
+        shapes, tree = jax.tree.flatten(jax.tree.map(_shape, (self._slots, self._pool)))
+        if shapes:
+            self._slots, self._pool = jax.tree.unflatten(tree, arrays_of(shapes))
+        self.submit(waiting)
+        return {request.id for group in (*serving, *waiting) for request in group}
+
+    def withdraw(self) -> list[list[Request]]:
+        """Empties the paused engine, and returns the requests that it has not served, those in slots first."""
+        singles = [*(request for request in self._serving if request is not None), *self._longer]
+        waiting = [*([request] for request in singles), *self._groups]
+        self._longer, self._groups, self._slots = deque(), deque(), None
+        self._serving, self._held = [None] * self._number, np.zeros(self._number, int)
+        self.forget()
+        self._spare = list(range(self._number))
+        return waiting
+
     def ready(self, params: Params) -> bool:
-        """Dispatches a chunk if none is in flight; True if the device has finished it."""
-        if self._emitted is None:
-            self._decode(params)
+        """Dispatches a chunk if none is in flight; True if the device has finished it, or there is none."""
+        if self._emitted is None and not self._decode(params):
+            return True
         return self._emitted.finish.is_ready()
 
-    def poll(self, params: Params) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
-        """The turns that finish next."""
+    def poll(self, params: Params, steps: int | None = None) -> list[Ended]:
+        """The turns that finish next; none if that takes more decode steps than these, rounded up to chunks."""
+        before = self.stats.steps
         while True:
             if self._emitted is None and not self._decode(params):
                 return []
@@ -173,7 +251,7 @@ class Slotted:
             if not self._decode(params):
                 self._slots, self._ready = None, deque()  # frees memory while idle
                 self.release([])
-            if ended:
+            if ended or (steps is not None and self.stats.steps - before >= steps):
                 return ended
 
     def _decode(self, params: Params) -> bool:
@@ -214,7 +292,7 @@ class Slotted:
     def _padded(self, values: Sequence[int]) -> Int[np.ndarray, "slots"]:
         return np.pad(np.asarray(values, np.int32), (0, self._number - len(values)))
 
-    def _collect(self, params: Params, emitted: Emitted) -> list[tuple[Request, np.ndarray, np.ndarray, str]]:
+    def _collect(self, params: Params, emitted: Emitted) -> list[Ended]:
         """The turns that finished in a chunk; keeps the rows of episodes that may continue."""
         steps = int(emitted.steps)
         self.stats += RolloutStats(steps, steps * self._number, int(emitted.count.sum()))
@@ -226,8 +304,7 @@ class Slotted:
             count = emitted.count[slot]
             self._parts[slot].append((emitted.tokens[slot, :count], emitted.logprobs[slot, :count]))
             if emitted.finish[slot]:
-                tokens, logprobs = (np.concatenate(x) for x in zip(*self._parts[slot], strict=True))
-                ended.append((request, tokens, logprobs, FINISH_REASONS[int(emitted.finish[slot])]))
+                ended.append((request, *_joined(self._parts[slot]), FINISH_REASONS[int(emitted.finish[slot])]))
                 self._parts[slot], self._serving[slot] = [], None
                 if request.keep:
                     if not self._spare:  # whose whole context is then prefilled again
@@ -276,12 +353,13 @@ class Slotted:
         ready = next(self._prefill)
         if ready:
             self._ready.append(ready)
-            self._prefill = None
+            self._prefill, self._prefilling = None, []
         return True
 
     def _prompts(self, params: Params) -> Iterator[_Ready | None]:
         """Prefills the prompts of the next groups, one piece per iteration; the last yields the rows."""
         groups = [self._groups.popleft() for _ in range(min(len(self._groups), self._batch))]
+        self._prefilling = groups
         rows = self._functions.empty_rows(params, self._batch, self._sampling.prompt_length)
         for after in self._append(params, rows, [group[0].prompt for group in groups], new=True):
             rows = after
@@ -305,3 +383,16 @@ class Slotted:
             rows = self._functions.append(params, rows, tokens, counts, alone and start == 0)
             self.stats += RolloutStats(prefill_tokens=int(counts.sum()))
             yield rows
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
+
+
+def _shape(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def _by_prompt(requests: Sequence[Request]) -> list[list[Request]]:
+    """Consecutive requests with the same prompt, together."""
+    return [list(group) for _, group in itertools.groupby(requests, lambda request: id(request.prompt))]

@@ -33,13 +33,20 @@ class Span:
       tokens: ids, including a sampled stop token.
       logprobs: log-probability (nats) of each under the policy that sampled it, without top-k and top-p; None if the
         author is not the policy.
-      version: of the policy that sampled them: the number of training steps before.
+      version: of the policy that sampled the last of them: the number of training steps before.
+      earlier: (tokens, version) of those before, in order, if the policy was updated while they were sampled.
     """
 
     author: Author
     tokens: Int32[np.ndarray, "time"]
     logprobs: Float32[np.ndarray, "time"] | None = None
     version: int = 0
+    earlier: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def versions(self) -> tuple[tuple[int, int], ...]:
+        """(tokens, version) of all of them, in order."""
+        return *self.earlier, (len(self.tokens) - sum(count for count, _ in self.earlier), self.version)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Lossless conversion of groups to and from JSON, for the groups in flight of a checkpoint."""
 
-import base64
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from rlvr_jax.envs import CallRecord
 from rlvr_jax.errors import CheckpointError
+from rlvr_jax.rollout.as_json import array_of, text_of
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.tasks.task import Example
@@ -78,18 +78,11 @@ def _episode_from_json(data: Mapping[str, Any], example: Example) -> Episode:
 
 
 def _span_to_json(span: Span) -> list[Any]:
-    logprobs = None if span.logprobs is None else _text(span.logprobs, "<f4")
-    return [span.author, _text(span.tokens, "<i4"), logprobs, span.version]
+    logprobs = None if span.logprobs is None else text_of(np.asarray(span.logprobs, np.float32))
+    return [span.author, text_of(np.asarray(span.tokens, np.int32)), logprobs, span.version, span.earlier]
 
 
 def _span_from_json(data: Sequence[Any]) -> Span:
-    author, tokens, logprobs, version = data
-    return Span(author, _array(tokens, "<i4"), None if logprobs is None else _array(logprobs, "<f4"), version)
-
-
-def _text(array: np.ndarray, dtype: str) -> str:
-    return base64.b64encode(np.asarray(array, dtype).tobytes()).decode()
-
-
-def _array(text: str, dtype: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), dtype)
+    author, tokens, logprobs, version, *more = data  # a checkpoint of an earlier release has no more
+    logprobs = None if logprobs is None else array_of(logprobs, "<f4")
+    return Span(author, array_of(tokens), logprobs, version, tuple(map(tuple, *more)))

@@ -51,7 +51,8 @@ class Turn:
       tokens: including the stop token, if any.
       logprobs: of each token under the policy at the training temperature (nats).
       finish: "stop" for a stop token, "length" if it hit the token budget.
-      version: of the parameters.
+      version: of the parameters that sampled the last token.
+      earlier: (tokens, version) of those before, if the parameters changed while the turn was in flight.
     """
 
     id: int
@@ -59,15 +60,18 @@ class Turn:
     logprobs: Float[np.ndarray, "time"]
     finish: Literal["stop", "length"]
     version: int
+    earlier: tuple[tuple[int, int], ...] = ()
 
 
 @runtime_checkable
 class Turns(Protocol):
     """The interface of a sampler that a collector uses."""
 
+    @property
+    def steps(self) -> int: ...
     def submit(self, requests: Sequence[Request]) -> None: ...
     def ready(self) -> bool | None: ...
-    def poll(self) -> list[Turn]: ...
+    def poll(self, steps: int | None = None) -> list[Turn]: ...
     def release(self, ids: Sequence[int]) -> None: ...
 
 

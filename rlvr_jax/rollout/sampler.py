@@ -4,11 +4,12 @@ The tokens of a turn depend only on its request, the tokens before it and the pa
 engine. Scheduling depends on the order of the calls and on token counts, never on the clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache, partial
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +18,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.policy import Params, PolicyConfig
+from rlvr_jax.rollout.as_json import array_of, text_of, turn_from_json, turn_to_json
 from rlvr_jax.rollout.batches import Batches
-from rlvr_jax.rollout.continuous import Slotted
+from rlvr_jax.rollout.continuous import ArraysOf, Ended, Slotted
 from rlvr_jax.rollout.requests import NO_TOKENS, Request, RolloutStats, Turn, episode_keys
 from rlvr_jax.rollout.sampling import SamplingConfig
 
+InFlight = Literal["finish", "keep", "recompute"]
+
 __all__ = [
+    "InFlight",
     "Request",
     "RolloutStats",
     "Sampler",
@@ -116,6 +121,7 @@ class Sampler:
       config: the policy's architecture.
       sampling: see `SamplingConfig`.
       mesh: the devices to sample on, see `parallel.rollout_mesh`.
+      in_flight: see `set_params`; other than "finish" with slots only.
 
     Attributes:
       received_bytes: that a device received from others when the parameters were set last; the most of any device.
@@ -124,31 +130,59 @@ class Sampler:
       ValueError: the settings in `sampling` are inconsistent or don't fit the mesh.
     """
 
-    def __init__(self, config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh) -> None:
-        self._config, self.sampling, self._mesh = config, sampling, mesh
+    def __init__(
+        self,
+        config: PolicyConfig,
+        sampling: SamplingConfig,
+        mesh: Mesh,
+        in_flight: InFlight = "finish",
+    ) -> None:
+        if in_flight != "finish" and not sampling.slots:
+            raise ValueError(f"in_flight = {in_flight!r} needs slots")
+        self._config, self.sampling, self._mesh, self.in_flight = config, sampling, mesh, in_flight
         self._shardings = _stacked(config, mesh)[1]
-        self._engine = (Slotted if sampling.slots else Batches)(config, sampling, mesh)
         self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
         self._params, self._version = None, 0
         self._given, self.received_bytes = None, 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._engine = (Slotted if self.sampling.slots else Batches)(self._config, self.sampling, self._mesh)
         self._flying: set[int] = set()
         self._episodes: dict[int, tuple[list[np.ndarray], int]] = {}  # kept: tokens, number sampled
+        self._begun: dict[int, list[tuple[np.ndarray, np.ndarray, int]]] = {}  # sampled by earlier versions
+        self._finished: list[Turn] = []  # before the parameters changed, not returned yet
+
+    def beside(self) -> "Sampler":
+        """A sampler with the same parameters and none of the turns in flight; to be used until they change."""
+        other = copy(self)
+        other._clear()
+        return other
 
     @property
     def stats(self) -> RolloutStats:
         """The cumulative cost of sampling."""
         return self._engine.stats
 
+    @property
+    def steps(self) -> int:
+        """Decode steps so far."""
+        return self._engine.stats.steps
+
     def set_params(self, params: Params, version: int) -> None:
         """Copies the parameters, which may be on any mesh, and samples with them from now on.
 
-        The KV cache of kept episodes is dropped and prefilled again with the new parameters.
+        Turns in flight go on with the new parameters, unless `in_flight` is "finish". With "recompute" their KV cache
+        and that of kept episodes is prefilled again from their tokens; with "keep" it stays that of the parameters
+        that computed it.
 
         Raises:
-          RuntimeError: turns are in flight.
+          RuntimeError: turns are in flight, and must finish.
         """
-        if self._flying:
+        if self._flying and self.in_flight == "finish":
             raise RuntimeError(f"the parameters can't change while {len(self._flying)} turns are in flight")
+        if self.in_flight != "finish" and self._params is not None:
+            self._pause()
         self._params = None  # frees its memory
         source = given = jax.tree.map(lambda x: x.sharding, params)
         if _devices(given) != [*self._mesh.devices.flat]:
@@ -160,7 +194,20 @@ class Sampler:
         if given != self._given:
             before = jax.tree.map(_with_sharding, self._params, _unstacked(self._config, given))
             self._given, self.received_bytes = given, parallel.received_bytes(before, self._params)
-        self._engine.forget()
+        if self.in_flight == "finish":
+            self._engine.forget()
+
+    def _pause(self) -> None:
+        """Takes what turns in flight have sampled, by the parameters of now."""
+        with parallel.use_mesh(self._mesh):
+            ended, sampled = self._engine.pause(self._params)
+        self._finished += self._turns(ended)
+        for request, tokens, logprobs in sampled:
+            self._begun.setdefault(request.id, []).append((tokens, logprobs, self._version))
+        if self.in_flight == "recompute":
+            new = {request.id: tokens for request, tokens, _ in sampled}
+            waiting = self._engine.withdraw()
+            self._engine.submit([[_after(request, new.get(request.id)) for request in group] for group in waiting])
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Queues requests.
@@ -202,21 +249,75 @@ class Sampler:
         with parallel.use_mesh(self._mesh):
             return self._engine.ready(self._params) if self._flying else None
 
-    def poll(self) -> list[Turn]:
+    def poll(self, steps: int | None = None) -> list[Turn]:
         """Decodes until at least one turn has finished, and returns the finished turns; [] if none is in flight.
 
         The next chunk or batch is dispatched before this returns.
+
+        Args:
+          steps: with slots, decode steps, rounded up to chunks, after which this returns if no turn has finished.
         """
         with parallel.use_mesh(self._mesh):
-            ended = self._engine.poll(self._params) if self._flying else []
+            if self._finished:
+                self._engine.ready(self._params)
+                turns, self._finished = self._finished, []
+            else:
+                turns = self._turns(self._engine.poll(self._params, steps)) if self._flying else []
+        self._flying -= {turn.id for turn in turns}
+        return turns
+
+    def _turns(self, ended: Sequence[Ended]) -> list[Turn]:
+        """Finished turns, with what earlier versions have sampled of them."""
         turns = []
         for request, tokens, logprobs, finish in ended:
-            self._flying.remove(request.id)
+            begun = self._begun.pop(request.id, [])
+            tokens = np.concatenate([*(x for x, _, _ in begun), tokens])
+            logprobs = np.concatenate([*(x for _, x, _ in begun), logprobs])
             if request.keep and request.id in self._episodes:
                 parts, drawn = self._episodes[request.id]
                 self._episodes[request.id] = [*parts, tokens], drawn + len(tokens)
-            turns.append(Turn(request.id, tokens, logprobs, finish, self._version))
+            earlier = tuple((len(x), version) for x, _, version in begun)
+            turns.append(Turn(request.id, tokens, logprobs, finish, self._version, earlier))
         return turns
+
+    @property
+    def flying(self) -> frozenset[int]:
+        """The ids of the episodes with a turn in flight."""
+        return frozenset(self._flying)
+
+    def state(self) -> tuple[dict[str, Any], list[jax.Array]]:
+        """The turns in flight as JSON data, and their KV cache if it is kept.
+
+        To be called after the parameters were set and before anything was sampled.
+        """
+        engine, arrays = self._engine.state()
+        state = {
+            "engine": engine,
+            "finished": list(map(turn_to_json, self._finished)),
+            "begun": [
+                [i, [[text_of(tokens), text_of(logprobs), version] for tokens, logprobs, version in parts]]
+                for i, parts in self._begun.items()
+            ],
+            "kept": [[i, text_of(np.concatenate(parts)), drawn] for i, (parts, drawn) in self._episodes.items()],
+        }
+        return state, arrays
+
+    def put_back(self, state: Mapping[str, Any], arrays_of: ArraysOf) -> None:
+        """Goes on with the turns of `state`, with the same parameters.
+
+        Args:
+          state: JSON data.
+          arrays_of: shapes with shardings -> the arrays of `state`.
+        """
+        self._finished = list(map(turn_from_json, state["finished"]))
+        self._begun = {
+            i: [(array_of(tokens), array_of(logprobs, "<f4"), version) for tokens, logprobs, version in parts]
+            for i, parts in state["begun"]
+        }
+        self._episodes = {i: ([array_of(tokens)], drawn) for i, tokens, drawn in state["kept"]}
+        with parallel.use_mesh(self._mesh):
+            flying = self._engine.put_back(self._params, state["engine"], arrays_of)
+        self._flying = flying | {turn.id for turn in self._finished}
 
     def release(self, ids: Sequence[int]) -> None:
         """Frees the KV cache of episodes that will not continue. Unknown ids are ignored.
@@ -260,6 +361,14 @@ class Sampler:
                 f"{name} has {len(request.stop_tokens)} stop tokens; {sampling.max_stop_tokens} fit "
                 "(SamplingConfig.max_stop_tokens)"
             )
+
+
+def _after(request: Request, tokens: np.ndarray | None) -> Request:
+    """The request for the rest of a turn that has begun with these tokens."""
+    if tokens is None:
+        return request
+    prompt, sampled = np.concatenate([request.prompt, tokens]), len(tokens)
+    return replace(request, prompt=prompt, drawn=request.drawn + sampled, budget=request.budget - sampled)
 
 
 def _devices(shardings: Params) -> list[jax.Device]:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ _FOLDER = "checkpoints"  # in the workdir
 _ADDRESS = "checkpoints.txt"  # that of another folder, in the workdir
 _COMMITTED = "commit_success.txt"  # Orbax writes it last
 _METADATA = "_CHECKPOINT_METADATA"  # JSON beside the items of a step
+_ARRAYS = "in_flight"  # item of arrays beside the host state
 _OTHERS = ("reference", "kl_coef", "entropy_coef")  # items for what `Learner.others` holds
 NETWORKS = ("policy", "critic", "reward")
 
@@ -67,7 +68,7 @@ def open_manager(
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
-    names = (*(item for network in NETWORKS for item in _items(network)), *_OTHERS)
+    names = (*(item for network in NETWORKS for item in _items(network)), *_OTHERS, _ARRAYS)
     handlers = {name: ocp.StandardCheckpointHandler() for name in names} | {"host": ocp.JsonCheckpointHandler()}
     with _explained(folder, "opened"):
         with (processes or Processes()).first_goes_ahead():
@@ -178,10 +179,10 @@ def end_step(
     due: bool,
     stop: signal.Signals | None,
     max_skipped_in_a_row: int,
-    host: Callable[[], Mapping[str, Any]] = dict,
+    host: Callable[[], tuple[Mapping[str, Any], Sequence[Array]]] = lambda: ({}, ()),
     accuracy: float | None = None,
 ) -> None:
-    """Saves the state of a step and that of `host` if due, and ends the run if necessary.
+    """Saves the state of a step, and JSON data and arrays of `host`, if due, and ends the run if necessary.
 
     The arguments without a name here are those of `save`.
 
@@ -199,7 +200,9 @@ def end_step(
             f"{manager.directory}. Lower the learning rate, or look for the samples that do it"
         )
     if due or stop:
-        save(manager, learner, step, host(), accuracy)
+        state, arrays = host()
+        others = learner.others | ({_ARRAYS: list(arrays)} if arrays else {})
+        save(manager, Learner(learner.states, others), step, state, accuracy)
     if stop:
         wait(manager)
         raise PreemptedError(stop, f"the state of step {step}")
@@ -232,6 +235,13 @@ def restore_host(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         if _checksums(manager, step).get("host") != checksum_of_json(host):
             raise ValueError("host is damaged: its checksum is wrong or missing")
         return host
+
+
+def restore_arrays(
+    manager: ocp.CheckpointManager, shapes: Sequence[jax.ShapeDtypeStruct], step: int
+) -> Sequence[Array]:
+    """The arrays saved beside the host state at `step`; raises CheckpointError if they can't be read."""
+    return _restore(manager, _ARRAYS, list(shapes), step)
 
 
 def restore_params(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str = "policy") -> Params:

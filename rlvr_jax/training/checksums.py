@@ -27,6 +27,7 @@ def _checksum(x: Array) -> UInt32[Array, ""]:
     Integer arithmetic is exact, so it is the same on every device mesh.
     """
     x = jax.device_put(x, jax.memory.Space.Device)  # what is offloaded lies in the host's memory
+    x = x.astype(jnp.uint8) if x.dtype == jnp.bool_ else x
     words = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}").astype(jnp.uint32)
     place = jnp.uint32(0)
     for axis, size in enumerate(x.shape):

@@ -281,7 +281,7 @@ def _packing(setup: Setup) -> tuple[int, int] | None:
 
 def make_sampler(setup: Setup) -> Sampler:
     """The sampler of a run."""
-    return Sampler(setup.policy, sampling_config(setup), setup.sampling_mesh)
+    return Sampler(setup.policy, sampling_config(setup), setup.sampling_mesh, setup.config.rollout.in_flight)
 
 
 def sampling_config(setup: Setup) -> SamplingConfig:
@@ -331,7 +331,7 @@ def make_collector(setup: Setup, sampler: Turns, pool: Jobs) -> Collector:
         stop_tokens=setup.stop_tokens,
         seconds=setup.config.verifier.timeout,
     )
-    return Collector(sampler, pool, setup.sources, setup.tokenizer, limits, setup.processes)
+    return Collector(sampler, pool, setup.sources, setup.tokenizer, limits, setup.processes, rollout.patience)
 
 
 def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:

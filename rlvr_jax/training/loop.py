@@ -115,7 +115,8 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         judging, of_models = make_judging(setup, workdir / FOLDER), make_model_scores(setup)
         scored = lambda groups: judging.all(of_models(judging.verdicts(groups)))  # noqa: E731
         rollouts = Rollouts(setup, collector, partial(key_of, SAMPLE), scored)
-        history = rollouts.put_back(checkpoints.restore_host(manager, done))
+        arrays_of = lambda shapes: checkpoints.restore_arrays(manager, shapes, done)  # noqa: E731
+        history = rollouts.put_back(checkpoints.restore_host(manager, done), arrays_of)
         teacher = find_teacher(setup)
         frozen = {"teacher": teacher.load()} if teacher else {}
         scorers, credit = make_scorers(setup, reference, frozen), make_credit(setup)
@@ -127,7 +128,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
             traces(workdir / "profile", config.training.profile) as trace,
         ):
             if done == 0:
-                metrics, samples = evaluate(collector, 0, key_of(EVALUATE, 0))
+                metrics, samples = evaluate(make_collector(setup, sampler.beside(), pool), 0, key_of(EVALUATE, 0))
                 dropped = {f"task/{task}/dropped_prompts": count for task, count in setup.dropped.items()}
                 record.write({"step": 0} | metrics | dropped, samples)
 
@@ -161,8 +162,9 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 history, of_history = advanced(config, rollouts.choice, history, step, rollout.outcomes, moved)
                 row |= rollout.metrics | of_batch | of_history | weight_quantiles(batch)
                 clock.lap("time/train")
-                collector.play()  # episodes in flight are finished with the policy that started them
-                clock.lap("time/rollout")
+                waited = collector.waited
+                rollouts.play()
+                clock.lap("time/rollout", {"time/verify": collector.waited - waited})
                 row |= describe_updates(jax.device_get(updates))
                 clock.lap("time/train")
                 sampler.set_params(learner.policy.params, step)
@@ -181,7 +183,9 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                     samples = samples[: sum(len(group.episodes) for group in groups[:logged])]
                 if evaluated:
                     begin(f"evaluation after step {step}")
-                    metrics, heldout = evaluate(collector, step, key_of(EVALUATE, step))
+                    beside = make_collector(setup, sampler.beside(), pool)  # what is in flight stays as it is
+                    metrics, heldout = evaluate(beside, step, key_of(EVALUATE, step))
+                    del beside
                     row, samples = row | metrics, samples + heldout
                     clock.lap("time/evaluate")
                 record.write(row | clock.laps | {"time/step": clock.total()}, samples)
@@ -192,6 +196,6 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 due = step % config.training.save_every == 0 or step == num_steps
                 checkpoints.end_step(
                     manager, learner, step, due, signal_arrived(), config.training.max_skipped_in_a_row,
-                    partial(rollouts.finished, history), row.get("eval/greedy_accuracy"),
+                    partial(rollouts.state, history), row.get("eval/greedy_accuracy"),
                 )  # fmt: skip
     return report(workdir, processes)

@@ -130,7 +130,7 @@ def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[st
     judged, sampled = rewards.judged & own, [episode for episode, ours in zip(episodes, own, strict=True) if ours]
     lengths = np.array([episode.length for episode in sampled])
     spans = [span for episode in sampled for window in episode.sequences for span in window.spans]
-    ages = [(version - span.version) * len(span.tokens) for span in spans if span.author == "policy"]
+    ages = [(count, version - x) for span in spans if span.author == "policy" for count, x in span.versions]
     of_verdicts = {
         "reward": rewards.values,
         **{f"reward_{name}": term for name, term in rewards.terms.items()},
@@ -147,7 +147,8 @@ def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[st
         "train/turns": float(np.mean([len(episode.turns) for episode in sampled])),
         "train/sequences": float(np.mean([len(episode.sequences) for episode in sampled])),
         **_finishes(sampled),
-        "train/lag": sum(ages) / max(int(np.sum(lengths)), 1),
+        "train/lag": sum(count * age for count, age in ages) / max(int(np.sum(lengths)), 1),
+        "train/max_lag": max((age for count, age in ages if count), default=0),
         "verify/errors": int(np.sum(~rewards.judged)),
         **_by_task(episodes, {name: of_verdicts[name] for name in ("reward", "accuracy")}, judged),
     }

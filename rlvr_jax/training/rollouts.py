@@ -23,6 +23,7 @@ from rlvr_jax.learner.samples import samples_of
 from rlvr_jax.learner.vine import step_advantages
 from rlvr_jax.rollout import kept
 from rlvr_jax.rollout.collector import Collector
+from rlvr_jax.rollout.continuous import ArraysOf
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.rollout.replay import Outcome, drawn
@@ -45,7 +46,7 @@ _log = logging.getLogger(__name__)
 # The random streams of a step's rollouts: fold_in(its key, one of these), then the number of the draw.
 _GREEDY, _REPLACEMENTS, _STATES = 1, 2, 3
 _NONE = History()
-_HISTORY = "history"  # its name beside those of rollouts
+_HISTORY, _IN_FLIGHT = "history", "in_flight"  # their names beside those of rollouts
 
 
 @dataclass(frozen=True)
@@ -116,15 +117,37 @@ class Rollouts:
         self._mixture = training_mixture(setup)
         self.choice = make_choice(setup)
         self._sampled = setup.config.rollout.group_size - setup.config.algorithm.demonstrations
+        self._size = setup.config.rollout.prompts - setup.config.algorithm.replay  # groups of a step
+        self._goes_on, self._started = setup.config.rollout.in_flight != "finish", 0
+        self._in_flight: dict[str, list[tasks.Place]] = {}  # of the groups of started steps, if these go on
 
     def start(self, step: int, history: History = _NONE) -> None:
         """Submits the episodes of a step, unless they have been."""
-        if str(step) in self._collector.started():
+        if (self._goes_on and step <= self._started) or str(step) in self._collector.started():
             return
-        rollout, examples = self._setup.config.rollout, self._examples(self._places(step, history))
-        self._collector.start(str(step), examples, self._sampled, self._key_of(step), rollout.temperature)
+        self._started, places = step, self._places(step, history)
+        self._start(str(step), places)
+        if self._goes_on:
+            self._in_flight[str(step)] = places
         if self._setup.config.algorithm.baseline == "greedy":
-            self._collector.start(_greedy(step), examples, 1, jax.random.fold_in(self._key_of(step), _GREEDY), 0.0)
+            examples, key = self._examples(places), jax.random.fold_in(self._key_of(step), _GREEDY)
+            self._collector.start(_greedy(step), examples, 1, key, 0.0)
+
+    def _start(self, name: str, places: Sequence[tasks.Place], **numbers: Sequence[int]) -> None:
+        """Submits groups of a step, all of them or those of `numbers`."""
+        examples, temperature = self._examples(places), self._setup.config.rollout.temperature
+        self._collector.start(name, examples, self._sampled, self._key_of(int(name)), temperature, **numbers)
+
+    def play(self) -> None:
+        """Plays what must be played before the parameters of the sampler change.
+
+        That is all that is in flight, unless it goes on with the new ones. Then it is the groups of the next step, if
+        the sampler has devices of its own, which would be idle during the update.
+        """
+        if not self._goes_on:
+            self._collector.play()
+        elif self._setup.config.rollout.devices:
+            self._collector.play_first(self._size)
 
     def take(self, step: int, history: History = _NONE) -> Rollout:
         """The groups of a step, once they and all further episodes are judged.
@@ -137,7 +160,10 @@ class Rollouts:
           RuntimeError: its episodes were not started.
         """
         algorithm, seed = self._setup.config.algorithm, self._setup.config.seed
-        found = self._drawn(str(step), step, self._places(step, history))
+        if self._goes_on:
+            found = self._first(step)
+        else:
+            found = self._drawn(str(step), step, self._places(step, history))
         sampled, metrics = found, {}
         if algorithm.max_draws > 1:
             found, sampled, metrics = self._refilled(step, found, history)
@@ -169,18 +195,33 @@ class Rollouts:
             return Rollout(groups, rewards, outcomes, steps=steps, metrics=metrics | values)
         return Rollout(groups, rewards, outcomes, metrics=metrics)
 
-    def finished(self, history: History = _NONE) -> dict[str, Any]:
-        """All started rollouts that have not been taken, played and judged, and the history, as JSON data."""
-        groups = {name: kept.to_json(groups) for name, groups in self._collector.finished().items()}
-        return groups | ({} if history == _NONE else {_HISTORY: to_json(history)})
+    def state(self, history: History = _NONE) -> tuple[dict[str, Any], list[Array]]:
+        """All started rollouts that have not been taken, and the history, as JSON data; arrays of `Collector.state`.
 
-    def put_back(self, saved: Mapping[str, Any]) -> History:
-        """Adds the rollouts of an earlier process, from its `finished`; returns its history, or a first one."""
+        The rollouts are played and judged, unless they go on with other parameters.
+        """
+        arrays: list[Array] = []
+        if self._goes_on:
+            state, arrays = self._collector.state()
+            groups = {_IN_FLIGHT: state | {"places": self._in_flight, "started": self._started}}
+        else:
+            groups = {name: kept.to_json(groups) for name, groups in self._collector.finished().items()}
+        return groups | ({} if history == _NONE else {_HISTORY: to_json(history)}), arrays
+
+    def put_back(self, saved: Mapping[str, Any], arrays_of: ArraysOf = list) -> History:
+        """Adds the rollouts of an earlier process, from its `state`; returns its history, or a first one."""
         history = first_history(self._setup.config, self.choice)
         if _HISTORY in saved:
             history = from_json(saved[_HISTORY], self._setup)
+        if _IN_FLIGHT in saved:
+            state = saved[_IN_FLIGHT]
+            self._started = state["started"]
+            self._in_flight = {name: [tuple(x) for x in places] for name, places in state["places"].items()}
+            with self._collector.replaying(state, arrays_of):
+                for name, numbers in state["batches"]:
+                    self._start(name, [self._in_flight[name][i] for i in numbers], numbers=numbers)
         for name, groups in saved.items():
-            if name != _HISTORY:
+            if name not in (_HISTORY, _IN_FLIGHT):
                 examples = self._examples(self._places(int(name.split()[0]), history))
                 self._collector.put_back(name, kept.from_json(groups, examples))
         return history
@@ -198,12 +239,21 @@ class Rollouts:
         return tasks.examples_of(self._mixture, "train", places)
 
     def _drawn(self, name: str, step: int, places: list[tasks.Place]) -> _Drawn:
-        groups = self._taken(name, step)
+        groups = self._shown(self._collector.take(name), step)
         return _Drawn(places, groups, self._rewards(groups))
 
-    def _taken(self, name: str, step: int) -> list[Group]:
-        """The groups of a batch, with their demonstrations."""
-        groups, count = self._collector.take(name), self._setup.config.algorithm.demonstrations
+    def _first(self, step: int) -> _Drawn:
+        """As many groups as a step has, the first ones to finish."""
+        found = self._collector.take_first(self._size)
+        places = [self._in_flight[name][number] for name, number, _ in found]
+        groups = self._shown([group for _, _, group in found], step)
+        started = self._collector.started()
+        self._in_flight = {name: x for name, x in self._in_flight.items() if name in started}
+        return _Drawn(places, groups, self._rewards(groups))
+
+    def _shown(self, groups: list[Group], step: int) -> list[Group]:
+        """The groups with their demonstrations."""
+        count = self._setup.config.algorithm.demonstrations
         if not count:
             return groups
         shown = [self._demonstration(group.example, step * count + i) for group in groups for i in range(count)]

@@ -1,15 +1,28 @@
-"""A verifier that says in which process of a run it judges, and hangs in one of them once a file is there."""
+"""A verifier and a tool that say in which process of a run they are, and hang in one of them once a file is there."""
 
 import os
 import time
 from pathlib import Path
 
+from rlvr_jax.envs import Call, Done, Env, Say, ToolCall
 from rlvr_jax.verifiers.modsum import verify
 from rlvr_jax.verifiers.verdict import Verdict
 
 
-def judge(completion, reference):
+def where():
     here = os.environ["RUN_PROCESS"]
     while os.environ["RUN_HANGS"] == here and Path(os.environ["RUN_HANGS_FROM"]).exists():
         time.sleep(1)
-    return Verdict(verify(completion, reference).score, reason=f"process {here}")
+    return here
+
+
+def judge(completion, reference):
+    return Verdict(verify(completion, reference).score, reason=f"process {where()}")
+
+
+def asking():
+    """An environment of two turns that end with a digit; between them the tool's process, or a + if the tool failed."""
+    call = Call((ToolCall(f"{__file__}:where"),))
+    step = lambda state, _: (1, call) if state == 0 else (state, Done())  # noqa: E731
+    receive = lambda state, results: (state, Say(results[0].value or "+"))  # noqa: E731
+    return Env(lambda example: (0, example.prompt), step, receive, ends=tuple("0123456789"))

@@ -28,6 +28,12 @@ TINY = {
     "verifier__timeout": 100.0,
     "tasks__modsum__verifier": "tests/experiments/judge_on_hosts.py:judge",
 }
+IN_FLIGHT = {
+    "rollout__slots": 8,
+    "rollout__in_flight": "recompute",
+    "rollout__patience": 4,
+    "training__max_lag": 1,
+}
 
 
 def started(
@@ -69,6 +75,11 @@ def assert_close(rows: list[dict], others: list[dict]) -> None:
     for row, theirs in zip(rows, others, strict=True):
         for name in row.keys() & theirs.keys():
             assert math.isclose(row[name], theirs[name], rel_tol=1e-4, abs_tol=1e-5), (row["step"], name)
+
+
+def told(row: dict) -> str | None:
+    """What the tool has said in an episode."""
+    return next((span["text"] for span in row["spans"] or () if span["author"] == "env"), None)
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +143,14 @@ def test_four_processes_continue_the_run_of_two(alone, pair, tmp_path):
     assert_close(metrics(tmp_path / "run"), metrics(alone))
 
 
-def test_a_verifier_that_hangs_on_one_host_holds_up_nobody_and_sigterm_to_one_process_saves_in_all(tmp_path):
+def test_tools_and_verifiers_that_hang_on_one_host_hold_up_nobody_and_sigterm_to_one_process_saves_in_all(tmp_path):
     workdir, few = (
         tmp_path / "run",
         {"evaluation__problems": 2, "evaluation__pass_problems": 0, "rollout__group_size": 2},
     )
-    limits = {"verifier__timeout": 2.0, "verifier__workers": 2}  # 4 s for the samples of a step that hang
-    processes = started(workdir, 2, True, hangs=1, training__num_steps=100, **limits, **few)
+    limits = {"verifier__timeout": 2.0, "verifier__workers": 4}
+    asks = {"tasks__modsum__environment": "tests/experiments/judge_on_hosts.py:asking"} | IN_FLIGHT
+    processes = started(workdir, 2, True, hangs=1, training__num_steps=100, **limits, **few, **asks)
     wait_until(lambda: processes[0].poll() is not None or lines_of(workdir / "metrics.jsonl") >= 2)
     processes[1].send_signal(signal.SIGTERM)
     outcomes = [finish(process) for process in processes]
@@ -146,14 +158,21 @@ def test_a_verifier_that_hangs_on_one_host_holds_up_nobody_and_sigterm_to_one_pr
     assert all("SIGTERM: saved the state of step" in stderr for _, _, stderr in outcomes)
     rows = metrics(workdir)
     assert saved_steps(workdir)[-1] == rows[-1]["step"]
-    assert {row["verify/errors"] for row in rows[1:]} == {4}
+    samples = [row for row in rows_of(workdir) if row["step"] == 1 and row["split"] == "train"]
+    assert {(row["reason"], row["error"] is None, told(row)) for row in samples} <= {
+        ("process 0", True, "0"), ("process 0", True, None), ("", False, "+"), ("", False, None)
+    }  # fmt: skip
+    (host,) = (workdir / "checkpoints" / str(rows[-1]["step"]) / "host").glob("*metadata*")
+    episodes = json.loads(host.read_text())["in_flight"]["episodes"]
+    results = {(value, error is None) for _, log in episodes for call in log["results"] for value, error in call}
+    assert results == {("0", True), (None, False)}  # of both hosts, the second one's tools hung
 
 
 @pytest.mark.full
-def test_slots_lag_and_packing_in_two_processes(tmp_path):
+def test_episodes_that_go_on_over_updates_and_packing_in_two_processes(tmp_path):
     options = {
-        "rollout__slots": 8,
-        "training__max_lag": 1,
+        **IN_FLIGHT,
+        "tasks__modsum__environment": "tests/experiments/judge_on_hosts.py:asking",
         "training__packing": "prefix_tree",
         "algorithm__minibatches": 1,
     }

@@ -31,7 +31,7 @@ LIMITS = Limits(prompt=20, response=40, stop_tokens=(EOS,))
 class Policy:
     """A sampler that says what it is told to, `said[sample][turn]`, one turn at a poll, cut off at the budget."""
 
-    end = EOS
+    end, steps = EOS, 0
 
     def __init__(self, *said: list[str]):
         self.said, self.queue, self.requests, self.released, self.turns = said, [], [], [], {}
@@ -43,7 +43,7 @@ class Policy:
     def ready(self):
         return True if self.queue else None
 
-    def poll(self):
+    def poll(self, _steps=None):
         if not self.queue:
             return []
         request = self.queue.pop(0)
@@ -61,7 +61,7 @@ class Policy:
 class AtOnce(Policy):
     """All turns that are in flight finish at one poll."""
 
-    def poll(self):
+    def poll(self, _steps=None):
         return [turn for _ in range(len(self.queue)) for turn in super(AtOnce, self).poll()]
 
 

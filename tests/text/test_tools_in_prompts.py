@@ -58,13 +58,15 @@ class Said:
     def __init__(self, turns):
         self.turns, self.queue = iter(turns), []
 
+    steps = 0
+
     def submit(self, requests):
         self.queue += requests
 
     def ready(self):
         return True if self.queue else None
 
-    def poll(self):
+    def poll(self, _steps=None):
         if not self.queue:
             return []
         tokens = np.array(next(self.turns), np.int32)

@@ -198,6 +198,9 @@ def sampling(name: str) -> Callable[[Config], Any]:
     return of_setup(lambda setup: getattr(make_sampler(setup).sampling, name))
 
 
+in_flight = of_setup(lambda setup: make_sampler(setup).in_flight)
+
+
 def shape(*path: str) -> Callable[[Config], tuple[int, ...]]:
     """The shape of a parameter."""
     return of_setup(lambda ready: functools.reduce(operator.getitem, path, start.param_shapes(ready)).shape)
@@ -450,6 +453,12 @@ def played(function: Callable[[Group, list[Request]], Any], *said: str) -> Calla
             return function(collector.take("a")[0], policy.requests)
 
     return seen
+
+
+def patience(config: Config) -> int:
+    """The steps for which a collector lets tools run."""
+    with Pool(0) as pool:
+        return make_collector(setup_of(config), Policy([]), pool).patience
 
 
 def pool_of(config: Config) -> tuple[int, float, int]:

@@ -329,7 +329,7 @@ def test_steps_of_a_multiple_and_those_of_the_highest_accuracy_are_kept_too_also
         with open_manager(tmp_path, keep=1, every=4, best=2) as manager:
             for step in steps:
                 learner = Learner({"policy": state})
-                checkpoints.end_step(manager, learner, step, True, None, 3, dict, accuracy.get(step))
+                checkpoints.end_step(manager, learner, step, True, None, 3, accuracy=accuracy.get(step))
     assert complete_steps(tmp_path) == [0, 2, 4, 5, 8, 9]
     assert load_params(tmp_path, shapes_of(state).params, 5)[1] == 5
     with pytest.raises(CheckpointError, match=r"of step 3; there are \[0, 2, 4, 5, 8, 9\]"):
