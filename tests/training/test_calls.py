@@ -75,7 +75,7 @@ def test_the_compiled_functions_get_what_the_config_says(tmp_path, monkeypatch):
     with Pool(0) as pool:
         loop.train(config, tmp_path, pool)
     rollout = config.rollout
-    (found,) = calls.sampling
+    (found,) = {*calls.sampling}  # that of training and of each evaluation
     assert (found.group_size, found.batch_size) == (rollout.group_size, rollout.prompts)
     assert found.policy_temperature == 0.7
     assert found.max_response_length == rollout.max_response_length
