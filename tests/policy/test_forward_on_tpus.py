@@ -95,9 +95,15 @@ def test_devices_that_share_rows_run_the_kernels_and_share_the_memory():
     assert memory[1] < 0.65 * memory[0], memory
 
 
+ONE_LAYER = {"num_layers": 1, "window_pattern": (100,)}  # the sampler's layers are unrolled, and each is compiled
+
+
 @pytest.mark.parametrize(
     ("config", "kernels"),
-    [(replace(GEMMA, num_kv_heads=2), True), (replace(SHAPE, num_kv_heads=2, head_dim=16), False)],
+    [
+        (replace(GEMMA, num_kv_heads=2, rope_pattern=("unscaled",), **ONE_LAYER), True),
+        (replace(SHAPE, num_kv_heads=2, head_dim=16, **ONE_LAYER), False),
+    ],
 )
 def test_the_sampler_decodes_with_the_kernel_if_it_takes_heads_of_that_size(config, kernels):
     mesh, params = on_chips(config)
