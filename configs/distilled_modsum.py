@@ -1,8 +1,9 @@
 """A policy of a tenth of the quickstart's size learns from the quickstart's, on its own samples.
 
-The teacher is a finished quickstart, of 75 thousand parameters, and the student has 7 thousand. It begins with a warm
-start on the task's demonstrations, of which it can do little, and then the divergence KL(student || teacher) is lowered
-at the tokens that it samples itself (docs/self_training.md has the numbers):
+The teacher is a finished quickstart, of 75 thousand parameters, and the student has 7.5 thousand. It begins with a warm
+start on the same demonstrations, three times as long, and then the divergence KL(student || teacher) is lowered at the
+tokens that it samples itself: greedy accuracy goes from 0.11 to 0.95 in 10 steps, if the warm start has taught it running
+sums at all (docs/self_training.md has the numbers):
 
     make quickstart
     rlvr sft --config=distilled_modsum --workdir=runs/student/sft
@@ -23,7 +24,8 @@ def get_config():
     config.algorithm.preset = "gkd"
     config.algorithm.distillation_beta = 1.0
     config.optimizer.learning_rate = 3e-3
-    config.training.num_steps = 100
-    config.training.save_every = 100
+    config.sft.num_steps = 2100
+    config.training.num_steps = 60
+    config.training.save_every = 60
     config.evaluation.every = 10
     return config
