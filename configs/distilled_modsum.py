@@ -2,8 +2,8 @@
 
 The teacher is a finished quickstart, of 75 thousand parameters, and the student has 7.5 thousand. It begins with a warm
 start on the same demonstrations, three times as long, and then the divergence KL(student || teacher) is lowered at the
-tokens that it samples itself: greedy accuracy goes from 0.11 to 0.95 in 10 steps, if the warm start has taught it running
-sums at all (docs/self_training.md has the numbers):
+tokens that it samples itself: greedy accuracy goes from 0.11 to 0.95 in 10 steps, if the warm start has taught it
+running sums at all (docs/self_training.md has the numbers):
 
     make quickstart
     rlvr sft --config=distilled_modsum --workdir=runs/student/sft
