@@ -8,7 +8,6 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from jaxtyping import Array
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from rlvr_jax.errors import CheckpointError, ConfigError, DivergedError, PreemptedError
-from rlvr_jax.hf.export import Lazy
 from rlvr_jax.learner.step import Learner, TrainState
 from rlvr_jax.parallel import Processes
-from rlvr_jax.policy import ADAPTERS, Params, base
+from rlvr_jax.policy import Params
 from rlvr_jax.reporting import files
 from rlvr_jax.training.checksums import checksum_of_json, checksums_of
 
@@ -68,11 +66,11 @@ def open_manager(
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
-    names = (*(item for network in NETWORKS for item in _items(network)), *_OTHERS, _ARRAYS)
+    names = (*(item for network in NETWORKS for item in items_of(network)), *_OTHERS, _ARRAYS)
     handlers = {name: ocp.StandardCheckpointHandler() for name in names} | {"host": ocp.JsonCheckpointHandler()}
-    with _explained(folder, "opened"):
+    with explained(folder, "opened"):
         with (processes or Processes()).first_goes_ahead():
-            for step in sorted({*_steps(folder)} - {*_complete(folder)}):
+            for step in sorted({*_steps(folder)} - {*complete(folder)}):
                 (folder / str(step)).rmtree()
         manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
     try:
@@ -81,7 +79,7 @@ def open_manager(
         with contextlib.suppress(Exception):  # the first error is the one to report
             manager.close()
         raise
-    with _explained(folder, "written"):
+    with explained(folder, "written"):
         manager.close()
 
 
@@ -91,7 +89,7 @@ def _accuracy(metrics: Mapping[str, float]) -> float:
 
 def complete_steps(workdir: Path) -> list[int]:
     """The steps with complete checkpoints, in order; none if there is no such folder."""
-    return _complete(folder_of(workdir))
+    return complete(folder_of(workdir))
 
 
 def folder_of(workdir: Path) -> epath.Path:
@@ -127,7 +125,7 @@ def remove(workdir: Path) -> None:
     (workdir / _ADDRESS).unlink(missing_ok=True)
 
 
-def _items(network: str) -> tuple[str, str]:
+def items_of(network: str) -> tuple[str, str]:
     """The names of the items of a network's parameters and of the rest of its state."""
     return ("params", "rest") if network == "policy" else (f"{network}_params", f"{network}_rest")
 
@@ -155,20 +153,20 @@ def save(
     """
     items = dict(learner.others)
     for network, state in learner.states.items():
-        items |= dict(zip(_items(network), (state.params, _rest(state)), strict=True))
-    checksums: dict[str, Any] = {name: checksums_of(dict(_leaves(item))) for name, item in items.items()}
+        items |= dict(zip(items_of(network), (state.params, _rest(state)), strict=True))
+    checksums: dict[str, Any] = {name: checksums_of(dict(leaves_of(item))) for name, item in items.items()}
     args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
     if host:
         args["host"] = ocp.args.JsonSave(dict(host))
         checksums["host"] = checksum_of_json(host)
-    with _explained(manager.directory, "written"):
+    with explained(manager.directory, "written"):
         metrics = None if accuracy is None else {"accuracy": accuracy}
         manager.save(step, metrics=metrics, args=ocp.args.Composite(**args), custom_metadata={"checksums": checksums})
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
     """Blocks until everything is on disk; raises CheckpointError if a write failed."""
-    with _explained(manager.directory, "written"):
+    with explained(manager.directory, "written"):
         manager.wait_until_finished()
 
 
@@ -222,15 +220,15 @@ def restore(manager: ocp.CheckpointManager, shapes: Learner, step: int) -> Learn
     states = {}
     for network, state in shapes.states.items():
         params = restore_params(manager, state.params, step, network)
-        states[network] = TrainState(params=params, **_restore(manager, _items(network)[1], _rest(state), step))
-    return Learner(states, {name: _restore(manager, name, x, step) for name, x in shapes.others.items()})
+        states[network] = TrainState(params=params, **restore_item(manager, items_of(network)[1], _rest(state), step))
+    return Learner(states, {name: restore_item(manager, name, x, step) for name, x in shapes.others.items()})
 
 
 def restore_host(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     """The host state saved at `step`; raises CheckpointError if it can't be read."""
     if not (manager.directory / str(step) / "host").exists():
         return {}
-    with _explained(manager.directory, f"read at step {step}"):
+    with explained(manager.directory, f"read at step {step}"):
         host = manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
         if _checksums(manager, step).get("host") != checksum_of_json(host):
             raise ValueError("host is damaged: its checksum is wrong or missing")
@@ -241,19 +239,19 @@ def restore_arrays(
     manager: ocp.CheckpointManager, shapes: Sequence[jax.ShapeDtypeStruct], step: int
 ) -> Sequence[Array]:
     """The arrays saved beside the host state at `step`; raises CheckpointError if they can't be read."""
-    return _restore(manager, _ARRAYS, list(shapes), step)
+    return restore_item(manager, _ARRAYS, list(shapes), step)
 
 
 def restore_params(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str = "policy") -> Params:
     """The parameters of a network saved at `step`; see `restore`."""
     check_params(manager, shapes, step, network)
-    return _restore(manager, _items(network)[0], shapes, step)
+    return restore_item(manager, items_of(network)[0], shapes, step)
 
 
 def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str = "policy") -> None:
     """Raises CheckpointError if the parameters saved at `step` don't have these shapes; reads no arrays."""
-    saved = _saved_leaves(manager, step, network)
-    wanted = dict(_leaves(shapes))
+    saved = saved_leaves(manager, step, network)
+    wanted = dict(leaves_of(shapes))
     wrong = [
         f"{name}: {_shape(saved.get(name))} instead of {_shape(wanted.get(name))}"
         for name in sorted(saved.keys() | wanted.keys())
@@ -266,74 +264,10 @@ def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int, netw
         )
 
 
-def load_params(workdir: Path, shapes: Params, step: int | None = None, network: str = "policy") -> tuple[Params, int]:
-    """The parameters that a finished or running run saved at a step, the newest by default, and the step.
-
-    Parameters of another dtype are converted. Adapters that the run didn't have are left out.
-
-    Raises:
-      CheckpointError: there are none, they can't be read, or they have other shapes.
-    """
-    with _saved(workdir, step, network) as (manager, step):
-        shapes, as_saved = _wanted(manager, shapes, step, network)
-        params = _restore(manager, _items(network)[0], as_saved, step)
-        return jax.tree.map(lambda x, wanted: x.astype(wanted.dtype), params, shapes), step
-
-
-@contextlib.contextmanager
-def open_params(
-    workdir: Path, shapes: Params, step: int | None = None, network: str = "policy"
-) -> Iterator[tuple[Params, int]]:
-    """The parameters of `load_params`, each a `Lazy` array, which is read from the checkpoint when it is needed.
-
-    Raises as `load_params`; reading raises CheckpointError if the array is damaged.
-    """
-    with _saved(workdir, step, network, ocp.PyTreeCheckpointHandler()) as (manager, step):
-        shapes, as_saved = _wanted(manager, shapes, step, network)
-        leaves, tree = jax.tree.flatten(as_saved)
-
-        def read(number: int, dtype: Any) -> Array:
-            only = [x if i == number else ocp.PLACEHOLDER for i, x in enumerate(leaves)]
-            args = ocp.args.PyTreeRestore(tree.unflatten(only), ocp.checkpoint_utils.construct_restore_args(as_saved))
-            params = _restore(manager, _items(network)[0], args, step)
-            return jax.tree.leaves(params)[number].astype(dtype)
-
-        lazy = [Lazy(x.shape, x.dtype, partial(read, i, x.dtype)) for i, x in enumerate(jax.tree.leaves(shapes))]
-        yield tree.unflatten(lazy), step
-
-
-def _wanted(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str) -> tuple[Params, Params]:
-    """The parameters to read, and as they were saved. Raises CheckpointError if the checkpoint holds others."""
-    shapes = _without_new_adapters(manager, shapes, step, network)
-    check_params(manager, shapes, step, network)
-    saved = dict(_leaves(manager.item_metadata(step)[_items(network)[0]]))
-    as_saved = jax.tree_util.tree_map_with_path(
-        lambda path, x: jax.ShapeDtypeStruct(x.shape, saved[_name(path)].dtype, sharding=x.sharding), shapes
-    )
-    return shapes, as_saved
-
-
-def check_loadable(workdir: Path, shapes: Params, network: str = "policy") -> None:
-    """Raises CheckpointError if `load_params` would find no or other parameters; reads no arrays."""
-    with _saved(workdir, network=network) as (manager, step):
-        check_params(manager, _without_new_adapters(manager, shapes, step, network), step, network)
-
-
-def has_network(workdir: Path, network: str) -> bool:
-    """True if the newest checkpoint of a run holds this network; raises CheckpointError if there is no checkpoint."""
-    with _saved(workdir, network=network) as (manager, step):
-        return (manager.directory / str(step) / _items(network)[0]).exists()
-
-
-def _without_new_adapters(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str) -> Params:
-    saved = _saved_leaves(manager, step, network)
-    return shapes if any(name.startswith(ADAPTERS) for name in saved) else base(shapes)
-
-
-def _saved_leaves(manager: ocp.CheckpointManager, step: int, network: str) -> dict[str, Any]:
+def saved_leaves(manager: ocp.CheckpointManager, step: int, network: str) -> dict[str, Any]:
     """Names and shapes of the parameters saved at a step; raises CheckpointError if they can't be read."""
-    with _explained(manager.directory, f"read at step {step}"):
-        saved = dict(_leaves(manager.item_metadata(step)[_items(network)[0]]))
+    with explained(manager.directory, f"read at step {step}"):
+        saved = dict(leaves_of(manager.item_metadata(step)[items_of(network)[0]]))
         if not saved:
             raise ValueError("it does not say what it holds")
     return saved
@@ -353,33 +287,14 @@ def _rest(state: TrainState) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def _saved(
-    workdir: Path, step: int | None = None, network: str = "policy", handler: ocp.CheckpointHandler | None = None
-) -> Iterator[tuple[ocp.CheckpointManager, int]]:
-    """The complete checkpoint of a step, the newest by default, of a run which may still be running."""
-    folder = folder_of(workdir)
-    if not folder.is_dir():
-        raise CheckpointError(f"{workdir} holds no checkpoints: it is not the workdir of a run")
-    steps = _complete(folder)
-    if not steps:
-        raise CheckpointError(f"{folder} holds no complete checkpoint")
-    if step is not None and step not in steps:
-        raise CheckpointError(f"{folder} holds no complete checkpoint of step {step}; there are {steps}")
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    handlers = {_items(network)[0]: handler or ocp.StandardCheckpointHandler()}
-    with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
-        yield manager, steps[-1] if step is None else step
-
-
-def _restore(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) -> Any:
+def restore_item(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) -> Any:
     """An item of a step, by its shapes or arguments of Orbax; leaves that are `ocp.PLACEHOLDER` are not read."""
     args = shapes if isinstance(shapes, ocp.args.CheckpointArgs) else ocp.args.StandardRestore(shapes)
-    with _explained(manager.directory, f"read at step {step}"):
+    with explained(manager.directory, f"read at step {step}"):
         restored = manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
         saved = _checksums(manager, step).get(item)
         saved = saved if isinstance(saved, dict) else {}
-        found = checksums_of({name: x for name, x in _leaves(restored) if x is not ocp.PLACEHOLDER})
+        found = checksums_of({name: x for name, x in leaves_of(restored) if x is not ocp.PLACEHOLDER})
         if damaged := [name for name, x in found.items() if saved.get(name) != x]:
             raise ValueError(f"{item}/{damaged[0]} is damaged: its checksum is wrong or missing")
     return restored
@@ -394,7 +309,8 @@ def _checksums(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     return (metadata.get("custom_metadata") or {}).get("checksums", {})
 
 
-def _complete(folder: epath.Path) -> list[int]:
+def complete(folder: epath.Path) -> list[int]:
+    """The steps in a folder with complete checkpoints, in order."""
     return [step for step in _steps(folder) if (folder / str(step) / _COMMITTED).exists()]
 
 
@@ -402,12 +318,14 @@ def _steps(folder: epath.Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
-def _leaves(tree: Any) -> list[tuple[str, Any]]:
+def leaves_of(tree: Any) -> list[tuple[str, Any]]:
+    """The leaves of a pytree with their names, such as "layers/attention/q"."""
     tree = getattr(tree, "tree", tree)  # Orbax wraps the metadata of a tree
-    return [(_name(path), x) for path, x in jax.tree.leaves_with_path(tree)]
+    return [(name_of(path), x) for path, x in jax.tree.leaves_with_path(tree)]
 
 
-def _name(path: tuple[Any, ...]) -> str:
+def name_of(path: tuple[Any, ...]) -> str:
+    """The name of a leaf, by its path."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -416,13 +334,14 @@ def _shape(leaf: Any) -> str:
 
 
 @contextlib.contextmanager
-def _explained(folder: epath.Path, what: str) -> Iterator[None]:
+def explained(folder: epath.Path, what: str) -> Iterator[None]:
+    """Makes a CheckpointError, in one line, of whatever goes wrong with a checkpoint that can't be `what`."""
     try:
         yield
     except Exception as error:  # Orbax and TensorStore raise many types
         # A page of TensorStore's settings follows.
         reason = re.split(r"\[tensorstore_spec|See full TensorStore", " ".join(str(error).split()))[0].strip()[:800]
-        steps = _complete(folder)
+        steps = complete(folder)
         raise CheckpointError(
             f"a checkpoint in {folder} could not be {what}: {type(error).__name__}: {reason}. "
             f"Complete checkpoints: {steps or 'none'}. If the disk is full, free space; if a checkpoint is "

@@ -16,7 +16,7 @@ from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.text.tokenizers import pretrained_tokenizer
-from rlvr_jax.training import checkpoints
+from rlvr_jax.training import reading
 from rlvr_jax.training.networks import network_shapes
 from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.workdir import HELDOUT, holds_reward_model, read_config
@@ -92,8 +92,8 @@ def _of_run(setup: Setup, folder: Path, network: Literal["policy", "reward"]) ->
         raise ConfigError(f"the run in {folder} has not ended: it holds no {HELDOUT}")
     made = make_setup(anywhere(config, mesh.size), problems=False, devices=parallel.devices_of(mesh))
     shapes = network_shapes(made.policy, mesh, network)
-    checkpoints.check_loadable(folder, shapes, network)
-    return made.tokenizer, Frozen(made.policy, lambda: checkpoints.load_params(folder, shapes, network=network)[0])
+    reading.check_loadable(folder, shapes, network)
+    return made.tokenizer, Frozen(made.policy, lambda: reading.load_params(folder, shapes, network=network)[0])
 
 
 def _of_checkpoint(setup: Setup, source: str, network: Literal["policy", "reward"]) -> tuple[Any, Frozen]:

@@ -19,7 +19,7 @@ from rlvr_jax.hf.pretrained import check_weights, load_params
 from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.step import Learner, new_state
 from rlvr_jax.policy import Params
-from rlvr_jax.training import checkpoints
+from rlvr_jax.training import checkpoints, reading
 from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.networks import SCALAR, network_shapes, networks_of, states_of
 from rlvr_jax.training.reward_models import find_reward_models
@@ -42,12 +42,12 @@ def check_start(setup: Setup, workdir: Path, run: Run = "rl") -> None:
         return
     if config.init_from:
         source = Path(config.init_from).expanduser()
-        checkpoints.check_loadable(source, param_shapes(setup))
+        reading.check_loadable(source, param_shapes(setup))
         _check_alpha(setup, source)
     elif config.pretrained:
         check_weights(find_checkpoint(config.pretrained), setup.policy)
     if "critic" in networks_of(config, run) and (source := _critic_source(config)):
-        checkpoints.check_loadable(source, *_loaded_for_critic(setup, source))
+        reading.check_loadable(source, *_loaded_for_critic(setup, source))
 
 
 def param_shapes(setup: Setup) -> Params:
@@ -62,7 +62,7 @@ def load_run(setup: Setup, workdir: Path, step: int | None = None) -> tuple[Para
       ConfigError, CheckpointError: there are none, or they are of another policy.
     """
     _check_alpha(setup, workdir)
-    return checkpoints.load_params(workdir, param_shapes(setup), step)
+    return reading.load_params(workdir, param_shapes(setup), step)
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ def open_run(
 ) -> Iterator[tuple[Params, int]]:
     """The parameters of `load_run`, or of another network, each of which is read when it is needed; the step."""
     _check_alpha(setup, workdir)
-    with checkpoints.open_params(workdir, network_shapes(setup.policy, setup.mesh, network), step, network) as opened:
+    with reading.open_params(workdir, network_shapes(setup.policy, setup.mesh, network), step, network) as opened:
         yield opened
 
 
@@ -171,7 +171,7 @@ def initial_critic(setup: Setup, params: Params, key: Key[Array, ""]) -> Params:
         return jax.jit(policy.init_critic, static_argnums=0, out_shardings=shardings)(setup.policy, key)
     if source := _critic_source(setup.config):
         shapes, network = _loaded_for_critic(setup, source)
-        params, _ = checkpoints.load_params(source, shapes, network=network)
+        params, _ = reading.load_params(source, shapes, network=network)
         if network != "policy":
             return params
 
@@ -210,5 +210,5 @@ def _critic_source(config: Config) -> Path | None:
 def _loaded_for_critic(setup: Setup, source: Path) -> tuple[Params, str]:
     """Shapes and name of the network that the critic starts from in another run: its critic, or the reward model that
     it trained, or else its policy."""
-    network = next((name for name in SCALAR if checkpoints.has_network(source, name)), "policy")
+    network = next((name for name in SCALAR if reading.has_network(source, name)), "policy")
     return network_shapes(setup.policy, setup.mesh, network), network

@@ -15,9 +15,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlvr_jax.errors import CheckpointError, DivergedError, PreemptedError
 from rlvr_jax.learner.step import Learner, new_state
-from rlvr_jax.training import checkpoints
-from rlvr_jax.training.checkpoints import complete_steps, has_network, load_params, open_manager, open_params
+from rlvr_jax.training import checkpoints, reading
+from rlvr_jax.training.checkpoints import complete_steps, open_manager
 from rlvr_jax.training.checksums import checksums_of
+from rlvr_jax.training.reading import has_network, load_params, open_params
 
 OPTIMIZER = optax.adam(0.1)
 
@@ -190,7 +191,7 @@ def test_a_damaged_checkpoint_is_an_error_or_harmless_and_never_other_bits(damag
 
 def test_a_flipped_bit_of_any_array_changes_its_checksum():
     state = state_of(1)
-    arrays = dict(checkpoints._leaves(state))
+    arrays = dict(checkpoints.leaves_of(state))
     flipped = {}
     for name, leaf in arrays.items():
         array = np.array(leaf)
@@ -204,7 +205,7 @@ def test_the_checksum_tells_swapped_rows_and_is_the_same_on_every_mesh():
     state = state_of(1)
     rows = state.params["embed"]
     assert checksums_of({"rows": rows}) != checksums_of({"rows": rows[::-1]})
-    same = [checksums_of(dict(checkpoints._leaves(x))) for x in (state, state_of(1, mesh(1, 8)))]
+    same = [checksums_of(dict(checkpoints.leaves_of(x))) for x in (state, state_of(1, mesh(1, 8)))]
     assert same[0] == same[1]
 
 
@@ -235,7 +236,7 @@ def test_parameters_of_another_shape_are_refused_by_their_names(run):
     assert "head/layers/scale: absent instead of (5,)" in str(error.value)
     assert "layers/scale: (5,) instead of absent" in str(error.value)
     with pytest.raises(CheckpointError, match="another policy"):
-        checkpoints.check_loadable(run, other)
+        reading.check_loadable(run, other)
 
 
 def test_a_folder_without_checkpoints_is_named(tmp_path):

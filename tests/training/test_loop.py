@@ -16,7 +16,7 @@ from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import ADAPTERS, LoraConfig, PolicyConfig, base, logits
 from rlvr_jax.rollout.collector import Collector
-from rlvr_jax.training import checkpoints, setup
+from rlvr_jax.training import checkpoints, reading, setup
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import sft
@@ -191,7 +191,7 @@ def test_adapters_that_go_on_from_those_of_a_run_are_measured_against_them(judge
     lora = LoraConfig(rank=2, alpha=8.0)
     config = changed(TINY, policy={"lora": lora}, optimizer={"learning_rate": 0.3, "warmup_steps": 0})
     train(config, tmp_path / "first", judged_here)
-    first, _ = checkpoints.load_params(tmp_path / "first", param_shapes(make_setup(config)))
+    first, _ = reading.load_params(tmp_path / "first", param_shapes(make_setup(config)))
     tokens, shape = np.arange(8).reshape(2, 4), dataclasses.replace(config.policy, vocab_size=14)
     logits_of = jax.jit(logits, static_argnums=0)
     with_adapters, without = (np.asarray(logits_of(shape, params, tokens)) for params in (first, base(first)))

@@ -21,7 +21,7 @@ from rlvr_jax.reporting import jsonl
 from rlvr_jax.rollout.episode import Group
 from rlvr_jax.tasks import Example
 from rlvr_jax.text.tokenizers import encode
-from rlvr_jax.training import checkpoints, preferences
+from rlvr_jax.training import preferences, reading
 from rlvr_jax.training.export import export
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.networks import network_shapes
@@ -159,9 +159,7 @@ def test_a_reward_model_is_exported_and_scores_rollouts(files, reward_model, tmp
     assert scores[0] == scores[1]  # to the bit
     statistics = json.loads((reward_model / "heldout.json").read_text())
     setup = make_setup(config_of(files, loss="bradley_terry"), problems=False, run="preferences")
-    params, _ = checkpoints.load_params(
-        reward_model, network_shapes(setup.policy, setup.mesh, "reward"), network="reward"
-    )
+    params, _ = reading.load_params(reward_model, network_shapes(setup.policy, setup.mesh, "reward"), network="reward")
     batch = layout([group.episodes[0].sequences[0].prompt for group in groups],
                    [group.episodes[0].sequences[0].response for group in groups], 4, 6)  # fmt: skip
     raw = np.asarray(jax.jit(partial(rewards_of, setup.policy))(params, batch), np.float64)

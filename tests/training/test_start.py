@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.training import checkpoints, functions
+from rlvr_jax.training import functions, reading
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import sft
 from rlvr_jax.training.start import param_shapes
@@ -25,9 +25,9 @@ def test_demonstrations_that_are_too_long_are_refused_before_a_workdir_is_made(t
 
 def test_parameters_saved_in_float32_start_a_run_in_bfloat16(tmp_path):
     sft(TINY, tmp_path)
-    saved, step = checkpoints.load_params(tmp_path, param_shapes(make_setup(TINY)))
+    saved, step = reading.load_params(tmp_path, param_shapes(make_setup(TINY)))
     half = dataclasses.replace(TINY, policy=dataclasses.replace(TINY.policy, param_dtype="bfloat16"))
-    loaded, same_step = checkpoints.load_params(tmp_path, param_shapes(make_setup(half)))
+    loaded, same_step = reading.load_params(tmp_path, param_shapes(make_setup(half)))
     assert step == same_step == TINY.sft.num_steps
     for before, after in zip(jax.tree.leaves(saved), jax.tree.leaves(loaded), strict=True):
         assert after.dtype == jax.numpy.bfloat16
