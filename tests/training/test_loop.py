@@ -15,7 +15,7 @@ from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import ADAPTERS, LoraConfig, PolicyConfig, base, logits
-from rlvr_jax.rollout.collector import Collector
+from rlvr_jax.rollout.player import Player
 from rlvr_jax.training import checkpoints, reading, setup
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup
@@ -228,7 +228,7 @@ def test_a_verifier_that_raises_hangs_or_dies_leaves_its_sample_out_and_no_other
         kind = [*failures, ""][min(episode.sample, len(failures))]
         return Job(right_or_failing, episode.text, episode.example.reference, {"failure": kind})
 
-    monkeypatch.setattr(Collector, "_job", job)
+    monkeypatch.setattr(Player, "job", job)
     with Pool(2, timeout=2.0) as pool:
         train(changed(TINY, reward=(("score", 1.0),), training={"num_steps": 1}), tmp_path, pool)
     before, row = rows_of(tmp_path)
