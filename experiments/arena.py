@@ -43,9 +43,7 @@ def main() -> None:
 
     if len(_POLICIES.value) < 2:
         raise ConfigError("--policies: an arena needs two at least")
-    output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None
-    if output and not output.parent.is_dir():
-        raise ConfigError(f"--output={output}: there is no folder {output.parent}")
+    output = command.file_to_write("output", _OUTPUT.value)
     results = [read_results(source, Path(_SUITE.value).stem) for source in _POLICIES.value]
     battles, left_out = fought(results, judge(output))
     if not len(battles.outcome):

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from logging import getLogger
@@ -112,6 +113,24 @@ def overrides(prefix: str) -> dict[str, Any]:
 def workdir() -> Path:
     """The folder of the command line."""
     return Path(FLAGS.workdir).expanduser()
+
+
+def file_to_write(flag: str, value: str | Path | None) -> Path | None:
+    """The path of a flag whose file is written once all work is done, or None without one.
+
+    Raises:
+      ConfigError: no file can be written there.
+    """
+    if not value:
+        return None
+    path = Path(value).expanduser()
+    if not path.parent.is_dir():
+        raise ConfigError(f"--{flag}={path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ConfigError(f"--{flag}={path} is a folder; name a file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"--{flag}={path} is not writable")
+    return path
 
 
 def pool(config: Config) -> Pool:

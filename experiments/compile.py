@@ -48,9 +48,7 @@ def main() -> None:
 
     from .compile_report import table
 
-    out = Path(_OUT.value).expanduser() if _OUT.value else None
-    if out and not out.parent.is_dir():
-        raise ConfigError(f"--out={out}: there is no folder {out.parent}")
+    out = command.file_to_write("out", _OUT.value)
     if bool(_TOPOLOGY.value) == bool(_GPU.value):
         raise ConfigError("give one of --topology, such as v5p:2x2x4, and --gpu, such as h100")
     config = slices.offline(command.config())

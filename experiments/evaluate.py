@@ -58,9 +58,7 @@ def main() -> None:
     suite = builtin.suite(_SUITE.value) if _SUITE.value else None
     config = with_suite(config, suite) if suite else config
     name = f"evaluation_{Path(_SUITE.value).stem}.json" if suite else "evaluation.json"
-    output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else workdir and workdir / name
-    if output and not output.parent.is_dir():
-        raise ConfigError(f"--output={output}: there is no folder {output.parent}")
+    output = command.file_to_write("output", _OUTPUT.value or (workdir and workdir / name))
     other = _read(Path(_AGAINST.value).expanduser(), name) if _AGAINST.value else None
     if suite and suite.unseen and output and output.exists():
         print(

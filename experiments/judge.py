@@ -39,9 +39,7 @@ def main() -> None:
         raise ConfigError(f"--name={name}: {_JUDGES.value} has {', '.join(judges)}")
     if not _BIAS.value and not (_INPUT.value and _OUTPUT.value):
         raise ConfigError("give --input and --output, or --bias")
-    output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None
-    if output and not output.parent.is_dir():
-        raise ConfigError(f"--output={output}: there is no folder {output.parent}")
+    output = command.file_to_write("output", _OUTPUT.value)
     samples, rows = ([], []) if _BIAS.value else read(Path(_INPUT.value).expanduser())
     ask = make_ask(name, judges[name], (output or Path()).parent / FOLDER if output else None)
     if _BIAS.value:

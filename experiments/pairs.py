@@ -41,9 +41,7 @@ def main() -> None:
     from rlvr_jax.training.pairs import asked_of, config_of, is_run, leaked, sampled
     from rlvr_jax.training.workdir import read_config
 
-    output, policies = Path(_OUTPUT.value).expanduser(), named(_POLICIES.value)
-    if not output.parent.is_dir():
-        raise ConfigError(f"--output={output}: there is no folder {output.parent}")
+    output, policies = command.file_to_write("output", _OUTPUT.value), named(_POLICIES.value)
     if command.FLAGS.config is not None:
         base = command.config()
     else:

@@ -39,9 +39,7 @@ def main() -> None:
     if len(results) < 2:
         raise ConfigError("--policies: routing needs two at least")
     prices = prices_of(_PRICES.value, len(results))
-    output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None
-    if output and not output.parent.is_dir():
-        raise ConfigError(f"--output={output}: there is no folder {output.parent}")
+    output = command.file_to_write("output", _OUTPUT.value)
     problems = in_common(results)
     rows = [[x.rows[problem] for x in results] for problem in problems]
     right = np.array([[float(row["score"] == 1) for row in of] for of in rows])

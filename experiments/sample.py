@@ -11,7 +11,6 @@ the file by --config.sft.sources="{'own': {'file': 'right.jsonl'}}"; from pairs 
 
 import json
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -40,7 +39,8 @@ def main() -> None:
     from rlvr_jax.reporting import files
     from rlvr_jax.training.workdir import read_config
 
-    workdir, output = command.workdir() if command.FLAGS.workdir else None, Path(_OUTPUT.value).expanduser()
+    workdir = command.workdir() if command.FLAGS.workdir else None
+    output = command.file_to_write("output", _OUTPUT.value)
     if workdir is None and command.FLAGS.config is None:
         raise ConfigError(
             "give --workdir, for the policy of a run, or --config, for the one that a run would start from"
@@ -48,8 +48,6 @@ def main() -> None:
     config = read_config(workdir) if command.FLAGS.config is None else command.config()
     if workdir is None and not (config.init_from or config.pretrained):
         raise ConfigError("config.pretrained and config.init_from are empty: there is only a random policy to sample")
-    if not output.parent.is_dir():
-        raise ConfigError(f"--output={output}: there is no folder {output.parent}")
     if _KEEP.value != "right" and (_MOST.value or _LEAST.value is not None):
         raise ConfigError(f"--most and --least are for --keep=right, not --keep={_KEEP.value}")
     if _KEEP.value == "pairs" and _SAMPLES.value < 2:

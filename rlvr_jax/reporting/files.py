@@ -18,12 +18,15 @@ def unwritable(error: OSError, path: Path) -> OSError:
 def replace(path: Path, data: bytes) -> None:
     """Writes `data` to `path` atomically: readers see the complete old or the complete new content.
 
-    A symbolic link is followed, not replaced.
+    A symbolic link is followed, not replaced; what is no file, such as /dev/stdout, is written to.
 
     Raises:
       OSError: the disk is full or the folder not writable; the old content is untouched. The message names the file.
     """
     target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        target.write_bytes(data)
+        return
     temporary = target.with_name(f"{target.name}.tmp")
     try:
         try:

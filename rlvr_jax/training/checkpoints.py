@@ -292,8 +292,9 @@ def restore_item(manager: ocp.CheckpointManager, item: str, shapes: Any, step: i
     args = shapes if isinstance(shapes, ocp.args.CheckpointArgs) else ocp.args.StandardRestore(shapes)
     with explained(manager.directory, f"read at step {step}"):
         restored = manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
-        saved = _checksums(manager, step).get(item)
-        saved = saved if isinstance(saved, dict) else {}
+        saved = _checksums(manager, step).get(item, {})
+        if not isinstance(saved, dict):
+            raise ValueError(f"{item} was written by an older version, which had one checksum for all of its arrays")
         found = checksums_of({name: x for name, x in leaves_of(restored) if x is not ocp.PLACEHOLDER})
         if damaged := [name for name, x in found.items() if saved.get(name) != x]:
             raise ValueError(f"{item}/{damaged[0]} is damaged: its checksum is wrong or missing")

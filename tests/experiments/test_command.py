@@ -1,12 +1,15 @@
 """What the commands say to bad input: one line that starts with `error:`, status 2, no traceback, no workdir."""
 
+import os
 import re
 import shlex
 
 import pytest
 
 from experiments import builtin
-from experiments.command import OVERRIDES
+from experiments.command import OVERRIDES, file_to_write
+from rlvr_jax.errors import ConfigError
+from rlvr_jax.reporting import files
 from tests.experiments.runs import ROOT, command, error_of, run
 from tests.test_configs import FILES, load
 
@@ -68,6 +71,25 @@ def test_a_policy_or_a_run_that_is_not_there_is_one_line(tmp_path):
     }
     for message, (name, *flags) in wrong.items():
         assert message in error_of(run([python, "-m", f"experiments.{name}", *flags]), 2)
+
+
+def test_a_file_that_can_not_be_written_is_refused_before_any_work(tmp_path):
+    assert file_to_write("output", None) is None
+    assert file_to_write("output", f"{tmp_path}/new.json") == tmp_path / "new.json"
+    for path, reason in {tmp_path: "is a folder", tmp_path / "no" / "file": f"no folder {tmp_path}/no"}.items():
+        with pytest.raises(ConfigError, match=rf"^--out={path}\b.*{reason}"):
+            file_to_write("out", path)
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files.replace(pipe, b"result")
+    assert os.read(reader, 99) == b"result"
+    os.close(reader)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    assert pipe.is_fifo()
 
 
 def test_help_is_short_and_names_every_flag_and_what_may_be_overridden():
