@@ -13,7 +13,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from rlvr_jax.config import Config, from_dict, overridden
-from rlvr_jax.errors import PreemptedError, RunError
+from rlvr_jax.errors import ConfigError, PreemptedError, RunError
 from rlvr_jax.parallel import Processes, connected
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
 from rlvr_jax.verifiers.pool import Pool, make_pool
