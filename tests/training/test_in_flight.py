@@ -19,6 +19,8 @@ from tests.training import counting
 from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
 from tests.training.test_queue import go_on, of_training
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 STEPS = 5
 TASK = TaskConfig(name=f"{counting.HERE}:numbers", environment=f"{counting.HERE}:asking")
 GOES_ON = changed(
