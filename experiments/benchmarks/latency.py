@@ -25,7 +25,7 @@ SCHEDULES = {
 def sleep(seconds: float) -> str:
     """The tool."""
     time.sleep(seconds)
-    return "+"
+    return "="
 
 
 def calling(longest: float = LONGEST):
@@ -47,7 +47,7 @@ def calling(longest: float = LONGEST):
 
 
 def latency(
-    steps: int, longest: float = LONGEST, layers: int = 4, width: int = 256, turn: int = 64, patience: int = 400
+    steps: int, longest: float = LONGEST, layers: int = 2, width: int = 128, turn: int = 32, patience: int = 400
 ) -> str:
     """Runs with each schedule: their time, the share of it in which nothing could be sampled or trained, their lag.
 
