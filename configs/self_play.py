@@ -1,8 +1,8 @@
-"""Self-play: a policy learns tic-tac-toe against itself, and is evaluated against an opponent that plays at random.
+"""Self-play: tic-tac-toe against itself, evaluated against an opponent that plays at random.
 
 Each game of the task `self_play` gives two samples, one for each role, and advantages compare the samples of a role.
 The task `against_random` is evaluated alone; there a draw counts as right, so its accuracy is the share of games that
-are not lost. The warm start imitates random moves. docs/environments.md has the numbers.
+are not lost. The warm start imitates random moves. It does not learn yet (docs/environments.md).
 
     rlvr sft --config=self_play --workdir=runs/self_play/sft
     rlvr train --config=self_play --workdir=runs/self_play --config.init_from=runs/self_play/sft
