@@ -233,7 +233,7 @@ def test_the_reference_may_be_an_exponential_average(pool, tmp_path):
         train(config, tmp_path, pool)
     shapes = network_shapes(make_setup(config).policy, make_setup(config).mesh)
     with checkpoints.open_manager(tmp_path, keep=9) as manager:
-        found = [checkpoints._restore(manager, "reference", shapes, step) for step in (1, 2)]
+        found = [checkpoints.restore_item(manager, "reference", shapes, step) for step in (1, 2)]
     for actual, expected in zip(found, made, strict=True):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-8), actual, expected)
 
