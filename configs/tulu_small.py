@@ -29,8 +29,8 @@ def get_config():
     config.preferences.save_every = 100
     config.preferences.optimizer.learning_rate = 3e-4
     config.preferences.optimizer.warmup_steps = 0
-    config.training.num_steps = 60
-    config.training.save_every = 60
+    config.training.num_steps = 200
+    config.training.save_every = 100
     config.evaluation.every = 20
     config.evaluation.problems = 64
     config.evaluation.pass_problems = 64
