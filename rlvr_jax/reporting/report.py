@@ -42,6 +42,18 @@ _OF_A_TASK = (
 )
 
 
+# Fields of a sample that the page relies on.
+_SAMPLE = {
+    "step": int,
+    "task": str,
+    "example": str,
+    "prompt": str,
+    "completion": str,
+    "terms": dict | None,
+    "spans": list | None,
+}
+
+
 def write_report(workdir: Path) -> Path:
     """Writes `curves.png` and `report.html` into a workdir, from its config.json, metrics.jsonl and samples.jsonl.
 
@@ -51,7 +63,8 @@ def write_report(workdir: Path) -> Path:
       OSError: a file can't be written; the message names it.
       ValueError: a file of the workdir is damaged; the message names it.
     """
-    rows, samples, changes = (rows_of(workdir / f"{name}.jsonl") for name in ("metrics", "samples", "changes"))
+    rows, changes = (rows_of(workdir / f"{name}.jsonl") for name in ("metrics", "changes"))
+    samples = samples_of(workdir / "samples.jsonl")
     config, environment = (json_of(workdir / name) for name in ("config.json", "environment.json"))
     title = f"{shown(' + '.join(config.get('tasks', {})) or workdir.name)}, seed {config.get('seed', '?')}"
     curves.curves_png(rows, workdir / "curves.png", title)
@@ -90,6 +103,19 @@ def write_report(workdir: Path) -> Path:
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows of a file; none without it."""
     return jsonl.read(path) if path.is_file() else []  # a device file may be unbounded
+
+
+def samples_of(path: Path) -> list[dict[str, Any]]:
+    """The samples of a file; none without it. Raises ValueError, which names file and field, if one is damaged."""
+    rows = rows_of(path)
+    for number, row in enumerate(rows, start=1):
+        wrong = [name for name, kind in _SAMPLE.items() if not isinstance(row.get(name), kind)]
+        parts = row.get("spans") or []
+        if not wrong and not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts):
+            wrong = ["spans"]
+        if wrong:
+            raise ValueError(f"{path} is damaged: {wrong[0]!r} of its sample {number} is missing or of another type")
+    return rows
 
 
 def json_of(path: Path) -> dict[str, Any]:

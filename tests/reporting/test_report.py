@@ -220,6 +220,15 @@ def test_a_damaged_config_is_named(tmp_path):
         write_report(tmp_path)
 
 
+@pytest.mark.parametrize("field, value", [("prompt", None), ("terms", [1]), ("spans", [{}]), ("example", 3)])
+def test_a_damaged_sample_is_named(tmp_path, field, value):
+    row = dict.fromkeys(("task", "example", "prompt", "completion"), "x") | {"step": 1, "terms": None, "spans": None}
+    lines = [json.dumps(row), json.dumps(row | {field: value})]
+    (tmp_path / "samples.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=rf"samples\.jsonl is damaged: '{field}' of its sample 2"):
+        write_report(tmp_path)
+
+
 def test_every_task_has_a_row_with_first_and_last_values_and_samples_of_its_own(tmp_path):
     rows = [
         {"step": 0, "task/gsm8k/greedy_accuracy": 0.25, "task/math/greedy_accuracy": 0.5},
