@@ -220,7 +220,7 @@ def test_a_damaged_config_is_named(tmp_path):
         write_report(tmp_path)
 
 
-@pytest.mark.parametrize("field, value", [("prompt", None), ("terms", [1]), ("spans", [{}]), ("example", 3)])
+@pytest.mark.parametrize(("field", "value"), [("prompt", None), ("terms", [1]), ("spans", [{}]), ("example", 3)])
 def test_a_damaged_sample_is_named(tmp_path, field, value):
     row = dict.fromkeys(("task", "example", "prompt", "completion"), "x") | {"step": 1, "terms": None, "spans": None}
     lines = [json.dumps(row), json.dumps(row | {field: value})]
