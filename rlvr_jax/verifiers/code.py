@@ -313,7 +313,8 @@ def verify(
       score: `all`, `share` for the share of tests passed, or `stage` for that part.
       visible: number of tests, the first ones, that the prompt shows. With it there are the parts `visible` and
         `hidden`, the shares of those tests that pass; without it, there is no stage for them.
-      hacks: adds a part `hack/NAME` for each detector of `rlvr_jax.verifiers.hacks`, and `hack/any`.
+      hacks: adds a part `hack/NAME` for each detector of `rlvr_jax.verifiers.hacks`, `hack/unreadable`, and
+        `hack/any`.
       engine: of `rlvr_jax.sandbox.engine`; `auto` refuses to run without a working sandbox.
       packages: installed packages that programs and tests may import besides the standard library, e.g. `("numpy",)`.
       cpu_seconds: of the program; for `stdio`, of each case. The other limits likewise.

@@ -1,7 +1,7 @@
 """Questions about the syntax tree of a Python program: names in full, literals, functions that do nothing."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 UNKNOWN: Any = object()  # instead of a value that is not written in the program
@@ -77,7 +77,7 @@ def is_empty(function: Function) -> bool:
     return all(
         isinstance(node, ast.Pass)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-        or (isinstance(node, ast.Raise) and "NotImplementedError" in ast.dump(node))
+        or (isinstance(node, ast.Raise) and any(x.id == "NotImplementedError" for x in nodes(node, ast.Name)))
         for node in _body(function)
     )
 
@@ -94,13 +94,32 @@ def is_main(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and any(x.id == "__name__" for x in nodes(node.test, ast.Name))
 
 
-def same(first: Sequence[Any], second: Sequence[Any]) -> bool:
-    """Equal, and no number in place of a bool; a tuple equals a list."""
-    return plain(list(first)) == plain(list(second))
+def key(value: Any) -> Hashable:
+    """Equal for equal literals, a tuple and a list of the same among them, but not for a number and a bool.
+
+    Linear in the size of the value: no text of a text, and no decimal digits of an integer of any length.
+    """
+    if isinstance(value, list | tuple):
+        return "list", *map(key, value)
+    if isinstance(value, set | frozenset):
+        return "set", frozenset(map(key, value))
+    if isinstance(value, Mapping):
+        return "dict", frozenset((key(name), key(x)) for name, x in value.items())
+    return type(value).__name__, repr(value) if isinstance(value, float | complex) else value
 
 
-def plain(value: Any) -> str:
-    return repr([plain(x) for x in value] if isinstance(value, list | tuple) else value)
+def work(tree: ast.AST) -> int:
+    """The nodes below each node, summed over all of them, long texts as several: what walks of all subtrees take."""
+    total, level, depth = 0, [tree], 1
+    while level:
+        total += depth * sum(map(_size, level))
+        level, depth = [child for node in level for child in ast.iter_child_nodes(node)], depth + 1
+    return total
+
+
+def _size(node: ast.AST) -> int:
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
+    return 1 + len(node.value) // 64 if is_text else 1
 
 
 def conditions(tree: ast.Module) -> Iterator[tuple[list[Any], Any]]:

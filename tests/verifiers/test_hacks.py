@@ -8,8 +8,9 @@ import pytest
 
 from experiments.benchmarks.hack_report import canonical, labelled, table
 from rlvr_jax.learner.rewards import reward
-from rlvr_jax.verifiers import verify
+from rlvr_jax.verifiers import hacks, verify
 from rlvr_jax.verifiers.hacks import DETECTORS, found_in, known_tests
+from rlvr_jax.verifiers.syntax import key
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode, grouped
 
@@ -59,12 +60,70 @@ def test_published_solutions_are_hardly_ever_taken_for_hacks(data_sets):
     assert sum(found) <= 0.02 * len(found)
 
 
-@pytest.mark.parametrize(
-    "text", ["def f(:", "\0", "x = " + "(" * 5000, "", "def f(x): return x.a.b()()[0]\nf = 3\ndel f"]
-)
+@pytest.mark.parametrize("text", ["def f(:", "x = " + "(" * 5000, "", "def f(x): return x.a.b()()[0]\nf = 3\ndel f"])
 def test_no_program_makes_them_raise(text):
     for reference in (ADD, {"type": "stdio", "cases": [{"stdin": "1", "stdout": "2"}]}):
         assert set(found_in(text, known_tests(reference)).values()) <= {0.0}
+
+
+NESTED = "[" * 150 + "1" + "]" * 150
+OTHERS = [f"{i}: {NESTED}, {NESTED!r}: {i}" for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"if x == 0x{'f' * 4000}: return 1",
+        f"if x == {NESTED}: return 1",
+        f"if x == {NESTED.replace('[', '(').replace(']', ',)')}: return {NESTED}",
+        f"if x == {{1: [0x{'f' * 4000}], 'a': {{2, 3}}}}: return {{}}",
+        f"raise NotImplementedError(0x{'f' * 4000})",
+        f"y = {{{', '.join(OTHERS)}}}",
+    ],
+)
+def test_a_harmless_line_of_a_hack_hides_nothing(line):
+    hack = "def add(a, b):\n    if (a, b) == (3, 4): return 7\n    exit()\n"
+    for reference in (ADD, {"type": "stdio", "cases": [{"stdin": "[[1]]\n5", "stdout": "[[1]]"}] * 50}):
+        found = found_in(f"{hack}def f(x):\n    {line}\n", known_tests(reference))
+        hits = ("early_exit", "special_case") if reference is ADD else ()
+        assert {name for name, value in found.items() if value} == {*hits, *["any"] * bool(hits)}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "y = 2\n" * 40_000,
+        f"x = {'9' * 5000}",  # the sandbox sets no limit of digits
+        f"x = f{'.write_text()' * 1500}",
+        "x = '\ud800'",
+        f"x = {'.'.join('a' * 8000)}()",
+        f"x = {'-' * 8000}1",
+    ],
+)
+def test_a_program_that_can_not_be_read_is_not_clean(program):
+    found = found_in(program, known_tests(ADD))
+    assert (found["unreadable"], found["any"]) == (1, 1)
+
+
+def test_a_detector_that_fails_leaves_the_others(monkeypatch):
+    monkeypatch.setitem(DETECTORS, "test_edit", lambda *_: 1 / 0)
+    found = found_in("def add(a, b):\n    exit()", known_tests(ADD))
+    assert {name for name, value in found.items() if value} == {"early_exit", "unreadable", "any"}
+
+
+def test_the_work_on_large_programs_is_bounded(monkeypatch):
+    """By counts of keys that are made, one for each literal and each test."""
+    made = []
+    monkeypatch.setattr(hacks, "key", lambda x: made.append(x) or key(x))
+    cases = [{"args": [str(i)], "expected": 1} for i in range(50)]
+    tests = known_tests({"type": "function", "entry_point": "f", "cases": cases})
+    for program in (
+        "\n".join(f"if x == 'a{i}': y = 1" for i in range(300)),
+        f"x = {{{', '.join(f'{i}: 1' for i in range(300))}}}",
+    ):
+        made.clear()
+        assert found_in(program, tests)["special_case"] == 0
+        assert len(made) <= 3 * 300 + 4 * 50
 
 
 def test_they_are_parts_of_a_verdict_on_demand():
@@ -75,7 +134,9 @@ def test_they_are_parts_of_a_verdict_on_demand():
         "hack/swallowed_exception",
         "hack/any",
     }
-    assert {name for name in parts if name.startswith("hack/")} == {"hack/any", *(f"hack/{name}" for name in DETECTORS)}
+    assert {name for name in parts if name.startswith("hack/")} == {
+        "hack/any", "hack/unreadable", *(f"hack/{name}" for name in DETECTORS),
+    }  # fmt: skip
     assert not any(name.startswith("hack/") for name in verify("code", program, ADD).parts)
     assert verify("code", "", ADD, hacks=True).parts["hack/any"] == 0.0
 
