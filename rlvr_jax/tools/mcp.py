@@ -17,14 +17,16 @@ import re
 import shlex
 import threading
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlvr_jax.tools.schema import resolved
 from rlvr_jax.tools.tool import CHARACTERS, CallError, Tool
 
 try:  # here, since the imports of a tool's module do not count as time of its calls
     import anyio
+    import jsonschema
     import mcp
     import mcp_types
     import pydantic
@@ -50,11 +52,13 @@ class _Connection:
       client: of the package.
       close: ends it.
       ended: outcome and reason of its end, once it has ended.
+      task: that runs it, done when its process has ended.
     """
 
     client: "mcp.Client"
     close: asyncio.Event
-    ended: list[tuple[str, str]] = field(default_factory=list)
+    ended: list[tuple[str, str]]
+    task: asyncio.Task
 
 
 def tools(
@@ -99,14 +103,16 @@ def tools(
         raise ValueError(f"the server {_shown(key)} has no tools")
     made = []
     for tool in found if not only else [found[names.index(name)] for name in only]:
-        if wrong := _wrong(tool.input_schema):
-            raise ValueError(f"the server {_shown(key)}: the schema of {tool.name!r}: {wrong}")
+        try:
+            schema = _checked(tool.input_schema)
+        except ValueError as error:
+            raise ValueError(f"the server {_shown(key)}: the schema of {tool.name!r}: {error}") from None
         options = {SERVER: {"key": key, "tool": tool.name, "seconds": timeout, "start_seconds": start_seconds}}
         made.append(
             Tool(
                 prefix + re.sub(r"[^A-Za-z0-9_-]", "_", tool.name),
                 tool.description or "",
-                tool.input_schema,
+                schema,
                 f"{__name__}:call",
                 options,
                 timeout=start_seconds + timeout + _SPARE_SECONDS,
@@ -125,11 +131,19 @@ def call(**given: Any) -> str:
     Raises:
       CallError: the tool failed ("raised"); it took too long ("timed_out"); the server died ("died"), can't be started
         again ("not_started"), sent a message of several megabytes ("flood") or what is no message or no result of a
-        call ("malformed"); or the output has no text ("binary").
+        call ("malformed"); the output has no text ("binary"), or the arguments are none in UTF-8 ("raised").
     """
     server = given.pop(SERVER)
+    _check_characters(given)
     key = (tuple(server["key"][0]), server["key"][1], tuple(server["key"][2]))
     return _waited(_called(key, server["tool"], given, server["seconds"], server["start_seconds"]))
+
+
+def _check_characters(arguments: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(arguments, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise CallError("the arguments have a character that is none: half of a surrogate pair") from None
 
 
 async def _called(key: Key, tool: str, arguments: Mapping[str, Any], seconds: float, start_seconds: float) -> str:
@@ -143,18 +157,19 @@ async def _called(key: Key, tool: str, arguments: Mapping[str, Any], seconds: fl
             except ValueError as error:
                 raise CallError(str(error), "not_started") from None
         connection = connections[key]
-    failure = None
     try:
         async with asyncio.timeout(seconds):
-            return _text(await connection.client.call_tool(tool, dict(arguments)))
+            result = await connection.client.call_tool(tool, dict(arguments))
     except TimeoutError:
         failure = "timed_out", f"the call took more than {seconds:g} s"
-    except (pydantic.ValidationError, RuntimeError) as error:
-        raise CallError(f"the server's result is malformed: {_first_line(error)}", "malformed") from None
-    except mcp.MCPError as error:
-        if not connection.ended:
-            raise CallError(error.message) from None
-        failure = connection.ended[0]
+    except Exception as error:  # of the package, or of a connection that has broken
+        if not (connection.ended or connection.task.done()):
+            if isinstance(error, mcp.MCPError):
+                raise CallError(error.message) from None
+            raise CallError(f"the server's result is malformed: {_first_line(error)}", "malformed") from None
+        failure = connection.ended[0] if connection.ended else ("died", _first_line(error))
+    else:
+        return _text(result)
     connections.pop(key, None)
     connection.close.set()
     raise CallError(failure[1], failure[0])
@@ -187,14 +202,13 @@ async def _listed(key: Key, seconds: float) -> list[Any]:
                 cursor = page.next_cursor
                 if cursor is None:
                     return found
-        raise ValueError(f"the server {_shown(key)} has more than {_MOST_PAGES} pages of tools")
-    except ValueError:
-        raise
+        raise ValueError(f"more than {_MOST_PAGES} pages of them")
     except Exception as error:  # the package's, and those of its checks
         why = connection.ended[0][1] if connection.ended else _first_line(error)
         raise ValueError(f"the server {_shown(key)} does not list its tools: {why}") from None
     finally:
         connection.close.set()
+        await asyncio.wait([connection.task], timeout=_SPARE_SECONDS)
 
 
 async def _started(key: Key, seconds: float) -> _Connection:
@@ -207,6 +221,7 @@ async def _started(key: Key, seconds: float) -> _Connection:
     if not done:
         task.cancel()
         opened.cancel()
+        await asyncio.wait([task], timeout=_SPARE_SECONDS)
         raise ValueError(f"the server {_shown(key)} is not ready after {seconds:g} s")
     return opened.result()
 
@@ -217,10 +232,11 @@ async def _serve(key: Key, opened: asyncio.Future) -> None:
     errors = bytearray()
     try:
         async with mcp.Client(_transport(key, ended, errors)) as client:
-            connection = _Connection(client, asyncio.Event(), ended)
+            connection = _Connection(client, asyncio.Event(), ended, asyncio.current_task())
             opened.set_result(connection)
             await connection.close.wait()
     except (Exception, asyncio.CancelledError) as error:
+        ended.append(("died", f"the connection broke: {_first_line(error)}"))  # unless there is a reason before
         if not opened.done():
             reason = ended[0][1] if ended else _first_line(error)
             wrote = bytes(errors[-_ERRORS:]).decode(errors="replace").strip()
@@ -276,7 +292,11 @@ async def _transport(key: Key, ended: list[tuple[str, str]], errors: bytearray) 
 
     async def send() -> None:
         async for message in from_client:
-            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            try:
+                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            except ValueError as error:
+                ended.append(("malformed", f"the message can't be sent: {_first_line(error)}"))
+                raise
             with contextlib.suppress(OSError):  # it has died, which `receive` finds
                 process.stdin.write(text.encode() + b"\n")
                 await process.stdin.drain()
@@ -294,6 +314,8 @@ async def _transport(key: Key, ended: list[tuple[str, str]], errors: bytearray) 
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            with anyio.CancelScope(shield=True):
+                await process.wait()
             group.cancel_scope.cancel()
 
 
@@ -327,15 +349,17 @@ def _lock() -> asyncio.Lock:
     return asyncio.Lock()  # so that two calls at a time do not start two servers
 
 
-def _wrong(schema: Mapping[str, Any]) -> str | None:
-    """The reason why the schema of a tool's arguments can't be used, or None."""
+def _checked(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a tool's arguments, without references. Raises ValueError if it can't be used."""
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise ValueError(f"at {error.json_path}: {error.message.partition(chr(10))[0]:.200}") from None
+    schema = resolved(schema)
     properties = schema.get("properties", {})
-    if not isinstance(properties, Mapping) or not all(isinstance(inner, Mapping) for inner in properties.values()):
-        return "its properties are no schemas by name"
-    required = schema.get("required", [])
-    if not isinstance(required, list) or not set(required) <= properties.keys():
-        return f"it requires {required}, and has the properties {', '.join(properties) or 'none'}"
-    return None
+    if not set(schema.get("required", ())) <= properties.keys():
+        raise ValueError(f"it requires {schema['required']}, and has the properties {', '.join(properties) or 'none'}")
+    return schema
 
 
 def _shown(key: Key) -> str:
@@ -345,5 +369,7 @@ def _shown(key: Key) -> str:
 def _first_line(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return _first_line(error.exceptions[0])
+    if isinstance(error, pydantic.ValidationError):
+        return "; ".join(f"{'.'.join(map(str, x['loc']))}: {x['msg']}" for x in error.errors()[:3])
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,11 +1,12 @@
 """Arguments of a tool: their JSON schema from a function's signature and docstring, and checks against a schema.
 
 The keywords of JSON Schema (draft 2020-12) that are checked: type, enum, const, anyOf, properties, required,
-additionalProperties (true or false), items, minimum, maximum, minLength, maxLength, minItems, maxItems. Others, such as
-`pattern`, are for the tool's own function. An object takes no properties but those named, unless additionalProperties
-says so: a misspelled argument is a mistake to be told.
+additionalProperties (false or not), items, minimum, maximum, minLength, maxLength, minItems, maxItems. Others, such as
+`pattern`, are for the tool's own function; references are put in before, by `resolved`. An object takes no properties
+but those named, unless additionalProperties says so: a misspelled argument is a mistake to be told.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,11 @@ _BOUNDS: Mapping[str, tuple[type, Callable[[Any, Any], bool], str]] = {
     "minItems": (list, lambda x, bound: len(x) >= bound, "must have at least {} items"),
     "maxItems": (list, lambda x, bound: len(x) <= bound, "must have at most {} items"),
 }
+_MOST_REFERENCES = 1000
+# Keywords whose values are schemas, schemas by name, and lists of schemas.
+_SCHEMAS = frozenset({"items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames"})
+_MAPS_OF_SCHEMAS = frozenset({"properties", "patternProperties", "dependentSchemas"})
+_LISTS_OF_SCHEMAS = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
 
 
 def of_function(function: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
@@ -49,8 +55,53 @@ def of_function(function: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
     return found["description"], {"type": "object", "properties": properties, "required": required}
 
 
-def wrong(schema: Mapping[str, Any], value: Any, where: str = "the arguments") -> str | None:
-    """The first reason why a value does not fit a schema; None if it fits."""
+def resolved(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A valid schema with the definitions that it refers to (`"$ref": "#/$defs/NAME"`) in the places of the references.
+
+    Raises:
+      ValueError: a reference leads nowhere, out of the schema or into itself, or there are more than 1000 in all.
+    """
+    left = itertools.repeat(None, _MOST_REFERENCES)
+
+    def inner(part: Any, within: tuple[str, ...]) -> Any:
+        if not isinstance(part, Mapping):
+            return part
+        if "$ref" in part:
+            name = part["$ref"]
+            if name in within:
+                raise ValueError(f"the reference {name!r} leads into itself, which is not supported")
+            if next(left, name) is not None:
+                raise ValueError(f"more than {_MOST_REFERENCES} references")
+            rest = {key: x for key, x in part.items() if key != "$ref"}
+            target = inner(_target(schema, name), (*within, name))
+            return {**target, **inner(rest, within)} if isinstance(target, Mapping) else target
+        found = dict(part)
+        for key in _SCHEMAS & part.keys():
+            found[key] = inner(part[key], within)
+        for key in _MAPS_OF_SCHEMAS & part.keys():
+            found[key] = {name: inner(x, within) for name, x in part[key].items()}
+        for key in _LISTS_OF_SCHEMAS & part.keys():
+            found[key] = [inner(x, within) for x in part[key]]
+        return found
+
+    return inner({key: x for key, x in schema.items() if key not in ("$defs", "definitions")}, ())
+
+
+def _target(schema: Mapping[str, Any], name: str) -> Any:
+    found: Any = schema
+    start, *path = name.split("/")
+    for part in path:
+        part = part.replace("~1", "/").replace("~0", "~")
+        found = found.get(part) if isinstance(found, Mapping) else None
+    if start != "#" or not isinstance(found, Mapping | bool):
+        raise ValueError(f"the reference {name!r} leads to no part of the schema")
+    return found
+
+
+def wrong(schema: Mapping[str, Any] | bool, value: Any, where: str = "the arguments") -> str | None:
+    """The first reason why a value does not fit a schema; None if it fits. The schema is valid, without references."""
+    if isinstance(schema, bool):
+        return None if schema else f"{where} can't be given"
     if "anyOf" in schema:
         reasons = [wrong(option, value, where) for option in schema["anyOf"]]
         if None not in reasons:
@@ -76,8 +127,10 @@ def wrong(schema: Mapping[str, Any], value: Any, where: str = "the arguments") -
     return None
 
 
-def converted(schema: Mapping[str, Any], value: Any) -> Any:
+def converted(schema: Mapping[str, Any] | bool, value: Any) -> Any:
     """A value that fits a schema, with 5 for 5.0 where it is an integer: JSON has one type for both."""
+    if isinstance(schema, bool):
+        return value
     if "anyOf" in schema:
         fitting = [option for option in schema["anyOf"] if wrong(option, value) is None]
         return converted(fitting[0], value) if fitting else value
@@ -98,7 +151,7 @@ def _wrong_object(schema: Mapping[str, Any], value: Mapping[str, Any], where: st
     if missing := [name for name in schema.get("required", ()) if name not in value]:
         return f"{where} lack {', '.join(missing)}"
     extra = [name for name in value if name not in properties]
-    if extra and not schema.get("additionalProperties", not properties):
+    if extra and schema.get("additionalProperties", not properties) is False:
         return f"{where} have {', '.join(map(str, extra))}, and may have {', '.join(properties)}"
     for name, inner in properties.items():
         if name in value and (why := wrong(inner, value[name], name)):

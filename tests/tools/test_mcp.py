@@ -10,6 +10,7 @@ import pytest
 
 from rlvr_jax.rollout.playing import Limits
 from rlvr_jax.tools import job_of, make_tools, mcp, result_of
+from rlvr_jax.tools.schema import converted, wrong
 from rlvr_jax.verifiers.pool import Pool
 from tests.envs.test_tool_use import EOS, played
 from tests.rollout.test_collector import texts
@@ -94,6 +95,66 @@ def ended(process, seconds=10.0):
             return True
         time.sleep(0.02)
     return False
+
+
+def test_half_a_surrogate_pair_costs_one_call(tools):
+    with Pool(0) as pool:
+        before = process_of(pool, tools[1])
+        (result,) = results(pool, tools[0], {"what": "\ud800"})
+        assert (result.outcome, "surrogate" in result.text) == ("raised", True)
+        assert process_of(pool, tools[1]) == before
+
+
+def test_a_message_that_can_not_be_sent_costs_one_call_and_the_server_is_replaced(tools, monkeypatch):
+    with Pool(0) as pool:
+        before = process_of(pool, tools[1])
+        with monkeypatch.context() as patched:
+            patched.setattr(mcp, "_check_characters", lambda _: None)
+            (result,) = results(pool, tools[0], {"what": "\ud800"})
+        assert (result.outcome, "can't be sent" in result.text) == ("malformed", True)
+        assert process_of(pool, tools[1]) != before
+    assert ended(before)
+
+
+def test_a_server_has_ended_when_its_tools_are_listed():
+    known = set(psutil.Process().children())
+    make_tools({"mcp": OPTIONS})
+    with pytest.raises(ValueError, match="late"):
+        make_tools({"mcp": {**OPTIONS, "command": [*COMMAND, "late"], "start_seconds": 0.3}})
+    assert {x for x in psutil.Process().children() if x.status() != psutil.STATUS_ZOMBIE} <= known
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ({"type": 5}, r"\$\.properties\.a\.type: 5"),
+        ({"type": [{}]}, r"\$\.properties\.a\.type: \[\{\}\]"),
+        ({"anyOf": "x"}, "anyOf: 'x'"),
+        ({"enum": 5}, "enum: 5"),
+        ({"minimum": "5"}, "minimum: '5'"),
+        ({"$ref": "#/$defs/b"}, "'#/\\$defs/b' leads to no part"),
+        ({"$ref": "http://x/y"}, "'http://x/y' leads to no part"),
+        ({"$ref": "#/$defs/c"}, "'#/\\$defs/c' leads into itself"),
+    ],
+)
+def test_a_schema_that_is_none_is_named_in_one_line(schema, why):
+    with pytest.raises(ValueError, match=why) as caught:
+        mcp._checked({"properties": {"a": schema}, "$defs": {"c": {"items": {"$ref": "#/$defs/c"}}}})
+    assert "\n" not in str(caught.value)
+
+
+def test_references_are_put_in_and_schemas_may_be_true_or_false():
+    definitions = {"n": {"type": "integer", "maximum": 9}, "some": {"type": "array", "items": {"$ref": "#/$defs/n"}}}
+    properties = {
+        "a": {"$ref": "#/$defs/some", "maxItems": 2}, "b": {"items": True}, "c": True, "d": False,
+        "$ref": {"enum": [1]},
+    }  # fmt: skip
+    schema = mcp._checked({"properties": properties, "$defs": definitions, "additionalProperties": {}})
+    assert schema["properties"]["a"] == {"type": "array", "items": definitions["n"], "maxItems": 2}
+    right = {"a": [9.0], "b": [None], "c": {}, "$ref": 1, "e": 1}
+    assert (wrong(schema, right), converted(schema, right)["a"]) == (None, [9])
+    for value, why in (({"a": [10]}, "at most 9"), ({"a": [1, 2, 3]}, "at most 2"), ({"d": 1}, "d can't be given")):
+        assert why in wrong(schema, value)
 
 
 def test_a_server_belongs_to_a_process_of_the_pool_and_ends_with_it(tools):
