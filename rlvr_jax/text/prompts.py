@@ -9,8 +9,8 @@ Thinking: templates with `enable_thinking` (Qwen3, SmolLM3) get its value; for a
 
 Tools are described by the chat template if it knows the format of their calls, otherwise in front of the problem.
 
-Observations are text: whatever they contain, no token of theirs is an added token of the tokenizer (those that mark
-turns, thoughts and calls), but for white space.
+Observations and the prompts of later context windows are text: whatever they contain, no token of theirs is an added
+token of the tokenizer (those that mark turns, thoughts and calls), but for those of the template and white space.
 """
 
 import datetime
@@ -175,6 +175,27 @@ def continuation(
     return tokens
 
 
+def window_prompt(tokenizer: Any, render: Callable[[str | Messages], str]) -> Callable[[str | Messages], list[int]]:
+    """The function from a problem to the tokens of its prompt, for problems in which the policy or a tool has a say.
+
+    Args:
+      tokenizer: of the policy.
+      render: from `renderer`; what it adds to the problem may have added tokens.
+
+    Raises:
+      ValueError: from the function: as `render`, or a text can't be encoded without added tokens.
+    """
+    harmless = _harmless(tokenizer)
+
+    def tokens(problem: str | Messages) -> list[int]:
+        if isinstance(problem, str):
+            return _encode_parts(tokenizer, render(harmless(problem)))
+        said = tuple({**message, "content": harmless(message["content"])} for message in problem)
+        return _encode_parts(tokenizer, render(said))
+
+    return tokens
+
+
 def _knows(chat: Any, tools: Tools | None) -> bool:
     """True if a chat template describes tools, in the format of these."""
     text = chat if isinstance(chat, str) else str(chat or "")
@@ -204,10 +225,10 @@ def _harmless(tokenizer: Any) -> Callable[[str], str]:
         text = text.replace(_CUT, "")
         while found and (match := found.search(text)):
             if len(match[0]) == 1:
-                raise ValueError(f"an observation contains {match[0]!r}, a token that is no text")
+                raise ValueError(f"a text for the policy contains {match[0]!r}, a token that is no text")
             text = f"{text[: match.start() + 1]}{_CUT}{text[match.start() + 1 :]}"
         if guarded.keys() & set(_encode_parts(tokenizer, text)):  # of a tokenizer that changes texts before it encodes
-            raise ValueError(f"an observation can't be encoded without special tokens: {text.replace(_CUT, '')!r:.100}")
+            raise ValueError(f"a text can't be encoded without special tokens: {text.replace(_CUT, '')!r:.100}")
         return text
 
     return cut

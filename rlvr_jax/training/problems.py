@@ -15,7 +15,7 @@ from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import redrawn, subset
 from rlvr_jax.text.messages import Messages
-from rlvr_jax.text.prompts import continuation, renderer
+from rlvr_jax.text.prompts import continuation, renderer, window_prompt
 from rlvr_jax.text.tokenizers import encode, encode_batch
 from rlvr_jax.time_limit import time_limits
 from rlvr_jax.verifiers import error_text, verifier_of, verify
@@ -155,7 +155,7 @@ def _with_sequences(config: Config, label: str, source: Source, tokenizer: Any) 
     )
     inner = env.inner or single_turn()
     ends = _single_tokens(tokenizer, inner.ends)
-    source = replace(source, prompt=lambda problem: encode(tokenizer, render(problem)))
+    source = replace(source, prompt=window_prompt(tokenizer, render))
     within = replace(source, env=inner, ends=ends)
     return replace(source, inner=within if inner.one_sequence else _with_sequences(config, label, within, tokenizer))
 

@@ -1,19 +1,24 @@
 """Tools in prompts, and the tokens of episodes with them: those of the chat template, whatever a tool says."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from tokenizers import AddedToken
 
+from rlvr_jax.config import TaskConfig
 from rlvr_jax.envs import make_env
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.playing import Limits, Source
 from rlvr_jax.rollout.requests import Turn
-from rlvr_jax.tasks import Example, Task
+from rlvr_jax.tasks import Example, Task, modsum
 from rlvr_jax.text.prompts import continuation, renderer
 from rlvr_jax.text.tokenizers import encode
+from rlvr_jax.training.problems import sources
 from rlvr_jax.verifiers.pool import Pool
 from tests.text.pretrained import tokenizer
+from tests.training.test_loop import TINY, changed
 
 # In the form of Qwen's: tools in the system prompt, observations of a turn together in a user turn.
 TEMPLATE = (
@@ -202,6 +207,24 @@ def test_special_tokens_in_an_observation_are_encoded_as_text(kind, role):
     text = tokens.decode(hostile)
     assert HOSTILE.replace("\ue000", "") in text
     assert tokens.convert_tokens_to_ids("  ") in observe(say("a  b"), -1)  # white space is text
+
+
+@pytest.mark.parametrize("kind", ["chat", "plain"])
+def test_special_tokens_in_the_prompt_of_a_later_window_or_a_question_are_encoded_as_text(kind):
+    tokens = made(TEMPLATE)
+    room = {"max_response_length": 500, "max_sequences": 2}
+    config = changed(TINY, prompt={"format": kind}, rollout=room)
+    config = dataclasses.replace(config, tasks={"t": TaskConfig(name="modsum", thinking="on")})
+    env = make_env("compaction", {"environment": "tools", "environment_options": {"tools": ["calculator"]}})
+    (source,) = sources(config, {"t": modsum()}, {"t": env}, tokens).values()
+    marks = {tokens.convert_tokens_to_ids(token) for token in [*SPECIAL, *TAGS[:-1], "<s>", "</s>", "<|eot|>"]}
+    render = renderer(tokens, kind, "", thinking="on", tools=env.tools)
+    for prompt in (source.prompt, source.inner.prompt):
+        ordinary, hostile = prompt("84"), prompt(HOSTILE)
+        assert ordinary == encode(tokens, render("84"))
+        assert [id for id in hostile if id in marks] == [id for id in ordinary if id in marks]
+        assert HOSTILE.replace("\ue000", "") in tokens.decode(hostile)
+        assert prompt(({"role": "user", "content": HOSTILE},)) == hostile
 
 
 @pytest.mark.parametrize(
