@@ -76,6 +76,11 @@ def plans(
     marked = MARKS | {name: tuple(pair) for name, pair in (marks or {}).items()}
     if marked.keys() != MARKS.keys() or not all(len(pair) == 2 and all(pair) for pair in marked.values()):
         raise ValueError(f"marks must be pairs of texts for {' and '.join(MARKS)}, not {marks}")
+    for name, (opening, closing) in marked.items():
+        if opening == closing:
+            raise ValueError(f"marks: {name} opens and closes with {opening!r}; its marks must be different")
+        if any(pair[0].startswith(opening) for other, pair in marked.items() if other != name):
+            raise ValueError(f"marks: another kind opens with {opening!r} of {name}, too; they can't be told apart")
     if min(budgets) < 0:
         raise ValueError(f"plan, thinking and answer must be 0 or more, not {', '.join(map(str, budgets))}")
     if opened not in ("", *MARKS):

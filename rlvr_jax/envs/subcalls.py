@@ -1,7 +1,7 @@
 """Calls of the policy by itself: a turn may ask questions, each of which is answered by an episode of its own.
 
-A turn with `<ask>…</ask>` is answered by an observation with the answers, in order. The questions of a turn are played
-in parallel, each in a context window of its own; all of them share the reward of the episode.
+A turn with `<ask>…</ask>` behind its thoughts is answered by an observation with the answers, in order. The questions
+of a turn are played in parallel, each in a context window of its own; all of them share the reward of the episode.
 """
 
 import re
@@ -14,9 +14,11 @@ from rlvr_jax.envs.env import Action, Ask, Env, Say, ToolResult, checked, single
 from rlvr_jax.envs.wrapping import passed_on
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
+from rlvr_jax.text.tags import after_thinking
 
 PARTS = ("asks", "failed_asks", "refused_asks")
 MARKS = ("<ask>", "</ask>")
+MOST_DEPTH = 20
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def subcalls(
     Args:
       inner: of the episodes.
       most: questions of a turn; with more, none is played.
-      depth: 1 if an episode that answers a question may ask none itself, and one more for each level that may.
+      depth: 1 if an episode that answers a question may ask none itself, and one more for each level that may, at most
+        `MOST_DEPTH`.
       marks: around a question.
       prompt: of a question, with the place {}.
       observation: for each answer, with the place {}.
@@ -70,8 +73,10 @@ def subcalls(
     """
     if most < 1 or depth < 1:
         raise ValueError(f"most and depth must be 1 or more, not {most} and {depth}")
-    if len(marks) != 2 or not all(marks):
-        raise ValueError(f"marks must be two texts, not {marks!r}")
+    if depth > MOST_DEPTH:
+        raise ValueError(f"depth must be at most {MOST_DEPTH}, not {depth}")
+    if len(marks) != 2 or not all(marks) or marks[0] == marks[1]:
+        raise ValueError(f"marks must be two different texts, not {marks!r}")
     for name, text in (("prompt", prompt), ("observation", observation)):
         if "{}" not in text:
             raise ValueError(f"{name} lacks the place {{}}")
@@ -89,7 +94,7 @@ def subcalls(
         return Say("".join(observation.replace("{}", answer) for answer in answers))
 
     def step(state: _State, text: str) -> tuple[_State, Action]:
-        asked = [found.strip() for found in question.findall(text)]
+        asked = [found.strip() for found in question.findall(after_thinking(text) or "")]
         if not asked:
             return went_on(state, inner.step(state.inner, text))
         if len(asked) > most or not all(asked):

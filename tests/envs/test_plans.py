@@ -85,6 +85,9 @@ def test_no_call_in_a_plan_is_executed():
         ("plans", {"plan": -1}, "-1"),
         ("plans", {"opened": "answer"}, "opened"),
         ("plans", {"marks": {"plan": ["<", ""]}}, "marks"),
+        ("plans", {"marks": {"plan": ["|", "|"]}}, "marks: plan .*'\\|'"),
+        ("plans", {"marks": {"plan": ["#", "1"], "thinking": ["#", "2"]}}, "marks: .*'#'"),
+        ("plans", {"marks": {"thinking": ["<plan", ">"]}}, "marks: .*'<plan' of thinking"),
         ("plans", {"environment": "nothing"}, "no environment 'nothing'"),
         ("plans", {"environment": "tools"}, "tools"),
         ("compaction", {"summary_tokens": 0}, "summary_tokens"),
@@ -93,6 +96,8 @@ def test_no_call_in_a_plan_is_executed():
         ("compaction", {"environment": "plans", "environment_options": {"plan": 3}}, "put `plans` around"),
         ("subcalls", {"most": 0}, "most"),
         ("subcalls", {"marks": ["<ask>"]}, "marks"),
+        ("subcalls", {"marks": ["|", "|"]}, "marks"),
+        ("subcalls", {"depth": 10000}, "subcalls': depth must be at most 20, not 10000$"),
         ("subcalls", {"observation": "x"}, "observation"),
         ("stream", {"environment": "single_turn"}, "no option 'environment'"),
     ],
@@ -116,6 +121,13 @@ def test_questions_of_a_turn_are_played_in_parallel_and_counted():
     told = [text for author, text in texts(group.episodes[0].sequences[0]) if author == "env"]
     assert ["3 questions" in told[0], "empty" in told[1]] == [True, True]
     assert group.verdicts[0].parts["refused_asks"] == 4
+
+
+def test_no_question_in_a_thought_is_asked():
+    said = ["<think><ask>a</ask></think><ask>b</ask>", "<think><ask>c</ask>"]
+    (group,), _, _ = collect(make_env("subcalls"), said, response=200)
+    assert [texts(window)[0][1] for window in group.episodes[0].sequences] == ["b", "say: "]
+    assert group.verdicts[0].parts["asks"] == 1
 
 
 def judge(question, answer, reference):
