@@ -36,7 +36,7 @@ _ALONE = 0.1  # share of the variation of length that is not who plays
 
 
 def main() -> None:
-    from rlvr_jax.evaluation.arena import length_alone, rated, wins
+    from rlvr_jax.evaluation.arena import length_alone, rated, tells_intervals, wins
     from rlvr_jax.evaluation.results import read_results
     from rlvr_jax.reporting import files
     from rlvr_jax.training.arena import fought
@@ -54,9 +54,15 @@ def main() -> None:
     print(table(found, wins(battles), battles.names))
     ties = int(sum(battles.outcome == 0.5))
     print(f"{len(battles.outcome)} comparisons, {ties} of them ties; {left_out} could not be judged and are left out")
+    if not tells_intervals(battles):
+        print(
+            "no intervals: there is a single problem, or some policies have won every comparison with the others; more "
+            "problems could tell how sure the ratings are"
+        )
     if _STYLE.value:
         weight, low, high = found["controlled"].style
-        print(f"weight of length, in logits for the whole of it: {weight:+.2f} ({low:+.2f} to {high:+.2f})")
+        ends = "" if low is None else f" ({low:+.2f} to {high:+.2f})"
+        print(f"weight of length, in logits for the whole of it: {weight:+.2f}{ends}")
         if length_alone(battles) < _ALONE:
             print("the policies differ in length throughout, which can't be told from strength: read the first ratings")
     counts = {"left_out": left_out, "ties": ties}
@@ -88,7 +94,8 @@ def table(found: "Mapping[str, Ratings]", shares: "np.ndarray", names: Sequence[
         known = [None if i == j or shares[i, j] != shares[i, j] else shares[i, j] for j in order]
         against = " ".join(" " * 10 if share is None else f"{share:10.2f}" for share in known)
         numbers = "".join(
-            f"{one.rating:{width}.0f}   {one.low:5.0f} to {one.high:5.0f}"
+            f"{one.rating:{width}.0f}   "
+            + (f"{'unknown':14}" if one.low is None else f"{one.low:5.0f} to {one.high:5.0f}")
             for one, width in ((x, 8), (controlled.get(x.name), 17))
             if one
         )

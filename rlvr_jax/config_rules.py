@@ -176,6 +176,11 @@ def _choices(c: Config) -> Rules:
         f"config.training.offload_reference needs a reference policy that stays, and config.algorithm.reference_every "
         f"= {c.algorithm.reference_every} moves it",
     )
+    yield (
+        c.training.offload_reference and c.algorithm.reference != "initial",
+        "config.training.offload_reference has no effect: with config.algorithm.reference = "
+        f"{c.algorithm.reference!r} the run keeps no copy of its first policy; set False",
+    )
     yield not 0 < r.top_p <= 1, f"config.rollout.top_p must be in (0, 1], not {r.top_p}"
     yield (
         "wandb" in c.reporting and find_spec("wandb") is None,

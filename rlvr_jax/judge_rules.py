@@ -8,6 +8,9 @@ from typing import Any
 
 from rlvr_jax.config import Config
 from rlvr_jax.supervised_rules import LABEL
+from rlvr_jax.verifiers.judge import JudgeConfig
+
+_OF_THE_REQUEST = ("messages", "model", "stream", "n")
 
 
 def rules(c: Config) -> Iterator[tuple[bool, str]]:
@@ -39,6 +42,18 @@ def rules(c: Config) -> Iterator[tuple[bool, str]]:
                 f"{key}.{option} has no effect without {key}.endpoint",
             )
         yield not _is_json(dict(j.options)), f"{key}.options must be plain JSON data, not {dict(j.options)!r:.100}"
+        taken = [option for option in _OF_THE_REQUEST if option in j.options]
+        yield (
+            bool(taken),
+            f"{key}.options sets {', '.join(taken)}, which are the judge's own part of a request; leave them out"
+            + (f", and name the model by {key}.model" if "model" in taken else ""),
+        )
+        for option in ("template", "lowest", "highest"):
+            yield (
+                bool(j.rubric) and getattr(j, option) != getattr(JudgeConfig, option),
+                f"{key}.{option} has no effect with {key}.rubric = {j.rubric!r}, whose items are met or not; leave it "
+                "out, or the rubric",
+            )
         yield "{response}" not in j.template, f"{key}.template has no place {{response}}: there is nothing to judge"
         yield not j.lowest < j.highest, f"{key}.lowest = {j.lowest} must be below {key}.highest = {j.highest}"
         for option, least in (("in_flight", 1), ("max_tokens", 1), ("per_minute", 0), ("retries", 0)):

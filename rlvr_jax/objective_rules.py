@@ -1,12 +1,24 @@
 """Validity rules of the losses beside policy gradients, which leave most choices without a part, and of the teacher."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rlvr_jax.config import Config
 
 _OF_POLICY_GRADIENTS = {
     **dict.fromkeys(("ratio", "clip", "correction", "entropy"), "none"),
     **dict.fromkeys(("kl_coef", "kl_reward_coef"), 0.0),
+}
+
+# What goes before the loss, of losses that leave it one choice.
+_SIGNALS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "preferences": (
+        "the pairs of loss = 'preferences' are the best and the worst sample of each group (preset 'online_dpo')",
+        {"keep": "best_worst", "baseline": "best_worst", "scale": "none"},
+    ),
+    "distillation": (
+        "rewards have no part in loss = 'distillation', which trains on all samples (preset 'gkd')",
+        {"keep": "all", "baseline": "none", "scale": "none"},
+    ),
 }
 
 
@@ -29,12 +41,22 @@ def rules(c: Config) -> Iterator[tuple[bool, str]]:
         f"config.algorithm.reference_every = {a.reference_every} would move it, and a teacher stays; set 0",
     )
     pairs = a.loss == "preferences"
-    for key, wanted in (("keep", "best_worst"), ("baseline", "best_worst"), ("scale", "none")):
-        yield (
-            pairs and getattr(a, key) != wanted,
-            f"config.algorithm.{key} = {getattr(a, key)!r}: the pairs of loss = 'preferences' are the best and the "
-            f"worst sample of each group; set {wanted!r}, as the preset 'online_dpo' does",
-        )
+    for loss, (why, choices) in _SIGNALS.items():
+        for key, wanted in choices.items():
+            yield (
+                a.loss == loss and getattr(a, key) != wanted,
+                f"config.algorithm.{key} = {getattr(a, key)!r}: {why}; set {wanted!r}",
+            )
+    yield (
+        a.baseline == "best_worst" and a.loss == "policy_gradient",
+        "config.algorithm.baseline = 'best_worst' marks pairs, which loss = 'policy_gradient' has no use for; set loss "
+        "= 'preferences', or baseline = 'group_mean'",
+    )
+    yield (
+        pairs and c.rollout.max_sequences > 1,
+        f"config.rollout.max_sequences = {c.rollout.max_sequences}: a pair of loss = 'preferences' is two rows, and "
+        "these samples have several; set 1 and tasks of one context window, or loss = 'policy_gradient'",
+    )
     yield (
         pairs and size % 2 != 0,
         f"config.rollout.group_size = {size} is odd, and loss = 'preferences' lays samples out in pairs; use an even "

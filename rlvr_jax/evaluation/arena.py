@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse.csgraph import connected_components
 
 SCALE, CENTRE = 400 / np.log(10), 1000.0  # of Elo: 400 points are odds of 10 to 1
 _PRIOR = 0.01  # precision of ratings in logits: of a policy that wins or loses everything the likelihood has no maximum
@@ -34,13 +35,13 @@ class Battles:
 
 @dataclass(frozen=True)
 class Rating:
-    """A policy's rating on the scale of Elo, 1000 on average, with its 95 % bootstrap interval; and its share of wins,
-    a tie being half of one."""
+    """A policy's rating on the scale of Elo, 1000 on average, with its 95 % bootstrap interval, None if there is none
+    (see `tells_intervals`); and its share of wins, a tie being half of one."""
 
     name: str
     rating: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     wins: float
     battles: int
 
@@ -51,12 +52,12 @@ class Ratings:
 
     Attributes:
       ratings: of the policies.
-      style: the weight of length in logits, and its interval: what a response of twice the tokens gains is a third of
-        it. Without a control 0.
+      style: the weight of length in logits, and its interval, which may be None as that of ratings: what a response of
+        twice the tokens gains is a third of it. Without a control 0.
     """
 
     ratings: tuple[Rating, ...]
-    style: tuple[float, float, float]
+    style: tuple[float, float | None, float | None]
 
 
 def style_of(first: int, second: int) -> float:
@@ -112,14 +113,32 @@ def rated(battles: Battles, control: bool = True, draws: int = _DRAWS) -> Rating
     count = int(problems.max()) + 1
     drawn = [np.bincount(rng.integers(count, size=count), minlength=count)[problems] for _ in range(draws)]
     spread = np.array([fit(battles, weights.astype(float), control) for weights in drawn])
-    low, high = np.percentile(spread, [2.5, 97.5], axis=0)
+    ends = np.percentile(spread, [2.5, 97.5], axis=0)
+    told = tells_intervals(battles)
+    of = lambda i, scale, centre: tuple(float(centre + scale * x[i]) if told else None for x in ends)  # noqa: E731
     ratings = []
     for i, name in enumerate(battles.names):
         own = np.concatenate([battles.outcome[battles.first == i], 1 - battles.outcome[battles.second == i]])
-        scaled = [float(CENTRE + SCALE * x[i]) for x in (found, low, high)]
-        ratings.append(Rating(name, *scaled, float(own.mean()) if own.size else float("nan"), own.size))
-    style = tuple(float(x[-1]) for x in (found, low, high)) if control else (0.0, 0.0, 0.0)
+        share = float(own.mean()) if own.size else float("nan")
+        ratings.append(Rating(name, float(CENTRE + SCALE * found[i]), *of(i, SCALE, CENTRE), share, own.size))
+    style = (float(found[-1]), *of(-1, 1.0, 0.0)) if control else (0.0, 0.0, 0.0)
     return Ratings(tuple(sorted(ratings, key=lambda x: -x.rating)), style)
+
+
+def tells_intervals(battles: Battles) -> bool:
+    """True if a bootstrap can tell how sure ratings are.
+
+    A single problem has no spread. And unless a chain of battles that were not lost leads from each policy to each
+    other one, the likelihood has no maximum (Ford 1957, American Mathematical Monthly 64, 28-33): where policies have
+    won every battle with others, all draws agree, on a difference that is only the prior's.
+    """
+    count = len(battles.names)
+    beats = np.zeros((count, count), bool)
+    np.logical_or.at(beats, (battles.first, battles.second), battles.outcome > 0)
+    np.logical_or.at(beats, (battles.second, battles.first), battles.outcome < 1)
+    met = beats.any(0) | beats.any(1)
+    parts, _ = connected_components(beats[met][:, met], directed=True, connection="strong")
+    return bool(parts == 1 and len(np.unique(battles.problem)) > 1)
 
 
 def length_alone(battles: Battles) -> float:

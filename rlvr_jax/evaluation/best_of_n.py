@@ -59,8 +59,13 @@ def fit_rl(distances: ArrayLike, gains: ArrayLike) -> tuple[float, float, float]
     """(a, b, share of the variance that remains) of gain = d (a - b log d), by least squares. Source: as above.
 
     Its slope at d = 0 is infinite, so that the fit is for distances above 0.
+
+    Raises:
+      ValueError: a distance is not above 0.
     """
     d = np.asarray(distances, float)
+    if not np.all(d > 0):
+        raise ValueError(f"the fit of d (a - b log d) needs distances above 0, not {d.min()}; leave such points out")
     return _fit(np.stack([d, -d * np.log(d)], axis=1), gains)
 
 

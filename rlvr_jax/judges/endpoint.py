@@ -96,7 +96,7 @@ def _answered(
             error, again = f"the endpoint did not answer within {config.timeout:g} s", 0.0
         except _LateError as late:
             error, again = str(late), 0.0
-        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.DecodingError) as wrong:
+        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.DecodingError, UnicodeError) as wrong:
             error, again = f"the endpoint can't be reached: {type(wrong).__name__}: {wrong}", 0.0
         else:
             if status == 200:

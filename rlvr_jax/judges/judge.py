@@ -179,10 +179,10 @@ def rubric_of(data: Any) -> Items:
         item = {"criterion": entry} if isinstance(entry, str) else entry
         text = item.get("criterion") if isinstance(item, Mapping) else None
         weight = item.get("weight", 1.0) if isinstance(item, Mapping) else None
-        wrong = isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight)
+        wrong = isinstance(weight, bool) or not isinstance(weight, int | float)
         if not isinstance(text, str) or not text.strip() or wrong:
             raise NoScoreError(f"an item of the rubric is no {{'criterion': text, 'weight': number}}: {entry!r:.80}")
-        items.append((text, float(weight)))
+        items.append((text, weight))
     return prompts.checked_items(items)
 
 

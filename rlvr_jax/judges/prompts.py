@@ -56,6 +56,7 @@ Reference answer:
 Write two to eight items, the important ones first. Each is one line, a weight from 1 to 10 in brackets and a \
 statement that is true or false of a response by itself, such as: `[3] It names the unit of the result.` A weight \
 below 0 is for what a response must not do. Write nothing else."""
+_LARGEST_WEIGHT = 1e9  # so that their sum is finite
 _ITEM = re.compile(r"\[(-?[0-9]{1,3})\] (\S.*)", re.ASCII)
 
 ITEM = """\
@@ -174,9 +175,11 @@ def items_of(answer: str) -> list[tuple[str, float]]:
 
 
 def checked_items(items: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The items of a rubric. Raises NoScoreError if none has a weight above 0, or a statement comes twice."""
+    """The items of a rubric. Raises NoScoreError if none weighs above 0, one weighs too much, or one comes twice."""
+    if large := [text for text, weight in items if not abs(weight) <= _LARGEST_WEIGHT]:
+        raise NoScoreError(f"the weight of the rubric's item {large[0]!r:.60} must be from -1e9 to 1e9")
     if not any(weight > 0 for _, weight in items):
         raise NoScoreError("no item of the rubric has a weight above 0")
     if len({text for text, _ in items}) < len(items):
         raise NoScoreError("an item of the rubric comes twice")
-    return list(items)
+    return [(text, float(weight)) for text, weight in items]

@@ -70,7 +70,8 @@ def draw(*path: str | int) -> int:
     A hash rather than a generator, because its output is the same for every version of Python and NumPy.
     Take small integers from it with `divmod`: the bias is below 2**-400.
     """
-    return int.from_bytes(hashlib.blake2b("/".join(map(str, path)).encode(), digest_size=64).digest())
+    text = "/".join(map(str, path)).encode(errors="surrogatepass")  # JSON files may hold lone surrogates
+    return int.from_bytes(hashlib.blake2b(text, digest_size=64).digest())
 
 
 def uniform(*path: str | int) -> float:

@@ -140,6 +140,11 @@ def _check_roles(config: Config, envs: Mapping[str, Env]) -> None:
                 f"{game}, and config.rollout.group_size gives {samples} samples of each problem; set a multiple of "
                 f"{len(env.roles)}"
             )
+        if config.algorithm.loss == "preferences":
+            raise ConfigError(
+                f"{game}, and config.algorithm.loss = 'preferences' compares the best with the worst sample of a "
+                "problem, which have different prompts then; use 'policy_gradient'"
+            )
         if config.algorithm.baseline in ("greedy", "monte_carlo"):
             raise ConfigError(
                 f"{game}, and config.algorithm.baseline = {config.algorithm.baseline!r} samples further episodes, "

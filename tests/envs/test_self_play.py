@@ -133,6 +133,7 @@ def test_actions_for_roles_that_there_are_not_are_refused():
     [
         ({"rollout": RolloutConfig(group_size=7)}, "2 roles.*config.rollout.group_size gives 7.*multiple of 2"),
         ({"algorithm": AlgorithmConfig(demonstrations=1)}, "gives 7 samples"),
+        ({"algorithm": AlgorithmConfig(loss="preferences")}, "config.algorithm.loss = 'preferences'.*policy_gradient"),
         ({"algorithm": AlgorithmConfig(baseline="greedy")}, "config.algorithm.baseline = 'greedy'"),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from rlvr_jax.evaluation.arena import SCALE, Battles, battles_of, fit, length_alone, rated, wins
+from rlvr_jax.evaluation.arena import SCALE, Battles, battles_of, fit, length_alone, rated, tells_intervals, wins
 
 
 def made(strengths, gamma=0.0, problems=60, seed=0, ties=0.2):
@@ -55,6 +55,25 @@ def test_the_fit_is_the_maximum_of_the_weighted_likelihood(control):
     np.testing.assert_allclose(fit(battles, weights, control), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("told", "rows"),
+    [
+        (False, [(0, 1, 0, 0.5)]),  # a single problem
+        (False, [(0, 1, p, 1.0) for p in range(20)]),
+        (True, [(0, 1, p, float(p > 0)) for p in range(20)]),
+        (True, [(0, 1, p, 0.5) for p in range(2)]),
+        # Two pairs of equals, one of which wins all battles with the other; then it loses one.
+        (False, [(0, 1, 0, 0.5), (2, 3, 1, 0.5), (0, 2, 2, 1.0), (3, 1, 3, 0.0)]),
+        (True, [(0, 1, 0, 0.5), (2, 3, 1, 0.5), (0, 2, 2, 1.0), (3, 1, 3, 1.0)]),
+    ],
+)
+def test_intervals_are_told_only_where_a_bootstrap_can_tell_them(told, rows):
+    battles = battles_of("abcd", rows, np.full((20, 4), 7))
+    found = rated(battles, draws=3)
+    assert tells_intervals(battles) is told
+    assert {x.low is not None for x in found.ratings} == {x is not None for x in found.style} - {not told} == {told}
+
+
 def test_length_is_told_from_strength():
     found = rated(made([0.5, -0.5], gamma=2.0, problems=400, ties=0.0), draws=200)
     weight, low, high = found.style
@@ -84,6 +103,7 @@ def test_intervals_are_wider_with_fewer_problems_and_a_winner_of_everything_has_
     found = rated(every, draws=20)
     assert [x.name for x in found.ratings] == ["a", "b"]
     assert 1000 < found.ratings[0].rating < 3000
+    assert {(x.low, x.high) for x in found.ratings} == {(None, None)}
     np.testing.assert_array_equal(wins(every), [[np.nan, 1.0], [0.0, np.nan]])
     assert length_alone(every) == 0
     always = battles_of(

@@ -37,3 +37,5 @@ def test_fits_find_the_coefficients_of_their_curves():
     d = np.linspace(0.1, 3, 20)
     assert fit_best_of_n(d, d * (1.5 - 0.4 * d)) == pytest.approx((1.5, 0.4, 0.0), abs=1e-9)
     assert fit_rl(d, d * (1.5 - 0.4 * np.log(d))) == pytest.approx((1.5, 0.4, 0.0), abs=1e-9)
+    with pytest.raises(ValueError, match=r"above 0, not 0\.0"):
+        fit_rl([0.0, *d], [0.0, *d])

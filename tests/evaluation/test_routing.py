@@ -41,6 +41,7 @@ def test_routers_that_see_more_reach_more():
     assert np.isnan(accuracy_at(oracle, 0.5))
     for x in (mixture, by_task, by_prompt, oracle):
         assert all(sum(point.shares) == pytest.approx(1) for point in x.points)
+    assert features(["\ud800 a", "\ud801 a"])[:, :-1].any(1).all()  # lone surrogates, which JSON may hold
     with pytest.raises(ValueError, match="too few"):
         frontiers(right[:1], cost[:1], tasks[:1], texts[:1], np.array([True]))
 

@@ -128,8 +128,9 @@ def test_requests_in_flight_and_in_a_minute_are_bounded(monkeypatch):
 def test_an_endpoint_that_takes_no_questions_is_refused_before_anything_else():
     with serving(lambda *_: "ok") as server:
         gone = dataclasses.replace(config_of(server), retries=0)
-    with pytest.raises(ConfigError, match=r"config\.judges\.mine: the endpoint can't be reached"):
-        endpoint(gone, "mine")
+    for refused in (gone, dataclasses.replace(gone, endpoint="http://a..b/v1")):
+        with pytest.raises(ConfigError, match=r"config\.judges\.mine: the endpoint can't be reached"):
+            endpoint(refused, "mine")
 
 
 def test_a_record_replays_to_the_bit_without_a_network(tmp_path):

@@ -155,7 +155,10 @@ def test_rubrics_are_graded_item_by_item_with_evidence():
 
 
 @pytest.mark.parametrize(
-    "data", [None, "text", [], {}, [{"weight": 1}], ["a", "a"], [{"criterion": "a", "weight": -1}], [3]]
+    "data",
+    [None, "text", [], {}, [{"weight": 1}], ["a", "a"], [3]]
+    + [[{"criterion": "a", "weight": x}, "b"] for x in (10**400, 1e308, float("nan"), -float("inf"))]
+    + [[{"criterion": "a", "weight": -1}]],
 )
 def test_data_without_a_rubric_leave_a_sample_unjudged(data):
     found = make_judge(JudgeConfig(rubric="reference"), scripted(grader))(
