@@ -11,6 +11,7 @@ from rlvr_jax import named
 from rlvr_jax.envs.env import Action, Call, Done, Env, Say, ToolResult
 from rlvr_jax.tasks.reasoning_gym import problem
 from rlvr_jax.tasks.task import Example
+from rlvr_jax.text.numbers import whole
 from rlvr_jax.text.tags import after_thinking, answer_in_tags
 from rlvr_jax.verifiers import verifier_of, verify
 from rlvr_jax.verifiers.jobs import ToolCall
@@ -52,14 +53,17 @@ def propose(
     Raises:
       ValueError: an argument is out of range, or there is no such verifier or function.
     """
-    verifier_of(verifier)  # for its errors
+    options = dict(verifier_options or {})
+    try:
+        named.check_options(verifier_of(verifier), options, not named.is_name(verifier), skip=2)
+    except ValueError as error:
+        raise ValueError(f"verifier_options of {verifier!r}: {error}" if options else str(error)) from None
     if explain:
         named.check_arguments(explain, "completion", None)
     if attempts < 1:
         raise ValueError(f"attempts must be 1 or more, not {attempts}")
     if tells not in get_args(Tells):
         raise ValueError(f"tells must be one of {', '.join(get_args(Tells))}, not {tells!r}")
-    options = dict(verifier_options or {})
 
     def start(example: Example) -> tuple[_State, Any]:
         return _State(example.reference), example.prompt
@@ -112,7 +116,9 @@ def sudoku(completion: str, reference: Mapping[str, Any]) -> str:
     puzzle = problem(reference)["metadata"]["puzzle"]
     size, box = len(puzzle), round(len(puzzle) ** 0.5)
     text = answer_in_tags(after_thinking(completion) or "") or ""
-    rows = [[int(x) for x in line.split() if x.isdecimal()] for line in text.splitlines() if line.strip()]
+    rows = [
+        [number for x in line.split() if (number := whole(x)) is not None] for line in text.splitlines() if line.strip()
+    ]
     if len(rows) != size or any(len(row) != size for row in rows):
         return f"The answer must have {size} rows of {size} numbers in <answer> </answer> tags."
     cells = [(row, column) for row in range(size) for column in range(size)]

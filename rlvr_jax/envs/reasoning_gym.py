@@ -21,9 +21,9 @@ from rlvr_jax.tasks.reasoning_gym import problem
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text import formats
 from rlvr_jax.text.formats import AnswerFormat
-from rlvr_jax.text.tags import after_thinking
+from rlvr_jax.text.numbers import whole
+from rlvr_jax.text.tags import after_thinking, between
 
-_MOVES = re.compile(r"<move>(.*?)</move>", re.DOTALL)
 _DISK = re.compile(r"move disk (\d+) from peg (\d+) to peg (\d+)", re.IGNORECASE)
 _STEPS = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}
 _MOST_MOVES = 1000  # of a turn
@@ -93,7 +93,7 @@ def reasoning_gym_game(answer_format: AnswerFormat = "answer") -> Env:
         )
 
     def step(state: _State, text: str) -> tuple[_State, Action]:
-        found = _MOVES.findall(after_thinking(text) or "")
+        found = between(after_thinking(text) or "", "<move>", "</move>")
         moves = state.game.listed(found[-1])[:_MOST_MOVES] if found else []
         why = "" if moves else f"there is no move in <move> </move> tags ({state.game.moves})"
         for move in moves:
@@ -168,9 +168,10 @@ def _pegs(metadata: Mapping[str, Any]) -> _Pegs:
 def _disk_moved(position: _Pegs, move: str) -> _Pegs:
     pegs, target = position
     found = _DISK.fullmatch(move)
-    if found is None:
+    numbers = [None] if found is None else list(map(whole, found.groups()))
+    if None in numbers:
         raise _IllegalMoveError("a move is 'Move disk X from Peg Y to Peg Z'")
-    disk, source, goal = map(int, found.groups())
+    disk, source, goal = numbers
     if not (1 <= source <= len(pegs) and 1 <= goal <= len(pegs)) or source == goal:
         raise _IllegalMoveError(f"it takes two pegs, of 1 to {len(pegs)}")
     if not pegs[source - 1] or pegs[source - 1][-1] != disk:

@@ -4,7 +4,6 @@ A turn with `<ask>…</ask>` behind its thoughts is answered by an observation w
 of a turn are played in parallel, each in a context window of its own; all of them share the reward of the episode.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,7 @@ from rlvr_jax.envs.env import Action, Ask, Env, Say, ToolResult, checked, single
 from rlvr_jax.envs.wrapping import passed_on
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
-from rlvr_jax.text.tags import after_thinking
+from rlvr_jax.text.tags import after_thinking, between
 
 PARTS = ("asks", "failed_asks", "refused_asks")
 MARKS = ("<ask>", "</ask>")
@@ -80,7 +79,6 @@ def subcalls(
     for name, text in (("prompt", prompt), ("observation", observation)):
         if "{}" not in text:
             raise ValueError(f"{name} lacks the place {{}}")
-    question = re.compile(re.escape(marks[0]) + "(.*?)" + re.escape(marks[1]), re.DOTALL)
 
     def start(example: Example) -> tuple[_State, str | Messages]:
         state, problem = inner.start(example)
@@ -94,7 +92,7 @@ def subcalls(
         return Say("".join(observation.replace("{}", answer) for answer in answers))
 
     def step(state: _State, text: str) -> tuple[_State, Action]:
-        asked = [found.strip() for found in question.findall(after_thinking(text) or "")]
+        asked = [found.strip() for found in between(after_thinking(text) or "", *marks)]
         if not asked:
             return went_on(state, inner.step(state.inner, text))
         if len(asked) > most or not all(asked):

@@ -18,7 +18,7 @@ from rlvr_jax.tasks.task import Example, draw, uniform
 from rlvr_jax.text.prompts import Tools
 from rlvr_jax.tools import Result, Tool, job_of, make_format, make_tools, result_of
 from rlvr_jax.tools.call import ParsedCall
-from rlvr_jax.tools.schema import converted, wrong
+from rlvr_jax.tools.schema import converted, nesting, wrong
 
 PARTS = ("tool_calls", "tool_errors", "malformed_calls")
 UNRELIABLE = "unreliable"  # the outcome of a call that was made to fail
@@ -28,6 +28,7 @@ MISTAKES = {
     *("unclosed", "unopened", "not_json", "syntax", "duplicate_key", "wrong_fields"),
     *("unknown_tool", "wrong_arguments", "several"),
 }
+_MOST_LEVELS = 64  # of arguments, which are checked and written by functions that call themselves
 _NO_TOKENS = "the output can not be shown"
 Shows = Literal["error", "garbage"]
 _ENDED_BY_LIMITS = ("timed_out", "out_of_memory", "died", "flood")  # such calls are not repeated for their state
@@ -279,7 +280,11 @@ def _checked(call: ParsedCall, by_name: Mapping[str, Tool]) -> ParsedCall:
         why = f"there is no tool {call.tool[:50]!r}; there are {', '.join(by_name)}"
         return replace(call, tool="", wrong="unknown_tool", why=why)
     parameters = by_name[call.tool].parameters
-    if why := wrong(parameters, call.arguments):
+    if nesting(call.arguments) > _MOST_LEVELS:
+        why = f"the arguments are nested deeper than {_MOST_LEVELS} levels"
+    else:
+        why = wrong(parameters, call.arguments)
+    if why:
         return replace(call, wrong="wrong_arguments", why=why)
     return replace(call, arguments=converted(parameters, call.arguments))
 

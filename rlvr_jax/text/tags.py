@@ -40,3 +40,12 @@ def answer_in_tags(text: str) -> str | None:
     end = text.rfind(END_ANSWER)
     start = text.rfind(ANSWER, 0, end) if end >= 0 else -1
     return text[start + len(ANSWER) : end].strip() if start >= 0 else None
+
+
+def between(text: str, opening: str, closing: str) -> list[str]:
+    """What is between the marks, each time up to the next closing one, in time linear in the text."""
+    found, at = [], 0
+    while (start := text.find(opening, at)) >= 0 and (end := text.find(closing, start + len(opening))) >= 0:
+        found.append(text[start + len(opening) : end])
+        at = end + len(closing)
+    return found

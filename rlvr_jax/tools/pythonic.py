@@ -92,7 +92,7 @@ def _value(text: str, at: int) -> tuple[Any, int]:
         value = int(number[0]) if re.fullmatch(r"[-+]?[0-9]+", number[0]) else float(number[0])
     except ValueError as error:  # of more digits than Python reads
         raise BadCallError("syntax", str(error)) from None
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise BadCallError("syntax", f"{number[0]} is no finite number")
     return value, number.end()
 

@@ -31,7 +31,7 @@ _BOUNDS: Mapping[str, tuple[type, Callable[[Any, Any], bool], str]] = {
 }
 _MOST_REFERENCES = 1000
 # Keywords whose values are schemas, schemas by name, and lists of schemas.
-_SCHEMAS = frozenset({"items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames"})
+_SCHEMAS = frozenset({"items", "contains", "not", "if", "then", "else", "propertyNames"})
 _MAPS_OF_SCHEMAS = frozenset({"properties", "patternProperties", "dependentSchemas"})
 _LISTS_OF_SCHEMAS = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
 
@@ -58,14 +58,16 @@ def of_function(function: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
 def resolved(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A valid schema with the definitions that it refers to (`"$ref": "#/$defs/NAME"`) in the places of the references.
 
+    A schema within it that is `true` or `false` becomes one that takes anything or nothing.
+
     Raises:
       ValueError: a reference leads nowhere, out of the schema or into itself, or there are more than 1000 in all.
     """
     left = itertools.repeat(None, _MOST_REFERENCES)
 
     def inner(part: Any, within: tuple[str, ...]) -> Any:
-        if not isinstance(part, Mapping):
-            return part
+        if isinstance(part, bool):
+            return {} if part else {"enum": []}
         if "$ref" in part:
             name = part["$ref"]
             if name in within:
@@ -73,11 +75,12 @@ def resolved(schema: Mapping[str, Any]) -> dict[str, Any]:
             if next(left, name) is not None:
                 raise ValueError(f"more than {_MOST_REFERENCES} references")
             rest = {key: x for key, x in part.items() if key != "$ref"}
-            target = inner(_target(schema, name), (*within, name))
-            return {**target, **inner(rest, within)} if isinstance(target, Mapping) else target
+            return {**inner(_target(schema, name), (*within, name)), **inner(rest, within)}
         found = dict(part)
         for key in _SCHEMAS & part.keys():
             found[key] = inner(part[key], within)
+        if isinstance(part.get("additionalProperties"), Mapping):
+            found["additionalProperties"] = inner(part["additionalProperties"], within)
         for key in _MAPS_OF_SCHEMAS & part.keys():
             found[key] = {name: inner(x, within) for name, x in part[key].items()}
         for key in _LISTS_OF_SCHEMAS & part.keys():
@@ -98,10 +101,18 @@ def _target(schema: Mapping[str, Any], name: str) -> Any:
     return found
 
 
-def wrong(schema: Mapping[str, Any] | bool, value: Any, where: str = "the arguments") -> str | None:
-    """The first reason why a value does not fit a schema; None if it fits. The schema is valid, without references."""
-    if isinstance(schema, bool):
-        return None if schema else f"{where} can't be given"
+def nesting(value: Any) -> int:
+    """The levels of JSON data: 1 for a number, 2 for a list of numbers."""
+    level, levels = [value], 0
+    while level:
+        levels += 1
+        parts = [x.values() if isinstance(x, Mapping) else x for x in level if isinstance(x, Mapping | list | tuple)]
+        level = list(itertools.chain.from_iterable(parts))
+    return levels
+
+
+def wrong(schema: Mapping[str, Any], value: Any, where: str = "the arguments") -> str | None:
+    """The first reason why a value does not fit a schema; None if it fits. The schema is as `resolved` returns it."""
     if "anyOf" in schema:
         reasons = [wrong(option, value, where) for option in schema["anyOf"]]
         if None not in reasons:
@@ -127,10 +138,8 @@ def wrong(schema: Mapping[str, Any] | bool, value: Any, where: str = "the argume
     return None
 
 
-def converted(schema: Mapping[str, Any] | bool, value: Any) -> Any:
+def converted(schema: Mapping[str, Any], value: Any) -> Any:
     """A value that fits a schema, with 5 for 5.0 where it is an integer: JSON has one type for both."""
-    if isinstance(schema, bool):
-        return value
     if "anyOf" in schema:
         fitting = [option for option in schema["anyOf"] if wrong(option, value) is None]
         return converted(fitting[0], value) if fitting else value

@@ -94,6 +94,9 @@ HANOI = {"num_disks": 2, "num_pegs": 3, "start_peg": 1, "target_peg": 3}
             "<move>Move disk 1 from Peg 1 to Peg 4</move>",
             "'Move disk 1 from Peg 1 to Peg 4' is",
         ),
+        ("tower_of_hanoi", HANOI, f"<move>Move disk {'9' * 5000} from Peg 1 to Peg 4</move>", "'Move disk 9999"),
+        ("tower_of_hanoi", HANOI, f"<move>Move disk 1 from Peg {'1' * 5000} to Peg 4</move>", "'Move disk 1"),
+        ("tower_of_hanoi", HANOI, "<move>" * 100_000, "there is no move in"),
         ("tower_of_hanoi", HANOI, "<move>1 to 2</move>", "'1 to 2' is not allowed: a move is 'Move disk X from"),
     ],
 )
@@ -174,6 +177,8 @@ def test_the_mistakes_of_a_sudoku_are_told():
     assert told.startswith(f"Row {row + 1}, column {column + 1} of the puzzle is {given}. Row {row + 1} lacks {given}.")
     assert f"Column {column + 1} lacks {given}." in told
     assert sudoku(f"<answer>{right}</answer>", example.reference) == ""
+    for hostile in ("9" * 5000, "\u0661 \u00b2", "<answer>" * 9):
+        assert sudoku(f"<answer>{hostile}</answer>", example.reference).startswith("The answer must have 4 rows")
     assert sudoku(right, example.reference).startswith("The answer must have 4 rows of 4 numbers")
     options = {"verifier": "reasoning_gym", "completion": wrong, "reference": example.reference, "options": {}}
     assert judged(**options, tells="nothing", explain="rlvr_jax.envs.propose:sudoku")["told"] == told
@@ -183,6 +188,8 @@ def test_the_mistakes_of_a_sudoku_are_told():
     ("options", "why"),
     [
         ({"verifier": "modsums"}, "no verifier 'modsums'"),
+        ({"verifier": "modsum", "verifier_options": {"nope": 1}}, "verifier_options of 'modsum': .*'nope'"),
+        ({"verifier": "gsm8k", "verifier_options": {"percent": 5}}, "percent must be text, not 5"),
         ({"verifier": "modsum", "attempts": 0}, "attempts.*0"),
         ({"verifier": "modsum", "tells": "all"}, "tells.*'all'"),
         ({"verifier": "modsum", "explain": "rlvr_jax.envs.propose:nothing"}, "no 'nothing'"),

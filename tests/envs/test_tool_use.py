@@ -8,7 +8,7 @@ import pytest
 
 from rlvr_jax.config import Config, RolloutConfig, TaskConfig
 from rlvr_jax.envs import Call, Done, Say, ToolResult, begin_group, make_env
-from rlvr_jax.envs.tool_use import Reliability, garbled
+from rlvr_jax.envs.tool_use import Reliability, _checked, garbled
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.rollout.actions import observed
 from rlvr_jax.rollout.collector import Collector
@@ -18,6 +18,7 @@ from rlvr_jax.tasks import Example, Task
 from rlvr_jax.text.prompts import continuation
 from rlvr_jax.text.tokenizers import make_tokenizer
 from rlvr_jax.tools import make_format, make_tools
+from rlvr_jax.tools.tool import Tool
 from rlvr_jax.training.problems import sources
 from rlvr_jax.verifiers.jobs import Job
 from rlvr_jax.verifiers.pool import Pool
@@ -63,6 +64,20 @@ class Judging:
 
 def judged(completion, reference):
     return Verdict(float(completion.endswith(reference)), answer=completion)
+
+
+@pytest.mark.parametrize("levels", [60, 100, 300, 450, 900, 10_000])
+def test_arguments_that_are_nested_too_deeply_are_a_mistake_and_no_error(levels):
+    tool = Tool("f", "", {"type": "object", "properties": {"x": {}}})
+    value = "[" * levels + "]" * levels
+    for name, text in (
+        ("tags", f"<f>{value}</f>"),
+        ("hermes", f'<tool_call>{{"name": "f", "arguments": {{"x": {value}}}}}</tool_call>'),
+        ("olmo3", f"<function_calls>f(x={value})</function_calls>"),
+    ):
+        (call,) = make_format(name, (tool,)).parse(text)
+        wrong = _checked(call, {"f": tool}).wrong
+        assert wrong == "" if levels == 60 else wrong in ("wrong_arguments", "not_json", "syntax")
 
 
 def test_calls_are_answered_and_a_turn_without_one_is_the_answer():

@@ -1,8 +1,11 @@
 """What counts as said: the text after the thoughts."""
 
+import re
+
 import pytest
 
-from rlvr_jax.text.tags import after_thinking, answer_in_tags, opens_thinking
+from rlvr_jax.text.numbers import whole
+from rlvr_jax.text.tags import after_thinking, answer_in_tags, between, opens_thinking
 
 
 @pytest.mark.parametrize(
@@ -52,3 +55,19 @@ def test_a_prompt_opens_a_thought_if_it_ends_with_the_tag(prompt, opened):
 )
 def test_the_last_pair_of_answer_tags_counts(text, answer):
     assert answer_in_tags(text) == answer
+
+
+@pytest.mark.parametrize("text", ["", "[a]b[c[d]]", "[][a\n]", "a][b"])
+def test_what_is_between_marks_is_what_an_expression_finds(text):
+    assert between(text, "[", "]") == re.findall(r"\[(.*?)\]", text, re.DOTALL)
+
+
+def test_marks_without_end_take_linear_time():
+    for text in ("[" * 200_000, "[]" * 50_000 + "["):  # minutes of a search that begins anew at each mark
+        assert between(text, "[", "]") == [""] * text.count("]")
+
+
+def test_a_whole_number_is_one_to_nine_digits():
+    assert [whole(x) for x in ("7", "007", "9" * 9)] == [7, 7, 999_999_999]
+    for other in ("9" * 10, "9" * 5000, "\u0661", "\u00b2", "", "-1", "1_0", " 1"):
+        assert whole(other) is None

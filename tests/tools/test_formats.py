@@ -147,6 +147,7 @@ def call(name="calculator", **arguments):
         ("olmo3", "<function_calls>f(x={'a' 2})</function_calls>", ["syntax"]),
         ("olmo3", "<function_calls>f(x=1e999)</function_calls>", ["syntax"]),
         ("olmo3", f"<function_calls>f(x={'9' * 5000})</function_calls>", ["syntax"]),
+        ("olmo3", f"<function_calls>f(x={'9' * 400})</function_calls>", [""]),
         ("olmo3", f"<function_calls>f(x={'[' * 100_000})</function_calls>", ["syntax"]),
         ("olmo3", "<function_calls>f(x=1, x=2)</function_calls>", ["duplicate_key"]),
         ("olmo3", '<function_calls>f(x={"a": 1, "a": 2})</function_calls>', ["duplicate_key"]),
