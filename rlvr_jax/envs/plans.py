@@ -9,6 +9,8 @@ goes on behind it. These tokens are not the policy's and are not trained on.
 Source: budget forcing, Muennighoff et al. 2025 (s1, arXiv:2501.19393), section 3.1, there at inference only.
 """
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +32,11 @@ class _State:
 
     Attributes:
       inner: that of the environment within.
-      pieces: (text, sampled) of each token of the unfinished turn.
+      kind: of what is open at the end of the unfinished turn.
+      tail: its last characters, which a mark that goes on may still divide otherwise; `kind` holds from its start.
+      pending: (place in the tail, sampled) of each token that begins there.
+      counted: by kind, the policy's tokens before.
+      closed: kinds whose closing mark is in the unfinished turn.
       spent: its last tokens were as many as `budget` had allowed.
       tokens: by kind, of the finished turns.
       planned: whether a turn had a plan.
@@ -39,7 +45,11 @@ class _State:
     """
 
     inner: Any
-    pieces: tuple[tuple[str, bool], ...] = ()
+    kind: str
+    tail: str = ""
+    pending: tuple[tuple[int, bool], ...] = ()
+    counted: tuple[int, ...] = (0,) * len(KINDS)
+    closed: frozenset[str] = frozenset()
     spent: bool = False
     tokens: tuple[int, ...] = (0,) * len(KINDS)
     planned: bool = False
@@ -86,32 +96,45 @@ def plans(
     if opened not in ("", *MARKS):
         raise ValueError(f"opened must be empty or one of {', '.join(MARKS)}, not {opened!r}")
     limited = force and any(budgets)
+    longest = max(len(mark) for pair in marked.values() for mark in pair)
 
     def counts(state: _State) -> tuple[int, ...]:
         """The policy's tokens of each kind in the unfinished turn."""
-        found, at = dict.fromkeys(KINDS, 0), 0
-        kinds = kinds_of("".join(piece for piece, _ in state.pieces), marked, opened)
-        for piece, sampled in state.pieces:
-            kind = next(kind for kind, end in kinds if at < end or end < 0)
-            found[kind] += sampled
-            at += len(piece)
-        return tuple(found.values())
+        return _added(state.counted, state.pending, kinds_of(state.tail, marked, state.kind))
+
+    def appended(state: _State, texts: Sequence[str], sampled: bool) -> _State:
+        """The state after more tokens of the unfinished turn, in time linear in these."""
+        *places, size = itertools.accumulate(map(len, texts), initial=len(state.tail))
+        pending = (*state.pending, *((place, sampled) for place in places))
+        tail = state.tail + "".join(texts)
+        kinds = kinds_of(tail, marked, state.kind)
+        # A mark that is not complete begins behind this place.
+        certain = max([end for _, end in kinds[:-1]] + [size - longest + 1, 0])
+        return replace(
+            state,
+            kind=kinds[-1][0],
+            tail=tail[certain:],
+            pending=tuple((place - certain, own) for place, own in pending if place >= certain),
+            counted=_added(state.counted, [(place, own) for place, own in pending if place < certain], kinds),
+            closed=state.closed.union(name for name, (_, mark) in marked.items() if mark in tail),
+        )
 
     def start(example: Example) -> tuple[_State, str | Messages]:
         state, problem = inner.start(example)
-        return _State(state), problem
+        return _State(state, opened or "answer"), problem
 
     def read(state: _State, texts: Sequence[str]) -> _State:
         after = state.inner if inner.read is None else inner.read(state.inner, texts)
-        pieces = state.pieces + tuple((text, True) for text in texts)
-        return replace(state, inner=after, pieces=pieces, spent=limited and len(texts) == budget(state))
+        spent = limited and len(texts) == budget(state)
+        return replace(appended(state, texts, True), inner=after, spent=spent)
 
     def ended(state: _State, text: str) -> _State:
         """The state after a turn."""
         kinds = kinds_of(text, marked, opened)
         return replace(
-            state,
-            pieces=(),
+            _State(state.inner, opened or "answer"),
+            spent=state.spent,
+            forced=state.forced,
             tokens=tuple(map(sum, zip(state.tokens, counts(state), strict=True))),
             planned=state.planned or any(kind == "plan" for kind, _ in kinds),
             turns=(*state.turns, without_plans(text, marked, opened)),
@@ -132,7 +155,7 @@ def plans(
         return went_on(state, inner.receive(state.inner, results))
 
     def cut(state: _State, text: str) -> tuple[_State, Action]:
-        kind = kinds_of(text, marked, opened)[-1][0]
+        kind = state.kind
         place = KINDS.index(kind)
         within = not budgets[place] or counts(state)[place] < budgets[place]
         if within and state.spent:  # a smaller budget of another kind
@@ -142,16 +165,14 @@ def plans(
         if within or kind == "answer":
             return ended(state, text), Done(reason="length")
         closing = marked[kind][1]
-        return replace(state, pieces=(*state.pieces, (closing, False)), forced=state.forced + 1), Force(closing)
+        return replace(appended(state, [closing], False), forced=state.forced + 1), Force(closing)
 
     def budget(state: _State) -> int:
         """The number of tokens that exceed no budget whatever they are."""
-        text = "".join(piece for piece, _ in state.pieces)
-        open_kind = kinds_of(text, marked, opened)[-1][0]
         left = [
             max(1, most - used)
             for kind, most, used in zip(KINDS, budgets, counts(state), strict=True)
-            if most and (kind in ("answer", open_kind) or marked[kind][1] not in text)
+            if most and (kind in ("answer", state.kind) or kind not in state.closed)
         ]
         given = 0 if inner.budget is None else inner.budget(state.inner)
         return min([*left, *[given] * bool(given)], default=0)
@@ -184,19 +205,32 @@ def plans(
 def kinds_of(text: str, marks: Mapping[str, Sequence[str]] = MARKS, opened: str = "") -> list[tuple[str, int]]:
     """(kind, end) of the consecutive parts of a turn, in characters; the last one, which is not closed, ends at -1."""
     found, kind, at = [], opened or "answer", 0
+    names = {marks[name][0]: name for name in marks}
+    opening = re.compile("|".join(map(re.escape, names)))
     while True:
         if kind != "answer":
             closes = text.find(marks[kind][1], at)
             if closes < 0:
                 return [*found, (kind, -1)]
             at, kind = _ended(found, kind, closes + len(marks[kind][1])), "answer"
-        opens = [(place, name) for name in marks if (place := text.find(marks[name][0], at)) >= 0]
-        if not opens:
+        opens = opening.search(text, at)  # for all marks at once: one that there is not is looked for once
+        if opens is None:
             return [*found, (kind, -1)]
-        place, name = min(opens)
-        if place > at:
-            _ended(found, kind, place)
-        at, kind = place, name
+        if opens.start() > at:
+            _ended(found, kind, opens.start())
+        at, kind = opens.start(), names[opens[0]]
+
+
+def _added(
+    counts: Sequence[int], tokens: Sequence[tuple[int, bool]], kinds: Sequence[tuple[str, int]]
+) -> tuple[int, ...]:
+    """The counts by kind, with the sampled ones among more tokens, which are in the order of their places."""
+    found, part = dict(zip(KINDS, counts, strict=True)), 0
+    for place, sampled in tokens:
+        while 0 <= kinds[part][1] <= place:
+            part += 1
+        found[kinds[part][0]] += sampled
+    return tuple(found.values())
 
 
 def without_plans(text: str, marks: Mapping[str, Sequence[str]] = MARKS, opened: str = "") -> str:

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from rlvr_jax.envs import make_env
-from rlvr_jax.envs.plans import MARKS, kinds_of, without_plans
+from rlvr_jax.envs.plans import KINDS, MARKS, kinds_of, without_plans
 from rlvr_jax.learner.advantages import Signal
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import in_groups, make_batch
 from rlvr_jax.learner.credit import with_advantages
 from rlvr_jax.learner.samples import make_samples
+from rlvr_jax.tasks import Example
 from tests.rollout.test_long_episodes import collect, texts
 
 
@@ -29,6 +30,40 @@ from tests.rollout.test_long_episodes import collect, texts
 def test_the_parts_of_a_turn(text, opened, kinds, rest):
     assert kinds_of(text, MARKS, opened) == kinds
     assert without_plans(text, MARKS, opened) == rest
+
+
+def test_tokens_are_counted_as_they_come_as_in_the_whole_turn():
+    """A count of each token by the parts of all the text, whatever tokens the marks are split into."""
+    draws = np.random.default_rng(0)
+    words = ["<plan>", "</plan>", "<think>", "</think>", "<", "pl", "an>", "/", "thi", "nk>", "x", "", "<pl", "</"]
+    for opened in ("", "plan", "thinking"):
+        env = make_env("plans", {"plan": 5, "thinking": 900, "opened": opened})
+        for _ in range(40):
+            (state, _), said = env.start(Example("t/train/0", "", "", "t")), []
+            for _ in range(15):
+                texts = list(draws.choice(words, size=draws.integers(0, 5)))
+                state, said = env.read(state, texts), [*said, *texts]
+                ends, counts, at = kinds_of("".join(said), MARKS, opened), dict.fromkeys(KINDS, 0), 0
+                for text in said:
+                    counts[next(kind for kind, end in ends if at < end or end < 0)] += 1
+                    at += len(text)
+                assert [env.parts_of(state)[f"{kind}_tokens"] for kind in KINDS] == list(counts.values())
+                left = [
+                    max(1, most - counts[kind])
+                    for kind, most in (("plan", 5), ("thinking", 900))
+                    if kind == ends[-1][0] or MARKS[kind][1] not in "".join(said)
+                ]
+                assert env.budget(state) == min(left, default=0)
+
+
+def test_marks_and_tokens_take_linear_time():
+    kinds = kinds_of("<think></think>" * 30_000)  # of which no plan is one
+    assert (len(kinds), kinds[-1]) == (30_001, ("answer", -1))
+    env = make_env("plans", {"plan": 10, "thinking": 10**6})
+    state, _ = env.start(Example("t/train/0", "", "", "t"))
+    for _ in range(5000):
+        state = env.read(state, ("x",))
+    assert (env.parts_of(state)["answer_tokens"], len(state.tail), len(state.pending)) == (5000, 7, 7)
 
 
 SHORT = {"marks": {"plan": ["[", "]"], "thinking": ["(", ")"]}}
