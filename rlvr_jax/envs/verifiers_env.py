@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
+
 from rlvr_jax.envs.env import Action, Done, Env, Say
 from rlvr_jax.tasks.task import Example
-from rlvr_jax.tasks.verifiers_env import load, signed
+from rlvr_jax.tasks.verifiers_env import load, message, signed
 from rlvr_jax.text.messages import Messages
-
-_ROLES = {"developer": "system", "function": "tool"}  # by other names
 
 
 def verifiers_env() -> Env:
@@ -34,7 +34,7 @@ def verifiers_env() -> Env:
         state |= {"timing": {"scoring_ms": 0.0, "total_ms": 0.0, "generation_ms": 0.0, "start_time": 0.0}}
         begun = _called(env, "setup_state", state)
         state = begun if isinstance(begun, dict) else state
-        return {"reference": reference, "state": state}, tuple(_plain(message) for message in prompt)
+        return {"reference": reference, "state": state}, tuple(map(message, prompt))
 
     def step(episode: dict[str, Any], text: str) -> tuple[dict[str, Any], Action]:
         reference, state = episode["reference"], episode["state"]
@@ -54,7 +54,7 @@ def verifiers_env() -> Env:
         state["completion"].extend(messages)
         if state.get("final_env_response") or not messages:
             return episode, _done(env, reference, state)
-        return episode, Say(tuple(_plain(message) for message in messages))
+        return episode, Say(tuple(map(message, messages)))
 
     return Env(start, step)
 
@@ -77,9 +77,12 @@ def _done(env: Any, reference: Mapping[str, Any], state: dict[str, Any]) -> Done
         found = _called(rubric, "score_rollout", state, *[contextlib.nullcontext()] * limited)
     else:
         found = _called(rubric, "score", state)
-    reward = found if isinstance(found, int | float) else state["reward"]
-    metrics = {name: float(value) for name, value in (state.get("metrics") or {}).items()}
-    return Done(answer=signed(reference, float(reward), metrics))
+    numbers = {**(state.get("metrics") or {}), "reward": found if _is_number(found) else state["reward"]}
+    if other := {name: value for name, value in numbers.items() if not _is_number(value)}:
+        told = ", ".join(f"{name} = {value!r:.100}" for name, value in other.items())
+        return Done(reason="env_error", error=f"the rubric gives no number: {told}; it returned {found!r:.100}"[:500])
+    numbers = {name: float(value) for name, value in numbers.items()}
+    return Done(answer=signed(reference, numbers.pop("reward"), numbers))
 
 
 def _called(owner: Any, name: str, *arguments: Any) -> Any:
@@ -95,6 +98,6 @@ async def _awaited(found: Any) -> Any:
     return await found
 
 
-def _plain(message: Mapping[str, Any]) -> dict[str, str]:
-    role = message["role"]
-    return {"role": _ROLES.get(role, role), "content": message["content"]}
+def _is_number(value: Any) -> bool:
+    """True for a number or bool, those of NumPy and JAX among them."""
+    return hasattr(value, "__float__") and np.ndim(value) == 0

@@ -19,12 +19,13 @@ import functools
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rlvr_jax import named
 from rlvr_jax.tasks.task import Example, Split, Task
 
+_ROLES = {"developer": "system", "function": "tool"}  # by other names
 _NEEDED = ("env_response", "is_completed")
 
 
@@ -93,19 +94,38 @@ def _rows(env: Any, name: str) -> list[dict[str, Any]]:
         return []
     rows = []
     for number, row in enumerate(found or ()):
-        prompt = row.get("prompt") or [{"role": "user", "content": row["question"]}]
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        kept = {key: row[key] for key in ("answer", "info", "task", "example_id") if row.get(key) is not None}
         try:
-            plain = json.loads(json.dumps({"example_id": number, **kept, "prompt": _plain(messages)}))
-        except TypeError as error:
-            raise ValueError(f"verifiers_env: problem {number} is no JSON data: {error}") from error
+            prompt = row.get("prompt") or row.get("question")
+            if not prompt:
+                raise ValueError(
+                    f"it has neither 'prompt' nor 'question', but {', '.join(map(repr, row)) or 'nothing'}"
+                )
+            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            kept = {key: row[key] for key in ("answer", "info", "task", "example_id") if row.get(key) is not None}
+            made = {"example_id": number, **kept, "prompt": [message(given) for given in messages]}
+            plain = json.loads(json.dumps(made, allow_nan=False))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"verifiers_env: problem {number} can't be used: {error}") from error
         rows.append({**plain, "prompt": tuple(plain["prompt"])})
     return rows
 
 
-def _plain(messages: Sequence[Any]) -> list[dict[str, str]]:
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+def message(given: Any) -> dict[str, str]:
+    """Role and text of a message, whose content may be a list of parts, or None.
+
+    Raises:
+      ValueError: it is no such message, or has what is no text: calls of tools, an image.
+    """
+    if not (isinstance(given, Mapping) and isinstance(given.get("role"), str) and "content" in given):
+        raise ValueError(f"a message is a dictionary with 'role' and 'content', not {given!r:.100}")
+    if given.get("tool_calls"):
+        raise ValueError(f"a message of the role {given['role']!r} has tool_calls, which a prompt can't show")
+    content = given["content"]
+    parts = [content] if isinstance(content, str) else content or ()
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    if other := [part for part, text in zip(parts, texts, strict=True) if not isinstance(text, str)]:
+        raise ValueError(f"a message of the role {given['role']!r} has a content that is no text: {other[0]!r:.100}")
+    return {"role": _ROLES.get(given["role"], given["role"]), "content": "".join(texts)}
 
 
 def signed(reference: Mapping[str, Any], reward: float, metrics: Mapping[str, float]) -> str:

@@ -66,9 +66,12 @@ class Failing(Guessing):
         return []
 
 
-def guessing(kind="Guessing"):
-    """An environment of this module."""
-    return globals()[kind]() if kind != "Nothing" else object()
+def guessing(kind="Guessing", **changes):
+    """An environment of this module, with other attributes of some names; functions are named by what they return."""
+    made = globals()[kind]() if kind != "Nothing" else object()
+    for name, value in changes.items():
+        setattr(made, name, lambda *_, value=value: value)
+    return made
 
 
 def broken():

@@ -1,14 +1,19 @@
 """Environments of the kind of the package `verifiers`, by objects with their methods."""
 
 import json
+import re
 import sys
+import types
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from rlvr_jax.envs import Done, Say, make_env
 from rlvr_jax.tasks import make_task
-from rlvr_jax.tasks.verifiers_env import signed
+from rlvr_jax.tasks.verifiers_env import _rows, message, signed
 from rlvr_jax.verifiers import verify
+from tests.envs.guessing import guessing
 
 GUESSING = "tests.envs.guessing:guessing"
 
@@ -75,6 +80,60 @@ def test_an_error_of_the_environment_leaves_the_episode_out():
     assert (action.reason, action.error) == ("env_error", "the environment says: no connection")
     with pytest.raises(ValueError, match="problems of the task verifiers_env"):
         make_env("verifiers").start(make_task("modsum").example("train", 0))
+
+
+REWARDS = {
+    "float32": np.float32(0.5), "bool": np.bool_(True), "array": np.array(0.25), "jax": jnp.float32(0.5), "true": True,
+    "text": "0.5", "none": None, "complex": 1j, "list": [1.0],
+}  # fmt: skip
+
+
+def rewarding(name):
+    """The environment `Plain` with a reward of another type."""
+    made = guessing("Plain")
+    made.rubric = types.SimpleNamespace(score=lambda _: REWARDS[name])
+    return made
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_a_reward_is_a_number_of_any_type(name):
+    task = make_task("verifiers_env", {"environment": f"{__name__}:rewarding", "arguments": {"name": name}})
+    (action,), verdict = played(task, ["2"])
+    if name in ("text", "none", "complex", "list"):
+        assert (action.reason, repr(REWARDS[name]) in action.error) == ("env_error", True)
+    else:
+        assert (action.reason, verdict.score) == ("stop", float(REWARDS[name]))
+
+
+USER = {"role": "user"}
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ({"role": "function", "content": None}, ({"role": "tool", "content": ""},)),
+        (USER | {"content": [{"type": "text", "text": "a"}, "b"]}, (USER | {"content": "ab"},)),
+        (USER | {"content": [{"type": "image_url"}]}, "no text: {'type': 'image_url'}"),
+        ({"role": "assistant", "content": None, "tool_calls": [{}]}, "'assistant' has tool_calls"),
+        (["user", "a"], "with 'role' and 'content', not ['user', 'a']"),
+        ({"content": "a"}, "not {'content': 'a'}"),
+    ],
+)
+def test_messages_are_text_or_refused_in_one_line(said, shown):
+    options = {"environment": GUESSING, "arguments": {"kind": "Guessing", "get_dataset": [{"prompt": [said]}]}}
+    if isinstance(shown, str):
+        with pytest.raises(ValueError, match=f"problem 0 can't be used: .*{re.escape(shown)}"):
+            make_task("verifiers_env", options)
+        with pytest.raises(ValueError, match=re.escape(shown)):
+            message(said)
+    else:
+        assert make_task("verifiers_env", options).example("train", 0).prompt == shown
+
+
+@pytest.mark.parametrize("row", [{"x": 1}, {}, {"question": "", "x": 1}, [1], {"question": "a", "info": float("nan")}])
+def test_a_problem_without_a_prompt_is_named(row):
+    with pytest.raises(ValueError, match="verifiers_env: problem 0 can't be used"):
+        _rows(guessing(get_dataset=[row]), "get_dataset")
 
 
 @pytest.mark.parametrize(
