@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -19,7 +20,9 @@ from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.playing import Limits, Source
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.text.tokenizers import encode
+from rlvr_jax.tools.tool import run
 from rlvr_jax.training.record import sample_rows
+from rlvr_jax.verifiers.jobs import Job
 from tests.parallel.coordination import together
 from tests.rollout.test_collector import EOS, TOKENIZER, Judge, Policy
 
@@ -32,8 +35,8 @@ def source_of(env):
     return Source(Task("t", "v", None, None), env, lambda text, _: encode(TOKENIZER, text), (), prompt, within)
 
 
-def collect(env, *said, limits=LIMITS, problem="say: ", processes=None, examples=1, **changed):
-    policy, pool = Policy(*said), Judge()
+def collect(env, *said, limits=LIMITS, problem="say: ", processes=None, examples=1, pool=None, **changed):
+    policy, pool = Policy(*said), pool or Judge()
     limits = dataclasses.replace(limits, **changed)
     collector = Collector(policy, pool, {"t": source_of(env)}, TOKENIZER, limits, processes)
     problems = [Example(f"t/train/{i}", problem, None, "t") for i in range(examples)]
@@ -258,3 +261,34 @@ def test_a_turn_that_fills_the_window_is_followed_by_a_summary():
         make_env("compaction", options | {"prompt": "{problem}{summary}"}), ["a" * 30, "sum", "4"], response=25
     )
     assert pool.judged == ["4"]
+
+
+class Running(Judge):
+    """A pool that runs tools."""
+
+    def submit(self, jobs):
+        futures = [super(Running, self).submit([job])[0] if isinstance(job, Job) else Future() for job in jobs]
+        for job, future in zip(jobs, futures, strict=True):
+            if not isinstance(job, Job):
+                future.set_result(run(**job.kwargs))
+        return futures
+
+
+def test_an_output_of_a_tool_that_has_no_room_goes_on_in_the_next_window_and_calls_keep_their_turns():
+    format = {"marks": {"calculator": ["<", ">"]}, "observation": "{}|"}
+    tools = {"tools": ["calculator"], "format": "tags", "format_options": format}
+    env = make_env("compaction", {
+        "environment": "tools", "environment_options": tools,
+        "summary_tokens": 6, "reserve": 14, "ask": "Sum up:", "prompt": "{problem}[{summary}]{observation}",
+    })  # fmt: skip
+    said = ["<12*7>", "and 1 <84+1>", "so 85", "<85+0>", "it is 85"]
+    (group,), _, pool = collect(env, said, pool=Running())
+    (episode,) = group.episodes
+    assert [texts(window) for window in episode.sequences] == [
+        [("prompt", "say: "), ("policy", "<12*7>"), ("env", "84|"), ("policy", "and 1 <84+1>"), ("env", "Sum up:"),
+         ("policy", "so 85")],
+        [("prompt", "say: [so 85]85|"), ("policy", "<85+0>"), ("env", "85|"), ("policy", "it is 85")],
+    ]  # fmt: skip
+    assert [(call.turn, call.outcome) for call in episode.calls] == [(0, "ok"), (1, "ok"), (3, "ok")]
+    assert pool.judged == ["<12*7>\nand 1 <84+1>\n<85+0>\nit is 85"]
+    assert (group.verdicts[0].parts["tool_calls"], group.verdicts[0].parts["windows"]) == (3, 2)

@@ -23,8 +23,8 @@ def digit(text):
     return len(text) % 10
 
 
-def asking(turns=4):
-    """An environment that calls a tool after each turn but the last."""
+def asking(turns=4, ends="0123459"):
+    """An environment that calls a tool after each turn but the last; `ends` are characters that end a turn."""
 
     def step(state, text):
         if state == turns or text.endswith("9"):
@@ -32,4 +32,4 @@ def asking(turns=4):
         return state + 1, Call((ToolCall(f"{HERE}:digit", (text,)),))
 
     receive = lambda state, results: (state, Say(str(results[0].value)))  # noqa: E731
-    return Env(lambda example: (1, example.prompt), step, receive, ends=tuple("0123459"))
+    return Env(lambda example: (1, example.prompt), step, receive, ends=tuple(ends))
