@@ -46,6 +46,7 @@ def recorded(
     at_once: int = 0,
     replay: bool = False,
     process: int = 0,
+    version: str = "",
 ) -> Ask:
     """`ask` for chats that have no answer in a file yet; the others have that answer.
 
@@ -58,6 +59,8 @@ def recorded(
       identity: of the model: what else decides its answers.
       at_once: chats between two writes of the file at least.
       replay: whether `ask` is not used.
+      version: of the model's weights, if it is known. A replay, which has no model, takes the answers of all versions,
+        the last one to a question.
       process: index of this process, each of which but the first writes a file of its own beside: NAME@INDEX.jsonl.
 
     Raises:
@@ -68,12 +71,15 @@ def recorded(
     for path in files:
         try:
             for row in jsonl.read(path):
+                if not replay and row.get("version", "") != version:
+                    continue
                 known[row["key"]] = Answer(row.get("answer") or "", row.get("error"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is no record of a judge: {error!r}; move it away to begin a new one") from error
     if replay and not files:
         raise ConfigError(f"a judge with replay = True needs its record, and there is no file {file}")
     own = file.with_name(f"{file.stem}@{process}.jsonl") if file is not None and process else file
+    of_version = {"version": version} if version else {}
     lock, size = threading.Lock(), max(_SAVED_TOGETHER, 4 * at_once)
 
     def asked(chats: Sequence[Messages]) -> list[Answer]:
@@ -89,7 +95,7 @@ def recorded(
                 known.update({key: answer for (key, _), answer in zip(part, found, strict=True)})
                 if own is not None:
                     own.parent.mkdir(parents=True, exist_ok=True)
-                    jsonl.append(own, [_row(*item, known[item[0]]) for item in part])
+                    jsonl.append(own, [_row(*item, known[item[0]]) | of_version for item in part])
             return [known[key] for key in keys]
 
     return asked

@@ -13,12 +13,12 @@ from rlvr_jax.config import anywhere
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.pretrained import check_weights, load_params, pretrained_config
 from rlvr_jax.hf.source import find_checkpoint
-from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.text.tokenizers import pretrained_tokenizer
 from rlvr_jax.training import reading
 from rlvr_jax.training.networks import network_shapes
 from rlvr_jax.training.setup import Setup, make_setup
+from rlvr_jax.training.versions import reads_teacher, step_of
 from rlvr_jax.training.workdir import HELDOUT, holds_reward_model, read_config
 
 
@@ -38,6 +38,8 @@ class Frozen:
 def find_frozen(setup: Setup, source: str, key: str, network: Literal["policy", "reward"]) -> Frozen:
     """The network of a workdir or a Hugging Face checkpoint, checked, without reading its parameters.
 
+    Of a workdir it is that of the step in `setup.versions`, or the newest.
+
     Args:
       setup: of the run that reads it.
       source: a workdir; or a checkpoint's folder, or for a policy its id on the hub.
@@ -52,7 +54,8 @@ def find_frozen(setup: Setup, source: str, key: str, network: Literal["policy", 
         raise ConfigError(f"{key}: there is no folder {source}")
     of_run = (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file()
     try:
-        tokenizer, found = _of_run(setup, folder, network) if of_run else _of_checkpoint(setup, source, network)
+        step = step_of(setup.versions.get(key, ""))
+        tokenizer, found = _of_run(setup, folder, network, step) if of_run else _of_checkpoint(setup, source, network)
     except (ConfigError, CheckpointError, ValueError) as error:
         raise ConfigError(f"{key}: {error}") from error
     if tokenizer.get_vocab() != setup.tokenizer.get_vocab():
@@ -74,12 +77,7 @@ def find_teacher(setup: Setup) -> Frozen | None:
     return find_frozen(setup, setup.config.teacher, "config.teacher", "policy")
 
 
-def reads_teacher(algorithm: AlgorithmConfig) -> bool:
-    """True if the algorithm compares the policy with a teacher."""
-    return algorithm.reference == "teacher" or algorithm.loss == "distillation"
-
-
-def _of_run(setup: Setup, folder: Path, network: Literal["policy", "reward"]) -> tuple[Any, Frozen]:
+def _of_run(setup: Setup, folder: Path, network: Literal["policy", "reward"], step: int | None) -> tuple[Any, Frozen]:
     config, mesh = read_config(folder), setup.mesh
     if network == "reward" and not holds_reward_model(folder):
         raise ConfigError(
@@ -92,8 +90,8 @@ def _of_run(setup: Setup, folder: Path, network: Literal["policy", "reward"]) ->
         raise ConfigError(f"the run in {folder} has not ended: it holds no {HELDOUT}")
     made = make_setup(anywhere(config, mesh.size), problems=False, devices=parallel.devices_of(mesh))
     shapes = network_shapes(made.policy, mesh, network)
-    reading.check_loadable(folder, shapes, network)
-    return made.tokenizer, Frozen(made.policy, lambda: reading.load_params(folder, shapes, network=network)[0])
+    reading.check_loadable(folder, shapes, network, step)
+    return made.tokenizer, Frozen(made.policy, lambda: reading.load_params(folder, shapes, step, network)[0])
 
 
 def _of_checkpoint(setup: Setup, source: str, network: Literal["policy", "reward"]) -> tuple[Any, Frozen]:

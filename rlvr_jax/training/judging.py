@@ -22,13 +22,12 @@ from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Group
 from rlvr_jax.training.models import initial_model, load
 from rlvr_jax.training.setup import Setup
+from rlvr_jax.training.versions import source_of_judge, step_of, version_of
 from rlvr_jax.verifiers import failure
-from rlvr_jax.verifiers.judge import JudgeConfig
+from rlvr_jax.verifiers.judge import KIND, POLICY, JudgeConfig
 from rlvr_jax.verifiers.verdict import Verdict
 
-POLICY = "policy"  # the model of a judge that is the policy which the run starts from
 FOLDER = "judges"  # of the records, in the workdir
-KIND = "judge"  # of the verifiers that leave the verdict to a judge
 
 
 def read_judges(file: str) -> dict[str, JudgeConfig]:
@@ -64,6 +63,10 @@ def make_ask(name: str, config: JudgeConfig, folder: Path | None, setup: Setup |
     identity = identity_of(config)
     if config.model == POLICY and not config.endpoint and setup is not None:
         identity |= {"start": setup.config.init_from or setup.config.pretrained}
+    version = ""
+    if not config.endpoint and not config.replay:
+        source = source_of_judge(setup.config, config.model) if setup else config.model
+        version = (setup.versions.get(f"config.judges.{name}") if setup else "") or version_of(source)
     if config.replay:
         ask = no_model
     elif config.endpoint:
@@ -71,20 +74,22 @@ def make_ask(name: str, config: JudgeConfig, folder: Path | None, setup: Setup |
     elif config.model == POLICY and setup is None:
         raise ConfigError(f"judge {name!r}: its model 'policy' is for runs; name a checkpoint, or an endpoint")
     else:
-        model = initial_model(setup) if config.model == POLICY else _loaded(name, config)
+        step = step_of(version)
+        model = initial_model(setup, step) if config.model == POLICY else _loaded(name, config, step)
         try:
             ask = local(model, config)
         except ValueError as error:
             raise ConfigError(f"judge {name!r}: {config.model!r} has no tokens for a question: {error}") from error
     index = setup.processes.index if setup else 0
-    return recorded(ask, folder and folder / f"{name}.jsonl", identity, config.in_flight, config.replay, index)
+    file = folder and folder / f"{name}.jsonl"
+    return recorded(ask, file, identity, config.in_flight, config.replay, index, version)
 
 
-def _loaded(name: str, config: JudgeConfig) -> Any:
+def _loaded(name: str, config: JudgeConfig, step: int | None) -> Any:
     if not config.model:
         raise ConfigError(f"judge {name!r} needs an endpoint and the name of its model, or the folder of a checkpoint")
     try:
-        return load(config.model)
+        return load(config.model, step=step)
     except Exception as error:
         raise ConfigError(f"judge {name!r}: its model {config.model!r} can't be loaded: {error}") from error
 

@@ -52,6 +52,7 @@ from rlvr_jax.training.rollouts import Rollouts
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.start import check_start, start
 from rlvr_jax.training.tool_metrics import describe_tools, tools_of
+from rlvr_jax.training.versions import with_versions, write_versions
 from rlvr_jax.training.watchdog import watchdog
 from rlvr_jax.training.workdir import open_workdir
 from rlvr_jax.verifiers.pool import Pool
@@ -81,7 +82,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
       PreemptedError: SIGTERM or SIGINT arrived, and the state is saved.
     """
     processes = processes or Processes()
-    setup = make_setup(config, pool=pool, processes=processes)
+    setup = with_versions(make_setup(config, pool=pool, processes=processes), workdir)
     memory = lines(memory_of_run(setup), setup)
     optimizers = make_optimizers(config)
     check_start(setup, workdir)
@@ -101,6 +102,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         processes.ending_together(),
     ):
         begin("start")
+        write_versions(setup, workdir)
         done = manager.latest_step() or 0
         if processes.index == 0 and done != num_steps:
             print(*memory, sep="\n", file=sys.stderr, flush=True)

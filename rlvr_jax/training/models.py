@@ -19,13 +19,13 @@ from rlvr_jax.training.start import initial_params, load_run
 from rlvr_jax.training.workdir import read_config
 
 
-def load(path: str | Path, dtype: str | None = None) -> Model:
-    """See `rlvr_jax.load`."""
+def load(path: str | Path, dtype: str | None = None, step: int | None = None) -> Model:
+    """See `rlvr_jax.load`; of a run the policy of a step, by default the newest."""
     if dtype not in (None, "float32", "bfloat16"):
         raise ValueError(f"dtype must be 'float32', 'bfloat16' or None, not {dtype!r}")
     workdir = Path(path).expanduser()
     if any((workdir / name).exists() for name in ("checkpoints", "checkpoints.txt")):
-        return _of_run(workdir, dtype)
+        return _of_run(workdir, dtype, step)
     config, params = load_pretrained(path, dtype=dtype)
     folder = find_checkpoint(path)
     try:
@@ -36,17 +36,16 @@ def load(path: str | Path, dtype: str | None = None) -> Model:
     return Model(replace(config, head_chunk=HEAD_CHUNK), params, tokenizer, stops)
 
 
-def _of_run(workdir: Path, dtype: str | None) -> Model:
-    """The newest policy of a run."""
+def _of_run(workdir: Path, dtype: str | None, step: int | None) -> Model:
     setup = make_setup(anywhere(read_config(workdir), jax.device_count()), problems=False)
     with parallel.use_mesh(setup.mesh):
-        params, _ = load_run(setup, workdir)
+        params, _ = load_run(setup, workdir, step)
     return model_of(setup, params, dtype)
 
 
-def initial_model(setup: Setup) -> Model:
+def initial_model(setup: Setup, step: int | None = None) -> Model:
     """The policy that a run starts from, as `initial_params`."""
-    return model_of(setup, initial_params(setup, jax.random.key(setup.config.seed)))
+    return model_of(setup, initial_params(setup, jax.random.key(setup.config.seed), step))
 
 
 def model_of(setup: Setup, params: Params, dtype: str | None = None) -> Model:

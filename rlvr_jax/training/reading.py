@@ -73,9 +73,9 @@ def _wanted(manager: ocp.CheckpointManager, shapes: Params, step: int, network: 
     return shapes, as_saved
 
 
-def check_loadable(workdir: Path, shapes: Params, network: str = "policy") -> None:
+def check_loadable(workdir: Path, shapes: Params, network: str = "policy", step: int | None = None) -> None:
     """Raises CheckpointError if `load_params` would find no or other parameters; reads no arrays."""
-    with _open(workdir, network=network) as (manager, step):
+    with _open(workdir, step, network) as (manager, step):
         check_params(manager, _without_new_adapters(manager, shapes, step, network), step, network)
 
 

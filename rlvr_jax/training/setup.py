@@ -1,6 +1,6 @@
 """Construction of a run: tasks, tokenizer, architecture, devices, and initial state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ class Setup:
       sampling_mesh: the devices that sample: the same, or others (`config.rollout.devices`).
       sampling_memory: bytes on each of them for caches and temporaries of sampling; 0 if unknown.
       processes: of the run.
+      versions: of its frozen networks, by their keys of the config; of those without one the newest.
     """
 
     config: Config
@@ -72,6 +73,7 @@ class Setup:
     sampling_mesh: AnyMesh
     sampling_memory: int
     processes: Processes = field(default_factory=Processes)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_setup(

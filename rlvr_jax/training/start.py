@@ -148,11 +148,12 @@ def start(
     return learner, kept(reference) if stays else None
 
 
-def initial_params(setup: Setup, key: Key[Array, ""]) -> Params:
-    """The initial parameters of a run: those of `config.init_from` or `config.pretrained`, or random ones."""
+def initial_params(setup: Setup, key: Key[Array, ""], step: int | None = None) -> Params:
+    """The initial parameters of a run: those of `config.init_from`, at a step or the newest, or of
+    `config.pretrained`, or random ones."""
     config, shardings = setup.config, setup.param_shardings
     if config.init_from:
-        params, _ = load_run(setup, Path(config.init_from).expanduser())
+        params, _ = load_run(setup, Path(config.init_from).expanduser(), step)
     elif config.pretrained:
         folder = find_checkpoint(config.pretrained)
         params = load_params(folder, setup.policy, policy.base(shardings))

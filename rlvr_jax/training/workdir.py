@@ -80,7 +80,11 @@ _OF_JUDGES = ("endpoint", "timeout", "retries", "record", "replay")
 _JUDGING = ("verifier.timeout", "verifier.memory_mib", *(f"judges.*.{key}" for key in _OF_JUDGES))
 _STEPS = {"rl": "training.num_steps", "sft": "sft.num_steps", "preferences": "preferences.num_steps"}
 REFERENCE, HELDOUT = "reference.npz", "heldout.json"  # of runs of preferences, in the workdir
-_OF_A_RUN = ("tensorboard", "metrics.jsonl", "samples.jsonl", "changes.jsonl", "wandb_run_id.txt", REFERENCE, HELDOUT)
+VERSIONS = "versions.json"  # of frozen networks, in the workdir
+_OF_A_RUN = (
+    *("tensorboard", "metrics.jsonl", "samples.jsonl", "changes.jsonl", "wandb_run_id.txt"),
+    *(REFERENCE, HELDOUT, VERSIONS),
+)
 
 
 @contextlib.contextmanager

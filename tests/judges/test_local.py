@@ -1,5 +1,8 @@
 """A policy in this process as a judge."""
 
+import dataclasses
+import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,4 +53,15 @@ def test_a_checkpoint_judges(tmp_path):
     ask = make_ask("j", config, tmp_path)
     verdicts = make_judge(config, ask)([Sample("1+1?", text) for text in ("2", "3", "2")])
     assert all(verdict.error for verdict in verdicts)  # a random policy says nothing that is a score
-    assert (tmp_path / "j.jsonl").read_text().count("\n") == 2
+    rows = lambda: [json.loads(line) for line in (tmp_path / "j.jsonl").read_text().splitlines()]  # noqa: E731
+    assert len(rows()) == 2
+    # Other weights in the same folder have no answer yet, and a replay needs no folder.
+    shutil.rmtree(folder)
+    write_model(folder, tokenizer("bytes", template=WRITES_ITS_OWN), SHAPE, seed=1, eos_token_id=[EOS])
+    make_judge(config, make_ask("j", config, tmp_path))([Sample("1+1?", "2")])
+    assert len(rows()) == 3
+    assert len({row["key"] for row in rows()}) == len({row["version"] for row in rows()}) == 2
+    replay = dataclasses.replace(config, model=str(folder), replay=True)
+    shutil.rmtree(folder)
+    said = make_ask("j", replay, tmp_path)([tuple(rows()[0]["messages"])])[0]
+    assert (said.text, said.error) == (rows()[-1].get("answer", ""), rows()[-1].get("error"))

@@ -1,6 +1,7 @@
 """Runs with a teacher, and of online preferences: tiny ones, a step or two each."""
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -15,6 +16,8 @@ from rlvr_jax.training.loop import train
 from rlvr_jax.training.plan import memory_of_run
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import sft
+from rlvr_jax.training.versions import with_versions, write_versions
+from rlvr_jax.verifiers.judge import JudgeConfig
 from rlvr_jax.verifiers.pool import Pool
 from tests.training.test_loop import TINY, changed
 
@@ -78,6 +81,40 @@ def test_a_teacher_that_can_not_be_one_is_named_before_the_run(teacher, tmp_path
             loop.train(dataclasses.replace(config, **changes), tmp_path / "run", pool)
     assert not (tmp_path / "run").exists()
     assert find_teacher(make_setup(TINY)) is None
+
+
+def test_a_resumed_run_has_the_teacher_that_it_began_with(teacher, tmp_path):
+    source, workdir = tmp_path / "teacher", tmp_path / "run"
+    shutil.copytree(teacher, source)
+    workdir.mkdir()
+    setup = make_setup(student(source, "gkd"))
+    begun = with_versions(setup, workdir)
+    assert begun.versions == {"config.teacher": "step 12"}
+    write_versions(begun, workdir)
+    folders = source / "checkpoints"
+    shutil.copytree(folders / "12", folders / "13")  # it trains on
+    assert with_versions(setup, tmp_path / "another").versions == {"config.teacher": "step 13"}
+    resumed = with_versions(setup, workdir)
+    assert resumed.versions == begun.versions
+    shutil.rmtree(folders / "13" / "params")  # damaged, but not read
+    find_teacher(resumed)
+    shutil.rmtree(folders / "12")
+    with pytest.raises(ConfigError, match=r"config\.teacher: .*step 12"):
+        find_teacher(resumed)
+
+
+def test_files_of_a_frozen_network_that_change_are_named(tmp_path):
+    (tmp_path / "judge").mkdir()
+    file = tmp_path / "judge" / "model.safetensors"
+    file.write_bytes(bytes(300_000))
+    config = dataclasses.replace(TINY, judges={"j": JudgeConfig(model=str(file.parent))}, reward=(("j", 1.0),))
+    setup = make_setup(config)
+    write_versions(with_versions(setup, tmp_path), tmp_path)
+    assert with_versions(setup, tmp_path).versions.keys() == {"config.judges.j"}
+    file.write_bytes(bytes(299_999) + b"1")
+    with pytest.raises(ConfigError, match=r"config\.judges\.j: .*has changed"):
+        with_versions(setup, tmp_path)
+    assert with_versions(make_setup(TINY), tmp_path).versions == {}
 
 
 def test_online_preferences_raise_the_reward_of_the_best_over_that_of_the_worst(tmp_path):

@@ -1,0 +1,126 @@
+"""Versions of the networks that a run reads and does not train: a resumed run goes on with those that it began with.
+
+A teacher, a reward model or a judge may be the workdir of another run, which trains on, or files that change. A version
+is the step of a run's checkpoint, or a checksum of files; those of a run are in its workdir.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from rlvr_jax.config import Config
+from rlvr_jax.errors import CheckpointError, ConfigError
+from rlvr_jax.hf.source import find_checkpoint
+from rlvr_jax.learner.algorithm import AlgorithmConfig
+from rlvr_jax.reporting import files
+from rlvr_jax.training import checkpoints
+from rlvr_jax.training.setup import Setup
+from rlvr_jax.training.workdir import HELDOUT, VERSIONS
+from rlvr_jax.verifiers.judge import KIND, POLICY
+
+_STEP = "step "
+_SUFFIXES = (".json", ".safetensors", ".jinja", ".model")  # of a checkpoint's files
+_READ = 1 << 16  # bytes at both ends of a file that count, beside its size: updates change all weights
+
+
+def version_of(source: str) -> str:
+    """The version of a workdir's newest checkpoint, of a checkpoint's folder or hub id, or of a file; "" of none."""
+    path = Path(source).expanduser()
+    if not source:
+        return ""
+    try:
+        if any((path / name).exists() for name in ("checkpoints", "checkpoints.txt")):
+            steps = checkpoints.complete_steps(path)
+            return f"{_STEP}{steps[-1]}" if steps else ""
+        folder = path if path.is_file() and path.suffix != ".gguf" else find_checkpoint(source)
+        return _checksum(folder)
+    except (CheckpointError, OSError):  # said where the network is loaded
+        return ""
+
+
+def step_of(version: str) -> int | None:
+    """The step of a version that is one; None for files, and for the newest."""
+    return int(version.removeprefix(_STEP)) if version.startswith(_STEP) else None
+
+
+def reads_teacher(algorithm: AlgorithmConfig) -> bool:
+    """True if the algorithm compares the policy with a teacher."""
+    return algorithm.reference == "teacher" or algorithm.loss == "distillation"
+
+
+def with_versions(setup: Setup, workdir: Path) -> Setup:
+    """The setup of a run with the versions of its frozen networks: those that the workdir names, or today's.
+
+    Raises:
+      ConfigError: the files of a network have changed since the run began.
+    """
+    sources, versions, changed = _sources(setup), {}, ""
+    if setup.processes.index == 0:
+        kept = _read(workdir / VERSIONS)
+        for key, source in sources.items():
+            before = kept.get(key, {})
+            version = before["version"] if before.get("source") == source else ""
+            if step_of(version) is None and (now := version_of(source)) != version:
+                changed = f"{key}: {source} has changed since the run in {workdir} began" if version and now else ""
+                version = version or now
+            versions[key] = version
+            if changed:
+                break
+    versions, changed = setup.processes.exchange([versions, changed])[0]
+    if changed:
+        raise ConfigError(f"{changed}: restore it, or start in another --workdir")
+    return dataclasses.replace(setup, versions=versions)
+
+
+def write_versions(setup: Setup, workdir: Path) -> None:
+    """Keeps the versions of a run in its workdir, for when it is resumed."""
+    if setup.processes.index == 0 and any(setup.versions.values()):
+        sources = _sources(setup)
+        told = {key: {"source": sources[key], "version": x} for key, x in setup.versions.items() if x}
+        files.replace(workdir / VERSIONS, json.dumps(told, indent=1).encode())
+
+
+def source_of_judge(config: Config, model: str) -> str:
+    """The checkpoint of a judge in this process: its own, or that of the policy which the run starts from."""
+    return (config.init_from or config.pretrained) if model == POLICY else model
+
+
+def _sources(setup: Setup) -> dict[str, str]:
+    """The frozen networks of a run by their keys, and the statistics of reward models."""
+    config, found = setup.config, {}
+    if reads_teacher(config.algorithm):
+        found["config.teacher"] = config.teacher
+    for name, source in config.reward_models.items():
+        found[f"config.reward_models.{name}"] = source
+        if (Path(source).expanduser() / HELDOUT).is_file():
+            found[f"config.reward_models.{name}/{HELDOUT}"] = str(Path(source) / HELDOUT)
+    decides = any(source.task.verifier == KIND for source in setup.sources.values())
+    for name, judge in config.judges.items():
+        asked = decides or name in dict(config.reward)
+        if asked and not (judge.endpoint or judge.replay):
+            found[f"config.judges.{name}"] = source_of_judge(config, judge.model)
+    return found
+
+
+def _read(path: Path) -> Mapping[str, Mapping[str, str]]:
+    if not path.exists():
+        return {}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return {key: {"source": str(x["source"]), "version": str(x["version"])} for key, x in told.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is damaged ({error!r}); restore it or start in another --workdir") from error
+
+
+def _checksum(source: Path) -> str:
+    digest = hashlib.sha256()
+    for file in [source] if source.is_file() else sorted(x for x in source.iterdir() if x.suffix in _SUFFIXES):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode(errors="surrogateescape"))
+        with file.open("rb") as opened:
+            digest.update(opened.read(_READ))
+            opened.seek(max(0, size - _READ))
+            digest.update(opened.read(_READ))
+    return digest.hexdigest()
