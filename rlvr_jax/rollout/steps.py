@@ -30,7 +30,8 @@ def steps_of(
         return (np.arange(len(tokens)) // length).astype(np.int32)
     pieces = decode(tokenizer, [[token] for token in tokens])
     text = "".join(pieces)
-    ends = [match.end() for match in re.finditer(f"(?:{re.escape(delimiter)})+", text) if text[: match.start()].strip()]
+    blank = len(text) - len(text.lstrip())
+    ends = [match.end() for match in re.finditer(f"(?:{re.escape(delimiter)})+", text) if match.start() > blank]
     starts = [0, *itertools.accumulate(map(len, pieces))][: len(tokens)]
     steps = np.searchsorted([end for end in ends if end < len(text)], starts, side="right")
     return np.unique(steps, return_inverse=True)[1].astype(np.int32)  # a token may span a whole step
