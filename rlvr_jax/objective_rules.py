@@ -10,14 +10,15 @@ _OF_POLICY_GRADIENTS = {
 }
 
 # What goes before the loss, of losses that leave it one choice.
-_SIGNALS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+_SIGNALS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
     "preferences": (
         "the pairs of loss = 'preferences' are the best and the worst sample of each group (preset 'online_dpo')",
-        {"keep": "best_worst", "baseline": "best_worst", "scale": "none"},
+        {"keep": "best_worst", "baseline": "best_worst", "scale": "none", "advantage": "baseline"},
     ),
     "distillation": (
         "rewards have no part in loss = 'distillation', which trains on all samples (preset 'gkd')",
-        {"keep": "all", "baseline": "none", "scale": "none"},
+        {"keep": "all", "baseline": "none", "scale": "none", "advantage": "baseline"}
+        | {"length_reward": "none", "shuffle_rewards": False},
     ),
 }
 

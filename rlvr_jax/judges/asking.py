@@ -74,7 +74,7 @@ def recorded(
                 if not replay and row.get("version", "") != version:
                     continue
                 known[row["key"]] = Answer(row.get("answer") or "", row.get("error"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} is no record of a judge: {error!r}; move it away to begin a new one") from error
     if replay and not files:
         raise ConfigError(f"a judge with replay = True needs its record, and there is no file {file}")
