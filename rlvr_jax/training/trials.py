@@ -52,6 +52,10 @@ def check_reward(config: Config, sources: Mapping[str, Source], pool: Pool | Non
             verdict = _try_verifier(label, task, example, pool or Pool(0))
         else:
             verdict = verify(task.verifier, "", example.reference, **task.verifier_options)
+            if verdict.error and task.verifier != "judge":  # which a judge answers later
+                raise ConfigError(
+                    f"config.tasks.{label}: its verifier {task.verifier!r} can't judge {example.id}: {verdict.error}"
+                )
         verdict = replace(verdict, parts={**verdict.parts, **dict.fromkeys(source.env.parts, 0.0)})
         for key, names in (("reward_models", config.reward_models), ("judges", config.judges)):
             if taken := {*names} & {*verdict.parts, *TERMS}:

@@ -69,6 +69,13 @@ def mine(tmp_path, monkeypatch):
     return config
 
 
+def test_options_that_the_verifier_of_a_task_does_not_take_are_named():
+    task = TaskConfig(name="modsum", options={"digits": 3}, verifier_options={"nope": 1})
+    config = dataclasses.replace(TINY, tasks={"t": task})
+    with pytest.raises(ConfigError, match=r"config\.tasks\.t: .*'nope'"):
+        make_setup(config)
+
+
 def test_a_task_of_ones_own_is_a_task_like_any_other(mine):
     terms = (("score", 1.0), ("bonus", 0.1), ("own_reward:brevity", 0.2), ("format/length(high=3)", 0.1))
     setup = make_setup(mine(terms, verifier="own_reward:parts", verifier_options={"bonus": 0.25}, heldout_share=0.2))
