@@ -54,11 +54,6 @@ def rules(c: Config) -> Iterator[tuple[bool, str]]:
         "= 'preferences', or baseline = 'group_mean'",
     )
     yield (
-        pairs and c.rollout.max_sequences > 1,
-        f"config.rollout.max_sequences = {c.rollout.max_sequences}: a pair of loss = 'preferences' is two rows, and "
-        "these samples have several; set 1 and tasks of one context window, or loss = 'policy_gradient'",
-    )
-    yield (
         pairs and size % 2 != 0,
         f"config.rollout.group_size = {size} is odd, and loss = 'preferences' lays samples out in pairs; use an even "
         "number",

@@ -74,7 +74,6 @@ REFUSED = [
     ),
     ({"preset": "online_dpo", "baseline": "none"}, ("baseline = 'none'", "'best_worst'")),
     ({"preset": "online_dpo", "loss": "policy_gradient"}, ("baseline = 'best_worst'", "'group_mean'")),
-    ({"preset": "online_dpo"}, ("max_sequences = 2", "'preferences'"), {"rollout": {"max_sequences": 2}}),
     ({"preset": "gkd", "baseline": "value"}, ("baseline = 'value'", "'distillation'", "'none'"), {"teacher": "there"}),
     ({"preset": "gkd", "keep": "right"}, ("keep = 'right'", "'distillation'", "'all'"), {"teacher": "there"}),
     ({"preset": "gkd", "shuffle_rewards": True}, ("shuffle_rewards = True", "False"), {"teacher": "there"}),

@@ -77,7 +77,7 @@ def with_advantages(
     if not by_action(config):
         of_samples = advantages(config, samples)
         metrics |= describe_advantages(of_samples[trained])
-        batch, of_rows = _own_rewards(batch, samples.groups[episodes], of_samples[episodes])
+        batch, of_rows = _own_rewards(config, batch, samples.groups[episodes], of_samples[episodes])
         return batch.with_columns(advantages=of_rows[:, None] * mask), metrics
 
     sample, place = last_actions(mask, owners)
@@ -106,17 +106,22 @@ def with_advantages(
 
 
 def _own_rewards(
-    batch: Batch, groups: Int[np.ndarray, "batch"], advantages: Float[np.ndarray, "batch"]
+    config: AlgorithmConfig,
+    batch: Batch,
+    groups: Int[np.ndarray, "batch"],
+    advantages: Float[np.ndarray, "batch"],
 ) -> tuple[Batch, Float[np.ndarray, "batch"]]:
     """The batch without the column "own_reward", and the advantage of each row.
 
     That of a sequence with a reward of its own is the difference to the mean of all such sequences of its group, which
-    answered other questions of the same problem.
+    answered other questions of the same problem; a pair is of whole samples.
     """
     columns = dict(batch.columns)
     if "own_reward" not in columns:
         return batch, advantages
     own = columns.pop("own_reward")[:, 0].astype(np.float64)
+    if config.baseline == "best_worst":
+        return batch.replace(columns=columns), advantages
     has = (batch.samples > 0) & np.isfinite(own)
     sums, counts = (np.bincount(groups[has], x, groups.max() + 1) for x in (own[has], None))
     means = sums / np.maximum(counts, 1)

@@ -11,11 +11,11 @@ from rlvr_jax.learner.losses import Loss, policy_gradient
 from rlvr_jax.learner.own_pairs import own_pairs
 from rlvr_jax.policy import PolicyConfig
 
-# (teacher's architecture, and the arguments of `policy_gradient`) -> loss.
-LOSSES: Mapping[str, Callable[[PolicyConfig | None, PolicyConfig, AlgorithmConfig, float, int], Loss]] = {
-    "policy_gradient": lambda _, *given: policy_gradient(*given),
-    "preferences": lambda _, *given: own_pairs(*given),
-    "distillation": lambda teacher, config, *given: distillation(config, teacher, *given),
+# (teacher's architecture, rows of a sample, and the arguments of `policy_gradient`) -> loss.
+LOSSES: Mapping[str, Callable[[PolicyConfig | None, int, PolicyConfig, AlgorithmConfig, float, int], Loss]] = {
+    "policy_gradient": lambda _, __, *given: policy_gradient(*given),
+    "preferences": lambda _, windows, *given: own_pairs(*given[:-1], windows),
+    "distillation": lambda teacher, _, config, *given: distillation(config, teacher, *given),
 }
 
 
@@ -25,18 +25,20 @@ def make_loss(
     temperature: float,
     max_length: int,
     teacher: PolicyConfig | None = None,
+    windows: int = 1,
 ) -> Loss:
     """The loss that an algorithm names.
 
     Args:
       config, algorithm, temperature, max_length: as of `policy_gradient`.
       teacher: architecture of the teacher, if there is one.
+      windows: rows of a sample at most, one for each context window.
 
     Raises:
       ValueError: there is no such loss, or its function raises or returns something else.
     """
     if algorithm.loss in LOSSES:
-        return _shared(LOSSES[algorithm.loss], teacher, config, algorithm, temperature, max_length)
+        return _shared(LOSSES[algorithm.loss], teacher, windows, config, algorithm, temperature, max_length)
     if not named.is_name(algorithm.loss):
         raise ValueError(f"there is no loss {algorithm.loss!r}; there are {', '.join(LOSSES)}, and 'module:function'")
     make = named.load(algorithm.loss)

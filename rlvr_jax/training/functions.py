@@ -49,7 +49,7 @@ def make_loss(setup: Setup) -> Loss:
     if config.algorithm.loss == "distillation":
         teacher = find_teacher(setup).shape
     lengths = config.rollout.temperature, config.rollout.episode_length
-    return objectives.make_loss(setup.policy, config.algorithm, *lengths, teacher)
+    return objectives.make_loss(setup.policy, config.algorithm, *lengths, teacher, config.rollout.max_sequences)
 
 
 def make_training(

@@ -71,6 +71,24 @@ def test_the_loss_of_the_best_and_the_worst_sample_is_that_of_the_formula(name):
         assert_close(sums.means["train/kl_sample"][0] / 6, np.sum(mask * (logprobs - reference)) / 6, 1e-5)
 
 
+def test_a_sample_is_all_its_context_windows():
+    """Groups of 4 samples of up to 2 windows, 8 rows, of which the kept ones come first."""
+    rng = np.random.default_rng(1)
+    lengths, sides = [3, 4, 1, 2, 5, 2, 3], [-1, 1, 1, 1, 1, -1, -1]
+    batch = in_groups(layout([[1]] * 7, [[3] * n for n in lengths], 1, 5), np.array([0] * 3 + [1] * 4), 2, 8)
+    logprobs, reference = rng.normal(-2, 1, (2, *batch.action_mask.shape))
+    rows = np.array([*sides[:3], *[0] * 5, *sides[3:], *[0] * 4])
+    columns = {"advantages": rows[:, None] * batch.action_mask, "reference": reference, "behaviour": logprobs}
+    batch = jax.tree.map(jnp.asarray, batch.with_columns(**{name: np.float32(x) for name, x in columns.items()}))
+    config = AlgorithmConfig(preference="dpo", preference_beta=0.3)
+    found = pair_loss(config, jnp.float32(logprobs), jnp.zeros_like(batch.action_mask), batch, windows=2)
+    ratios = np.sum(np.asarray(batch.action_mask) * (logprobs - reference), axis=1)
+    gaps = [np.sum(rows[i : i + 4] * ratios[i : i + 4]) for i in (0, 8)]
+    assert found.weight == 2
+    assert_close(found.loss, np.sum(np.log1p(np.exp(-0.3 * np.array(gaps)))), 2e-6)
+    assert own_pairs(SHAPE, config, 1.0, windows=2).rows_together == 4
+
+
 def test_it_needs_a_reference_policy_unless_its_loss_has_none():
-    needs = {name: own_pairs(SHAPE, AlgorithmConfig(preference=name), 1.0, 5).needs for name in BETAS}
+    needs = {name: own_pairs(SHAPE, AlgorithmConfig(preference=name), 1.0).needs for name in BETAS}
     assert ["reference" in x for x in needs.values()] == [True, True, True, False]
