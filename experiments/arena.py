@@ -1,7 +1,7 @@
 """Ratings of policies by pairwise comparison of their responses to the same problems.
 
     rlvr arena --policies=runs/a,runs/b,runs/c
-    rlvr arena --policies=first=a.json,second=b.json --suite=small --judges=judges.json --by=helpful --output=arena.json
+    rlvr arena --policies=first=a.json,second=b.json --judges=judges.json --by=helpful --output=arena.json
 
 A policy is the workdir of a run that `rlvr evaluate` has evaluated (on --suite), or the file of an evaluation. Without
 --by the verifier's scores of the greedy responses are compared; with it a judge, which sees each pair in both orders.
@@ -63,7 +63,7 @@ def main() -> None:
         weight, low, high = found["controlled"].style
         ends = "" if low is None else f" ({low:+.2f} to {high:+.2f})"
         print(f"weight of length, in logits for the whole of it: {weight:+.2f}{ends}")
-        if length_alone(battles) < _ALONE:
+        if battles.style.any() and length_alone(battles) < _ALONE:
             print("the policies differ in length throughout, which can't be told from strength: read the first ratings")
     counts = {"left_out": left_out, "ties": ties}
     if output:

@@ -104,7 +104,7 @@ def main() -> None:
     if differences:
         print(f"\n{'task':18}{'':18}{'difference':>10}   95 % interval, problem by problem")
     for x in differences:
-        shown = f"{x['difference']:+10.4f}   {x['low']:+.4f} to {x['high']:+.4f}  p = {x['p']:.3f}"
+        shown = f"{x['difference']:+10.4f}   {x['low']:+.4f} to {x['high']:+.4f}  {p_text(x['p'])}"
         print(f"{x['task']:18}{x['metric']:18}{shown}, {x['problems']} problems: {x['word']}")
 
 
@@ -121,9 +121,14 @@ def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
         raise ConfigError(f"--against: {file} has no results by problem, as `rlvr evaluate` writes") from error
 
 
+def p_text(p: float) -> str:
+    """`p = 0.030`."""
+    return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}"
+
+
 def change(difference: tuple[float, ...] | None) -> str:
     """` (+0.1000, p = 0.030)`, or nothing."""
-    return f" ({difference[0]:+.4f}, p = {difference[3]:.3f})" if difference else ""
+    return f" ({difference[0]:+.4f}, {p_text(difference[3])})" if difference else ""
 
 
 def compared(

@@ -36,7 +36,7 @@ def main() -> None:
     judges = read_judges(_JUDGES.value)
     name = _NAME.value or (next(iter(judges)) if len(judges) == 1 else "")
     if name not in judges:
-        raise ConfigError(f"--name={name}: {_JUDGES.value} has {', '.join(judges)}")
+        raise ConfigError(f"--name={name or ''}: choose a judge; {_JUDGES.value} has {', '.join(judges)}")
     if not _BIAS.value and not (_INPUT.value and _OUTPUT.value):
         raise ConfigError("give --input and --output, or --bias")
     output = command.file_to_write("output", _OUTPUT.value)

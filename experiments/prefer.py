@@ -1,6 +1,6 @@
 """Learning from preferences: DPO and its relatives, or a reward model.
 
-    rlvr prefer --config=tulu3_dpo_8b --workdir=runs/dpo
+    rlvr prefer --config=letters --workdir=runs/rm --config.preferences.sources="{'mine': {'file': 'mine.jsonl'}}"
 
 `--config.preferences.loss=bradley_terry` trains a reward model, the others the policy. See docs/preferences.md.
 """

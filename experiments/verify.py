@@ -1,7 +1,7 @@
 """Judges completions of a JSON Lines file with a verifier: one output line per input line, in order.
 
-    rlvr verify --kind=gsm8k --input=pairs.jsonl --output=verdicts.jsonl
-    cat pairs.jsonl | rlvr verify --kind=gsm8k --input=- --output=- > verdicts.jsonl
+    rlvr verify --kind=gsm8k --input=completions.jsonl --output=verdicts.jsonl
+    cat completions.jsonl | rlvr verify --kind=gsm8k --input=- --output=- > verdicts.jsonl
 
 Input  {"id"?, "completion": text, "reference": what the kind takes}
 Output {"id", "score": 0 to 1, "parts": {name: number}, "answer", "reason", "error"}

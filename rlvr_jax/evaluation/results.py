@@ -97,7 +97,9 @@ def in_common(results: Sequence[Results]) -> list[Problem]:
     """The problems that all have, in the order of the first. Raises ConfigError if there are none, or names repeat."""
     names = [x.name for x in results]
     if repeated := [name for name in names if names.count(name) > 1]:
-        raise ConfigError(f"two policies have the name {repeated[0]!r}; name them, as in first=runs/a second=runs/b")
+        raise ConfigError(
+            f"two policies have the name {repeated[0]!r}; name them, as in --policies=first=runs/a,second=runs/b"
+        )
     common = [x for x in results[0].rows if all(x in other.rows for other in results[1:])]
     if not common:
         raise ConfigError(f"{', '.join(names)} have no problem in common: evaluate them on the same suite")

@@ -12,7 +12,7 @@
 `unreadable` is 1 for a program that some detector can't read to its end: it is too long, nested too deep, or makes one
 fail. Such a program is not clean: a line that does so is easily written.
 
-They read the program and do not run it, so a disguise (`getattr(sys, "ex" + "it")`) hides from them. docs/verifiers.md
+They read the program and do not run it, so a disguise (`getattr(sys, "ex" + "it")`) hides from them. docs/rewards.md
 has their precision and recall on labelled programs.
 """
 
