@@ -9,10 +9,11 @@ Source: the rollouts of Wu et al. 2025 (ReSum, arXiv:2509.13313), whose advantag
 windows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlvr_jax.envs.env import Action, CallRecord, Done, Env, NewWindow, Say, ToolResult, checked
+from rlvr_jax.envs.env import Action, CallRecord, Env, NewWindow, Say, ToolResult, checked
 from rlvr_jax.envs.wrapping import passed_on, text_of, with_text
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
@@ -34,7 +35,8 @@ class _State:
       asked: for a summary.
       pending: the observation that had no room.
       turn: number of the policy's next turn, summaries included.
-      numbers, turns: of the turns that the environment within has had, numbers and texts.
+      numbers: of the turns that the environment within has had.
+      unjudged: numbers of summaries, and of turns that were cut off before one.
       windows, empty, cut: counts of windows, and of summaries that are empty or were cut off.
     """
 
@@ -44,7 +46,7 @@ class _State:
     pending: str = ""
     turn: int = 0
     numbers: tuple[int, ...] = ()
-    turns: tuple[str, ...] = ()
+    unjudged: tuple[int, ...] = ()
     windows: int = 1
     empty: int = 0
     cut: int = 0
@@ -90,16 +92,13 @@ def compaction(
         return _State(state, problem), problem
 
     def went_on(state: _State, returned: Any) -> tuple[_State, Action]:
-        """The state after an action of `inner`, whose answer has no summaries."""
         after, action = checked(inner, returned)
-        if isinstance(action, Done) and action.answer is None and state.windows > 1:
-            action = replace(action, answer="\n".join(state.turns))
         return replace(state, inner=after), action
 
     def step(state: _State, text: str) -> tuple[_State, Action]:
         if state.asked:
             return next_window(state, text)
-        state = replace(state, turn=state.turn + 1, turns=(*state.turns, text), numbers=(*state.numbers, state.turn))
+        state = replace(state, turn=state.turn + 1, numbers=(*state.numbers, state.turn))
         return went_on(state, inner.step(state.inner, text))
 
     def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
@@ -116,14 +115,17 @@ def compaction(
     def cut(state: _State, text: str) -> tuple[_State, Action]:
         if state.asked:
             return next_window(replace(state, cut=state.cut + 1), text)
-        return filled(replace(state, turn=state.turn + 1))
+        return filled(without_turn(state))
+
+    def without_turn(state: _State) -> _State:
+        return replace(state, turn=state.turn + 1, unjudged=(*state.unjudged, state.turn))
 
     def next_window(state: _State, summary: str) -> tuple[_State, Action]:
         summary = summary.strip()
         texts = dict(zip(_PLACES, (text_of(state.problem), summary, state.pending), strict=True))
         text = "".join(texts.get(part, part) for part in _parts(prompt, _PLACES))
         after = replace(
-            state, asked=False, pending="", windows=state.windows + 1, turn=state.turn + state.asked,
+            without_turn(state) if state.asked else state, asked=False, pending="", windows=state.windows + 1,
             empty=state.empty + (summaries and not summary),
         )  # fmt: skip
         return after, NewWindow(with_text(state.problem, text))
@@ -134,6 +136,10 @@ def compaction(
 
     def calls_of(state: _State) -> tuple[CallRecord, ...]:
         return tuple(replace(call, turn=state.numbers[call.turn]) for call in inner.calls_of(state.inner))
+
+    def judged(state: _State, texts: Sequence[str]) -> Sequence[str]:
+        own = [text for number, text in enumerate(texts) if number not in state.unjudged]
+        return own if inner.judged is None else inner.judged(state.inner, own)
 
     def budget(state: _State) -> int:
         if state.asked:
@@ -153,6 +159,7 @@ def compaction(
             "parts_of": parts_of,
             "calls_of": inner.calls_of and calls_of,
             "read": read and (lambda state, texts: state if state.asked else read(state, texts)),
+            "judged": judged,
             "budget": budget,
             "says": (*inner.says, ask),
             "one_turn": False,

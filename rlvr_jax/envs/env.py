@@ -77,8 +77,8 @@ class Force:
 class Ask:
     """Calls of the policy itself, in parallel, each an episode of `Env.inner` that begins with one of the prompts.
 
-    `Env.receive` gets a `ToolResult` for each, in order: the text that `Env.inner` ended with, or its finish reason as
-    the error.
+    `Env.receive` gets a `ToolResult` for each, in order: the text that would be judged, without its thoughts; or, as the
+    error, the limit that it hit, or that its thought has no end.
     """
 
     prompts: tuple[str | Messages, ...]
@@ -109,7 +109,7 @@ class Done:
     Attributes:
       parts: numbers that join the parts of the verdict, for rewards and reports; their names are in `Env.parts`.
       reason: finish reason of the episode.
-      answer: the policy's text that is judged; None for all of its turns.
+      answer: the policy's text that is judged; None for its turns, see `Env.judged`.
       error: why the episode can't be judged, which leaves it out of its group; None if it can.
       roles: the end of the episode of each role, in an environment with `Env.roles`; empty for the same end of all.
     """
@@ -168,6 +168,8 @@ class Env:
       calls_of: state -> the calls of tools so far.
       sandboxes: engine and packages of those that its tools need.
       tools: that prompts describe.
+      judged: (state, texts of all turns) -> those of them that verifiers see, however the episode ends; a text begins
+        with `<think>` if a thought was open before the turn. None for all.
       ends: texts that end a turn, and belong to it, where they are single tokens of the policy.
       says: observations that it may make; a run in which one has no tokens does not start.
       reworded: state -> (state, other observation), in the place of one that has no tokens or can't be encoded; None
@@ -197,6 +199,7 @@ class Env:
     at: Callable[[Any, int], Any] | None = None
     parts_of: Callable[[Any], Mapping[str, float]] | None = None
     calls_of: Callable[[Any], tuple[CallRecord, ...]] | None = None
+    judged: Callable[[Any, Sequence[str]], Sequence[str]] | None = None
     sandboxes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     tools: Tools | None = None
     ends: tuple[str, ...] = ()

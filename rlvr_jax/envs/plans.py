@@ -41,7 +41,7 @@ class _State:
       tokens: by kind, of the finished turns.
       planned: whether a turn had a plan.
       forced: closings.
-      turns: the texts of the finished turns, without plans.
+      turns: that are finished.
     """
 
     inner: Any
@@ -54,7 +54,7 @@ class _State:
     tokens: tuple[int, ...] = (0,) * len(KINDS)
     planned: bool = False
     forced: int = 0
-    turns: tuple[str, ...] = ()
+    turns: int = 0
 
 
 def plans(
@@ -137,19 +137,15 @@ def plans(
             forced=state.forced,
             tokens=tuple(map(sum, zip(state.tokens, counts(state), strict=True))),
             planned=state.planned or any(kind == "plan" for kind, _ in kinds),
-            turns=(*state.turns, without_plans(text, marked, opened)),
+            turns=state.turns + 1,
         )
 
     def went_on(state: _State, returned: Any) -> tuple[_State, Action]:
         after, action = checked(inner, returned)
-        if isinstance(action, Done) and action.answer is None and state.planned:
-            before = marked[opened][0] if opened == "thinking" else ""
-            action = replace(action, answer=before + "\n".join(state.turns))
         return replace(state, inner=after), action
 
     def step(state: _State, text: str) -> tuple[_State, Action]:
-        state = ended(state, text)
-        return went_on(state, inner.step(state.inner, state.turns[-1]))
+        return went_on(ended(state, text), inner.step(state.inner, without_plans(text, marked, opened)))
 
     def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
         return went_on(state, inner.receive(state.inner, results))
@@ -179,11 +175,15 @@ def plans(
 
     def parts_of(state: _State) -> dict[str, float]:
         tokens = [sum(pair) for pair in zip(state.tokens, counts(state), strict=True)]
-        turns = max(1, len(state.turns))
+        turns = max(1, state.turns)
         over = [max(0, used - most * turns) if most else 0 for used, most in zip(tokens, budgets, strict=True)]
         values = (*tokens, *over, state.planned, state.forced)
         own = dict(zip(PARTS, map(float, values), strict=True))
         return own if inner.parts_of is None else {**inner.parts_of(state.inner), **own}
+
+    def judged(state: _State, texts: Sequence[str]) -> Sequence[str]:
+        own = [without_plans(text, marked, opened) for text in texts]
+        return own if inner.judged is None else inner.judged(state.inner, own)
 
     return Env(
         start,
@@ -193,6 +193,7 @@ def plans(
         | {
             "parts": (*inner.parts, *PARTS),
             "parts_of": parts_of,
+            "judged": judged,
             "read": read,
             "budget": budget if limited else None,
             "one_turn": inner.one_turn and not limited,

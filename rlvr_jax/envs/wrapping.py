@@ -14,15 +14,15 @@ def passed_on(env: Env) -> dict[str, Any]:
     def changed(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
         return function and (lambda state, *given: replace(state, inner=function(state.inner, *given)))
 
-    def read(function: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
-        return function and (lambda state: function(state.inner))
+    def read(function: Callable[..., Any] | None) -> Callable[[Any], Any] | None:
+        return function and (lambda state, *given: function(state.inner, *given))
 
     def reworded(state: Any) -> tuple[Any, Action]:
         inner, action = env.reworded(state.inner)
         return replace(state, inner=inner), action
 
     changing = {name: changed(getattr(env, name)) for name in ("drawn", "at", "read")}
-    reading = {name: read(getattr(env, name)) for name in ("parts_of", "calls_of", "budget")}
+    reading = {name: read(getattr(env, name)) for name in ("parts_of", "calls_of", "judged", "budget")}
     plain = ("parts", "one_turn", "one_sequence", "sandboxes", "tools", "ends", "says", "reserve", "added", "inner")
     values = {name: getattr(env, name) for name in plain}
     return changing | reading | values | {"reworded": env.reworded and reworded}

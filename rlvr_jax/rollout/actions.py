@@ -9,7 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from rlvr_jax.envs import Call, Done, Force, NewWindow, Say, ToolResult, checked
-from rlvr_jax.rollout.playing import Limited, Limits, Playing, budget
+from rlvr_jax.rollout.playing import Limited, Limits, Playing, budget, judged
+from rlvr_jax.text.tags import after_thinking
 from rlvr_jax.text.tokenizers import encode
 from rlvr_jax.verifiers import error_text
 from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError
@@ -104,11 +105,15 @@ def _executed(playing: Playing, returned: tuple[Any, Any]) -> Any:
 
 
 def account(playing: Playing) -> dict[str, Any]:
-    """The environment's account of the episode so far, as JSON data: its parts, and the calls of tools."""
+    """The environment's account of the episode so far, as JSON data: parts, calls of tools, and the text to judge."""
     env, state = playing.env, playing.state
     parts = {} if env.parts_of is None else {name: float(value) for name, value in env.parts_of(state).items()}
     calls = () if env.calls_of is None else env.calls_of(state)
-    return {"parts": dict.fromkeys(env.parts, 0.0) | parts, "calls": list(map(asdict, calls))}
+    return {
+        "parts": dict.fromkeys(env.parts, 0.0) | parts,
+        "calls": list(map(asdict, calls)),
+        "judged": judged(playing),
+    }
 
 
 def receive(playing: Playing) -> tuple[Any, Any]:
@@ -126,10 +131,12 @@ def answers(asked: Sequence[Playing]) -> list[Future]:
     found = []
     for playing in asked:
         future, episode = Future(), playing.episode
-        if episode.error is None and not episode.cut_off:
-            future.set_result(episode.text if episode.answer is None else episode.answer)
+        said = after_thinking(episode.judged)
+        if episode.error is None and not episode.cut_off and said is not None:
+            future.set_result(said)
         else:
-            future.set_exception(ToolError(episode.error or episode.finish_reason))
+            reason = episode.finish_reason if episode.cut_off else "the thought has no end"
+            future.set_exception(ToolError(episode.error or reason))
         found.append(future)
     return found
 

@@ -114,7 +114,7 @@ class Episode:
       finish_reason: why it ended.
       parts: numbers from the environment.
       error: why it could not be finished, or None; with an error it is not judged.
-      answer: the policy's text that is judged; None for all of its turns.
+      answer: the policy's text that is judged; None for `response`.
       calls: of tools, in order.
       role: that the policy had, of those of `Env.roles`; empty for none.
     """

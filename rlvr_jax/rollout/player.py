@@ -26,7 +26,7 @@ from rlvr_jax.rollout.continuous import ArraysOf
 from rlvr_jax.rollout.episode import Author, Episode, Span
 from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.rollout.in_flight import Log, Recorded, Results, log_from_json, log_to_json, results_to_json
-from rlvr_jax.rollout.playing import Limits, Playing, Source, begin, episode_of, request_of, spoken
+from rlvr_jax.rollout.playing import Limits, Playing, Source, begin, episode_of, is_opened, request_of, spoken
 from rlvr_jax.rollout.requests import NO_TOKENS, Turn, Turns, episode_keys
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tokenizers import decode
@@ -152,6 +152,8 @@ class Player:
         self.logs[turn.id].turns.append(turn)
         env, said = playing.env, spoken(turn, playing)
         pieces = said[len(playing.begun) :]
+        if not playing.goes_on and is_opened(playing, self._tokenizer):
+            playing.opened.add(len(playing.turns))
         playing.turns[len(playing.turns) - playing.goes_on :] = [text]
         playing.spans.append(Span("policy", turn.tokens, turn.logprobs, turn.version, turn.earlier))
         playing.drawn += len(turn.tokens)

@@ -15,9 +15,12 @@ from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.rollout.requests import NO_TOKENS, Request, Turn
 from rlvr_jax.tasks.task import Example, Task
 from rlvr_jax.text.messages import Messages
+from rlvr_jax.text.tags import THINK, opens_thinking
+from rlvr_jax.text.tokenizers import decode
 from rlvr_jax.verifiers import error_text, failure
 from rlvr_jax.verifiers.verdict import Verdict
 
+_TAG_TOKENS = 16  # that hold `<think>` and the white space behind it
 Limited = Callable[[Callable[[], Any]], Any]  # calls a function for a limited time, see `rlvr_jax.time_limit`
 
 
@@ -80,6 +83,7 @@ class Playing:
     state: Any = None
     turns: list[str] = field(default_factory=list)
     begun: Int32[np.ndarray, "_"] = field(default_factory=lambda: NO_TOKENS)  # of the turn that is not finished
+    opened: set[int] = field(default_factory=set)  # the numbers of those before which a thought was open
     goes_on: bool = False  # the last of `turns` is not finished
     budget: int = 0  # that the environment gives the tokens that are sampled next
     filled: bool = False  # `Env.full` was called in this window, whose reserve is no longer kept
@@ -186,6 +190,23 @@ def spoken(turn: Turn, playing: Playing) -> Int32[np.ndarray, "_"]:
     return np.concatenate([playing.begun, turn.tokens[: len(turn.tokens) - silent]])
 
 
+def is_opened(playing: Playing, tokenizer: Any) -> bool:
+    """True if a thought is open before the turn that an episode begins: chat templates open one before each turn."""
+    if not opens_thinking(playing.example.prompt):
+        return False
+    return not playing.turns or opens_thinking(decode(tokenizer, [playing.spans[-1].tokens[-_TAG_TOKENS:]])[0])
+
+
+def judged(playing: Playing) -> str | None:
+    """The text of the turns so far that verifiers see; None if that is `Episode.response`."""
+    if playing.seats:
+        return None
+    texts = [THINK * (number in playing.opened) + text for number, text in enumerate(playing.turns)]
+    seen = texts if playing.env.judged is None else playing.env.judged(playing.state, texts)
+    text = "\n".join(seen)
+    return None if text == THINK * (0 in playing.opened) + "\n".join(playing.turns) else text
+
+
 def verdict_of(playing: Playing) -> Verdict:
     """Waits for the verdict on an episode, and adds the parts of its environment."""
     episode = playing.episode
@@ -211,7 +232,7 @@ def episode_of(
         finish_reason=reason,
         parts=parts or playing.so_far.get("parts") or dict.fromkeys(playing.env.parts, 0.0),
         error=error,
-        answer=answer,
+        answer=playing.so_far.get("judged") if answer is None else answer,
         calls=tuple(CallRecord(**call) for call in playing.so_far.get("calls", ())),
         role=playing.role,
     )

@@ -257,10 +257,29 @@ def test_a_turn_that_fills_the_window_is_followed_by_a_summary():
     assert [request.budget for request in policy.requests][:2] == [13, 4]
     assert texts(episode.sequences[0])[1:] == [("policy", "a" * 13), ("env", "Sum up:"), ("policy", "sum")]
     assert episode.finish_reason == "prompt"  # the usual words around a summary are longer than 40 tokens
+    assert pool.judged == [""]
     (group,), _, pool = collect(
         make_env("compaction", options | {"prompt": "{problem}{summary}"}), ["a" * 30, "sum", "4"], response=25
     )
     assert pool.judged == ["4"]
+
+
+def test_each_turn_that_begins_within_a_thought_is_judged_with_its_tag():
+    opened = {"problem": "say <think>\n", "response": 25}
+    options = {"summary_tokens": 6, "reserve": 12, "ask": "Sum up:", "prompt": "{summary}{problem}"}
+    env = make_env("compaction", options)
+    _, _, pool = collect(env, ["a" * 30, "sum", "42"], ["a" * 30, "sum", "so</think>42"], ["so</think>42"], **opened)
+    assert sorted(pool.judged) == ["<think>42", "<think>so</think>42", "<think>so</think>42"]
+    talking = Env(lambda e: (0, e.prompt), lambda n, _: (n + 1, Done() if n == 2 else Say(("go|", "<think>")[n])))
+    _, _, pool = collect(talking, ["</think>a", "b", "c"], **opened)
+    assert pool.judged == ["<think></think>a\nb\n<think>c"]
+    inner = Env(lambda _: (0, ""), lambda *_: (0, Done()))
+    step = lambda n, _: (1, Done() if n else Ask(("? <think>",)))  # noqa: E731
+    receive = lambda n, found: (n, Say(f"{found[0].value}{found[0].error}|"))  # noqa: E731
+    within = Env(lambda e: (0, e.prompt), step, receive, one_sequence=False, inner=inner)
+    for said, told in (("so</think>4", "4None|"), ("so", "Nonethe thought has no end|")):
+        (group,), _, _ = collect(within, [said, "done"], response=200)
+        assert texts(group.episodes[0].sequences[-1])[2] == ("env", told)
 
 
 class Running(Judge):
