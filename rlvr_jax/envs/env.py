@@ -77,8 +77,8 @@ class Force:
 class Ask:
     """Calls of the policy itself, in parallel, each an episode of `Env.inner` that begins with one of the prompts.
 
-    `Env.receive` gets a `ToolResult` for each, in order: the text that would be judged, without its thoughts; or, as the
-    error, the limit that it hit, or that its thought has no end.
+    `Env.receive` gets a `ToolResult` for each, in order: the text that would be judged, without its thoughts; or, as
+    the error, the limit that it hit, or that its thought has no end.
     """
 
     prompts: tuple[str | Messages, ...]

@@ -8,6 +8,7 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def save(
     checksums: dict[str, Any] = {name: checksums_of(dict(leaves_of(item))) for name, item in items.items()}
     args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
     if host:
-        args["host"] = ocp.args.JsonSave(dict(host))
+        args["host"] = ocp.args.JsonSave(deepcopy(dict(host)))  # it is written while the run changes its own
         checksums["host"] = checksum_of_json(host)
     with explained(manager.directory, "written"):
         metrics = None if accuracy is None else {"accuracy": accuracy}

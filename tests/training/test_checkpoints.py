@@ -89,6 +89,15 @@ def test_a_state_comes_back_to_the_bit(run):
     assert bits(state) == bits(state_of(5))
 
 
+def test_data_of_the_run_is_saved_as_it_was_then_though_it_is_written_later(tmp_path):
+    with open_manager(tmp_path) as manager:
+        spare = list(range(9))
+        checkpoints.save(manager, Learner({"policy": state_of(0)}), 1, {"spare": spare})
+        spare.clear()
+        checkpoints.wait(manager)
+        assert checkpoints.restore_host(manager, 1) == {"spare": list(range(9))}
+
+
 def test_a_state_comes_back_to_the_bit_on_another_mesh(run):
     with open_manager(run, keep=2) as manager:
         state = restore(manager, shapes_of(state_of(0), mesh(2, 4)), 3)
