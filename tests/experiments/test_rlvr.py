@@ -109,7 +109,8 @@ def test_the_quickstart_runs_from_any_folder(workdir):
 def test_evaluate_prints_a_table_and_writes_it(evaluated):
     stdout, numbers = evaluated
     assert (numbers["step"], numbers["problems"], numbers["samples"]) == (2, 8, 2)
-    *lines, cost = [line.split() for line in stdout.splitlines()[2:]]
+    *lines, page, cost = [line.split() for line in stdout.splitlines()[2:]]
+    assert page == ["page:", "run/evaluation.html"]
     names = ("greedy_accuracy", "pass@1", "pass@2", "maj@2")
     assert [line[:2] for line in lines] in ([[x, y] for x in ("all", "modsum") for y in names[:i]] for i in (3, 4))
     assert (int(cost[0]), cost[1]) == (numbers["tokens"], "tokens")
