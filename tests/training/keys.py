@@ -473,7 +473,7 @@ def pool_of(config: Config) -> tuple[int, float, int]:
 
 def places(data_dir: str = "", manual_dir: str = "") -> Task:
     """A task that knows where its data are."""
-    example = lambda split, index: Example(f"places/{split}/{index}", f"{data_dir} {manual_dir}", "", "places")  # noqa: E731
+    example = lambda split, index: Example(f"places/{split}/{index}", f"{data_dir} {manual_dir}", "0", "places")  # noqa: E731
     return Task("places", "modsum", example, lambda _: 1)
 
 

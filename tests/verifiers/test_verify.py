@@ -107,8 +107,11 @@ def test_hostile_completions_score_zero_without_an_error(kind, name):
     assert (verdict.score, verdict.error) == (0.0, None)
 
 
+ANYTHING = st.text(st.characters(exclude_categories=["Cs", "No"]))  # of the latter "½" is a right answer
+
+
 @pytest.mark.parametrize("kind", RIGHT)
-@given(completion=st.one_of(st.text(), st.binary(), st.text(st.characters(categories=["Cs", "Nd", "Po"]))))
+@given(completion=st.one_of(ANYTHING, st.binary(), st.text(st.characters(categories=["Cs", "Nd", "Po"]))))
 def test_random_completions_never_fail_and_never_score(kind, completion):
     verdict = verify(kind, completion, RIGHT[kind][1])
     assert (verdict.score, verdict.error) == (0.0, None)
