@@ -62,7 +62,7 @@ def main() -> None:
     if _STYLE.value:
         weight, low, high = found["controlled"].style
         ends = "" if low is None else f" ({low:+.2f} to {high:+.2f})"
-        print(f"weight of length, in logits for the whole of it: {weight:+.2f}{ends}")
+        print(f"weight of length (logits per unit of relative length difference): {weight:+.2f}{ends}")
         if battles.style.any() and length_alone(battles) < _ALONE:
             print("the policies differ in length throughout, which can't be told from strength: read the first ratings")
     counts = {"left_out": left_out, "ties": ties}
@@ -88,7 +88,7 @@ def table(found: "Mapping[str, Ratings]", shares: "np.ndarray", names: Sequence[
     controlled = {x.name: x for x in found["controlled"].ratings} if "controlled" in found else {}
     order = [names.index(x.name) for x in plain]
     others = " ".join(f"{x.name:>10.10}" for x in plain)
-    second = f"{'of equal length':>17}   95 % interval" if controlled else ""
+    second = f"{'length control':>17}   95 % interval" if controlled else ""
     lines = [f"{'policy':20}{'rating':>8}   95 % interval{second}{'wins':>8}   over {others}"]
     for x, i in zip(plain, order, strict=True):
         known = [None if i == j or shares[i, j] != shares[i, j] else shares[i, j] for j in order]

@@ -20,9 +20,9 @@ from rlvr_jax.errors import ConfigError
 from . import command
 
 _JUDGES = flags.DEFINE_string("judges", None, "JSON file of judges by name.")
-_NAME = flags.DEFINE_string("name", "", "Of the judge; the only one without it.")
-_INPUT = flags.DEFINE_string("input", None, "JSON Lines of what is judged.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON Lines of the scores.")
+_NAME = flags.DEFINE_string("name", "", "Name of the judge; may be omitted if there is only one.")
+_INPUT = flags.DEFINE_string("input", None, "JSON Lines file of samples to judge.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON Lines file of the scores.")
 _BIAS = flags.DEFINE_bool("bias", False, "Measure the biases of the judge instead.")
 _PAIRS = flags.DEFINE_integer("pairs", 24, "Problems of the fixture.", lower_bound=2)
 

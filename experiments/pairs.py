@@ -24,11 +24,11 @@ _BY = flags.DEFINE_string("by", "", "Name of the judge or reward model that scor
 _JUDGES = flags.DEFINE_string("judges", None, "JSON file of judges by name, beside those of the config.")
 _REWARD_MODEL = flags.DEFINE_string("reward_model", None, "Workdir or export of a reward model, whose scores are used.")
 _PROBLEMS = flags.DEFINE_integer("problems", 256, "Training problems.", lower_bound=1)
-_SAMPLES = flags.DEFINE_integer("samples", 4, "Answers of each policy to each.", lower_bound=1)
-_TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Of the answers.", lower_bound=0.0)
+_SAMPLES = flags.DEFINE_integer("samples", 4, "Answers per policy and problem.", lower_bound=1)
+_TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Temperature of the answers.", lower_bound=0.0)
 _REJECTED = flags.DEFINE_enum("rejected", "worst", ["worst", "random"], "The answer that the best one is paired with.")
 _HELDOUT = flags.DEFINE_string("heldout", None, "Suite whose held-out problems no pair may leak.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of problems, answers, and choices among equals.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of problems, answers, and choices among equals.")
 _OUTPUT = flags.DEFINE_string("output", None, "File of the pairs.")
 
 

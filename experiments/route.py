@@ -20,8 +20,8 @@ from . import command
 
 _POLICIES = flags.DEFINE_list("policies", [], "Evaluated runs or files of evaluations, or NAME=them; two at least.")
 _SUITE = flags.DEFINE_string("suite", "", "Suite that the runs were evaluated on; empty for their own tasks.")
-_PRICES = flags.DEFINE_list("prices", [], "Price of a token of each policy.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the split of the problems.")
+_PRICES = flags.DEFINE_list("prices", [], "Price per token of each policy, in order.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the split of the problems.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the frontiers; a picture is drawn beside it.")
 
 

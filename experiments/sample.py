@@ -25,13 +25,13 @@ _KEEP = flags.DEFINE_enum(
     "keep", "right", ["right", "best", "pairs"],
     "All right samples, the best one of each problem, or the best and the worst as a pair of preferences.",
 )  # fmt: skip
-_MOST = flags.DEFINE_integer("most", 0, "Right samples of each problem at most; 0 for all.", lower_bound=0)
-_LEAST = flags.DEFINE_float("least", None, "Reward of a right sample; without it the verifier has to score it 1.")
-_TEMPERATURE = flags.DEFINE_float("temperature", None, "Of the samples; that of the config without it.")
-_STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest without it.", lower_bound=0)
-_SEED = flags.DEFINE_integer("seed", 0, "Of problems and samples.")
+_MOST = flags.DEFINE_integer("most", 0, "Maximum number of right samples kept per problem; 0 for all.", lower_bound=0)
+_LEAST = flags.DEFINE_float("least", None, "Keep samples with at least this reward; by default those of score 1.")
+_TEMPERATURE = flags.DEFINE_float("temperature", None, "Temperature of the samples; by default that of the config.")
+_STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of problems and samples.")
 _NUMBER = flags.DEFINE_integer(
-    "number", 0, "Of this set in a loop: each has the next problems and other samples.", lower_bound=0
+    "number", 0, "Index of this set in a loop: each draws the next problems and new samples.", lower_bound=0
 )
 
 

@@ -9,12 +9,13 @@ Source: the rollouts of Wu et al. 2025 (ReSum, arXiv:2509.13313), whose advantag
 windows.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlvr_jax.envs.env import Action, CallRecord, Env, NewWindow, Say, ToolResult, checked
-from rlvr_jax.envs.wrapping import passed_on, text_of, with_text
+from rlvr_jax.envs.env import Action, CallRecord, Env, NewWindow, Say, ToolResult
+from rlvr_jax.envs.wrapping import passed_on, text_of, went_on, with_parts, with_text
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
 
@@ -91,18 +92,14 @@ def compaction(
         state, problem = inner.start(example)
         return _State(state, problem), problem
 
-    def went_on(state: _State, returned: Any) -> tuple[_State, Action]:
-        after, action = checked(inner, returned)
-        return replace(state, inner=after), action
-
     def step(state: _State, text: str) -> tuple[_State, Action]:
         if state.asked:
             return next_window(state, text)
         state = replace(state, turn=state.turn + 1, numbers=(*state.numbers, state.turn))
-        return went_on(state, inner.step(state.inner, text))
+        return went_on(inner, state, inner.step(state.inner, text))
 
     def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
-        return went_on(state, inner.receive(state.inner, results))
+        return went_on(inner, state, inner.receive(state.inner, results))
 
     def full(state: _State, observation: Say) -> tuple[_State, Action]:
         said = observation.observation
@@ -123,7 +120,7 @@ def compaction(
     def next_window(state: _State, summary: str) -> tuple[_State, Action]:
         summary = summary.strip()
         texts = dict(zip(_PLACES, (text_of(state.problem), summary, state.pending), strict=True))
-        text = "".join(texts.get(part, part) for part in _parts(prompt, _PLACES))
+        text = "".join(texts.get(part, part) for part in _parts(prompt))
         after = replace(
             without_turn(state) if state.asked else state, asked=False, pending="", windows=state.windows + 1,
             empty=state.empty + (summaries and not summary),
@@ -132,7 +129,7 @@ def compaction(
 
     def parts_of(state: _State) -> dict[str, float]:
         own = dict(zip(PARTS, map(float, (state.windows, state.empty, state.cut)), strict=True))
-        return own if inner.parts_of is None else {**inner.parts_of(state.inner), **own}
+        return with_parts(inner, state, own)
 
     def calls_of(state: _State) -> tuple[CallRecord, ...]:
         return tuple(replace(call, turn=state.numbers[call.turn]) for call in inner.calls_of(state.inner))
@@ -148,7 +145,7 @@ def compaction(
 
     fields = passed_on(inner)
     read = fields["read"]
-    words = "".join(part for part in _parts(prompt, _PLACES) if part not in _PLACES)
+    words = "".join(part for part in _parts(prompt) if part not in _PLACES)
     return Env(
         start,
         step,
@@ -172,14 +169,6 @@ def compaction(
     )
 
 
-def _parts(text: str, places: tuple[str, ...]) -> list[str]:
-    """The text divided at these places, which are parts of their own."""
-    parts = [text]
-    for place in places:
-        parts = [
-            piece
-            for part in parts
-            for number, between in enumerate(part.split(place) if part not in places else [part])
-            for piece in ([place] * bool(number) + [between])
-        ]
-    return parts
+def _parts(text: str) -> list[str]:
+    """The text divided at the places, which are parts of their own."""
+    return re.split(f"({'|'.join(map(re.escape, _PLACES))})", text)

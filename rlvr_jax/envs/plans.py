@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlvr_jax.envs.env import Action, Done, Env, Force, ToolResult, checked
-from rlvr_jax.envs.wrapping import passed_on
+from rlvr_jax.envs.env import Action, Done, Env, Force, ToolResult
+from rlvr_jax.envs.wrapping import passed_on, went_on, with_parts
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tags import END_THINK, THINK
@@ -140,15 +140,11 @@ def plans(
             turns=state.turns + 1,
         )
 
-    def went_on(state: _State, returned: Any) -> tuple[_State, Action]:
-        after, action = checked(inner, returned)
-        return replace(state, inner=after), action
-
     def step(state: _State, text: str) -> tuple[_State, Action]:
-        return went_on(ended(state, text), inner.step(state.inner, without_plans(text, marked, opened)))
+        return went_on(inner, ended(state, text), inner.step(state.inner, without_plans(text, marked, opened)))
 
     def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
-        return went_on(state, inner.receive(state.inner, results))
+        return went_on(inner, state, inner.receive(state.inner, results))
 
     def cut(state: _State, text: str) -> tuple[_State, Action]:
         kind = state.kind
@@ -157,7 +153,7 @@ def plans(
         if within and state.spent:  # a smaller budget of another kind
             return state, Force()
         if within and inner.cut is not None:
-            return went_on(ended(state, text), inner.cut(state.inner, text))
+            return went_on(inner, ended(state, text), inner.cut(state.inner, text))
         if within or kind == "answer":
             return ended(state, text), Done(reason="length")
         closing = marked[kind][1]
@@ -179,7 +175,7 @@ def plans(
         over = [max(0, used - most * turns) if most else 0 for used, most in zip(tokens, budgets, strict=True)]
         values = (*tokens, *over, state.planned, state.forced)
         own = dict(zip(PARTS, map(float, values), strict=True))
-        return own if inner.parts_of is None else {**inner.parts_of(state.inner), **own}
+        return with_parts(inner, state, own)
 
     def judged(state: _State, texts: Sequence[str]) -> Sequence[str]:
         own = [without_plans(text, marked, opened) for text in texts]
@@ -199,7 +195,7 @@ def plans(
             "one_turn": inner.one_turn and not limited,
         },
         cut=cut if limited else None,
-        full=inner.full and (lambda state, said: went_on(state, inner.full(state.inner, said))),
+        full=inner.full and (lambda state, said: went_on(inner, state, inner.full(state.inner, said))),
     )
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rlvr_jax import named
-from rlvr_jax.envs.env import Action, Ask, Env, Say, ToolResult, checked, single_turn
-from rlvr_jax.envs.wrapping import passed_on
+from rlvr_jax.envs.env import Action, Ask, Env, Say, ToolResult, single_turn
+from rlvr_jax.envs.wrapping import passed_on, went_on, with_parts
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tags import after_thinking, between
@@ -84,17 +84,13 @@ def subcalls(
         state, problem = inner.start(example)
         return _State(state, example.reference), problem
 
-    def went_on(state: _State, returned: Any) -> tuple[_State, Action]:
-        after, action = checked(inner, returned)
-        return replace(state, inner=after), action
-
     def told(answers: Sequence[str]) -> Say:
         return Say("".join(observation.replace("{}", answer) for answer in answers))
 
     def step(state: _State, text: str) -> tuple[_State, Action]:
         asked = [found.strip() for found in between(after_thinking(text) or "", *marks)]
         if not asked:
-            return went_on(state, inner.step(state.inner, text))
+            return went_on(inner, state, inner.step(state.inner, text))
         if len(asked) > most or not all(asked):
             many = f"{len(asked)} questions, and {most} can be asked at once"
             why = many if len(asked) > most else "a question is empty"
@@ -104,14 +100,14 @@ def subcalls(
 
     def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
         if not state.questions:
-            return went_on(state, inner.receive(state.inner, results))
+            return went_on(inner, state, inner.receive(state.inner, results))
         answers = [failure.replace("{}", x.error) if x.error is not None else x.value for x in results]
         failed = sum(x.error is not None for x in results)
         return replace(state, questions=(), failed=state.failed + failed), told(answers)
 
     def parts_of(state: _State) -> dict[str, float]:
         own = dict(zip(PARTS, map(float, (state.asks, state.failed, state.refused)), strict=True))
-        return own if inner.parts_of is None else {**inner.parts_of(state.inner), **own}
+        return with_parts(inner, state, own)
 
     def credit_of(state: _State, results: tuple[ToolResult, ...]) -> list[float]:
         answered = zip(state.questions, results, strict=True)
@@ -127,6 +123,6 @@ def subcalls(
         "inner": deeper,
         "credit": credit_of if credit else None,
     }
-    cut = inner.cut and (lambda state, text: went_on(state, inner.cut(state.inner, text)))
-    full = inner.full and (lambda state, said: went_on(state, inner.full(state.inner, said)))
+    cut = inner.cut and (lambda state, text: went_on(inner, state, inner.cut(state.inner, text)))
+    full = inner.full and (lambda state, said: went_on(inner, state, inner.full(state.inner, said)))
     return Env(start, step, receive, **fields, cut=cut, full=full)

@@ -86,7 +86,7 @@ def _done(env: Any, reference: Mapping[str, Any], state: dict[str, Any]) -> Done
 
 
 def _called(owner: Any, name: str, *arguments: Any) -> Any:
-    """What a method returns, waited for if it is asynchronous; None if there is no such method."""
+    """The result of a method, awaited if it is asynchronous; None if there is no such method."""
     method: Callable[..., Any] | None = getattr(owner, name, None)
     if method is None:
         return None

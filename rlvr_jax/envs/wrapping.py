@@ -1,10 +1,10 @@
 """Environments around others: what these go on to do themselves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rlvr_jax.envs.env import Action, Env
+from rlvr_jax.envs.env import Action, Env, checked
 from rlvr_jax.text.messages import Messages
 
 
@@ -26,6 +26,17 @@ def passed_on(env: Env) -> dict[str, Any]:
     plain = ("parts", "one_turn", "one_sequence", "sandboxes", "tools", "ends", "says", "reserve", "added", "inner")
     values = {name: getattr(env, name) for name in plain}
     return changing | reading | values | {"reworded": env.reworded and reworded}
+
+
+def went_on(inner: Env, state: Any, returned: Any) -> tuple[Any, Action]:
+    """The state of an environment around `inner`, and the action, after a function of `inner` has returned."""
+    after, action = checked(inner, returned)
+    return replace(state, inner=after), action
+
+
+def with_parts(inner: Env, state: Any, own: Mapping[str, float]) -> dict[str, float]:
+    """The parts of an environment around `inner`: those of `inner` and its own."""
+    return {**(inner.parts_of(state.inner) if inner.parts_of else {}), **own}
 
 
 def text_of(said: str | Messages) -> str:

@@ -61,7 +61,7 @@ class Ratings:
 
 
 def style_of(first: int, second: int) -> float:
-    """How much longer the first of two responses is, see `Battles`."""
+    """The difference of the lengths of two responses over their sum, see `Battles`."""
     return (first - second) / (first + second) if first + second else 0.0
 
 

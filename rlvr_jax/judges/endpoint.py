@@ -166,6 +166,6 @@ def _pace(per_minute: int) -> Callable[[threading.Event], None]:
 
 
 def identity_of(config: JudgeConfig) -> dict[str, Any]:
-    """What decides the answers of a model, besides the messages: not where it is served."""
+    """The settings that decide a model's answers to given messages; its address is none of them."""
     of_endpoint = {"options": dict(config.options)} if config.endpoint else {}
     return {"model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens} | of_endpoint

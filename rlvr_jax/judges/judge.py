@@ -28,7 +28,7 @@ Items = list[tuple[str, float]]  # statements of a rubric, with weights
 
 @dataclass(frozen=True)
 class Sample:
-    """What is judged.
+    """A response to be judged.
 
     Attributes:
       problem: text, or messages.

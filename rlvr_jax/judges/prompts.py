@@ -154,7 +154,7 @@ def preference_of(answer: str) -> float:
 
 
 def met_of(answer: str) -> tuple[bool, str]:
-    """Whether an item is met, and the evidence. Raises NoScoreError for another form."""
+    """(True if an item is met, the evidence). Raises NoScoreError for another form."""
     evidence, met = last_lines(answer, 2)
     if met not in _MET or not evidence.startswith("Evidence:"):
         raise NoScoreError(

@@ -99,7 +99,7 @@ def _chunks(rows: Sequence[tuple[int, Row]]) -> Iterator[tuple[int, bytes]]:
 
 
 def _body(row: Row) -> dict[str, Any]:
-    """What is shown of a sample beside its columns; what is empty is left out."""
+    """The texts of a sample, without empty ones."""
     gold = row.get("gold") or row.get("reference")
     body = {
         "prompt": row.get("prompt"),

@@ -5,6 +5,7 @@ const ROWS = 50;  // of a page
 const KEPT = 32;  // decompressed chunks
 const ORDERS = {"as logged": null, "highest reward": ["reward", -1], "lowest reward": ["reward", 1],
   "longest": ["length", -1], "shortest": ["length", 1]};
+const NONE = "(none)";  // the option for samples without a name in a column
 const CUT_OFF = ["length", "window", "prompt", "turns", "sequences", "calls", "tool_seconds"];
 
 function verdictOf(columns, i) {
@@ -16,14 +17,14 @@ function verdictOf(columns, i) {
 function chosen(index, filters) {
   const {columns} = index, found = [];
   const names = ["run", "task", "split", "finish_reason"].filter(name => filters[name] !== "")
-    .map(name => [columns[name].of, columns[name].names.indexOf(filters[name])]);
+    .map(name => [columns[name].of, columns[name].names.indexOf(filters[name] === NONE ? "" : filters[name])]);
   const ranges = ["step", "reward", "length"].map(name => [columns[name], ...filters[name]])
     .filter(([, low, high]) => low !== null || high !== null);
   for (let i = 0; i < index.count; i++) {
     if (names.some(([of, wanted]) => of[i] !== wanted)) continue;
     if (ranges.some(([values, low, high]) => values[i] === null || (low !== null && values[i] < low) || (high !== null && values[i] > high))) continue;
     if (filters.verdict !== "" && verdictOf(columns, i) !== filters.verdict) continue;
-    if (filters.problem !== "" && columns.example.names[columns.example.of[i]] !== filters.problem) continue;
+    if (filters.problem !== "" && columns.example.names[columns.example.of[i]].trim() !== filters.problem) continue;
     found.push(i);
   }
   const order = ORDERS[filters.order];
@@ -66,7 +67,7 @@ async function showSamples(place) {
   const inputs = {}, changed = () => update();
   const select = (name, values, label = name) => {
     inputs[name] = element("select", {id: `by-${name.replace("_", "-")}`, onchange: changed}, element("option", {value: ""}, `any ${label}`),
-      ...values.map(value => element("option", {value}, value || "(none)")));
+      ...values.map(value => element("option", {value: value || NONE}, value || NONE)));
     return values.length > 1 ? inputs[name] : null;
   };
   const range = name => {

@@ -22,7 +22,7 @@ Results = Sequence[Future]  # of the tools that an environment has called at onc
 
 @dataclass
 class Log:
-    """What has come in for an episode.
+    """The turns, results and verdict that have come in for an episode.
 
     Attributes:
       key: of its random stream, by which it is known in a resumed run.

@@ -43,7 +43,7 @@ def answer_in_tags(text: str) -> str | None:
 
 
 def between(text: str, opening: str, closing: str) -> list[str]:
-    """What is between the marks, each time up to the next closing one, in time linear in the text."""
+    """The texts between the marks, each up to the next closing one, in time linear in the text."""
     found, at = [], 0
     while (start := text.find(opening, at)) >= 0 and (end := text.find(closing, start + len(opening))) >= 0:
         found.append(text[start + len(opening) : end])

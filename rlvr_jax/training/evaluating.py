@@ -58,7 +58,12 @@ class Evaluated:
 
 @contextlib.contextmanager
 def opened_policy(
-    config: Config, workdir: Path | None, pool: Pool, processes: Processes | None = None, step: int | None = None
+    config: Config,
+    workdir: Path | None,
+    pool: Pool,
+    processes: Processes | None = None,
+    step: int | None = None,
+    one_turn: str = "",
 ) -> Iterator[tuple[Setup, Collector, int]]:
     """A policy that plays: the parts of a run, a collector of its episodes, and the step of its checkpoint.
 
@@ -68,11 +73,18 @@ def opened_policy(
       pool: for verifiers and tools.
       processes: of this program.
       step: of the checkpoint; the newest by default.
+      one_turn: the reason why no training task may have several turns, if none may.
 
     Raises:
       ConfigError, CheckpointError: the config can't run, or the policy can't be read.
     """
     setup = make_setup(anywhere(config, jax.device_count()), pool=pool, processes=processes or Processes())
+    for label, source in setup.sources.items():
+        if one_turn and not source.env.one_turn and config.tasks[label].weight > 0:
+            raise ConfigError(
+                f"config.tasks.{label}.environment = {config.tasks[label].environment!r} has episodes of several "
+                f"turns, and {one_turn}; leave it out, or set the task's weight to 0"
+            )
     with parallel.use_mesh(setup.mesh):
         if workdir is None:
             params, step = initial_params(setup, jax.random.key(config.seed)), 0

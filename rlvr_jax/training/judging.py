@@ -144,7 +144,7 @@ def describe_judges(setup: Setup, verdicts: Sequence[Verdict]) -> dict[str, int]
 
 
 def sample_of(episode: Episode) -> Sample:
-    """What a judge is shown of an episode."""
+    """The sample that a judge is shown of an episode."""
     example = episode.example
     return Sample(example.problem or example.prompt, episode.judged, example.reference, example.gold)
 

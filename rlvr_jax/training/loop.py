@@ -124,13 +124,14 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         scorers, credit = make_scorers(setup, reference, frozen), make_credit(setup)
         update = make_training(setup, optimizers, loss, frozen)
         evaluate = make_evaluation(setup, judging)
+        beside = lambda: make_collector(setup, sampler.beside(), pool)  # noqa: E731  # what is in flight stays as it is
 
         with (
             open_record(workdir, config, num_steps, done, "training", processes) as record,
             traces(workdir / "profile", config.training.profile) as trace,
         ):
             if done == 0:
-                metrics, samples = evaluate(make_collector(setup, sampler.beside(), pool), 0, key_of(EVALUATE, 0))
+                metrics, samples = evaluate(beside(), 0, key_of(EVALUATE, 0))
                 dropped = {f"task/{task}/dropped_prompts": count for task, count in setup.dropped.items()}
                 record.write({"step": 0} | metrics | dropped, samples)
 
@@ -185,9 +186,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                     samples = samples[: sum(len(group.episodes) for group in groups[:logged])]
                 if evaluated:
                     begin(f"evaluation after step {step}")
-                    beside = make_collector(setup, sampler.beside(), pool)  # what is in flight stays as it is
-                    metrics, heldout = evaluate(beside, step, key_of(EVALUATE, step))
-                    del beside
+                    metrics, heldout = evaluate(beside(), step, key_of(EVALUATE, step))
                     row, samples = row | metrics, samples + heldout
                     clock.lap("time/evaluate")
                 record.write(row | clock.laps | {"time/step": clock.total()}, samples)

@@ -84,12 +84,8 @@ def sampled(
       ConfigError, CheckpointError: the policy can't be read, or can't play these tasks.
     """
     workdir = Path(source).expanduser() if is_run(source) else None
-    with opened_policy(config, workdir, pool, processes) as (setup, collector, _):
-        for label, played in setup.sources.items():
-            if not played.env.one_turn:
-                raise ConfigError(
-                    f"config.tasks.{label}.environment: pairs are made of answers of one turn; leave it out"
-                )
+    why = "pairs are made of answers of one turn"
+    with opened_policy(config, workdir, pool, processes, one_turn=why) as (setup, collector, _):
         judging, of_models = make_judging(setup, folder), make_model_scores(setup)
         examples = tasks.batch(training_mixture(setup), "train", seed, 0, problems)
         unique = list({(x.task, x.id): x for x in examples}.values())

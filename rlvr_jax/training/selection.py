@@ -14,20 +14,19 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from rlvr_jax import parallel, tasks
-from rlvr_jax.config import Config, anywhere
-from rlvr_jax.errors import ConfigError
+from rlvr_jax import tasks
+from rlvr_jax.config import Config
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.critic import CriticConfig
 from rlvr_jax.learner.rewards import Rewards, joined, reward
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Group, flattened
 from rlvr_jax.tasks.curriculum import CurriculumConfig
-from rlvr_jax.training.functions import make_collector, make_sampler
+from rlvr_jax.training.evaluating import opened_policy
+from rlvr_jax.training.judging import FOLDER, make_judging
 from rlvr_jax.training.reward_models import make_model_scores
-from rlvr_jax.training.setup import Setup, make_setup, training_mixture
+from rlvr_jax.training.setup import Setup, training_mixture
 from rlvr_jax.training.sft import in_chat_format
-from rlvr_jax.training.start import initial_params, load_run
 from rlvr_jax.verifiers.pool import Pool
 
 Keep = Literal["right", "best", "pairs"]
@@ -62,7 +61,7 @@ def sample(
     seed: int = 0,
     number: int = 0,
 ) -> tuple[Setup, list[Group], Rewards]:
-    """Judged samples of a policy on training problems, with the scores of reward models.
+    """Judged samples of a policy on training problems, with the scores of reward models and judges.
 
     Args:
       config: whose tasks, limits, reward and reward models hold.
@@ -86,29 +85,17 @@ def sample(
     method = AlgorithmConfig(baseline="none", scale="none", proximal="recompute", correction="token_tis")
     others = {"algorithm": method, "critic": CriticConfig(), "curriculum": CurriculumConfig(), "teacher": ""}
     config = dataclasses.replace(config, rollout=rollout, **others)
-    setup = make_setup(anywhere(config, jax.device_count()), pool=pool, processes=processes or Processes())
-    for label, source in setup.sources.items():
-        if not source.env.one_turn and config.tasks[label].weight > 0:
-            raise ConfigError(
-                f"config.tasks.{label}.environment = {config.tasks[label].environment!r} has episodes of several "
-                "turns, and a set of samples has one answer to each problem; set the task's weight to 0"
-            )
-    examples = tasks.batch(training_mixture(setup), "train", seed, number, problems)
-    distinct = list({(x.task, x.prompt, repr(x.reference)): x for x in examples}.values())
-    with parallel.use_mesh(setup.mesh):
-        if workdir is None:
-            params, version = initial_params(setup, jax.random.key(config.seed)), 0
-        else:
-            params, version = load_run(setup, workdir, step)
-        sampler = make_sampler(setup)
-        sampler.set_params(params, version)
-        collector, scored = make_collector(setup, sampler, pool), make_model_scores(setup)
+    why = "a set of samples has one answer to each problem"
+    with opened_policy(config, workdir, pool, processes, step, one_turn=why) as (setup, collector, _):
+        examples = tasks.batch(training_mixture(setup), "train", seed, number, problems)
+        distinct = list({(x.task, x.prompt, repr(x.reference)): x for x in examples}.values())
+        judging, of_models = make_judging(setup, workdir and workdir / FOLDER), make_model_scores(setup)
         key, size = jax.random.fold_in(jax.random.key(seed), number), max(1, _AT_ONCE // samples)
         groups, found = [], []
         for first in range(0, len(distinct), size):
             part, of_part = distinct[first : first + size], jax.random.fold_in(key, first)
             collector.start("samples", part, samples, of_part, rollout.temperature)
-            judged = scored(collector.take("samples"))
+            judged = judging.all(of_models(judging.verdicts(collector.take("samples"))))
             found.append(reward(config.reward, judged, setup.parts, config.verifier.timeout, setup.processes))
             groups += judged
     return setup, groups, joined(found)

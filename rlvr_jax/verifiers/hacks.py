@@ -63,7 +63,7 @@ _PATCHED = ("builtins", "__builtins__", "unittest", "pytest", "doctest", "sys.mo
 
 @dataclass(frozen=True)
 class KnownTests:
-    """What a detector knows of the tests.
+    """A detector's knowledge of the tests.
 
     Attributes:
       names: functions and methods that are tested; empty if the program is a script, or if they are not known.

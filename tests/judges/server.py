@@ -13,7 +13,7 @@ Reply = str | int | dict | bytes | None  # text, status, whole body, raw body; N
 
 @dataclass
 class Server:
-    """What a test sees of it.
+    """The requests that a test sees.
 
     Attributes:
       url: for `JudgeConfig.endpoint`.

@@ -198,6 +198,20 @@ def test_filters(page, values, expected):
     assert count(page, ".sample") == min(expected, 50)
 
 
+def test_samples_without_a_name_in_a_column_can_be_chosen(page):
+    index = {
+        "count": 3,
+        "columns": {name: {"names": ["", "a"], "of": [0, 1, 0]} for name in ("run", "task", "split", "finish_reason")},
+    }
+    index["columns"] |= {name: [1, 1, 1] for name in ("step", "reward", "length", "score")}
+    index["columns"] |= {"error": [0, 0, 0], "example": {"names": [" x "], "of": [0, 0, 0]}}
+    filters = dict.fromkeys(("run", "split", "finish_reason", "verdict", "problem"), "")
+    filters |= dict.fromkeys(("step", "reward", "length"), (None, None)) | {"order": "as logged"}
+    for task, expected in (("(none)", "0,2"), ("a", "1"), ("", "0,1,2")):
+        call = f"chosen({json.dumps(index)}, {json.dumps(filters | {'task': task, 'problem': 'x'})}).join()"
+        assert page.evaluate(call) == expected
+
+
 def test_samples_are_ordered_and_filters_cleared(page):
     change(page, order="highest reward", by_task="t1")
     assert "completion 127." in text_of(page, ".sample")

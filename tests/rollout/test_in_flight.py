@@ -117,7 +117,7 @@ def start(collector, name, numbers=None):
 
 
 def plain(found):
-    """What can be compared of taken groups."""
+    """Taken groups as data that can be compared."""
     return [
         (name, number, [(e.turns, e.parts, [(s.tokens.tolist(), s.version) for x in e.sequences for s in x.spans])
                         for e in group.episodes], group.verdicts)
