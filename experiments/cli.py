@@ -24,7 +24,7 @@ COMMANDS = {
     "fetch": "download a small pretrained model",
     "verify": "judge completions of a file with a verifier",
     "decontaminate": "find training prompts that leak evaluation prompts",
-    "compile": "memory, work and estimated time of a run on accelerators that are not here",
+    "compile": "memory, work and estimated time of a run on accelerators you don't have",
     "benchmark": "speed of sampling and training on this machine",
 }
 _MODULES = {"benchmark": "benchmarks.speed"}  # of commands in subfolders
