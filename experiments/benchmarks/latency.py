@@ -14,7 +14,6 @@ from pathlib import Path
 from .parts import table
 
 LONGEST, TURNS = 2.0, 6  # seconds of a call, turns of an episode
-PROMPTS, GROUP, LAG = 8, 2, 3
 SCHEDULES = {
     "synchronous": {},
     "in flight, cache kept": {"in_flight": "keep"},
@@ -47,16 +46,26 @@ def calling(longest: float = LONGEST):
 
 
 def latency(
-    steps: int, longest: float = LONGEST, layers: int = 2, width: int = 128, turn: int = 32, patience: int = 400
+    steps: int,
+    longest: float = LONGEST,
+    prompts: int = 16,
+    group: int = 2,
+    lag: int = 5,
+    patience: int = 100,
+    layers: int = 2,
+    width: int = 128,
+    turn: int = 32,
 ) -> str:
     """Runs with each schedule: their time, the share of it in which nothing could be sampled or trained, their lag.
 
     Args:
       steps: that are measured; not those at the beginning, which compile, and at the end, where no more are sampled.
       longest: seconds of a call.
+      prompts, group: problems of a step, and samples of each, which is the number of slots, too.
+      lag: `training.max_lag` of those in flight.
+      patience: decode steps, see `config.rollout.patience`; those of `longest` seconds, updates included.
       layers, width: of the policy.
       turn: maximum tokens of a turn.
-      patience: decode steps, see `config.rollout.patience`.
     """
     from rlvr_jax.config import Config, EvaluationConfig, RolloutConfig, TaskConfig, TrainingConfig
     from rlvr_jax.learner.algorithm import AlgorithmConfig
@@ -65,7 +74,7 @@ def latency(
     from rlvr_jax.training.loop import train
     from rlvr_jax.verifiers.pool import Pool
 
-    episodes, response = PROMPTS * GROUP, TURNS * (turn + 2)
+    episodes, response = prompts * group, TURNS * (turn + 2)
     config = Config(
         tasks={"modsum": TaskConfig(environment=f"{__name__}:calling", environment_options={"longest": longest})},
         policy=PolicyConfig(
@@ -73,7 +82,7 @@ def latency(
             max_length=response + 32,
         ),
         rollout=RolloutConfig(
-            prompts=PROMPTS, group_size=GROUP, max_prompt_length=32, max_response_length=response,
+            prompts=prompts, group_size=group, max_prompt_length=32, max_response_length=response,
             max_turn_length=turn, slots=episodes, chunk=8,
         ),
         algorithm=AlgorithmConfig(kl_coef=0.0, reference="none"),
@@ -81,20 +90,23 @@ def latency(
         evaluation=EvaluationConfig(problems=1, pass_problems=0, every=10**6),
     )  # fmt: skip
     lines = []
-    with Pool(episodes, timeout=60.0) as pool:
+    with Pool(episodes * (lag + 1), timeout=60.0) as pool:
         for name, changes in SCHEDULES.items():
-            lag = LAG if changes else 0
+            ahead = lag if changes else 0
             changed = dataclasses.replace(
                 config,
                 rollout=dataclasses.replace(config.rollout, **changes, patience=patience if changes else 0),
-                training=TrainingConfig(num_steps=steps + 1 + 2 * lag, save_every=10**6, max_lag=lag),
+                training=TrainingConfig(num_steps=steps + 1 + 2 * ahead, save_every=10**6, max_lag=ahead),
             )
             with tempfile.TemporaryDirectory() as workdir:
                 train(changed, Path(workdir), pool)
                 rows = [json.loads(line) for line in Path(workdir, "metrics.jsonl").read_text().splitlines()]
-            rows = rows[2 + lag : len(rows) - lag]
+            rows = rows[2 + ahead : len(rows) - ahead]
             seconds = [row["time/step"] - row.get("time/evaluate", 0.0) for row in rows]
             step, waits = statistics.median(seconds), sum(row["time/verify"] for row in rows) / sum(seconds)
             lags = statistics.fmean(row["train/lag"] for row in rows), max(row["train/max_lag"] for row in rows)
-            lines.append([name, f"{step:.2f}", f"{waits:.0%}", f"{3600 / step:.0f}", f"{lags[0]:.1f}", f"{lags[1]}"])
-    return table(("schedule", "step, s", "device waits", "steps an hour", "mean lag", "largest lag"), lines)
+            used = statistics.fmean(row["rollout/occupancy"] for row in rows)
+            row = [f"{step:.2f}", f"{waits:.0%}", f"{3600 / step:.0f}", f"{used:.0%}", f"{lags[0]:.1f}", f"{lags[1]}"]
+            lines.append([name, *row])
+    columns = ("schedule", "step, s", "device waits", "steps an hour", "slots in use", "mean lag", "largest lag")
+    return table(columns, lines)

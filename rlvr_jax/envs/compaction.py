@@ -3,21 +3,21 @@
 The window is full when an observation would leave fewer than `reserve` tokens of it, or a turn has used up all but
 these. Then the policy is asked for a summary, and the next window begins with the problem, the summary, and the
 observation that had no room. All windows of an episode share its reward, so summaries are learned by what they are
-good for. Verifiers do not see them.
+good for. Verifiers do not see them, and the next window does not have their thoughts.
 
 Source: the rollouts of Wu et al. 2025 (ReSum, arXiv:2509.13313), whose advantage of an episode is that of each of its
 windows.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rlvr_jax.envs.env import Action, CallRecord, Env, NewWindow, Say, ToolResult
-from rlvr_jax.envs.wrapping import passed_on, text_of, went_on, with_parts, with_text
+from rlvr_jax.envs.wrapping import filled, passed_on, pieces, text_of, went_on, with_parts, with_text
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
+from rlvr_jax.text.tags import after_thinking
 
 PARTS = ("windows", "empty_summaries", "cut_summaries")
 _ASK = "\nThe context is full. Write a summary of all that you need to go on; you will see nothing else of your work.\n"
@@ -104,23 +104,22 @@ def compaction(
     def full(state: _State, observation: Say) -> tuple[_State, Action]:
         said = observation.observation
         pending = said if isinstance(said, str) else "\n".join(message["content"] for message in said)
-        return filled(replace(state, pending=pending))
+        return ask_or_cut(replace(state, pending=pending))
 
-    def filled(state: _State) -> tuple[_State, Action]:
+    def ask_or_cut(state: _State) -> tuple[_State, Action]:
         return (replace(state, asked=True), Say(ask)) if summaries else next_window(state, "")
 
     def cut(state: _State, text: str) -> tuple[_State, Action]:
         if state.asked:
             return next_window(replace(state, cut=state.cut + 1), text)
-        return filled(without_turn(state))
+        return ask_or_cut(without_turn(state))
 
     def without_turn(state: _State) -> _State:
         return replace(state, turn=state.turn + 1, unjudged=(*state.unjudged, state.turn))
 
     def next_window(state: _State, summary: str) -> tuple[_State, Action]:
-        summary = summary.strip()
-        texts = dict(zip(_PLACES, (text_of(state.problem), summary, state.pending), strict=True))
-        text = "".join(texts.get(part, part) for part in _parts(prompt))
+        summary = (after_thinking(summary) or "").strip()
+        text = filled(prompt, dict(zip(_PLACES, (text_of(state.problem), summary, state.pending), strict=True)))
         after = replace(
             without_turn(state) if state.asked else state, asked=False, pending="", windows=state.windows + 1,
             empty=state.empty + (summaries and not summary),
@@ -145,7 +144,7 @@ def compaction(
 
     fields = passed_on(inner)
     read = fields["read"]
-    words = "".join(part for part in _parts(prompt) if part not in _PLACES)
+    words = "".join(piece for piece in pieces(prompt, _PLACES) if piece not in _PLACES)
     return Env(
         start,
         step,
@@ -167,8 +166,3 @@ def compaction(
         cut=cut,
         full=full,
     )
-
-
-def _parts(text: str) -> list[str]:
-    """The text divided at the places, which are parts of their own."""
-    return re.split(f"({'|'.join(map(re.escape, _PLACES))})", text)

@@ -156,12 +156,14 @@ class Env:
 
     Attributes:
       start: example -> (state, prompt).
-      step: (state, text of the policy's turn) -> (state, action).
+      step: (state, text of the policy's turn) -> (state, action). The text begins with `<think>` if the prompt, or the
+        template before this turn, has opened a thought.
       receive: (state, results of the tools) -> (state, action); None for environments that call none.
       drawn: (initial state, number of the episode) -> the same, with random choices of its own; None if all are those
         of the example.
       at: (state, training steps that the policy of the turn has had) -> the state that `step` gets; None for the same.
       parts: the possible names of `Done.parts`; missing ones count as 0.
+      check: called with a problem before a run; raises ValueError if an option turns out wrong on it. None for nothing.
       one_turn: every episode has a single turn, so static batches may be used.
       one_sequence: every episode has a single context window; False for those that return `NewWindow` or `Ask`.
       parts_of: state -> parts, also of an episode that ends by a limit of the rollout; those of `Done` come first.
@@ -176,13 +178,15 @@ class Env:
         if that is an error.
       read: (state, text of each token sampled) -> the state that `step` or `cut` gets; None for the same.
       budget: state -> maximum tokens until the next `step` or `cut`; 0, or None, for the limits of the rollout alone.
-      cut: (state, text of the turn so far) -> (state, action), after a turn that was cut off by a limit of tokens; None
-        ends the episode.
+      cut: (state, text of the turn so far, as for `step`) -> (state, action), after a turn that was cut off by a limit
+        of tokens; None ends the episode.
       full: (state, observation) -> (state, other action), in the place of an observation that would leave fewer than
         `reserve` tokens of the window; None ends the episode if it leaves none.
       reserve: tokens of a window that no turn or observation takes before `cut` or `full`.
       added: tokens by which the prompt of a later window may be longer than that of the first.
       inner: of the episodes of `Ask`; None for those of a single turn.
+      asked: the policy of the episodes of `Ask`, and of those that they ask for: the workdir of a run or a checkpoint,
+        which is not trained; empty for the policy itself.
       roles: names of those that the policy plays in one game; empty for none. As many consecutive samples of a problem
         play it, one in each role: each is an episode of its own, whose context has what `Say` says to its role. The
         first role begins. All have one state; advantages compare the samples of a role with each other.
@@ -194,6 +198,7 @@ class Env:
     step: Callable[[Any, str], tuple[Any, Action]]
     receive: Callable[[Any, tuple[ToolResult, ...]], tuple[Any, Action]] | None = None
     parts: tuple[str, ...] = ()
+    check: Callable[[Example], None] | None = None
     one_turn: bool = False
     drawn: Callable[[Any, int], Any] | None = None
     at: Callable[[Any, int], Any] | None = None
@@ -213,6 +218,7 @@ class Env:
     reserve: int = 0
     added: int = 0
     inner: "Env | None" = None
+    asked: str = ""
     roles: tuple[str, ...] = ()
     credit: Callable[[Any, tuple[ToolResult, ...]], Sequence[float]] | None = None
 

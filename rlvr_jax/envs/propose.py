@@ -68,6 +68,11 @@ def propose(
     def start(example: Example) -> tuple[_State, Any]:
         return _State(example.reference), example.prompt
 
+    def check(example: Example) -> None:
+        if error := verify(verifier, "", example.reference, **options).error:
+            with_options = f" with {options}" if options else ""
+            raise ValueError(f"its verifier {verifier!r}{with_options} can't judge {example.id}: {error}")
+
     def step(state: _State, text: str) -> tuple[_State, Action]:
         state = replace(state, proposals=(*state.proposals, text))
         arguments = {"verifier": verifier, "completion": text, "reference": state.reference, "options": options}
@@ -90,6 +95,7 @@ def propose(
         step,
         receive,
         parts=("attempts", "first_score"),
+        check=check,
         parts_of=lambda state: {"attempts": len(state.proposals), "first_score": state.score},
         says=(wrong.replace("{}", ""),),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from rlvr_jax import named
 from rlvr_jax.envs.env import Action, Ask, Env, Say, ToolResult, single_turn
-from rlvr_jax.envs.wrapping import passed_on, went_on, with_parts
+from rlvr_jax.envs.wrapping import filled, passed_on, text_of, went_on, with_parts
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tags import after_thinking, between
@@ -26,12 +26,14 @@ class _State:
 
     Attributes:
       inner: that of the environment within.
+      problem: the text of the prompt.
       reference: the gold answer.
       questions: that are being answered.
       asks, failed, refused: counts of questions: played, those of them without an answer, and not played.
     """
 
     inner: Any
+    problem: str
     reference: Any
     questions: tuple[str, ...] = ()
     asks: int = 0
@@ -48,6 +50,7 @@ def subcalls(
     observation: str = "{}\n",
     failure: str = "Error: {}",
     credit: str = "",
+    policy: str = "",
 ) -> Env:
     """The environment `inner` for a policy that may ask itself.
 
@@ -60,12 +63,13 @@ def subcalls(
       depth: 1 if an episode that answers a question may ask none itself, and one more for each level that may, at most
         `MOST_DEPTH`.
       marks: around a question.
-      prompt: of a question, with the place {}.
+      prompt: of a question, with the place {}, and if you like {problem} for the problem of the episode.
       observation: for each answer, with the place {}.
       failure: the answer where there is none, with the place {} for the reason.
       credit: `module:function` or `file.py:function` of (question, answer, gold answer of the problem), which returns
         the reward of an episode that answers a question, 0 for one without an answer; empty to share the reward of the
         episode.
+      policy: that answers, the workdir of a run or a checkpoint; it is not trained. Empty for the policy itself.
 
     Raises:
       ValueError: an option can't be used.
@@ -74,6 +78,8 @@ def subcalls(
         raise ValueError(f"most and depth must be 1 or more, not {most} and {depth}")
     if depth > MOST_DEPTH:
         raise ValueError(f"depth must be at most {MOST_DEPTH}, not {depth}")
+    if credit and policy:
+        raise ValueError(f"credit = {credit!r} is for answers that are trained on, and those of {policy!r} are not")
     if len(marks) != 2 or not all(marks) or marks[0] == marks[1]:
         raise ValueError(f"marks must be two different texts, not {marks!r}")
     for name, text in (("prompt", prompt), ("observation", observation)):
@@ -82,7 +88,7 @@ def subcalls(
 
     def start(example: Example) -> tuple[_State, str | Messages]:
         state, problem = inner.start(example)
-        return _State(state, example.reference), problem
+        return _State(state, text_of(problem), example.reference), problem
 
     def told(answers: Sequence[str]) -> Say:
         return Say("".join(observation.replace("{}", answer) for answer in answers))
@@ -96,7 +102,7 @@ def subcalls(
             why = many if len(asked) > most else "a question is empty"
             return replace(state, refused=state.refused + len(asked)), told([failure.replace("{}", why)])
         state = replace(state, questions=tuple(asked), asks=state.asks + len(asked))
-        return state, Ask(tuple(prompt.replace("{}", found) for found in asked))
+        return state, Ask(tuple(filled(prompt, {"{}": found, "{problem}": state.problem}) for found in asked))
 
     def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
         if not state.questions:
@@ -121,6 +127,7 @@ def subcalls(
         "one_turn": False,
         "one_sequence": False,
         "inner": deeper,
+        "asked": policy or inner.asked,
         "credit": credit_of if credit else None,
     }
     cut = inner.cut and (lambda state, text: went_on(inner, state, inner.cut(state.inner, text)))

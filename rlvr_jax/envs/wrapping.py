@@ -1,6 +1,7 @@
 """Environments around others: what these go on to do themselves."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,10 @@ def passed_on(env: Env) -> dict[str, Any]:
 
     changing = {name: changed(getattr(env, name)) for name in ("drawn", "at", "read")}
     reading = {name: read(getattr(env, name)) for name in ("parts_of", "calls_of", "judged", "budget")}
-    plain = ("parts", "one_turn", "one_sequence", "sandboxes", "tools", "ends", "says", "reserve", "added", "inner")
+    plain = (
+        *("parts", "check", "one_turn", "one_sequence", "sandboxes", "tools", "ends", "says"),
+        *("reserve", "added", "inner", "asked"),
+    )
     values = {name: getattr(env, name) for name in plain}
     return changing | reading | values | {"reworded": env.reworded and reworded}
 
@@ -37,6 +41,16 @@ def went_on(inner: Env, state: Any, returned: Any) -> tuple[Any, Action]:
 def with_parts(inner: Env, state: Any, own: Mapping[str, float]) -> dict[str, float]:
     """The parts of an environment around `inner`: those of `inner` and its own."""
     return {**(inner.parts_of(state.inner) if inner.parts_of else {}), **own}
+
+
+def pieces(template: str, places: Collection[str]) -> list[str]:
+    """The template divided at the places, which are pieces of their own."""
+    return re.split(f"({'|'.join(map(re.escape, places))})", template)
+
+
+def filled(template: str, texts: Mapping[str, str]) -> str:
+    """The template with a text in each place, all at once: a text may hold what looks like another place."""
+    return "".join(texts.get(piece, piece) for piece in pieces(template, texts))
 
 
 def text_of(said: str | Messages) -> str:

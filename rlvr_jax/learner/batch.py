@@ -96,14 +96,15 @@ def make_batch(
     response_length: int,
     steps: Sequence[Float[np.ndarray, "_"]] | None = None,
 ) -> tuple[Batch, Int[np.ndarray, "batch"]]:
-    """A row for each context window of each kept episode, and the index of each row's episode among all.
+    """A row for each context window of each kept episode that is the policy's, and each row's episode among all.
 
     The actions are the tokens that the policy sampled or that demonstrate; an episode that is not trained on has none.
     The column is "behaviour"; with demonstrations also "demonstrated"; with sequences that have a reward of their own
     "own_reward", NaN for the others; and "steps" if they are given: for each episode a number for each of its actions.
     """
     episodes = [episode for group in groups for episode in group.episodes]
-    rows = [(i, window) for i, episode in enumerate(episodes) if signal.kept[i] for window in episode.sequences]
+    trained = [[window for window in episode.sequences if window.is_trained] for episode in episodes]
+    rows = [(i, window) for i, found in enumerate(trained) if signal.kept[i] for window in found]
     windows = [window for _, window in rows]
     prompts, responses = [window.prompt for window in windows], [window.response for window in windows]
     batch = layout(prompts, responses, prompt_length, response_length)
@@ -112,7 +113,7 @@ def make_batch(
     sampled[real] = np.concatenate([*(window.action_mask for window in windows), _NOTHING])
     behaviour[real] = np.concatenate([*(window.logprobs for window in windows), _NOTHING])
     of_rows = np.array([episode for episode, _ in rows], np.int32)
-    shares = np.array([1 / len(episodes[i].sequences) for i in of_rows], np.float32)
+    shares = np.array([1 / len(trained[i]) for i in of_rows], np.float32)
     batch = batch.replace(action_mask=sampled * signal.trained[of_rows, None], samples=shares)
     batch = batch.with_columns(behaviour=behaviour)
     if any(episode.is_demonstration for episode in episodes):

@@ -18,7 +18,7 @@ from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.tags import THINK, opens_thinking
 from rlvr_jax.verifiers.verdict import Verdict
 
-Author = Literal["prompt", "policy", "env", "forced", "demonstration"]
+Author = Literal["prompt", "policy", "other", "env", "forced", "demonstration"]
 TRAINED = ("policy", "demonstration")  # the authors of the tokens that are trained on
 LIMITED = ("length", "window", "prompt", "turns", "sequences", "calls", "tool_seconds")  # the finish reasons of a limit
 
@@ -28,8 +28,8 @@ class Span:
     """Consecutive tokens by one author.
 
     Attributes:
-      author: "prompt"; after it the "policy", the environment ("env"), which may also have "forced" a part of a turn,
-        or a "demonstration" instead of the policy.
+      author: "prompt"; after it the "policy", the environment ("env"), which may also have "forced" a part of a turn, a
+        "demonstration" instead of the policy, or an "other" policy that is not trained.
       tokens: ids, including a sampled stop token.
       logprobs: log-probability (nats) of each under the policy that sampled it, without top-k and top-p; None if the
         author is not the policy.
@@ -89,6 +89,11 @@ class Sequence:
         return self._joined(
             lambda span: np.zeros(len(span.tokens)) if span.logprobs is None else span.logprobs, np.float32
         )
+
+    @property
+    def is_trained(self) -> bool:
+        """False for the answer of another policy."""
+        return all(span.author != "other" for span in self.spans)
 
     @property
     def actions(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int32, UInt32
+from jaxtyping import Array, UInt32
 
 from rlvr_jax.envs import Done, FinishReason
 from rlvr_jax.errors import CheckpointError
@@ -26,8 +26,19 @@ from rlvr_jax.rollout.continuous import ArraysOf
 from rlvr_jax.rollout.episode import Author, Episode, Span
 from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.rollout.in_flight import Log, Recorded, Results, log_from_json, log_to_json, results_to_json
-from rlvr_jax.rollout.playing import Limits, Playing, Source, begin, episode_of, is_opened, request_of, spoken
-from rlvr_jax.rollout.requests import NO_TOKENS, Turn, Turns, episode_keys
+from rlvr_jax.rollout.playing import (
+    Limits,
+    Playing,
+    Source,
+    begin,
+    episode_of,
+    is_opened,
+    request_of,
+    span_of,
+    spoken,
+    texts_of,
+)
+from rlvr_jax.rollout.requests import NO_TOKENS, Turn, Turns, episode_keys, token_ids
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tokenizers import decode
 from rlvr_jax.time_limit import time_limits
@@ -155,7 +166,8 @@ class Player:
         if not playing.goes_on and is_opened(playing, self._tokenizer):
             playing.opened.add(len(playing.turns))
         playing.turns[len(playing.turns) - playing.goes_on :] = [text]
-        playing.spans.append(Span("policy", turn.tokens, turn.logprobs, turn.version, turn.earlier))
+        whole = texts_of(playing)[-1]
+        playing.spans.append(span_of(turn, playing))
         playing.drawn += len(turn.tokens)
         playing.calls = 0
         cut = turn.finish == "length"
@@ -167,7 +179,7 @@ class Player:
             state = playing.state if env.at is None else env.at(playing.state, turn.version)
             if env.read is not None:
                 state = env.read(state, decode(self._tokenizer, [[token] for token in pieces]))
-            return (env.cut if cut else env.step)(state, text)
+            return (env.cut if cut else env.step)(state, whole)
 
         return playing, call
 
@@ -215,15 +227,15 @@ class Player:
         if playing.response_length + len(tokens) >= limits.response or 0 < limits.turn <= length:
             self._end(playing, "length")
             return
-        playing.goes_on, playing.begun = True, np.concatenate([playing.begun, _ids(tokens)])
+        playing.goes_on, playing.begun = True, np.concatenate([playing.begun, token_ids(tokens)])
         self._go_on(playing, "forced", tokens)
 
     def _go_on(self, playing: Playing, author: Author, tokens: Sequence[int]) -> None:
         """Requests what follows the environment's tokens, or without any the rest of the turn."""
         if len(tokens):
-            playing.spans.append(Span(author, _ids(tokens)))
+            playing.spans.append(Span(author, token_ids(tokens)))
         if len(tokens) and playing.turns:
-            self._sampler.submit([request_of(playing, self._limits, new=_ids(tokens))])
+            self._sampler.submit([request_of(playing, self._limits, new=token_ids(tokens))])
         else:
             self._request(playing)
 
@@ -243,7 +255,7 @@ class Player:
         else:
             playing.first.sequences += 1
             playing.windows.append(Window(tuple(playing.spans), playing.depth))
-            playing.spans, playing.goes_on, playing.begun = [Span("prompt", _ids(tokens))], False, NO_TOKENS
+            playing.spans, playing.goes_on, playing.begun = [Span("prompt", token_ids(tokens))], False, NO_TOKENS
             playing.filled = False
             self._request(playing)
 
@@ -263,7 +275,7 @@ class Player:
         for prompt, tokens, text, key in zip(prompts, contexts, texts, keys, strict=True):
             id = self.new_id(key, playing.own, playing.first.id)
             asked = replace(playing.example, prompt=text, problem=prompt)
-            spans = [Span("prompt", _ids(tokens))]
+            spans = [Span("prompt", token_ids(tokens))]
             playing.asked.append(
                 Playing(id, playing.sample, asked, key, playing.temperature, playing.source.inner, spans,
                         playing.own, parent=playing)
@@ -386,7 +398,3 @@ class Player:
         """That judges an episode."""
         task = self._sources[episode.example.task].task
         return Job(task.verifier, episode.judged, episode.example.reference, task.verifier_options)
-
-
-def _ids(tokens: Sequence[int]) -> Int32[np.ndarray, "_"]:
-    return np.asarray(tokens, np.int32)

@@ -35,6 +35,7 @@ class Source:
       ends: tokens that end a turn, besides `Limits.stop_tokens`, and belong to its text.
       prompt: problem, text or messages -> tokens of a prompt; None for environments of one sequence.
       inner: the same with the environment of `Ask`.
+      policy: that plays its episodes, see `Request.policy`.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class Source:
     ends: tuple[int, ...] = ()
     prompt: Callable[[str | Messages], list[int]] | None = None
     inner: "Source | None" = None
+    policy: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ def request_of(playing: Playing, limits: Limits, **tokens: Int32[np.ndarray, "_"
         stop_tokens=(*limits.stop_tokens, *playing.source.ends),
         drawn=playing.drawn,
         keep=not env.one_turn,
+        policy=playing.source.policy,
     )
 
 
@@ -190,6 +193,13 @@ def spoken(turn: Turn, playing: Playing) -> Int32[np.ndarray, "_"]:
     return np.concatenate([playing.begun, turn.tokens[: len(turn.tokens) - silent]])
 
 
+def span_of(turn: Turn, playing: Playing) -> Span:
+    """The tokens that a turn has sampled."""
+    if playing.source.policy:
+        return Span("other", turn.tokens)
+    return Span("policy", turn.tokens, turn.logprobs, turn.version, turn.earlier)
+
+
 def is_opened(playing: Playing, tokenizer: Any) -> bool:
     """True if a thought is open before the turn that an episode begins: chat templates open one before each turn."""
     if not opens_thinking(playing.example.prompt):
@@ -197,11 +207,16 @@ def is_opened(playing: Playing, tokenizer: Any) -> bool:
     return not playing.turns or opens_thinking(decode(tokenizer, [playing.spans[-1].tokens[-_TAG_TOKENS:]])[0])
 
 
+def texts_of(playing: Playing) -> list[str]:
+    """The text of each turn, with the `<think>` that has been opened before it: what environments and verifiers see."""
+    return [THINK * (number in playing.opened) + text for number, text in enumerate(playing.turns)]
+
+
 def judged(playing: Playing) -> str | None:
     """The text of the turns so far that verifiers see; None if that is `Episode.response`."""
     if playing.seats:
         return None
-    texts = [THINK * (number in playing.opened) + text for number, text in enumerate(playing.turns)]
+    texts = texts_of(playing)
     seen = texts if playing.env.judged is None else playing.env.judged(playing.state, texts)
     text = "\n".join(seen)
     return None if text == THINK * (0 in playing.opened) + "\n".join(playing.turns) else text

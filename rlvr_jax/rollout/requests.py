@@ -13,6 +13,11 @@ from rlvr_jax.rollout.sampling import Draws
 NO_TOKENS = np.zeros(0, np.int32)
 
 
+def token_ids(tokens: Sequence[int]) -> Int[np.ndarray, "_"]:
+    """Tokens as an array of the sampler's type."""
+    return np.asarray(tokens, np.int32)
+
+
 @dataclass(frozen=True)
 class Request:
     """A request for one turn of the policy.
@@ -29,6 +34,7 @@ class Request:
       stop_tokens: ids that end the turn.
       drawn: number of sampled tokens of the episode in `prompt`, from which its random stream continues.
       keep: the episode may continue, so its KV cache is kept until `Sampler.release`.
+      policy: that takes the turn, see `policies.Policies`; empty for the one that is trained.
     """
 
     id: int
@@ -40,6 +46,7 @@ class Request:
     stop_tokens: tuple[int, ...] = ()
     drawn: int = 0
     keep: bool = False
+    policy: str = ""
 
 
 @dataclass(frozen=True)

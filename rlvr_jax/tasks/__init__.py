@@ -48,6 +48,7 @@ TASKS = (
     "chains",
     "countdown",
     "countdown_tinyzero",
+    "digit_sums",
     "grid_world",
     "gsm8k",
     "humaneval",

@@ -17,7 +17,8 @@ from rlvr_jax.evaluation import Evaluation, evaluate
 from rlvr_jax.evaluation.results import rows_of
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.collector import Collector
-from rlvr_jax.training.functions import heldout_problems, make_collector, make_sampler
+from rlvr_jax.training.functions import make_asked, make_collector, make_sampler
+from rlvr_jax.training.heldout import heldout_problems
 from rlvr_jax.training.judging import FOLDER, make_judging
 from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.start import initial_params, load_run
@@ -92,7 +93,7 @@ def opened_policy(
             params, step = load_run(setup, workdir, step)
         sampler = make_sampler(setup)
         sampler.set_params(params, step)
-        yield setup, make_collector(setup, sampler, pool), step
+        yield setup, make_collector(setup, sampler, pool, make_asked(setup)), step
 
 
 def evaluate_policy(

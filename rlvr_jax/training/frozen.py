@@ -1,4 +1,4 @@
-"""Networks of other runs or checkpoints that a run reads and does not train: reward models, a teacher."""
+"""Networks of other runs or checkpoints that a run reads and does not train: reward models, a teacher, helpers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from rlvr_jax.text.tokenizers import pretrained_tokenizer
 from rlvr_jax.training import reading
 from rlvr_jax.training.networks import network_shapes
 from rlvr_jax.training.setup import Setup, make_setup
-from rlvr_jax.training.versions import reads_teacher, step_of
+from rlvr_jax.training.versions import asked, reads_teacher, step_of
 from rlvr_jax.training.workdir import HELDOUT, holds_reward_model, read_config
 
 
@@ -59,10 +59,8 @@ def find_frozen(setup: Setup, source: str, key: str, network: Literal["policy", 
     except (ConfigError, CheckpointError, ValueError) as error:
         raise ConfigError(f"{key}: {error}") from error
     if tokenizer.get_vocab() != setup.tokenizer.get_vocab():
-        what = "reward model" if network == "reward" else "teacher"
-        why = (
-            "scores the policy's tokens, so train it from" if network == "reward" else "judges them, so it has to have"
-        )
+        what = "reward model" if network == "reward" else "policy"
+        why = "scores the policy's tokens, so train it from" if network == "reward" else "reads them, so it has to have"
         raise ConfigError(
             f"{key}: the {what} in {source} has another vocabulary ({len(tokenizer)} tokens) than the policy "
             f"({len(setup.tokenizer)}); it {why} the same tokenizer"
@@ -75,6 +73,11 @@ def find_teacher(setup: Setup) -> Frozen | None:
     if not reads_teacher(setup.config.algorithm):
         return None
     return find_frozen(setup, setup.config.teacher, "config.teacher", "policy")
+
+
+def find_asked(setup: Setup) -> dict[str, Frozen]:
+    """The policies that environments ask (`Env.asked`), by their sources. Raises as `find_frozen`."""
+    return {source: find_frozen(setup, source, key, "policy") for key, source in asked(setup.sources).items()}
 
 
 def _of_run(setup: Setup, folder: Path, network: Literal["policy", "reward"], step: int | None) -> tuple[Any, Frozen]:

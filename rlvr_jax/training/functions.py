@@ -1,20 +1,18 @@
-"""The compiled functions of a run: rollout, training step, scoring, evaluation."""
+"""The compiled functions of a run: rollout, training step, scoring."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from rlvr_jax import parallel, policy, tasks
+from rlvr_jax import parallel, policy
 from rlvr_jax.config_rules import check_update
-from rlvr_jax.errors import ConfigError
-from rlvr_jax.evaluation.evaluate import NO_JUDGES, Judging, evaluate
 from rlvr_jax.learner import objectives
 from rlvr_jax.learner.aggregation import group_tokens
 from rlvr_jax.learner.batch import SCORED, Batch, split
@@ -30,17 +28,14 @@ from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.rollout.collector import Collector, Jobs
 from rlvr_jax.rollout.memory import fitting, prompt_bytes, slot_bytes
 from rlvr_jax.rollout.playing import Limits
+from rlvr_jax.rollout.policies import Policies
 from rlvr_jax.rollout.requests import Turns
 from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
-from rlvr_jax.tasks import Task
-from rlvr_jax.training.frozen import find_teacher
+from rlvr_jax.training.frozen import find_asked, find_teacher
 from rlvr_jax.training.networks import optimizer_configs, warmup_steps
-from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.setup import Setup
 
 Scored = Literal["logprobs", "entropy", "values"]
-
-_DRAWS_PER_PROBLEM = 50  # to find different held-out problems
 
 
 def make_loss(setup: Setup) -> Loss:
@@ -284,6 +279,15 @@ def make_sampler(setup: Setup) -> Sampler:
     return Sampler(setup.policy, sampling_config(setup), setup.sampling_mesh, setup.config.rollout.in_flight)
 
 
+def make_asked(setup: Setup) -> dict[str, Sampler]:
+    """The samplers of the policies that environments ask, by their sources. Raises as `frozen.find_frozen`."""
+    found = {}
+    for source, network in find_asked(setup).items():
+        found[source] = Sampler(network.shape, sampling_config(setup), setup.sampling_mesh)
+        found[source].set_params(network.load(), 0)
+    return found
+
+
 def sampling_config(setup: Setup) -> SamplingConfig:
     """The sampler's settings, with a batch or slots that fit into the memory of a device, if that is known.
 
@@ -319,8 +323,11 @@ def sampling_config(setup: Setup) -> SamplingConfig:
     )
 
 
-def make_collector(setup: Setup, sampler: Turns, pool: Jobs) -> Collector:
-    """The collector of a run's episodes."""
+def make_collector(
+    setup: Setup, sampler: Turns, pool: Jobs, asked: Mapping[str, Sampler] = MappingProxyType({})
+) -> Collector:
+    """The collector of a run's episodes, whose environments may ask other policies."""
+    sampler = Policies(sampler, asked) if asked else sampler
     rollout = setup.config.rollout
     limits = Limits(
         prompt=rollout.max_prompt_length,
@@ -332,55 +339,3 @@ def make_collector(setup: Setup, sampler: Turns, pool: Jobs) -> Collector:
         seconds=setup.config.verifier.timeout,
     )
     return Collector(sampler, pool, setup.sources, setup.tokenizer, limits, setup.processes, rollout.patience)
-
-
-def _heldout_examples(task: Task, count: int) -> list[tasks.Example]:
-    """The first `count` distinct held-out problems, or all if the task has fewer; independent of the seed."""
-    length = task.num_examples("heldout")
-    count = count if length is None else min(count, length)
-    found: dict[tuple[str, str], tasks.Example] = {}
-    for position in range(_DRAWS_PER_PROBLEM * count):
-        example = tasks.example_at(task, "heldout", 0, position)
-        # With environments, problems with the same prompt may differ.
-        found.setdefault((example.prompt, json.dumps(example.reference, sort_keys=True)), example)
-        if len(found) == count:
-            break
-    return list(found.values())
-
-
-def heldout_problems(setup: Setup) -> tuple[list[tasks.Example], list[tasks.Example]]:
-    """The held-out problems of all tasks, and those of them that are also sampled.
-
-    Raises:
-      ConfigError: no task has held-out problems.
-    """
-    config = setup.config.evaluation
-    of_tasks = [_heldout_examples(task, config.problems) for task in setup.tasks.values()]
-    examples = [example for found in of_tasks for example in found]
-    if not examples:
-        raise ConfigError(f"config.tasks: none of {', '.join(setup.tasks)} has held-out problems")
-    return examples, [example for found in of_tasks for example in found[: config.pass_problems]]
-
-
-def make_evaluation(setup: Setup, judging: Judging | None = None) -> Callable:
-    """A function (collector, step, key) -> (metrics, rows of samples) over the held-out problems of all tasks.
-
-    These don't depend on the seed, so that runs are comparable. Raises as `heldout_problems`.
-
-    Args:
-      setup: of the run.
-      judging: its judges; None for none.
-    """
-    config = setup.config.evaluation
-    examples, pass_examples = heldout_problems(setup)
-    of_task = {label: [example.id for example in examples if example.task == label] for label in setup.tasks}
-    shown = {id for ids in of_task.values() for id in ids[: config.shown]}
-
-    def run(collector: Collector, step: int, key: Key[Array, ""]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        found = evaluate(
-            collector, examples, pass_examples, config.pass_samples, key, config.ks, judging=judging or NO_JUDGES
-        )
-        groups = [group for group in found.greedy if group.example.id in shown]
-        return found.metrics, sample_rows(step, "heldout", groups, setup.tokenizer)
-
-    return run

@@ -23,15 +23,16 @@ from rlvr_jax.parallel.host import long_lived_objects
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.functions import (
+    make_asked,
     make_collector,
     make_credit,
-    make_evaluation,
     make_loss,
     make_sampler,
     make_scorers,
     make_training,
     scored_columns,
 )
+from rlvr_jax.training.heldout import make_evaluation
 from rlvr_jax.training.history import advanced, drift
 from rlvr_jax.training.judging import FOLDER, describe_judges, make_judging
 from rlvr_jax.training.networks import learning_rate, make_optimizers
@@ -113,7 +114,8 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
             return report(workdir, processes)
         sampler = make_sampler(setup)
         sampler.set_params(learner.policy.params, done)
-        collector = make_collector(setup, sampler, pool)
+        asked = make_asked(setup)
+        collector = make_collector(setup, sampler, pool, asked)
         judging, of_models = make_judging(setup, workdir / FOLDER), make_model_scores(setup)
         scored = lambda groups: judging.all(of_models(judging.verdicts(groups)))  # noqa: E731
         rollouts = Rollouts(setup, collector, partial(key_of, SAMPLE), scored)
@@ -124,7 +126,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         scorers, credit = make_scorers(setup, reference, frozen), make_credit(setup)
         update = make_training(setup, optimizers, loss, frozen)
         evaluate = make_evaluation(setup, judging)
-        beside = lambda: make_collector(setup, sampler.beside(), pool)  # noqa: E731  # what is in flight stays as it is
+        beside = lambda: make_collector(setup, sampler.beside(), pool, asked)  # noqa: E731  # what is in flight stays as it is
 
         with (
             open_record(workdir, config, num_steps, done, "training", processes) as record,

@@ -67,6 +67,8 @@ def make_envs(config: Config, plain: Mapping[str, Task]) -> dict[str, Env]:
         try:
             env = envs[label] = make_env(options.environment, options.environment_options)
             with time_limits(config.verifier.timeout) as limited:
+                if env.check is not None:
+                    limited(partial(env.check, first_example(task)))
                 state, _ = limited(partial(begin, env, first_example(task)))
                 _, action = checked(env, limited(partial(env.step, state, "")))
             for call in action.calls if isinstance(action, Call) else ():
@@ -121,6 +123,11 @@ def _check_sequences(config: Config, envs: Mapping[str, Env]) -> None:
             "but one are padding", most,
         )  # fmt: skip
     for label, env in envs.items():
+        if env.asked and config.rollout.in_flight != "finish":
+            raise ConfigError(
+                f"config.rollout.in_flight = {config.rollout.in_flight!r} keeps turns over an update, and those of "
+                f"{env.asked}, which config.tasks.{label}.environment asks, can't be; use 'finish'"
+            )
         if env.reserve >= length:
             raise ConfigError(
                 f"config.rollout.max_response_length = {length} leaves no tokens to a turn: the environment of "
@@ -161,7 +168,7 @@ def _with_sequences(config: Config, label: str, source: Source, tokenizer: Any) 
     inner = env.inner or single_turn()
     ends = _single_tokens(tokenizer, inner.ends)
     source = replace(source, prompt=window_prompt(tokenizer, render))
-    within = replace(source, env=inner, ends=ends)
+    within = replace(source, env=inner, ends=ends, policy=source.policy or env.asked)
     return replace(source, inner=within if inner.one_sequence else _with_sequences(config, label, within, tokenizer))
 
 

@@ -20,7 +20,7 @@ from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.step import Learner, new_state
 from rlvr_jax.policy import Params
 from rlvr_jax.training import checkpoints, reading
-from rlvr_jax.training.frozen import find_teacher
+from rlvr_jax.training.frozen import find_asked, find_teacher
 from rlvr_jax.training.networks import SCALAR, network_shapes, networks_of, states_of
 from rlvr_jax.training.reward_models import find_reward_models
 from rlvr_jax.training.setup import Setup
@@ -38,6 +38,7 @@ def check_start(setup: Setup, workdir: Path, run: Run = "rl") -> None:
     if run == "rl":
         find_reward_models(setup)
         find_teacher(setup)
+        find_asked(setup)
     if checkpoints.complete_steps(workdir):
         return
     if config.init_from:

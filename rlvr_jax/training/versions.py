@@ -15,6 +15,7 @@ from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.reporting import files
+from rlvr_jax.rollout.playing import Source
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.setup import Setup
 from rlvr_jax.training.workdir import HELDOUT, VERSIONS
@@ -48,6 +49,11 @@ def step_of(version: str) -> int | None:
 def reads_teacher(algorithm: AlgorithmConfig) -> bool:
     """True if the algorithm compares the policy with a teacher."""
     return algorithm.reference == "teacher" or algorithm.loss == "distillation"
+
+
+def asked(sources: Mapping[str, Source]) -> dict[str, str]:
+    """The policies that environments ask, by the keys of the config that name them."""
+    return {f"config.tasks.{label}.environment": x.env.asked for label, x in sources.items() if x.env.asked}
 
 
 def with_versions(setup: Setup, workdir: Path) -> Setup:
@@ -92,14 +98,15 @@ def _sources(setup: Setup) -> dict[str, str]:
     config, found = setup.config, {}
     if reads_teacher(config.algorithm):
         found["config.teacher"] = config.teacher
+    found |= asked(setup.sources)
     for name, source in config.reward_models.items():
         found[f"config.reward_models.{name}"] = source
         if (Path(source).expanduser() / HELDOUT).is_file():
             found[f"config.reward_models.{name}/{HELDOUT}"] = str(Path(source) / HELDOUT)
     decides = any(source.task.verifier == KIND for source in setup.sources.values())
     for name, judge in config.judges.items():
-        asked = decides or name in dict(config.reward)
-        if asked and not (judge.endpoint or judge.replay):
+        used = decides or name in dict(config.reward)
+        if used and not (judge.endpoint or judge.replay):
             found[f"config.judges.{name}"] = source_of_judge(config, judge.model)
     return found
 

@@ -33,3 +33,12 @@ def verify(completion: str, reference: str) -> Verdict:
 def verify_chain(completion: str, reference: str) -> Verdict:
     """Scores 1 if the completion is the reference, running sums and answer: answers of one digit can be guessed."""
     return Verdict(float(completion == reference), answer=completion, reason="" if completion == reference else "wrong")
+
+
+def verify_sums(completion: str, reference: str) -> Verdict:
+    """Scores 1 if the last turn is optional digits and then `#` with the digits of the reference."""
+    match = re.fullmatch(r"[0-9]*#([0-9]+)", completion.split("\n")[-1])
+    if match is None:
+        return Verdict(0.0, reason="the last turn is not of the form: optional digits, #, the sums")
+    right = match[1] == reference
+    return Verdict(float(right), answer=match[1], reason="right" if right else f"{match[1]:.20} is not {reference}")

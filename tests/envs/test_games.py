@@ -1,12 +1,13 @@
 """Games of many turns: of reasoning-gym, and answers in several attempts."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
 from rlvr_jax.envs import Call, Done, Say, ToolResult, make_env
 from rlvr_jax.envs.propose import judged, sudoku
-from rlvr_jax.tasks import Example, reasoning_gym
+from rlvr_jax.tasks import Example, make_task, reasoning_gym
 from rlvr_jax.tasks.reasoning_gym import problem
 from rlvr_jax.verifiers import verify
 
@@ -162,6 +163,15 @@ def test_a_proposal_that_can_not_be_judged_leaves_the_episode_out():
     for result in (ToolResult(error="timed out after 9 s"), ToolResult({"score": 0, "error": "no", "told": ""})):
         _, action = env.receive(state, (result,))
         assert (action.reason, action.error) == ("tool_error", f"attempt 1: {result.error or 'no'}")
+
+
+def test_values_of_verifier_options_are_tried_on_a_problem_before_the_run():
+    example = make_task("tic_tac_toe").example("train", 0)
+    for draw in (0.25, 1.25):
+        env = make_env("plans", {"environment": "propose", "environment_options": {
+            "verifier": "tic_tac_toe", "verifier_options": {"draw": draw}}})  # fmt: skip
+        with pytest.raises(ValueError, match=r"'draw': 1\.25.*tic_tac_toe/train/0") if draw > 1 else nullcontext():
+            env.check(example)
 
 
 def test_the_mistakes_of_a_sudoku_are_told():

@@ -18,6 +18,7 @@ from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout import kept
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.playing import Limits, Source
+from rlvr_jax.rollout.policies import Policies
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.text.tokenizers import encode
 from rlvr_jax.tools.tool import run
@@ -32,13 +33,15 @@ LIMITS = Limits(prompt=40, response=40, sequences=8, stop_tokens=(EOS,))
 def source_of(env):
     prompt = lambda problem: encode(TOKENIZER, problem)  # noqa: E731
     within = source_of(env.inner or make_env("single_turn")) if not env.one_sequence else None
+    within = within and dataclasses.replace(within, policy=env.asked)
     return Source(Task("t", "v", None, None), env, lambda text, _: encode(TOKENIZER, text), (), prompt, within)
 
 
-def collect(env, *said, limits=LIMITS, problem="say: ", processes=None, examples=1, pool=None, **changed):
+def collect(env, *said, limits=LIMITS, problem="say: ", processes=None, examples=1, pool=None, others=None, **changed):
     policy, pool = Policy(*said), pool or Judge()
     limits = dataclasses.replace(limits, **changed)
-    collector = Collector(policy, pool, {"t": source_of(env)}, TOKENIZER, limits, processes)
+    sampler = Policies(policy, others) if others else policy
+    collector = Collector(sampler, pool, {"t": source_of(env)}, TOKENIZER, limits, processes)
     problems = [Example(f"t/train/{i}", problem, None, "t") for i in range(examples)]
     collector.start("a", problems, 1 if examples > 1 else len(said), jax.random.key(1), 1.0)
     return collector.take("a"), policy, pool
@@ -170,6 +173,22 @@ def test_a_turn_may_ask_the_policy_itself_and_all_sequences_belong_to_the_episod
     assert row["completion"] == "A B\n[[A B A B|]]\ndone"
 
 
+def test_another_policy_may_be_asked_whose_answers_are_not_trained_on():
+    helper = Policy(["yes"])
+    env = dataclasses.replace(asking(), asked="helper")
+    (group,), own, _ = collect(env, ["A B", "done"], others={"helper": helper})
+    (episode,) = group.episodes
+    assert [len(x.requests) for x in (own, helper)] == [2, 2]
+    assert {*helper.released} >= {2, 3}
+    assert texts(episode.sequences[0]) == [("prompt", "A? "), ("other", "yes")]
+    assert texts(episode.sequences[-1])[1:] == [("policy", "A B"), ("env", "yes yes|"), ("policy", "done")]
+    assert (episode.length, [window.is_trained for window in episode.sequences]) == (9, [False, False, True])
+    everything = np.ones(1, bool)
+    signal = Signal(make_samples(np.zeros(1), np.zeros(1, int)), everything, everything, 0.0)
+    batch, rows = make_batch([group], signal, 40, 40)
+    assert (batch.tokens.shape[0], rows.tolist(), batch.samples.tolist()) == (1, [0], [1.0])
+
+
 def test_a_question_that_a_limit_ends_is_answered_by_its_reason():
     inner = Env(lambda _: (0, ""), lambda *_: (0, Say("?")), budget=lambda _: 1)  # which cuts the answer off
     (group,), _, _ = collect(asking(inner), ["A", "done"])
@@ -264,15 +283,25 @@ def test_a_turn_that_fills_the_window_is_followed_by_a_summary():
     assert pool.judged == ["4"]
 
 
-def test_each_turn_that_begins_within_a_thought_is_judged_with_its_tag():
+def test_the_next_window_has_no_thought_of_a_summary():
+    env = make_env("compaction", {"prompt": "{summary}|{observation}|{problem}"})
+    for said, summary in (("<think>hm</think> sum", "sum"), ("<think>hm", "")):
+        state, _ = env.full(env.start(Example("t/train/0", "p", "", "t"))[0], Say("x"))
+        state, action = env.step(state, said)
+        assert (action.prompt, env.parts_of(state)["empty_summaries"]) == (f"{summary}|x|p", summary == "")
+
+
+def test_each_turn_that_begins_within_a_thought_is_seen_and_judged_with_its_tag():
     opened = {"problem": "say <think>\n", "response": 25}
     options = {"summary_tokens": 6, "reserve": 12, "ask": "Sum up:", "prompt": "{summary}{problem}"}
     env = make_env("compaction", options)
     _, _, pool = collect(env, ["a" * 30, "sum", "42"], ["a" * 30, "sum", "so</think>42"], ["so</think>42"], **opened)
     assert sorted(pool.judged) == ["<think>42", "<think>so</think>42", "<think>so</think>42"]
-    talking = Env(lambda e: (0, e.prompt), lambda n, _: (n + 1, Done() if n == 2 else Say(("go|", "<think>")[n])))
+    says, seen = (Say("go|"), Say("<think>"), Done()), []
+    talking = Env(lambda e: (0, e.prompt), lambda n, text: (n + 1, seen.append(text) or says[n]))
     _, _, pool = collect(talking, ["</think>a", "b", "c"], **opened)
-    assert pool.judged == ["<think></think>a\nb\n<think>c"]
+    assert seen == ["<think></think>a", "b", "<think>c"]
+    assert pool.judged == ["\n".join(seen)]
     inner = Env(lambda _: (0, ""), lambda *_: (0, Done()))
     step = lambda n, _: (1, Done() if n else Ask(("? <think>",)))  # noqa: E731
     receive = lambda n, found: (n, Say(f"{found[0].value}{found[0].error}|"))  # noqa: E731

@@ -133,6 +133,7 @@ def test_the_run_goes_on_to_the_bit_and_has_a_report(run, guess, pool, tmp_path)
         ("{file}:calls", {}, "Env.receive is None"),
         ("{file}:calls", {"receive": 5}, r"Env\.receive is 5, not a function"),
         ("{file}:calls", {"receive": max}, r"nothing\.py"),
+        ("propose", {"verifier": "modsum"}, "its verifier 'modsum' can't judge numbers/train/0: .*one digit"),
     ],
 )
 def test_an_environment_that_can_not_be_used_is_named_before_the_run(guess, environment, options, message):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.training import functions, reading
+from rlvr_jax.training import heldout, reading
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import sft
 from rlvr_jax.training.start import param_shapes
@@ -36,11 +36,11 @@ def test_parameters_saved_in_float32_start_a_run_in_bfloat16(tmp_path):
 
 def test_held_out_problems_all_have_different_prompts():
     task = make_setup(TINY).tasks["modsum"]
-    examples = functions._heldout_examples(task, 40)
+    examples = heldout.heldout_examples(task, 40)
     assert len({example.prompt for example in examples}) == 40
-    assert examples[:8] == functions._heldout_examples(task, 8)
+    assert examples[:8] == heldout.heldout_examples(task, 8)
 
 
 def test_a_task_with_fewer_held_out_problems_than_wanted_gives_all_of_them():
     task = make_setup(TINY).tasks["modsum"]  # 1,000 problems, of which a tenth is held out
-    assert 80 < len(functions._heldout_examples(task, 400)) < 120
+    assert 80 < len(heldout.heldout_examples(task, 400)) < 120

@@ -6,8 +6,10 @@ import shutil
 import pytest
 
 from rlvr_jax.config import TaskConfig
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.loop import train
+from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
 from tests.training import counting
 from tests.training.test_in_flight import GOES_ON
@@ -50,3 +52,28 @@ def test_a_run_of_several_windows_that_is_continued_ends_with_the_same_bits(mode
     assert of_training(again) == of_training(whole)
     assert rows_of(again, "samples.jsonl") == rows_of(whole, "samples.jsonl")
     assert equal(params_of(config, again, 2), params_of(config, whole, 2))
+
+
+def test_another_policy_may_be_asked_and_is_not_trained(tmp_path):
+    own, helper, helped = tmp_path / "own", tmp_path / "helper", tmp_path / "helped"
+    config = changed(CONFIG, rollout={"in_flight": "finish"}, training={"num_steps": 1, "max_lag": 0})
+    task = dataclasses.replace(TASK, environment_options={**QUESTIONS, "policy": str(helper)})
+    asking = dataclasses.replace(config, tasks={"n": task})
+    with Pool(0) as pool:
+        with pytest.raises(ConfigError, match=r"config\.tasks\.n\.environment: .*helper"):
+            train(asking, helped, pool)
+        train(config, own, pool)
+        shutil.copytree(own, helper)
+        shutil.rmtree(helper / "checkpoints" / "1")  # so that it is the policy that both runs begin with
+        train(asking, helped, pool)
+    said, trained = (
+        [row["completion"] for row in rows_of(x, "samples.jsonl") if row["step"] == 1] for x in (own, helped)
+    )
+    assert said == trained
+    before, after = rows_of(own)[-1], rows_of(helped)[-1]
+    assert before["part/asks"] == after["part/asks"] > 0
+    assert 0 < after["train/response_length"] < before["train/response_length"]
+    for row in rows_of(helped, "samples.jsonl"):
+        assert all(not span["trained"] for span in row.get("spans") or () if span.get("depth"))
+    with pytest.raises(ConfigError, match=r"in_flight = 'keep'"):
+        make_setup(changed(asking, rollout={"in_flight": "keep"}))
