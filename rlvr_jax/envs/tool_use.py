@@ -7,6 +7,7 @@ counted by name (`CallRecord.outcome`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -14,10 +15,10 @@ import numpy as np
 
 from rlvr_jax import named
 from rlvr_jax.envs.env import Action, Call, CallRecord, Done, Env, Say, ToolResult
-from rlvr_jax.tasks.task import Example, draw, uniform
+from rlvr_jax.tasks.task import draw, uniform
 from rlvr_jax.text.prompts import Tools
 from rlvr_jax.tools import Result, Tool, job_of, make_format, make_tools, result_of
-from rlvr_jax.tools.call import ParsedCall
+from rlvr_jax.tools.call import Format, ParsedCall
 from rlvr_jax.tools.schema import converted, nesting, wrong
 
 PARTS = ("tool_calls", "tool_errors", "malformed_calls")
@@ -87,6 +88,24 @@ class _State:
     asked: tuple[tuple[ParsedCall, Result | None], ...] = ()
 
 
+@dataclass(frozen=True)
+class _Rules:
+    """The tools of an environment, by name, the format of their calls, and the options of `tool_use`."""
+
+    tools: Mapping[str, Tool]
+    form: Format
+    max_calls: int
+    max_seconds: float
+    calls_in_a_turn: int
+    failure: str
+    unjudged: tuple[str, ...]
+    unreliable: Mapping[str, Reliability]
+
+    def failed(self, why: str) -> str:
+        """The text for the policy after a call without an output."""
+        return self.failure.replace("{}", why)
+
+
 def tool_use(
     tools: Sequence[str] | Mapping[str, Mapping[str, Any]],
     format: str = "tags",
@@ -124,11 +143,9 @@ def tool_use(
       ValueError: tools, format or an option can't be used.
     """
     made = make_tools(tools)
-    by_name = {tool.name: tool for tool in made}
     form = make_format(format, made, format_options)
     if instructions is not None:
         form = replace(form, instructions=instructions.replace("{tools}", form.instructions))
-    unreliable = _reliability(reliability or {}, by_name)
     for name, value, least in (("max_calls", max_calls, 0), ("calls_in_a_turn", calls_in_a_turn, 1)):
         if not (isinstance(value, int) and value >= least):
             raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
@@ -136,116 +153,132 @@ def tool_use(
         raise ValueError(f"max_seconds must be 0 or more and finite, not {max_seconds}")
     if mistakes := sorted(set(unjudged) & MISTAKES):
         raise ValueError(f"unjudged: {mistakes[0]!r} is a mistake in a call, which is the policy's own")
-    parts = (*PARTS, *(f"{tool.name}_calls" for tool in made if not tool.ends))
     if clash := [tool.name for tool in made if f"{tool.name}_calls" in PARTS]:
         raise ValueError(f"tools: the name {clash[0]!r} is taken, by the part {clash[0]}_calls; name it otherwise")
-
-    def start(example: Example) -> tuple[_State, Any]:
-        return _State(example.id), example.prompt
-
-    def step(state: _State, text: str) -> tuple[_State, Action]:
-        state = replace(state, turn=state.turn + 1)
-        calls = form.parse(text)
-        if not calls:
-            return state, Done()
-        if len(calls) > calls_in_a_turn:
-            why = f"{len(calls)} calls in a turn, and {calls_in_a_turn} can be made; none was"
-            return _told(state, [(ParsedCall("", {}), Result("several", why))])
-        calls = tuple(_checked(call, by_name) for call in calls)
-        endings = [by_name[call.tool] for call in calls if not call.wrong and by_name[call.tool].ends]
-        if endings and len(calls) == 1:
-            (call,) = calls
-            ended = _with_records(state, [(call, Result("ok", ""))])
-            return ended, Done(answer=endings[0].answer.replace("{}", call.arguments[endings[0].only]))
-        executed = sum(not call.wrong for call in calls)
-        if max_calls and executed and _executed(state) + executed > max_calls:
-            return state, Done(reason="calls")
-        asked, jobs = [], []
-        for number, call in enumerate(calls, start=len(state.calls)):
-            result = Result(call.wrong, call.why) if call.wrong else None
-            if result is None and endings:
-                result = Result("several", f"{endings[0].name} must be the only call of a turn; nothing was executed")
-            if result is None and _fails(state, call, number, unreliable) == "error":
-                result = Result(UNRELIABLE, "the tool failed")
-            asked.append((call, result))
-            if result is None:
-                jobs.append(job_of(by_name[call.tool], call.arguments, state.earlier.get(call.tool, ())))
-        if not jobs:
-            return _told(state, asked)
-        return replace(state, asked=tuple(asked)), Call(tuple(jobs))
-
-    def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
-        came, said, earlier = iter(results), [], dict(state.earlier)
-        for number, (call, known) in enumerate(state.asked, start=len(state.calls)):
-            result = known
-            if result is None:
-                result = result_of(*_fields(next(came)))
-                if result.outcome not in _ENDED_BY_LIMITS and by_name[call.tool].state:
-                    earlier[call.tool] = (*earlier.get(call.tool, ()), call.arguments)
-                if result.succeeded and _fails(state, call, number, unreliable):
-                    result = replace(result, outcome=UNRELIABLE, text=garbled(result.text, state.id, number))
-            said.append((call, result))
-        state, action = _told(replace(state, earlier=earlier, asked=()), said)
-        if max_seconds and sum(call.seconds for call in state.calls) > max_seconds:
-            return state, Done(reason="tool_seconds")
-        return state, action
-
-    def _told(state: _State, said: Sequence[tuple[ParsedCall, Result]]) -> tuple[_State, Action]:
-        """The observation of a turn's calls."""
-        texts = []
-        for call, result in said:
-            garbage = result.outcome == UNRELIABLE and unreliable[call.tool].shows == "garbage"
-            output = result.succeeded or garbage
-            texts.append((call.tool, result.text if output else failure.replace("{}", result.text)))
-        state = _with_records(state, said, texts)
-        if failed := [(call.tool, result) for call, result in said if result.outcome in unjudged]:
-            tool, result = failed[0]
-            return state, Done(reason="tool_error", error=f"the tool {tool} failed ({result.outcome}): {result.text}")
-        return state, Say(form.observe(texts))
-
-    def reworded(state: _State) -> tuple[_State, Say]:
-        """The failure of the last turn's calls, for outputs without tokens."""
-        before = [call for call in state.calls if call.turn < state.turn]
-        of_turn = [call for call in state.calls if call.turn == state.turn]
-        text = failure.replace("{}", _NO_TOKENS)
-        told = [
-            replace(call, outcome=UNENCODED if call.succeeded else call.outcome, characters=len(text))
-            for call in of_turn
-        ]
-        return replace(state, calls=(*before, *told)), Say(form.observe([(call.tool, text) for call in told]))
-
-    reasons = (
-        _NO_TOKENS,
-        "the tool failed",
-        "2 calls in a turn, and 1 can be made; none was",
-        *(_checked(ParsedCall(name, {}), by_name).why for name in ("?", *by_name)),
-    )
-    failures = dict.fromkeys(failure.replace("{}", reason) for reason in reasons)
-
-    def parts_of(state: _State) -> dict[str, float]:
-        ran = [call for call in state.calls if call.executed and not by_name[call.tool].ends]
-        counts = {f"{name}_calls": sum(call.tool == name for call in ran) for name in by_name}
-        return {name: float(value) for name, value in counts.items() if name in parts} | {
-            "tool_calls": float(len(ran)),
-            "tool_errors": float(sum(not call.succeeded for call in ran)),
-            "malformed_calls": float(sum(not call.executed for call in state.calls)),
-        }
-
+    by_name = {tool.name: tool for tool in made}
+    unreliable = _reliability(reliability or {}, by_name)
+    rules = _Rules(by_name, form, max_calls, max_seconds, calls_in_a_turn, failure, tuple(unjudged), unreliable)
     return Env(
-        start,
-        step,
-        receive,
-        parts,
+        lambda example: (_State(example.id), example.prompt),
+        partial(_step, rules),
+        partial(_receive, rules),
+        (*PARTS, *(f"{tool.name}_calls" for tool in made if not tool.ends)),
         drawn=lambda state, sample: replace(state, id=f"{state.id}/{sample}"),
         at=lambda state, steps: replace(state, steps=steps),
-        parts_of=parts_of,
+        parts_of=partial(_parts_of, rules),
         calls_of=lambda state: state.calls,
         sandboxes=tuple(tool.sandbox for tool in made if tool.sandbox),
         tools=Tools(tuple(tool.schema for tool in made), form.instructions, form.native),
         ends=form.ends,
-        says=tuple(form.observe([(made[0].name, text)]) for text in failures),
-        reworded=reworded,
+        says=tuple(form.observe([(made[0].name, text)]) for text in _failures(rules)),
+        reworded=partial(_reworded, rules),
     )
+
+
+def _step(rules: _Rules, state: _State, text: str) -> tuple[_State, Action]:
+    """Executes the calls of a turn; a turn without any is the answer."""
+    state, tools = replace(state, turn=state.turn + 1), rules.tools
+    calls = rules.form.parse(text)
+    if not calls:
+        return state, Done()
+    if len(calls) > rules.calls_in_a_turn:
+        why = f"{len(calls)} calls in a turn, and {rules.calls_in_a_turn} can be made; none was"
+        return _told(rules, state, [(ParsedCall("", {}), Result("several", why))])
+    calls = tuple(_checked(call, tools) for call in calls)
+    endings = [tools[call.tool] for call in calls if not call.wrong and tools[call.tool].ends]
+    if endings and len(calls) == 1:
+        (call,) = calls
+        ended = _with_records(state, [(call, Result("ok", ""))])
+        return ended, Done(answer=endings[0].answer.replace("{}", call.arguments[endings[0].only]))
+    executed = sum(not call.wrong for call in calls)
+    if rules.max_calls and executed and _executed(state) + executed > rules.max_calls:
+        return state, Done(reason="calls")
+    known = [_known(rules, state, *pair, endings) for pair in enumerate(calls, start=len(state.calls))]
+    asked = tuple(zip(calls, known, strict=True))
+    jobs = [
+        job_of(tools[call.tool], call.arguments, state.earlier.get(call.tool, ()))
+        for call, result in asked
+        if result is None
+    ]
+    if not jobs:
+        return _told(rules, state, asked)
+    return replace(state, asked=asked), Call(tuple(jobs))
+
+
+def _known(rules: _Rules, state: _State, number: int, call: ParsedCall, endings: Sequence[Tool]) -> Result | None:
+    """The result of a call that is not executed; None for one that is."""
+    if call.wrong:
+        return Result(call.wrong, call.why)
+    if endings:
+        return Result("several", f"{endings[0].name} must be the only call of a turn; nothing was executed")
+    if _fails(state, call, number, rules.unreliable) == "error":
+        return Result(UNRELIABLE, "the tool failed")
+    return None
+
+
+def _receive(rules: _Rules, state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
+    """The observation of the calls that have been executed, and of the others of their turn."""
+    came, said, earlier = iter(results), [], dict(state.earlier)
+    for number, (call, known) in enumerate(state.asked, start=len(state.calls)):
+        result = known
+        if result is None:
+            result = result_of(*_fields(next(came)))
+            if result.outcome not in _ENDED_BY_LIMITS and rules.tools[call.tool].state:
+                earlier[call.tool] = (*earlier.get(call.tool, ()), call.arguments)
+            if result.succeeded and _fails(state, call, number, rules.unreliable):
+                result = replace(result, outcome=UNRELIABLE, text=garbled(result.text, state.id, number))
+        said.append((call, result))
+    state, action = _told(rules, replace(state, earlier=earlier, asked=()), said)
+    if rules.max_seconds and sum(call.seconds for call in state.calls) > rules.max_seconds:
+        return state, Done(reason="tool_seconds")
+    return state, action
+
+
+def _told(rules: _Rules, state: _State, said: Sequence[tuple[ParsedCall, Result]]) -> tuple[_State, Action]:
+    """The observation of a turn's calls."""
+    texts = []
+    for call, result in said:
+        garbage = result.outcome == UNRELIABLE and rules.unreliable[call.tool].shows == "garbage"
+        output = result.succeeded or garbage
+        texts.append((call.tool, result.text if output else rules.failed(result.text)))
+    state = _with_records(state, said, texts)
+    if failed := [(call.tool, result) for call, result in said if result.outcome in rules.unjudged]:
+        tool, result = failed[0]
+        return state, Done(reason="tool_error", error=f"the tool {tool} failed ({result.outcome}): {result.text}")
+    return state, Say(rules.form.observe(texts))
+
+
+def _reworded(rules: _Rules, state: _State) -> tuple[_State, Say]:
+    """The failure of the last turn's calls, for outputs without tokens."""
+    before = [call for call in state.calls if call.turn < state.turn]
+    of_turn = [call for call in state.calls if call.turn == state.turn]
+    text = rules.failed(_NO_TOKENS)
+    told = [
+        replace(call, outcome=UNENCODED if call.succeeded else call.outcome, characters=len(text)) for call in of_turn
+    ]
+    return replace(state, calls=(*before, *told)), Say(rules.form.observe([(call.tool, text) for call in told]))
+
+
+def _failures(rules: _Rules) -> list[str]:
+    """Texts after calls without an output, one of each kind that no call's content changes."""
+    reasons = (
+        _NO_TOKENS,
+        "the tool failed",
+        "2 calls in a turn, and 1 can be made; none was",
+        *(_checked(ParsedCall(name, {}), rules.tools).why for name in ("?", *rules.tools)),
+    )
+    return list(dict.fromkeys(map(rules.failed, reasons)))
+
+
+def _parts_of(rules: _Rules, state: _State) -> dict[str, float]:
+    ran = [call for call in state.calls if call.executed and not rules.tools[call.tool].ends]
+    counts = {f"{name}_calls": sum(call.tool == name for call in ran) for name, x in rules.tools.items() if not x.ends}
+    counts |= {
+        "tool_calls": len(ran),
+        "tool_errors": sum(not call.succeeded for call in ran),
+        "malformed_calls": sum(not call.executed for call in state.calls),
+    }
+    return {name: float(value) for name, value in counts.items()}
 
 
 def garbled(text: str, *path: str | int) -> str:
