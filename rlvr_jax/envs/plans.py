@@ -13,6 +13,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from rlvr_jax.envs.env import Action, Done, Env, Force, ToolResult
@@ -57,6 +58,21 @@ class _State:
     turns: int = 0
 
 
+@dataclass(frozen=True)
+class _Rules:
+    """The environment within, and the options of `plans`: budgets by kind, marks, and whether budgets are kept."""
+
+    inner: Env
+    budgets: tuple[int, int, int]
+    marks: Mapping[str, Sequence[str]]
+    opened: str
+    limited: bool
+
+    def without_plans(self, text: str) -> str:
+        """The text of a turn without its plans."""
+        return without_plans(text, self.marks, self.opened)
+
+
 def plans(
     inner: Env,
     plan: int = 0,
@@ -95,90 +111,20 @@ def plans(
         raise ValueError(f"plan, thinking and answer must be 0 or more, not {', '.join(map(str, budgets))}")
     if opened not in ("", *MARKS):
         raise ValueError(f"opened must be empty or one of {', '.join(MARKS)}, not {opened!r}")
-    limited = force and any(budgets)
-    longest = max(len(mark) for pair in marked.values() for mark in pair)
-
-    def counts(state: _State) -> tuple[int, ...]:
-        """The policy's tokens of each kind in the unfinished turn."""
-        return _added(state.counted, state.pending, kinds_of(state.tail, marked, state.kind))
-
-    def appended(state: _State, texts: Sequence[str], sampled: bool) -> _State:
-        """The state after more tokens of the unfinished turn, in time linear in these."""
-        *places, size = itertools.accumulate(map(len, texts), initial=len(state.tail))
-        pending = (*state.pending, *((place, sampled) for place in places))
-        tail = state.tail + "".join(texts)
-        kinds = kinds_of(tail, marked, state.kind)
-        # A mark that is not complete begins behind this place.
-        certain = max([end for _, end in kinds[:-1]] + [size - longest + 1, 0])
-        return replace(
-            state,
-            kind=kinds[-1][0],
-            tail=tail[certain:],
-            pending=tuple((place - certain, own) for place, own in pending if place >= certain),
-            counted=_added(state.counted, [(place, own) for place, own in pending if place < certain], kinds),
-            closed=state.closed.union(name for name, (_, mark) in marked.items() if mark in tail),
-        )
+    rules = _Rules(inner, budgets, marked, opened, force and any(budgets))
 
     def start(example: Example) -> tuple[_State, str | Messages]:
         state, problem = inner.start(example)
         return _State(state, opened or "answer"), problem
 
-    def read(state: _State, texts: Sequence[str]) -> _State:
-        after = state.inner if inner.read is None else inner.read(state.inner, texts)
-        spent = limited and len(texts) == budget(state)
-        return replace(appended(state, texts, True), inner=after, spent=spent)
-
-    def ended(state: _State, text: str) -> _State:
-        """The state after a turn."""
-        kinds = kinds_of(text, marked, opened)
-        return replace(
-            _State(state.inner, opened or "answer"),
-            spent=state.spent,
-            forced=state.forced,
-            tokens=tuple(map(sum, zip(state.tokens, counts(state), strict=True))),
-            planned=state.planned or any(kind == "plan" for kind, _ in kinds),
-            turns=state.turns + 1,
-        )
-
     def step(state: _State, text: str) -> tuple[_State, Action]:
-        return went_on(inner, ended(state, text), inner.step(state.inner, without_plans(text, marked, opened)))
+        return went_on(inner, _ended(rules, state, text), inner.step(state.inner, rules.without_plans(text)))
 
     def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
         return went_on(inner, state, inner.receive(state.inner, results))
 
-    def cut(state: _State, text: str) -> tuple[_State, Action]:
-        kind = state.kind
-        place = KINDS.index(kind)
-        within = not budgets[place] or counts(state)[place] < budgets[place]
-        if within and state.spent:  # a smaller budget of another kind
-            return state, Force()
-        if within and inner.cut is not None:
-            return went_on(inner, ended(state, text), inner.cut(state.inner, text))
-        if within or kind == "answer":
-            return ended(state, text), Done(reason="length")
-        closing = marked[kind][1]
-        return replace(appended(state, [closing], False), forced=state.forced + 1), Force(closing)
-
-    def budget(state: _State) -> int:
-        """The number of tokens that exceed no budget whatever they are."""
-        left = [
-            max(1, most - used)
-            for kind, most, used in zip(KINDS, budgets, counts(state), strict=True)
-            if most and (kind in ("answer", state.kind) or kind not in state.closed)
-        ]
-        given = 0 if inner.budget is None else inner.budget(state.inner)
-        return min([*left, *[given] * bool(given)], default=0)
-
-    def parts_of(state: _State) -> dict[str, float]:
-        tokens = [sum(pair) for pair in zip(state.tokens, counts(state), strict=True)]
-        turns = max(1, state.turns)
-        over = [max(0, used - most * turns) if most else 0 for used, most in zip(tokens, budgets, strict=True)]
-        values = (*tokens, *over, state.planned, state.forced)
-        own = dict(zip(PARTS, map(float, values), strict=True))
-        return with_parts(inner, state, own)
-
     def judged(state: _State, texts: Sequence[str]) -> Sequence[str]:
-        own = [without_plans(text, marked, opened) for text in texts]
+        own = list(map(rules.without_plans, texts))
         return own if inner.judged is None else inner.judged(state.inner, own)
 
     return Env(
@@ -188,15 +134,92 @@ def plans(
         **passed_on(inner)
         | {
             "parts": (*inner.parts, *PARTS),
-            "parts_of": parts_of,
+            "parts_of": partial(_parts_of, rules),
             "judged": judged,
-            "read": read,
-            "budget": budget if limited else None,
-            "one_turn": inner.one_turn and not limited,
+            "read": partial(_read, rules),
+            "budget": partial(_budget, rules) if rules.limited else None,
+            "one_turn": inner.one_turn and not rules.limited,
         },
-        cut=cut if limited else None,
+        cut=partial(_cut, rules) if rules.limited else None,
         full=inner.full and (lambda state, said: went_on(inner, state, inner.full(state.inner, said))),
     )
+
+
+def _counts(rules: _Rules, state: _State) -> tuple[int, ...]:
+    """The policy's tokens of each kind in the unfinished turn."""
+    return _added(state.counted, state.pending, kinds_of(state.tail, rules.marks, state.kind))
+
+
+def _appended(rules: _Rules, state: _State, texts: Sequence[str], sampled: bool) -> _State:
+    """The state after more tokens of the unfinished turn, in time linear in these."""
+    *places, size = itertools.accumulate(map(len, texts), initial=len(state.tail))
+    pending = (*state.pending, *((place, sampled) for place in places))
+    tail = state.tail + "".join(texts)
+    kinds = kinds_of(tail, rules.marks, state.kind)
+    # A mark that is not complete begins behind this place.
+    longest = max(len(mark) for pair in rules.marks.values() for mark in pair)
+    certain = max([end for _, end in kinds[:-1]] + [size - longest + 1, 0])
+    return replace(
+        state,
+        kind=kinds[-1][0],
+        tail=tail[certain:],
+        pending=tuple((place - certain, own) for place, own in pending if place >= certain),
+        counted=_added(state.counted, [(place, own) for place, own in pending if place < certain], kinds),
+        closed=state.closed.union(name for name, (_, mark) in rules.marks.items() if mark in tail),
+    )
+
+
+def _read(rules: _Rules, state: _State, texts: Sequence[str]) -> _State:
+    """The state after the tokens that the policy has sampled."""
+    inner = rules.inner
+    after = state.inner if inner.read is None else inner.read(state.inner, texts)
+    spent = rules.limited and len(texts) == _budget(rules, state)
+    return replace(_appended(rules, state, texts, True), inner=after, spent=spent)
+
+
+def _ended(rules: _Rules, state: _State, text: str) -> _State:
+    """The state after a turn."""
+    return replace(
+        _State(state.inner, rules.opened or "answer"),
+        spent=state.spent,
+        forced=state.forced,
+        tokens=tuple(map(sum, zip(state.tokens, _counts(rules, state), strict=True))),
+        planned=state.planned or any(kind == "plan" for kind, _ in kinds_of(text, rules.marks, rules.opened)),
+        turns=state.turns + 1,
+    )
+
+
+def _cut(rules: _Rules, state: _State, text: str) -> tuple[_State, Action]:
+    """Closes a plan or thought that has used up its budget, and ends a turn that has no budget left."""
+    inner, place = rules.inner, KINDS.index(state.kind)
+    within = not rules.budgets[place] or _counts(rules, state)[place] < rules.budgets[place]
+    if within and state.spent:  # a smaller budget of another kind
+        return state, Force()
+    if within and inner.cut is not None:
+        return went_on(inner, _ended(rules, state, text), inner.cut(state.inner, text))
+    if within or state.kind == "answer":
+        return _ended(rules, state, text), Done(reason="length")
+    closing = rules.marks[state.kind][1]
+    return replace(_appended(rules, state, [closing], False), forced=state.forced + 1), Force(closing)
+
+
+def _budget(rules: _Rules, state: _State) -> int:
+    """The number of tokens that exceed no budget whatever they are."""
+    left = [
+        max(1, most - used)
+        for kind, most, used in zip(KINDS, rules.budgets, _counts(rules, state), strict=True)
+        if most and (kind in ("answer", state.kind) or kind not in state.closed)
+    ]
+    given = 0 if rules.inner.budget is None else rules.inner.budget(state.inner)
+    return min([*left, *[given] * bool(given)], default=0)
+
+
+def _parts_of(rules: _Rules, state: _State) -> dict[str, float]:
+    tokens = [sum(pair) for pair in zip(state.tokens, _counts(rules, state), strict=True)]
+    turns = max(1, state.turns)
+    over = [max(0, used - most * turns) if most else 0 for used, most in zip(tokens, rules.budgets, strict=True)]
+    values = (*tokens, *over, state.planned, state.forced)
+    return with_parts(rules.inner, state, dict(zip(PARTS, map(float, values), strict=True)))
 
 
 def kinds_of(text: str, marks: Mapping[str, Sequence[str]] = MARKS, opened: str = "") -> list[tuple[str, int]]:
@@ -209,12 +232,14 @@ def kinds_of(text: str, marks: Mapping[str, Sequence[str]] = MARKS, opened: str 
             closes = text.find(marks[kind][1], at)
             if closes < 0:
                 return [*found, (kind, -1)]
-            at, kind = _ended(found, kind, closes + len(marks[kind][1])), "answer"
+            at = closes + len(marks[kind][1])
+            found.append((kind, at))
+            kind = "answer"
         opens = opening.search(text, at)  # for all marks at once: one that there is not is looked for once
         if opens is None:
             return [*found, (kind, -1)]
         if opens.start() > at:
-            _ended(found, kind, opens.start())
+            found.append((kind, opens.start()))
         at, kind = opens.start(), names[opens[0]]
 
 
@@ -238,8 +263,3 @@ def without_plans(text: str, marks: Mapping[str, Sequence[str]] = MARKS, opened:
         kept.append(text[at:end] if kind != "plan" else "")
         at = end
     return "".join(kept)
-
-
-def _ended(found: list[tuple[str, int]], kind: str, end: int) -> int:
-    found.append((kind, end))
-    return end
