@@ -13,7 +13,7 @@ from rlvr_jax.configs import base
 
 def get_config():
     config = base.get_config()
-    game = {"name": "tic_tac_toe", "environment": "tic_tac_toe"}
+    game = {"name": "tic_tac_toe", "options": {"plies": 4}, "environment": "tic_tac_toe"}
     random = {"environment_options": {"opponent": "random"}, "verifier_options": {"draw": 1.0}, "weight": 0.0}
     base.set_tasks(config, self_play=game, against_random=game | random)
     config.reward = (("score", 1.0), ("illegal", -1.0))
@@ -26,10 +26,10 @@ def get_config():
     config.rollout.max_turn_length = 2
     config.rollout.max_turns = 5
     config.optimizer.learning_rate = 1e-3
-    config.sft.num_steps = 200
-    config.sft.save_every = 200
-    config.training.num_steps = 100
-    config.training.save_every = 100
+    config.sft.num_steps = 1000
+    config.sft.save_every = 1000
+    config.training.num_steps = 200
+    config.training.save_every = 200
     config.evaluation.every = 10
     config.evaluation.problems = 256
     config.evaluation.pass_problems = 0
