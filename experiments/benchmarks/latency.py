@@ -1,7 +1,8 @@
 """Slow tools in episodes of very different length: idle time of the device with and without overlap.
 
 Each turn but the last calls a tool that sleeps, for up to 2 s, mostly much shorter; episodes have 1 to 6 turns. The
-policy is random, so that turns have a geometric distribution of lengths. Everything drawn is a hash of the problem.
+policy is random, so that turns have a geometric distribution of lengths. Everything drawn is a hash of the problem. A
+synchronous step waits for tools as late as the others do, once there is nothing to decode.
 """
 
 import dataclasses
@@ -90,12 +91,12 @@ def latency(
         evaluation=EvaluationConfig(problems=1, pass_problems=0, every=10**6),
     )  # fmt: skip
     lines = []
-    with Pool(episodes * (lag + 1), timeout=60.0) as pool:
+    with Pool(3 * episodes, timeout=60.0) as pool:  # more than there are calls at a time
         for name, changes in SCHEDULES.items():
             ahead = lag if changes else 0
             changed = dataclasses.replace(
                 config,
-                rollout=dataclasses.replace(config.rollout, **changes, patience=patience if changes else 0),
+                rollout=dataclasses.replace(config.rollout, **changes, patience=patience),
                 training=TrainingConfig(num_steps=steps + 1 + 2 * ahead, save_every=10**6, max_lag=ahead),
             )
             with tempfile.TemporaryDirectory() as workdir:
