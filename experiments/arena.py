@@ -38,7 +38,6 @@ _ALONE = 0.1  # share of the variation of length that is not who plays
 def main() -> None:
     from rlvr_jax.evaluation.arena import length_alone, rated, tells_intervals, wins
     from rlvr_jax.evaluation.results import read_results
-    from rlvr_jax.reporting import files
     from rlvr_jax.training.arena import fought
 
     if len(_POLICIES.value) < 2:
@@ -67,7 +66,8 @@ def main() -> None:
             print("the policies differ in length throughout, which can't be told from strength: read the first ratings")
     counts = {"left_out": left_out, "ties": ties}
     if output:
-        files.replace(output, json.dumps({name: asdict(x) for name, x in found.items()} | counts, indent=1).encode())
+        plain = {name: asdict(x) for name, x in found.items()} | counts
+        command.write_files({output: json.dumps(plain, indent=1).encode()})
 
 
 def judge(output: Path | None) -> "tuple | None":

@@ -4,7 +4,8 @@ import contextlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rlvr_jax.config import Config, from_dict, overridden
 from rlvr_jax.errors import ConfigError, PreemptedError, RunError
 from rlvr_jax.parallel import Processes, connected
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
+from rlvr_jax.reporting import files
 from rlvr_jax.verifiers.pool import Pool, make_pool
 
 from . import builtin
@@ -131,6 +133,37 @@ def file_to_write(flag: str, value: str | Path | None) -> Path | None:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ConfigError(f"--{flag}={path} is not writable")
     return path
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Writes the results of a command, which may have taken hours, as its last act.
+
+    Each file that can't be written, because its disk is full, goes into a temporary folder instead, and if that is full
+    as well, what is text goes to stdout.
+
+    Raises:
+      RunError: a file could not be written; it says where its content is.
+    """
+    told, folder = [], None
+    for path, data in contents.items():
+        try:
+            files.replace(path, data)
+            continue
+        except OSError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            reason = cause.strerror or cause
+        try:
+            folder = folder or Path(tempfile.mkdtemp(prefix="rlvr-"))
+            files.replace(folder / path.name, data)
+            where = f"is in {folder / path.name}"
+        except OSError:
+            text = path.suffix != ".png"
+            where = "is on stdout" if text else "is lost"
+            if text:
+                print(data.decode(errors="replace"))
+        told.append(f"cannot write {path}: {reason}; its content {where}")
+    if told:
+        raise RunError(". ".join(told))
 
 
 def pool(config: Config) -> Pool:

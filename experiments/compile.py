@@ -62,7 +62,7 @@ def main() -> None:
     for line in _last_lines(analysis, changes, where):
         print(line)
     if out:
-        out.write_text(json.dumps(to_json(analysis), indent=2) + "\n", encoding="utf-8")
+        command.write_files({out: json.dumps(to_json(analysis), indent=2).encode() + b"\n"})
 
 
 def _fit(config: Config, where: slices.Places) -> tuple["Analysis", tuple[Any, ...]]:
@@ -95,10 +95,13 @@ def _last_lines(analysis: "Analysis", changes: Sequence[Any], where: slices.Plac
     text = " and ".join(map(str, changes))
     if where.compiles:
         made = where.analysis(made.setup)
-    spare = (made.memory.spare or 0) / 2**30
+    spare, saved = (x / 2**30 for x in (made.memory.spare or 0, max(analysis.totals.values()) - made.memory.peak[1]))
     source = "compiled" if where.compiles else "by estimate"
     if made.fits:
-        return [*lines, f"To make it fit, set {text}: then {spare:.1f} GiB are to spare ({source})."]
+        return [
+            *lines,
+            f"To make it fit, set {text}: it saves {saved:.1f} GiB, and {spare:.1f} are to spare ({source}).",
+        ]
     return [*lines, f"{text} does not suffice ({source}): try --fit."]
 
 

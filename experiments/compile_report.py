@@ -9,7 +9,7 @@ GIB = 2**30
 
 def table(analysis: Analysis, title: str, compiled: bool) -> list[str]:
     """The lines of the whole report."""
-    lines = [*_header(analysis, title), "", *_memory(analysis, compiled), "", *_work(analysis, compiled)]
+    lines = [*_header(analysis, title), "", *_memory(analysis, compiled), "", *_work(analysis)]
     lines += ["", *_collectives(analysis, compiled)]
     return [*lines, "", *_summary(analysis)] if analysis.chip else lines
 
@@ -45,16 +45,14 @@ def _header(analysis: Analysis, title: str) -> list[str]:
 
 
 def _memory(analysis: Analysis, compiled: bool) -> list[str]:
-    phases, capacity = analysis.memory.phases, analysis.memory.capacity
+    totals, capacity = analysis.totals, analysis.memory.capacity
+    phases = {name: analysis.memory.phases.get(name, {}) for name in totals}  # of a refused one nothing more is known
     kinds = list(dict.fromkeys(kind for held in phases.values() for kind in held))
-    most = max(sum(held.values()) for held in phases.values())
+    most = max(totals.values())
     unit, name = (GIB, "GiB") if most >= GIB else (2**20, "MiB")
     cell = lambda size: f"{size / unit:.1f}"  # noqa: E731
     rows = [[f"memory per device, {name}", *phases]]
     rows += [[kind, *(cell(held[kind]) if kind in held else "" for held in phases.values())] for kind in kinds]
-    totals = {phase: sum(held.values()) for phase, held in phases.items()}
-    if capacity is not None:
-        totals |= {phase: capacity + missing for phase, missing in analysis.missing.items()}
     rows.append(["total", *map(cell, totals.values())])
     if capacity is not None:
         rows.append([f"to spare of {cell(capacity)}", *(cell(capacity - total) for total in totals.values())])
@@ -64,10 +62,10 @@ def _memory(analysis: Analysis, compiled: bool) -> list[str]:
     return columns(rows)
 
 
-def _work(analysis: Analysis, compiled: bool) -> list[str]:
-    del compiled
+def _work(analysis: Analysis) -> list[str]:
     rows = [["work per device and step", "TFLOP", "GB moved", "FLOP/byte", "GB sent", "steps"]]
-    timed = ["ms compute", "ms memory", "ms links", "seconds", "limit"]
+    offloads = any(part.host for part in analysis.work.values())
+    timed = ["ms compute", "ms memory", "ms links", *["ms host"] * offloads, "seconds", "limit"]
     rows[0] += timed if analysis.chip else []
     for phase, part in analysis.work.items():
         flops, sent = part.flops + part.attention, sum(x.bytes * x.times for x in part.collectives)
@@ -75,7 +73,8 @@ def _work(analysis: Analysis, compiled: bool) -> list[str]:
         row += [f"{sent / 1e9:,.2f}", f"{part.steps:,}"]
         if analysis.chip:
             time = analysis.times[phase]
-            row += [f"{1e3 * x:,.1f}" for x in (time.compute, time.memory, time.interconnect)]
+            parts = time.compute, time.memory, time.interconnect, *[time.host] * offloads
+            row += [f"{1e3 * x:,.1f}" for x in parts]
             row += [f"{time.total:,.3f}", time.limit]
         rows.append(row)
     return columns(rows)

@@ -49,7 +49,6 @@ Prompts = list[tuple[str, str]]  # (id, text)
 
 
 def main() -> None:
-    from rlvr_jax.reporting import files
     from rlvr_jax.reporting.progress import bar
     from rlvr_jax.tasks.decontamination import find_matches
 
@@ -67,13 +66,11 @@ def main() -> None:
                     train_prompts, prompts, _NGRAM.value, _THRESHOLD.value, _BOILERPLATE.value, progress.update
                 )
                 found.append((train_name, heldout_name, len(train_prompts), len(prompts), matches))
-    if report and report.suffix == ".jsonl":
-        lines = [json.dumps(dataclasses.asdict(match)) + "\n" for *_, matches in found for match in matches]
-        files.replace(report, "".join(lines).encode())
     text = markdown(found, _SHOW.value)
-    if report and report.suffix == ".md":
-        files.replace(report, text.encode())
     print(text if report is None else text.partition("\n\n##")[0])
+    if report:
+        lines = [json.dumps(dataclasses.asdict(match)) + "\n" for *_, matches in found for match in matches]
+        command.write_files({report: (text if report.suffix == ".md" else "".join(lines)).encode()})
 
 
 def markdown(found: "Sequence[tuple[str, str, int, int, list[Match]]]", show: int) -> str:

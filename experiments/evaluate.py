@@ -43,7 +43,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead
 def main() -> None:
     from rlvr_jax.evaluation.harness import columns, settings_of
     from rlvr_jax.evaluation.suites import with_suite
-    from rlvr_jax.reporting import files, jsonl, suite_page
+    from rlvr_jax.reporting import jsonl, suite_page
     from rlvr_jax.training.judging import read_judges
     from rlvr_jax.training.workdir import read_config
 
@@ -94,18 +94,19 @@ def main() -> None:
         print(f"{metric:18}" + "   ".join(f"{x.task} {x.mean:.4f}{change(x.difference)}" for x in of))
     differences = [] if other is None else compared(result["values"], other, evaluated.tasks)
     if output:
-        files.replace(output, json.dumps(result, indent=1).encode())
-        files.replace(output.with_suffix(".jsonl"), b"".join(jsonl.encode(row) for row in rows))
-        page, tables = output.with_suffix(".html"), (differences, settings)
-        title = f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}"
-        files.replace(page, suite_page.page_of(title, policy, result, evaluated.tasks, rows, *tables))
-        print(f"page: {page}")
+        print(f"page: {output.with_suffix('.html')}")
     print(f"{found.tokens:,} tokens sampled in {evaluated.seconds:.0f} seconds, compilation and verification included")
     if differences:
         print(f"\n{'task':18}{'':18}{'difference':>10}   95 % interval, problem by problem")
     for x in differences:
         shown = f"{x['difference']:+10.4f}   {x['low']:+.4f} to {x['high']:+.4f}  {p_text(x['p'])}"
         print(f"{x['task']:18}{x['metric']:18}{shown}, {x['problems']} problems: {x['word']}")
+    if output:
+        title = f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}"
+        page = suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences, settings)
+        contents = {output: json.dumps(result, indent=1).encode()}
+        contents[output.with_suffix(".jsonl")] = b"".join(jsonl.encode(row) for row in rows)
+        command.write_files(contents | {output.with_suffix(".html"): page})
 
 
 def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:

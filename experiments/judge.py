@@ -30,7 +30,7 @@ _PAIRS = flags.DEFINE_integer("pairs", 24, "Problems of the fixture.", lower_bou
 def main() -> None:
     from rlvr_jax.judges.bias import compared_bias, fixture, scored_bias
     from rlvr_jax.judges.judge import make_comparer, make_judge
-    from rlvr_jax.reporting import files, jsonl
+    from rlvr_jax.reporting import jsonl
     from rlvr_jax.training.judging import FOLDER, make_ask, read_judges
 
     judges = read_judges(_JUDGES.value)
@@ -53,17 +53,17 @@ def main() -> None:
                     ends = [numbers.get(f"{key}{end}") for end in ("_low", "_high")]
                     print(f"  {key:14}{value:8.3f}" + ("" if None in ends else f"   {ends[0]:.3f} to {ends[1]:.3f}"))
         if output:
-            files.replace(output, json.dumps(found, indent=1).encode())
+            command.write_files({output: json.dumps(found, indent=1).encode()})
         return
     verdicts = make_judge(judges[name], ask, name)(samples)
     told = [
         row | {"score": None if x.error else x.score, "parts": x.parts, "reason": x.reason, "error": x.error}
         for row, x in zip(rows, verdicts, strict=True)
     ]
-    files.replace(output, b"".join(jsonl.encode(row) for row in told))
     scores = [x.score for x in verdicts if x.error is None]
     mean = f"mean score {sum(scores) / len(scores):.4f}, " if scores else ""
     print(f"{len(verdicts)} completions: {mean}{len(verdicts) - len(scores)} unjudged")
+    command.write_files({output: b"".join(jsonl.encode(row) for row in told)})
 
 
 def read(path: Path) -> tuple[list[Any], list[dict[str, Any]]]:

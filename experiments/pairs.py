@@ -36,7 +36,7 @@ def main() -> None:
     import dataclasses
 
     from rlvr_jax.evaluation.pairs import binarised
-    from rlvr_jax.reporting import files, jsonl
+    from rlvr_jax.reporting import jsonl
     from rlvr_jax.training.judging import FOLDER, read_judges
     from rlvr_jax.training.pairs import asked_of, config_of, is_run, leaked, sampled
     from rlvr_jax.training.workdir import read_config
@@ -68,9 +68,9 @@ def main() -> None:
         return
     leaks = leaked(next(iter(groups.values())), base, suite) if suite else {}
     made = binarised(asked_of(groups, by, leaks), _REJECTED.value, _SEED.value)
-    files.replace(output, b"".join(jsonl.encode(row) for row in made.rows))
     print(table(made.sources))
     print(f"{len(made.rows)} pairs; left out: " + ", ".join(f"{n} {why}" for why, n in made.left_out.items()))
+    command.write_files({output: b"".join(jsonl.encode(row) for row in made.rows)})
     print(f"use them with --config.preferences.sources=\"{{'pairs': {{'file': '{output}'}}}}\"")
 
 

@@ -32,7 +32,6 @@ def main() -> None:
     from rlvr_jax.evaluation.results import in_common, read_results
     from rlvr_jax.evaluation.routing import accuracy_at, frontiers, is_heldout
     from rlvr_jax.judges.prompts import text_of
-    from rlvr_jax.reporting import files
     from rlvr_jax.reporting.frontiers import frontiers_png
 
     results = [read_results(source, Path(_SUITE.value).stem) for source in _POLICIES.value]
@@ -64,8 +63,8 @@ def main() -> None:
         print(f"{x.name:20}{at}{x.points[-1].accuracy:10.3f}{x.points[-1].cost:10.1f}")
     if output:
         plain = {"policies": singles, "frontiers": [asdict(x) for x in found], "heldout": int(heldout.sum())}
-        files.replace(output, json.dumps(plain, indent=1).encode())
-        files.replace(output.with_suffix(".png"), frontiers_png(found, singles))
+        picture = frontiers_png(found, singles)
+        command.write_files({output: json.dumps(plain, indent=1).encode(), output.with_suffix(".png"): picture})
         print(f"picture: {output.with_suffix('.png')}")
 
 

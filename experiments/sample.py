@@ -36,7 +36,6 @@ _NUMBER = flags.DEFINE_integer(
 
 
 def main() -> None:
-    from rlvr_jax.reporting import files
     from rlvr_jax.training.workdir import read_config
 
     workdir = command.workdir() if command.FLAGS.workdir else None
@@ -67,7 +66,7 @@ def main() -> None:
     print("\n".join(f"{count:9,} {name}" for name, count in found.counts.items() if count or name == "written"))
     if not found.records:
         raise RunError(f"no sample could be used; {output} is not written")
-    files.replace(output, "".join(json.dumps(record) + "\n" for record in found.records).encode())
+    command.write_files({output: "".join(json.dumps(record) + "\n" for record in found.records).encode()})
     section = "preferences" if _KEEP.value == "pairs" else "sft"
     print(f"use it with --config.{section}.sources=\"{{'own': {{'file': '{output}'}}}}\"")
 

@@ -23,6 +23,8 @@ class Chip:
       memory: bytes that programs may use: on TPU those that the compiler allots, a little less than the chip has.
       bandwidth: of the memory, in bytes/s.
       link: bytes/s of one link in one direction.
+      host: bytes/s from or to the host's memory: of GPUs that of their PCIe generation in one direction, of TPUs, where
+        it is not published, an assumption (https://jax-ml.github.io/scaling-book/tpus).
       dimensions: of the torus of links, two links for each; 0 for a switch, to which a device has one link.
       attention: the largest share of `flops` that our training attention can reach at head size 128, by the static
         profile in docs/performance.md.
@@ -36,6 +38,7 @@ class Chip:
     memory: int
     bandwidth: float
     link: float
+    host: float
     dimensions: int
     attention: float = 1.0
     per_chip: int = 1
@@ -51,14 +54,14 @@ def _cloud(page: str) -> str:
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v5e", "TPU v5 lite", 197e12, int(15.75 * GIB), 819e9, 50e9, 2, source=_cloud("v5e")),
-        Chip("v5p", "TPU v5", 459e12, int(95.74 * GIB), 2765e9, 100e9, 3, source=_cloud("v5p")),
-        Chip("v6e", "TPU v6 lite", 918e12, int(31.25 * GIB), 1638e9, 100e9, 2, 0.39, source=_cloud("v6e")),
-        Chip("tpu7x", "TPU7x", 1153.5e12, int(94.75 * GIB), 3690e9, 50e9, 3, 0.38, 2, source=_cloud("tpu7x")),
-        Chip("a100", "NVIDIA A100", 312e12, 80 * 10**9, 2039e9, 300e9, 0, source="https://www.nvidia.com/en-us/data-center/a100/"),
-        Chip("h100", "NVIDIA H100", 989e12, 80 * 10**9, 3350e9, 450e9, 0, source="https://www.nvidia.com/en-us/data-center/h100/"),
-        Chip("h200", "NVIDIA H200", 989e12, 141 * 10**9, 4800e9, 450e9, 0, source="https://www.nvidia.com/en-us/data-center/h200/"),
-        Chip("b200", "NVIDIA B200", 2250e12, 180 * 10**9, 8000e9, 900e9, 0, source="https://www.nvidia.com/en-us/data-center/dgx-b200/"),
+        Chip("v5e", "TPU v5 lite", 197e12, int(15.75 * GIB), 819e9, 50e9, 16e9, 2, source=_cloud("v5e")),
+        Chip("v5p", "TPU v5", 459e12, int(95.74 * GIB), 2765e9, 100e9, 16e9, 3, source=_cloud("v5p")),
+        Chip("v6e", "TPU v6 lite", 918e12, int(31.25 * GIB), 1638e9, 100e9, 16e9, 2, 0.39, source=_cloud("v6e")),
+        Chip("tpu7x", "TPU7x", 1153.5e12, int(94.75 * GIB), 3690e9, 50e9, 16e9, 3, 0.38, 2, source=_cloud("tpu7x")),
+        Chip("a100", "NVIDIA A100", 312e12, 80 * 10**9, 2039e9, 300e9, 32e9, 0, source="https://www.nvidia.com/en-us/data-center/a100/"),
+        Chip("h100", "NVIDIA H100", 989e12, 80 * 10**9, 3350e9, 450e9, 64e9, 0, source="https://www.nvidia.com/en-us/data-center/h100/"),
+        Chip("h200", "NVIDIA H200", 989e12, 141 * 10**9, 4800e9, 450e9, 64e9, 0, source="https://www.nvidia.com/en-us/data-center/h200/"),
+        Chip("b200", "NVIDIA B200", 2250e12, 180 * 10**9, 8000e9, 900e9, 64e9, 0, source="https://www.nvidia.com/en-us/data-center/dgx-b200/"),
     )
 }  # fmt: skip
 NODE = 8  # GPUs that a switch connects; beyond it each has a network card

@@ -25,6 +25,7 @@ _PARTS = (
     ("time/train", "training"),
     ("time/layout", "parameters to the sampler"),
     ("time/evaluate", "evaluation"),
+    ("time/save", "saving, as far as it held up the next step"),
 )
 _OF_A_TOOL = (
     ("tool/{}/episodes", "share of episodes"),
@@ -225,7 +226,9 @@ def _tools(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
 
 def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
     """(phase, total seconds, share of all steps' time, median seconds per step) of each phase of a step."""
-    total = sum(value for _, value in curves.values(rows, "time/step"))
+    if not any("time/rollout" in row for row in rows):  # a supervised run, whose steps have no parts
+        return []
+    total = sum(value for name in ("time/step", "time/save") for _, value in curves.values(rows, name))
     table = []
     for metric, label in _PARTS:
         values = sorted(value for _, value in curves.values(rows, metric))

@@ -43,6 +43,12 @@ class Analysis:
         return not self.missing and (self.memory.spare is None or self.memory.spare >= 0)
 
     @property
+    def totals(self) -> dict[str, int]:
+        """The bytes that each phase needs at its peak."""
+        refused = {phase: (self.memory.capacity or 0) + missing for phase, missing in self.missing.items()}
+        return {phase: sum(kinds.values()) for phase, kinds in self.memory.phases.items()} | refused
+
+    @property
     def times(self) -> dict[str, Times]:
         """The time of each phase of a step; empty if the chip is unknown."""
         return {name: times(x, name, self.chip, self.torus) for name, x in self.work.items()} if self.chip else {}

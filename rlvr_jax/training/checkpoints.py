@@ -5,10 +5,11 @@ Each has the checksums of its arrays.
 
 import contextlib
 import json
-import re
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,10 @@ from rlvr_jax.parallel import Processes
 from rlvr_jax.policy import Params
 from rlvr_jax.reporting import files
 from rlvr_jax.training.checksums import checksum_of_json, checksums_of
+from rlvr_jax.training.damage import METADATA, complete, explained, steps_in
 
 _FOLDER = "checkpoints"  # in the workdir
 _ADDRESS = "checkpoints.txt"  # that of another folder, in the workdir
-_COMMITTED = "commit_success.txt"  # Orbax writes it last
-_METADATA = "_CHECKPOINT_METADATA"  # JSON beside the items of a step
 _ARRAYS = "in_flight"  # item of arrays beside the host state
 _OTHERS = ("reference", "kl_coef", "entropy_coef")  # items for what `Learner.others` holds
 NETWORKS = ("policy", "critic", "reward")
@@ -69,9 +69,12 @@ def open_manager(
     )
     names = (*(item for network in NETWORKS for item in items_of(network)), *_OTHERS, _ARRAYS)
     handlers = {name: ocp.StandardCheckpointHandler() for name in names} | {"host": ocp.JsonCheckpointHandler()}
+    if processes and processes.count > 1:
+        for handler in handlers.values():
+            _end_together(handler, folder, processes)
     with explained(folder, "opened"):
         with (processes or Processes()).first_goes_ahead():
-            for step in sorted({*_steps(folder)} - {*complete(folder)}):
+            for step in sorted({*steps_in(folder)} - {*complete(folder)}):
                 (folder / str(step)).rmtree()
         manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
     try:
@@ -82,6 +85,31 @@ def open_manager(
         raise
     with explained(folder, "written"):
         manager.close()
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A write in the background, whose failure ends all processes: the others wait for this one's part, for minutes."""
+
+    write: Any
+    folder: epath.Path
+    processes: Processes
+
+    def result(self, timeout: float | None = None) -> Any:
+        try:
+            with explained(self.folder, "written"):
+                return self.write.result(timeout)
+        except CheckpointError as error:
+            self.processes.end(str(error))
+
+
+def _end_together(handler: ocp.CheckpointHandler, folder: epath.Path, processes: Processes) -> None:
+    save = handler.async_save
+
+    async def async_save(*args: Any, **named: Any) -> list[_Told]:
+        return [_Told(write, folder, processes) for write in await save(*args, **named) or ()]
+
+    handler.async_save = async_save
 
 
 def _accuracy(metrics: Mapping[str, float]) -> float:
@@ -110,7 +138,7 @@ def keep_elsewhere(workdir: Path, address: str) -> None:
     try:
         folder = epath.Path(address).expanduser()
         folder = folder if "://" in address else folder.absolute()
-        if _steps(folder):
+        if steps_in(folder):
             raise ConfigError(f"{where} holds the checkpoints of another run; name a new folder")
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ImportError, NotImplementedError) as error:
@@ -180,16 +208,22 @@ def end_step(
     max_skipped_in_a_row: int,
     host: Callable[[], tuple[Mapping[str, Any], Sequence[Array]]] = lambda: ({}, ()),
     accuracy: float | None = None,
-) -> None:
+) -> dict[str, float]:
     """Saves the state of a step, and JSON data and arrays of `host`, if due, and ends the run if necessary.
 
     The arguments without a name here are those of `save`.
+
+    Returns:
+      `time/save`, the seconds that saving held up the run; empty if nothing was saved. A metric of the next step: the
+      row of this one is on disk before its checkpoint.
 
     Raises:
       CheckpointError: this or an earlier checkpoint could not be written.
       DivergedError: too many consecutive updates were skipped. This state is not saved.
       PreemptedError: `stop` has arrived; the state is on disk.
     """
+    if not manager.is_saving_in_progress():
+        wait(manager)  # raises the error of a checkpoint that could not be written meanwhile
     skipped = max(int(state.skipped_in_a_row) for state in learner.states.values())
     if skipped >= max_skipped_in_a_row:
         wait(manager)
@@ -198,13 +232,16 @@ def end_step(
             f"optimizer made of them, were not finite. The parameters from before them are safe in "
             f"{manager.directory}. Lower the learning rate, or look for the samples that do it"
         )
-    if due or stop:
-        state, arrays = host()
-        others = learner.others | ({_ARRAYS: list(arrays)} if arrays else {})
-        save(manager, Learner(learner.states, others), step, state, accuracy)
+    if not (due or stop):
+        return {}
+    began = time.perf_counter()
+    state, arrays = host()
+    others = learner.others | ({_ARRAYS: list(arrays)} if arrays else {})
+    save(manager, Learner(learner.states, others), step, state, accuracy)
     if stop:
         wait(manager)
         raise PreemptedError(stop, f"the state of step {step}")
+    return {"time/save": time.perf_counter() - began}
 
 
 def restore(manager: ocp.CheckpointManager, shapes: Learner, step: int) -> Learner:
@@ -229,7 +266,7 @@ def restore_host(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     """The host state saved at `step`; raises CheckpointError if it can't be read."""
     if not (manager.directory / str(step) / "host").exists():
         return {}
-    with explained(manager.directory, f"read at step {step}"):
+    with explained(manager.directory, "read", step):
         host = manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
         if _checksums(manager, step).get("host") != checksum_of_json(host):
             raise ValueError("host is damaged: its checksum is wrong or missing")
@@ -267,7 +304,7 @@ def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int, netw
 
 def saved_leaves(manager: ocp.CheckpointManager, step: int, network: str) -> dict[str, Any]:
     """Names and shapes of the parameters saved at a step; raises CheckpointError if they can't be read."""
-    with explained(manager.directory, f"read at step {step}"):
+    with explained(manager.directory, "read", step):
         saved = dict(leaves_of(manager.item_metadata(step)[items_of(network)[0]]))
         if not saved:
             raise ValueError("it does not say what it holds")
@@ -291,7 +328,7 @@ def _rest(state: TrainState) -> dict[str, Any]:
 def restore_item(manager: ocp.CheckpointManager, item: str, shapes: Any, step: int) -> Any:
     """An item of a step, by its shapes or arguments of Orbax; leaves that are `ocp.PLACEHOLDER` are not read."""
     args = shapes if isinstance(shapes, ocp.args.CheckpointArgs) else ocp.args.StandardRestore(shapes)
-    with explained(manager.directory, f"read at step {step}"):
+    with explained(manager.directory, "read", step):
         restored = manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
         saved = _checksums(manager, step).get(item, {})
         if not isinstance(saved, dict):
@@ -307,17 +344,8 @@ def _checksums(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
 
     From the file, because `manager.metadata` opens every array of every item.
     """
-    metadata = json.loads((manager.directory / str(step) / _METADATA).read_text())
+    metadata = json.loads((manager.directory / str(step) / METADATA).read_text())
     return (metadata.get("custom_metadata") or {}).get("checksums", {})
-
-
-def complete(folder: epath.Path) -> list[int]:
-    """The steps in a folder with complete checkpoints, in order."""
-    return [step for step in _steps(folder) if (folder / str(step) / _COMMITTED).exists()]
-
-
-def _steps(folder: epath.Path) -> list[int]:
-    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
 def leaves_of(tree: Any) -> list[tuple[str, Any]]:
@@ -333,19 +361,3 @@ def name_of(path: tuple[Any, ...]) -> str:
 
 def _shape(leaf: Any) -> str:
     return "absent" if leaf is None else str(tuple(leaf.shape))
-
-
-@contextlib.contextmanager
-def explained(folder: epath.Path, what: str) -> Iterator[None]:
-    """Makes a CheckpointError, in one line, of whatever goes wrong with a checkpoint that can't be `what`."""
-    try:
-        yield
-    except Exception as error:  # Orbax and TensorStore raise many types
-        # A page of TensorStore's settings follows.
-        reason = re.split(r"\[tensorstore_spec|See full TensorStore", " ".join(str(error).split()))[0].strip()[:800]
-        steps = complete(folder)
-        raise CheckpointError(
-            f"a checkpoint in {folder} could not be {what}: {type(error).__name__}: {reason}. "
-            f"Complete checkpoints: {steps or 'none'}. If the disk is full, free space; if a checkpoint is "
-            "damaged, delete its folder; then run the same command again to continue."
-        ) from error

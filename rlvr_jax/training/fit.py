@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from rlvr_jax.config import Config, flatten, to_dict
@@ -63,6 +64,7 @@ def try_setup(config: Config, devices: Sequence[Any]) -> Setup | None:
 def smaller(config: Config, setup: Setup) -> Iterator[Change]:
     """Single changes that save memory."""
     mesh, rollout = setup.mesh.shape, config.rollout
+    held = memory_of_run(setup).phases["update"]
     for factor in (2, 4, 8, 16, 32):
         for name, options in optimizer_configs(config).items():
             prefix = "critic." * (name == "critic")
@@ -80,8 +82,14 @@ def smaller(config: Config, setup: Setup) -> Iterator[Change]:
             yield Change("rollout.slots", rollout.slots // factor)
     for factor in (2, 4, 8):
         yield Change("mesh.rollout_tensor", setup.sampling_mesh.shape["tensor"] * factor)
+        yield Change("mesh.context", mesh["context"] * factor)
         if mesh["data"] % factor == 0:
             yield Change("mesh.fsdp", mesh["fsdp"] * factor)
+    for name, options in optimizer_configs(config).items():
+        if not options.offload:
+            yield Change(f"{'critic.' * (name == 'critic')}optimizer.offload", True)
+    if "reference" in held and not config.algorithm.reference_every and not config.training.offload_reference:
+        yield Change("training.offload_reference", True)
 
 
 def advice(analysis: Analysis, devices: Sequence[Any]) -> tuple[tuple[Change, ...], Analysis] | None:
@@ -91,10 +99,10 @@ def advice(analysis: Analysis, devices: Sequence[Any]) -> tuple[tuple[Change, ..
     """
     config, chip, torus = analysis.setup.config, analysis.chip, analysis.torus
     before = estimated(analysis.setup, chip, torus)
-    error = {phase: _total(analysis, phase) - sum(kinds.values()) for phase, kinds in before.memory.phases.items()}
+    error = {phase: analysis.totals[phase] - total for phase, total in before.totals.items()}
 
     def fits(found: Analysis) -> bool:
-        peaks = (sum(kinds.values()) + error.get(phase, 0) for phase, kinds in found.memory.phases.items())
+        peaks = (total + error.get(phase, 0) for phase, total in found.totals.items())
         return max(peaks) <= (found.memory.capacity or 0)
 
     singles = [(change,) for change in smaller(config, analysis.setup)]
@@ -119,40 +127,40 @@ def _free_data(config: Config) -> Config:
     return replace(config, mesh=replace(mesh, data=-1))
 
 
-def _total(analysis: Analysis, phase: str) -> int:
-    if phase in analysis.missing:
-        return (analysis.memory.capacity or 0) + analysis.missing[phase]
-    return sum(analysis.memory.phases[phase].values())
-
-
 def fastest(config: Config, devices: Sequence[Any], chip: Chip, torus: Sequence[int]) -> list[Analysis]:
     """Estimates of the settings that fit with a margin, the fastest first: one for each mesh and rollout layout.
 
-    Tries `mesh`, `mesh.rollout_tensor`, `optimizer.microbatches`, `policy.remat` and `rollout.batch_size`. The update's
-    settings and the rollout's are chosen apart, because neither changes the other's time.
+    Tries all axes of `mesh`, `mesh.rollout_tensor`, `optimizer.microbatches`, `policy.remat`, `policy.head_chunk` and
+    `rollout.batch_size`. The update's settings and the rollout's are chosen apart, because neither changes the other's
+    time.
     """
     number = len(devices) - config.rollout.devices
     powers = [2**i for i in range(number.bit_length()) if number % 2**i == 0]
-    found = []
-    for tensor in [x for x in powers if x <= _MOST_TENSOR]:
-        for fsdp in [x for x in powers if number % (x * tensor) == 0]:
-            mesh = (Change("mesh.data", -1), Change("mesh.fsdp", fsdp), Change("mesh.tensor", tensor))
-            for rollout in [x for x in powers if x <= _MOST_TENSOR]:
-                layout = (*mesh, Change("mesh.rollout_tensor", rollout), Change("optimizer.microbatches", 1))
-                setup = try_setup(changed(config, layout), devices)
-                if setup and (best := _best(setup, chip, torus)):
-                    found.append(best)
+    tensors, found = [x for x in powers if x <= _MOST_TENSOR], []
+    for tensor, rollout, shards in product(tensors, tensors, powers):
+        if number % (tensor * shards):
+            continue
+        rollouts: tuple[Change, ...] | None = ()  # the same for all meshes that shard the parameters alike
+        for context in [x for x in powers if x <= shards]:
+            mesh = {"data": -1, "fsdp": shards // context, "context": context, "tensor": tensor}
+            layout = [Change(f"mesh.{axis}", size) for axis, size in (mesh | {"rollout_tensor": rollout}).items()]
+            setup = try_setup(changed(config, (*layout, Change("optimizer.microbatches", 1))), devices)
+            if setup is None:
+                continue
+            rollouts = rollouts or _fastest_of(setup, _rollouts(setup), ("rollout", "move"), chip, torus)
+            if rollouts is None:
+                break
+            updates = _fastest_of(setup, _updates(setup), _TRAINING, chip, torus)
+            if updates:
+                found.append(estimated(_varied(setup, (*updates, *rollouts)), chip, torus))
     return sorted(found, key=lambda x: x.seconds)
 
 
-def _best(setup: Setup, chip: Chip, torus: Sequence[int]) -> Analysis | None:
-    """The fastest microbatches, rematerialisation and rollout batch on one mesh, or None if nothing fits."""
+def _rollouts(setup: Setup) -> list[tuple[Change, ...]]:
+    """Numbers of prompts sampled at a time."""
     rollout, shards = setup.config.rollout, setup.sampling_mesh.shape["data"]
     sizes = [x for x in _divisors(rollout.prompts) if x % shards == 0]
-    rollouts = [()] if rollout.slots else [(Change("rollout.batch_size", size),) for size in sizes]
-    second = _fastest_of(setup, rollouts, ("rollout", "move"), chip, torus)
-    first = second and _fastest_of(setup, _updates(setup), _TRAINING, chip, torus)
-    return first and estimated(_varied(setup, (*first, *second)), chip, torus)
+    return [()] if rollout.slots else [(Change("rollout.batch_size", size),) for size in sizes]
 
 
 def _updates(setup: Setup) -> Iterator[tuple[Change, ...]]:

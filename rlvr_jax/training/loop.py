@@ -136,6 +136,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                 metrics, samples = evaluate(beside(), 0, key_of(EVALUATE, 0))
                 dropped = {f"task/{task}/dropped_prompts": count for task, count in setup.dropped.items()}
                 record.write({"step": 0} | metrics | dropped, samples)
+            saved: dict[str, float] = {}
 
             for step in range(done + 1, num_steps + 1):
                 trace(step)
@@ -191,13 +192,13 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
                     metrics, heldout = evaluate(beside(), step, key_of(EVALUATE, step))
                     row, samples = row | metrics, samples + heldout
                     clock.lap("time/evaluate")
-                record.write(row | clock.laps | {"time/step": clock.total()}, samples)
+                record.write(row | saved | clock.laps | {"time/step": clock.total()}, samples)
 
                 if step == done + 1:
                     freeze_objects()
                 begin(f"saving of step {step}")
                 due = step % config.training.save_every == 0 or step == num_steps
-                checkpoints.end_step(
+                saved = checkpoints.end_step(
                     manager, learner, step, due, signal_arrived(), config.training.max_skipped_in_a_row,
                     partial(rollouts.state, history), row.get("eval/greedy_accuracy"),
                 )  # fmt: skip

@@ -15,14 +15,13 @@ from rlvr_jax.hf.export import Lazy
 from rlvr_jax.policy import ADAPTERS, Params, base
 from rlvr_jax.training.checkpoints import (
     check_params,
-    complete,
     folder_of,
     items_of,
-    leaves_of,
     name_of,
     restore_item,
     saved_leaves,
 )
+from rlvr_jax.training.damage import complete, explained
 
 
 def load_params(workdir: Path, shapes: Params, step: int | None = None, network: str = "policy") -> tuple[Params, int]:
@@ -65,7 +64,7 @@ def _wanted(manager: ocp.CheckpointManager, shapes: Params, step: int, network: 
     """The parameters to read, and as they were saved. Raises CheckpointError if the checkpoint holds others."""
     shapes = _without_new_adapters(manager, shapes, step, network)
     check_params(manager, shapes, step, network)
-    saved = dict(leaves_of(manager.item_metadata(step)[items_of(network)[0]]))
+    saved = saved_leaves(manager, step, network)
     as_saved = jax.tree_util.tree_map_with_path(
         lambda path, x: jax.ShapeDtypeStruct(x.shape, saved[name_of(path)].dtype, sharding=x.sharding),
         shapes,
@@ -105,5 +104,7 @@ def _open(
         raise CheckpointError(f"{folder} holds no complete checkpoint of step {step}; there are {steps}")
     options = ocp.CheckpointManagerOptions(read_only=True)
     handlers = {items_of(network)[0]: handler or ocp.StandardCheckpointHandler()}
-    with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
+    with explained(folder, "opened"):
+        manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+    with manager:
         yield manager, steps[-1] if step is None else step

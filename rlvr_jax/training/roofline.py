@@ -1,7 +1,8 @@
 """Estimated work and time of a step's phases on one device, by arithmetic: products, memory traffic, collectives.
 
 All prompts and responses have their full lengths. A phase takes as long as the slowest of its products at the chip's
-peak, its memory traffic and its collectives: a bound from below that no program reaches.
+peak, its memory traffic and its collectives, and what it moves from and to the host's memory comes on top: a bound from
+below that no program reaches.
 """
 
 import math
@@ -35,6 +36,7 @@ class Work:
       steps: sequential steps, such as tokens, microbatches.
       model_flops: of these, those that the result needs: nothing is computed twice.
       floor: bytes of weights and KV cache that decoding can't do without.
+      host: bytes moved from or to the host's memory, one after the other.
     """
 
     flops: int | float
@@ -44,6 +46,7 @@ class Work:
     steps: int = 1
     model_flops: int | float = 0.0
     floor: int | float = 0.0
+    host: int | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,20 @@ class Times:
 
     Attributes:
       compute, memory, interconnect: of the products, of the memory traffic, of the collectives.
-      total: the largest of them; decoding waits for its collectives, and so adds them.
+      host: of the moves from and to the host's memory.
+      total: the largest of the first three and the last; decoding waits for its collectives, and so adds them.
     """
 
     compute: int | float
     memory: int | float
     interconnect: int | float
+    host: int | float
     total: int | float
 
     @property
     def limit(self) -> str:
         """The resource that takes longest."""
-        return max(("compute", "memory", "interconnect"), key=lambda name: getattr(self, name))
+        return max(("compute", "memory", "interconnect", "host"), key=lambda name: getattr(self, name))
 
 
 def matmul_params(config: PolicyConfig) -> int:
@@ -107,8 +112,9 @@ def times(work: Work, phase: str, chip: Chip, torus: Sequence[int]) -> Times:
         x.times * (x.bytes / link_bandwidth(chip, torus, x.devices) + link_latency(chip, torus, x.devices))
         for x in work.collectives
     )
+    host = work.host / chip.host
     total = max(compute, memory) + wire if phase == "decode" else max(compute, memory, wire)
-    return Times(compute, memory, wire, total)
+    return Times(compute, memory, wire, host, total + host)
 
 
 def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy") -> Work:
@@ -138,7 +144,10 @@ def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy"
         sent = _gathers(shape, passes * parts, fsdp, weights) + _sums(shape, 2 * passes * parts, load, tensor)
         sent += _exchanges(shape, passes * parts, 0, load, mesh)
         flops = passes * sum(forward)
-        return Work(flops, passes * attention, bytes_, sent, passes * parts, flops + passes * attention)
+        reads = config.training.offload_reference and network == "policy"
+        host = memory.phases["scoring"].get("reference", 0) if reads else 0
+        model = flops + passes * attention
+        return Work(flops, passes * attention, bytes_, sent, passes * parts, model, host=host)
     again = shape.remat == "full"
     # Of the layers, what the backward pass computes again: all but the products after the last nonlinearity.
     repeated = forward[0] * (1 - shape.num_layers * shape.width * shape.mlp_width / tensor / params) * again
@@ -157,7 +166,9 @@ def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy"
         size = int(2 * gradients * (data - 1) / data)
         sent += (Collective("all-reduce", size, data, parts, False, "gradients"),)
     model = (1 + backward) * (sum(forward) + attention)
-    return Work(flops, attention * 4.5, bytes_, sent, parts, model)  # our backward kernels: 7 products for 2
+    moments = held.get("moments", 0) if network == "policy" else held["critic"] - memory.phases["update"]["critic"]
+    host = 2 * moments * config.algorithm.minibatches * epochs * optimizer_configs(config)[network].offload
+    return Work(flops, attention * 4.5, bytes_, sent, parts, model, host=host)  # our backward kernels: 7 products for 2
 
 
 def _rollout(setup: Setup) -> dict[str, Work]:

@@ -195,6 +195,7 @@ def _sampling(
         if not rollout.devices:
             states = states_of(config, "rl", shape, mesh)
             keeps_reference = config.algorithm.reference == "initial" and not shape.lora.rank
+            keeps_reference = keeps_reference and not config.training.offload_reference
             memory -= parallel.bytes_on_device((states, params if keeps_reference else ()))
     key, rows = batch_rows(config)
     lengths = rollout.max_prompt_length, rollout.max_response_length

@@ -92,6 +92,7 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
         with open_record(workdir, config, options.num_steps, done, TITLES[run.kind], processes) as record:
             if done == 0 and (run.facts or run.evaluate):
                 record.write({"step": 0, **run.facts, **(run.evaluate(learner, False) if run.evaluate else {})})
+            saved: dict[str, float] = {}
             for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
                 clock = Clock()
                 states, metrics = update(learner.states, batches)
@@ -108,8 +109,8 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
                 due = last % options.save_every == 0 or last == options.num_steps
                 if due and run.evaluate:
                     row |= run.evaluate(learner, last == options.num_steps)
-                record.write(row)
-                checkpoints.end_step(
+                record.write(row | saved)
+                saved = checkpoints.end_step(
                     manager, learner, last, due, signal_arrived(), config.training.max_skipped_in_a_row
                 )
 

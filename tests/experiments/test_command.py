@@ -3,12 +3,14 @@
 import os
 import re
 import shlex
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from experiments import builtin
-from experiments.command import OVERRIDES, file_to_write
-from rlvr_jax.errors import ConfigError
+from experiments.command import OVERRIDES, file_to_write, write_files
+from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.reporting import files
 from tests.experiments.runs import ROOT, command, error_of, run
 from tests.test_configs import FILES, load
@@ -79,6 +81,20 @@ def test_a_file_that_can_not_be_written_is_refused_before_any_work(tmp_path):
     for path, reason in {tmp_path: "is a folder", tmp_path / "no" / "file": f"no folder {tmp_path}/no"}.items():
         with pytest.raises(ConfigError, match=rf"^--out={path}\b.*{reason}"):
             file_to_write("out", path)
+
+
+def test_results_of_a_full_disk_are_kept_elsewhere_and_the_others_are_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lost, page = tmp_path / "removed" / "numbers.json", tmp_path / "page.html"
+    with pytest.raises(RunError, match=r"/dev/full: No space left.*numbers\.json: No such file") as error:
+        write_files({Path("/dev/full"): b"rows", lost: b"numbers", page: b"page"})
+    kept = [Path(path).read_bytes() for path in re.findall(r"its content is in (\S+?)(?:\. |$)", str(error.value))]
+    assert kept == [b"rows", b"numbers"]
+    assert page.read_bytes() == b"page"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "removed"))
+    with pytest.raises(RunError, match=r"numbers\.json.*stdout"):
+        write_files({lost: b"numbers"})
+    assert capsys.readouterr().out == "numbers\n"
 
 
 def test_what_is_no_file_is_written_to_and_stays(tmp_path):

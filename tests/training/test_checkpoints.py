@@ -4,17 +4,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlvr_jax.errors import CheckpointError, DivergedError, PreemptedError
 from rlvr_jax.learner.step import Learner, new_state
+from rlvr_jax.parallel import Processes
 from rlvr_jax.training import checkpoints, reading
 from rlvr_jax.training.checkpoints import complete_steps, open_manager
 from rlvr_jax.training.checksums import checksums_of
@@ -178,7 +182,7 @@ def cut(path: Path):
 @pytest.mark.usefixtures("unfinished_readers_are_silent")
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
 def test_a_damaged_checkpoint_is_an_error_or_harmless_and_never_other_bits(damage, run, tmp_path):
-    right, before, shapes, errors = bits(state_of(5)), bits(state_of(3)), shapes_of(state_of(0)), []
+    right, before, shapes, errors = bits(state_of(5)), bits(state_of(3)), shapes_of(state_of(0)), {}
     files = sorted(path.relative_to(run) for path in (run / "checkpoints" / "5").rglob("*") if path.is_file())
     for i, file in enumerate(files):
         workdir = tmp_path / str(i)
@@ -191,11 +195,16 @@ def test_a_damaged_checkpoint_is_an_error_or_harmless_and_never_other_bits(damag
             try:
                 assert bits(restore(manager, shapes, 5)) == right
             except CheckpointError as error:
-                errors.append(str(error))
+                errors[file] = str(error)
                 if len(errors) < 3:
                     assert bits(restore(manager, shapes, 3)) == before
     assert len(errors) >= 6
-    assert all("could not be read at step 5" in error and "\n" not in error for error in errors)
+    for file, error in errors.items():
+        assert "could not be read at step 5" in error
+        assert "goes on from step 3" in error
+        assert "\n" not in error
+        if damage is not flip and file.name in ("_METADATA", "_CHECKPOINT_METADATA"):
+            assert f"{file} is {'damaged' if damage is cut else 'missing'}" in error
 
 
 def test_a_flipped_bit_of_any_array_changes_its_checksum():
@@ -351,6 +360,81 @@ def test_a_signal_saves_and_ends_the_run(tmp_path):
     with pytest.raises(PreemptedError, match="state of step 4"), open_manager(tmp_path) as manager:
         checkpoints.end_step(manager, Learner({"policy": state}), 4, False, signal.SIGTERM, 3)
     assert complete_steps(tmp_path) == [4]
+
+
+@pytest.fixture
+def writing(monkeypatch):
+    """Checkpoints are written once this event is set, and not at all if it has an error."""
+    event = threading.Event()
+    event.error = None
+
+    class Write:
+        def result(self, timeout=None):
+            assert event.wait(timeout)
+            if event.error:
+                raise event.error
+
+    def handler():
+        made = json_handler()
+        save = made.async_save
+
+        async def async_save(*args, **named):
+            return [*await save(*args, **named), Write()]
+
+        made.async_save = async_save
+        return made
+
+    json_handler = ocp.JsonCheckpointHandler
+    monkeypatch.setattr(ocp, "JsonCheckpointHandler", handler)
+    return event
+
+
+def end_step(manager, step, due, stop=None):
+    learner = Learner({"policy": state_of(step).replace(skipped_in_a_row=jnp.int32(0))})
+    return checkpoints.end_step(manager, learner, step, due, stop, 3, lambda: ({"step": step}, ()))
+
+
+def test_steps_go_on_while_a_checkpoint_is_written_and_a_signal_meanwhile_saves_too(tmp_path, monkeypatch, writing):
+    with pytest.raises(PreemptedError, match="state of step 3"), open_manager(tmp_path, keep=9) as manager:  # noqa: PT012
+        assert end_step(manager, 1, True)["time/save"] > 0
+        assert end_step(manager, 2, False) == {}
+        assert complete_steps(tmp_path) == []
+        wait = manager.wait_until_finished
+        monkeypatch.setattr(manager, "wait_until_finished", lambda: writing.set() or wait())
+        end_step(manager, 3, False, signal.SIGTERM)
+    assert complete_steps(tmp_path) == [1, 3]
+    for step in (1, 3):
+        params, _ = load_params(tmp_path, shapes_of(state_of(0)).params, step)
+        assert bits(params) == bits(state_of(step).params)
+
+
+def test_a_write_that_fails_in_the_background_is_an_error_of_the_next_step(run, tmp_path, writing):
+    shutil.copytree(run, tmp_path / "run")
+    writing.error = OSError(28, "No space left on device")
+    with pytest.raises(CheckpointError, match="No space left") as error, open_manager(tmp_path / "run", 9) as manager:  # noqa: PT012
+        end_step(manager, 6, True)
+        writing.set()
+        while manager.is_saving_in_progress():
+            time.sleep(0.001)
+        end_step(manager, 7, False)
+    assert "[0, 3, 5]" in str(error.value)
+    assert complete_steps(tmp_path / "run") == [0, 3, 5]
+
+
+def test_a_write_that_fails_in_one_of_several_processes_ends_all_at_once(tmp_path, monkeypatch, writing):
+    """The others would wait for its part of the checkpoint."""
+    two, reasons = Processes(), []
+    two.count = 2
+    monkeypatch.setattr(two, "exchange", lambda value: [value] * 2)
+    monkeypatch.setattr(two, "end", reasons.append)
+    writing.error = OSError(28, "No space left on device")
+    with open_manager(tmp_path, processes=two) as manager:
+        end_step(manager, 1, True)
+        assert reasons == []
+        writing.set()
+    (reason,) = reasons
+    assert "could not be written" in reason
+    assert "No space left on device" in reason
 
 
 @pytest.mark.parametrize("network", ["policy", "critic"])

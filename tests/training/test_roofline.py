@@ -83,6 +83,19 @@ def test_scoring_is_a_forward_pass_for_each_column():
     assert once["scoring"].flops == pytest.approx(once["update"].flops / 3)
 
 
+def test_what_lies_on_the_host_is_moved_on_top_of_the_work():
+    there = work(setup_of(plain(algorithm={"reference": "initial"})))
+    away = {"optimizer": {"offload": True}, "training": {"offload_reference": True}}
+    setup = setup_of(plain(algorithm={"reference": "initial", "epochs": 2}, **away))
+    here, held = work(setup), memory_of_run(setup).phases
+    assert {name: part.host for name, part in there.items() if part.host} == {}
+    assert here["scoring"].host == held["scoring"]["reference"] == 4 * held["update"]["parameters"] // 4
+    assert here["update"].host == 2 * 2 * held["update"]["moments"]
+    chip = CHIPS["h100"]
+    with_moves, without = (times(x["scoring"], "scoring", chip, ()) for x in (here, there))
+    assert with_moves.total - without.total == pytest.approx(here["scoring"].host / 64e9)
+
+
 def test_a_decode_step_reads_the_weights_and_half_of_the_responses_cache_on_average():
     setup = setup_of(plain(), devices=1)
     found, shape = work(setup)["decode"], setup.policy
