@@ -40,12 +40,12 @@ def main(arguments: list[str] | None = None) -> None:
         num_kv_heads=4,
         head_dim=width // 4,
         mlp_width=4 * width,
-        max_length=options.length + 32,
+        max_length=256,
     )
     config = Config(
         tasks={"modsum": TaskConfig()},
         policy=policy,
-        rollout=RolloutConfig(prompts=8, group_size=4, max_prompt_length=32, max_response_length=options.length),
+        rollout=RolloutConfig(prompts=8, group_size=8, max_prompt_length=32, max_response_length=options.length),
         training=TrainingConfig(num_steps=steps, save_every=2),
         evaluation=EvaluationConfig(problems=1, pass_problems=0, every=steps),
     )
