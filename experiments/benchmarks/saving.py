@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     from rlvr_jax.training.loop import train
     from rlvr_jax.verifiers.pool import Pool
 
-    width, steps = options.width, 4 * options.saves + 1
+    width, steps = options.width, 4 * options.saves + 2
     policy = PolicyConfig(
         num_layers=options.layers,
         width=width,

@@ -20,9 +20,13 @@ def judge(completion, reference):
     return Verdict(verify(completion, reference).score, reason=f"process {where()}")
 
 
-def asking():
-    """An environment of two turns that end with a digit; between them the tool's process, or a + if the tool failed."""
-    call = Call((ToolCall(f"{__file__}:where"),))
+def anywhere():
+    return "7"
+
+
+def asking(tool="where"):
+    """An environment of two turns that end with a digit; between them what the tool says, or a + if it failed."""
+    call = Call((ToolCall(f"{__file__}:{tool}"),))
     step = lambda state, _: (1, call) if state == 0 else (state, Done())  # noqa: E731
     receive = lambda state, results: (state, Say(results[0].value or "+"))  # noqa: E731
     return Env(lambda example: (0, example.prompt), step, receive, ends=tuple("0123456789"))

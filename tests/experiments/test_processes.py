@@ -173,6 +173,7 @@ def test_episodes_that_go_on_over_updates_and_packing_in_two_processes(tmp_path)
     options = {
         **IN_FLIGHT,
         "tasks__modsum__environment": "tests/experiments/judge_on_hosts.py:asking",
+        "tasks__modsum__environment_options": "{'tool': 'anywhere'}",
         "training__packing": "prefix_tree",
         "algorithm__minibatches": 1,
     }
