@@ -1,8 +1,8 @@
 """Calls of the policy by itself, where they pay: the digit sums of three numbers, whose work is longer than a turn.
 
-Half of the problems have three numbers, `3867.7240.1159=`, and the others one, `3867=`, whose work fits into a turn
+Half of the problems have three numbers, `a3867b7240c1159=`, and the others one, `a3867=`, whose work fits into a turn
 (`rlvr_jax/tasks/digit_sums.py`). The warm start shows how one number is summed, and asks for none, some or all of the
-numbers, whether that is needed or not. A right answer earns 1, and a question costs 0.05. docs/long_contexts.md has the
+numbers, whether that is needed or not. A right answer earns 1, and a question costs 0.02. docs/long_contexts.md has the
 numbers:
 
     rlvr sft --config=subcalls --workdir=runs/subcalls/sft
@@ -23,18 +23,18 @@ def get_config():
         three={**asking, "options": {"numbers": 3}},
         questions={"name": "digit_sums", "options": {"numbers": 3, "show": "questions"}, "weight": 0.0},
     )
-    config.reward = (("score", 1.0), ("asks", -0.05))
+    config.reward = (("score", 1.0), ("asks", -0.02))
     config.policy.init_scale = 0.125
-    config.policy.max_length = 56
+    config.policy.max_length = 64
     config.rollout.prompts = 12
-    config.rollout.max_prompt_length = 17
-    config.rollout.max_response_length = 34
+    config.rollout.max_prompt_length = 18
+    config.rollout.max_response_length = 46
     config.rollout.max_turn_length = 10
     config.rollout.max_turns = 2
     config.rollout.max_sequences = 4
     config.rollout.chunk = 6
     config.optimizer.learning_rate = 3e-4
-    config.sft.tasks = {"one": 1.0, "three": 1.0, "questions": 2.0}
+    config.sft.tasks = {"one": 1.0, "three": 1.0, "questions": 1.5}
     config.sft.batch_size = 64
     config.sft.num_steps = 1000
     config.sft.save_every = 1000

@@ -1,19 +1,21 @@
 """Sums of the digits of several numbers: independent parts of a problem, whose work does not fit into one turn.
 
-The prompt `3867.7240.1159=` asks for `#436`, for each number the sum of its digits modulo 10. A small transformer needs
-running sums for that, `174#4` for the first number; those of all numbers would be `174933276#436`.
+The prompt `a3867b7240c1159=` asks for `#436`, for each number the sum of its digits modulo 10. A small transformer
+copies a number and writes its running sums, `3867174#4` for the first; for all numbers that would be 25 tokens.
 
-With calls of the policy by itself (`rlvr_jax.envs.subcalls`) the turn `<1><2><3>` asks for each number in a window of
-its own, `3867.7240.1159=1:`. The demonstrations ask for none, some or all of the numbers, whether they need it or not,
+With calls of the policy by itself (`rlvr_jax.envs.subcalls`) the turn `<a><b><c>` asks for each number in a window of
+its own, `a3867b7240c1159=a:`. The demonstrations ask for none, some or all of the numbers, whether they need it or not,
 and guess the others.
 """
 
+import re
 from itertools import accumulate
 
 from rlvr_jax.tasks.task import Example, Split, Task, draw, split_of, uniform
 from rlvr_jax.text.messages import Messages
 
-ALPHABET = "0123456789.=:#<>|"
+LABELS = "abcdefghi"
+ALPHABET = f"{LABELS}0123456789=:#<>|"
 MARKS = ("<", ">")
 PROMPT, OBSERVATION = "{problem}{}:", "{}|"  # the options `prompt` and `observation` of `subcalls`
 _ALONE = 0.5  # share of the demonstrations for one number that do not ask
@@ -21,9 +23,14 @@ _MOST_DRAWS = 10_000
 
 
 def worked(number: str) -> str:
-    """The running sums of a number, from the second digit on, and its answer."""
+    """A number, its running sums from the second digit on, and its answer."""
     sums = [total % 10 for total in accumulate(map(int, number))]
-    return "".join(map(str, sums[1:])) + f"#{sums[-1]}"
+    return number + "".join(map(str, sums[1:])) + f"#{sums[-1]}"
+
+
+def _numbers(problem: str) -> list[str]:
+    """The numbers of the text of a problem."""
+    return re.findall("[0-9]+", problem.partition("=")[0])
 
 
 def digit_sums(numbers: int = 3, digits: int = 4, show: str = "problems") -> Task:
@@ -46,31 +53,30 @@ def digit_sums(numbers: int = 3, digits: int = 4, show: str = "problems") -> Tas
     if show not in ("problems", "questions"):
         raise ValueError(f"digit_sums: show must be 'problems' or 'questions', not {show!r}")
 
-    def problem(split: Split, index: int) -> list[str]:
+    def problem(split: Split, index: int) -> str:
         if index < 0:
             raise IndexError(f"digit_sums: index must be at least 0, not {index}")
         for attempt in range(_MOST_DRAWS):
             drawn = str(draw("digit_sums", split, index, attempt) % 10 ** (numbers * digits)).zfill(numbers * digits)
-            found = [drawn[i : i + digits] for i in range(0, len(drawn), digits)]
-            if split_of(f"digit_sums/{'.'.join(found)}") == split:
-                return found
+            found = "".join(f"{LABELS[i]}{drawn[i * digits : (i + 1) * digits]}" for i in range(numbers))
+            if split_of(f"digit_sums/{found}") == split:
+                return f"{found}="
         raise ValueError(f"digit_sums: no problem belongs to the split {split!r}")
 
     def example(split: Split, index: int) -> Example:
-        found = problem(split, index)
-        answer = "".join(worked(number)[-1] for number in found)
-        return Example(f"digit_sums/{split}/{index}", f"{'.'.join(found)}=", answer, "digit_sums")
+        prompt = problem(split, index)
+        answer = "".join(worked(number)[-1] for number in _numbers(prompt))
+        return Example(f"digit_sums/{split}/{index}", prompt, answer, "digit_sums")
 
     def question(split: Split, index: int) -> Example:
-        found, asked = problem(split, index), draw("digit_sums", "question", split, index) % numbers
-        prompt = PROMPT.replace("{problem}", f"{'.'.join(found)}=").replace("{}", str(asked + 1))
-        return Example(f"digit_sums/{split}/{index}", prompt, worked(found[asked])[-1], "digit_sums")
+        whole, asked = problem(split, index), draw("digit_sums", "question", split, index) % numbers
+        prompt = PROMPT.replace("{problem}", whole).replace("{}", LABELS[asked])
+        return Example(f"digit_sums/{split}/{index}", prompt, worked(_numbers(whole)[asked])[-1], "digit_sums")
 
     def demonstration(example: Example, index: int) -> Messages | str:
         if show == "questions":
-            problem, _, asked = example.prompt[:-1].partition("=")
-            return worked(problem.split(".")[int(asked) - 1])
-        found, name = example.prompt[:-1].split("."), ("digit_sums", example.id, index)
+            return worked(_numbers(example.prompt)[LABELS.index(example.prompt[-2])])
+        found, name = _numbers(example.prompt), ("digit_sums", example.id, index)
         drawn, number = divmod(draw(*name), numbers + 1)
         if numbers == 1:
             number = int(uniform(*name, "alone") >= _ALONE)
@@ -80,7 +86,7 @@ def digit_sums(numbers: int = 3, digits: int = 4, show: str = "problems") -> Tas
         said = "#" + example.reference[:number] + guesses[number:]
         if not number:
             return said
-        asked = "".join(str(i + 1).join(MARKS) for i in range(number))
+        asked = "".join(label.join(MARKS) for label in LABELS[:number])
         told = "".join(OBSERVATION.replace("{}", worked(x)) for x in found[:number])
         return (
             {"role": "assistant", "content": asked},

@@ -1,5 +1,7 @@
 """Sums of several numbers, and the questions that a demonstration asks."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ def test_demonstrations_are_episodes_of_the_environment_that_ask_for_none_some_o
     task, counts, scores = make_task("digit_sums", {"numbers": numbers}), [], []
     for index in range(300):
         example, env = task.example("train", index), make_env("subcalls", OPTIONS)
-        found = example.prompt[:-1].split(".")
+        found = re.findall("[a-i]([0-9]{4})", example.prompt)
         sums = [sum(map(int, number)) % 10 for number in found]
         assert (len(found), example.reference) == (numbers, "".join(map(str, sums)))
         said = task.demonstration(example, index)
@@ -26,7 +28,7 @@ def test_demonstrations_are_episodes_of_the_environment_that_ask_for_none_some_o
             asked, told, said = (message["content"] for message in said)
             state, action = env.step(state, asked)
             count = len(asked) // 3
-            assert action == Ask(tuple(f"{prompt}{i + 1}:" for i in range(count)))
+            assert action == Ask(tuple(f"{prompt}{label}:" for label in "abc"[:count]))
             state, action = env.receive(state, tuple(ToolResult(worked(number)) for number in found[:count]))
             assert action == Say(told)
         state, action = env.step(state, said)
@@ -39,12 +41,12 @@ def test_demonstrations_are_episodes_of_the_environment_that_ask_for_none_some_o
 
 
 def test_the_work_for_one_number_and_the_question_for_it():
-    assert worked("3867") == "174#4"
+    assert worked("3867") == "3867174#4"
     task = make_task("digit_sums", {"show": "questions"})
     for index in range(30):
         example = task.example("train", index)
-        problem, _, asked = example.prompt[:-1].partition("=")
-        assert task.demonstration(example, 0) == worked(problem.split(".")[int(asked) - 1])
+        (number,) = re.findall(f"{example.prompt[-2]}([0-9]+)", example.prompt)
+        assert task.demonstration(example, 0) == worked(number)
         assert verify(task.verifier, task.demonstration(example, 0), example.reference).score == 1
     assert task.num_examples("heldout") == 0
 
