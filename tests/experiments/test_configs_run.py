@@ -16,13 +16,14 @@ TASKS = {
     "gsm8k_llama32_1b": ("gsm8k",),
     "gsm8k_gemma3_1b": ("gsm8k",),
     "math_qwen25_1p5b": ("math",),
+    "math_python_qwen25_1p5b": ("math",),
     "tulu3_rlvr_8b": ("gsm8k", "math", "ifeval"),
     "r1_zero_countdown_qwen25_3b": ("countdown_tinyzero",),
     "smollm2_135m_sentences": ("sentences",),
     "smollm2_135m_sums": ("sums",),
     "papers_search": ("find_one", "find_three", "author", "citation"),
 }
-PROMPT_LENGTHS = {"r1_zero_countdown_qwen25_3b": 640, "papers_search": 1792}  # others have 320 bytes
+PROMPT_LENGTHS = {"r1_zero_countdown_qwen25_3b": 640, "papers_search": 1792, "math_python_qwen25_1p5b": 960}  # others have 320 bytes
 CORPUS = "corpus/acl_anthology_2016_2020.jsonl"
 
 pytestmark = pytest.mark.usefixtures("no_curves", "one_device")
