@@ -23,7 +23,11 @@ TASKS = {
     "smollm2_135m_sums": ("sums",),
     "papers_search": ("find_one", "find_three", "author", "citation"),
 }
-PROMPT_LENGTHS = {"r1_zero_countdown_qwen25_3b": 640, "papers_search": 1792, "math_python_qwen25_1p5b": 960}  # others have 320 bytes
+PROMPT_LENGTHS = {
+    "r1_zero_countdown_qwen25_3b": 640,
+    "papers_search": 1792,
+    "math_python_qwen25_1p5b": 960,
+}  # others have 320 bytes
 CORPUS = "corpus/acl_anthology_2016_2020.jsonl"
 
 pytestmark = pytest.mark.usefixtures("no_curves", "one_device")

@@ -2,21 +2,16 @@
 
 import dataclasses
 
-import jax
-import numpy as np
 import pytest
 from tokenizers import AddedToken
 
+from experiments.benchmarks.templates import OBSERVED, compared, first_difference, played, rendered
 from rlvr_jax.config import TaskConfig
 from rlvr_jax.envs import make_env
-from rlvr_jax.rollout.collector import Collector
-from rlvr_jax.rollout.playing import Limits, Source
-from rlvr_jax.rollout.requests import Turn
-from rlvr_jax.tasks import Example, Task, modsum
+from rlvr_jax.tasks import modsum
 from rlvr_jax.text.prompts import continuation, renderer
 from rlvr_jax.text.tokenizers import encode
 from rlvr_jax.training.problems import sources
-from rlvr_jax.verifiers.pool import Pool
 from tests.text.pretrained import tokenizer
 from tests.training.test_loop import TINY, changed
 
@@ -57,56 +52,6 @@ def made(template):
     return found
 
 
-class Said:
-    """A sampler that says these tokens, one turn after the other."""
-
-    def __init__(self, turns):
-        self.turns, self.queue = iter(turns), []
-
-    steps = 0
-
-    def submit(self, requests):
-        self.queue += requests
-
-    def ready(self):
-        return True if self.queue else None
-
-    def poll(self, _steps=None):
-        if not self.queue:
-            return []
-        tokens = np.array(next(self.turns), np.int32)
-        return [Turn(self.queue.pop(0).id, tokens, np.zeros(len(tokens), np.float32), "stop", 0)]
-
-    def release(self, ids):
-        del ids
-
-
-def played(tokens, options, turns, end):
-    """The tokens of an episode in which the policy says these turns, each of them ids, and its calls."""
-    env = make_env("tools", options)
-    prompt = renderer(tokens, "chat", "", tools=env.tools)("What is 12*7+1?")
-    example = Example("t/train/0", prompt, "85", "t", problem="What is 12*7+1?")
-    task = Task("t", "gsm8k", None, None)
-    with Pool(0) as pool:
-        source = Source(task, env, continuation(tokens, "chat"))
-        limits = Limits(prompt=4000, response=9000, stop_tokens=(end,))
-        collector = Collector(Said(turns), pool, {"t": source}, tokens, limits)
-        collector.start(0, [example], 1, jax.random.key(0), 1.0)
-        ((episode,),) = (group.episodes for group in collector.take(0))
-    assert episode.error is None
-    return [span.tokens.tolist() for span in episode.sequences[0].spans], episode
-
-
-def rendered(tokens, env, turns, observations):
-    """The tokens of the template for the whole chat, without what it writes after the last answer."""
-    messages = [{"role": "user", "content": "What is 12*7+1?"}]
-    for i, turn in enumerate(turns):
-        messages.append({"role": "assistant", "content": turn})
-        messages += [{"role": "tool", "content": text} for text in observations[i : i + 1]]
-    text = tokens.apply_chat_template(messages, tools=list(env.tools.schemas), tokenize=False)
-    return encode(tokens, text)
-
-
 def calling(name, arguments, expression):
     return f'{{"name": "{name}", "{arguments}": {{"expression": "{expression}"}}}}'
 
@@ -114,7 +59,6 @@ def calling(name, arguments, expression):
 HERMES = [f"<tool_call>\n{calling('calculator', 'arguments', x)}\n</tool_call>" for x in ("12*7", "84+", "84+1")]
 LLAMA = [calling("calculator", "parameters", x) for x in ("12*7", "84+", "84+1")]
 OLMO = [f'<function_calls>calculator(expression="{x}")</function_calls>' for x in ("12*7", "84+", "84+1")]
-OBSERVED = ["84", "Error: expected a number, found 'the end'", "85"]
 
 
 @pytest.mark.parametrize(
@@ -132,19 +76,9 @@ def test_four_turns_are_token_by_token_those_of_the_template(template, format, t
     spans, episode = played(tokens, options, [[*encode(tokens, turn), stop] for turn in turns], stop)
     assert len(spans) == 8
     found = [token for span in spans for token in span]
-    assert found == rendered(tokens, make_env("tools", options), turns, OBSERVED)[: len(found)]
+    assert found == rendered(tokens, options, [{"content": turn} for turn in turns], OBSERVED)[: len(found)]
     assert [call.outcome for call in episode.calls] == ["ok", "raised", "ok"]
     assert episode.sequences[0].action_mask.sum() == sum(len(span) for span in spans[1::2])
-
-
-def first_difference(spans, expected):
-    """The number of the span in which an episode's tokens are no longer the template's; None if they are."""
-    begin = 0
-    for number, span in enumerate(spans):
-        if span != expected[begin : begin + len(span)]:
-            return number
-        begin += len(span)
-    return None
 
 
 @pytest.mark.parametrize(
@@ -183,8 +117,17 @@ def test_where_a_template_does_not_round_trip(change, where):
         options["failure"] = "<|im_end|>"
         observed[1] = "<|im_end|>"
     spans, _ = played(tokens, options, [[*turn, stop] for turn in ids], stop)
-    expected = rendered(tokens, make_env("tools", options), turns, observed)
+    expected = rendered(tokens, options, [{"content": turn} for turn in turns], observed)
     assert first_difference(spans, expected) == where
+
+
+def test_a_template_is_compared_with_calls_as_text_and_as_its_own_and_with_thoughts():
+    kinds = [f"calls as {x}, {y}" for y in ("no thoughts", "thoughts") for x in ("text", "tool_calls")]
+    found = compared(made(TEMPLATE), "hermes")
+    assert list(found) == kinds
+    same = [kind for kind in kinds if not found[kind]]
+    assert same == [kind for kind in kinds if "text" in kind]  # this template writes no calls of its own
+    assert found["calls as tool_calls, no thoughts"].startswith("from part 1 on (policy): ")
 
 
 HOSTILE = (
