@@ -20,17 +20,17 @@ def get_config():
     config.policy.init_scale = 0.125
     config.policy.max_length = 72
     config.rollout.prompts = 8
-    config.rollout.group_size = 32
+    config.rollout.group_size = 16
     config.rollout.max_prompt_length = 10
     config.rollout.max_response_length = 56
     config.rollout.max_turn_length = 2
     config.rollout.max_turns = 5
     config.optimizer.learning_rate = 1e-3
-    config.sft.num_steps = 1000
-    config.sft.save_every = 1000
-    config.training.num_steps = 200
-    config.training.save_every = 200
-    config.evaluation.every = 10
+    config.sft.num_steps = 600
+    config.sft.save_every = 600
+    config.training.num_steps = 150
+    config.training.save_every = 150
+    config.evaluation.every = 25
     config.evaluation.problems = 256
     config.evaluation.pass_problems = 0
     return config
