@@ -32,11 +32,10 @@ from rlvr_jax.rollout.playing import (
     Source,
     begin,
     episode_of,
-    is_opened,
+    open_thought,
     request_of,
     span_of,
     spoken,
-    texts_of,
 )
 from rlvr_jax.rollout.requests import NO_TOKENS, Turn, Turns, episode_keys, token_ids
 from rlvr_jax.text.messages import Messages
@@ -163,10 +162,10 @@ class Player:
         self.logs[turn.id].turns.append(turn)
         env, said = playing.env, spoken(turn, playing)
         pieces = said[len(playing.begun) :]
-        if not playing.goes_on and is_opened(playing, self._tokenizer):
-            playing.opened.add(len(playing.turns))
-        playing.turns[len(playing.turns) - playing.goes_on :] = [text]
-        whole = texts_of(playing)[-1]
+        number = len(playing.turns) - playing.goes_on
+        if not playing.goes_on and (tag := open_thought(playing, self._tokenizer)):
+            playing.opened[number] = tag
+        playing.turns[number:] = [text]
         playing.spans.append(span_of(turn, playing))
         playing.drawn += len(turn.tokens)
         playing.calls = 0
@@ -179,7 +178,7 @@ class Player:
             state = playing.state if env.at is None else env.at(playing.state, turn.version)
             if env.read is not None:
                 state = env.read(state, decode(self._tokenizer, [[token] for token in pieces]))
-            return (env.cut if cut else env.step)(state, whole)
+            return (env.cut if cut else env.step)(state, playing.opened.get(number, "") + text)
 
         return playing, call
 

@@ -85,7 +85,7 @@ class Playing:
     state: Any = None
     turns: list[str] = field(default_factory=list)
     begun: Int32[np.ndarray, "_"] = field(default_factory=lambda: NO_TOKENS)  # of the turn that is not finished
-    opened: set[int] = field(default_factory=set)  # the numbers of those before which a thought was open
+    opened: dict[int, str] = field(default_factory=dict)  # by number of a turn the tag that opens a thought before it
     goes_on: bool = False  # the last of `turns` is not finished
     budget: int = 0  # that the environment gives the tokens that are sampled next
     filled: bool = False  # `Env.full` was called in this window, whose reserve is no longer kept
@@ -200,23 +200,22 @@ def span_of(turn: Turn, playing: Playing) -> Span:
     return Span("policy", turn.tokens, turn.logprobs, turn.version, turn.earlier)
 
 
-def is_opened(playing: Playing, tokenizer: Any) -> bool:
-    """True if a thought is open before the turn that an episode begins: chat templates open one before each turn."""
-    if not opens_thinking(playing.example.prompt):
-        return False
-    return not playing.turns or opens_thinking(decode(tokenizer, [playing.spans[-1].tokens[-_TAG_TOKENS:]])[0])
+def open_thought(playing: Playing, tokenizer: Any) -> str:
+    """`<think>`, with the white space behind it, if a thought is open before the turn that an episode begins.
 
-
-def texts_of(playing: Playing) -> list[str]:
-    """The text of each turn, with the `<think>` that has been opened before it: what environments and verifiers see."""
-    return [THINK * (number in playing.opened) + text for number, text in enumerate(playing.turns)]
+    Chat templates that open one do so before each turn.
+    """
+    before = playing.example.prompt
+    if playing.turns and opens_thinking(before):
+        before = decode(tokenizer, [playing.spans[-1].tokens[-_TAG_TOKENS:]])[0]
+    return THINK + before[len(before.rstrip()) :] if opens_thinking(before) else ""
 
 
 def judged(playing: Playing) -> str | None:
     """The text of the turns so far that verifiers see; None if that is `Episode.response`."""
     if playing.seats:
         return None
-    texts = texts_of(playing)
+    texts = [THINK * (number in playing.opened) + text for number, text in enumerate(playing.turns)]
     seen = texts if playing.env.judged is None else playing.env.judged(playing.state, texts)
     text = "\n".join(seen)
     return None if text == THINK * (0 in playing.opened) + "\n".join(playing.turns) else text

@@ -297,11 +297,15 @@ def test_each_turn_that_begins_within_a_thought_is_seen_and_judged_with_its_tag(
     env = make_env("compaction", options)
     _, _, pool = collect(env, ["a" * 30, "sum", "42"], ["a" * 30, "sum", "so</think>42"], ["so</think>42"], **opened)
     assert sorted(pool.judged) == ["<think>42", "<think>so</think>42", "<think>so</think>42"]
-    says, seen = (Say("go|"), Say("<think>"), Done()), []
+    says, seen = (Say("go|"), Say("<think> "), Done()), []
     talking = Env(lambda e: (0, e.prompt), lambda n, text: (n + 1, seen.append(text) or says[n]))
     _, _, pool = collect(talking, ["</think>a", "b", "c"], **opened)
-    assert seen == ["<think></think>a", "b", "<think>c"]
-    assert pool.judged == ["\n".join(seen)]
+    assert seen == [
+        "<think>\n</think>a",
+        "b",
+        "<think> c",
+    ]  # with its white space: the first line may be that of a call
+    assert pool.judged == ["<think></think>a\nb\n<think>c"]
     inner = Env(lambda _: (0, ""), lambda *_: (0, Done()))
     step = lambda n, _: (1, Done() if n else Ask(("? <think>",)))  # noqa: E731
     receive = lambda n, found: (n, Say(f"{found[0].value}{found[0].error}|"))  # noqa: E731
