@@ -183,7 +183,7 @@ function episodeOf(body) {
     if (begins) turn += 1;
     before = span.depth ? "" : span.author;
     const calls = begins ? body.calls.filter(call => call.turn === turn) : [];
-    const author = {env: "observation", prompt: span.depth ? "question" : "new context window"}[span.author] || span.author;
+    const author = {env: "observation", other: "another policy", prompt: span.depth ? "question" : "new context window"}[span.author] || span.author;
     return element("div", {class: span.trained ? "own" : "told"}, element("span", {class: "why"},
       `${author}${span.depth ? " (asked by the policy)" : ""} · ${span.tokens} tokens${span.trained ? "" : ", not trained on"}`,
       ...calls.map(call => ` · ${visible(call.tool) || "call"}: ${visible(call.outcome)}`)), element("pre", {}, visible(span.text || "(empty)")));
