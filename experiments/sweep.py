@@ -28,8 +28,8 @@ _THRESHOLD = flags.DEFINE_float("threshold", None, "Of the metric, for the time 
 def main() -> None:
     from rlvr_jax import sweeps
     from rlvr_jax.sweeps import estimate, grid, plan, workers
+    from rlvr_jax.sweeps.metric import check_metric
     from rlvr_jax.sweeps.report import REPORT
-    from rlvr_jax.sweeps.results import check_metric
 
     config = command.config()
     folder = command.workdir() if command.FLAGS.workdir else Path("runs") / f"{_config_name()}_sweep"
@@ -38,7 +38,7 @@ def main() -> None:
         axes |= {key: [value] for key, value in command.overrides("algorithm.").items() if key not in axes}
     sweep = plan.make_sweep(folder, config, axes, _ONE.value, _WARM.value)
     if _DRY.value:
-        check_metric(config, _METRIC.value)
+        check_metric(plan.base(sweep), _METRIC.value)
         plan.check_folder(sweep)
         workers.shares(_AT_ONCE.value)
         workers.check_runs(sweep, plan.left(sweep, _RETRY.value))

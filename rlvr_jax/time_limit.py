@@ -1,13 +1,15 @@
 """A limit of time for functions of the user's own that run in the training process."""
 
 import contextlib
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TypeVar
+from typing import Any
 
-Result = TypeVar("Result")
+_LONGEST_TICK = 1.0  # seconds between two looks at the clock
 
 
 class _Expired(BaseException):
@@ -15,11 +17,14 @@ class _Expired(BaseException):
 
 
 @contextlib.contextmanager
-def time_limits(seconds: float | None) -> Iterator[Callable[[Callable[[], Result]], Result]]:
-    """A function that calls functions, each for at most `seconds`; None for no limit.
+def time_limits(seconds: float | None) -> Iterator[Callable[..., Any]]:
+    """A function (function, *arguments) that calls it for at most `seconds`, or a tenth longer; None for no limit.
 
         with time_limits(5.0) as limited:
-            texts = [limited(partial(render, example)) for example in examples]
+            texts = [limited(render, example) for example in examples]
+
+    One timer looks at the clock for all calls, again and again in case a function swallows the first interrupt: a timer
+    for each call would take longer than many of them.
 
     Works in the main thread; in others there is no limit. A single call of compiled code, such as one huge product of
     integers, is interrupted after it returns.
@@ -28,25 +33,32 @@ def time_limits(seconds: float | None) -> Iterator[Callable[[Callable[[], Result
       TimeoutError: by a call, whose time was over.
     """
     if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield lambda function: function()
+        yield lambda function, *arguments: function(*arguments)
         return
 
-    def expire(_: int, __: FrameType | None) -> None:
-        raise _Expired
+    began = math.inf  # the call in progress
 
-    def limited(function: Callable[[], Result]) -> Result:
+    def look(_: int, __: FrameType | None) -> None:
+        if time.monotonic() - began >= seconds:
+            raise _Expired
+
+    def limited(function: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal began
         try:
             try:
-                # Again and again, in case the function swallows the first.
-                signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-                return function()
+                began = time.monotonic()
+                return function(*arguments)
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                began = math.inf
         except _Expired:
+            began = math.inf
             raise TimeoutError(f"it took longer than {seconds:g} s") from None
 
-    before = signal.signal(signal.SIGALRM, expire)  # once for all calls: it takes longer than many of them
+    tick = min(seconds / 10, _LONGEST_TICK)
+    before = signal.signal(signal.SIGALRM, look)
+    timer = signal.setitimer(signal.ITIMER_REAL, tick, tick)
     try:
         yield limited
     finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
         signal.signal(signal.SIGALRM, before)

@@ -19,7 +19,8 @@ from rlvr_jax.config import (
     from_dict,
     to_dict,
 )
-from rlvr_jax.config_rules import check, check_update
+from rlvr_jax.config_rules import check
+from rlvr_jax.device_rules import check_update
 from rlvr_jax.errors import ConfigError
 
 

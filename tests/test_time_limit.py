@@ -1,6 +1,7 @@
 import contextlib
 import signal
 import threading
+import time
 
 import pytest
 
@@ -27,13 +28,22 @@ def test_results_and_errors_pass_and_the_signal_is_as_before():
     before = signal.getsignal(signal.SIGALRM)
     with time_limits(60) as limited:
         assert limited(lambda: signal.getitimer(signal.ITIMER_REAL)[0]) > 0
-        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
         with pytest.raises(KeyError):
             limited(lambda: {}["missing"])
     with contextlib.suppress(KeyError), time_limits(60):
         raise KeyError
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_limit_within_another_leaves_it_as_it_was_and_the_time_between_calls_is_not_limited():
+    with time_limits(0.05) as outer:
+        with time_limits(60) as inner:
+            assert inner(lambda: 1) == 1
+        time.sleep(0.1)
+        assert outer(lambda: 1) == 1
+        with pytest.raises(TimeoutError, match=r"0\.05 s"):
+            outer(endless)
 
 
 def test_without_a_limit_and_in_other_threads_nothing_is_limited():

@@ -21,6 +21,7 @@ from rlvr_jax.envs.env import (
     begin,
     begin_group,
     checked,
+    is_single_turn,
     single_turn,
 )
 from rlvr_jax.envs.grid_world import grid_world
@@ -129,6 +130,7 @@ __all__ = [
     "begin",
     "begin_group",
     "checked",
+    "is_single_turn",
     "make_env",
     "single_turn",
 ]

@@ -36,9 +36,11 @@ from rlvr_jax.verifiers.jobs import ToolCall
 # "stop": the environment was done; "length": a turn hit its token limit; "window": an observation did not fit into the
 # rest of the window; "prompt": nor did the prompt of a new window into its share; "turns", "sequences": limits of turns
 # and of context windows; "calls", "tool_seconds": limits of the use of tools; "env_error": the environment failed;
-# "tool_error": the environment gave up because of a tool.
+# "tool_error": the environment gave up because of a tool; "cancelled": a limit ended the game of roles, but that of
+# another role. Nothing else cancels an episode: what is in flight when a run is stopped is finished or saved.
 FinishReason = Literal[
-    "stop", "length", "window", "prompt", "turns", "sequences", "calls", "tool_seconds", "env_error", "tool_error"
+    *("stop", "length", "window", "prompt", "turns", "sequences", "calls", "tool_seconds"),
+    *("env_error", "tool_error", "cancelled"),
 ]
 _REASONS = get_args(FinishReason)
 
@@ -223,9 +225,17 @@ class Env:
     credit: Callable[[Any, tuple[ToolResult, ...]], Sequence[float]] | None = None
 
 
+_SINGLE_TURN = Env(lambda example: (None, example.prompt), lambda state, _: (state, Done()), one_turn=True)
+
+
 def single_turn() -> Env:
     """The policy answers the problem once."""
-    return Env(lambda example: (None, example.prompt), lambda state, _: (state, Done()), one_turn=True)
+    return _SINGLE_TURN
+
+
+def is_single_turn(env: Env) -> bool:
+    """True for `single_turn`, of which it is known without a call that the first turn is the end."""
+    return env is _SINGLE_TURN
 
 
 def begin(env: Env, example: Example) -> tuple[Any, str | Messages]:

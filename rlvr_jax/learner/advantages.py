@@ -70,6 +70,7 @@ def describe_advantages(values: Float[np.ndarray, "n"]) -> dict[str, float]:
     """The metrics of a step's advantages: of samples that are trained on, or of actions."""
     values = values.astype(np.float64)
     return {
+        "train/advantage_mean": float(np.mean(values)) if values.size else 0.0,
         "train/advantage_std": float(np.std(values)) if values.size else 0.0,
         "train/advantage_max": float(np.max(np.abs(values), initial=0.0)),
         "train/advantage_zero": float(np.mean(values == 0)) if values.size else 1.0,

@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from rlvr_jax.learner.advantages import Signal
-from rlvr_jax.rollout.episode import Group
+from rlvr_jax.rollout.episode import TRAINED, Group, is_by, logprobs_of, tokens_of
 
 # That a loss may need, see `Batch`; those of the second line are computed by a forward pass.
 COLUMNS = ("advantages", "returns", "behaviour", "demonstrated", "group_tokens", "selected", "entropy_coef",
@@ -69,8 +69,21 @@ def layout(
     Raises:
       ValueError: a prompt or response is longer than its share of the row, or a prompt is empty.
     """
+    lengths = ([len(x) for x in parts] for parts in (prompts, responses))
+    tokens = np.concatenate([*(x for pair in zip(prompts, responses, strict=True) for x in pair), _NOTHING])
+    return _laid_out(*lengths, tokens.astype(np.int32), prompt_length, response_length)
+
+
+def _laid_out(
+    prompts: Sequence[int],
+    responses: Sequence[int],
+    all_tokens: Int[np.ndarray, "_"],
+    prompt_length: int,
+    response_length: int,
+) -> Batch:
+    """`layout` from the lengths of prompts and responses, and the tokens of all rows, one after the other."""
     rows, columns = len(prompts), np.arange(prompt_length + response_length, dtype=np.int32)
-    before, after = (np.array([len(x) for x in parts], np.int32) for parts in (prompts, responses))
+    before, after = np.array(prompts, np.int32), np.array(responses, np.int32)
     for row in np.flatnonzero((before == 0) | (before > prompt_length) | (after > response_length)):
         if before[row] == 0:
             raise ValueError(f"the prompt of row {row} is empty; it needs at least one token")
@@ -81,8 +94,7 @@ def layout(
     starts, stops = (prompt_length - before)[:, None], (prompt_length + after)[:, None]
     real = (columns >= starts) & (columns < stops)
     tokens = np.zeros(real.shape, np.int32)
-    pairs = zip(prompts, responses, strict=True)
-    tokens[real] = np.concatenate([*(x for pair in pairs for x in pair), _NOTHING])  # row by row
+    tokens[real] = all_tokens
     positions = np.where(real, columns - starts, 0)
     action_mask = real[:, prompt_length:].astype(np.float32)
     predictors = np.tile(columns[prompt_length:] - 1, (rows, 1))
@@ -106,19 +118,21 @@ def make_batch(
     trained = [[window for window in episode.sequences if window.is_trained] for episode in episodes]
     rows = [(i, window) for i, found in enumerate(trained) if signal.kept[i] for window in found]
     windows = [window for _, window in rows]
-    prompts, responses = [window.prompt for window in windows], [window.response for window in windows]
-    batch = layout(prompts, responses, prompt_length, response_length)
+    every = [span for window in windows for span in window.spans]
+    prompts = [len(window.spans[0].tokens) for window in windows]
+    responses = [sum(len(span.tokens) for span in window.spans[1:]) for window in windows]
+    batch = _laid_out(prompts, responses, tokens_of(every), prompt_length, response_length)
     sampled, behaviour = np.zeros_like(batch.action_mask), np.zeros_like(batch.action_mask)
     real = batch.action_mask > 0
-    sampled[real] = np.concatenate([*(window.action_mask for window in windows), _NOTHING])
-    behaviour[real] = np.concatenate([*(window.logprobs for window in windows), _NOTHING])
+    spans = [span for span in every if span.author != "prompt"]
+    sampled[real], behaviour[real] = is_by(TRAINED, spans), logprobs_of(spans)
     of_rows = np.array([episode for episode, _ in rows], np.int32)
-    shares = np.array([1 / len(trained[i]) for i in of_rows], np.float32)
+    shares = (1 / np.array([max(1, len(found)) for found in trained], float))[of_rows].astype(np.float32)
     batch = batch.replace(action_mask=sampled * signal.trained[of_rows, None], samples=shares)
     batch = batch.with_columns(behaviour=behaviour)
     if any(episode.is_demonstration for episode in episodes):
         column = np.zeros_like(sampled)
-        column[real] = np.concatenate([*(window.demonstrated for window in windows), _NOTHING])
+        column[real] = is_by(("demonstration",), spans)
         batch = batch.with_columns(demonstrated=column)
     if any(window.reward is not None for window in windows):
         own = np.array([np.nan if window.reward is None else window.reward for window in windows], np.float32)

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float
 
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import Batch
+from rlvr_jax.learner.quantiles import PROBABILITIES
 from rlvr_jax.learner.ratios import LARGEST_LOG, bounded, sample_means, sample_sums
 
 Actions = Float[Array, "batch action"]
-_QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
 
 
 def decoupled(_: AlgorithmConfig, __: Batch, log_w: Actions) -> Actions:
@@ -79,8 +79,8 @@ def weight_quantiles(batch: Batch) -> dict[str, float]:
     log_w = (batch.columns["proximal"] - batch.columns["behaviour"])[sampled].astype(np.float64)
     if not log_w.size:
         return {}
-    found = np.quantile(np.exp(np.clip(log_w, -LARGEST_LOG, LARGEST_LOG)), _QUANTILES)
-    return {f"train/importance_q{100 * q:g}": float(x) for q, x in zip(_QUANTILES, found, strict=True)}
+    found = np.quantile(np.exp(np.clip(log_w, -LARGEST_LOG, LARGEST_LOG)), PROBABILITIES)
+    return {f"train/importance_q{100 * q:g}": float(x) for q, x in zip(PROBABILITIES, found, strict=True)}
 
 
 def none(_: AlgorithmConfig, __: Batch, log_w: Actions) -> Actions:

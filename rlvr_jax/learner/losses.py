@@ -22,12 +22,16 @@ from rlvr_jax.learner.clips import CLIPS
 from rlvr_jax.learner.correction import CORRECTIONS
 from rlvr_jax.learner.entropy import ENTROPIES
 from rlvr_jax.learner.kl import KLS, k1, k3
+from rlvr_jax.learner.quantiles import bounds, quantiles, shares_below
 from rlvr_jax.learner.ratios import RATIOS, Terms, bounded, sample_sums
 from rlvr_jax.learner.scores import score
 from rlvr_jax.policy import Params, PolicyConfig
 
 Actions = Float[Array, "batch action"]
 Number = Float[Array, ""]
+
+# Of `Sums`, for `derived`: for the quantiles of the ratio, and the correlation of log-probs.
+_SHARES, _BOUNDS, _MOMENTS = "ratio_shares", "ratio_bounds", "logprob_moments"
 
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
@@ -38,14 +42,14 @@ class Sums:
     Attributes:
       loss: the gradient of the update is this sum's, divided by `weight`.
       weight: a count, e.g. of actions, samples or pairs.
-      means: name -> (sum, count) of a metric reported as sum / count.
-      largest: name -> a metric reported as the maximum over microbatches.
+      means: name -> (sum, count) of a metric reported as sum / count; arrays are for `Loss.derived` and not reported.
+      largest: name -> a metric reported as the maximum over microbatches; likewise.
     """
 
     loss: Number
     weight: Number
-    means: dict[str, tuple[Number, Number]]
-    largest: dict[str, Number]
+    means: dict[str, tuple[Float[Array, "..."], Number]]
+    largest: dict[str, Float[Array, "..."]]
 
 
 @dataclass(frozen=True, eq=False)  # compiled functions are kept by it, whatever it holds
@@ -64,7 +68,7 @@ class Loss:
     sums: Callable[[Mapping[str, Params], Batch], Sums]
     needs: tuple[str, ...] = ()
     rows_together: int = 1
-    derived: Callable[[Mapping[str, Number]], dict[str, Number]] = lambda _: {}
+    derived: Callable[[Mapping[str, Float[Array, "..."]]], dict[str, Number]] = lambda _: {}
     metrics: str = "train"
     frozen: tuple[str, ...] = ()
 
@@ -180,22 +184,41 @@ def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, ent
         means |= {"train/kl_k1": (signed, count), "train/kl_sample": (signed, jnp.sum(batch.samples))}
     weights, divisor = AGGREGATIONS[config.aggregation](config, batch, max_length)
     loss = jnp.sum(loss if weights is None else weights * loss)
-    largest = {"train/logprob_gap": jnp.max(jnp.abs(logprobs - behaviour))}
+    gap, moved = jnp.abs(logprobs - behaviour), jnp.abs(jnp.exp(logprobs) - jnp.exp(behaviour))
+    largest = {"train/logprob_gap": jnp.max(gap), "train/probability_gap": jnp.max(moved)}
+    means["train/logprob_gap_mean"] = (jnp.sum(gap), count)
+    products = (logprobs, behaviour, logprobs**2, behaviour**2, logprobs * behaviour)
+    means[_MOMENTS] = (jnp.stack([jnp.sum(x) for x in products]), count)
     if config.ratio != "none":
         z = terms.log_ratio  # whose k3 estimates KL(proximal || policy) without bias, by samples of the proximal policy
         means["train/policy_kl"] = (jnp.sum(jnp.expm1(z) - z), count)
         largest["train/log_ratio"] = jnp.max(jnp.abs(z))
+        sampled = mask if shown is None else jnp.where(shown, 0.0, mask)
+        log_ratio = jnp.log(jax.lax.stop_gradient(ratio))  # at the level of the clip
+        means[_SHARES] = (shares_below(log_ratio, sampled), jnp.sum(sampled))
+        largest[_BOUNDS] = bounds(log_ratio, sampled)
     return Sums(loss, divisor, means | {"train/loss": (loss, divisor)}, largest)
 
 
-def derived(metrics: Mapping[str, Number]) -> dict[str, Number]:
-    """Metrics of an update that are functions of others: effective sample sizes as shares, (sum w)^2 / (N sum w^2) of
-    the raw importance weights (Kong 1992), those of actions and, as products, those of samples."""
+def derived(metrics: Mapping[str, Float[Array, "..."]]) -> dict[str, Number]:
+    """Metrics of an update that are functions of others: quantiles of the ratio; the correlation of log-probs of the
+    sampler and the trainer; and effective sample sizes as shares, (sum w)^2 / (N sum w^2) of the raw importance weights
+    (Kong 1992), those of actions and, as products, those of samples."""
+    found = {}
+    if {_SHARES, _BOUNDS} <= metrics.keys():
+        found |= quantiles(metrics[_SHARES], metrics[_BOUNDS])
+    if _MOMENTS in metrics:
+        x, y, xx, yy, xy = metrics[_MOMENTS]
+        spread = jnp.sqrt(jnp.maximum((xx - x**2) * (yy - y**2), 0.0))
+        found["train/logprob_correlation"] = jnp.where(spread > 0, (xy - x * y) / jnp.maximum(spread, 1e-30), 1.0)
     sources = {
         "train/effective_actions": ("train/importance_raw", "train/importance_chi2"),
         "train/effective_samples": ("train/importance_sample", "train/importance_sample_chi2"),
     }
-    return {name: metrics[mean] ** 2 / (1 + metrics[chi2]) for name, (mean, chi2) in sources.items() if mean in metrics}
+    for name, (mean, chi2) in sources.items():
+        if mean in metrics:
+            found[name] = metrics[mean] ** 2 / (1 + metrics[chi2])
+    return found
 
 
 def shaped(config: AlgorithmConfig, logprobs: Actions, advantages: Actions) -> Actions:

@@ -253,32 +253,31 @@ def without_groups(rewards: Rewards, errors: Mapping[int, str]) -> Rewards:
 
 
 def _values(
-    name: str, term: Term, of_group: bool, weight: float, group: Group, limited: Callable[[Callable[[], Any]], Any]
+    name: str, term: Term, of_group: bool, weight: float, group: Group, limited: Callable[..., Any]
 ) -> list[float | str]:
     """The weighted term of each episode, or the error that prevented it; unjudged episodes get 0."""
     pairs = list(zip(group.verdicts, group.episodes, strict=True))
     if not of_group:
-        return [
-            0.0 if pair[0].error else _number(name, partial(limited, partial(term, *pair)), weight) for pair in pairs
-        ]
+        return [0.0 if pair[0].error else _number(name, weight, limited, term, *pair) for pair in pairs]
     try:
-        found = limited(lambda: _listed(term(group)))
+        found = limited(_listed, term, group)
         if len(found) != len(pairs):
             raise ValueError(f"it gave {len(found)} numbers for {len(pairs)} episodes")
     except Exception as error:
         return [f"the reward term {name!r} raised {type(error).__name__}: {error}"] * len(pairs)
-    return [_number(name, lambda value=value: value, weight) for value in found]
+    return [_number(name, weight, lambda x: x, value) for value in found]
 
 
-def _listed(found: Any) -> list[Any]:
+def _listed(term: Term, group: Group) -> list[Any]:
+    found = term(group)
     if not isinstance(found, Iterable):
         raise TypeError(f"a term of one argument gets a group and gives a number for each episode, not {found!r:.50}")
     return list(found)
 
 
-def _number(name: str, function: Callable[[], Any], weight: float) -> float | str:
+def _number(name: str, weight: float, function: Callable[..., Any], *arguments: Any) -> float | str:
     try:
-        value = float(function())
+        value = float(function(*arguments))
     except Exception as error:
         return f"the reward term {name!r} raised {type(error).__name__}: {error}"
     if not abs(weight * value) <= _LARGEST:  # catches nan, too

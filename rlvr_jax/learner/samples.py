@@ -85,15 +85,20 @@ def samples_of(
 ) -> Samples:
     """The samples of a step, in the order of `flattened`."""
     episodes, _, _ = flattened(groups)
-    tasks = [episode.example.task for episode in episodes]
-    roles = np.unique([episode.role for episode in episodes], return_inverse=True)[1] if episodes else np.zeros(0, int)
+    roles = _indices([episode.role for episode in episodes])
     samples = make_samples(
         rewards.values,
         rewards.group * (roles.max(initial=0) + 1) + roles,
         rewards.judged,
         np.array([episode.length for episode in episodes], int),
         np.array([episode.cut_off for episode in episodes], bool),
-        np.unique(tasks, return_inverse=True)[1] if tasks else np.zeros(0, int),
+        _indices([episode.example.task for episode in episodes]),
         budget,
     )
     return samples if expected is None else replace(samples, expected=expected.astype(np.float64))
+
+
+def _indices(names: Sequence[str]) -> Int[np.ndarray, "samples"]:
+    """The index of each name among the different ones."""
+    places = {name: i for i, name in enumerate(sorted(set(names)))}
+    return np.array([places[name] for name in names], int)

@@ -160,7 +160,8 @@ def train_step(
         name: _updated(state, (trained[name], before[name]), *updates[name], finite) for name, state in states.items()
     }
     metrics = {name: total / _divisor(count) for name, (total, count) in result.means.items()} | result.largest
-    return states, metrics | loss.derived(metrics) | {f"{loss.metrics}/grad_norm": norm}
+    metrics |= loss.derived(metrics) | {f"{loss.metrics}/grad_norm": norm}
+    return states, {name: value for name, value in metrics.items() if value.ndim == 0}
 
 
 def dealt(batch: Batch, microbatches: int, rows_together: int) -> Batch:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -67,7 +66,7 @@ def action_of(
             playing.tools = called(playing, action.calls)  # raises ValueError if there is no such tool
             return {"kind": "call", **credits}
         tokens = None if isinstance(action, Done) else _tokens(playing, action, tokenizer)
-        so_far = limited(partial(account, playing))
+        so_far = limited(account, playing)
         if isinstance(action, Done):
             ends = [
                 {"reason": end.reason, "answer": end.answer, "error": end.error, "parts": dict(end.parts)}
@@ -78,7 +77,7 @@ def action_of(
             **credits,
             "tokens": tokens,
             "so_far": so_far,
-            "budget": limited(partial(budget, playing)),
+            "budget": limited(budget, playing),
             "filled": filled,
         }
         if isinstance(action, Say):

@@ -5,10 +5,10 @@ of one context window, trained on as one row; most episodes have one, and those 
 holds consecutive tokens by one author. Masks, texts and lengths are derived from the spans.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
@@ -46,6 +46,8 @@ class Span:
     @property
     def versions(self) -> tuple[tuple[int, int], ...]:
         """(tokens, version) of all of them, in order."""
+        if not self.earlier:
+            return ((len(self.tokens), self.version),)
         return *self.earlier, (len(self.tokens) - sum(count for count, _ in self.earlier), self.version)
 
 
@@ -71,24 +73,7 @@ class Sequence:
     @cached_property
     def response(self) -> Int32[np.ndarray, "time"]:
         """All tokens after the prompt, the policy's and the environment's."""
-        return self._joined(lambda span: span.tokens, np.int32)
-
-    @cached_property
-    def action_mask(self) -> Bool[np.ndarray, "time"]:
-        """True on the tokens of `response` that the policy sampled, or that demonstrate; only those are trained on."""
-        return self._joined(lambda span: np.full(len(span.tokens), span.author in TRAINED), bool)
-
-    @cached_property
-    def demonstrated(self) -> Bool[np.ndarray, "time"]:
-        """True on the tokens of `response` that are a demonstration."""
-        return self._joined(lambda span: np.full(len(span.tokens), span.author == "demonstration"), bool)
-
-    @cached_property
-    def logprobs(self) -> Float32[np.ndarray, "time"]:
-        """Log-probability (nats) of each token of `response` under the policy that sampled it; 0 for others."""
-        return self._joined(
-            lambda span: np.zeros(len(span.tokens)) if span.logprobs is None else span.logprobs, np.float32
-        )
+        return tokens_of(self.spans[1:])
 
     @property
     def is_trained(self) -> bool:
@@ -96,14 +81,31 @@ class Sequence:
         return all(span.author != "other" for span in self.spans)
 
     @property
-    def actions(self) -> int:
-        """Number of tokens that are trained on."""
-        return sum(len(span.tokens) for span in self.spans if span.author in TRAINED)
+    def action_mask(self) -> Bool[np.ndarray, "time"]:
+        """True on the tokens of `response` that the policy sampled, or that demonstrate; only those are trained on."""
+        return is_by(TRAINED, self.spans[1:])
 
-    def _joined(self, part: Any, dtype: Any) -> np.ndarray:
-        if len(self.spans) == 2:  # the short case, of which a step has many
-            return np.asarray(part(self.spans[1]), dtype)
-        return np.concatenate([np.zeros(0, dtype), *(part(span) for span in self.spans[1:])]).astype(dtype)
+    @property
+    def logprobs(self) -> Float32[np.ndarray, "time"]:
+        """Log-probability (nats) of each token of `response` under the policy that sampled it; 0 for others."""
+        return logprobs_of(self.spans[1:])
+
+
+def tokens_of(spans: Iterable[Span]) -> Int32[np.ndarray, "time"]:
+    """The tokens of spans, one after the other."""
+    return np.concatenate([np.zeros(0, np.int32), *(span.tokens for span in spans)]).astype(np.int32, copy=False)
+
+
+def is_by(authors: Container[str], spans: Iterable[Span]) -> Bool[np.ndarray, "time"]:
+    """True on the tokens of spans by one of these authors."""
+    pairs = [(span.author in authors, len(span.tokens)) for span in spans]
+    return np.repeat(*np.array(pairs, int).reshape(-1, 2).T).astype(bool)
+
+
+def logprobs_of(spans: Iterable[Span]) -> Float32[np.ndarray, "time"]:
+    """The log-probs of the tokens of spans, 0 where there are none."""
+    parts = [np.zeros(len(x.tokens), np.float32) if x.logprobs is None else x.logprobs for x in spans]
+    return np.concatenate([np.zeros(0, np.float32), *parts]).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -150,20 +152,27 @@ class Episode:
         """The text for verifiers: the answer that the policy has submitted, otherwise `response`."""
         return self.response if self.answer is None else self.answer
 
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Those of all sequences, in order."""
+        if len(self.sequences) == 1:
+            return self.sequences[0].spans
+        return tuple(span for sequence in self.sequences for span in sequence.spans)
+
     @cached_property
     def tokens(self) -> Int32[np.ndarray, "time"]:
         """Ids of the tokens that the policy sampled, in order."""
-        return np.concatenate([sequence.response[sequence.action_mask] for sequence in self.sequences])
+        return tokens_of(span for span in self.spans if span.author in TRAINED)
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Number of tokens that the policy sampled."""
-        return sum(sequence.actions for sequence in self.sequences)
+        return sum(len(span.tokens) for span in self.spans if span.author in TRAINED)
 
-    @property
+    @cached_property
     def is_demonstration(self) -> bool:
         """True if it was not sampled from the policy."""
-        return any(span.author == "demonstration" for window in self.sequences for span in window.spans)
+        return any(span.author == "demonstration" for span in self.spans)
 
     @property
     def cut_off(self) -> bool:

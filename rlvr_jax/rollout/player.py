@@ -5,8 +5,6 @@ by count: tools run until the sampler's next turns have finished, or with `patie
 their results are awaited. Tokens therefore never depend on the clock.
 """
 
-import concurrent.futures
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,9 +14,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, UInt32
+from jaxtyping import Array, Int32, UInt32
 
-from rlvr_jax.envs import Done, FinishReason
+from rlvr_jax.envs import Done, FinishReason, is_single_turn
 from rlvr_jax.errors import CheckpointError
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.actions import Jobs, action_of, answers, receive
@@ -38,12 +36,12 @@ from rlvr_jax.rollout.playing import (
     spoken,
 )
 from rlvr_jax.rollout.requests import NO_TOKENS, Turn, Turns, episode_keys, token_ids
+from rlvr_jax.rollout.waiting import has_time, wait
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tokenizers import decode
 from rlvr_jax.time_limit import time_limits
 from rlvr_jax.verifiers.jobs import Job, ToolCall
 
-_LOOK_SECONDS = 0.002  # between looks at a device that decodes while verdicts are missing
 _ASKED = 2**31  # the random streams of episodes that an episode asks for: fold_in(its key, this + their number)
 
 
@@ -134,8 +132,9 @@ class Player:
         """Continues the episodes of turns, and those that wait for tools."""
         received = {playing.id for playing in waiting}
         self._waiting = [playing for playing in self._waiting if playing.id not in received]
-        texts = decode(self._tokenizer, [spoken(turn, self._playing[turn.id]) for turn in turns])
-        self._advance([self._end_turn(*pair) for pair in zip(turns, texts, strict=True)])
+        said = [spoken(turn, self._playing[turn.id]) for turn in turns]
+        texts = decode(self._tokenizer, said)
+        self._advance([call for x in zip(turns, said, texts, strict=True) if (call := self._end_turn(*x))])
         if waiting:
             self.wait([future for playing in waiting for future in playing.tools])
         for playing in waiting:
@@ -148,20 +147,16 @@ class Player:
 
     def wait(self, futures: Sequence[Future]) -> None:
         """Waits for results while the sampler decodes what it can."""
-        self._sampler.ready()  # dispatches, whether results are missing or not: in all processes alike
-        idle = None
-        while late := [future for future in futures if not future.done()]:
-            if idle is None and self._sampler.ready() is not False:
-                idle = time.perf_counter()
-            concurrent.futures.wait(late, _LOOK_SECONDS if idle is None else None)
-        self.waited += 0.0 if idle is None else time.perf_counter() - idle
+        self.waited += wait(self._sampler, futures)
 
-    def _end_turn(self, turn: Turn, text: str) -> tuple[Playing, Callable[[], tuple[Any, Any]]]:
-        """The episode of a turn, and the call of its environment."""
+    def _end_turn(
+        self, turn: Turn, said: Int32[np.ndarray, "_"], text: str
+    ) -> tuple[Playing, Callable[[], tuple[Any, Any]]] | None:
+        """The episode of a turn and the call of its environment, None if it has ended without one; `said` are the
+        tokens of `text`, see `spoken`."""
         playing = self._playing[turn.id]
         self.logs[turn.id].turns.append(turn)
-        env, said = playing.env, spoken(turn, playing)
-        pieces = said[len(playing.begun) :]
+        env, pieces = playing.env, said[len(playing.begun) :]
         number = len(playing.turns) - playing.goes_on
         if not playing.goes_on and (tag := open_thought(playing, self._tokenizer)):
             playing.opened[number] = tag
@@ -170,9 +165,12 @@ class Player:
         playing.drawn += len(turn.tokens)
         playing.calls = 0
         cut = turn.finish == "length"
+        if is_single_turn(env):
+            return self._end(playing, turn.finish)
         playing.goes_on, playing.begun = cut, said if cut else NO_TOKENS
         if cut and env.cut is None:
-            return playing, lambda: (playing.state, Done(reason="length"))
+            roles = tuple(Done(reason=_reason_of(x, playing, "length")) for x in playing.seats)
+            return playing, lambda: (playing.state, Done(reason="length", roles=roles))
 
         def call() -> Any:
             state = playing.state if env.at is None else env.at(playing.state, turn.version)
@@ -291,8 +289,9 @@ class Player:
                 self._request(asked)
 
     def _end(self, playing: Playing, reason: FinishReason, error: str | None = None) -> None:
-        """Ends an episode, and those that it plays a game with."""
-        self._end_of_each(playing, [{"reason": reason, "error": error}])
+        """Ends an episode, and those that it plays a game with: by the same error, or cancelled."""
+        reasons = [reason if error else _reason_of(x, playing, reason) for x in playing.together]
+        self._end_of_each(playing, [{"reason": x, "error": error} for x in reasons])
 
     def _end_of_each(self, playing: Playing, ends: Sequence[Mapping[str, Any]]) -> None:
         """Ends the episodes of a game, each with the end of its role, or all with the same one."""
@@ -384,16 +383,14 @@ class Player:
 
     def has_time(self, verdicts: Sequence[Future]) -> bool:
         """True if there is something to sample before these verdicts are there."""
-        if self._processes.count > 1:
-            self._sampler.ready()  # what the first process dispatches below, all must
-        late: Sequence[Future] = ()
-        if self._processes.index == 0:
-            # Never longer than the verdicts take: the update may run on other devices than the sampler.
-            while (late := [future for future in verdicts if not future.done()]) and self._sampler.ready() is False:
-                concurrent.futures.wait(late, _LOOK_SECONDS)
-        return self._processes.exchange(bool(late))[0]  # the clock of one process decides for all
+        return has_time(self._sampler, self._processes, verdicts)
 
     def job(self, episode: Episode) -> Job:
         """That judges an episode."""
         task = self._sources[episode.example.task].task
         return Job(task.verifier, episode.judged, episode.example.reference, task.verifier_options)
+
+
+def _reason_of(playing: Playing, limited: Playing, reason: FinishReason) -> FinishReason:
+    """Why an episode ends when a limit ends that of its game which is `limited`."""
+    return reason if playing is limited else "cancelled"

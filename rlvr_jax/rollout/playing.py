@@ -21,7 +21,7 @@ from rlvr_jax.verifiers import error_text, failure
 from rlvr_jax.verifiers.verdict import Verdict
 
 _TAG_TOKENS = 16  # that hold `<think>` and the white space behind it
-Limited = Callable[[Callable[[], Any]], Any]  # calls a function for a limited time, see `rlvr_jax.time_limit`
+Limited = Callable[..., Any]  # calls a function for a limited time, see `rlvr_jax.time_limit`
 
 
 @dataclass(frozen=True)
@@ -149,13 +149,16 @@ def request_of(playing: Playing, limits: Limits, **tokens: Int32[np.ndarray, "_"
     The reserve of its environment is left, unless it has been begun.
     """
     room, env = limits.response - playing.response_length, playing.env
-    bounds = [room if playing.filled or room <= env.reserve else room - env.reserve]
-    bounds += [limits.turn - len(playing.begun)] * bool(limits.turn) + [playing.budget] * bool(playing.budget)
+    budget = room if playing.filled or room <= env.reserve else room - env.reserve
+    if limits.turn:
+        budget = min(budget, limits.turn - len(playing.begun))
+    if playing.budget:
+        budget = min(budget, playing.budget)
     return Request(
         id=playing.id,
         key=playing.key,
         **tokens,
-        budget=min(bounds),
+        budget=budget,
         temperature=playing.temperature,
         stop_tokens=(*limits.stop_tokens, *playing.source.ends),
         drawn=playing.drawn,
@@ -169,7 +172,7 @@ def begin(group: Sequence[Playing], limited: Limited) -> tuple[str, list[int]]:
     env, example = group[0].env, group[0].example
     original = replace(example, prompt=example.problem or example.prompt)
     try:
-        states = limited(lambda: begin_group(env, original, [x.sample for x in group]))
+        states = limited(begin_group, env, original, [x.sample for x in group])
         for playing, state in zip(group, states, strict=True):
             playing.state = state
         for playing in group:
@@ -190,7 +193,8 @@ def budget(playing: Playing) -> int:
 def spoken(turn: Turn, playing: Playing) -> Int32[np.ndarray, "_"]:
     """The tokens of a turn from its beginning on, without a stop token that is no part of it."""
     silent = turn.finish == "stop" and turn.tokens[-1] not in playing.source.ends
-    return np.concatenate([playing.begun, turn.tokens[: len(turn.tokens) - silent]])
+    tokens = turn.tokens[: len(turn.tokens) - silent]
+    return np.concatenate([playing.begun, tokens]) if len(playing.begun) else tokens
 
 
 def span_of(turn: Turn, playing: Playing) -> Span:
@@ -213,7 +217,7 @@ def open_thought(playing: Playing, tokenizer: Any) -> str:
 
 def judged(playing: Playing) -> str | None:
     """The text of the turns so far that verifiers see; None if that is `Episode.response`."""
-    if playing.seats:
+    if playing.seats or (playing.env.judged is None and playing.opened.keys() <= {0}):
         return None
     texts = [THINK * (number in playing.opened) + text for number, text in enumerate(playing.turns)]
     seen = texts if playing.env.judged is None else playing.env.judged(playing.state, texts)

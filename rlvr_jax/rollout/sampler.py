@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import replace
 from functools import cache, partial
 from math import isfinite
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,10 @@ from rlvr_jax import parallel, policy
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.rollout.as_json import array_of, text_of, turn_from_json, turn_to_json
 from rlvr_jax.rollout.batches import Batches
+from rlvr_jax.rollout.config import InFlight
 from rlvr_jax.rollout.continuous import ArraysOf, Ended, Slotted
 from rlvr_jax.rollout.requests import NO_TOKENS, Request, RolloutStats, Turn, episode_keys
 from rlvr_jax.rollout.sampling import SamplingConfig
-
-InFlight = Literal["finish", "keep", "recompute"]
 
 __all__ = [
     "InFlight",
@@ -270,9 +269,9 @@ class Sampler:
         """Finished turns, with what earlier versions have sampled of them."""
         turns = []
         for request, tokens, logprobs, finish in ended:
-            begun = self._begun.pop(request.id, [])
-            tokens = np.concatenate([*(x for x, _, _ in begun), tokens])
-            logprobs = np.concatenate([*(x for _, x, _ in begun), logprobs])
+            if begun := self._begun.pop(request.id, []):
+                tokens = np.concatenate([*(x for x, _, _ in begun), tokens])
+                logprobs = np.concatenate([*(x for _, x, _ in begun), logprobs])
             if request.keep and request.id in self._episodes:
                 parts, drawn = self._episodes[request.id]
                 self._episodes[request.id] = [*parts, tokens], drawn + len(tokens)

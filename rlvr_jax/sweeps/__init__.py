@@ -2,8 +2,9 @@
 
 from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.sweeps import plan, report
-from rlvr_jax.sweeps.plan import Sweep
-from rlvr_jax.sweeps.results import METRIC, Results, check_metric
+from rlvr_jax.sweeps.metric import METRIC, check_measured, check_metric
+from rlvr_jax.sweeps.plan import Run, Sweep
+from rlvr_jax.sweeps.results import Results
 from rlvr_jax.sweeps.workers import make_runs
 from rlvr_jax.training.lock import locked
 
@@ -15,14 +16,19 @@ def make(
 
     Arguments and errors are those of `rlvr_jax.sweep`.
     """
-    check_metric(sweep.config, metric)
+    check_metric(plan.base(sweep), metric)
     plan.check_folder(sweep)
     sweep.folder.mkdir(parents=True, exist_ok=True)
+
+    def check(run: Run) -> None:
+        if run.kind == "rl" and run.variant == 0:
+            check_measured(run, metric)
+
     with locked(sweep.folder):
         plan.remove_older(sweep)
         plan.write(sweep)
         try:
-            make_runs(sweep, at_once, retry)
+            make_runs(sweep, at_once, retry, check)
         except ConfigError:
             raise
         except BaseException:

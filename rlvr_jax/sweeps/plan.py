@@ -99,6 +99,11 @@ def make_sweep(
     return Sweep(folder.absolute(), config, grid, one_at_a_time, warm_start, found, seeds, reproduces)
 
 
+def base(sweep: Sweep) -> Config:
+    """The config that the others are compared with."""
+    return changed(sweep.config, sweep.variants[0].changes)
+
+
 def runs(sweep: Sweep) -> list[Run]:
     """All runs: those of the first seed first, so that a sweep that is stopped has whole comparisons.
 

@@ -11,9 +11,11 @@ from rlvr_jax.reporting import files
 from rlvr_jax.reporting.curves import short
 from rlvr_jax.reporting.pages import inline_svg, page, shown
 from rlvr_jax.sweeps import pictures
+from rlvr_jax.sweeps.comparisons import Comparison, interval
 from rlvr_jax.sweeps.grid import difference
+from rlvr_jax.sweeps.metric import METRIC
 from rlvr_jax.sweeps.plan import LOG, Sweep, outcome, runs
-from rlvr_jax.sweeps.results import METRIC, Comparison, Results, interval, results, write
+from rlvr_jax.sweeps.results import Results, results, write
 
 REPORT = "report.html"
 _UNITS = {

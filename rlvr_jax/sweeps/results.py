@@ -3,22 +3,20 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.reporting import files, jsonl
 from rlvr_jax.sweeps import statistics
+from rlvr_jax.sweeps.comparisons import Comparison, compare, interval, sentence, tested
+from rlvr_jax.sweeps.metric import METRIC
 from rlvr_jax.sweeps.plan import Run, Sweep, outcome, runs
 
-METRIC = "eval/greedy_accuracy"
-_GROUPS = ("eval/", "task/", "train/", "critic/", "curriculum/", "replay/", "rollout/", "verify/", "time/")
 RESULTS = "results.json"
-LEVEL = 0.05  # of the corrected p-values
 _GAIN = 0.9  # of the base, that the default threshold asks for
 
 _CURVES = ("train/reward", "train/response_length", "train/entropy", "train/kl")
@@ -43,34 +41,6 @@ class Band:
     low: list[float]
     high: list[float]
     values: dict[int, list[float]]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One number of each run of a variant, and its difference from the base's run of the same seed.
-
-    Attributes:
-      values: of each seed.
-      mean, low, high: over the seeds, with the 95 % bootstrap interval; NaN bounds for a single seed.
-      difference, difference_low, difference_high: of the pairs, likewise; NaN without pairs and for the base.
-      pairs: their number.
-      p: of the paired t-test, corrected for all comparisons of the sweep; 1 without a test.
-      verdict: by p <= 0.05.
-      seeds_needed: seeds with which a difference of this size would be told from noise with a power of 80 %; None if
-        they are above 10,000 or unknown.
-    """
-
-    values: dict[int, float]
-    mean: float
-    low: float
-    high: float
-    difference: float = math.nan
-    difference_low: float = math.nan
-    difference_high: float = math.nan
-    pairs: int = 0
-    p: float = 1.0
-    verdict: Literal["better", "worse", "unclear"] = "unclear"
-    seeds_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -141,21 +111,6 @@ class Results:
         return table(self)
 
 
-def check_metric(config: Config, metric: str) -> None:
-    """Raises ConfigError if runs of the config can't measure a metric: all of evaluations and tasks are known, of the
-    others the first part of the name."""
-    passes = [f"pass@{k}" for k in config.evaluation.ks] if config.evaluation.pass_problems else []
-    known = [METRIC, *(f"eval/{x}" for x in (*passes, "response_length", "errors"))]
-    if metric.startswith("eval/") and metric not in known:
-        raise ConfigError(f"--metric={metric}: the runs measure {', '.join(known)}; config.evaluation.ks sets others")
-    of_task = ("greedy_accuracy", *passes, "reward", "accuracy", "response_length")
-    known = [f"task/{label}/{x}" for label in config.tasks for x in of_task]
-    if metric.startswith("task/") and metric not in known:
-        raise ConfigError(f"--metric={metric}: the runs measure {', '.join(known)}")
-    if not metric.startswith(_GROUPS):
-        raise ConfigError(f"--metric={metric}: names of metrics begin with {', '.join(_GROUPS)}; see docs/metrics.md")
-
-
 def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) -> Results:
     """The results of the finished runs of a sweep.
 
@@ -190,8 +145,8 @@ def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) 
     tables = []
     for of_band in (_finals, _areas):
         numbers = [of_band(of_variant.get(metric)) for of_variant in curves]
-        tables.append([_compare(x, numbers[0]) for x in numbers])
-    (finals, areas), comparisons = _tested(tables, resolution)
+        tables.append([compare(x, numbers[0]) for x in numbers])
+    (finals, areas), comparisons = tested(tables, resolution)
     samples = sweep.config.rollout.prompts * sweep.config.rollout.group_size
     found = [
         VariantResults(
@@ -202,7 +157,7 @@ def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) 
             area=areas[i],
             reached=None if threshold is None else _reached(rows[i], metric, threshold, samples),
             failed=failed[i],
-            sentence=_sentence(i == 0, finals[i], areas[i]),
+            sentence=sentence(i == 0, finals[i], areas[i]),
         )
         for i, variant in enumerate(sweep.variants)
     ]
@@ -237,11 +192,6 @@ def table(found: Results) -> str:
         cells = [interval(x) if x else "-" for x in (variant.final, variant.area)]
         lines.append(f"{variant.label:{width}}  {seeds:5}  {cells[0]:23}  {cells[1]:23}  {variant.sentence}")
     return "\n".join(line.rstrip() for line in lines)
-
-
-def interval(x: Comparison) -> str:
-    """`0.510 (0.480 to 0.540)`."""
-    return f"{x.mean:.3f}" if math.isnan(x.low) else f"{x.mean:.3f} ({x.low:.3f} to {x.high:.3f})"
 
 
 def write(found: Results) -> Path:
@@ -308,45 +258,6 @@ def _areas(band: Band | None) -> dict[int, float]:
     return {seed: statistics.area(band.steps, values) for seed, values in band.values.items()} if band else {}
 
 
-def _compare(values: Mapping[int, float], base: Mapping[int, float]) -> Comparison | None:
-    """Without the tests, which need all comparisons; the differences of the base from itself stay NaN."""
-    if not values:
-        return None
-    low, high = statistics.bootstrap_interval(np.array(list(values.values())))
-    found = Comparison(dict(values), float(np.mean(list(values.values()))), float(low), float(high))
-    differences = _differences(values, base)
-    if values is base or not len(differences):
-        return found
-    low, high = statistics.bootstrap_interval(differences)
-    return replace(
-        found,
-        difference=float(np.mean(differences)),
-        difference_low=float(low),
-        difference_high=float(high),
-        pairs=len(differences),
-    )
-
-
-def _differences(values: Mapping[int, float], base: Mapping[int, float]) -> np.ndarray:
-    """Of the seeds that both have."""
-    return np.array([values[seed] - base[seed] for seed in values if seed in base])
-
-
-def _tested(
-    tables: Sequence[Sequence[Comparison | None]], resolution: float
-) -> tuple[list[list[Comparison | None]], int]:
-    """The comparisons of all tables, the base first in each, with their tests; and the number of tests."""
-    pairs = [(table[0], x) for table in tables for x in table[1:] if x and x.pairs > 1]
-    differences = [_differences(x.values, base.values) for base, x in pairs]
-    corrected = statistics.holm([statistics.paired_p(x, resolution) for x in differences])
-    tested = {}
-    for (_, x), of_seeds, p in zip(pairs, differences, corrected, strict=True):
-        verdict = "unclear" if p > LEVEL else "better" if x.difference > 0 else "worse"
-        needed = statistics.seeds_needed(of_seeds, LEVEL / len(pairs), resolution)
-        tested[id(x)] = replace(x, p=p, verdict=verdict, seeds_needed=needed)
-    return [[tested.get(id(x), x) for x in table] for table in tables], len(pairs)
-
-
 def _reached(rows: Mapping[int, Sequence[Row]], metric: str, threshold: float, samples: int) -> Reached:
     """Tokens and seconds until the seeds reached the threshold.
 
@@ -383,30 +294,3 @@ def _seconds(rows: Sequence[Row]) -> list[float]:
     if len(steps) > 1:
         found[steps[0]] = float(np.median([found[i] for i in steps[1:]]))
     return found
-
-
-def _sentence(is_base: bool, final: Comparison | None, area: Comparison | None) -> str:
-    """The comparison with the base in words."""
-    if final is None or area is None:
-        return "no run is finished"
-    if is_base:
-        return "the base"
-    if not final.pairs:
-        return "no seed is finished both here and in the base"
-    if final.pairs == 1:
-        return f"{final.difference:+.3f} at the end; one seed tells nothing about noise"
-    seeds = f"{final.pairs} seeds"
-    parts = {"at the end": final, "over the run": area}
-    clear = [f"{x.verdict} {where} ({x.difference:+.3f})" for where, x in parts.items() if x.verdict != "unclear"]
-    unclear = [f"{where} ({x.difference:+.3f}; {_needed(x)})" for where, x in parts.items() if x.verdict == "unclear"]
-    if final.verdict == area.verdict != "unclear":
-        clear = [f"{final.verdict} at the end ({final.difference:+.3f}) and over the run ({area.difference:+.3f})"]
-    if unclear:
-        unclear = [f"not outside noise {' and '.join(unclear)}"]
-    return f"{'; '.join(clear + unclear)}, with {seeds}"
-
-
-def _needed(x: Comparison) -> str:
-    if x.seeds_needed is None:
-        return "no number of seeds would tell" if x.difference == 0 else "more than 10,000 seeds would tell"
-    return f"about {max(x.seeds_needed, x.pairs + 1)} seeds would tell"

@@ -15,8 +15,9 @@ from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.reporting import files, jsonl
 from rlvr_jax.sweeps import statistics
 from rlvr_jax.sweeps.grid import difference
+from rlvr_jax.sweeps.metric import METRIC
 from rlvr_jax.sweeps.plan import Sweep, make_sweep, outcome, runs
-from rlvr_jax.sweeps.results import METRIC, curves_of
+from rlvr_jax.sweeps.results import curves_of
 
 LEVEL = 0.95  # of the whole band, and of the interval of the mean height
 _LEAST_SEEDS = 3

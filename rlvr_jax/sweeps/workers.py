@@ -90,7 +90,9 @@ def _check(sweep: Sweep, slot: Slot, todo: Sequence[Run]) -> None:
             raise ConfigError(answer["error"] + where)
 
 
-def make_runs(sweep: Sweep, at_once: int = 1, retry: bool = False) -> None:
+def make_runs(
+    sweep: Sweep, at_once: int = 1, retry: bool = False, check: Callable[[Run], None] = lambda _: None
+) -> None:
     """Makes all runs that are not finished; failed ones again only with `retry`. Before, their configs are checked.
 
     The lock of the folder must be held. Ctrl-C and SIGTERM let the current runs save their state.
@@ -99,6 +101,7 @@ def make_runs(sweep: Sweep, at_once: int = 1, retry: bool = False) -> None:
       sweep: whose runs.
       at_once: number of runs at a time, among which the machine's devices, or its CPU cores, are divided.
       retry: makes runs again that have failed.
+      check: called with each finished run, earlier ones first; what it raises stops the others.
 
     Raises:
       ConfigError: a config can't run, or there are fewer devices than runs at a time; no run was started.
@@ -108,6 +111,9 @@ def make_runs(sweep: Sweep, at_once: int = 1, retry: bool = False) -> None:
       OSError: the folder can't be written.
     """
     every, waiting = runs(sweep), left(sweep, retry)
+    for run in every:
+        if (outcome(run) or {}).get("status") == "finished":
+            check(run)
     if not waiting:
         return
     divided = shares(at_once)
@@ -116,7 +122,7 @@ def make_runs(sweep: Sweep, at_once: int = 1, retry: bool = False) -> None:
         for run in waiting:
             (run.folder / OUTCOME).unlink(missing_ok=True)
         with _progress(sweep, every) as show:
-            stopping, in_use = _make(sweep, every, waiting, slots, signal_arrived, show)
+            stopping, in_use = _make(sweep, every, waiting, slots, signal_arrived, show, check)
     if stopping:
         done = sum((outcome(run) or {}).get("status") == "finished" for run in every)
         raise PreemptedError(stopping, f"the sweep with {done} of {len(every)} runs finished")
@@ -131,6 +137,7 @@ def _make(
     slots: Sequence[Slot],
     signal_arrived: Callable[[], signal.Signals | None],
     show: Show,
+    check: Callable[[Run], None],
 ) -> tuple[signal.Signals | None, list[str]]:
     """Makes the waiting runs; returns the signal that stopped it, if one did, and errors of runs in use elsewhere."""
     stopping, in_use = None, []
@@ -162,6 +169,8 @@ def _make(
                 waiting.remove(lost)
                 write_outcome(lost, status="failed", error=f"its warm start failed, see {run.folder / LOG}")
             show([slot.run for slot in slots if slot.run], run)
+            if answer["status"] == "finished":
+                check(run)
         show([slot.run for slot in slots if slot.run], None)
     return stopping, in_use
 

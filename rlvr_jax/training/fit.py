@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from rlvr_jax.config import Config, flatten, to_dict
-from rlvr_jax.config_rules import check_update
+from rlvr_jax.device_rules import check_update
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel.chips import Chip
 from rlvr_jax.training.analysis import Analysis, estimated

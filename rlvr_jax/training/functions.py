@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from rlvr_jax import parallel, policy
-from rlvr_jax.config_rules import check_update
+from rlvr_jax.device_rules import check_update
 from rlvr_jax.learner import objectives
 from rlvr_jax.learner.aggregation import group_tokens
 from rlvr_jax.learner.batch import SCORED, Batch, split

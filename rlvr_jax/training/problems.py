@@ -68,9 +68,9 @@ def make_envs(config: Config, plain: Mapping[str, Task]) -> dict[str, Env]:
             env = envs[label] = make_env(options.environment, options.environment_options)
             with time_limits(config.verifier.timeout) as limited:
                 if env.check is not None:
-                    limited(partial(env.check, first_example(task)))
-                state, _ = limited(partial(begin, env, first_example(task)))
-                _, action = checked(env, limited(partial(env.step, state, "")))
+                    limited(env.check, first_example(task))
+                state, _ = limited(begin, env, first_example(task))
+                _, action = checked(env, limited(env.step, state, ""))
             for call in action.calls if isinstance(action, Call) else ():
                 call_of(call)  # for its errors
         except ValueError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from rlvr_jax.config import Config, to_dict
 from rlvr_jax.envs import CallRecord
@@ -29,6 +29,12 @@ from rlvr_jax.verifiers.verdict import Verdict
 _log = logging.getLogger(__name__)
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+_OF_FIRST = (
+    "train/logprob_gap",
+    "train/logprob_gap_mean",
+    "train/logprob_correlation",
+    "train/probability_gap",
+)  # of a step's updates
 
 Sink = Callable[[Mapping[str, Any]], None]  # takes a row of metrics
 
@@ -108,12 +114,28 @@ class Clock:
         return time.perf_counter() - self.start
 
 
-def warn_unjudged(step: int, rewards: Rewards) -> None:
-    """Logs the number of unjudged samples of a step, if any, and the first error."""
+def doubling() -> Callable[[float], bool]:
+    """A function that says whether a share is worth another warning: the first above 0, and then one of more than twice
+    the last that was."""
+    last = 0.0
+
+    def is_news(share: float) -> bool:
+        nonlocal last
+        if share <= 2 * last:
+            return False
+        last = share
+        return True
+
+    return is_news
+
+
+def warn_unjudged(step: int, rewards: Rewards, is_news: Callable[[float], bool]) -> None:
+    """Logs the number of unjudged samples of a step and the first error, if their share is news; see `doubling`."""
     errors = [verdict.error for verdict in rewards.verdicts if verdict.error is not None]
-    if errors:
+    if is_news(len(errors) / max(len(rewards.verdicts), 1)):
         _log.warning(
-            "step %d: %d of %d samples could not be judged and are left out; the first: %s",
+            "step %d: %d of %d samples could not be judged and are left out; the first: %s (verify/errors counts those "
+            "of every step; this is said again if their share doubles)",
             step, len(errors), len(rewards.verdicts), errors[0],
         )  # fmt: skip
 
@@ -129,8 +151,11 @@ def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[st
     own = np.array([not episode.is_demonstration for episode in episodes])
     judged, sampled = rewards.judged & own, [episode for episode, ours in zip(episodes, own, strict=True) if ours]
     lengths = np.array([episode.length for episode in sampled])
-    spans = [span for episode in sampled for window in episode.sequences for span in window.spans]
-    ages = [(count, version - x) for span in spans if span.author == "policy" for count, x in span.versions]
+    spans = [(i, span) for i, episode in enumerate(sampled) for span in episode.spans if span.author == "policy"]
+    ages = [(count, version - x) for _, span in spans for count, x in span.versions]
+    known = [(i, span.logprobs) for i, span in spans if span.logprobs is not None]
+    owners = np.repeat(*np.array([(i, len(x)) for i, x in known], int).reshape(-1, 2).T)
+    nats = -np.bincount(owners, np.concatenate([np.zeros(0), *(x for _, x in known)]), len(sampled))
     of_verdicts = {
         "reward": rewards.values,
         **{f"reward_{name}": term for name, term in rewards.terms.items()},
@@ -141,7 +166,7 @@ def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[st
     return {
         **_means("train", of_verdicts, judged),
         **_parts([verdict for verdict, counts in zip(rewards.verdicts, judged.tolist(), strict=True) if counts]),
-        **_by_outcome(sampled, of_verdicts["accuracy"][own], judged[own]),
+        **_by_outcome(lengths, nats, of_verdicts["accuracy"][own], judged[own]),
         "train/response_length": float(np.mean(lengths)),
         "train/truncated": float(np.mean([episode.cut_off for episode in sampled])),
         "train/turns": float(np.mean([len(episode.turns) for episode in sampled])),
@@ -161,13 +186,11 @@ def _finishes(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 def describe_updates(updates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The metrics of a step's updates, from those that each returned: means, but the first one's log-prob gap.
-
-    The policies of the later updates are no longer the one that sampled.
-    """
+    """The metrics of a step's updates, from those that each returned: means, but the first one's difference between
+    trainer and sampler, since the policies of the later updates are no longer the one that sampled."""
     means = {name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]}
     # A loss of the user's own may have none.
-    return means | {name: float(updates[0][name]) for name in ("train/logprob_gap",) if name in means}
+    return means | {name: float(updates[0][name]) for name in _OF_FIRST if name in means}
 
 
 def throughput(cost: RolloutStats, trained: float, laps: Mapping[str, float]) -> dict[str, float]:
@@ -204,18 +227,24 @@ def _parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
 
 
 def _by_outcome(
-    episodes: Sequence[Episode], right: Bool[np.ndarray, "episodes"], judged: Bool[np.ndarray, "episodes"]
+    lengths: Int[np.ndarray, "episodes"],
+    nats: Float[np.ndarray, "episodes"],
+    right: Bool[np.ndarray, "episodes"],
+    judged: Bool[np.ndarray, "episodes"],
 ) -> dict[str, float]:
     """Mean length of right and of wrong episodes, and their surprisal: the mean of -log p over their sampled tokens.
 
     Over the policy's own samples its expectation is their entropy, that of the policy that sampled.
+
+    Args:
+      lengths: sampled tokens of each.
+      nats: the sum of -log p over them.
+      right, judged: whether it is.
     """
-    length = np.array([episode.length for episode in episodes])
-    nats = np.array([-sum(window.logprobs.sum(dtype=np.float64) for window in x.sequences) for x in episodes])
     found = {}
     for name, chosen in (("right", right & judged), ("wrong", ~right & judged)):
-        if tokens := int(length[chosen].sum()):
-            found[f"train/response_length_{name}"] = float(np.mean(length[chosen]))
+        if tokens := int(lengths[chosen].sum()):
+            found[f"train/response_length_{name}"] = float(np.mean(lengths[chosen]))
             found[f"train/surprisal_{name}"] = float(nats[chosen].sum() / tokens)
     return found
 

@@ -39,6 +39,7 @@ from rlvr_jax.training.history import (
     to_json,
     warn_exhausted,
 )
+from rlvr_jax.training.record import doubling
 from rlvr_jax.training.setup import Setup, training_mixture
 
 _log = logging.getLogger(__name__)
@@ -119,7 +120,8 @@ class Rollouts:
         self._sampled = setup.config.rollout.group_size - setup.config.algorithm.demonstrations
         self._size = setup.config.rollout.prompts - setup.config.algorithm.replay  # groups of a step
         self._goes_on, self._started = setup.config.rollout.in_flight != "finish", 0
-        self._in_flight: dict[str, list[tasks.Place]] = {}  # of the groups of started steps, if these go on
+        self._in_flight: dict[str, list[tasks.Place]] = {}  # of the groups of steps that were started here
+        self._is_news = doubling()  # the share of groups that lack a signal after all draws
 
     def start(self, step: int, history: History = _NONE) -> None:
         """Submits the episodes of a step, unless they have been."""
@@ -127,8 +129,7 @@ class Rollouts:
             return
         self._started, places = step, self._places(step, history)
         self._start(str(step), places)
-        if self._goes_on:
-            self._in_flight[str(step)] = places
+        self._in_flight[str(step)] = places
         if self._setup.config.algorithm.baseline == "greedy":
             examples, key = self._examples(places), jax.random.fold_in(self._key_of(step), _GREEDY)
             self._collector.start(_greedy(step), examples, 1, key, 0.0)
@@ -163,7 +164,7 @@ class Rollouts:
         if self._goes_on:
             found = self._first(step)
         else:
-            found = self._drawn(str(step), step, self._places(step, history))
+            found = self._drawn(str(step), step, self._in_flight.pop(str(step), None) or self._places(step, history))
         sampled, metrics = found, {}
         if algorithm.max_draws > 1:
             found, sampled, metrics = self._refilled(step, found, history)
@@ -308,10 +309,11 @@ class Rollouts:
             **_mean_of("train/unfiltered_accuracy", right[rewards.judged]),
             "train/zero_signal_groups": zero_signal_groups(rewards.values, rewards.group, rewards.judged),
         }
-        if full.size < wanted:
+        if self._is_news(1 - full.size / wanted):
             _log.warning(
                 "step %d: %d of %d groups have a signal after %d draws (config.algorithm.max_draws); the step is "
-                "trained on %s", step, full.size, wanted, draws, "these" if full.size else "none",
+                "trained on %s; this is said again if the share that lacks one doubles",
+                step, full.size, wanted, draws, "these" if full.size else "none",
             )  # fmt: skip
         chosen = full[:wanted] if full.size else np.arange(wanted)
         places, groups = [found.places[i] for i in chosen], [found.groups[i] for i in chosen]

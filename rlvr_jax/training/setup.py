@@ -10,7 +10,8 @@ import jax
 
 from rlvr_jax import parallel, tasks
 from rlvr_jax.config import Config, Run
-from rlvr_jax.config_rules import batch_rows, check, check_policy
+from rlvr_jax.config_rules import check
+from rlvr_jax.device_rules import batch_rows, check_policy
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.families import with_shape_of
 from rlvr_jax.hf.pretrained import pretrained_config

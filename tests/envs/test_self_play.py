@@ -80,18 +80,24 @@ def test_the_samples_of_a_role_are_a_group_of_their_own():
 @pytest.mark.parametrize(
     ("said", "change", "answers", "reasons", "scores"),
     [
-        ((["x"], []), {}, ("first ?", "second ?"), "stop", [0, 1]),
-        ((["xx"], []), {}, ("first ?", "second ?"), "stop", [0, 1]),  # cut off
-        ((["1", "2"], ["4", "5"]), {"turns": 1}, (None, None), "turns", [0, 0]),
-        ((["1", "2"], ["4", "5"]), {"response": 15}, (None, None), "window", [0, 0]),
+        ((["x"], []), {}, ("first ?", "second ?"), ["stop", "stop"], [0, 1]),
+        ((["xx"], []), {}, ("first ?", "second ?"), ["stop", "stop"], [0, 1]),  # cut off
+        ((["1", "2"], ["4", "5"]), {"turns": 1}, (None, None), ["turns", "cancelled"], [0, 0]),
+        ((["1", "2"], ["4", "5"]), {"response": 15}, (None, None), ["cancelled", "window"], [0, 0]),
     ],
 )
 def test_a_game_ends_for_all_roles(said, change, answers, reasons, scores):
     group = played(said, limits=dataclasses.replace(LIMITS, **change))
     assert tuple(x.answer for x in group.episodes) == answers
-    assert {x.finish_reason for x in group.episodes} == {reasons}
+    assert [x.finish_reason for x in group.episodes] == reasons
     assert [verdict.score for verdict in group.verdicts] == scores
     assert all(verdict.error is None for verdict in group.verdicts)
+
+
+def test_a_turn_that_hits_a_limit_is_that_of_its_own_role():
+    env = dataclasses.replace(make_env("tic_tac_toe"), cut=None)
+    group = played([["xx"], []], env)
+    assert [(x.finish_reason, x.cut_off) for x in group.episodes] == [("length", True), ("cancelled", False)]
 
 
 def test_an_environment_that_fails_leaves_all_roles_out():

@@ -69,7 +69,7 @@ def by_hand(config, inputs, logprobs=None):
     metrics |= dict.fromkeys(("kl", "kl_k1", "policy_kl", "importance_raw", "importance_chi2"), 0.0)
     metrics |= dict.fromkeys(("importance_sample", "importance_sample_chi2"), 0.0)
     metrics |= dict.fromkeys(("entropy_positive", "entropy_negative", "importance_masked", "entropy_coef"), 0.0)
-    gap = range_ = 0.0
+    metrics["logprob_gap_mean"] = gap = moved = range_ = 0.0
     for row in range(ROWS):
         places = np.flatnonzero(x["mask"][row])
         if len(places) == 0:
@@ -82,9 +82,13 @@ def by_hand(config, inputs, logprobs=None):
             metrics[name] += float(np.sum(values))
         metrics["entropy_positive"] += column["entropy"][column["advantages"] > 0].sum()
         metrics["entropy_negative"] += column["entropy"][column["advantages"] < 0].sum()
-        gap = max(gap, float(np.abs(column["logprobs"] - column["behaviour"]).max()))
+        gaps = np.abs(column["logprobs"] - column["behaviour"])
+        metrics["logprob_gap_mean"] += gaps.sum()
+        gap = max(gap, float(gaps.max()))
+        moved = max(moved, float(np.abs(np.exp(column["logprobs"]) - np.exp(column["behaviour"])).max()))
         range_ = max(range_, float(np.abs(column["logprobs"] - _anchor(config, column)).max()))
-    largest = {"train/logprob_gap": gap} | ({} if config.ratio == "none" else {"train/log_ratio": range_})
+    largest = {"train/logprob_gap": gap, "train/probability_gap": moved}
+    largest |= {} if config.ratio == "none" else {"train/log_ratio": range_}
     return loss, divisor, metrics, largest
 
 

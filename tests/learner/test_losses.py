@@ -14,6 +14,7 @@ from rlvr_jax.learner.batch import layout
 from rlvr_jax.learner.correction import weight_quantiles
 from rlvr_jax.learner.kl import k1, k3
 from rlvr_jax.learner.losses import columns_of, imitation_loss, policy_gradient, policy_loss
+from rlvr_jax.learner.quantiles import EDGES
 from rlvr_jax.policy import PolicyConfig
 from tests.learner.loss_by_hand import ARGUMENTS, BUDGET, COLUMNS, ROWS, TIME, batch_of, by_hand, loss_of, random_inputs
 
@@ -81,10 +82,10 @@ def test_loss_weight_and_all_metrics_are_those_of_the_formula(seed, choice):
     sums, count = loss_of(config, inputs), inputs["mask"].sum()
     close(sums.loss, loss)
     close(sums.weight, weight)
-    assert sums.largest.keys() == largest.keys()
+    found, found_largest = ({k: x for k, x in y.items() if "/" in k} for y in (sums.means, sums.largest))
+    assert found_largest.keys() == largest.keys()
     for name, value in largest.items():
-        close(sums.largest[name], value)
-    found = dict(sums.means)
+        close(found_largest[name], value)
     assert found.pop("train/loss") == (sums.loss, sums.weight)
     if config.reference != "none":
         close(found.pop("train/kl_sample"), (metrics["kl_k1"], inputs["samples"].sum()))
@@ -136,6 +137,41 @@ def test_the_effective_sample_size_is_that_of_the_raw_weights():
     assert loss.derived({"train/loss": jnp.float32(1)}) == {}
 
 
+def test_the_correlation_of_the_samplers_and_the_trainers_logprobs():
+    inputs, loss = random_inputs(0), policy_gradient(PolicyConfig(), NO_KL, temperature=1.0, max_length=BUDGET)
+    for behaviour in (inputs["behaviour"], inputs["logprobs"]):
+        moments, count = loss_of(NO_KL, inputs | {"behaviour": behaviour}).means["logprob_moments"]
+        found = loss.derived({"logprob_moments": moments / count})["train/logprob_correlation"]
+        pairs = np.stack([x[inputs["mask"] > 0].astype(np.float64) for x in (inputs["logprobs"], behaviour)])
+        np.testing.assert_allclose(found, np.corrcoef(pairs)[0, 1], atol=2e-5)
+
+
+def quantile_sums(shares, bounds):
+    return {"ratio_shares": jnp.asarray(shares), "ratio_bounds": jnp.asarray(bounds)}
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_the_quantiles_of_the_ratio_are_those_of_all_actions_over_microbatches(level):
+    config, inputs = replace(NO_KL, ratio=level), random_inputs(0)
+    loss = policy_gradient(PolicyConfig(), config, temperature=1.0, max_length=BUDGET)
+    z, mask = (inputs["logprobs"] - inputs["behaviour"]).astype(np.float64), inputs["mask"] > 0
+    if level == "sequence":
+        z = np.broadcast_to(np.sum(z * mask, axis=1, keepdims=True) / np.maximum(mask.sum(axis=1), 1)[:, None], z.shape)
+    parts = [loss_of(config, rows_of(inputs, rows)) for rows in (range(ROWS // 2), range(ROWS // 2, ROWS))]
+    shares, count = (sum(x.means["ratio_shares"][i] for x in parts) for i in range(2))
+    found = loss.derived(quantile_sums(shares / count, np.maximum(*(x.largest["ratio_bounds"] for x in parts))))
+    assert list(found) == [f"train/ratio_q{x}" for x in ("0", "0.1", "1", "50", "99", "99.9", "100")]
+    values = np.log(list(found.values()))
+    close(values[[0, -1]], (z[mask].min(), z[mask].max()))
+    exact = np.quantile(z[mask], (0.001, 0.01, 0.5, 0.99, 0.999), method="inverted_cdf")
+    above = np.searchsorted(EDGES, exact)
+    assert np.all((EDGES[above - 1] - 1e-6 <= values[1:-1]) & (values[1:-1] <= EDGES[above] + 1e-6))
+    nothing = loss_of(config, inputs | {"mask": np.zeros_like(inputs["mask"])})
+    none = quantile_sums(nothing.means["ratio_shares"][0], nothing.largest["ratio_bounds"])
+    assert set(map(float, loss.derived(none).values())) == {1.0}
+    assert "ratio_shares" not in loss_of(replace(config, ratio="none", clip="none"), inputs).means
+
+
 def rows_of(inputs, rows):
     """The same shapes, with padding instead of the other rows."""
     kept = np.isin(np.arange(ROWS), rows).astype(np.float32)
@@ -150,9 +186,10 @@ def test_the_sums_of_microbatches_add_up_to_those_of_the_batch(choice):
     close(first.loss + second.loss, whole.loss)
     close(first.weight + second.weight, whole.weight)
     for name, value in whole.means.items():
-        close(np.add(first.means[name], second.means[name]), value)
+        for a, b, of_both in zip(first.means[name], second.means[name], value, strict=True):
+            close(a + b, of_both)
     for name, value in whole.largest.items():
-        assert max(first.largest[name], second.largest[name]) == value
+        np.testing.assert_array_equal(np.maximum(first.largest[name], second.largest[name]), value)
 
 
 @pytest.mark.parametrize("aggregation", TABLES["aggregation"])

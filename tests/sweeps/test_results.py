@@ -9,11 +9,13 @@ import pytest
 
 from rlvr_jax.config import from_dict
 from rlvr_jax.errors import ConfigError, RunError
+from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.reporting import jsonl
 from rlvr_jax.sweeps import plan, stored
+from rlvr_jax.sweeps.metric import check_measured, check_metric
 from rlvr_jax.sweeps.place import versions
 from rlvr_jax.sweeps.report import report
-from rlvr_jax.sweeps.results import check_metric, results
+from rlvr_jax.sweeps.results import results
 from tests.reporting.test_report import Page
 from tests.sweeps.fake_worker import rows
 
@@ -212,6 +214,34 @@ def test_runs_of_other_versions_are_made_again(tmp_path):
     assert [run.folder.exists() for run in plan.runs(made)] == [True, False, False, False]
 
 
+def test_metrics_that_runs_do_not_measure_are_named_before_the_runs():
+    for metric, named in (
+        ("task/other/accuracy", "task/modsum/accuracy"),
+        ("reward", "docs/metrics.md"),
+        ("train/acuracy", "train/accuracy"),
+        ("train/kl_k1", "config.algorithm.reference"),
+        ("critic/value", "config.algorithm.baseline = 'value'"),
+        ("sft/loss", "supervised"),
+    ):
+        with pytest.raises(ConfigError, match=f"--metric={metric}.*{named}"):
+            check_metric(CONFIG, metric)
+    own_loss = AlgorithmConfig(reference="initial", kl_coef=0.1, loss="mine:loss")
+    for config, metric in (
+        (CONFIG, "task/modsum/greedy_accuracy"),
+        (CONFIG, "train/finish/length"),
+        (dataclasses.replace(CONFIG, algorithm=own_loss), "train/kl_k1"),
+        (dataclasses.replace(CONFIG, algorithm=own_loss), "mine/of_the_loss"),
+    ):
+        check_metric(config, metric)
+
+
+def test_a_metric_that_the_first_run_has_not_measured_stops_the_others(sweep):
+    first = plan.runs(sweep)[0]
+    check_measured(first, "eval/greedy_accuracy")
+    with pytest.raises(ConfigError, match=r"train/kl: .*metrics\.jsonl has no such metric"):
+        check_measured(first, "train/kl")
+
+
 def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
     with pytest.raises(RunError, match="3 seeds at least"):
         stored.experiment(write_runs(tmp_path / "two", range(2)))
@@ -223,10 +253,6 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
         results(sweep, "eval/nothing")
     with pytest.raises(ConfigError, match=r"eval/pass@9: the runs measure .*eval/pass@8"):
         check_metric(CONFIG, "eval/pass@9")
-    for metric, named in (("task/other/accuracy", "task/modsum/accuracy"), ("reward", "train/"), ("trian/x", "train/")):
-        with pytest.raises(ConfigError, match=f"--metric={metric}: .*{named}"):
-            check_metric(CONFIG, metric)
-    check_metric(CONFIG, "task/modsum/greedy_accuracy")
     (tmp_path / "x.json").write_text('{"curves": {}}')
     with pytest.raises(ConfigError, match=r"x\.json is damaged"):
         stored.read(tmp_path / "x.json")

@@ -103,6 +103,16 @@ def test_failed_runs_and_dead_processes_are_recorded_and_the_others_go_on(tmp_pa
     assert made(larger)[3] == 2
 
 
+def test_a_metric_that_the_bases_first_run_lacks_ends_the_sweep_before_the_other_runs(tmp_path):
+    sweep = sweep_of(tmp_path, range(2))
+    for _ in range(2):  # also when it is continued
+        with pytest.raises(ConfigError, match=r"train/finish/length.*seed=0.*no such metric"):
+            sweeps.make(sweep, metric="train/finish/length")
+        assert made(sweep) == [1, 1, 0, 0, 0, 0]
+    with pytest.raises(ConfigError, match=r"train/entropi: .*train/entropy"):
+        sweeps.make(sweep, metric="train/entropi")
+
+
 def test_several_at_once_share_the_cores_and_make_each_run_once(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "shares", lambda number: [workers.Share() for _ in range(number)])
     sweep = sweep_of(tmp_path, range(4))

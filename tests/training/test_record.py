@@ -15,7 +15,15 @@ from rlvr_jax.rollout.episode import Episode, Sequence, Span
 from rlvr_jax.rollout.requests import RolloutStats
 from rlvr_jax.tasks import Example
 from rlvr_jax.text.tokenizers import byte_tokenizer, encode
-from rlvr_jax.training.record import describe, describe_updates, open_record, sample_rows, throughput, warn_unjudged
+from rlvr_jax.training.record import (
+    describe,
+    describe_updates,
+    doubling,
+    open_record,
+    sample_rows,
+    throughput,
+    warn_unjudged,
+)
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode, grouped
 
@@ -218,6 +226,11 @@ def test_the_kept_text_of_several_turns_shows_what_the_policy_was_told():
     assert (row["completion"], row["turns"]) == ("1\n[[no]]\n2\n[[no]]\n3", 3)
 
 
+def test_a_share_is_news_at_first_and_when_it_has_more_than_doubled():
+    is_news = doubling()
+    assert [is_news(x) for x in (0.0, 0.1, 0.1, 0.2, 0.21, 0.1, 0.42, 0.43)] == [0, 1, 0, 0, 1, 0, 0, 1]
+
+
 def test_a_step_without_a_judgement_has_no_reward_and_no_accuracy_and_says_why(caplog):
     verdicts = (Verdict(0.0, error="it died"), Verdict(0.0, error="too late"))
     zeros = np.zeros(2, np.float32)
@@ -227,5 +240,5 @@ def test_a_step_without_a_judgement_has_no_reward_and_no_accuracy_and_says_why(c
     assert not {name for name in metrics if "reward" in name or "accuracy" in name}
     assert metrics["verify/errors"] == 2
     assert metrics["task/modsum/response_length"] == 2
-    warn_unjudged(4, rewards)
+    warn_unjudged(4, rewards, doubling())
     assert "step 4: 2 of 2 samples could not be judged and are left out; the first: it died" in caplog.text
