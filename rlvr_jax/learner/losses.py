@@ -31,7 +31,7 @@ Actions = Float[Array, "batch action"]
 Number = Float[Array, ""]
 
 # Of `Sums`, for `derived`: for the quantiles of the ratio, and the correlation of log-probs.
-_SHARES, _BOUNDS, _MOMENTS = "ratio_shares", "ratio_bounds", "logprob_moments"
+_SHARES, _BOUNDS, _MOMENTS = "_ratio_shares", "_ratio_bounds", "_logprob_moments"
 
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
@@ -42,7 +42,8 @@ class Sums:
     Attributes:
       loss: the gradient of the update is this sum's, divided by `weight`.
       weight: a count, e.g. of actions, samples or pairs.
-      means: name -> (sum, count) of a metric reported as sum / count; arrays are for `Loss.derived` and not reported.
+      means: name -> (sum, count) of a metric reported as sum / count. Names that begin with `_` are for `Loss.derived`:
+        they are not reported, and may be arrays.
       largest: name -> a metric reported as the maximum over microbatches; likewise.
     """
 

@@ -161,7 +161,7 @@ def train_step(
     }
     metrics = {name: total / _divisor(count) for name, (total, count) in result.means.items()} | result.largest
     metrics |= loss.derived(metrics) | {f"{loss.metrics}/grad_norm": norm}
-    return states, {name: value for name, value in metrics.items() if value.ndim == 0}
+    return states, {name: value for name, value in metrics.items() if not name.startswith("_")}
 
 
 def dealt(batch: Batch, microbatches: int, rows_together: int) -> Batch:

@@ -43,7 +43,7 @@ _GROUPS = {
         *("*/*_low", "*/*_high", "*/dropped_prompts"),
     ),
     "time": (
-        *("rollout", "verify", "train", "tool/*", "layout", "evaluate", "step", "rollout_tokens_per_second"),
+        *("rollout", "verify", "train", "tool/*", "layout", "evaluate", "save", "step", "rollout_tokens_per_second"),
         *("train_tokens_per_second", "sft_tokens_per_second"),
     ),
 }

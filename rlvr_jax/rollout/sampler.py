@@ -142,7 +142,7 @@ class Sampler:
         self._shardings = _stacked(config, mesh)[1]
         self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
         self._params, self._version = None, 0
-        self._given, self.received_bytes = None, 0
+        self._given, self._move, self.received_bytes = None, None, 0
         self._clear()
 
     def _clear(self) -> None:
@@ -183,14 +183,16 @@ class Sampler:
         if self.in_flight != "finish" and self._params is not None:
             self._pause()
         self._params = None  # frees its memory
-        source = given = jax.tree.map(lambda x: x.sharding, params)
-        if _devices(given) != [*self._mesh.devices.flat]:
-            source = self._shardings
-            params = jax.device_put(params, source)
+        given = jax.tree.map(lambda x: x.sharding, params)
+        is_new = given != self._given
+        if is_new:
+            elsewhere = _devices(given) != [*self._mesh.devices.flat]
+            move = make_move(self._config, self._shardings if elsewhere else given, self._mesh)
+            self._move = (lambda params: move(jax.device_put(params, self._shardings))) if elsewhere else move
         with parallel.use_mesh(self._mesh):
-            self._params = jax.block_until_ready(make_move(self._config, source, self._mesh)(params))
+            self._params = jax.block_until_ready(self._move(params))
         self._version = version
-        if given != self._given:
+        if is_new:
             before = jax.tree.map(_with_sharding, self._params, _unstacked(self._config, given))
             self._given, self.received_bytes = given, parallel.received_bytes(before, self._params)
         if self.in_flight == "finish":

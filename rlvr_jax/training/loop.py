@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 
 from rlvr_jax import parallel
 from rlvr_jax.config import Config
@@ -218,7 +218,7 @@ def _begun(
 
 
 @jax.jit
-def _key(root: Key[Array, ""], stream: int, step: int) -> Key[Array, ""]:
+def _key(root: Key[Array, ""], stream: int | Int[Array, ""], step: int | Int[Array, ""]) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.fold_in(root, stream), step)
 
 

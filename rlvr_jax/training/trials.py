@@ -142,7 +142,8 @@ def _try_loss(config: Config, policy: PolicyConfig, loss: Loss) -> None:
         raise ValueError(f"{named.raised_at(error, name)}: {type(error).__name__}: {error}") from error
     if not isinstance(sums, Sums):
         raise ValueError(f"{named.where(name)}: its sums are {type(sums).__name__}, not rlvr_jax.learner.losses.Sums")
-    shapes = [getattr(x, "shape", ()) for x in jax.tree.leaves(sums)]
+    reported = [{k: x for k, x in y.items() if not k.startswith("_")} for y in (sums.means, sums.largest)]
+    shapes = [getattr(x, "shape", ()) for x in jax.tree.leaves((sums.loss, sums.weight, reported))]
     if any(shapes):
         raise ValueError(f"{named.where(name)}: its sums have the shapes {shapes}; all must be single numbers")
 

@@ -82,7 +82,7 @@ def test_loss_weight_and_all_metrics_are_those_of_the_formula(seed, choice):
     sums, count = loss_of(config, inputs), inputs["mask"].sum()
     close(sums.loss, loss)
     close(sums.weight, weight)
-    found, found_largest = ({k: x for k, x in y.items() if "/" in k} for y in (sums.means, sums.largest))
+    found, found_largest = ({k: x for k, x in y.items() if k[0] != "_"} for y in (sums.means, sums.largest))
     assert found_largest.keys() == largest.keys()
     for name, value in largest.items():
         close(found_largest[name], value)
@@ -140,14 +140,14 @@ def test_the_effective_sample_size_is_that_of_the_raw_weights():
 def test_the_correlation_of_the_samplers_and_the_trainers_logprobs():
     inputs, loss = random_inputs(0), policy_gradient(PolicyConfig(), NO_KL, temperature=1.0, max_length=BUDGET)
     for behaviour in (inputs["behaviour"], inputs["logprobs"]):
-        moments, count = loss_of(NO_KL, inputs | {"behaviour": behaviour}).means["logprob_moments"]
-        found = loss.derived({"logprob_moments": moments / count})["train/logprob_correlation"]
+        moments, count = loss_of(NO_KL, inputs | {"behaviour": behaviour}).means["_logprob_moments"]
+        found = loss.derived({"_logprob_moments": moments / count})["train/logprob_correlation"]
         pairs = np.stack([x[inputs["mask"] > 0].astype(np.float64) for x in (inputs["logprobs"], behaviour)])
         np.testing.assert_allclose(found, np.corrcoef(pairs)[0, 1], atol=2e-5)
 
 
 def quantile_sums(shares, bounds):
-    return {"ratio_shares": jnp.asarray(shares), "ratio_bounds": jnp.asarray(bounds)}
+    return {"_ratio_shares": jnp.asarray(shares), "_ratio_bounds": jnp.asarray(bounds)}
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
@@ -158,8 +158,8 @@ def test_the_quantiles_of_the_ratio_are_those_of_all_actions_over_microbatches(l
     if level == "sequence":
         z = np.broadcast_to(np.sum(z * mask, axis=1, keepdims=True) / np.maximum(mask.sum(axis=1), 1)[:, None], z.shape)
     parts = [loss_of(config, rows_of(inputs, rows)) for rows in (range(ROWS // 2), range(ROWS // 2, ROWS))]
-    shares, count = (sum(x.means["ratio_shares"][i] for x in parts) for i in range(2))
-    found = loss.derived(quantile_sums(shares / count, np.maximum(*(x.largest["ratio_bounds"] for x in parts))))
+    shares, count = (sum(x.means["_ratio_shares"][i] for x in parts) for i in range(2))
+    found = loss.derived(quantile_sums(shares / count, np.maximum(*(x.largest["_ratio_bounds"] for x in parts))))
     assert list(found) == [f"train/ratio_q{x}" for x in ("0", "0.1", "1", "50", "99", "99.9", "100")]
     values = np.log(list(found.values()))
     close(values[[0, -1]], (z[mask].min(), z[mask].max()))
@@ -167,9 +167,9 @@ def test_the_quantiles_of_the_ratio_are_those_of_all_actions_over_microbatches(l
     above = np.searchsorted(EDGES, exact)
     assert np.all((EDGES[above - 1] - 1e-6 <= values[1:-1]) & (values[1:-1] <= EDGES[above] + 1e-6))
     nothing = loss_of(config, inputs | {"mask": np.zeros_like(inputs["mask"])})
-    none = quantile_sums(nothing.means["ratio_shares"][0], nothing.largest["ratio_bounds"])
+    none = quantile_sums(nothing.means["_ratio_shares"][0], nothing.largest["_ratio_bounds"])
     assert set(map(float, loss.derived(none).values())) == {1.0}
-    assert "ratio_shares" not in loss_of(replace(config, ratio="none", clip="none"), inputs).means
+    assert "_ratio_shares" not in loss_of(replace(config, ratio="none", clip="none"), inputs).means
 
 
 def rows_of(inputs, rows):

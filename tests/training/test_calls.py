@@ -23,9 +23,9 @@ class Calls:
         host = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
         make_collector, make_score, make_update = loop.make_collector, functions.make_score, functions.make_update
 
-        def collector(setup, sampler, pool):
+        def collector(setup, sampler, *arguments):
             self.sampling.append(sampler.sampling)
-            made = make_collector(setup, sampler, pool)
+            made = make_collector(setup, sampler, *arguments)
             start = made.start
 
             def recorded(name, examples, group_size, key, temperature):
