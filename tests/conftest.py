@@ -97,7 +97,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks `FAST`; chooses with --data the tests that read data sets, with --full those that take minutes.
 
-    With --browser those that need one, with --gpu those of the GPU's kernels.
+    With --browser those that need one, with --gpu those of the GPU's kernels. The fast ones come last, so that no
+    worker waits long for another one that has begun a long file.
     """
     for item in items:
         if item.path.relative_to(ROOT / "tests").as_posix().startswith(FAST):
@@ -108,7 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [x for x in kept if bool(x.get_closest_marker("browser")) == browser]
     kept = [x for x in kept if x.get_closest_marker("gpu")] if gpu else kept
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("fast") is not None)
 
 
 @pytest.fixture(scope="session")

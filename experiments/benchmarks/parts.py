@@ -214,13 +214,14 @@ def decode(runs: int) -> str:
     return title + table(head, lines)
 
 
-# Head.
+# Head: tokens, width, vocabulary, and tokens of the chunks, of which 0 stands for all.
+
+HEAD = {"accelerator": (16384, 4096, 151936, (0, 2048, 512)), "cpu": (2048, 256, 16384, (0, 512, 128))}
 
 
 def head(runs: int) -> str:
     """Log-probs and entropies with their gradients: all logits at once, and in chunks."""
-    tokens, width, vocab = (16384, 4096, 151936) if on_accelerator() else (2048, 256, 16384)
-    chunks = (0, 2048, 512) if on_accelerator() else (0, 512, 128)
+    tokens, width, vocab, chunks = HEAD["accelerator" if on_accelerator() else "cpu"]
     config = PolicyConfig(vocab_size=vocab, width=width, dtype="bfloat16" if on_accelerator() else "float32")
     weights = 0.02 * jax.random.normal(jax.random.key(0), (vocab, width))
     hidden = jax.random.normal(jax.random.key(1), (1, tokens, width), config.dtype)

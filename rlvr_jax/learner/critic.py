@@ -39,7 +39,7 @@ def action_values(config: PolicyConfig, params: Params, batch: Batch) -> Float[A
     return policy.values(config, params, hidden_states(config, params, batch))
 
 
-@lru_cache(maxsize=8)  # the runs of a process share losses, and so what is compiled for them
+@lru_cache(maxsize=32)  # the runs of a process share losses, and so what is compiled for them
 def critic_loss(config: PolicyConfig, critic: CriticConfig) -> Loss:
     """The regression of values to returns; it trains "critic". See `value_loss`."""
 

@@ -54,6 +54,6 @@ def make_loss(
     return loss
 
 
-@lru_cache(maxsize=8)  # the runs of a process share losses, and so what is compiled for them
+@lru_cache(maxsize=32)  # the runs of a process share losses, and so what is compiled for them
 def _shared(make: Callable[..., Loss], *arguments: Any) -> Loss:
     return make(*arguments)

@@ -72,7 +72,7 @@ def make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientT
     return _make_optimizer(replace(config, microbatches=1), 0 if config.decay == "constant" else num_updates)
 
 
-@lru_cache(maxsize=8)  # the runs of a process share optimizers, and so what is compiled for them
+@lru_cache(maxsize=32)  # the runs of a process share optimizers, and so what is compiled for them
 def _make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTransformation:
     if config.name == "adamw":
         direction = optax.scale_by_adam(config.b1, config.b2, config.eps)

@@ -107,7 +107,7 @@ def init(config: PolicyConfig, key: Array) -> Params:
     return nn.unbox(_init_boxed(config, key))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def logical_axes(config: PolicyConfig) -> Params:
     """The names of the axes of every parameter, as `PartitionSpec`s of logical names in the pytree of `init`."""
     return nn.get_partition_spec(jax.eval_shape(partial(_init_boxed, config), jax.random.key(0)))

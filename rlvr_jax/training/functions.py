@@ -123,7 +123,7 @@ def make_jitted_update(
     return _jitted_update(loss, tuple(optimizers.items()), microbatches, parallel.batch_sharding(setup.mesh))
 
 
-@lru_cache(maxsize=8)  # the runs of a process share compiled functions
+@lru_cache(maxsize=32)  # the runs of a process share compiled functions
 def _jitted_update(
     loss: Loss,
     optimizers: tuple[tuple[str, optax.GradientTransformation], ...],
@@ -208,7 +208,7 @@ def make_jitted_score(setup: Setup, of: Scored = "logprobs", shape: PolicyConfig
     )
 
 
-@lru_cache(maxsize=8)  # the runs of a process share compiled functions
+@lru_cache(maxsize=32)  # the runs of a process share compiled functions
 def _jitted_score(config: PolicyConfig, temperature: float, of: Scored, rows: jax.sharding.Sharding):
     def scores(params: Params, batch: Batch) -> Float[Array, "batch action"]:
         logprobs, entropy = score(config, params, batch, temperature)

@@ -66,7 +66,7 @@ def shapes_and_axes(config: PolicyConfig, network: str = "policy") -> tuple[Any,
     return _shapes_and_axes(replace(config, remat="none", head_chunk=0), network)  # what changes no parameter
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _shapes_and_axes(config: PolicyConfig, network: str) -> tuple[Any, Any]:
     scalar = network in SCALAR
     init = policy.init_critic if scalar else policy.init_with_adapters

@@ -14,13 +14,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
 
+from rlvr_jax.parallel import lifeline
 from rlvr_jax.reporting import jsonl
+from rlvr_jax.sweeps import workers
 from tests.processes import children, is_alive
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +78,10 @@ def with_devices(number: int) -> dict[str, str]:
 
 
 # What stands in a page for the number of steps of a training: few, of one layer.
-SHORT = "num_steps=2 --config.policy.num_layers=1 --config.evaluation.problems=8 --config.evaluation.pass_problems=0"
+SHORT = (
+    "num_steps=2 --config.policy.num_layers=1 --config.evaluation.problems=8 --config.evaluation.pass_problems=0 "
+    "--config.verifier.workers=0"
+)
 
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -115,9 +120,18 @@ class Forked:
 
 
 def _become(
-    module: str, arguments: list[str], cwd: Path, environment: dict[str, str], output: list[str], path: list[str]
+    module: str,
+    arguments: list[str],
+    cwd: Path,
+    environment: dict[str, str],
+    output: list[str],
+    path: list[str],
+    stdin: str = os.devnull,
 ) -> None:
     """Runs a module as a program, in a process that was forked for it, with these folders before its `sys.path`."""
+    with Path(stdin).open("rb") as file:
+        os.dup2(file.fileno(), 0)
+    sys.stdin = open(0)  # noqa: SIM115
     for descriptor, name in enumerate(output, start=1):
         with Path(name).open("ab") as file:
             os.dup2(file.fileno(), descriptor)
@@ -128,6 +142,9 @@ def _become(
     sys.argv = [module, *arguments]
     # JAX has been imported, so it has read its variables.
     jax.config.update(_MIN_COMPILE_TIME.lower(), float(environment[_MIN_COMPILE_TIME]))
+    if patience := environment.get("RUN_PATIENCE"):
+        lifeline.PATIENCE = float(patience)
+    workers._WORKER = environment.get("RUN_WORKER", workers._WORKER)
     if (rows := int(environment.get("RUN_PAUSES", 0))) > 0:
         _pause_after(rows, Path(environment["RUN_GOES_ON"]))
     try:
@@ -165,15 +182,34 @@ def start(
     return subprocess.Popen(line, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-# What `rlvr` is in a script: it hands its arguments to the test, and ends as the process that was forked for them.
-_RLVR = """#!{python} -IS
-import json, os, socket, sys
-with socket.socket(socket.AF_UNIX) as test:
-    test.connect({address!r})
-    stream = test.makefile("rw")
-    print(json.dumps([os.getpid(), sys.argv[1:], os.getcwd(), dict(os.environ)]), file=stream, flush=True)
-    sys.exit(int(stream.readline()))
-"""
+@contextlib.contextmanager
+def forking() -> Iterator[str]:
+    """Address for `forked.py`, whose processes are forked as the commands are, one at a time."""
+    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as calls:
+        calls.bind(address := f"{place}/calls")
+        calls.listen()
+        answering = threading.Thread(target=_answer, args=(calls,))
+        answering.start()
+        try:
+            yield address
+        finally:
+            calls.shutdown(socket.SHUT_RDWR)
+            answering.join()
+
+
+def _answer(calls: socket.socket) -> None:
+    """Runs what is called, one after the other, until the socket is shut."""
+    with contextlib.suppress(OSError):
+        while True:
+            call, _ = calls.accept()
+            with call, call.makefile("rw") as stream:
+                caller, (module, *arguments), cwd, environment = json.loads(stream.readline())
+                files = [f"/proc/{caller}/fd/{descriptor}" for descriptor in range(3)]
+                command = module, arguments, cwd, environment, files[1:], [], files[0]
+                process = _FORKS.Process(target=_become, args=command, daemon=True)
+                process.start()
+                process.join()
+                print(process.exitcode, file=stream, flush=True)
 
 
 def run_script(script: str, folder: Path) -> None:
@@ -181,38 +217,16 @@ def run_script(script: str, folder: Path) -> None:
 
     Its `rlvr` is forked as the other commands are.
     """
-    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as calls:
-        calls.bind(address := f"{place}/calls")
-        calls.listen()
-        answering = threading.Thread(target=_answer, args=(calls,))
-        answering.start()
+    with tempfile.TemporaryDirectory() as place, forking() as address:
         rlvr = Path(place, "rlvr")
-        rlvr.write_text(_RLVR.format(python=sys.executable, address=address))
+        forked = Path(__file__).with_name("forked.py")
+        rlvr.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{forked}" "{address}" experiments.cli "$@"\n')
         rlvr.chmod(0o700)
         environment = with_devices(1)
         environment["PATH"] = f"{place}:{environment['PATH']}"
         line = ["bash", "-ec", script]
-        try:
-            ended = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        finally:
-            calls.shutdown(socket.SHUT_RDWR)
-            answering.join()
+        ended = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-
-
-def _answer(calls: socket.socket) -> None:
-    """Runs the commands that a script calls, one after the other, until the socket is shut."""
-    with contextlib.suppress(OSError):
-        while True:
-            call, _ = calls.accept()
-            with call, call.makefile("rw") as stream:
-                caller, arguments, cwd, environment = json.loads(stream.readline())
-                output = [f"/proc/{caller}/fd/{descriptor}" for descriptor in (1, 2)]
-                command = "experiments.cli", arguments, cwd, environment, output, []
-                process = _FORKS.Process(target=_become, args=command, daemon=True)
-                process.start()
-                process.join()
-                print(process.exitcode, file=stream, flush=True)
 
 
 def finish(process: subprocess.Popen | Forked) -> tuple[int, str, str]:

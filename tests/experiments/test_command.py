@@ -1,14 +1,16 @@
 """What the commands say to bad input: one line that starts with `error:`, status 2, no traceback, no workdir."""
 
+import contextlib
 import os
 import re
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from experiments import builtin
+from experiments import builtin, cli
 from experiments.command import OVERRIDES, file_to_write, write_files
 from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.reporting import files
@@ -39,6 +41,20 @@ def test_a_config_that_can_not_run_is_one_line_and_makes_no_workdir(tmp_path):
         outcome = run(command("train", tmp_path / "run", **changes))
         assert re.search(message, error_of(outcome, 2)), (what, outcome)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_command_there_is_help_and_one_that_does_not_exist_is_one_line(monkeypatch, capsys):
+    said = {}
+    for argument in ("--help", "", "--version", "trian"):
+        monkeypatch.setattr(sys, "argv", ["rlvr", *argument.split()])
+        with contextlib.suppress(SystemExit):
+            cli.main()
+        said[argument] = capsys.readouterr()
+    assert said[""] == said["--help"]
+    assert said["--version"].out.startswith("rlvr_jax 0.")
+    assert said["trian"].out == ""
+    assert said["trian"].err.startswith("error: ")
+    assert "did you mean 'train'" in said["trian"].err
 
 
 def test_a_batch_that_the_mesh_does_not_divide_is_one_line_before_any_compilation(tmp_path):

@@ -10,7 +10,7 @@ PAGE = (ROOT / "docs" / "curriculum.md").read_text()
 COMMANDS, SPO = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 SMALL = (
     "sft.num_steps=20 sft.save_every=20 sft.batch_size=4 training.num_steps=2 evaluation.problems=2 "
-    "rollout.prompts=4 rollout.group_size=2 policy.num_layers=1"
+    "evaluation.pass_problems=0 rollout.prompts=4 rollout.group_size=2 policy.num_layers=1 verifier.workers=0"
 )
 
 

@@ -14,7 +14,8 @@ COMMANDS = dict(zip(("compaction", "plans"), re.findall(r"```bash\n(.*?)```", PA
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 SMALL = (
     "sft.num_steps=20 sft.updates_per_call=20 sft.save_every=20 sft.batch_size=4 training.num_steps=2 "
-    "evaluation.problems=2 rollout.prompts=4 rollout.group_size=2 policy.num_layers=1 policy.width=16"
+    "evaluation.problems=2 evaluation.pass_problems=0 rollout.prompts=4 rollout.group_size=2 policy.num_layers=1 "
+    "policy.width=16 verifier.workers=0"
 )
 
 

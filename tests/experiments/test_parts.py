@@ -1,9 +1,11 @@
 """Inputs and output of the component benchmarks, not their times."""
 
+import sys
+
 import numpy as np
 import pytest
 
-from experiments.benchmarks import parts
+from experiments.benchmarks import parts, speed
 
 
 def test_a_tree_is_a_prompt_followed_by_its_responses():
@@ -33,6 +35,17 @@ def test_a_table_names_machine_date_and_runs_and_its_ratios_can_be_drawn(monkeyp
     assert last == "| dense causal, 512 | 2.1 | 1.16 | 7.9 | 1.46 | 1.00 |"
     parts.picture(report, tmp_path / "ratios.png")
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_measures_a_part(monkeypatch, capsys):
+    monkeypatch.setitem(parts.HEAD, "cpu", (32, 8, 64, (0, 16)))
+    monkeypatch.setattr(speed, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["rlvr benchmark", "head", "--runs=1"])
+    speed.main()
+    first, *_, all_at_once, chunks = capsys.readouterr().out.splitlines()
+    assert first == "rlvr benchmark head --runs=1"
+    assert [row.split(" | ")[0] for row in (all_at_once, chunks)] == ["| all at once", "| 16 tokens"]
+    assert float(chunks.split(" | ")[2]) >= 0
 
 
 def test_compared_calls_alternate():

@@ -50,6 +50,7 @@ def started(
     flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"] if count > 1 else []
     lines = [[*line, *flags, *([f"--process_id={i}"] if flags else [])] for i in range(count)]
     variables = {"RUN_HANGS": str(hangs), "RUN_HANGS_FROM": str(workdir / when)}
+    variables |= {"RUN_PATIENCE": "6"} if doomed else {}  # seconds after which a killed process counts as dead
     return [start(line, 4 // count, doomed, RUN_PROCESS=str(i), **variables) for i, line in enumerate(lines)]
 
 

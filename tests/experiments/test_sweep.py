@@ -14,7 +14,7 @@ from experiments import cli
 from rlvr_jax.config import Config, to_dict
 from rlvr_jax.reporting import jsonl
 from rlvr_jax.sweeps import pictures, workers
-from tests.experiments.runs import ROOT, command, error_of, metrics, run
+from tests.experiments.runs import ROOT, command, error_of, finish, forking, metrics, run, start
 
 SIZE = {"training__num_steps": 2, "sft__num_steps": 2, "sft__save_every": 2, "evaluation__every": 1}
 
@@ -24,6 +24,13 @@ def line(name, workdir, *more, **changes):
 
 
 def test_a_sweep_is_stored_and_made_again_to_the_bit(tmp_path):
+    with forking() as address:
+        forked = {"RUN_FORKS": address, "RUN_WORKER": "tests.sweeps.forked_worker"}
+        run = lambda line: finish(start(line, **forked))  # noqa: E731
+        _store_and_make_again(run, tmp_path)
+
+
+def _store_and_make_again(run, tmp_path):
     status, stdout, stderr = run(line("sweep", tmp_path / "sweep", "--grid=seed=0..2"))
     assert status == 0, stderr
     assert "base      3  " in stdout
@@ -31,8 +38,7 @@ def test_a_sweep_is_stored_and_made_again_to_the_bit(tmp_path):
     folders = [tmp_path / "sweep" / "runs" / "base" / f"seed={seed}" for seed in range(3)]
     assert [len(metrics(folder)) for folder in folders] == [3, 3, 3]
     assert len({json.dumps(metrics(folder)) for folder in folders}) == 3
-    start = metrics(tmp_path / "sweep" / "warm_starts" / "seed=0")
-    assert start[-1]["step"] == 2
+    assert metrics(tmp_path / "sweep" / "warm_starts" / "seed=0")[-1]["step"] == 2
     python, module = sys.executable, "experiments.reproduce"
     file = tmp_path / "mine.json"
     store = [python, "-m", module, f"--curve={file}", f"--store={tmp_path}/sweep"]
