@@ -148,14 +148,16 @@ def bounded_memory() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def no_cache() -> Iterator[None]:
-    """A cached program of a chip that isn't here can't be read again."""
+    """For programs of chips that aren't here: a cached one can't be read again, and to optimise them takes long."""
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
     jax.config.update("jax_enable_compilation_cache", False)
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
     compilation_cache.reset_cache()
     yield
     jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_exec_time_optimization_effort", 0.0)
     compilation_cache.reset_cache()
 
 

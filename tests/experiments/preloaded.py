@@ -14,3 +14,4 @@ from tests.experiments import runs  # noqa: F401
 character_tokenizer("0")  # imports transformers
 vars(curves).update(NO_CURVES)
 gc.freeze()
+gc.set_threshold(50_000, 20, 20)  # as in conftest.py

@@ -13,7 +13,7 @@ from tests.judges.server import last_of, serving
 
 PAGE = (ROOT / "docs" / "evaluation.md").read_text()
 JUDGES = (ROOT / "docs" / "judges.md").read_text()
-SIZE = {"training__num_steps": 1, "evaluation__every": 1, "tasks__modsum__options__digits": 2}
+SIZE = {"training__num_steps": 1, "evaluation__every": 1, "tasks__modsum__options__digits": 2, "verifier__workers": 0}
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,7 @@ def test_adapters_of_a_multimodal_checkpoints_text_model_come_with_their_base(tm
 
 
 def test_host_buffers_hold_a_few_tensors_at_a_time(tmp_path):
-    config = replace(TINY, num_layers=8, width=256, head_dim=64, mlp_width=1024, vocab_size=300)
+    config = replace(TINY, num_layers=4, width=256, head_dim=64, mlp_width=1024, vocab_size=300)
     params = policy.init(config, jax.random.key(0))
     save_pretrained(tmp_path / "compiles", config, params)
     tracemalloc.start()

@@ -225,7 +225,7 @@ def random_checkpoint(folder, config, seed=0):
 
 @pytest.mark.parametrize("fsdp", [1, 8])
 def test_host_buffers_hold_a_few_tensors_at_a_time(tmp_path, fsdp):
-    config = replace(TINY, num_layers=8, width=256, head_dim=64, mlp_width=1024, vocab_size=300)
+    config = replace(TINY, num_layers=6, width=256, head_dim=64, mlp_width=1024, vocab_size=300)
     largest, total = random_checkpoint(tmp_path / "x", config)
     shardings = None
     if fsdp > 1:

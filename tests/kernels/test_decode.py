@@ -117,7 +117,7 @@ def in_8_bits(parts):
 
 
 @pytest.mark.parametrize("name", EACH)
-@pytest.mark.parametrize(("stretches", "sizes", "options"), CASES[1:3])
+@pytest.mark.parametrize(("stretches", "sizes", "options"), CASES[2:3])
 def test_keys_and_values_in_8_bits_equal_float64_of_the_numbers_that_they_stand_for(name, stretches, sizes, options):
     numbers = {k: options[k] for k in ("scale", "soft_cap") if k in options}
     query, parts = random_input(13, stretches, **sizes)
@@ -170,8 +170,7 @@ def test_rows_that_read_nothing_are_finite_and_leave_the_others_alone(name):
     np.testing.assert_array_equal(output[~blind], np.asarray(run(query, parts, name, **options))[~blind])
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("prompt", [0, 32])
+@pytest.mark.parametrize(("dtype", "prompt"), [(jnp.float32, 32), (jnp.bfloat16, 0)])
 def test_decoding_gives_the_training_kernel_s_output_to_the_bit(dtype, prompt):
     """Blocks of the same 16 keys. The prompt, two blocks that begin with padding, is shared by three samples.
 
@@ -295,4 +294,4 @@ def test_parts_that_do_not_fit_the_query_are_refused(batch, kv):
 
 def test_the_reference_is_attention_with_one_query_a_row():
     query, parts = random_input(12, CASES[1][0])
-    assert_close(reference(query, parts), in_float64(query, parts), 1e-5)
+    assert_close(jax.jit(reference)(query, parts), in_float64(query, parts), 1e-5)

@@ -60,7 +60,6 @@ CONFIGS = {
     ),
 }
 CACHED = [
-    ("llama", "stacked"),
     ("qwen2", "unstacked"),
     ("qwen3", "unstacked"),
     ("olmo3", "stacked"),
@@ -191,12 +190,10 @@ def shared_prefix():
     return [jnp.asarray(x, jnp.int32)[None] for x in rows], [np.concatenate([prompt, x]) for x in responses]
 
 
-@pytest.mark.parametrize("unstacked", [False, True])
-def test_segments_with_a_parent_equal_separate_sequences(case, unstacked):
+def test_segments_with_a_parent_equal_separate_sequences(case):
     config, params = case
     (*row, parents), sequences = shared_prefix()
-    run = unstack(params) if unstacked else params
-    hidden = jax.jit(lambda params: policy.forward(config, params, *row, parents=parents)[0][0])(run)
+    hidden = jax.jit(lambda params: policy.forward(config, params, *row, parents=parents)[0][0])(params)
     expected = [reference.hidden(config, params, sequence) for sequence in sequences]
     expected = np.concatenate([expected[0][:5], *(x[5:] for x in expected)])
     assert_close(hidden, expected)
@@ -288,7 +285,7 @@ def test_decoding_after_a_prefix_shared_by_a_group_equals_the_teacher_forced_for
             assert_close(actual[i], expected[first + start : first + stop])
 
 
-@pytest.mark.parametrize(("name", "layers"), [("qwen3", "unstacked"), ("olmo3", "stacked"), ("olmo3", "unstacked")])
+@pytest.mark.parametrize(("name", "layers"), [("qwen3", "unstacked"), ("olmo3", "unstacked")])
 def test_prefill_as_in_training_fills_the_cache_as_with_masks(name, layers, monkeypatch):
     config = CONFIGS[name]
     run = policy.unstack(random_params(config)) if layers == "unstacked" else random_params(config)
@@ -346,17 +343,10 @@ def test_unstacked_layers_compute_the_same(case):
     assert_close(apply(config, unstacked, *inputs), apply(config, params, *inputs))
 
 
-@pytest.mark.parametrize(
-    ("name", "remat", "unstacked"),
-    [
-        *(("llama", remat, unstacked) for remat in ("dots", "full") for unstacked in (False, True)),
-        ("olmo3", "full", False),
-    ],
-)
-def test_rematerialisation_changes_neither_loss_nor_gradient(name, remat, unstacked):
+@pytest.mark.parametrize(("name", "remat"), [("llama", "dots"), ("llama", "full"), ("olmo3", "full")])
+def test_rematerialisation_changes_neither_loss_nor_gradient(name, remat):
     base = CONFIGS[name]
     params = random_params(base)
-    params = unstack(params) if unstacked else params
     inputs = left_padded(random_sequences(LENGTHS), WINDOW)
     rematerialised = loss_and_gradient(replace(base, remat=remat), params, *inputs)
     assert_close(rematerialised, loss_and_gradient(base, params, *inputs))

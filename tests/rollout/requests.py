@@ -10,7 +10,7 @@ from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.rollout.sampler import Request, Sampler, SamplingConfig, episode_keys
 from tests.policy.reference import TINY, random_params, random_sequences
 
-CONFIG = replace(TINY, vocab_size=13, qk_norm="head")
+CONFIG = replace(TINY, vocab_size=13, num_layers=1, qk_norm="head")  # the sampler unrolls its layers
 PROMPT, GROUP, LENGTH = 6, 3, 20
 SAMPLING = SamplingConfig(PROMPT, LENGTH, GROUP, batch_size=4, chunk=4, prefill_chunk=4)
 PROMPTS = [np.asarray(x, np.int32) for x in random_sequences([2, 6, 1, 4, 6, 3], CONFIG.vocab_size)]

@@ -114,7 +114,7 @@ def test_a_checkpoint_holds_the_groups_in_flight_and_notices_a_changed_byte(ahea
 
 @pytest.mark.usefixtures("eight_devices")
 def test_half_of_the_devices_sample_and_the_others_train(ahead, pool, tmp_path):
-    config = changed(AHEAD, rollout={"devices": 4}, mesh=MeshConfig(data=2, fsdp=2))
+    config = changed(AHEAD, rollout={"devices": 4}, mesh=MeshConfig(data=2, fsdp=2), training={"num_steps": 3})
     train(config, tmp_path, pool)
     names = ("train/reward", "train/lag", "train/response_length", "train/importance_weight")
     for row, expected in zip(rows_of(tmp_path)[1:3], rows_of(ahead)[1:3], strict=True):
