@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import pytest
 
-from rlvr_jax.parallel import Processes
+from rlvr_jax.parallel import Processes, lifeline
 
 
 class Service:
@@ -61,5 +62,6 @@ def together(count: int, body: Callable[[Processes], Any], service: Service | No
         finally:
             processes.close()
 
-    with ThreadPoolExecutor(count) as threads:
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(count) as threads:
+        patch.setattr(lifeline, "_BEAT", 0.02)  # seconds, which the end waits for, too
         return list(threads.map(do, range(count)))
