@@ -24,7 +24,7 @@ from tests.policy.reference import log_softmax
 from tests.policy.reference import logits as reference_logits
 from tests.text.pretrained import EOS, EOT, WRITES_ITS_OWN, tokenizer
 
-pytestmark = pytest.mark.usefixtures("one_device")
+pytestmark = pytest.mark.usefixtures("no_curves", "one_device")
 
 SHAPE = PolicyConfig(vocab_size=300, num_layers=1, width=16, num_heads=2, num_kv_heads=1, head_dim=8, mlp_width=16)
 TEXTS = ["2+2=", "a longer one: 17*3?", "x"]

@@ -11,7 +11,7 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.runs import Run
 from tests.training.test_loop import TINY
 
-pytestmark = pytest.mark.usefixtures("one_device")
+pytestmark = pytest.mark.usefixtures("no_curves", "one_device")
 
 
 def written(folder, values, metric="train/reward"):

@@ -256,14 +256,14 @@ print(1024 * (after - before) - sum(x.nbytes for x in jax.tree.leaves(params)))
 
 
 def test_a_process_takes_little_more_memory_than_the_parameters(tmp_path):
-    config = replace(TINY, num_layers=20, width=512, head_dim=64, mlp_width=2048, vocab_size=2000)
+    config = replace(TINY, num_layers=10, width=512, head_dim=64, mlp_width=2048, vocab_size=2000)
     largest, total = random_checkpoint(tmp_path / "large", config)
     random_checkpoint(tmp_path / "small", replace(config, num_layers=1))
     command = [sys.executable, "-c", CHILD, str(tmp_path / "small"), str(tmp_path / "large")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     extra = int(done.stdout)
     assert largest == 4 << 20
-    assert extra < 12 * largest < total / 5, f"{extra / largest:.1f} times the largest tensor"
+    assert extra < 12 * largest < total / 2.5, f"{extra / largest:.1f} times the largest tensor"
 
 
 def test_loading_speed_measures_the_files_that_are_loaded(folder):
