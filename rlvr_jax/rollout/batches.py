@@ -80,7 +80,7 @@ def sample(
     Args:
       config: the policy's architecture.
       sampling: see `SamplingConfig`.
-      params: from `sampler.prepare`.
+      params: from `layout.prepare`.
       prompts: token ids, padded on the left.
       prompt_mask: True on real tokens.
       draws: of each sample, the same number of consecutive samples for each prompt.

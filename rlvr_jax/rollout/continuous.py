@@ -64,7 +64,7 @@ def array_shardings(config: PolicyConfig, mesh: Mesh, arrays: Any) -> Any:
 
 @cache  # engines of the same kind share compiled functions
 def compiled_functions(config: PolicyConfig, sampling: SamplingConfig, mesh: Mesh) -> Functions:
-    """The functions for parameters from `sampler.make_move` on this mesh."""
+    """The functions for parameters from `layout.make_move` on this mesh."""
     shardings = partial(array_shardings, config, mesh)
 
     def jit(function, *options, donate=(), static=()):

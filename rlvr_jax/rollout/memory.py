@@ -30,7 +30,7 @@ def tensor_sizes(config: PolicyConfig, devices: int, rows: int) -> list[int]:
 def weight_bytes(config: PolicyConfig, tensor: int = 1) -> int:
     """The sampler's copy of the parameters."""
     c, split = config, lambda size: size if size % tensor else size // tensor
-    heads, kv = split(c.num_heads) * c.head_dim, split(c.num_kv_heads) * c.head_dim
+    heads, kv = split(c.num_heads) * c.head_dim, _own_heads(c, tensor) * c.head_dim
     layer = c.width * (2 * heads + 2 * kv + 3 * split(c.mlp_width) + 2) + (heads + 2 * kv) * c.qkv_bias
     tables = (1 if c.tie_embeddings else 2) * split(c.vocab_size) * c.width
     return (c.num_layers * layer + tables) * _itemsize(config)
@@ -39,10 +39,9 @@ def weight_bytes(config: PolicyConfig, tensor: int = 1) -> int:
 def cache_bytes(config: PolicyConfig, rows: int, length: int, tensor: int = 1, platform: str = "cpu") -> int:
     """Bytes of the keys and values of all layers for `length` tokens in each of `rows` rows, on one device.
 
-    Fewer key/value heads than devices of the mesh axis are copied to all of these. TPUs pad the last axes: tokens of
-    the keys and of the scales of 8 bits, head size of the values.
+    TPUs pad the last axes: tokens of the keys and of the scales of 8 bits, head size of the values.
     """
-    heads = config.num_kv_heads // tensor if config.num_kv_heads % tensor == 0 else config.num_kv_heads
+    heads = _own_heads(config, tensor)
     pad = LANES if platform == "tpu" else 1
     columns, dim = (-(-size // pad) * pad for size in (length, config.head_dim))
     numbers = config.head_dim * columns + length * dim
@@ -121,6 +120,11 @@ def fitting(number: int, each: int, memory: int, shards: int) -> int:
     most = max(1, memory // each) * shards
     batches = math.ceil(number / most)
     return math.ceil(number / (batches * shards)) * shards
+
+
+def _own_heads(config: PolicyConfig, tensor: int) -> int:
+    """Key/value heads of a device, see `rlvr_jax.rollout.layout.decoded`."""
+    return math.lcm(config.num_kv_heads, tensor) // tensor
 
 
 def _itemsize(config: PolicyConfig) -> int:

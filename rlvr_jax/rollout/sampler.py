@@ -7,21 +7,20 @@ engine. Scheduling depends on the order of the calls and on token counts, never 
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import cache, partial
 from math import isfinite
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, NamedSharding
 
-from rlvr_jax import parallel, policy
+from rlvr_jax import parallel
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.rollout.as_json import array_of, text_of, turn_from_json, turn_to_json
 from rlvr_jax.rollout.batches import Batches
 from rlvr_jax.rollout.config import InFlight
 from rlvr_jax.rollout.continuous import ArraysOf, Ended, Slotted
+from rlvr_jax.rollout.layout import decoded, make_move, narrowed, received, shardings_of, widened
 from rlvr_jax.rollout.requests import NO_TOKENS, Request, RolloutStats, Turn, episode_keys
 from rlvr_jax.rollout.sampling import SamplingConfig
 
@@ -33,84 +32,7 @@ __all__ = [
     "SamplingConfig",
     "Turn",
     "episode_keys",
-    "make_move",
-    "param_shapes",
-    "prepare",
 ]
-
-
-@partial(jax.jit, static_argnums=0)
-def prepare(config: PolicyConfig, params: Params) -> Params:
-    """A copy of the parameters for decoding: unstacked layers, cast to the compute dtype.
-
-    Decoding reads every weight for every token, so slicing and casting must not be in its loop. `forward` casts the
-    same leaves before use, except the last norm.
-    """
-    cast = jax.tree.map(lambda x: x.astype(config.dtype), {k: v for k, v in params.items() if k != "norm"})
-    # jit would pass unchanged arrays through, and the training step donates their memory.
-    return jax.tree.map(jnp.copy, policy.unstack(params | cast))
-
-
-def make_move(config: PolicyConfig, source: Params, mesh: Mesh) -> jax.stages.Wrapped:
-    """The jitted function `prepare` from the layout of training to that of sampling.
-
-    Parameters are cast and unstacked where they lie and then moved, so a device receives only what it lacks, in the
-    compute dtype.
-
-    Args:
-      config: the policy's architecture.
-      source: the parameters' shardings, over the devices of `mesh` in their order.
-      mesh: that samples.
-    """
-    leaves, tree = jax.tree.flatten(source)
-    return _make_move(config, tuple(leaves), tree, mesh)
-
-
-@cache  # samplers of the same kind share a compiled function
-def _make_move(config: PolicyConfig, source: tuple[Sharding, ...], tree: Any, mesh: Mesh) -> jax.stages.Wrapped:
-    stacked = jax.tree.unflatten(tree, source)
-    target = jax.tree.map(lambda x: x.sharding, param_shapes(config, mesh))
-    steps = []
-    if isinstance(source[0], NamedSharding):  # else a single device
-        before, tensor = source[0].mesh.shape, mesh.shape["tensor"]
-        steps = [_unstacked(config, stacked)]
-        if before["fsdp"] * before["context"] > 1 and before["tensor"] == 1 and tensor > 1:
-            # First over all devices along two axes, and then gathered along one: in a single step XLA's partitioner
-            # would gather whole arrays on every device.
-            steps.append(_unstacked(config, _stacked(config, mesh, embed="data")[1]))
-
-    def move(params: Params) -> Params:
-        ready = prepare(config, params)
-        for shardings in steps:
-            ready = jax.lax.with_sharding_constraint(ready, shardings)
-        return ready
-
-    return jax.jit(move, in_shardings=(stacked,), out_shardings=target)
-
-
-def param_shapes(config: PolicyConfig, mesh: Mesh) -> Params:
-    """Shapes, dtypes and shardings of the sampler's parameters, the result of `make_move`."""
-    stacked, shardings = _stacked(config, mesh)
-    shapes = jax.eval_shape(partial(prepare, config), stacked)
-    return jax.tree.map(_with_sharding, shapes, _unstacked(config, shardings))
-
-
-def _stacked(config: PolicyConfig, mesh: Mesh, **rules: str) -> tuple[Params, Params]:
-    """Shapes and shardings of the parameters before `prepare`; `rules` as of `parallel.param_shardings`."""
-    shapes = jax.eval_shape(partial(policy.init_with_adapters, config), jax.random.key(0))
-    return shapes, parallel.param_shardings(mesh, policy.axes_with_adapters(config), shapes, **rules)
-
-
-def _unstacked(config: PolicyConfig, shardings: Params) -> Params:
-    """The shardings of the pytree of `policy.unstack`."""
-
-    def of_layer(sharding: Sharding) -> Sharding:
-        if not isinstance(sharding, NamedSharding):
-            return sharding
-        return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
-
-    stacked = [name for name in ("layers", policy.ADAPTERS) if name in shardings]
-    return shardings | {name: (jax.tree.map(of_layer, shardings[name]),) * config.num_layers for name in stacked}
 
 
 class Sampler:
@@ -138,8 +60,8 @@ class Sampler:
     ) -> None:
         if in_flight != "finish" and not sampling.slots:
             raise ValueError(f"in_flight = {in_flight!r} needs slots")
-        self._config, self.sampling, self._mesh, self.in_flight = config, sampling, mesh, in_flight
-        self._shardings = _stacked(config, mesh)[1]
+        self._trained, self._config = config, decoded(config, mesh)
+        self.sampling, self._mesh, self.in_flight = sampling, mesh, in_flight
         self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
         self._params, self._version = None, 0
         self._given, self._move, self.received_bytes = None, None, 0
@@ -186,15 +108,15 @@ class Sampler:
         given = jax.tree.map(lambda x: x.sharding, params)
         is_new = given != self._given
         if is_new:
+            own = shardings_of(self._trained, self._mesh)
             elsewhere = _devices(given) != [*self._mesh.devices.flat]
-            move = make_move(self._config, self._shardings if elsewhere else given, self._mesh)
-            self._move = (lambda params: move(jax.device_put(params, self._shardings))) if elsewhere else move
+            move = make_move(self._trained, own if elsewhere else given, self._mesh)
+            self._move = (lambda params: move(jax.device_put(params, own))) if elsewhere else move
         with parallel.use_mesh(self._mesh):
             self._params = jax.block_until_ready(self._move(params))
         self._version = version
         if is_new:
-            before = jax.tree.map(_with_sharding, self._params, _unstacked(self._config, given))
-            self._given, self.received_bytes = given, parallel.received_bytes(before, self._params)
+            self._given, self.received_bytes = given, received(self._trained, given, self._params)
         if self.in_flight == "finish":
             self._engine.forget()
 
@@ -301,7 +223,7 @@ class Sampler:
             ],
             "kept": [[i, text_of(np.concatenate(parts)), drawn] for i, (parts, drawn) in self._episodes.items()],
         }
-        return state, arrays
+        return state, narrowed(self._trained, self._mesh, arrays)
 
     def put_back(self, state: Mapping[str, Any], arrays_of: ArraysOf) -> None:
         """Goes on with the turns of `state`, with the same parameters.
@@ -317,7 +239,9 @@ class Sampler:
         }
         self._episodes = {i: ([array_of(tokens)], drawn) for i, tokens, drawn in state["kept"]}
         with parallel.use_mesh(self._mesh):
-            flying = self._engine.put_back(self._params, state["engine"], arrays_of)
+            flying = self._engine.put_back(
+                self._params, state["engine"], lambda shapes: widened(self._trained, self._mesh, shapes, arrays_of)
+            )
         self._flying = flying | {turn.id for turn in self._finished}
 
     def release(self, ids: Sequence[int]) -> None:
@@ -376,7 +300,3 @@ def _devices(shardings: Params) -> list[jax.Device]:
     """The devices of parameters, in the order of their mesh."""
     first = jax.tree.leaves(shardings)[0]
     return [*first.mesh.devices.flat] if isinstance(first, NamedSharding) else [*first.device_set]
-
-
-def _with_sharding(x: jax.Array | jax.ShapeDtypeStruct, sharding: Sharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -109,12 +109,12 @@ def _held(rows: KeyValues) -> Int[Array, "rows"]:
 
 
 def empty_rows(config: PolicyConfig, params: Params, count: int, width: int) -> KeyValues:
-    """Rows without tokens, `width` columns wide; `params` from `sampler.prepare`."""
+    """Rows without tokens, `width` columns wide; `params` from `layout.prepare`."""
     return policy.empty_key_values(config, params, count, width)
 
 
 def empty_slots(config: PolicyConfig, params: Params, width: int, tail: Tail) -> Slots:
-    """Slots without sequences and a ring of `width` columns; `params` from `sampler.prepare`, `tail` of any values."""
+    """Slots without sequences and a ring of `width` columns; `params` from `layout.prepare`, `tail` of any values."""
     zeros = jnp.zeros_like(tail.last)
     return Slots(empty_rows(config, params, len(zeros), width), zeros, zeros.astype(bool), tail)
 
@@ -235,7 +235,7 @@ def decode(
     Args:
       config: the policy's architecture.
       sampling: see `SamplingConfig`.
-      params: from `sampler.prepare`.
+      params: from `layout.prepare`.
       slots: with a ring that fits the longest active sequence and the chunk.
     """
     count, width = slots.cache.positions.shape

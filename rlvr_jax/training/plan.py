@@ -16,6 +16,7 @@ from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.parallel import AnyMesh
 from rlvr_jax.parallel.chips import GIB, memory_of
 from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.rollout.layout import decoded
 from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.functions import make_loss, sampling_config, scored_columns
@@ -161,7 +162,7 @@ def _of_rollout(setup: Setup, state: Kinds, updates: dict[str, Kinds], platform:
 
 def sampler_bytes(setup: Setup) -> int:
     """Bytes of the sampler's copy of the parameters on one device: in the compute type, by the sampler's layout."""
-    shape = setup.policy
+    shape = decoded(setup.policy, setup.sampling_mesh)
     return _numbers(shape, setup.sampling_mesh) * jnp.dtype(shape.dtype).itemsize
 
 
@@ -175,7 +176,8 @@ def _numbers(shape: PolicyConfig, mesh: AnyMesh) -> int:
 
 def rollout_bytes(setup: Setup, platform: str) -> Kinds:
     """The memory of sampling on one device beside parameters, with sequences of full length."""
-    shape, sampling, mesh = setup.policy, sampling_config(setup), setup.sampling_mesh
+    sampling, mesh = sampling_config(setup), setup.sampling_mesh
+    shape = decoded(setup.policy, mesh)
     shards, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
     cache = partial(cache_bytes, shape, tensor=tensor, platform=platform)
     prompt, response = sampling.prompt_length, sampling.max_response_length

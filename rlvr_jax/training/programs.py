@@ -15,8 +15,8 @@ from rlvr_jax.learner.batch import Batch
 from rlvr_jax.rollout import slots as device
 from rlvr_jax.rollout.batches import prompts_per_batch, sample
 from rlvr_jax.rollout.continuous import array_shardings, compiled_functions, ring_widths
-from rlvr_jax.rollout.sampler import make_move
-from rlvr_jax.rollout.sampler import param_shapes as sampler_shapes
+from rlvr_jax.rollout.layout import decoded, make_move
+from rlvr_jax.rollout.layout import param_shapes as sampler_shapes
 from rlvr_jax.rollout.sampling import Draws
 from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.functions import (
@@ -137,7 +137,7 @@ def _of_sampler(setup: Setup) -> Iterator[Program]:
     given = network_shapes(setup.policy, setup.mesh)
     move = make_move(shape, setup.param_shardings, mesh)
     yield Program("move", partial(move.lower, given), mesh, ("parameters", "sampler"))
-    params = sampler_shapes(shape, mesh)
+    params, shape = sampler_shapes(shape, mesh), decoded(shape, mesh)
     config, rollout = setup.config, setup.config.rollout
     if sampling.slots:
         yield from _of_slots(setup, params)
@@ -174,7 +174,8 @@ def _draw_shapes(of: Callable, rows: int, stop_tokens: int) -> Draws:
 
 def _of_slots(setup: Setup, params: Any) -> Iterator[Program]:
     """A chunk of decoding at the largest width, and a piece of prefill."""
-    shape, mesh, sampling = setup.policy, setup.sampling_mesh, sampling_config(setup)
+    mesh, sampling = setup.sampling_mesh, sampling_config(setup)
+    shape = decoded(setup.policy, mesh)
     functions, rollout = compiled_functions(shape, sampling, mesh), setup.config.rollout
     placed = lambda x: jax.tree.map(_with_sharding, x, array_shardings(shape, mesh, x))  # noqa: E731
     of = partial(jax.ShapeDtypeStruct, sharding=parallel.batch_sharding(mesh))

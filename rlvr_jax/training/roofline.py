@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from rlvr_jax.parallel import AnyMesh
 from rlvr_jax.parallel.chips import Chip, link_bandwidth, link_latency
 from rlvr_jax.policy import ADAPTERS, PolicyConfig
+from rlvr_jax.rollout.layout import decoded
 from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.training.functions import make_loss, sampling_config, scored_columns
 from rlvr_jax.training.hlo import Collective
@@ -172,7 +173,8 @@ def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy"
 
 
 def _rollout(setup: Setup) -> dict[str, Work]:
-    shape, sampling, mesh = setup.policy, sampling_config(setup), setup.sampling_mesh
+    sampling, mesh = sampling_config(setup), setup.sampling_mesh
+    shape = decoded(setup.policy, mesh)
     shards, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
     item, rollout = jnp.dtype(shape.dtype).itemsize, setup.config.rollout
     prompt, response = sampling.prompt_length, sampling.max_response_length

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from rlvr_jax import parallel, policy
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.batches import sample
-from rlvr_jax.rollout.sampler import prepare
+from rlvr_jax.rollout.layout import prepare
 from rlvr_jax.rollout.sampling import Draws, SamplingConfig
 
 # One key/value head for two devices, and layers of which each takes one of two schedules.

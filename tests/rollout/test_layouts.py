@@ -11,7 +11,8 @@ import pytest
 from rlvr_jax import parallel, policy
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import LoraConfig
-from rlvr_jax.rollout.sampler import make_move, param_shapes, prepare
+from rlvr_jax.rollout.continuous import array_shardings
+from rlvr_jax.rollout.layout import decoded, make_move, narrowed, param_shapes, prepare, widened
 from tests.rollout.requests import CONFIG
 
 # Two key/value heads, a vocabulary and a width that not every mesh divides.
@@ -38,6 +39,14 @@ def expected(params):
     return jax.device_get(prepare(SHAPE, params))
 
 
+def with_heads_repeated(params, times):
+    """The parameters with each key/value head on as many devices."""
+    (layer,) = params["layers"]
+    attention = dict(layer["attention"])
+    attention |= {name: np.repeat(attention[name], times, 1) for name in ("k", "v")}
+    return params | {"layers": (layer | {"attention": attention},)}
+
+
 @pytest.mark.parametrize("tensors", [(1, 2), (4, 8)])
 def test_every_pair_of_layouts_has_the_same_bits(params, expected, tensors):
     meshes = [parallel.make_mesh(MeshConfig(*shape)) for shape in TRAINING]
@@ -49,7 +58,8 @@ def test_every_pair_of_layouts_has_the_same_bits(params, expected, tensors):
     ]
     together = jax.jit(lambda trained: [move(trained[i]) for i, move, _ in moves])  # compiles faster than each
     for (_, _, shapes), moved in zip(moves, together(trained), strict=True):
-        jax.tree.map(np.testing.assert_array_equal, jax.device_get(moved), expected)
+        times = max(1, moved["embed"].sharding.mesh.shape["tensor"] // SHAPE.num_kv_heads)
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(moved), with_heads_repeated(expected, times))
         same = jax.tree.map(
             lambda x, y: x.dtype == y.dtype and x.sharding.is_equivalent_to(y.sharding, x.ndim), moved, shapes
         )
@@ -62,6 +72,25 @@ def test_a_group_of_devices_has_all_parameters_and_a_device_its_share_of_them():
     assert [*mesh.devices.flat] == jax.devices()
     query = param_shapes(SHAPE, mesh)["layers"][0]["attention"]["q"]
     assert query.sharding.shard_shape(query.shape) == (16, 4, 6)
+
+
+def test_caches_are_saved_with_the_heads_of_the_policy_and_read_in_any_layout():
+    config = replace(CONFIG, num_heads=4)
+    one, four = (parallel.rollout_mesh(jax.devices()[:n], n) for n in (1, 4))
+    narrow = [np.arange(2 * 2 * 6 * 5).reshape(2, 2, 6, 5), np.arange(20).reshape(2, 2, 5), np.arange(10).reshape(2, 5)]
+    wide = [np.repeat(x, 2, 1) if x.ndim > 2 else x for x in narrow]
+    for mesh, arrays in ((one, narrow), (four, wide)):
+        shapes = jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            arrays,
+            array_shardings(decoded(config, mesh), mesh, arrays),
+        )
+        kept = narrowed(config, mesh, [jax.device_put(x, y.sharding) for x, y in zip(arrays, shapes, strict=True)])
+        jax.tree.map(np.testing.assert_array_equal, kept, narrow)
+        read = lambda asked: [jax.device_put(x, y.sharding) for x, y in zip(narrow, asked, strict=True)]  # noqa: E731
+        back = widened(config, mesh, shapes, read)
+        jax.tree.map(np.testing.assert_array_equal, back, arrays)
+        assert [x.sharding for x in back] == [x.sharding for x in shapes]
 
 
 def test_received_bytes_are_those_that_a_device_lacked():

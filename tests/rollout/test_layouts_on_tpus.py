@@ -14,7 +14,7 @@ from rlvr_jax import parallel
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout import batches, slots
 from rlvr_jax.rollout.continuous import compiled_functions
-from rlvr_jax.rollout.sampler import param_shapes
+from rlvr_jax.rollout.layout import param_shapes
 from rlvr_jax.rollout.sampling import Draws, SamplingConfig
 from tests.kernels.test_flash_on_tpus import CHIPS
 

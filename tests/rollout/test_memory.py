@@ -7,9 +7,9 @@ import jax
 import pytest
 
 from rlvr_jax import parallel, policy
+from rlvr_jax.rollout.layout import decoded, param_shapes
 from rlvr_jax.rollout.memory import cache_bytes, fitting, prompt_bytes, slot_bytes, smallest_tensor, tensor_sizes
 from rlvr_jax.rollout.memory import weight_bytes as estimate
-from rlvr_jax.rollout.sampler import param_shapes
 from rlvr_jax.training import networks, setup
 from rlvr_jax.training.functions import make_sampler
 from tests.policy.reference import TINY
@@ -29,9 +29,8 @@ def test_weights_and_cache_are_those_of_a_device(changes, tensor):
     mesh = parallel.rollout_mesh(jax.devices(), tensor)
     assert estimate(config, tensor) == pytest.approx(parallel.bytes_on_device(param_shapes(config, mesh)), rel=0.01)
     shapes = param_shapes(config, mesh)
-    cache = jax.eval_shape(lambda: policy.empty_key_values(config, shapes, 3, 10)).layers
-    kv = tensor if config.num_kv_heads % tensor == 0 else 1
-    assert cache_bytes(config, 3, 10, tensor) * kv == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
+    cache = jax.eval_shape(lambda: policy.empty_key_values(decoded(config, mesh), shapes, 3, 10)).layers
+    assert cache_bytes(config, 3, 10, tensor) * tensor == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
 
 
 def test_tpus_pad_the_last_axes_of_the_cache_and_8_bits_have_scales():

@@ -171,7 +171,7 @@ def test_with_a_cache_in_8_bits_both_engines_sample_nearly_the_trained_policy():
 @pytest.mark.parametrize("settings", [{"batch_size": 8}, {"slots": 4}], ids=["batches", "slots"])
 def test_eight_devices_give_the_same_turns_in_the_layout_of_sampling(found, settings):
     trainer = parallel.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    mesh = parallel.rollout_mesh(trainer.devices.flat, 2)
+    mesh = parallel.rollout_mesh(trainer.devices.flat, 4)  # two for each key/value head
     sampler = Sampler(CONFIG, replace(SAMPLING, window=WINDOW, **settings), mesh)
     sampler.set_params(jax.device_put(random_params(CONFIG), shardings_on(trainer)), 5)
     assert sampler.received_bytes > 0
