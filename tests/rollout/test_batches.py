@@ -10,8 +10,8 @@ import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.rollout.batches import pad_prompts, prompt_positions, sample
-from rlvr_jax.rollout.requests import Request, draws_of
 from rlvr_jax.rollout.layout import prepare
+from rlvr_jax.rollout.requests import Request, draws_of
 from rlvr_jax.rollout.sampling import FINISH_REASONS, SamplingConfig
 from tests.close import assert_close
 from tests.policy import reference

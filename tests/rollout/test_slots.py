@@ -11,8 +11,8 @@ import pytest
 from rlvr_jax import policy
 from rlvr_jax.policy import layers
 from rlvr_jax.rollout import slots as device
-from rlvr_jax.rollout.requests import Request, draws_of
 from rlvr_jax.rollout.layout import prepare
+from rlvr_jax.rollout.requests import Request, draws_of
 from rlvr_jax.rollout.sampling import SamplingConfig
 from rlvr_jax.rollout.slots import Tail
 from tests.close import assert_close
