@@ -20,7 +20,7 @@ from rlvr_jax.training.setup import Setup, make_setup
 MARGIN = 0.1  # of the memory, which estimates leave free
 _CHUNKS = (2048, 1024, 512, 256)  # values of `policy.head_chunk`
 _TRAINING = ("update", "scoring", "values", "critic")  # phases
-_MOST_TENSOR = 16  # devices of a mesh axis `tensor` that are tried
+_MOST_TENSOR = 32  # devices of a mesh axis `tensor` that are tried
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from experiments.compile_report import table
 from experiments.slices import offline, places
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.training.analysis import estimated
-from rlvr_jax.training.fit import advice, fastest
+from rlvr_jax.training.fit import advice, changed, fastest, smaller, try_setup
 from rlvr_jax.training.setup import make_setup
 from tests.experiments.runs import ROOT, run
 from tests.test_configs import load
@@ -162,6 +162,26 @@ def test_fit_finds_settings_that_fit_and_none_is_faster_among_those_it_ranks():
     assert [x.seconds for x in found] == sorted(x.seconds for x in found)
     again = dataclasses.replace(found[0].setup.config)
     assert where.analysis(make_setup(again, problems=False, devices=where.devices)).seconds == found[0].seconds
+
+
+def test_fit_shares_rows_that_no_device_has_room_for():
+    long = {"policy.max_length": 131072, "rollout.max_response_length": 130000, "rollout.group_size": 2}
+    config = offline(load("gsm8k_qwen3_1p7b", *[f"--config.{key}={value}" for key, value in long.items()]))
+    where = places("v5e:2x4", None, 0, compiles=False)
+    found = fastest(config, where.devices, where.chip, where.torus)
+    assert found
+    assert all(x.setup.mesh.shape["context"] > 1 for x in found)
+
+
+def test_offload_is_among_the_changes_that_save_memory_and_costs_its_transfers():
+    config = offline(load("gsm8k_qwen3_1p7b"))
+    where = places("v5e:2x4", None, 0, compiles=False)
+    before = where.analysis(make_setup(config, problems=False, devices=where.devices))
+    for key, phase in (("optimizer.offload", "rollout"), ("training.offload_reference", "rollout")):
+        (change,) = [x for x in smaller(config, before.setup) if x.key == key]
+        after = estimated(try_setup(changed(config, [change]), where.devices), where.chip, where.torus)
+        assert after.totals[phase] < before.totals[phase], key
+        assert after.seconds > before.seconds
 
 
 def documented() -> list[list[str]]:

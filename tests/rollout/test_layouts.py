@@ -58,7 +58,7 @@ def test_every_pair_of_layouts_has_the_same_bits(params, expected, tensors):
     ]
     together = jax.jit(lambda trained: [move(trained[i]) for i, move, _ in moves])  # compiles faster than each
     for (_, _, shapes), moved in zip(moves, together(trained), strict=True):
-        times = max(1, moved["embed"].sharding.mesh.shape["tensor"] // SHAPE.num_kv_heads)
+        times = max(1, shapes["embed"].sharding.mesh.shape["tensor"] // SHAPE.num_kv_heads)
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(moved), with_heads_repeated(expected, times))
         same = jax.tree.map(
             lambda x, y: x.dtype == y.dtype and x.sharding.is_equivalent_to(y.sharding, x.ndim), moved, shapes

@@ -14,7 +14,7 @@ from rlvr_jax import parallel
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout import batches, slots
 from rlvr_jax.rollout.continuous import compiled_functions
-from rlvr_jax.rollout.layout import param_shapes
+from rlvr_jax.rollout.layout import decoded, param_shapes
 from rlvr_jax.rollout.sampling import Draws, SamplingConfig
 from tests.kernels.test_flash_on_tpus import CHIPS
 
@@ -24,7 +24,7 @@ SHAPE = PolicyConfig(
     vocab_size=512, num_layers=1, width=256, num_heads=4, num_kv_heads=2, head_dim=64, mlp_width=512, dtype="bfloat16"
 )
 SAMPLING = SamplingConfig(prompt_length=128, max_response_length=64, group_size=2, batch_size=4, slots=8, chunk=4)
-SMALLEST_WEIGHT = 256 * 64  # numbers of the key projection on one of two devices
+SMALLEST_WEIGHT = 256 * 64  # numbers of the key projection on one of two devices, or of four, with a head on two
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -34,19 +34,19 @@ def devices(chip, count=4):
 
 def decoding(engine, mesh):
     """The compiled program that decodes on a mesh, as text."""
-    params, rows = param_shapes(SHAPE, mesh), parallel.batch_sharding(mesh)
-    of = lambda shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)  # noqa: E731
+    params, rows, shape = param_shapes(SHAPE, mesh), parallel.batch_sharding(mesh), decoded(SHAPE, mesh)
+    of = lambda sizes, dtype=jnp.int32: jax.ShapeDtypeStruct(sizes, dtype, sharding=rows)  # noqa: E731
     draws = Draws(of((8, 2), jnp.uint32), of((8,)), of((8,)), of((8,), jnp.float32), of((8, 2)))
     with parallel.use_mesh(mesh):
         if engine == "batches":
-            lowered = batches.sample.lower(SHAPE, SAMPLING, params, of((4, 128)), of((4, 128), bool), draws)
+            lowered = batches.sample.lower(shape, SAMPLING, params, of((4, 128)), of((4, 128), bool), draws)
         else:
-            functions = compiled_functions(SHAPE, SAMPLING, mesh)
+            functions = compiled_functions(shape, SAMPLING, mesh)
             tail = slots.Tail(of((8,)), draws)
             state = functions.empty_slots.lower(params, 256, tail).compile()
             state = jax.tree.map(
                 lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-                jax.eval_shape(lambda: slots.empty_slots(SHAPE, params, 256, tail)),
+                jax.eval_shape(lambda: slots.empty_slots(shape, params, 256, tail)),
                 state.output_shardings,
             )
             lowered = functions.decode.lower(params, state)
@@ -84,7 +84,7 @@ def communicated(program):
 
 @pytest.mark.parametrize(
     ("chip", "engine", "tensor"),
-    [("v5e", "batches", 1), ("v5p", "batches", 2), ("v5p", "slots", 1), ("v5e", "slots", 2)],
+    [("v5e", "batches", 1), ("v5p", "batches", 2), ("v5p", "slots", 1), ("v5e", "slots", 4)],
 )
 def test_decoding_communicates_no_parameters(chip, engine, tensor):
     training = Mesh(np.array(devices(chip)).reshape(1, 4, 1, 1), parallel.AXES)
