@@ -23,7 +23,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--saves", type=int, default=8, help="of each way; the first one, which compiles, is left out")
     parser.add_argument("--layers", type=int, default=12, help="of the policy")
     parser.add_argument("--width", type=int, default=512, help="of the policy")
-    parser.add_argument("--length", type=int, default=64, help="tokens of a response")
+    parser.add_argument("--prompts", type=int, default=2, help="of a step")
+    parser.add_argument("--samples", type=int, default=4, help="of a prompt")
+    parser.add_argument("--length", type=int, default=32, help="tokens of a response")
     options = parser.parse_args(arguments)
 
     from rlvr_jax.config import Config, EvaluationConfig, RolloutConfig, TaskConfig, TrainingConfig
@@ -45,7 +47,12 @@ def main(arguments: list[str] | None = None) -> None:
     config = Config(
         tasks={"modsum": TaskConfig()},
         policy=policy,
-        rollout=RolloutConfig(prompts=8, group_size=8, max_prompt_length=32, max_response_length=options.length),
+        rollout=RolloutConfig(
+            prompts=options.prompts,
+            group_size=options.samples,
+            max_prompt_length=32,
+            max_response_length=options.length,
+        ),
         training=TrainingConfig(num_steps=steps, save_every=2),
         evaluation=EvaluationConfig(problems=1, pass_problems=0, every=steps),
     )

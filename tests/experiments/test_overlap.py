@@ -15,7 +15,7 @@ def test_every_schedule_has_a_row(capsys):
 
 
 def test_each_way_to_write_a_checkpoint_has_a_row(capsys):
-    saving.main(["--saves=2", "--layers=1", "--width=16", "--length=8"])
+    saving.main(["--saves=2", "--layers=1", "--width=16", "--length=8", "--prompts=8", "--samples=8"])
     size, _, *rows = capsys.readouterr().out.splitlines()
     assert size.endswith("MiB a checkpoint")
     assert [row.rsplit(maxsplit=2)[0] for row in rows] == list(saving.WAYS)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,18 @@ IN_FLIGHT = {
 
 
 def started(
-    workdir: Path, count: int, doomed: bool = False, hangs: int = -1, when: str = "metrics.jsonl", **changes: object
+    workdir: Path,
+    count: int,
+    doomed: bool = False,
+    hangs: int = -1,
+    when: str = "metrics.jsonl",
+    largest: Mapping[int, int] | None = None,
+    **changes: object,
 ) -> list[subprocess.Popen]:
     """The processes of a run with four devices in all.
 
-    In the process `hangs` the verifier hangs from the step on before which `when` is in the workdir.
+    In the process `hangs` the verifier hangs from the step on before which `when` is in the workdir. The processes of
+    `largest` can't write files of more bytes than that.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -49,6 +57,8 @@ def started(
     line = command("train", workdir, **(TINY | changes))
     flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"] if count > 1 else []
     lines = [[*line, *flags, *([f"--process_id={i}"] if flags else [])] for i in range(count)]
+    for i, size in (largest or {}).items():
+        lines[i][2:2] = ["tests.experiments.small_files", str(size)]
     variables = {"RUN_HANGS": str(hangs), "RUN_HANGS_FROM": str(workdir / when)}
     variables |= {"RUN_PATIENCE": "6"} if doomed else {}  # seconds after which a killed process counts as dead
     return [start(line, 4 // count, doomed, RUN_PROCESS=str(i), **variables) for i, line in enumerate(lines)]
@@ -133,6 +143,20 @@ def test_a_killed_process_ends_the_other_and_the_run_continues_to_the_bit_or_in_
     assert checksums(workdir) == checksums(pair[0])
     completed(tmp_path / "other", 1)
     assert_close(metrics(tmp_path / "other"), metrics(alone))
+
+
+@pytest.mark.full
+def test_a_disk_that_is_full_of_one_process_s_part_of_a_checkpoint_ends_both_at_once(pair, tmp_path):
+    parts = (pair[0] / "checkpoints").glob("0/*/ocdbt.process_1/d/*")
+    size = max(path.stat().st_size for path in parts)
+    first, second = started(tmp_path / "run", 2, doomed=True, largest={1: size - 1})
+    outcomes = [finish(process) for process in (first, second)]
+    assert [status for status, _, _ in outcomes] == [1, 1], outcomes
+    for (_, _, stderr), begin in zip(outcomes, ("error: process 1 on ", "error: a checkpoint in "), strict=True):
+        (line,) = [x for x in stderr.splitlines() if x.startswith("error: ")]
+        assert line.startswith(begin)
+        assert "could not be written" in line
+        assert "File too large" in line
 
 
 @pytest.mark.full
