@@ -16,6 +16,7 @@ from rlvr_jax.sweeps.metric import check_measured, check_metric
 from rlvr_jax.sweeps.place import versions
 from rlvr_jax.sweeps.report import report
 from rlvr_jax.sweeps.results import results
+from tests.experiments.runs import ROOT
 from tests.reporting.test_report import Page
 from tests.sweeps.fake_worker import rows
 
@@ -268,3 +269,9 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
         (plan.runs(made)[0].folder / "outcome.json").write_text(text)
         with pytest.raises(ConfigError, match=r"outcome\.json is damaged"):
             plan.left(made)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "curves").glob("*.json")), ids=lambda path: path.stem)
+def test_the_stored_curves_can_be_made_again(path):
+    found = stored.read(path)
+    check_metric(plan.base(stored.sweep_of(found, path, [0])), found.metric)
