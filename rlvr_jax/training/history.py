@@ -133,7 +133,6 @@ def advanced(
     ahead, problems = step + 1 + config.training.max_lag, dict(history.problems)
     problems.pop(step, None)
     chosen = choice(history, ahead, 0)  # also after the last step: the run may be continued with more
-    warn_exhausted(config, ahead, chosen)
     metrics["curriculum/left_out"] = chosen.left_out
     return replace(history, problems={**problems, ahead: chosen.places}), metrics
 
@@ -200,13 +199,14 @@ def prior(config: Config) -> Counts:
     return Counts(config.algorithm.tracker_prior / 2, config.algorithm.tracker_prior / 2)
 
 
-def warn_exhausted(config: Config, step: int, chosen: Chosen) -> None:
-    """Logs it if the filter has left nothing for some places of a step of the run."""
+def warn_exhausted(config: Config, step: int, chosen: Chosen, is_news: Callable[[float], bool]) -> None:
+    """Logs it if the filter has left nothing for some places of a step of the run, and their share is news."""
     c = config.curriculum
-    if chosen.exhausted and step <= config.training.num_steps:
+    if step <= config.training.num_steps and is_news(chosen.exhausted / max(len(chosen.places), 1)):
         _log.warning(
             "step %d: for %d of %d problems all %d candidates had a pass rate outside of [%g, %g] "
-            "(config.curriculum.low and high), and the first was taken; widen the range, add problems or raise tries",
+            "(config.curriculum.low and high), and the first was taken; widen the range, add problems or raise tries "
+            "(this is said again if their share doubles)",
             step, chosen.exhausted, len(chosen.places), c.tries, c.low, c.high,
         )  # fmt: skip
 

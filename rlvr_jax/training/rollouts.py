@@ -28,7 +28,7 @@ from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.rollout.replay import Outcome, drawn
 from rlvr_jax.rollout.steps import states_of, steps_of
-from rlvr_jax.tasks.curriculum import key_of
+from rlvr_jax.tasks.curriculum import Chosen, key_of
 from rlvr_jax.text.tokenizers import encode
 from rlvr_jax.training.history import (
     History,
@@ -116,7 +116,7 @@ class Rollouts:
         """
         self._setup, self._collector, self._key_of, self._scored = setup, collector, key_of, scored
         self._mixture = training_mixture(setup)
-        self.choice = make_choice(setup)
+        self._choice, self._exhausted_is_news = make_choice(setup), doubling()
         self._sampled = setup.config.rollout.group_size - setup.config.algorithm.demonstrations
         self._size = setup.config.rollout.prompts - setup.config.algorithm.replay  # groups of a step
         self._goes_on, self._started = setup.config.rollout.in_flight != "finish", 0
@@ -232,9 +232,13 @@ class Rollouts:
         every problem of a finite task once an epoch."""
         if not draw and step in history.problems:
             return list(history.problems[step])
-        chosen = self.choice(history, step, draw)
-        warn_exhausted(self._setup.config, step, chosen)
-        return list(chosen.places)
+        return list(self.choice(history, step, draw).places)
+
+    def choice(self, history: History, step: int, draw: int) -> Chosen:
+        """Chooses the problems of a step, see `history.Choice`; warns of a filter that leaves too few."""
+        chosen = self._choice(history, step, draw)
+        warn_exhausted(self._setup.config, step, chosen, self._exhausted_is_news)
+        return chosen
 
     def _examples(self, places: Sequence[tasks.Place]) -> list[tasks.Example]:
         return tasks.examples_of(self._mixture, "train", places)

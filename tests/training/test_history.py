@@ -27,6 +27,7 @@ from rlvr_jax.training.history import (
     warn_exhausted,
 )
 from rlvr_jax.training.loop import train
+from rlvr_jax.training.record import doubling
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
@@ -64,8 +65,9 @@ def finite(tmp_path_factory):
 
 
 def test_a_filter_that_leaves_nothing_is_told_for_steps_of_the_run(caplog):
-    for step in (2, 3):
-        warn_exhausted(changed(TINY, training={"num_steps": 2}), step, Chosen((), exhausted=1))
+    is_news = doubling()
+    for step in (2, 2, 3):
+        warn_exhausted(changed(TINY, training={"num_steps": 2}), step, Chosen((), exhausted=1), is_news)
     (told,) = caplog.messages
     assert told.startswith("step 2: ")
 
