@@ -145,6 +145,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         if processes.index == 0 and done != num_steps:
             print(*memory, sep="\n", file=sys.stderr, flush=True)
         if done == num_steps:
+            start(setup, make_optimizers(config), manager, jax.random.key(0))  # its newest checkpoint can be read
             return report(workdir, processes)
         run, learner, history = _begun(setup, workdir, pool, manager, begin)
 
