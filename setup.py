@@ -20,7 +20,7 @@ setup(
     package_data={
         "rlvr_jax.reporting": ["*.html", "*.js"],
         "rlvr_jax.sweeps": ["*.html"],
-        "rlvr_jax.experiments": ["curves/*.json", "benchmarks/hacks/*.txt"],
+        "rlvr_jax.experiments": ["curves/*.json", "benchmarks/*.json", "benchmarks/hacks/*.txt"],
         "rlvr_jax.tasks": ["*.json"],
     },
     install_requires=[

@@ -4,14 +4,17 @@ import ast
 import difflib
 import re
 import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlvr_jax.config import Config
     from rlvr_jax.evaluation.suites import Suite
+    from rlvr_jax.sweeps.stored import Experiment
 
 FOLDER = Path(__file__).parents[1] / "configs"
+CURVES = Path(__file__).parent / "curves"
 
 
 def summaries() -> dict[str, str]:
@@ -64,8 +67,8 @@ def load(config: Any) -> "Config":
     return from_dict(config.to_dict() if hasattr(config, "to_dict") else config)
 
 
-def suite(name: str) -> "Suite":
-    """A suite by the name of a built-in one, or the path of a JSON file.
+def suite(name: str | Mapping[str, Any]) -> "Suite":
+    """A suite by the name of a built-in one, the path of a JSON file, or what is in such a file.
 
     Raises:
       ConfigError: there is none of that name, or it is wrong.
@@ -73,12 +76,39 @@ def suite(name: str) -> "Suite":
     from rlvr_jax.errors import ConfigError
     from rlvr_jax.evaluation.suites import read_suite, suite_of
 
+    if isinstance(name, Mapping):
+        return suite_of(name, "the suite")
     if "/" in name or name.endswith(".json"):
         return read_suite(Path(name).expanduser())
     suites = runpy.run_path(str(FOLDER / "suites.py"))["SUITES"]
     if name not in suites:
         raise ConfigError(f"--suite={name}: there are {', '.join(suites)}; a file needs its path, as in ./mine.json")
     return suite_of(suites[name], f"--suite={name}")
+
+
+def curves() -> list[str]:
+    """The names of the stored curves."""
+    return sorted(path.stem for path in CURVES.glob("*.json"))
+
+
+def curve(name: str) -> "Experiment":
+    """Stored curves by the name of built-in ones, or the path of a file.
+
+    Raises:
+      ConfigError: there are none of that name, or the file is damaged.
+    """
+    from rlvr_jax.errors import ConfigError
+    from rlvr_jax.sweeps import stored
+
+    path = curve_file(name)
+    if not path.exists():
+        raise ConfigError(f"there is no stored curve {name}; there are {', '.join(curves()) or 'none'}")
+    return stored.read(path)
+
+
+def curve_file(name: str) -> Path:
+    """The file of stored curves, by their name or path."""
+    return Path(name).expanduser() if name.endswith(".json") else CURVES / f"{name}.json"
 
 
 def _summary(docstring: str) -> str:

@@ -17,9 +17,7 @@ from absl import flags
 
 from rlvr_jax.errors import ConfigError
 
-from . import command
-
-FOLDER = Path(__file__).parent / "curves"
+from . import builtin, command
 
 _CURVE = flags.DEFINE_string("curve", None, "Name of a stored curve, or a file like them.")
 _SEEDS = flags.DEFINE_string("seeds", None, "Seeds to run, such as 5..9 or 0,3; 'all' for those that are stored.")
@@ -36,16 +34,14 @@ def main() -> None:
     from rlvr_jax.sweeps import grid, pictures, plan, stored
 
     if not _CURVE.value:
-        print("\n".join(_names()) or "no curve is stored")
+        print("\n".join(builtin.curves()) or "no curve is stored")
         return
-    path = _path(_CURVE.value)
+    path = builtin.curve_file(_CURVE.value)
     if _STORE.value:
         stored.write(stored.experiment(plan.read(Path(_STORE.value).expanduser()), _METRIC.value), path)
         print(f"stored: {path}")
         return
-    if not path.exists():
-        raise ConfigError(f"--curve={_CURVE.value}: there is none; stored are {', '.join(_names()) or 'none'}")
-    found = stored.read(path)
+    found = builtin.curve(_CURVE.value)
     seeds = [int(seed) for seed in next(iter(found.curves.values())).values]
     if _SEEDS.value is None and not _REBUILD.value:
         seeds = seeds[:1]
@@ -67,14 +63,6 @@ def main() -> None:
         print(f"stored: {path}")
     elif len(compared) < len(sweep.variants) or not all(x.succeeded for x in compared):
         sys.exit(1)
-
-
-def _names() -> list[str]:
-    return sorted(path.stem for path in FOLDER.glob("*.json"))
-
-
-def _path(name: str) -> Path:
-    return Path(name).expanduser() if name.endswith(".json") else FOLDER / f"{name}.json"
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ config starts from. Problems, verifiers and rewards are those of --config or, wi
 the file by --config.sft.sources="{'own': {'file': 'right.jsonl'}}"; from pairs by --config.preferences.sources.
 """
 
-import json
 import sys
 
 from absl import flags
 
-from rlvr_jax.errors import ConfigError, RunError
+from rlvr_jax.errors import ConfigError
 
 from . import command
 
@@ -52,7 +51,7 @@ def main() -> None:
     if _KEEP.value == "pairs" and _SAMPLES.value < 2:
         raise ConfigError("--keep=pairs needs --samples of at least 2")
     with command.pool(config) as pool, command.processes() as processes:
-        from rlvr_jax.training.selection import select
+        from rlvr_jax.training.selection import select, written
 
         found = select(
             config, workdir, pool, processes, problems=_PROBLEMS.value, samples=_SAMPLES.value, keep=_KEEP.value,
@@ -64,9 +63,7 @@ def main() -> None:
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     print("\n".join(f"{count:9,} {name}" for name, count in found.counts.items() if count or name == "written"))
-    if not found.records:
-        raise RunError(f"no sample could be used; {output} is not written")
-    command.write_files({output: "".join(json.dumps(record) + "\n" for record in found.records).encode()})
+    command.write_files({output: written(found, output)})
     section = "preferences" if _KEEP.value == "pairs" else "sft"
     print(f"use it with --config.{section}.sources=\"{{'own': {{'file': '{output}'}}}}\"")
 

@@ -56,6 +56,39 @@ def sft(config: Any, workdir: str | Path, changes: Mapping[str, Any] | None = No
     return runs.sft(_config(config, changes), Path(workdir).expanduser())
 
 
+def prefer(config: Any, workdir: str | Path, changes: Mapping[str, Any] | None = None) -> Any:
+    """Learning from pairs, of a policy or of a reward model: the command `rlvr prefer` as a function. See `train`."""
+    from rlvr_jax import runs
+
+    return runs.prefer(_config(config, changes), Path(workdir).expanduser())
+
+
+def sample(run: Any, output: str | Path, *, keep: str = "right", config: Any = None, **options: Any) -> dict[str, int]:
+    """Draws samples of a run's policy and writes the good ones as a set: the command `rlvr sample` as a function.
+
+        rlvr_jax.sample(start, "pairs.jsonl", keep="pairs", problems=2000, samples=8)
+
+    Args:
+      run: a `rlvr_jax.runs.Run`, or the workdir of one, also of a warm start.
+      output: JSON Lines file of the set.
+      keep: "right", "best" (of each problem) or "pairs" (the best and the worst of each).
+      config: whose tasks, verifiers and rewards hold; that of the run by default.
+      **options: `problems`, `samples`, `most`, `least`, `temperature`, `step`, `seed` and `number`, see
+        docs/self_training.md.
+
+    Returns:
+      Numbers of problems and samples by what became of them.
+
+    Raises:
+      ConfigError, CheckpointError: the folder holds no policy, or something is wrong with the arguments.
+      RunError: no sample could be used.
+    """
+    from rlvr_jax import runs
+
+    workdir, output = Path(getattr(run, "workdir", run)).expanduser(), Path(output).expanduser()
+    return runs.sample(None if config is None else _config(config, None), workdir, output, keep=keep, **options)
+
+
 def evaluate(
     run: Any,
     *,
@@ -64,7 +97,7 @@ def evaluate(
     ks: Sequence[int] = (),
     step: int | None = None,
     seed: int = 0,
-    suite: str | None = None,
+    suite: str | Mapping[str, Any] | None = None,
     judges: str | None = None,
 ) -> dict[str, Any]:
     """Greedy accuracy, pass@k and maj@k of a run's policy: the command `rlvr evaluate` as a function.
@@ -78,11 +111,12 @@ def evaluate(
       ks: of pass@k and maj@k; by default the powers of two up to `samples`.
       step: of the checkpoint; the newest by default.
       seed: of the samples.
-      suite: name or file of a suite of tasks; by default those of the run.
+      suite: name or file of a suite of tasks, or what is in such a file; by default the tasks of the run.
       judges: file of judges, whose mean scores of the greedy responses are metrics.
 
     Returns:
-      Means with their 95 % intervals (`_low`, `_high`), under "values" the result of each problem, and the cost.
+      Means with their 95 % intervals (`_low`, `_high`), under "values" the result of each problem, under "rows" the
+      responses (`rlvr_jax.evaluation.results`), and the cost.
 
     Raises:
       ConfigError, CheckpointError: the folder holds no policy, or something is wrong with the arguments.

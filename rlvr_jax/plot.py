@@ -1,17 +1,20 @@
 """Pictures of runs for notebooks: curves with bands over seeds."""
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlvr_jax.evaluation.calibration import confidence
 from rlvr_jax.reporting import files
 from rlvr_jax.reporting.panels import CYCLE
 from rlvr_jax.runs import Run
 from rlvr_jax.sweeps import plan
-from rlvr_jax.sweeps.pictures import INK, draw_band, plain
+from rlvr_jax.sweeps.pictures import FAINT, INK, draw_band, label_ends, plain
 from rlvr_jax.sweeps.results import Band, Results, band
+from rlvr_jax.sweeps.stored import band_of
 
 Runs = Results | Run | Sequence[Run] | Mapping[str, Run | Sequence[Run]]
 
@@ -41,6 +44,7 @@ def curves(
     metrics: str | Sequence[str] | Mapping[str, str] = "eval/greedy_accuracy",
     columns: int = 3,
     labels: Sequence[str] | None = None,
+    stored: str = "",
 ) -> Picture:
     """Metrics over the steps, a panel each: for every label the mean over its runs, with the 95 % interval as a band.
 
@@ -49,10 +53,13 @@ def curves(
       metrics: one or several, by their names in docs/metrics.md; a dictionary gives each a title.
       columns: panels in a row.
       labels: others than those of `runs`, in their order.
+      stored: a stored experiment (`rlvr reproduce`), the name of a built-in one or a file: the mean curves of those of
+        its variants that the sweep `runs` has, too, are drawn dashed in the panel of its metric.
 
     Raises:
       KeyError: none of the runs has a metric.
-      ValueError: there are no runs.
+      ValueError: there are no runs, or none that the stored experiment has; or its metric has no panel.
+      ConfigError: there is no such stored experiment.
     """
     from matplotlib.figure import Figure
 
@@ -62,6 +69,7 @@ def curves(
     if labels is not None:
         groups = dict(zip(labels, groups.values(), strict=True))
     bands = {name: _bands(groups, name) for name in titles}
+    before = _stored(stored, runs, titles) if stored else {}
     columns = min(columns, len(titles))
     lines = -(-len(titles) // columns)
     figure = Figure(figsize=(1.2 + 4.0 * columns, 0.4 + 2.8 * lines), facecolor="white", layout="constrained")
@@ -69,12 +77,123 @@ def curves(
         axes = figure.add_subplot(lines, columns, place + 1)
         for i, (label, curve) in enumerate(bands[name].items()):
             draw_band(axes, curve, CYCLE[i % len(CYCLE)], label)
+        for i, curve in before.get(name, {}).items():
+            axes.plot(curve.steps, curve.mean, color=CYCLE[i % len(CYCLE)], linewidth=1.2, linestyle="--")
         plain(axes, "")
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if any(labels) and len(labels) > 1:
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9, labelcolor=INK)
     return Picture(figure)
+
+
+def side_by_side(columns: Mapping[str, tuple[Runs, Mapping[str, str]]]) -> Picture:
+    """Runs of several tasks next to each other: a column for each, a row for each metric, lines labelled at their ends.
+
+    Args:
+      columns: title -> the runs, as those of `curves`, and their metrics with a title each; as many everywhere.
+
+    Raises:
+      KeyError: none of the runs has a metric.
+      ValueError: there are no runs, or columns differ in their number of metrics.
+    """
+    from matplotlib.figure import Figure
+
+    if len(sizes := {len(metrics) for _, metrics in columns.values()}) != 1:
+        raise ValueError(f"every column needs the same number of metrics, not {sorted(sizes)}")
+    (rows,) = sizes
+    figure = Figure(figsize=(4.4 * len(columns), 0.3 + 2.5 * rows), facecolor="white", layout="constrained")
+    panels = figure.subplots(rows, len(columns), squeeze=False)
+    for column, (title, (runs, metrics)) in enumerate(columns.items()):
+        groups = runs_of(runs)
+        for row, (metric, name) in enumerate(metrics.items()):
+            axes, ends = panels[row, column], []
+            for i, (label, curve) in enumerate(_bands(groups, metric).items()):
+                draw_band(axes, curve, CYCLE[i % len(CYCLE)], label)
+                ends.append((curve.steps[-1], curve.mean[-1], label, CYCLE[i % len(CYCLE)]))
+            plain(axes, "")
+            label_ends(axes, ends)
+            above = f"{title}\n" if row == 0 else ""
+            axes.set_title(f"{above}{name}", loc="left", fontsize=10, fontweight="bold", color=INK)
+    return Picture(figure)
+
+
+def points(groups: Mapping[str, Mapping[Any, Sequence[float]]], x: str, y: str = "") -> Picture:
+    """Numbers over another axis than the steps: for every label the mean over its seeds, with the 95 % interval.
+
+    Args:
+      groups: label -> place on the axis, a number or a name -> the numbers of the seeds, as many everywhere.
+      x, y: names of the axes.
+
+    Raises:
+      ValueError: there are no numbers, or labels have other places or numbers of seeds.
+    """
+    from matplotlib.figure import Figure
+
+    shapes = {tuple((place, len(numbers)) for place, numbers in of.items()) for of in groups.values()}
+    if len(shapes) != 1 or len({count for _, count in next(iter(shapes))}) != 1:
+        raise ValueError("every label needs the same places on the axis, with as many numbers each")
+    places = list(next(iter(groups.values())))
+    named = [isinstance(place, str) for place in places]
+    at = range(len(places)) if any(named) else places
+    figure = Figure(figsize=(6.4, 3.4), facecolor="white", layout="constrained")
+    axes, ends = figure.add_subplot(), []
+    for (label, numbers), colour in zip(groups.items(), itertools.cycle(CYCLE)):
+        rows = {
+            seed: [{"step": place, "y": value} for place, value in zip(at, values, strict=True)]
+            for seed, values in enumerate(zip(*numbers.values(), strict=True))
+        }
+        curve = band(rows, "y")
+        if curve is None:
+            raise ValueError("numbers are finite")
+        draw_band(axes, curve, colour, label)
+        ends.append((curve.steps[-1], curve.mean[-1], label, colour))
+    plain(axes, y)
+    if any(named):
+        axes.set_xticks(at, places)
+    axes.set_xlabel(x, fontsize=9, color=FAINT)
+    label_ends(axes, ends)
+    return Picture(figure)
+
+
+def calibration(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
+    """How often the majority's answer is right, over its share of the samples, a line for each label.
+
+    The expected calibration error is in the label; a calibrated policy is on the diagonal
+    (`rlvr_jax.evaluation.calibration.confidence`).
+
+    Args:
+      rows: label -> those of an evaluation with several samples, `rlvr_jax.evaluate(...)["rows"]`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8, 3.8), facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle="--")
+    for (label, of_label), colour in zip(rows.items(), itertools.cycle(CYCLE)):
+        bins, error = confidence(of_label)
+        at, value = [x.at for x in bins], [x.value[0] for x in bins]
+        spans = [[abs(x.value[i] - x.value[0]) for x in bins] for i in (1, 2)]
+        named = f"{label}: error {error:.2f}"
+        axes.errorbar(at, value, yerr=spans, color=colour, marker="o", markersize=5, linewidth=1.4, label=named)
+    plain(axes, "share of majorities that are right")
+    axes.set_xlabel("the majority's share of the samples", fontsize=9, color=FAINT)
+    axes.legend(loc="upper left", frameon=False, fontsize=8.5, labelcolor=INK)
+    return Picture(figure)
+
+
+def _stored(name: str, runs: Runs, metrics: Mapping[str, str]) -> dict[str, dict[int, Band]]:
+    """The panel's metric -> the place of a variant of the sweep -> its stored curve."""
+    from rlvr_jax.experiments import builtin
+
+    found = builtin.curve(name)
+    if found.metric not in metrics:
+        raise ValueError(f"the stored curves {name!r} are of {found.metric}, which has no panel")
+    names = [x.name for x in plan.read(Path(runs.folder)).variants] if isinstance(runs, Results) else []
+    alike = {i: band_of(found.curves[x]) for i, x in enumerate(names) if x in found.curves}
+    if not alike:
+        raise ValueError(f"the stored curves {name!r} are of {', '.join(found.curves)}, none of which is in this sweep")
+    return {found.metric: alike}
 
 
 def _bands(groups: Mapping[str, Sequence[Run]], metric: str) -> dict[str, Band]:

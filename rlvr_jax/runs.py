@@ -1,5 +1,6 @@
-"""Runs in this process, for notebooks: `rlvr_jax.train` and `rlvr_jax.sft` make them."""
+"""Runs in this process, for notebooks: `rlvr_jax.train`, `sft` and `prefer` make them."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 from rlvr_jax.config import Config
 from rlvr_jax.evaluation.suites import Suite, with_suite
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
-from rlvr_jax.reporting import jsonl
+from rlvr_jax.reporting import files, jsonl
+from rlvr_jax.reporting.doctor import Finding, findings
 from rlvr_jax.training.workdir import read_config
 from rlvr_jax.verifiers.pool import make_pool
 
@@ -36,6 +38,11 @@ class Run:
     def report(self) -> Path:
         """The page with curves and samples; absent for a warm start."""
         return self.workdir / "report.html"
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the curves suggest, as the report says it; the most serious first."""
+        return findings(self.metrics, json.loads((self.workdir / "config.json").read_text(encoding="utf-8")))
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
         return jsonl.read(self.workdir / name) if (self.workdir / name).exists() else []
@@ -74,7 +81,8 @@ def evaluate(workdir: Path, suite: Suite | None, judges: str | None = None, **op
     config = with_suite(config, suite) if suite else config
     _prepare()
     with make_pool(config.verifier) as pool:
-        return evaluate_policy(config, workdir, pool, **options).plain()
+        found = evaluate_policy(config, workdir, pool, **options)
+    return found.plain() | {"rows": found.rows()}
 
 
 def sft(config: Config, workdir: Path) -> Run:
@@ -84,6 +92,27 @@ def sft(config: Config, workdir: Path) -> Run:
     _prepare()
     loop(config, workdir)
     return Run(workdir)
+
+
+def prefer(config: Config, workdir: Path) -> Run:
+    """Learning from preferences; see `rlvr_jax.prefer`."""
+    from rlvr_jax.training.preferences import prefer as loop
+
+    _prepare()
+    loop(config, workdir)
+    return Run(workdir)
+
+
+def sample(config: Config | None, workdir: Path, output: Path, **options: Any) -> dict[str, int]:
+    """Samples of a policy to learn from; see `rlvr_jax.sample`."""
+    from rlvr_jax.training.selection import select, written
+
+    _prepare()
+    config = read_config(workdir) if config is None else config
+    with make_pool(config.verifier) as pool:
+        found = select(config, workdir, pool, **options)
+    files.replace(output, written(found, output))
+    return found.counts
 
 
 def _prepare() -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import rlvr_jax
+from rlvr_jax import plot
+from rlvr_jax.config import to_dict
+from rlvr_jax.evaluation.suites import suite_of
+from rlvr_jax.experiments.benchmarks import over_optimisation
+from rlvr_jax.runs import Run
 from tests.experiments.runs import run
+from tests.sweeps import fake_worker
 
 pytestmark = pytest.mark.usefixtures("no_curves", "one_device", "elsewhere")
 FOLDER = Path(__file__).parents[1] / "colabs"
@@ -17,9 +24,14 @@ SMALL = {
     "00_quickstart": {"DIGITS": 2, "WARM_UP": 20, "STEPS": 3, "PROBLEMS": 4, "GROUP": 4},
     "01_write_a_verifier": {"STEPS": 2},
     "02_reward_hacking": {"SEEDS": 2, "WARM_UP": 100, "STEPS": 2},
-    "06_thinking": {"SEEDS": 2, "WARM_UP": 100, "STEPS": 2},
+    "03_three_overoptimisations": {"SEEDS": 2, "RACE_STEPS": 2, "PROGRAM_STEPS": 2},
+    "04_mixtures": {"SEEDS": 2, "STEPS": 2},
+    "05_tools": {"SEEDS": 2, "STEPS": 30},
+    "06_thinking": {"SEEDS": 2, "WARM_UP": 100, "STEPS": 2, "PLAN_STEPS": 2, "BUDGETS": (1, 7)},
     "07_inference_time_compute": {"WARM_UP": 100, "STEPS": 1, "PROBLEMS": 8, "SAMPLES": 4},
     "08_complaints_about_grpo": {"SEEDS": 2, "STEPS": 2},
+    "09_long_contexts": {"SEEDS": 2, "STEPS": 2, "LENGTHS": (2, 5)},
+    "10_tulu_in_miniature": {"SEEDS": 2, "SFT, DPO, RL": (1, 1, 2)},
     "11_a_pod_without_a_pod": {},
 }
 
@@ -87,8 +99,33 @@ def test_samples_are_chosen_by_oracle_majority_and_chance():
 
 @pytest.fixture
 def pretend(monkeypatch):
-    """Runs of sweeps only pretend."""
+    """Runs and their evaluations only pretend; configs, suites and keys are checked."""
     monkeypatch.setattr("rlvr_jax.sweeps.workers._WORKER", "tests.sweeps.fake_worker")
+    for name in ("sft", "prefer", "train"):
+        monkeypatch.setattr(rlvr_jax, name, made)
+    monkeypatch.setattr(rlvr_jax, "sample", lambda run, output, **_: Path(output).write_text(f"{run.workdir}\n"))
+    monkeypatch.setattr(rlvr_jax, "evaluate", evaluated)
+
+
+def made(config, workdir, changes=None):
+    """A run with the config and metrics of a pretended one."""
+    config, folder = to_dict(rlvr_jax._config(config, changes)), Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    lines = [json.dumps(row) + "\n" for row in fake_worker.rows(config["seed"], steps=config["training"]["num_steps"])]
+    (folder / "metrics.jsonl").write_text("".join(lines))
+    return Run(folder)
+
+
+def evaluated(run, *, suite=None, samples=16, **_):
+    """Half of each task is right."""
+    tasks = suite_of(suite, "").tasks if suite else json.loads((run.workdir / "config.json").read_text())["tasks"]
+    told = [
+        {"answer": str(i % 3), "score": float(i % 3 == 0), "error": None, "length": 5 + i % 3} for i in range(samples)
+    ]
+    row = {"id": "copy/heldout/0", "problem": "C:hadgb=", "response": "hadgb", "samples": told}
+    names = [f"task/{label}" for label in tasks] + ["eval"]
+    return {f"{name}/{metric}": 0.5 for name in names for metric in ("greedy_accuracy", "pass@1")} | {"rows": [row]}
 
 
 @pytest.mark.usefixtures("pretend")
@@ -105,6 +142,77 @@ def test_thinking_is_compared_by_its_price_and_by_what_it_is_needed_for():
     assert all(len(variant.final.values) == 2 for variant in (*found["hard"].variants, *found["easy"].variants))
     assert printed.count("six digits, ") == 3
     assert printed.count("two digits, ") == 2
+    assert len(found["mixed"].variants) == 2
+    assert {name: list(of) for name, of in found["accuracy"].items()} == {"Sum": ["1", "7"], "First digit": ["1", "7"]}
+    assert printed.count("length_difficulty") == 2
+
+
+@pytest.mark.usefixtures("pretend")
+def test_a_failing_tool_is_compared_with_its_rescues():
+    found, printed = execute("05_tools")
+    base, bonus, left_out, slow, works = found["found"].variants
+    assert base.changes == {}
+    assert [[*variant.changes] for variant in (bonus, left_out)] == [["reward"], [found["unjudged"]]]
+    assert [variant.changes[found["reliability"]] for variant in (slow, works)] == [((0, 0.3), (60, 1.0)), 1.0]
+    assert printed.count("step 30: 0.50 0.50") == 2 * 5
+
+
+@pytest.mark.usefixtures("pretend")
+def test_compaction_is_compared_with_truncation_and_tried_on_longer_streams():
+    found, printed = execute("09_long_contexts")
+    assert [len(variant.final.values) for variant in found["found"].variants] == [2, 2]
+    assert found["by_length"] == {"trained": {"2": (0.5, 0.5), "5": (0.5, 0.5)}} | {
+        "warm start": {"2": (0.5, 0.5), "5": (0.5, 0.5)}
+    }
+    assert printed.count("B|1|---|") == 4
+    drawn = plot.curves(found["found"], found["shown"], stored="compaction").figure.axes
+    assert [len(axes.lines) for axes in drawn] == [4, 2]
+    for name, message in (("kv_search", "none of which"), ("plans", "no panel"), ("compactio", "compaction")):
+        with pytest.raises(ValueError, match=message):
+            plot.curves(found["found"], found["shown"], stored=name)
+
+
+@pytest.mark.usefixtures("pretend")
+def test_every_stage_starts_from_the_one_before():
+    found, printed = execute("10_tulu_in_miniature")
+    folder = Path("runs/tulu/seed=1")
+    configs = {name: json.loads((folder / name / "config.json").read_text()) for name in ("dpo", "rlvr", "rm_rl")}
+    assert {name: Path(config["init_from"]).name for name, config in configs.items()} == {
+        "dpo": "sft",
+        "rlvr": "dpo",
+        "rm_rl": "sft",
+    }
+    assert [config["seed"] for config in configs.values()] == [1, 1, 1]
+    assert (folder / "pairs.jsonl").read_text() == f"{folder / 'sft'}\n"
+    assert list(found["found"]) == ["SFT", "SFT, DPO", "SFT, DPO, RLVR", "SFT, RM, RL"]
+    assert printed.count("all 0.50 0.50") == 4
+
+
+@pytest.mark.usefixtures("pretend")
+def test_three_proxies_part_from_what_is_wanted(monkeypatch):
+    stored = over_optimisation.stored()
+
+    def of_seed(folder, seed, sizes, *_):
+        for end in ("", "_kl"):
+            made("letters", folder / f"rl_{sizes[0]}{end}", {"training.num_steps": 2})
+        return {kind: {name: of[seed] for name, of in stored[kind].items()} for kind in ("rl", "best_of_n")}
+
+    monkeypatch.setattr(over_optimisation, "of_seed", of_seed)
+    found, printed = execute("03_three_overoptimisations")
+    assert [len(found[name].variants) for name in ("races", "programs")] == [2, 2]
+    assert printed.count("..B.o....F") == 4
+    assert printed.count("no alarm") == 2 * 2 + 2 + 2 * 2
+
+
+@pytest.mark.usefixtures("pretend")
+def test_domains_are_mixed_scaled_and_left_out():
+    found, printed = execute("04_mixtures")
+    assert len(found["found"].variants) == 3
+    assert [len(runs) for runs in found["alone"].values()] == [2, 2, 2]
+    weights = [[x.changes for x in found["trained"].variants]]
+    assert weights == [[{}, {"tasks.sums.weight": 0.0}, {"tasks.letters.weight": 0.0}]]
+    assert list(found["letters"]) == ["both", "letters only", "sums only"]
+    assert printed.count("2C4F9RRLR") == 3
 
 
 @pytest.mark.usefixtures("pretend")

@@ -33,12 +33,23 @@ def test_a_run_starts_from_a_warm_start_goes_on_and_shows_what_it_has_written(tm
     assert list(two.curve("train/reward")) == [1, 2]
     assert two.curve("train/reward")[1] == one.curve("train/reward")[1]
     assert two.report.exists()
-    numbers = rlvr_jax.evaluate(two, problems=4, samples=2, ks=[2])
+    suite = {"tasks": {"sums": {"name": "modsum", "options": {"digits": 2}}}}
+    numbers = rlvr_jax.evaluate(two, problems=4, samples=2, ks=[2], suite=suite)
     assert (numbers["step"], len(numbers["values"]["pass@2"])) == (2, 4)
+    assert numbers["task/sums/pass@2"] == numbers["eval/pass@2"]
+    assert [len(row["samples"]) for row in numbers["rows"]] == [2] * 4
     assert "eval/pass@1" not in numbers
     with pytest.raises(ConfigError, match=r"3 .* 2"):
         rlvr_jax.evaluate(tmp_path / "run", samples=2, ks=[3])
     assert {"train", "heldout"} == {row["split"] for row in two.samples}
+    assert two.findings == []
+    assert rlvr_jax.sample(two, tmp_path / "best.jsonl", keep="best", problems=4, samples=2)["written"] == 4
+    rows = [json.loads(line) for line in (tmp_path / "best.jsonl").read_text().splitlines()]
+    pairs = [{"prompt": x["prompt"], "chosen": "#1", "rejected": "#2", "margin": 1.0} for x in rows]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    own = {"sources": {"own": {"file": str(tmp_path / "pairs.jsonl")}}, "num_steps": 1, "updates_per_call": 1}
+    changes = {"init_from": str(two.workdir), **{f"preferences.{key}": value for key, value in own.items()}}
+    assert [row["step"] for row in rlvr_jax.prefer(tiny, tmp_path / "dpo", changes).metrics][-1] == 1
 
 
 def test_wrong_configs_and_keys_are_named(tmp_path):
@@ -87,3 +98,35 @@ def test_pictures_of_nothing_are_refused(tmp_path):
         plot.curves({}, "train/reward")
     with pytest.raises(ValueError, match="zip"):
         plot.curves({"a": run}, "train/reward", labels=["x", "y"])
+
+
+def test_points_have_a_line_for_each_label_with_its_name_at_the_end():
+    numbers = {"a": {"x": [1.0, 2.0], "y": [3.0, 4.0]}, "b": {"x": [0, 0], "y": [3.5, 3.5]}}
+    (axes,) = plot.points(numbers, "stage").figure.axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[1.5, 3.5], [0, 3.5]]
+    assert [x.get_text() for x in axes.get_xticklabels()] == ["x", "y"]
+    assert sorted(text.get_text() for text in axes.texts) == ["a", "b"]
+    heights = [text.xy[1] for text in axes.texts]
+    assert abs(heights[0] - heights[1]) > 0.2  # of equal ends one label is moved
+    for wrong in ({}, {"a": {"x": [1.0]}, "b": {"y": [1.0]}}, {"a": {"x": [1.0], "y": [1.0, 2.0]}}):
+        with pytest.raises(ValueError, match="places"):
+            plot.points(wrong, "stage")
+
+
+def test_tasks_side_by_side_have_metrics_of_their_own(tmp_path):
+    runs = {label: written(tmp_path / label, [0.1, shift]) for label, shift in (("a", 0.3), ("b", 0.9))}
+    shown = {"train/reward": "the reward"}
+    drawn = plot.side_by_side({"first": (runs, shown), "second": (runs["a"], shown)})
+    left, right = drawn.figure.axes
+    assert left.get_title(loc="left") == "first\nthe reward"
+    assert [text.get_text() for text in left.texts] == ["a", "b"]
+    assert (len(left.lines), len(right.lines)) == (2, 1)
+    with pytest.raises(ValueError, match="number of metrics"):
+        plot.side_by_side({"first": (runs, shown), "second": (runs, shown | {"b": "c"})})
+
+
+def test_a_calibrated_policy_is_on_the_diagonal():
+    said = lambda *answers: {"samples": [{"answer": x, "score": float(x == "1")} for x in answers]}  # noqa: E731
+    drawn = plot.calibration({"sure": [said(*"1111")], "wrong": [said(*"0011"), said(*"0000")]})
+    (axes,) = drawn.figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["sure: error 0.00", "wrong: error 0.75"]

@@ -55,9 +55,13 @@ def letters(longest: int = 12) -> Task:
 
 
 def gold(completion: str, reference: str) -> Verdict:
-    """The gold reward as a score from 0 to 1, `LOWEST` to `HIGHEST`; longer answers than 12 letters may go below 0."""
+    """The gold reward as a score from 0 to 1, `LOWEST` to `HIGHEST`; longer answers than 12 letters may go below 0.
+
+    Parts: `gold`, the gold reward itself.
+    """
     value = gold_of(reference, completion)
-    return Verdict(min(1.0, max(0.0, (value - LOWEST) / (HIGHEST - LOWEST))), answer=completion)
+    score = min(1.0, max(0.0, (value - LOWEST) / (HIGHEST - LOWEST)))
+    return Verdict(score, {"gold": value}, answer=completion)
 
 
 def gold_of(wanted: str, text: str) -> float:

@@ -12,6 +12,7 @@ After Gao, Schulman & Hilton 2022 (arXiv:2210.10760), at a size for a laptop.
 
 import argparse
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -47,12 +48,8 @@ def main() -> None:
     given = flags.parse_args()
     logging.set_verbosity(logging.FATAL)  # Orbax logs every file that it writes
     out, sizes = given.out, sorted(given.pairs)
-    curves: dict[str, dict[str, Any]] = {"rl": {}, "best_of_n": {}}
-    for seed in range(given.seeds):
-        for kind, found in of_seed(out / f"seed_{seed}", seed, sizes, given.kl_coef, given.steps).items():
-            for name, curve in found.items():
-                curves[kind].setdefault(name, []).append(curve)
-    curves["fits"] = fits(curves)
+    seeds = range(given.seeds)
+    curves = joined([of_seed(out / f"seed_{seed}", seed, sizes, given.kl_coef, given.steps) for seed in seeds])
     files.replace(out / "curves.json", json.dumps(curves, indent=1).encode())
     files.replace(out / "over_optimisation.png", picture(curves))
     for name, of_seeds in curves["rl"].items():
@@ -68,6 +65,21 @@ def main() -> None:
             print(f"best of n, {name}, seed {seed}: gold " + " ".join(f"{x:.2f}" for x in curve["gold"]))
     for name, fit in curves["fits"].items():
         print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in fit.items()))
+
+
+def joined(found: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """The curves of several seeds, each a list by the name of the run, with the fitted forms."""
+    curves: dict[str, dict[str, Any]] = {"rl": {}, "best_of_n": {}}
+    for of_one in found:
+        for kind, of_kind in of_one.items():
+            for name, curve in of_kind.items():
+                curves[kind].setdefault(name, []).append(curve)
+    return curves | {"fits": fits(curves)}
+
+
+def stored() -> dict[str, dict[str, Any]]:
+    """The curves of the three seeds of docs/preferences.md, as `curves.json` has them."""
+    return json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def of_seed(
@@ -205,10 +217,15 @@ def starts(curves: Mapping[str, Mapping[str, Any]]) -> list[float]:
 
 
 def picture(curves: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """Gold (solid) and proxy (dashed) over sqrt(KL), a line for each seed, with the fitted forms (dotted, from the mean
-    start): of reinforcement learning, means of five steps, and of best-of-n."""
-    import io
+    """The figure as a PNG."""
+    buffer = io.BytesIO()
+    drawn(curves).savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
+
+def drawn(curves: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Gold (solid) and proxy (dashed) over sqrt(KL), a line for each seed, with the fitted forms (dotted, from the mean
+    start): of reinforcement learning, means of five steps, and of best-of-n. A figure of matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.4, 4.2), facecolor="white", layout="constrained")
@@ -234,9 +251,7 @@ def picture(curves: Mapping[str, Mapping[str, Any]]) -> bytes:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8.5)
     panels[0].set_ylabel("gold (solid), learned reward (dashed), fit (dotted)", fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return figure
 
 
 def smoothed(values: Sequence[float], width: int = 5) -> list[float]:

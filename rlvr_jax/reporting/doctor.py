@@ -22,7 +22,8 @@ _WORSE = -0.1  # explained variance
 # Baselines to which equal rewards of a group are a signal.
 _NOT_OF_GROUPS = ("value", "none", "batch_mean", "greedy", "tracker", "monte_carlo")
 _UNJUDGED = 0.01  # share of episodes
-_PARTS, _LOST = 8, 0.05  # of the run, of the accuracy
+_PARTS, _LOST = 8, 0.05  # of the run, of the accuracy or score
+_CLEAR = 3.0  # standard errors of a difference, which is the largest of several
 _HACKED = 0.05  # share of programs
 _HIDDEN = 0.2  # between the shares of visible and hidden tests that pass
 _LONGER = 3.0  # times the length at the start
@@ -232,23 +233,35 @@ def _heldout(run: _Run) -> Finding | None:
 
 
 def _parted(run: _Run) -> Finding | None:
-    """The reward rises while the share of right answers falls from its best."""
-    trained = [row for row in run.rows if {"train/reward", "train/accuracy"} <= row.keys()]
-    parts = [_mean_of(trained[i * len(trained) // _PARTS : (i + 1) * len(trained) // _PARTS]) for i in range(_PARTS)]
-    if len(trained) < 2 * _PARTS:
-        return None
-    best = max(parts, key=lambda part: part("train/accuracy"))
-    lost = best("train/accuracy") - parts[-1]("train/accuracy")
-    gained = parts[-1]("train/reward") - best("train/reward")
-    if lost > _LOST and gained > 0:
-        return Finding(
-            "reward and accuracy part",
-            f"Since accuracy was best, at {best('train/accuracy'):.2f}, the reward has risen by {gained:.2f} and "
-            f"accuracy has fallen by {lost:.2f}: the policy earns the reward by other means than being right. Read the "
-            "samples of the last steps.",
-            ("reward", "algorithm.kl_coef", "training.num_steps"),
-        )
+    """The reward rises while what the verifier says falls from its best: of all tasks together, or of one."""
+    for reward, gold, what in _golds(run.rows):
+        rows = [row for row in run.rows if all(isinstance(row.get(name), int | float) for name in (reward, gold))]
+        if len(rows) < 2 * _PARTS:
+            continue
+        parts = [rows[i * len(rows) // _PARTS : (i + 1) * len(rows) // _PARTS] for i in range(_PARTS)]
+        best = max(parts, key=lambda part: _mean_of(part)(gold))
+        high, low = _mean_of(best)(gold), _mean_of(parts[-1])(gold)
+        gained = _mean_of(parts[-1])(reward) - _mean_of(best)(reward)
+        noise = np.hypot(*(np.std([row[gold] for row in part]) / np.sqrt(len(part)) for part in (best, parts[-1])))
+        if high - low > max(_LOST, _CLEAR * noise) and gained > 0:
+            return Finding(
+                f"reward and {what} part",
+                f"Since {what} was best, at {high:.2f}, the reward has risen by {gained:.2f} and {what} has fallen by "
+                f"{high - low:.2f}: the policy earns the reward by other means than being right. Read the samples of "
+                "the last steps.",
+                ("reward", "algorithm.kl_coef", "training.num_steps"),
+            )
     return None
+
+
+def _golds(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """Rewards beside what the verifier says: (metric of the reward, of the verifier, its name), all tasks first."""
+    names = {name for row in rows for name in row}
+    tasks = sorted(name.split("/")[1] for name in names if re.fullmatch("task/[^/]+/accuracy", name))
+    pairs = [("train/reward", "train/accuracy", "accuracy"), ("train/reward", "train/score", "the verifier's score")]
+    if len(tasks) > 1:
+        pairs += [(f"task/{task}/reward", f"task/{task}/accuracy", f"accuracy of {task}") for task in tasks]
+    return pairs
 
 
 def _hacked(run: _Run) -> Finding | None:

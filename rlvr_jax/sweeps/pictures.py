@@ -13,6 +13,7 @@ from rlvr_jax.sweeps.stored import Reproduction
 INK, FAINT = "#1f2328", "#6b7280"
 _MOST_COLOURED = 8  # variants beside the base; the others are grey
 _GREY = "#c3c7ce"
+_LABEL = 0.08  # of the height of the axes: that of a label
 
 
 def colours(found: Results) -> list[str]:
@@ -55,6 +56,22 @@ def draw_band(axes: Any, band: Band, colour: str, label: str) -> None:
     axes.plot(band.steps, band.mean, color=colour, linewidth=1.6, marker=marker, markersize=3, label=label)
     if band.low:
         axes.fill_between(band.steps, band.low, band.high, color=colour, alpha=0.13, linewidth=0)
+
+
+def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Writes labels beside the ends of lines, given as x, y, text and colour; those that would overlap are moved apart.
+
+    Call it last: it fixes the limits of the axes.
+    """
+    low, high = axes.get_ylim()
+    apart, place = _LABEL * (high - low), -math.inf
+    for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
+        place = max(y, place + apart)
+        axes.annotate(
+            text, (x, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5, color=colour,
+            annotation_clip=False,
+        )  # fmt: skip
+    axes.set_ylim(low, max(high, place))
 
 
 def plain(axes: Any, unit: str) -> None:

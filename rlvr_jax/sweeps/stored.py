@@ -17,7 +17,7 @@ from rlvr_jax.sweeps import statistics
 from rlvr_jax.sweeps.grid import difference
 from rlvr_jax.sweeps.metric import METRIC
 from rlvr_jax.sweeps.plan import Sweep, make_sweep, outcome, runs
-from rlvr_jax.sweeps.results import curves_of
+from rlvr_jax.sweeps.results import Band, band, curves_of
 
 LEVEL = 0.95  # of the whole band, and of the interval of the mean height
 _LEAST_SEEDS = 3
@@ -168,6 +168,17 @@ def _check(found: Experiment) -> None:
         values = np.array([*curve.values.values(), curve.steps], np.float64)
         if len({*map(int, curve.values)}) < _LEAST_SEEDS or values.ndim != 2 or not np.all(np.isfinite(values)):
             raise ValueError(f"the curve of {name} needs {_LEAST_SEEDS} seeds with a number for each step")
+
+
+def band_of(curve: Curve) -> Band:
+    """The stored curve with the interval of its mean, as `rlvr_jax.sweeps.results.band` makes it of runs."""
+    rows = {
+        int(seed): [{"step": step, METRIC: x} for step, x in zip(curve.steps, values, strict=True)]
+        for seed, values in curve.values.items()
+    }
+    found = band(rows, METRIC)
+    assert found is not None  # every seed has all steps
+    return found
 
 
 def sweep_of(found: Experiment, folder: Path, seeds: Sequence[int]) -> Sweep:

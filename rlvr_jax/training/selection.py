@@ -5,6 +5,7 @@ distillation, of sequence distillation (a larger policy's samples), and pairs fo
 """
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 
 from rlvr_jax import tasks
 from rlvr_jax.config import Config
+from rlvr_jax.errors import RunError
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.critic import CriticConfig
 from rlvr_jax.learner.rewards import Rewards, joined, reward
@@ -177,6 +179,14 @@ def selected(
         records += [_record(setup, group, episodes[i], float(rewards.values[i])) for i in chosen]
     counts["written"] = len(records)
     return Selection(records, dict(counts))
+
+
+def written(found: Selection, path: Path) -> bytes:
+    """The samples as a JSON Lines file. Raises RunError if there are none, with their counts and the path."""
+    if not found.records:
+        counts = ", ".join(f"{count} {name}" for name, count in found.counts.items() if count)
+        raise RunError(f"no sample could be used; {path} is not written ({counts})")
+    return "".join(json.dumps(record) + "\n" for record in found.records).encode()
 
 
 def _is_right(rewards: Rewards, i: int, least: float | None) -> bool:

@@ -1,12 +1,10 @@
 """The letters task and the picture of a learned reward that is over-optimised."""
 
-import json
-
 import numpy as np
 import pytest
 
 from experiments.benchmarks.letters import HIGHEST, LOWEST, gold, gold_of, letters
-from experiments.benchmarks.over_optimisation import fits, picture, smoothed
+from experiments.benchmarks.over_optimisation import fits, picture, smoothed, stored
 from tests.experiments.runs import ROOT
 
 
@@ -41,7 +39,7 @@ def test_demonstrations_are_noise_around_the_wanted_letters():
 
 
 def test_the_stored_curves_show_what_the_page_says():
-    curves = json.loads((ROOT / "docs" / "over_optimisation.json").read_text())
+    curves = stored()
     text = (ROOT / "docs" / "preferences.md").read_text()
     three = lambda x: " / ".join(f"{number:.2f}" for number in x)  # noqa: E731
     for of_seeds in curves["rl"].values():
