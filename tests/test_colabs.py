@@ -153,7 +153,7 @@ def test_a_failing_tool_is_compared_with_its_rescues():
     base, bonus, left_out, slow, works = found["found"].variants
     assert base.changes == {}
     assert [[*variant.changes] for variant in (bonus, left_out)] == [["reward"], [found["unjudged"]]]
-    assert [variant.changes[found["reliability"]] for variant in (slow, works)] == [((0, 0.3), (60, 1.0)), 1.0]
+    assert [variant.changes[found["reliability"]] for variant in (slow, works)] == [[[0, 0.3], [60, 1.0]], 1.0]
     assert printed.count("step 30: 0.50 0.50") == 2 * 5
 
 
