@@ -1,6 +1,7 @@
 """The notebooks, from top to bottom at a small size, and a second time over the runs that the first time has made."""
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -12,6 +13,7 @@ import pytest
 import rlvr_jax
 from rlvr_jax import plot
 from rlvr_jax.config import to_dict
+from rlvr_jax.config_rules import check
 from rlvr_jax.evaluation.suites import suite_of
 from rlvr_jax.experiments.benchmarks import over_optimisation
 from rlvr_jax.runs import Run
@@ -101,15 +103,17 @@ def test_samples_are_chosen_by_oracle_majority_and_chance():
 def pretend(monkeypatch):
     """Runs and their evaluations only pretend; configs, suites and keys are checked."""
     monkeypatch.setattr("rlvr_jax.sweeps.workers._WORKER", "tests.sweeps.fake_worker")
-    for name in ("sft", "prefer", "train"):
-        monkeypatch.setattr(rlvr_jax, name, made)
+    for name, kind in (("sft", "sft"), ("prefer", "preferences"), ("train", "rl")):
+        monkeypatch.setattr(rlvr_jax, name, functools.partial(made, kind))
     monkeypatch.setattr(rlvr_jax, "sample", lambda run, output, **_: Path(output).write_text(f"{run.workdir}\n"))
     monkeypatch.setattr(rlvr_jax, "evaluate", evaluated)
 
 
-def made(config, workdir, changes=None):
+def made(kind, config, workdir, changes=None):
     """A run with the config and metrics of a pretended one."""
-    config, folder = to_dict(rlvr_jax._config(config, changes)), Path(workdir)
+    config, folder = rlvr_jax._config(config, changes), Path(workdir)
+    check(config, 1, run=kind)
+    config = to_dict(config)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     lines = [json.dumps(row) + "\n" for row in fake_worker.rows(config["seed"], steps=config["training"]["num_steps"])]
@@ -194,7 +198,7 @@ def test_three_proxies_part_from_what_is_wanted(monkeypatch):
 
     def of_seed(folder, seed, sizes, *_):
         for end in ("", "_kl"):
-            made("letters", folder / f"rl_{sizes[0]}{end}", {"training.num_steps": 2})
+            made("rl", "letters", folder / f"rl_{sizes[0]}{end}", {"training.num_steps": 2})
         return {kind: {name: of[seed] for name, of in stored[kind].items()} for kind in ("rl", "best_of_n")}
 
     monkeypatch.setattr(over_optimisation, "of_seed", of_seed)
