@@ -190,3 +190,20 @@ def sweep(
     grid = grids.parse(grid, config) if isinstance(grid, str) else grid
     made = plan.make_sweep(Path(folder).expanduser(), config, grid, one_at_a_time, warm_start)
     return sweeps.make(made, at_once, retry, metric, threshold)
+
+
+def stored(name: str) -> Any:
+    """Stored curves of a sweep, to be drawn beneath one's own: `rlvr_jax.plot.curves(found, stored=...)`.
+
+    Args:
+      name: of a built-in one, as `rlvr reproduce` lists them, or a file.
+
+    Returns:
+      `rlvr_jax.sweeps.stored.Experiment`.
+
+    Raises:
+      ConfigError: there are none of that name, or the file is damaged.
+    """
+    from rlvr_jax.experiments import builtin
+
+    return builtin.curve(name)

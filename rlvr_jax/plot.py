@@ -14,7 +14,7 @@ from rlvr_jax.runs import Run
 from rlvr_jax.sweeps import plan
 from rlvr_jax.sweeps.pictures import FAINT, INK, draw_band, label_ends, plain
 from rlvr_jax.sweeps.results import Band, Results, band
-from rlvr_jax.sweeps.stored import band_of
+from rlvr_jax.sweeps.stored import Experiment, band_of
 
 Runs = Results | Run | Sequence[Run] | Mapping[str, Run | Sequence[Run]]
 
@@ -44,7 +44,7 @@ def curves(
     metrics: str | Sequence[str] | Mapping[str, str] = "eval/greedy_accuracy",
     columns: int = 3,
     labels: Sequence[str] | None = None,
-    stored: str = "",
+    stored: Experiment | None = None,
 ) -> Picture:
     """Metrics over the steps, a panel each: for every label the mean over its runs, with the 95 % interval as a band.
 
@@ -53,13 +53,12 @@ def curves(
       metrics: one or several, by their names in docs/metrics.md; a dictionary gives each a title.
       columns: panels in a row.
       labels: others than those of `runs`, in their order.
-      stored: a stored experiment (`rlvr reproduce`), the name of a built-in one or a file: the mean curves of those of
-        its variants that the sweep `runs` has, too, are drawn dashed in the panel of its metric.
+      stored: of `rlvr_jax.stored`: the mean curves of those of its variants that the sweep `runs` has, too, are drawn
+        dashed in the panel of its metric.
 
     Raises:
       KeyError: none of the runs has a metric.
       ValueError: there are no runs, or none that the stored experiment has; or its metric has no panel.
-      ConfigError: there is no such stored experiment.
     """
     from matplotlib.figure import Figure
 
@@ -182,17 +181,14 @@ def calibration(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
     return Picture(figure)
 
 
-def _stored(name: str, runs: Runs, metrics: Mapping[str, str]) -> dict[str, dict[int, Band]]:
+def _stored(found: Experiment, runs: Runs, metrics: Mapping[str, str]) -> dict[str, dict[int, Band]]:
     """The panel's metric -> the place of a variant of the sweep -> its stored curve."""
-    from rlvr_jax.experiments import builtin
-
-    found = builtin.curve(name)
     if found.metric not in metrics:
-        raise ValueError(f"the stored curves {name!r} are of {found.metric}, which has no panel")
+        raise ValueError(f"the stored curves are of {found.metric}, which has no panel")
     names = [x.name for x in plan.read(Path(runs.folder)).variants] if isinstance(runs, Results) else []
     alike = {i: band_of(found.curves[x]) for i, x in enumerate(names) if x in found.curves}
     if not alike:
-        raise ValueError(f"the stored curves {name!r} are of {', '.join(found.curves)}, none of which is in this sweep")
+        raise ValueError(f"the stored curves are of {', '.join(found.curves)}, none of which is in this sweep")
     return {found.metric: alike}
 
 

@@ -33,7 +33,7 @@ SMALL = {
     "07_inference_time_compute": {"WARM_UP": 100, "STEPS": 1, "PROBLEMS": 8, "SAMPLES": 4},
     "08_complaints_about_grpo": {"SEEDS": 2, "STEPS": 2},
     "09_long_contexts": {"SEEDS": 2, "STEPS": 2, "LENGTHS": (2, 5)},
-    "10_tulu_in_miniature": {"SEEDS": 2, "SFT, DPO, RL": (1, 1, 2)},
+    "10_tulu_in_miniature": {"SEEDS": 2, "SFT, DPO, RL": (100, 100, 2)},
     "11_a_pod_without_a_pod": {},
 }
 
@@ -169,11 +169,11 @@ def test_compaction_is_compared_with_truncation_and_tried_on_longer_streams():
         "warm start": {"2": (0.5, 0.5), "5": (0.5, 0.5)}
     }
     assert printed.count("B|1|---|") == 4
-    drawn = plot.curves(found["found"], found["shown"], stored="compaction").figure.axes
+    drawn = plot.curves(found["found"], found["shown"], stored=rlvr_jax.stored("compaction")).figure.axes
     assert [len(axes.lines) for axes in drawn] == [4, 2]
     for name, message in (("kv_search", "none of which"), ("plans", "no panel"), ("compactio", "compaction")):
         with pytest.raises(ValueError, match=message):
-            plot.curves(found["found"], found["shown"], stored=name)
+            plot.curves(found["found"], found["shown"], stored=rlvr_jax.stored(name))
 
 
 @pytest.mark.usefixtures("pretend")

@@ -13,8 +13,8 @@ COURSE = {"start": 2, "target": 4, "finish": 9}
     [
         ("RRRRRRR", 1, 1),
         ("RRRRRRRLLLLL", 1, 1),  # the finish ends the race
-        ("RRRLRLRLRLRLRL", 6, 0),
-        ("RRRLRLRLRLRLRLRLRLRL", 6, 0),  # no more than 14 moves
+        ("RRRLRLRLRLRLRL", 7, 0),
+        ("RRRLRLRLRLRLRLRLRLRL", 7, 0),  # no more than 14 moves
         ("RRRLCRRRRR", 2, 0),  # what is no move ends it
         ("LLLRRRR", 1, 0),
         ("", 0, 0),
