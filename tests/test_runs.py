@@ -43,11 +43,17 @@ def test_a_run_starts_from_a_warm_start_goes_on_and_shows_what_it_has_written(tm
         rlvr_jax.evaluate(tmp_path / "run", samples=2, ks=[3])
     assert {"train", "heldout"} == {row["split"] for row in two.samples}
     assert [x.title for x in two.findings] == ["responses at the limit"]
-    assert rlvr_jax.sample(two, tmp_path / "best.jsonl", keep="best", problems=4, samples=2)["written"] == 4
+    counts = rlvr_jax.sample(two, tmp_path / "best.jsonl", keep="best", problems=4, samples=2)
     rows = [json.loads(line) for line in (tmp_path / "best.jsonl").read_text().splitlines()]
+    assert counts["written"] == len(rows) > 0
     pairs = [{"prompt": x["prompt"], "chosen": "#1", "rejected": "#2", "margin": 1.0} for x in rows]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    own = {"sources": {"own": {"file": str(tmp_path / "pairs.jsonl")}}, "num_steps": 1, "updates_per_call": 1}
+    own = {
+        "sources": {"own": {"file": str(tmp_path / "pairs.jsonl")}},
+        "num_steps": 1,
+        "save_every": 1,
+        "updates_per_call": 1,
+    }
     changes = {"init_from": str(two.workdir), **{f"preferences.{key}": value for key, value in own.items()}}
     assert [row["step"] for row in rlvr_jax.prefer(tiny, tmp_path / "dpo", changes).metrics][-1] == 1
 
