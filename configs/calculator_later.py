@@ -1,8 +1,8 @@
-"""A calculator that the curriculum introduces with problems that are too hard without it.
+"""A calculator that the curriculum introduces, with problems that are too hard without it.
 
-Stage 0 are two-digit times one-digit numbers without a tool. Once the policy answers enough of them, stage 1 opens: two
-two-digit numbers, with the calculator of the config `calculator`. The warm start imitates answers at once to both, half
-of which are wrong to begin with, and calls for half of the hard ones. docs/curriculum.md has what came of it:
+The first 30 steps train on two-digit times one-digit numbers without a tool. From step 31 on there are two two-digit
+numbers, too, with the calculator of the config `calculator`. The warm start imitates answers at once to both, and calls
+for half of the hard ones. docs/curriculum.md has what came of it:
 
     rlvr sft --config=calculator_later --workdir=runs/later/sft
     rlvr train --config=calculator_later --workdir=runs/later --config.init_from=runs/later/sft
@@ -16,10 +16,10 @@ def get_config():
     tools = config.tasks.products.environment_options.to_dict()
     easy = {"name": "products", "options": {"digits": (2, 1), "call_share": 0.0}}
     hard = {"name": "products", "options": {"digits": (2, 2)}, "environment": "tools", "environment_options": tools}
-    base.set_tasks(config, easy=easy, hard=hard | {"stage": 1})
-    config.curriculum.threshold = 0.7
+    base.set_tasks(config, easy=easy, hard=hard | {"steps": (31, 1_000)})
     config.rollout.max_prompt_length = 6
     config.rollout.max_response_length = 24
-    config.training.num_steps = 100
-    config.training.save_every = 100
+    config.training.num_steps = 80
+    config.training.save_every = 80
+    config.evaluation.every = 10
     return config

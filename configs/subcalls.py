@@ -32,10 +32,10 @@ def get_config():
     config.optimizer.learning_rate = 3e-4
     config.sft.tasks = {"one": 2.0, "three": 1.0}
     config.sft.batch_size = 64
-    config.sft.num_steps = 800
-    config.sft.save_every = 800
-    config.training.num_steps = 60
-    config.training.save_every = 60
+    config.sft.num_steps = 500
+    config.sft.save_every = 500
+    config.training.num_steps = 40
+    config.training.save_every = 40
     config.evaluation.problems = 64
     config.evaluation.pass_problems = 0
     return config
