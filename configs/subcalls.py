@@ -3,7 +3,7 @@
 The warm start teaches to sum the digits of one number, `3867=174#4`, and the format of questions; it asks for none,
 some or all of the numbers of a problem, whether that is needed or not (`rlvr_jax/tasks/digit_sums.py`). Three numbers
 at once, `3867.7240.1159=#436`, are out of reach without questions; a single number needs none. A right answer earns 1,
-and a question costs 0.02. docs/long_contexts.md has the numbers:
+and a question costs 0.05. docs/long_contexts.md has the numbers:
 
     rlvr sft --config=subcalls --workdir=runs/subcalls/sft
     rlvr train --config=subcalls --workdir=runs/subcalls --config.init_from=runs/subcalls/sft
@@ -19,7 +19,7 @@ def get_config():
     asking = {"name": "digit_sums", "environment": "subcalls", "environment_options": options}
     tasks = {name: {**asking, "options": {"numbers": numbers}} for name, numbers in (("one", 1), ("three", 3))}
     base.set_tasks(config, **tasks)
-    config.reward = (("score", 1.0), ("asks", -0.02))
+    config.reward = (("score", 1.0), ("asks", -0.05))
     config.policy.init_scale = 0.125
     config.policy.max_length = 60
     config.rollout.prompts = 8
@@ -32,10 +32,10 @@ def get_config():
     config.optimizer.learning_rate = 3e-4
     config.sft.tasks = {"one": 2.0, "three": 1.0}
     config.sft.batch_size = 64
-    config.sft.num_steps = 500
-    config.sft.save_every = 500
-    config.training.num_steps = 40
-    config.training.save_every = 40
+    config.sft.num_steps = 800
+    config.sft.save_every = 800
+    config.training.num_steps = 60
+    config.training.save_every = 60
     config.evaluation.problems = 64
     config.evaluation.pass_problems = 0
     return config

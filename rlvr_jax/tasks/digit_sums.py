@@ -16,7 +16,7 @@ from rlvr_jax.text.messages import Messages
 ALPHABET = "0123456789.=#<>|"
 MARKS = ("<", ">")
 PROMPT, OBSERVATION = "{}=", "{}|"  # the options `prompt` and `observation` of `subcalls`
-_ALONE = 0.8  # share of the demonstrations for one number that do not ask
+_ALONE = 0.5  # share of the demonstrations for one number that do not ask
 _MOST_DRAWS = 10_000
 
 
