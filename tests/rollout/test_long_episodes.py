@@ -126,6 +126,8 @@ def test_forced_text_belongs_to_the_turn_and_is_not_trained_on():
     assert window.action_mask.tolist() == [True] * 3 + [False] * 4 + [True] * 2
     assert [request.budget for request in policy.requests] == [3, 33]
     assert policy.requests[1].new.tolist() == encode(TOKENIZER, "</t>")
+    _, policy, _ = collect(forced(), ["thinking", "4"], turn=10)
+    assert [request.budget for request in policy.requests] == [3, 3]  # 7 of the turn's 10 tokens are there
 
 
 def test_a_turn_that_is_cut_may_just_go_on():
