@@ -128,7 +128,8 @@ def gradient_of(config, microbatches=1, algorithm=ALGORITHM):
     def run(params, batch):
         states, metrics = step({"policy": new_state(optimizer, params)}, batch)
         change = jax.tree.map(lambda x, y: np.float64(x) - np.float64(y), params, states["policy"].params)
-        return change, metrics
+        # Of differences of sums that are nearly equal, which are rounded otherwise on other processors.
+        return change, {k: x for k, x in metrics.items() if k != "train/logprob_correlation"}
 
     return run
 
