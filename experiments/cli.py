@@ -15,6 +15,7 @@ COMMANDS = {
     "sweep": "several configs and seeds, and a report that tells their differences from noise",
     "reproduce": "make a stored curve again, and say whether it lies in its band",
     "evaluate": "greedy accuracy and pass@k of a run or a checkpoint on held-out problems",
+    "lm_eval": "tasks of EleutherAI's lm-eval on a policy",
     "judge": "scores and biases of a language model as a judge",
     "pairs": "preference pairs: answers of several policies, scored and binarised",
     "arena": "ratings of evaluated policies by pairwise comparison",

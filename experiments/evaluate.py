@@ -37,6 +37,9 @@ _AGAINST = flags.DEFINE_string(
 _JUDGES = flags.DEFINE_string(
     "judges", None, "JSON file of judges by name, whose scores of the greedy responses are a metric; docs/judges.md."
 )
+_BEST_BY = flags.DEFINE_list(
+    "best_by", [], "Judges and reward models of the config: best@k/NAME is how often the best of k samples is right."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead of the workdir's evaluation.json.")
 
 
@@ -74,14 +77,16 @@ def main() -> None:
         from rlvr_jax.training.evaluating import evaluate_policy
 
         options = {"problems": problems, "samples": _SAMPLES.value, "ks": ks, "step": _STEP.value, "seed": _SEED.value}
-        evaluated = evaluate_policy(config, workdir, pool, processes, **options, judges=judges)
+        options |= {"judges": judges, "best_by": tuple(_BEST_BY.value)}
+        evaluated = evaluate_policy(config, workdir, pool, processes, **options)
     if processes.index > 0:
         return
     found = evaluated.found
     policy = f"checkpoint of step {evaluated.step} in {workdir}" if workdir else config.init_from or config.pretrained
     print(f"{policy}; at most {problems} held-out problems of each task")
     print(f"{'task':18}{'':18}{'mean':>8}   95 % interval")
-    rows = {"eval": "all"} | {f"task/{task}": task for task in evaluated.tasks}
+    rows = {"eval": "all"} if len(evaluated.tasks) > 1 else {}  # else the same numbers twice
+    rows |= {f"task/{task}": task for task in evaluated.tasks}
     for group, task in rows.items():
         for metric in (x for x in found.values if f"{group}/{x}" in found.metrics):
             mean, low, high = (found.metrics[f"{group}/{metric}{end}"] for end in ("", "_low", "_high"))
@@ -139,7 +144,7 @@ def compared(
     from rlvr_jax.evaluation import paired_difference
 
     found = []
-    for task in ("all", *tasks):
+    for task in ("all", *tasks)[len(tasks) == 1 :]:
         for metric, of in values.items():
             same = [x for x in of if x in other.get(metric, {}) and (task == "all" or x.startswith(f"{task}: "))]
             if not same:

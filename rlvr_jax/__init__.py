@@ -99,6 +99,7 @@ def evaluate(
     seed: int = 0,
     suite: str | Mapping[str, Any] | None = None,
     judges: str | None = None,
+    best_by: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Greedy accuracy, pass@k and maj@k of a run's policy: the command `rlvr evaluate` as a function.
 
@@ -113,6 +114,7 @@ def evaluate(
       seed: of the samples.
       suite: name or file of a suite of tasks, or what is in such a file; by default the tasks of the run.
       judges: file of judges, whose mean scores of the greedy responses are metrics.
+      best_by: judges, and reward models of the run, by which the best of k samples is chosen: best@k/NAME.
 
     Returns:
       Means with their 95 % intervals (`_low`, `_high`), under "values" the result of each problem, under "rows" the
@@ -126,7 +128,7 @@ def evaluate(
 
     workdir = Path(getattr(run, "workdir", run)).expanduser()
     chosen = builtin.suite(suite) if suite else None
-    sizes = {"problems": problems, "samples": samples, "ks": ks, "step": step, "seed": seed}
+    sizes = {"problems": problems, "samples": samples, "ks": ks, "step": step, "seed": seed, "best_by": best_by}
     return runs.evaluate(workdir, chosen, judges, **sizes)
 
 

@@ -1,17 +1,21 @@
 """Held-out evaluation: greedy accuracy, and pass@k from several samples of each problem."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import jax
 import numpy as np
 
+from rlvr_jax.evaluation.best_of_n import best_of_n
 from rlvr_jax.evaluation.estimators import majority_at_k, mean_and_interval, pass_at_k
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.episode import Group, flattened
 from rlvr_jax.tasks.task import Example
 
 Problem = tuple[str, str]  # task and id
+Score = Callable[[Sequence[Group]], list[Group]]  # groups -> the groups with a part more in their verdicts
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def evaluate(
     ks: Sequence[int],
     majority: bool = False,
     judging: Judging = NO_JUDGES,
+    best_by: Mapping[str, Score] = MappingProxyType({}),
 ) -> Evaluation:
     """Metrics `eval/*` over all problems and `task/<task>/*` over those of each task, and what they are made of.
 
@@ -80,6 +85,8 @@ def evaluate(
       majority: also maj@k of each k above 1, for tasks whose verifier extracts answers.
       judging: the judges; the metrics `judge/<name>` are mean scores of the greedy responses that each could judge,
         and its failures change no other metric.
+      best_by: name -> scores of samples, each a part of that name; the metric `best@k/<name>` of each k above 1 is the
+        probability that the sample of the highest score among k is right. Samples that can't be scored come last.
     """
     collector.start("greedy", examples, 1, key, 0.0)
     if pass_examples:
@@ -115,6 +122,13 @@ def evaluate(
                 voted = zip(pass_examples, answers, right, strict=True)
                 found = {(x.task, x.id): majority_at_k(*y, k) for x, *y in voted if x.task in answering}
                 values |= {f"maj@{k}": found} if found else {}
+        for name, score in best_by.items():
+            proxies, failed = _scores_of(name, score(sampled))
+            metrics[f"eval/best/{name}_unjudged"] = float(failed)
+            for k in (k for k in ks if k > 1):
+                pairs = zip(right, proxies, strict=True)
+                best = [best_of_n(np.array([x], float), np.array([y]), [k])[0] for x, y in pairs]
+                values[f"best@{k}/{name}"] = _by_problem(pass_examples, [min(1.0, float(x)) for x in best])
     for name, by_problem in values.items():
         of_task: dict[str, list[float]] = {}
         for (task, _), value in by_problem.items():
@@ -128,6 +142,12 @@ def evaluate(
 def _better(before: Group, scored: Group) -> Group:
     """The group with a judge's score, unless the judge has failed on it."""
     return before if scored.verdicts[0].error is not None else scored
+
+
+def _scores_of(name: str, groups: Sequence[Group]) -> tuple[list[list[float]], int]:
+    """The scores of samples by problem, and the number of samples without one."""
+    scores = [[-math.inf if x.error else float(x.parts[name]) for x in group.verdicts] for group in groups]
+    return scores, sum(score == -math.inf for of in scores for score in of)
 
 
 def _by_problem(examples: Sequence[Example], values: Sequence[float]) -> dict[Problem, float]:

@@ -14,7 +14,7 @@ from rlvr_jax.reporting.panels import CYCLE
 
 _INK, _FAINT = "#1f2328", "#6b7280"
 _SHOWN = 12  # problems of each task
-_AT_K = re.compile(r"(pass|maj)@(\d+)")
+_AT_K = re.compile(r"(pass|maj|best)@(\d+)(.*)")
 
 
 def page_of(
@@ -110,19 +110,20 @@ def accuracy_svg(result: Mapping[str, Any], tasks: Sequence[str]) -> bytes:
 
 
 def scaling_svg(result: Mapping[str, Any], length: float) -> bytes:
-    """pass@k and maj@k over all problems, by the tokens that k samples cost."""
+    """pass@k, maj@k and best@k over all problems, by the tokens that k samples cost."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.7, 2.9), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
-    for (kind, label), colour in zip((("pass", "pass@k"), ("maj", "maj@k")), CYCLE, strict=False):
-        ks = sorted(int(match[2]) for name in result["values"] if (match := _AT_K.fullmatch(name)) and match[1] == kind)
-        ks = [k for k in ks if f"eval/{kind}@{k}" in result]
-        if not ks:
-            continue
-        values = [[result[f"eval/{kind}@{k}{end}"] for k in ks] for end in ("", "_low", "_high")]
+    curves: dict[tuple[str, str], list[int]] = {}
+    for match in filter(None, map(_AT_K.fullmatch, result["values"])):
+        if f"eval/{match[0]}" in result:
+            curves.setdefault((match[1], match[3]), []).append(int(match[2]))
+    for number, ((kind, of), ks) in enumerate(curves.items()):
+        ks, colour = sorted(ks), CYCLE[number % len(CYCLE)]
+        values = [[result[f"eval/{kind}@{k}{of}{end}"] for k in ks] for end in ("", "_low", "_high")]
         x = [k * length for k in ks]
-        axes.plot(x, values[0], color=colour, marker="o", markersize=4, linewidth=1.6, label=label)
+        axes.plot(x, values[0], color=colour, marker="o", markersize=4, linewidth=1.6, label=f"{kind}@k{of}")
         axes.fill_between(x, values[1], values[2], color=colour, alpha=0.13, linewidth=0)
     axes.set_xscale("log")
     axes.set_ylim(-0.02, 1.02)

@@ -19,7 +19,7 @@ from rlvr_jax.hf.families import LENGTH
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.rollout.batches import pad_prompts
-from rlvr_jax.rollout.sampler import Request, Sampler, SamplingConfig, episode_keys
+from rlvr_jax.rollout.sampler import Request, Sampler, SamplingConfig, Turn, episode_keys
 from rlvr_jax.text.messages import wrong_messages
 from rlvr_jax.text.prompts import chat_text, renderer
 from rlvr_jax.text.tokenizers import decode, encode_batch
@@ -101,9 +101,29 @@ class Model:
         ids = self._ids(texts)
         if not ids:
             return []
+        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+        found = self.continued(ids, samples, max_tokens, batch_size, **options)
+        spoken = decode(self.tokenizer, [turn.tokens[: len(turn.tokens) - (turn.finish == "stop")] for turn in found])
+        return [
+            Completion(texts[turn.id // samples], text, turn.tokens, turn.logprobs, turn.finish)
+            for turn, text in zip(found, spoken, strict=True)
+        ]
+
+    def continued(
+        self,
+        prompts: Sequence[Sequence[int]],
+        samples: int,
+        max_tokens: int,
+        batch_size: int,
+        temperature: float | int = 1.0,
+        top_k: int = 0,
+        top_p: float | int = 1.0,
+        seed: int = 0,
+    ) -> list[Turn]:
+        """Turns of prompts that are token ids and leave room in the window; arguments as of `generate`."""
         sampling = SamplingConfig(
-            prompt_length=_rounded(max(map(len, ids))),
-            max_response_length=_rounded(max_tokens),
+            prompt_length=rounded(max(map(len, prompts))),
+            max_response_length=rounded(max_tokens),
             group_size=samples,
             batch_size=max(1, batch_size // samples),
             top_k=top_k,
@@ -112,26 +132,26 @@ class Model:
         )
         sampler = Sampler(self.config, sampling, parallel.make_mesh(MeshConfig(data=1), jax.local_devices()[:1]))
         sampler.set_params(self.params, 0)
-        prompts = [np.asarray(prompt, np.int32) for prompt in ids]
+        arrays = [np.asarray(prompt, np.int32) for prompt in prompts]
         sampler.submit(
             [
                 Request(
                     id=i,
                     key=key,
-                    prompt=prompts[i // samples],
-                    budget=min(max_tokens, (self.config.max_length or LENGTH) - len(prompts[i // samples])),
+                    prompt=arrays[i // samples],
+                    budget=min(max_tokens, self.window - len(arrays[i // samples])),
                     temperature=float(temperature),
                     stop_tokens=self.stop_tokens,
                 )
-                for i, key in enumerate(episode_keys(jax.random.key(seed), range(len(ids) * samples)))
+                for i, key in enumerate(episode_keys(jax.random.key(seed), range(len(arrays) * samples)))
             ]
         )
-        found = sorted((turn for turns in iter(sampler.poll, []) for turn in turns), key=lambda turn: turn.id)
-        spoken = decode(self.tokenizer, [turn.tokens[: len(turn.tokens) - (turn.finish == "stop")] for turn in found])
-        return [
-            Completion(texts[turn.id // samples], text, turn.tokens, turn.logprobs, turn.finish)
-            for turn, text in zip(found, spoken, strict=True)
-        ]
+        return sorted((turn for turns in iter(sampler.poll, []) for turn in turns), key=lambda turn: turn.id)
+
+    @property
+    def window(self) -> int:
+        """Tokens of a prompt and its completion at most."""
+        return self.config.max_length or LENGTH
 
     def logprobs(
         self,
@@ -166,8 +186,8 @@ class Model:
                 raise ValueError(f"completion {i} has tokens that are not from 0 to {self.config.vocab_size - 1}")
         pairs = list(zip(self._ids(texts, said), said, strict=True))
         found = []
-        for batch in _batches(pairs, batch_size):
-            length = _rounded(max(len(prompt) + len(tokens) for prompt, tokens in batch))
+        for batch in chunks(pairs, batch_size):
+            length = rounded(max(len(prompt) + len(tokens) for prompt, tokens in batch))
             rows, mask = pad_prompts([[*prompt, *tokens] for prompt, tokens in batch], length)
             logprobs = np.asarray(_teacher_forced(self.config, self.params, rows, mask))
             found += [row[len(row) - len(tokens) :] for row, (_, tokens) in zip(logprobs, batch, strict=True)]
@@ -188,7 +208,7 @@ class Model:
 
     def _ids(self, texts: Sequence[str], said: Sequence[Sequence[int]] | None = None) -> list[list[int]]:
         """Tokens of prompts, checked to fit into the window together with their completions, or with one more token."""
-        ids, window = encode_batch(self.tokenizer, texts), self.config.max_length or LENGTH
+        ids, window = encode_batch(self.tokenizer, texts), self.window
         for i, prompt in enumerate(ids):
             more = 1 if said is None else len(said[i])
             if not prompt or len(prompt) + more > window:
@@ -196,12 +216,12 @@ class Model:
         return ids
 
 
-def _rounded(length: int) -> int:
+def rounded(length: int) -> int:
     """A length rounded up, so that few lengths are compiled."""
     return max(32, 1 << (length - 1).bit_length())
 
 
-def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Batches of equal size; the last one is padded with copies of an item."""
     size = min(size, len(items))
     for start in range(0, len(items), size or 1):

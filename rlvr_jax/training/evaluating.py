@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +21,7 @@ from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.training.functions import make_asked, make_collector, make_sampler
 from rlvr_jax.training.heldout import heldout_problems
 from rlvr_jax.training.judging import FOLDER, make_judging
+from rlvr_jax.training.reward_models import make_model_scores
 from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.start import initial_params, load_run
 from rlvr_jax.verifiers.judge import JudgeConfig
@@ -108,6 +110,7 @@ def evaluate_policy(
     step: int | None = None,
     seed: int = 0,
     judges: Mapping[str, JudgeConfig] = MappingProxyType({}),
+    best_by: Sequence[str] = (),
 ) -> Evaluated:
     """Greedy accuracy, pass@k and maj@k of a policy on held-out problems.
 
@@ -123,6 +126,7 @@ def evaluate_policy(
       seed: of the samples.
       judges: by name, which score the greedy responses; those of the config are only asked for the verdicts of tasks
         that leave them to one.
+      best_by: reward models of the config and judges by which the best of k samples is chosen.
 
     Raises:
       ConfigError, CheckpointError: the config can't run, a k is not from 1 to `samples`, or the policy can't be read.
@@ -133,9 +137,19 @@ def evaluate_policy(
     sizes = {"problems": problems, "pass_problems": problems, "pass_samples": samples, "ks": ks, "shown": 0}
     evaluation, judges = replace(config.evaluation, **sizes), dict(judges)
     config = replace(config, evaluation=evaluation, judges={**config.judges, **judges})
+    known = (*config.reward_models, *config.judges)
+    if unknown := [name for name in best_by if name not in known]:
+        raise ConfigError(
+            f"best_by: {unknown[0]!r} is neither a reward model of config.reward_models nor a judge; there are "
+            f"{', '.join(known) or 'none'}"
+        )
     with opened_policy(config, workdir, pool, processes, step) as (setup, collector, step):
-        judging = make_judging(setup, workdir and workdir / FOLDER, tuple(judges))
-        examples, began = heldout_problems(setup), time.perf_counter()
-        found = evaluate(collector, *examples, samples, jax.random.key(seed), ks, majority=True, judging=judging)
+        folder = workdir and workdir / FOLDER
+        judging = make_judging(setup, folder, tuple(judges))
+        asked = make_judging(setup, folder, tuple(best_by))
+        best = {name: partial(asked.score, name) for name in asked.names}
+        best |= {x: make_model_scores(setup, (x,)) for x in best_by if x in config.reward_models}
+        examples, key, began = heldout_problems(setup), jax.random.key(seed), time.perf_counter()
+        found = evaluate(collector, *examples, samples, key, ks, majority=True, judging=judging, best_by=best)
         seconds = time.perf_counter() - began
     return Evaluated(step, problems, samples, seed, tuple(setup.tasks), seconds, found)

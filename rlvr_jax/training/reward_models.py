@@ -43,14 +43,16 @@ class RewardModel:
     load: Callable[[], Params]
 
 
-def find_reward_models(setup: Setup) -> list[RewardModel]:
-    """The reward models of `config.reward_models`, checked, without reading their parameters.
+def find_reward_models(setup: Setup, names: Sequence[str] | None = None) -> list[RewardModel]:
+    """The reward models of `config.reward_models` (or those of `names`), checked, without reading their parameters.
 
     Raises:
       ConfigError: one is no reward model, can't be read, or has another vocabulary than the policy.
     """
     found = []
     for name, source in setup.config.reward_models.items():
+        if names is not None and name not in names:
+            continue
         key = f"config.reward_models.{name}"
         model = find_frozen(setup, source, key, "reward")
         try:
@@ -74,14 +76,14 @@ def _statistics(folder: Path) -> tuple[float, float]:
         ) from None
 
 
-def make_model_scores(setup: Setup) -> Callable[[Sequence[Group]], list[Group]]:
-    """The function that adds the scores of all reward models to the verdicts of groups, as parts.
+def make_model_scores(setup: Setup, names: Sequence[str] | None = None) -> Callable[[Sequence[Group]], list[Group]]:
+    """The function that adds the scores of reward models to the verdicts of groups, as parts; of all without `names`.
 
     Raises:
       ConfigError: see `find_reward_models`.
       CheckpointError: the arrays of a checkpoint are damaged.
     """
-    models = find_reward_models(setup)
+    models = find_reward_models(setup, names)
     scorers = {model.name: _scorer(setup, model) for model in models}
 
     def scored(groups: Sequence[Group]) -> list[Group]:

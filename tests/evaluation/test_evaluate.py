@@ -1,5 +1,6 @@
 """`evaluate` with episodes that are made up: what is asked, and what comes out."""
 
+import itertools
 from dataclasses import replace
 
 import jax
@@ -115,3 +116,29 @@ def test_the_most_frequent_answer_counts_for_tasks_whose_verifier_extracts_one()
     assert list(found.values["maj@4"].values()) == [pytest.approx(1 / 4), 1.0]
     assert found.metrics["eval/maj@4"] == found.metrics["task/a/maj@4"] == pytest.approx(5 / 8)
     assert "maj@1" not in found.values
+
+
+def test_best_of_k_takes_the_sample_of_the_highest_score_and_what_has_none_comes_last():
+    scores = [[0, 1, 2, 3]] * 3 + [[0, 1, 2, -1]]  # the judge fails on the last sample of the last problem
+
+    def by_length(groups):
+        scored = []
+        for group, row in zip(groups, scores, strict=True):
+            pairs = zip(group.verdicts, row, strict=True)
+            told = [
+                replace(x, parts={**x.parts, "long": y}, error=x.error or "no score" * (y < 0) or None)
+                for x, y in pairs
+            ]
+            scored.append(replace(group, verdicts=tuple(told)))
+        return scored
+
+    best = {"long": by_length}
+    found = evaluate(MadeUp(), EXAMPLES, EXAMPLES[:4], 4, KEY, (1, 2, 4), best_by=best)
+    assert "best@1/long" not in found.values
+    for k in (2, 4):
+        subsets = list(itertools.combinations(range(4), k))
+        pairs = zip(RIGHT_SAMPLED, scores, strict=True)
+        expected = [np.mean([right[max(x, key=row.__getitem__)] for x in subsets]) for right, row in pairs]
+        assert [*found.values[f"best@{k}/long"].values()] == pytest.approx(expected)
+    assert found.metrics["eval/best/long_unjudged"] == 1 + sum(not x for x in RIGHT_SAMPLED[1])
+    assert found.metrics["eval/pass@2"] == run()[0].metrics["eval/pass@2"]

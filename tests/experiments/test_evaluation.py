@@ -41,7 +41,7 @@ def outcomes(folder):
 def test_the_commands_of_the_page_compare_two_policies_on_the_same_problems(folder, outcomes):
     assert [status for status, _, _ in outcomes] == [0, 0, 0], outcomes
     compared = outcomes[2][1].split("problem by problem\n")[1].splitlines()
-    assert [line.split()[:2] for line in compared][:2] == [["all", "greedy_accuracy"], ["all", "pass@1"]]
+    assert [line.split()[:2] for line in compared][:2] == [["modsum", "greedy_accuracy"], ["modsum", "pass@1"]]
     assert {re.search(r"(\d+) problems: ", line)[1] for line in compared} == {"7"}  # all that are held out
     start, end = (json.loads((folder / x).read_text()) for x in ("start.json", "runs/quickstart/evaluation.json"))
     difference = end["eval/pass@1"] - start["eval/pass@1"]
@@ -121,6 +121,7 @@ def test_arena_routing_and_judges_run_as_their_pages_say(folder, outcomes):
     assert "2 completions: mean score" in scores
     assert {"score", "completion", "error"} <= json.loads((folder / "scores.jsonl").read_text().splitlines()[0]).keys()
     assert "judge/helpful" in evaluated
+    assert re.search(r"best@2/helpful +\d", evaluated)
     trained = folder / "runs" / "judged"
     assert (trained / "judges" / "helpful.jsonl").read_text().count("\n") > 0
     assert '"judge/helpful/unjudged": 0' in (trained / "metrics.jsonl").read_text()

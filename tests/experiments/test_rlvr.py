@@ -106,12 +106,11 @@ def test_evaluate_prints_a_table_and_writes_it(evaluated):
     *lines, page, cost = [line.split() for line in stdout.splitlines()[2:]]
     assert page == ["page:", "run/evaluation.html"]
     names = ("greedy_accuracy", "pass@1", "pass@2", "maj@2")
-    assert [line[:2] for line in lines] in ([[x, y] for x in ("all", "modsum") for y in names[:i]] for i in (3, 4))
+    assert [line[:2] for line in lines] in ([["modsum", x] for x in names[:i]] for i in (3, 4))
     assert (int(cost[0]), cost[1]) == (numbers["tokens"], "tokens")
     assert len(numbers["values"]["pass@2"]) == 8
     for task, name, mean, low, _, high in lines:
-        key = name if task == "all" else f"{task}/{name}"
-        key = f"eval/{name}" if task == "all" else f"task/{key}"
+        key = f"task/{task}/{name}"
         assert [f"{numbers[key + end]:.4f}" for end in ("", "_low", "_high")] == [mean, low, high]
         assert float(low) <= float(mean) <= float(high)
 
