@@ -15,10 +15,10 @@ SUITES = {
     "development": {"tasks": _DEVELOPMENT, "changes": _LONG},
     "unseen": {"tasks": _UNSEEN, "unseen": True, "changes": _LONG},
     # Each task twice: what a tool, or thinking, is worth to a policy.
-    "tools": {"tasks": {"gsm8k": {}, "gsm8k+python": {"name": "gsm8k", **_PYTHON}}, "changes": _LONG},
+    "tools": {"tasks": {"gsm8k": {}, "gsm8k-python": {"name": "gsm8k", **_PYTHON}}, "changes": _LONG},
     "thinking": {
         "tasks": {
-            f"{name}, thinking {thinking}": {"name": name, "thinking": thinking}
+            f"{name}-thinking_{thinking}": {"name": name, "thinking": thinking}
             for name in ("gsm8k", "math")
             for thinking in ("off", "on")
         },

@@ -43,7 +43,7 @@ def test_settings_of_the_same_problems_are_columns_with_paired_differences():
     ((metric, (first, second)),) = SETTINGS
     assert (metric, first.task, first.mean, first.difference) == ("pass@1", "plain", 0.5, None)
     assert (second.mean, second.difference) == (1.0, paired_difference([1.0] * 4, [0.0, 0.0, 1.0, 1.0]))
-    assert settings_of(builtin.suite("tools").tasks) == [("gsm8k", "gsm8k+python")]
+    assert settings_of(builtin.suite("tools").tasks) == [("gsm8k", "gsm8k-python")]
     assert len(settings_of(builtin.suite("thinking").tasks)) == 2
 
 

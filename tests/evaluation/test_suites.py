@@ -1,12 +1,14 @@
 """Suites: the built-in ones, files, and what is wrong with them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from experiments import builtin
 from rlvr_jax import envs, tasks
 from rlvr_jax.config import Config, TaskConfig
+from rlvr_jax.config_rules import check
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.suites import with_suite
 
@@ -18,6 +20,7 @@ def test_built_in_suites_name_tasks_and_environments_that_there_are(name):
     assert config.tasks == suite.tasks
     assert all((task.name or label) in tasks.TASKS for label, task in suite.tasks.items())
     assert all(task.environment in envs.ENVS for task in suite.tasks.values())
+    check(replace(config, pretrained="somewhere"), num_devices=1)
     assert suite.unseen == (name == "unseen")
     assert config.rollout.max_response_length == suite.changes["rollout.max_response_length"]
 
