@@ -127,7 +127,7 @@ def evaluated(run, *, suite=None, samples=16, **_):
     told = [
         {"answer": str(i % 3), "score": float(i % 3 == 0), "error": None, "length": 5 + i % 3} for i in range(samples)
     ]
-    row = {"id": "copy/heldout/0", "problem": "C:hadgb=", "response": "hadgb", "samples": told}
+    row = {"task": "copy", "id": "copy/heldout/0", "problem": "C:hadgb=", "response": "hadgb", "samples": told}
     names = [f"task/{label}" for label in tasks] + ["eval"]
     return {f"{name}/{metric}": 0.5 for name in names for metric in ("greedy_accuracy", "pass@1")} | {"rows": [row]}
 

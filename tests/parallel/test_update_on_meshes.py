@@ -121,7 +121,8 @@ def on_mesh(mesh_shape):
 def assert_same_update(run, reference):
     assert run["metrics"].keys() == reference["metrics"].keys()
     for name, value in reference["metrics"].items():
-        assert_close(run["metrics"][name], value, terms=0.1, name=name)
+        # A correlation is made of means of squares that cancel, here a hundred times as large as what remains.
+        assert_close(run["metrics"][name], value, terms=10 if name.endswith("correlation") else 0.1, name=name)
     reference_changes, changes = (
         jax.tree.map(lambda x, y: np.asarray(x, np.float64) - y, each["after"].params, each["before"].params)
         for each in (reference, run)

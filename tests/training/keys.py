@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from experiments import command
@@ -325,7 +327,7 @@ def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
             contextlib.suppress(StoppedError),
             Pool(0) as pool,
         ):
-            empty = SimpleNamespace(latest_step=lambda: None)
+            empty = Mock(spec=ocp.CheckpointManager, latest_step=lambda: None)
             patch.setattr(checkpoints, "open_manager", lambda *_, **__: contextlib.nullcontext(empty))
             patch.setattr(loop, "start", stop)
             patch.setattr(supervised, "start", stop)
