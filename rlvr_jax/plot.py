@@ -177,7 +177,7 @@ def calibration(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
         axes.errorbar(at, value, yerr=spans, color=colour, marker="o", markersize=5, linewidth=1.4, label=named)
     plain(axes, "share of majorities that are right")
     axes.set_xlabel("the majority's share of the samples", fontsize=9, color=FAINT)
-    axes.legend(loc="upper left", frameon=False, fontsize=8.5, labelcolor=INK)
+    axes.legend(loc="lower right", frameon=False, fontsize=8.5, labelcolor=INK)
     return Picture(figure)
 
 

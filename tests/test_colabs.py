@@ -29,7 +29,7 @@ SMALL = {
     "03_three_overoptimisations": {"SEEDS": 2, "RACE_STEPS": 2, "PROGRAM_STEPS": 2},
     "04_mixtures": {"SEEDS": 2, "STEPS": 2},
     "05_tools": {"SEEDS": 2, "STEPS": 30},
-    "06_thinking": {"SEEDS": 2, "WARM_UP": 100, "STEPS": 2},
+    "06_thinking": {"SEEDS": 2, "WARM_UP": 100, "STEPS": 2, "PLAN_STEPS": 2, "BUDGETS": (1, 7)},
     "07_inference_time_compute": {"WARM_UP": 100, "STEPS": 1, "PROBLEMS": 8, "SAMPLES": 4},
     "08_complaints_about_grpo": {"SEEDS": 2, "STEPS": 2},
     "09_long_contexts": {"SEEDS": 2, "STEPS": 2, "LENGTHS": (2, 5)},
@@ -146,6 +146,9 @@ def test_thinking_is_compared_by_its_price_and_by_what_it_is_needed_for():
     assert all(len(variant.final.values) == 2 for variant in (*found["hard"].variants, *found["easy"].variants))
     assert printed.count("six digits, ") == 3
     assert printed.count("two digits, ") == 2
+    assert len(found["mixed"].variants) == 2
+    assert {name: list(of) for name, of in found["accuracy"].items()} == {"Sum": ["1", "7"], "First digit": ["1", "7"]}
+    assert printed.count("length_difficulty") == 2
 
 
 @pytest.mark.usefixtures("pretend")
