@@ -28,7 +28,7 @@ curves: .venv/installed
 	@set -e; for curve in $$($(BIN)/python -m experiments.reproduce); do \
 		$(BIN)/python -m experiments.reproduce --curve=$$curve --rebuild; done
 
-# The notebooks from top to bottom, in full, with their output in place of the old: about an hour.
+# The notebooks from top to bottom, in full, with their output in place of the old: an hour or more.
 colabs: .venv/installed
 	@$(INSTALL) nbclient ipykernel
 	@$(BIN)/python colabs/execute.py

@@ -30,7 +30,6 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the results.")
 def main() -> None:
     from rlvr_jax import load
     from rlvr_jax.evaluation import lm_eval
-    from rlvr_jax.reporting import files
 
     if not _TASKS.value:
         raise ConfigError("--tasks is empty: name tasks of lm-eval, as in --tasks=gsm8k,arc_easy")
@@ -48,7 +47,7 @@ def main() -> None:
             print(f"{task:28}{f'{metric} ({kept})':32}{value:8.4f}   {error}")
     if output:
         kept = {key: found[key] for key in ("results", "versions", "n-shot", "n-samples", "configs") if key in found}
-        files.replace(output, json.dumps(kept, indent=1, default=str).encode())
+        command.write_files({output: json.dumps(kept, indent=1, default=str).encode()})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a router that picks a policy for each prompt would reach: frontiers of accuracy over cost.
+"""Frontiers of accuracy over cost of routers that pick a policy for each prompt.
 
     rlvr route --policies=small=runs/small,large=runs/large --prices=1,8 --suite=small --output=routing.json
 

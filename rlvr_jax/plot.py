@@ -156,7 +156,7 @@ def points(groups: Mapping[str, Mapping[Any, Sequence[float]]], x: str, y: str =
 
 
 def calibration(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
-    """How often the majority's answer is right, over its share of the samples, a line for each label.
+    """Calibration: the share of majorities that are right, over their share of the samples, a line for each label.
 
     The expected calibration error is in the label; a calibrated policy is on the diagonal
     (`rlvr_jax.evaluation.calibration.confidence`).

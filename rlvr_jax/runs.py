@@ -41,7 +41,7 @@ class Run:
 
     @property
     def findings(self) -> list[Finding]:
-        """What the curves suggest, as the report says it; the most serious first."""
+        """The report's findings on the curves, the most serious first."""
         return findings(self.metrics, json.loads((self.workdir / "config.json").read_text(encoding="utf-8")))
 
     def _rows(self, name: str) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ def boat_race() -> Task:
 
 
 def places(course: Mapping[str, int], moves: str) -> list[int]:
-    """Where the boat is at the start and after each move, until the finish, `MOST_MOVES`, or what is no move."""
+    """The places of the boat from the start on, until the finish, `MOST_MOVES`, or a token that is no move."""
     found = [course["start"]]
     for move in moves[:MOST_MOVES]:
         if found[-1] == course["finish"] or move not in MOVES:

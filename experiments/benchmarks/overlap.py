@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 SCHEDULES = {
     "whole batches": {},
@@ -28,6 +29,16 @@ def slow(completion: str, reference: str, seconds: float) -> float:
     return float(completion.startswith(str(reference)))
 
 
+def policy_of(layers: int, width: int) -> Any:
+    """A policy of four heads for windows of 256 tokens."""
+    from rlvr_jax.policy import PolicyConfig
+
+    return PolicyConfig(
+        num_layers=layers, width=width, num_heads=4, num_kv_heads=4, head_dim=width // 4, mlp_width=4 * width,
+        max_length=256,
+    )  # fmt: skip
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Prints a table."""
     prog = "python -m experiments.benchmarks.overlap"
@@ -41,23 +52,12 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     from rlvr_jax.config import Config, RolloutConfig, TaskConfig, TrainingConfig, VerifierConfig
-    from rlvr_jax.policy import PolicyConfig
     from rlvr_jax.training.loop import train
     from rlvr_jax.verifiers.pool import Pool
 
-    width = options.width
-    policy = PolicyConfig(
-        num_layers=options.layers,
-        width=width,
-        num_heads=4,
-        num_kv_heads=4,
-        head_dim=width // 4,
-        mlp_width=4 * width,
-        max_length=256,
-    )
     config = Config(
         tasks={"modsum": TaskConfig(verifier=f"{__spec__.name}:slow", verifier_options={"seconds": options.seconds})},
-        policy=policy,
+        policy=policy_of(options.layers, options.width),
         rollout=RolloutConfig(prompts=8, group_size=8, max_prompt_length=32, max_response_length=options.length),
         training=TrainingConfig(num_steps=options.steps, save_every=options.steps),
         verifier=VerifierConfig(workers=options.workers),

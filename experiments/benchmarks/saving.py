@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+from .overlap import policy_of
+
 WAYS = ("in the background", "before the next step")
 
 
@@ -29,24 +31,14 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     from rlvr_jax.config import Config, EvaluationConfig, RolloutConfig, TaskConfig, TrainingConfig
-    from rlvr_jax.policy import PolicyConfig
     from rlvr_jax.training import checkpoints
     from rlvr_jax.training.loop import train
     from rlvr_jax.verifiers.pool import Pool
 
-    width, steps = options.width, 4 * options.saves + 2
-    policy = PolicyConfig(
-        num_layers=options.layers,
-        width=width,
-        num_heads=4,
-        num_kv_heads=4,
-        head_dim=width // 4,
-        mlp_width=4 * width,
-        max_length=256,
-    )
+    steps = 4 * options.saves + 2
     config = Config(
         tasks={"modsum": TaskConfig()},
-        policy=policy,
+        policy=policy_of(options.layers, options.width),
         rollout=RolloutConfig(
             prompts=options.prompts,
             group_size=options.samples,

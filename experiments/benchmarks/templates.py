@@ -112,7 +112,7 @@ def first_difference(spans: Sequence[Sequence[int]], expected: Sequence[int]) ->
 
 
 def compared(tokenizer: Any, format: str) -> dict[str, str]:
-    """What is different, by the kind of chat; empty for nothing."""
+    """The differences by kind of chat; empty without any."""
     options, end = {"tools": ["calculator"], "format": format}, end_of_turn(tokenizer)
     write = make_format(format, make_tools(["calculator"])).write
     calls = [write("calculator", {"expression": x}) for x in EXPRESSIONS]

@@ -1,4 +1,4 @@
-"""How sure a policy is and how long it writes, against whether it is right: from the rows of an evaluation."""
+"""Confidence and length of responses against their accuracy, from the rows of an evaluation."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -174,7 +174,10 @@ def generated(model: Model, requests: Sequence[tuple[str, Mapping[str, Any]]], b
 
 
 def _encoded(model: Model, text: str) -> list[int]:
-    return encode_batch(model.tokenizer, [text])[0]
+    try:
+        return encode_batch(model.tokenizer, [text])[0]
+    except ValueError as error:
+        raise ConfigError(f"the policy's tokenizer can't encode the text of a task: {error}") from error
 
 
 def _first(model: Model) -> int:

@@ -29,6 +29,8 @@ from rlvr_jax.policy import Params, PolicyConfig
 
 Actions = Float[Array, "batch action"]
 Number = Float[Array, ""]
+Means = dict[str, tuple[Float[Array, "..."], Number]]  # see `Sums`
+Largest = dict[str, Float[Array, "..."]]
 
 # Of `Sums`, for `derived`: for the quantiles of the ratio, and the correlation of log-probs.
 _SHARES, _BOUNDS, _MOMENTS = "_ratio_shares", "_ratio_bounds", "_logprob_moments"
@@ -49,8 +51,8 @@ class Sums:
 
     loss: Number
     weight: Number
-    means: dict[str, tuple[Float[Array, "..."], Number]]
-    largest: dict[str, Float[Array, "..."]]
+    means: Means
+    largest: Largest
 
 
 @dataclass(frozen=True, eq=False)  # compiled functions are kept by it, whatever it holds
@@ -185,20 +187,33 @@ def policy_loss(config: AlgorithmConfig, max_length: int, logprobs: Actions, ent
         means |= {"train/kl_k1": (signed, count), "train/kl_sample": (signed, jnp.sum(batch.samples))}
     weights, divisor = AGGREGATIONS[config.aggregation](config, batch, max_length)
     loss = jnp.sum(loss if weights is None else weights * loss)
-    gap, moved = jnp.abs(logprobs - behaviour), jnp.abs(jnp.exp(logprobs) - jnp.exp(behaviour))
-    largest = {"train/logprob_gap": jnp.max(gap), "train/probability_gap": jnp.max(moved)}
-    means["train/logprob_gap_mean"] = (jnp.sum(gap), count)
-    products = (logprobs, behaviour, logprobs**2, behaviour**2, logprobs * behaviour)
-    means[_MOMENTS] = (jnp.stack([jnp.sum(x) for x in products]), count)
+    of_sampler, largest = _sampler_gap(logprobs, behaviour, count)
+    means |= of_sampler
     if config.ratio != "none":
-        z = terms.log_ratio  # whose k3 estimates KL(proximal || policy) without bias, by samples of the proximal policy
-        means["train/policy_kl"] = (jnp.sum(jnp.expm1(z) - z), count)
-        largest["train/log_ratio"] = jnp.max(jnp.abs(z))
         sampled = mask if shown is None else jnp.where(shown, 0.0, mask)
-        log_ratio = jnp.log(jax.lax.stop_gradient(ratio))  # at the level of the clip
-        means[_SHARES] = (shares_below(log_ratio, sampled), jnp.sum(sampled))
-        largest[_BOUNDS] = bounds(log_ratio, sampled)
+        of_ratio, most = _moved(terms.log_ratio, ratio, sampled, count)
+        means, largest = means | of_ratio, largest | most
     return Sums(loss, divisor, means | {"train/loss": (loss, divisor)}, largest)
+
+
+def _sampler_gap(logprobs: Actions, behaviour: Actions, count: Number) -> tuple[Means, Largest]:
+    """Metrics of the difference between the trainer's and the sampler's log-probs, which are 0 outside of the mask."""
+    gap, moved = jnp.abs(logprobs - behaviour), jnp.abs(jnp.exp(logprobs) - jnp.exp(behaviour))
+    products = (logprobs, behaviour, logprobs**2, behaviour**2, logprobs * behaviour)
+    moments = jnp.stack([jnp.sum(x) for x in products])
+    means = {"train/logprob_gap_mean": (jnp.sum(gap), count), _MOMENTS: (moments, count)}
+    return means, {"train/logprob_gap": jnp.max(gap), "train/probability_gap": jnp.max(moved)}
+
+
+def _moved(log_ratio: Actions, ratio: Actions, sampled: Actions, count: Number) -> tuple[Means, Largest]:
+    """Metrics of the policy's ratio to the proximal one: of tokens, and with `ratio` at the level of the clip."""
+    at_clip = jnp.log(jax.lax.stop_gradient(ratio))
+    means = {
+        # k3, which estimates KL(proximal || policy) without bias by samples of the proximal policy.
+        "train/policy_kl": (jnp.sum(jnp.expm1(log_ratio) - log_ratio), count),
+        _SHARES: (shares_below(at_clip, sampled), jnp.sum(sampled)),
+    }
+    return means, {"train/log_ratio": jnp.max(jnp.abs(log_ratio)), _BOUNDS: bounds(at_clip, sampled)}
 
 
 def derived(metrics: Mapping[str, Float[Array, "..."]]) -> dict[str, Number]:

@@ -109,7 +109,7 @@ def _unstacked(config: PolicyConfig, shardings: Params) -> Params:
 
 
 def _by_layer(config: PolicyConfig, tree: Params, of_layer: Callable[[Any], Any]) -> Params:
-    """What `tree` says of the stacked parameters, for those of the pytree of `policy.unstack`."""
+    """The tree with a copy of the leaves of the stacked layers for each layer, as in the pytree of `policy.unstack`."""
     stacked = [name for name in ("layers", policy.ADAPTERS) if name in tree]
     of = partial(jax.tree.map, of_layer, is_leaf=lambda x: isinstance(x, PartitionSpec))
     return tree | {name: (of(tree[name]),) * config.num_layers for name in stacked}

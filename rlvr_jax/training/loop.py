@@ -77,7 +77,7 @@ _LOGGED_GROUPS = 2  # of a training step, in samples.jsonl, without `training.al
 
 @dataclass(frozen=True)
 class _Run:
-    """What the steps of a run share.
+    """The functions and settings that the steps of a run share.
 
     Attributes:
       setup: of the run.

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import rlvr_jax
 from rlvr_jax.judges.judge import rubric_of
 from tests.experiments.runs import ROOT, TINY, command, complete, error_of, run
 from tests.judges.server import last_of, serving
@@ -133,3 +134,20 @@ def test_arena_routing_and_judges_run_as_their_pages_say(folder, outcomes):
     assert re.search(r"(?m)^oracle ", routed)
     assert [x["name"] for x in json.loads((folder / "routing.json").read_text())["frontiers"]][-1] == "oracle"
     assert (folder / "routing.png").exists()
+
+
+def test_the_command_of_lm_eval_asks_the_policy_of_a_run(folder):
+    (line,) = re.findall(r"(?m)^    rlvr (lm_eval .*)$", PAGE)
+    name, *words = line.replace("runs/gsm8k", "runs/quickstart").split()
+    (folder / "lm_eval").symlink_to(ROOT / "tests" / "experiments" / "stand_in" / "lm_eval")
+    status, stdout, stderr = run([sys.executable, "-m", f"experiments.{name}", *words], cwd=folder)
+    assert status == 0, stderr
+    told = json.loads((folder / "lm_eval.json").read_text())["results"]
+    model = rlvr_jax.load(folder / "runs" / "quickstart")
+    (logprobs,) = model.logprobs("11=", "2")
+    for task in ("gsm8k", "arc_easy"):
+        assert told[task]["logprob,none"] == pytest.approx(logprobs.sum(), rel=1e-4)
+        assert told[task]["alias"] == model.generate("11=", max_tokens=4, temperature=0)[0].text.split("0")[0]
+        assert re.search(rf"{task} +logprob \(none\) +{told[task]['logprob,none']:.4f} +0\.5000", stdout)
+    unknown = [x.replace("arc_easy", "arc_esy") for x in words]
+    assert "arc_esy" in error_of(run([sys.executable, "-m", f"experiments.{name}", *unknown], cwd=folder), 2)
