@@ -18,7 +18,7 @@ def get_config():
     models.use(config, "Qwen/Qwen2.5-1.5B-Instruct", models.QWEN2_5_1P5B)
     config.tasks.math.environment = "tools"
     config.tasks.math.environment_options = {
-        "tools": {"python": {"cpu_seconds": 5, "characters": 1000}},
+        "tools": {"python": {"cpu_seconds": 5, "tokens": 256}},
         "format": "fence",
         "max_calls": _CALLS,
     }

@@ -19,7 +19,7 @@ def get_config(corpus: str = "papers.jsonl"):
     models.use(config, "Qwen/Qwen3-1.7B", models.QWEN3_1P7B)
     files = {"corpus": corpus, "text": "abstract"}
     searched = {**files, "withhold": True}
-    tools = {"search": {**searched, "characters": 1500}, "open": {**searched, "characters": 2500}}
+    tools = {"search": {**searched, "tokens": 384}, "open": {**searched, "tokens": 640}}
     task = {
         "name": "papers",
         "thinking": "off",

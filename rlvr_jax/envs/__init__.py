@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rlvr_jax import named
@@ -82,6 +83,8 @@ def make_env(name: str, options: Mapping[str, Any] | None = None) -> Env:
             inner = (make_env(*(options.pop(key, other) for key, other in _WITHIN.items())),)
         named.check_options(make, options, not named.is_name(name), _WITHIN if inner else (), len(inner))
         env = make(*inner, **options)
+        if inner and inner[0].fitted is not None:
+            env = replace(env, fitted=lambda shorten: make(inner[0].fitted(shorten), **options))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:

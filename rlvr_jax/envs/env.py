@@ -43,6 +43,7 @@ FinishReason = Literal[
     *("env_error", "tool_error", "cancelled"),
 ]
 _REASONS = get_args(FinishReason)
+Shorten = Callable[[str, int], str]  # a text and a number of tokens -> its beginning of at most so many
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,8 @@ class Env:
       judged: (state, texts of all turns) -> those of them that verifiers see, however the episode ends; a text begins
         with `<think>` if a thought was open before the turn. None for all.
       ends: texts that end a turn, and belong to it, where they are single tokens of the policy.
+      fitted: shorten -> the environment that cuts what its tools say to a number of tokens of the policy; None if it
+        has no use for that.
       says: observations that it may make; a run in which one has no tokens does not start.
       reworded: state -> (state, other observation), in the place of one that has no tokens or can't be encoded; None
         if that is an error.
@@ -210,6 +213,7 @@ class Env:
     sandboxes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     tools: Tools | None = None
     ends: tuple[str, ...] = ()
+    fitted: "Callable[[Shorten], Env] | None" = None
     says: tuple[str | Messages, ...] = ()
     reworded: Callable[[Any], tuple[Any, Say]] | None = None
     one_sequence: bool = True

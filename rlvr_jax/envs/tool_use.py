@@ -14,10 +14,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from rlvr_jax import named
-from rlvr_jax.envs.env import Action, Call, CallRecord, Done, Env, Say, ToolResult
+from rlvr_jax.envs.env import Action, Call, CallRecord, Done, Env, Say, Shorten, ToolResult
 from rlvr_jax.tasks.task import draw, uniform
 from rlvr_jax.text.prompts import Tools
-from rlvr_jax.tools import Result, Tool, job_of, make_format, make_tools, result_of
+from rlvr_jax.tools import Result, Tool, job_of, make_format, make_tools, result_of, shown
 from rlvr_jax.tools.call import Format, ParsedCall
 from rlvr_jax.tools.schema import converted, nesting, wrong
 
@@ -90,7 +90,8 @@ class _State:
 
 @dataclass(frozen=True)
 class _Rules:
-    """The tools of an environment, by name, the format of their calls, and the options of `tool_use`."""
+    """The tools of an environment, by name, the format of their calls, and the options of `tool_use`; and what cuts
+    outputs to the tokens of their tools."""
 
     tools: Mapping[str, Tool]
     form: Format
@@ -100,6 +101,7 @@ class _Rules:
     failure: str
     unjudged: tuple[str, ...]
     unreliable: Mapping[str, Reliability]
+    shorten: Shorten = lambda text, _: text
 
     def failed(self, why: str) -> str:
         """The text for the policy after a call without an output."""
@@ -158,6 +160,11 @@ def tool_use(
     by_name = {tool.name: tool for tool in made}
     unreliable = _reliability(reliability or {}, by_name)
     rules = _Rules(by_name, form, max_calls, max_seconds, calls_in_a_turn, failure, tuple(unjudged), unreliable)
+    return _env(rules)
+
+
+def _env(rules: _Rules) -> Env:
+    made, form = tuple(rules.tools.values()), rules.form
     return Env(
         lambda example: (_State(example.id), example.prompt),
         partial(_step, rules),
@@ -170,6 +177,7 @@ def tool_use(
         sandboxes=tuple(tool.sandbox for tool in made if tool.sandbox),
         tools=Tools(tuple(tool.schema for tool in made), form.instructions, form.native),
         ends=form.ends,
+        fitted=lambda shorten: _env(replace(rules, shorten=shorten)),
         says=tuple(form.observe([(made[0].name, text)]) for text in _failures(rules)),
         reworded=partial(_reworded, rules),
     )
@@ -227,6 +235,7 @@ def _receive(rules: _Rules, state: _State, results: tuple[ToolResult, ...]) -> t
                 earlier[call.tool] = (*earlier.get(call.tool, ()), call.arguments)
             if result.succeeded and _fails(state, call, number, rules.unreliable):
                 result = replace(result, outcome=UNRELIABLE, text=garbled(result.text, state.id, number))
+            result = shown(rules.tools[call.tool], result, rules.shorten)
         said.append((call, result))
     state, action = _told(rules, replace(state, earlier=earlier, asked=()), said)
     if rules.max_seconds and sum(call.seconds for call in state.calls) > rules.max_seconds:

@@ -33,6 +33,8 @@ R1_ZERO = (
 _TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
 _ANSWER = "d41d8cd98f00"  # that no template writes itself
 _CUT = "\ue000"  # of the private use area: the text on both sides of it is encoded by itself
+_MORE = "…"  # at the end of a text that was cut
+LONGEST = 32  # characters for each token of a text that is cut; what is behind these is not counted
 DATE = "2025-01-01"  # the default date of chat templates
 
 
@@ -194,6 +196,49 @@ def window_prompt(tokenizer: Any, render: Callable[[str | Messages], str]) -> Ca
         return _encode_parts(tokenizer, render(said))
 
     return tokens
+
+
+def shortener(tokenizer: Any) -> Callable[[str, int], str]:
+    """The function (text, number of tokens) -> the text, cut and with "…" at its end if it has more tokens than these.
+
+    They are counted as `continuation` encodes the text by itself. The "…" is one of them, and left out where the
+    tokenizer lacks it or there is room for nothing else. A text that can't be encoded is left as it is.
+    """
+    harmless = _harmless(tokenizer)
+
+    def count(text: str) -> int:
+        return len(_encode_parts(tokenizer, harmless(text)))
+
+    try:
+        mark, of_mark = _MORE, count(_MORE)
+    except ValueError:
+        mark, of_mark = "", 0
+
+    def shorten(text: str, most: int) -> str:
+        begin = text[: most * LONGEST]
+        try:
+            if count(begin) <= most and begin == text:
+                return text
+            ends = _token_ends(tokenizer, harmless(begin))
+            end = mark if of_mark < most else ""
+            kept = min(most - of_mark * bool(end), len(ends) - 1)
+            while count(shorter := begin[: ends[kept]].rstrip() + end) > most:
+                kept -= 1  # a text may be encoded otherwise before its end
+            return shorter
+        except ValueError:
+            return text
+
+    return shorten
+
+
+def _token_ends(tokenizer: Any, text: str) -> list[int]:
+    """The text's beginning and the place behind each token, in the text without its cuts."""
+    ends, begin = [0], 0
+    for part in text.split(_CUT):
+        offsets = tokenizer.backend_tokenizer.encode(part, add_special_tokens=False).offsets
+        ends += [begin + end for _, end in offsets]
+        begin += len(part)
+    return ends
 
 
 def _knows(chat: Any, tools: Tools | None) -> bool:

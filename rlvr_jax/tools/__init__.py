@@ -25,7 +25,7 @@ from typing import Any
 from rlvr_jax import named
 from rlvr_jax.tools import schema
 from rlvr_jax.tools.formats import FORMATS, make_format
-from rlvr_jax.tools.tool import CallError, Result, Tool, job_of, result_of
+from rlvr_jax.tools.tool import CallError, Result, Tool, job_of, result_of, shown
 
 TOOLS: Mapping[str, str] = {
     "python": "rlvr_jax.tools.python:tool",
@@ -35,7 +35,7 @@ TOOLS: Mapping[str, str] = {
     "submit": "rlvr_jax.tools.submit:tool",
     "mcp": "rlvr_jax.tools.mcp:tools",
 }
-_OWN = ("description", "timeout", "characters")  # fields of any tool that options set
+_OWN = ("description", "timeout", "tokens")  # fields of any tool that options set
 
 Named = Sequence[str] | Mapping[str, Mapping[str, Any]]  # tools of a config, with their options
 
@@ -76,7 +76,7 @@ def _made(name: str, options: Mapping[str, Any] | None) -> tuple[Tool, ...]:
     Args:
       name: a key of `TOOLS`, or a function's name; or any other name, with the option `tool` for one of these.
       options: of the function that makes the tool, or further arguments of the tool's own function, which the policy
-        does not see; and description, timeout and characters, see `Tool`.
+        does not see; and description, timeout and tokens, see `Tool`.
 
     Raises:
       ValueError: there is no such tool, it can't be made with these options, or its arguments have no schema.
@@ -143,4 +143,5 @@ __all__ = [
     "make_tool",
     "make_tools",
     "result_of",
+    "shown",
 ]

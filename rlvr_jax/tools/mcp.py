@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax.tools.schema import resolved
-from rlvr_jax.tools.tool import CHARACTERS, CallError, Tool
+from rlvr_jax.tools.tool import TOKENS, CallError, Tool
 
 try:  # here, since the imports of a tool's module do not count as time of its calls
     import anyio
@@ -69,7 +69,7 @@ def tools(
     variables: Sequence[str] = (),
     timeout: float = 10.0,
     start_seconds: float = 30.0,
-    characters: int = CHARACTERS,
+    tokens: int = TOKENS,
 ) -> tuple[Tool, ...]:
     """The tools of a server: `mcp`.
 
@@ -81,7 +81,7 @@ def tools(
       variables: names of environment variables that it gets, besides the likes of `PATH` and `HOME`.
       timeout: seconds of a call.
       start_seconds: within which it must be ready.
-      characters: of the output that are shown.
+      tokens: of the output that are shown.
 
     Raises:
       ValueError: the package is not installed, the server can't be started, or has no such tools.
@@ -116,7 +116,7 @@ def tools(
                 f"{__name__}:call",
                 options,
                 timeout=start_seconds + timeout + _SPARE_SECONDS,
-                characters=characters,
+                tokens=tokens,
             )
         )
     return tuple(made)

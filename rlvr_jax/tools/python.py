@@ -13,7 +13,7 @@ from rlvr_jax.sandbox.codec import CodecError
 from rlvr_jax.sandbox.engine import ENGINES, UNSAFE, discard, sandbox_of_process
 from rlvr_jax.sandbox.host import START_SECONDS, Limits, SandboxError, package_folders
 from rlvr_jax.sandbox.script import Output, run_script
-from rlvr_jax.tools.tool import CHARACTERS, CallError, Tool
+from rlvr_jax.tools.tool import TOKENS, CallError, Tool
 
 _FAILED = 3  # exit status of a cell that raised
 _CELL = """
@@ -65,7 +65,7 @@ def tool(
     wall_seconds: float = 5.0,
     memory_bytes: int = 1 << 30,
     output_bytes: int = 1 << 20,
-    characters: int = CHARACTERS,
+    tokens: int = TOKENS,
 ) -> Tool:
     """Python code in the sandbox: `python`.
 
@@ -73,7 +73,7 @@ def tool(
       state: names of earlier cells of the episode are known.
       engine, packages: of the sandbox, see `rlvr_jax.sandbox.engine.open_sandbox`.
       cpu_seconds, wall_seconds, memory_bytes, output_bytes: limits of a cell, with state those of all cells together.
-      characters: of the output that are shown.
+      tokens: of the output that are shown.
 
     Raises:
       ValueError: a limit is out of range, there is no such engine, or a package is not installed.
@@ -93,7 +93,7 @@ def tool(
         "rlvr_jax.tools.python:run",
         options,
         timeout=2 * (START_SECONDS + limits.longest_seconds),
-        characters=characters,
+        tokens=tokens,
         state=state,
         sandbox=(engine, tuple(packages)),
     )

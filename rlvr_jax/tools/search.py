@@ -23,7 +23,7 @@ def tool(
     text: str = "text",
     withhold: bool = False,
     k: int = 5,
-    characters: int = 2000,
+    tokens: int = 512,
     ranking: Ranking = "bm25",
     embeddings: str = "",
     embed: str = "",
@@ -34,7 +34,7 @@ def tool(
     Args:
       corpus, text, withhold: see `rlvr_jax.tasks.corpus.prepare`.
       k: number of documents that are found by default.
-      characters: of the results; each has an equal share.
+      tokens: of the results; each has an equal share.
       ranking: `bm25`; `dense`, by cosine similarity; or `both`, by reciprocal rank fusion.
       embeddings: a .npy file of shape (documents, dimensions), for the rankings `dense` and `both`.
       embed: the function query -> embedding, as `module:function`; it runs in a worker process.
@@ -56,7 +56,7 @@ def tool(
         )
     folder = prepare(corpus, text, withhold, index_dir)
     load(str(folder))  # a damaged one is an error here
-    options = {"corpus": str(folder), "characters": characters, "usual": k}
+    options = {"corpus": str(folder), "usual": k}
     if ranking != "bm25":
         dense.load_embeddings(embeddings, len(load(str(folder)).ids))
         named.check_arguments(embed, "a query")
@@ -67,24 +67,23 @@ def tool(
     }
     parameters = {"type": "object", "properties": properties, "required": ["query"]}
     description = "Finds the documents that fit a query best: a line with the id, title and beginning of each."
-    return Tool("search", description, parameters, "rlvr_jax.tools.search:search", options, None, characters)
+    return Tool("search", description, parameters, f"{__name__}:search", options, tokens=tokens, lines=True)
 
 
 def open_tool(
     corpus: str,
     text: str = "text",
     withhold: bool = False,
-    characters: int = 4000,
+    tokens: int = 1024,
     index_dir: str = "",
 ) -> Tool:
     """Shows a document by its id: `open`. Arguments and errors are those of `tool`."""
     folder = prepare(corpus, text, withhold, index_dir)
     load(str(folder))
-    options = {"corpus": str(folder), "characters": characters}
     properties = {"id": {"type": "string", "description": "Id of the document, as search shows it."}}
     parameters = {"type": "object", "properties": properties, "required": ["id"]}
     description = "Shows a document: its title, authors and text."
-    return Tool("open", description, parameters, "rlvr_jax.tools.search:open_document", options, None, characters)
+    return Tool("open", description, parameters, f"{__name__}:open_document", {"corpus": str(folder)}, tokens=tokens)
 
 
 def search(
@@ -93,18 +92,16 @@ def search(
     *,
     corpus: str,
     usual: int = 5,
-    characters: int = 2000,
     ranking: Ranking = "bm25",
     embeddings: str = "",
     embed: str = "",
 ) -> str:
-    """The best documents for a query, a line for each: its id, year, title and the beginning of its text.
+    """The best documents for a query, a line for each: its id, year, title and text.
 
     Args:
       query: words.
       k: number of documents, at least 1; None for the `usual` one.
       corpus: folder of the prepared corpus.
-      characters: maximum length of the result.
       ranking, embeddings, embed: see `tool`.
 
     Raises:
@@ -116,17 +113,15 @@ def search(
     numbers = _ranked(found, query, k or usual, ranking, embeddings, embed)
     if not numbers:
         return NOTHING
-    share = max(1, characters // len(numbers))
-    return "\n".join(_cut(_line(found.document(number)), share - 1) for number in numbers)
+    return "\n".join(_line(found.document(number)) for number in numbers)
 
 
-def open_document(id: str, *, corpus: str, characters: int = 4000) -> str:
+def open_document(id: str, *, corpus: str) -> str:
     """A document: id, year, title and authors on a line, then its text.
 
     Args:
       id: of the document.
       corpus: folder of the prepared corpus.
-      characters: maximum length of the result.
 
     Raises:
       CallError: there is no such document.
@@ -136,7 +131,7 @@ def open_document(id: str, *, corpus: str, characters: int = 4000) -> str:
         raise CallError(f"there is no document {id!r:.100}")
     document = found.document(found.numbers[id])
     authors = f" {', '.join(document.authors)}." if document.authors else ""
-    return _cut(f"{_head(document)}{authors}\n{document.text}", characters)
+    return f"{_head(document)}{authors}\n{document.text}"
 
 
 def _ranked(corpus: Corpus, query: str, k: int, ranking: Ranking, embeddings: str, embed: str) -> list[int]:
@@ -157,7 +152,3 @@ def _head(document: Document) -> str:
 
 def _line(document: Document) -> str:
     return " ".join(f"{_head(document)} {document.text}".split())
-
-
-def _cut(text: str, characters: int) -> str:
-    return text if len(text) <= characters else text[: max(characters - 1, 0)].rstrip() + "…"

@@ -5,16 +5,17 @@ import math
 import re
 import time
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rlvr_jax import named
+from rlvr_jax.text.prompts import LONGEST
 from rlvr_jax.verifiers import error_text
 from rlvr_jax.verifiers.jobs import ToolCall
 
 RUN = "rlvr_jax.tools.tool:run"
-CHARACTERS = 2000  # of an output that are shown, by default
+TOKENS = 512  # of an output that are shown, by default
 _BINARY_SHARE = 0.1  # of control and replacement characters, above which an output is no text
 
 
@@ -30,7 +31,8 @@ class Tool:
         JSON data that is shown as such, and raises `CallError` or any other exception.
       options: further keyword arguments of the function, which the policy neither sees nor sets.
       timeout: seconds of a call; None for the pool's limit.
-      characters: of the output that are shown; the rest is cut, with a note.
+      tokens: of the policy's tokenizer for the output, see `shown`; what is more is cut.
+      lines: each line of the output has an equal share of these.
       state: the function also gets `earlier`: the arguments of the episode's earlier calls of the tool, without those
         that were ended by a limit or a crash.
       sandbox: engine and packages of the sandbox that it needs; None for none.
@@ -45,7 +47,8 @@ class Tool:
     function: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     timeout: float | None = None
-    characters: int = CHARACTERS
+    tokens: int = TOKENS
+    lines: bool = False
     state: bool = False
     sandbox: tuple[str, tuple[str, ...]] | None = None
     ends: bool = False
@@ -62,8 +65,8 @@ class Tool:
         numbers = not isinstance(self.timeout, bool) and isinstance(self.timeout, int | float)
         if self.timeout is not None and not (numbers and 0 < self.timeout < math.inf):
             raise ValueError(f"timeout must be a number of seconds above 0, or None, not {self.timeout!r:.100}")
-        if type(self.characters) is not int or self.characters < 1:
-            raise ValueError(f"characters must be a whole number from 1 on, not {self.characters!r:.100}")
+        if type(self.tokens) is not int or self.tokens < 1:
+            raise ValueError(f"tokens must be a whole number from 1 on, not {self.tokens!r:.100}")
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -117,12 +120,13 @@ def job_of(tool: Tool, arguments: Mapping[str, Any], earlier: tuple[Mapping[str,
     kwargs = {
         "function": tool.function,
         "arguments": {**arguments, **tool.options, **own},
-        "characters": tool.characters,
+        "tokens": tool.tokens,
+        "lines": tool.lines,
     }
     return ToolCall(RUN, kwargs=kwargs, timeout=tool.timeout, imports=tool.function)
 
 
-def run(function: str, arguments: Mapping[str, Any], characters: int) -> dict[str, Any]:
+def run(function: str, arguments: Mapping[str, Any], tokens: int, lines: bool) -> dict[str, Any]:
     """Runs a tool's function, in a process of the pool: the fields of its `Result`."""
     began = time.perf_counter()
     try:
@@ -136,9 +140,8 @@ def run(function: str, arguments: Mapping[str, Any], characters: int) -> dict[st
     seconds = time.perf_counter() - began
     if _is_binary(text):
         outcome, text = "binary", f"the output is no text ({len(text)} characters)"
-    if len(text) > characters:
-        outcome = "cut" if outcome == "ok" else outcome
-        text = f"{text[:characters]}\n(cut: {len(text)} characters in all)"
+    whole, text = text, _within(text, tokens, lines, lambda part, most: part[: most * LONGEST + 1])
+    outcome = "cut" if outcome == "ok" and text != whole else outcome
     return {"outcome": outcome, "text": text, "seconds": seconds}
 
 
@@ -153,6 +156,20 @@ def result_of(value: Any, error: str | None) -> Result:
         if error.startswith(begins):
             return Result(outcome, error)
     return Result("raised", error)
+
+
+def shown(tool: Tool, result: Result, shorten: Callable[[str, int], str]) -> Result:
+    """The result within the tokens of its tool; `shorten` cuts a text to a number of tokens."""
+    text = _within(result.text, tool.tokens, tool.lines, shorten)
+    cut = result.outcome == "ok" and text != result.text
+    return replace(result, outcome="cut" if cut else result.outcome, text=text)
+
+
+def _within(text: str, tokens: int, lines: bool, shorten: Callable[[str, int], str]) -> str:
+    """The text cut to so many tokens, of which each of its `lines` may have an equal share."""
+    parts = text.split("\n") if lines else [text]
+    share = tokens // len(parts) - (len(parts) > 1)  # a token for the line break
+    return shorten("\n".join(shorten(part, max(1, share)) for part in parts), tokens)
 
 
 def _without_paths(text: str) -> str:

@@ -15,7 +15,7 @@ from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import redrawn, subset
 from rlvr_jax.text.messages import Messages
-from rlvr_jax.text.prompts import continuation, renderer, window_prompt
+from rlvr_jax.text.prompts import continuation, renderer, shortener, window_prompt
 from rlvr_jax.text.tokenizers import encode, encode_batch
 from rlvr_jax.time_limit import time_limits
 from rlvr_jax.verifiers import error_text, verifier_of, verify
@@ -88,7 +88,8 @@ def first_example(task: Task) -> Example:
 
 def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env], tokenizer: Any) -> dict[str, Source]:
     """The tasks with their environments, for rollouts."""
-    prompt = config.prompt
+    prompt, shorten = config.prompt, shortener(tokenizer)
+    envs = {label: env if env.fitted is None else env.fitted(shorten) for label, env in envs.items()}
     observers = {
         label: continuation(tokenizer, prompt.format, config.tasks[label].thinking, prompt.date) for label in prompted
     }

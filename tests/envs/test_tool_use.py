@@ -15,7 +15,7 @@ from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.episode import Span
 from rlvr_jax.rollout.playing import Limits, Playing, Source
 from rlvr_jax.tasks import Example, Task
-from rlvr_jax.text.prompts import continuation
+from rlvr_jax.text.prompts import continuation, shortener
 from rlvr_jax.text.tokenizers import make_tokenizer
 from rlvr_jax.tools import make_format, make_tools
 from rlvr_jax.tools.tool import Tool
@@ -26,7 +26,7 @@ from rlvr_jax.verifiers.verdict import Verdict
 from tests.rollout.test_collector import EOS, LIMITS, TOKENIZER, Policy, texts
 
 MINE = "tests.tools.mine"
-BAD = {"bad": {"tool": f"{MINE}:bad", "characters": 40}}
+BAD = {"bad": {"tool": f"{MINE}:bad", "tokens": 40}}
 CALCULATOR = {
     "tools": ["calculator"],
     "format_options": {"marks": {"calculator": ("<", ">")}, "observation": "{}|"},
@@ -38,7 +38,7 @@ EXAMPLE = Example("t/train/0", "12*7=", "84", "t")
 
 def played(said, options, limits=LIMITS, example=EXAMPLE):
     """The groups of a policy that says what it is told to, with tools and verifiers in this process."""
-    env = make_env("tools", options)
+    env = make_env("tools", options).fitted(shortener(TOKENIZER))
     ends = tuple(TOKENIZER.convert_tokens_to_ids(x) for x in env.ends if len(x) == 1)
     source = Source(Task("t", f"{MINE}:none", None, None), env, continuation(TOKENIZER, "plain"), ends)
     with Pool(0) as pool:
@@ -196,6 +196,21 @@ def test_observations_that_the_tokenizer_can_not_encode_are_refused_before_a_run
     started(make_env("tools", CALCULATOR))
 
 
+@pytest.mark.parametrize("around", [None, "compaction", "subcalls"])
+def test_outputs_are_cut_to_tokens_of_the_policy_within_other_environments_too(around):
+    options = {"tools": {"calculator": {"tokens": 4}}, "format_options": CALCULATOR["format_options"], "failure": "!"}
+    name = "tools" if around is None else around
+    env = make_env(name, options if around is None else {"environment": "tools", "environment_options": options})
+    room = RolloutConfig(max_sequences=1 + (around is not None), max_response_length=500)
+    config, task = Config(tasks={"t": TaskConfig()}, rollout=room), Task("t", f"{MINE}:none", None, None)
+    (source,) = sources(config, {"t": task}, {"t": env}, make_tokenizer("bytes")).values()
+    for text, outcome, told in (("1234", "ok", "1234|"), ("12345", "cut", "1…|"), ("é" * 50, "cut", "…|")):
+        state, _ = source.env.step(source.env.start(EXAMPLE)[0], "<1+1>")
+        value = {"outcome": "ok", "text": text, "seconds": 0.0}
+        state, said = source.env.receive(state, (ToolResult(value),))
+        assert (said, [call.outcome for call in source.env.calls_of(state)]) == (Say(told), [outcome])
+
+
 def test_one_turn_is_too_few_for_tools(caplog):
     started(make_env("tools", CALCULATOR), turns=1)
     assert "rollout.max_turns" in caplog.text
@@ -321,8 +336,8 @@ def test_whatever_a_tool_does_is_an_observation(what, outcome):
         ({"tools": {"python": None}}, "tools.*None"),
         ({"tools": {"calculator": {"timeout": "x"}}}, "timeout.*'x'"),
         ({"tools": {"calculator": {"timeout": -1}}}, "timeout.*-1"),
-        ({"tools": {"calculator": {"characters": 1.5}}}, "characters.*1.5"),
-        ({"tools": {"calculator": {"characters": -5}}}, "characters.*-5"),
+        ({"tools": {"calculator": {"tokens": 1.5}}}, "tokens.*1.5"),
+        ({"tools": {"calculator": {"tokens": -5}}}, "tokens.*-5"),
         ({"tools": {"calculator": {"description": 5}}}, "description.*5"),
         ({"tools": {"x": {"tool": 5}}}, "'x': tool .*5"),
         ({"tools": {"x": {"tool": f"{MINE}:repeat", "times": "x"}}}, "times .*'x'"),

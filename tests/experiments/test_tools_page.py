@@ -46,7 +46,7 @@ def test_a_tool_of_ones_own_is_called(tmp_path, monkeypatch):
     options = configured(SETTINGS, OWN).tasks["gsm8k"].environment_options["tools"]
     assert make_tools(["notes.py:grep"])[0].name == "grep"
     (tool,) = make_tools(options)
-    assert (list(tool.parameters["properties"]), tool.characters) == (["pattern", "most"], 500)
+    assert (list(tool.parameters["properties"]), tool.tokens) == (["pattern", "most"], 200)
     with Pool(0) as pool:
         (future,) = pool.submit([job_of(tool, {"pattern": "cat", "most": 1})])
     assert (tool.name, result_of(future.result(), None).text) == ("lookup", "a cat")

@@ -22,7 +22,7 @@ def repeat(text: str, times: int = 2, style: Literal["plain", "loud"] = "plain",
 
 def made(top: int = 3) -> Tool:
     """A tool that is made with options."""
-    return Tool("top", f"The top {top}.", {"type": "object"}, f"{__name__}:listed", {"top": top}, characters=9)
+    return Tool("top", f"The top {top}.", {"type": "object"}, f"{__name__}:listed", {"top": top}, tokens=9)
 
 
 def listed(top):

@@ -38,9 +38,9 @@ def test_the_tools_of_a_server_have_its_names_and_schemas(tools):
     assert (bad.name, bad.description, bad.parameters["required"]) == ("bad", "Misbehaves.", ["what"])
     assert (echo.name, echo.description, list(echo.parameters["properties"])) == ("echo_number", "", ["server"])
     other, own = make_tools(
-        {"its": {"tool": "mcp", **OPTIONS, "only": ["echo.number"], "prefix": "its_", "characters": 9}, "submit": {}}
+        {"its": {"tool": "mcp", **OPTIONS, "only": ["echo.number"], "prefix": "its_", "tokens": 9}, "submit": {}}
     )
-    assert (other.name, other.characters, own.name) == ("its_echo_number", 9, "submit")
+    assert (other.name, other.tokens, own.name) == ("its_echo_number", 9, "submit")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_tools_of_a_server_have_its_names_and_schemas(tools):
         ("both", "ok", "a\n(image left out)"),
         ("data", "ok", '{"a": [1, "é"]}'),
         ("nul", "binary", "the output is no text (3 characters)"),
-        ("long", "cut", "x" * 2000 + "\n(cut: 100000 characters in all)"),
+        ("long", "cut", "x" * 512 * 32),
         ("wrong", "malformed", "the server's result is malformed"),
     ],
 )

@@ -4,16 +4,20 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rlvr_jax.envs import make_env
 from rlvr_jax.tasks.corpus import prepare
-from rlvr_jax.tools import CallError, job_of, make_tool, make_tools, result_of
+from rlvr_jax.text.prompts import shortener
+from rlvr_jax.text.tokenizers import character_tokenizer, encode
+from rlvr_jax.tools import CallError, Result, job_of, make_tool, make_tools, result_of, shown
 from rlvr_jax.tools.schema import wrong
 from rlvr_jax.tools.search import NOTHING, open_document, search
 from rlvr_jax.verifiers.pool import Pool
+from tests.text.pretrained import tokenizer
 
 DOCUMENTS = [
     {"id": "a", "title": "Cats", "text": "Cats and dogs. " * 20, "year": 2019, "authors": ["Ann Lee", "Bo Wu"]},
@@ -41,27 +45,44 @@ def corpus(options):
     return str(prepare(options["corpus"], folder=options["index_dir"]))
 
 
-def test_a_search_gives_a_line_for_each_document_cut_to_the_budget(corpus):
+def test_a_search_gives_a_line_for_each_document(corpus):
     assert search("moon", corpus=corpus) == (
         "c (2020) The moon? Cheese, or so they say: moons are cheeses\nb. A dog barks at the moon"
     )
     assert search("moon", 1, corpus=corpus).startswith("c (2020)")
     assert search("lee cats", corpus=corpus).startswith("a (2019) Cats. Cats and dogs. Cats and")
     assert search("zebra", corpus=corpus) == NOTHING
-    for characters in (6, 7, 100, 200):
-        found = search("moon dogs", corpus=corpus, characters=characters)
-        assert len(found) <= characters
-        assert len(found.splitlines()) == 3
-    assert "…" in search("dogs", corpus=corpus, characters=40)
     with pytest.raises(CallError, match="query is empty"):
         search(" ", corpus=corpus)
 
 
 def test_a_document_is_opened_by_its_id(corpus):
     assert open_document("c", corpus=corpus) == "c (2020) The moon?\nCheese, or so they say:\nmoons are cheeses"
-    assert open_document("a", corpus=corpus, characters=50) == "a (2019) Cats. Ann Lee, Bo Wu.\nCats and dogs. Cat…"
+    assert open_document("a", corpus=corpus).startswith("a (2019) Cats. Ann Lee, Bo Wu.\nCats and dogs. Cat")
     with pytest.raises(CallError, match="no document 'z'"):
         open_document("z", corpus=corpus)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "words"])
+def test_the_documents_of_a_search_share_the_tokens_of_the_policy(options, corpus, kind):
+    tokens = tokenizer("bytes") if kind == "bytes" else character_tokenizer("".join(map(chr, range(10, 127))))
+    count, shorten = (lambda text: len(encode(tokens, text))), shortener(tokens)
+    found = Result("ok", search("moon dogs", corpus=corpus), 0.5)
+    for most in (9, 40, 100, 200):
+        tool = make_tool("search", {**options, "tokens": most})
+        result = shown(tool, found, shorten)
+        assert (result.outcome, result.seconds) == ("cut", 0.5)
+        assert count(result.text) <= most
+        lines = result.text.split("\n")
+        assert len(lines) == 3
+        # As much of each line is there as fits, with "…" where the tokenizer has it.
+        for line, whole in zip(lines, found.text.split("\n"), strict=True):
+            assert count(line) <= most // 3 - 1
+            if line != whole:
+                assert whole.startswith(line.removesuffix("…"))
+                assert count(line) >= most // 3 - 3
+                assert line.endswith("…") == (kind == "bytes" and most > 12)
+    assert shown(make_tool("search", options), replace(found, text="b. A dog"), shorten).outcome == "ok"
 
 
 def test_the_tools_run_in_the_processes_of_the_pool_with_the_arguments_of_the_policy(options):
@@ -105,8 +126,8 @@ def test_dense_rankings_use_the_embeddings_of_the_user(options, tmp_path):
         ({"ranking": "best"}, "bm25, dense, both"),
         ({"k": 0}, "k must be from 1 to 50"),
         ({"k": True}, "k must be .*True"),
-        ({"characters": -1}, "characters .*-1"),
-        ({"characters": True}, "characters .*True"),
+        ({"tokens": -1}, "tokens .*-1"),
+        ({"tokens": True}, "tokens .*True"),
         ({"ranking": "dense"}, "embeddings and embed missing"),
         ({"ranking": "both", "embeddings": "v.npy"}, ": embed missing"),
         ({"corpus": "absent.jsonl"}, "absent"),
@@ -121,7 +142,7 @@ def test_wrong_options_are_refused_before_a_run(options, tmp_path, changes, why)
     changes = {key: str(tmp_path / "v.npy") if value == "{v}" else value for key, value in changes.items()}
     with pytest.raises(ValueError, match=why):
         make_env("tools", {"tools": {"search": {**options, **changes}}})
-    if "characters" in changes:
+    if "tokens" in changes:
         with pytest.raises(ValueError, match=why):
             make_tool("open", {**options, **changes})
 
