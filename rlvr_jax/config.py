@@ -5,6 +5,7 @@ Files in `configs/` start from these defaults and state the differences; see `co
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -140,8 +141,8 @@ class TrainingConfig:
         they score.
       all_samples: whether all training samples of every step are logged in samples.jsonl, or two groups at step 1 and
         at each evaluation.
-      profile: (first, last) step of a trace, written to `profile` in the workdir, for Perfetto or TensorBoard's profile
-        plugin; empty for none. Step 1 is mostly compilation.
+      profile: "first:last" step of a trace, such as "10:13", written to `profile` in the workdir, for Perfetto or
+        TensorBoard's profile plugin; empty for none. Step 1 is mostly compilation.
       watchdog: seconds after which a phase of a step (rollout, update, evaluation, saving) counts as hanging; then its
         name, the host and the stacks of all threads are printed. 0 for never. The first step also compiles.
       watchdog_ends: whether a phase that hangs ends the run, to be started again.
@@ -159,9 +160,15 @@ class TrainingConfig:
     packing_multiple: int = 0
     offload_reference: bool = False
     all_samples: bool = False
-    profile: tuple[int, ...] = ()
+    profile: str = ""
     watchdog: float = 0.0
     watchdog_ends: bool = False
+
+    @property
+    def profiled(self) -> range:
+        """The steps of `profile`; none if it is empty or malformed."""
+        found = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", self.profile, re.ASCII)
+        return range(int(found[1]), int(found[2]) + 1) if found else range(0)
 
 
 @dataclass(frozen=True)

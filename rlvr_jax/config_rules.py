@@ -128,10 +128,10 @@ def _choices(c: Config) -> Rules:
         f"config.training.max_lag = {c.training.max_lag} must be below config.training.num_steps = "
         f"{c.training.num_steps}: no more steps than there are can be sampled ahead",
     )
-    profile = c.training.profile
     yield (
-        bool(profile) and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
-        f"config.training.profile = {profile} must be two steps, the first and the last, or empty",
+        bool(c.training.profile) and not c.training.profiled,
+        f"config.training.profile = {c.training.profile!r} must be the first and the last step of a trace, such as "
+        "'10:13', or empty",
     )
     yield (
         r.prompts % c.algorithm.minibatches != 0,

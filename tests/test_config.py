@@ -261,7 +261,7 @@ REFUSED = [
     ({"tasks": {"a/b": {"name": "modsum"}}}, 1, "config.tasks.a/b: a task's key is made of letters, digits, _ . and -"),
     ({"prompt__template": "Q:"}, 1, "config.prompt.template lacks the place {prompt}"),
     ({"training__watchdog": -1.0}, 1, "config.training.watchdog must be"),
-    *(({"training__profile": steps}, 1, "config.training.profile = ") for steps in ((3,), (3, 2), (0, 2), (1, 2, 3))),
+    *(({"training__profile": steps}, 1, "config.training.profile = ") for steps in ("3", "3:2", "0:2", "1:2:3", "a:b")),
     ({"prompt__date": "2025-02-30"}, 1, "config.prompt.date must be year-month-day, not '2025-02-30'"),
     ({"rollout__top_p": 0.0}, 1, "config.rollout.top_p must be in (0, 1], not 0.0"),
     ({"rollout__top_p": 1.5}, 1, "config.rollout.top_p must be in (0, 1], not 1.5"),

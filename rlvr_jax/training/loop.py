@@ -151,7 +151,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
 
         with (
             open_record(workdir, config, num_steps, done, "training", processes) as record,
-            traces(workdir / "profile", options.profile) as trace,
+            traces(workdir / "profile", options.profiled) as trace,
         ):
             if done == 0:
                 metrics, samples = run.evaluate(0)

@@ -8,18 +8,18 @@ import jax
 
 
 @contextlib.contextmanager
-def traces(folder: Path, steps: tuple[int, ...]) -> Iterator[Callable[[int], None]]:
-    """A function to call at the start of each step; writes the trace of steps (first, last) to `folder`.
+def traces(folder: Path, steps: range) -> Iterator[Callable[[int], None]]:
+    """A function to call at the start of each step; writes the trace of `steps` to `folder`.
 
     Args:
       folder: is created.
-      steps: first and last, or empty for no trace.
+      steps: successive ones; empty for no trace.
     """
     running = False
 
     def begin(step: int) -> None:
         nonlocal running
-        wanted = bool(steps) and steps[0] <= step <= steps[-1]
+        wanted = step in steps
         if wanted and not running:
             jax.profiler.start_trace(str(folder))
         elif running and not wanted:

@@ -23,7 +23,7 @@ def pool():
 def whole(pool, tmp_path_factory):
     """The workdir of a run of three steps, of which the second is traced."""
     workdir = tmp_path_factory.mktemp("whole")
-    train(changed(LONG, training={"profile": (2, 2)}), workdir, pool)
+    train(changed(LONG, training={"profile": "2:2"}), workdir, pool)
     return workdir
 
 

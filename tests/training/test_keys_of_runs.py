@@ -245,7 +245,7 @@ RUNS = {
         Row("training.save_every", 2, lambda run: run.saved, [0, 2, 3]),
         Row("training.keep_checkpoints", 1, lambda run: checkpoints.complete_steps(run.workdir), [0, 3]),
         Row("training.checkpoints", "FILES/elsewhere", lambda run: folder_of(run.workdir).name, "elsewhere"),
-        Row("training.profile", (2, 2), lambda run: run.traced, [("begun", 1), ("ended", 2)]),
+        Row("training.profile", "2:2", lambda run: run.traced, [("begun", 1), ("ended", 2)]),
         Row("training.watchdog", 900.0, lambda run: run.watched[0], 900.0),
         Row("training.watchdog_ends", True, lambda run: run.watched[1], True),
         Row("reporting", (), lambda run: (run.workdir / "tensorboard").exists(), False),

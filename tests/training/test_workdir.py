@@ -124,7 +124,7 @@ def test_a_folder_that_can_not_be_made_is_named(tmp_path):
 
 GOES_ON = {
     "what is evaluated, saved and reported": (
-        changed(CONFIG, evaluation={"every": 3, "problems": 99}, training={"save_every": 7, "profile": (1, 2)}),
+        changed(CONFIG, evaluation={"every": 3, "problems": 99}, training={"save_every": 7, "profile": "1:2"}),
         [],
     ),
     "more verifier processes": (changed(CONFIG, verifier={"workers": 9}), []),
