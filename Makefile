@@ -23,9 +23,9 @@ real: .venv/installed
 		--config.pretrained="$$model" --config.seed=$(SEED)
 	@$(BIN)/python -m webbrowser -t "file://$$(realpath "$(REAL)")/report.html" || true
 
-# All stored curves again, with all their seeds, in place of the old ones: hours.
+# All stored curves again, with all their seeds, in place of the old ones: hours, which `rlvr reproduce` lists.
 curves: .venv/installed
-	@set -e; for curve in $$($(BIN)/python -m experiments.reproduce); do \
+	@set -e; for curve in experiments/curves/*.json; do \
 		$(BIN)/python -m experiments.reproduce --curve=$$curve --rebuild; done
 
 # The notebooks from top to bottom, in full, with their output in place of the old: an hour or more.

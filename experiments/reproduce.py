@@ -4,8 +4,9 @@
     rlvr reproduce --curve=quickstart --seeds=5..9
     rlvr reproduce --curve=mine.json --store=runs/my_sweep
 
-Without --curve it lists the stored curves. By default the first stored seed is run again: with the same versions on the
-same machine, the curve must be the same to the bit. The exit status is 1 if the curve is not reproduced.
+Without --curve it lists the stored curves with the time that their runs took. By default the first stored seed is run
+again: with the same versions on the same machine, the curve must be the same to the bit. The exit status is 1 if the
+curve is not reproduced.
 """
 
 import json
@@ -31,10 +32,10 @@ def main() -> None:
     from rlvr_jax import sweeps
     from rlvr_jax.config import Config
     from rlvr_jax.reporting import files
-    from rlvr_jax.sweeps import grid, pictures, plan, stored
+    from rlvr_jax.sweeps import estimate, grid, pictures, plan, stored
 
     if not _CURVE.value:
-        print("\n".join(builtin.curves()) or "no curve is stored")
+        print(estimate.of_curves({name: builtin.curve(name) for name in builtin.curves()}))
         return
     path = builtin.curve_file(_CURVE.value)
     if _STORE.value:

@@ -1,10 +1,11 @@
 """The runs of a sweep as a list, with the time that they are estimated to take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tqdm import tqdm
 
 from rlvr_jax.sweeps.plan import Run, Sweep, outcome, runs
+from rlvr_jax.sweeps.stored import Experiment
 
 _UNKNOWN = "time unknown"
 
@@ -37,6 +38,14 @@ def lines(sweep: Sweep, at_once: int = 1, retry: bool = False) -> str:
     total = "time unknown: no run of this sweep is finished" if None in left else _shown(sum(left) / at_once)
     found.append(f"{len(left)} of {len(every)} runs are left: {total if left else 'none'}")
     return "\n".join(found)
+
+
+def of_curves(found: Mapping[str, Experiment]) -> str:
+    """A line for each stored experiment with its runs and the time that they took, and one on all."""
+    rows = [(name, sum(len(x.values) for x in one.curves.values()), one.seconds) for name, one in found.items()]
+    rows.append((f"{len(rows)} curves", *(sum(row[i] for row in rows) for i in (1, 2))))
+    width = max(len(name) for name, *_ in rows)
+    return "\n".join(f"{name:{width}}  {count} runs, {_shown(seconds)}" for name, count, seconds in rows)
 
 
 def _shown(estimated: float | None) -> str:

@@ -200,11 +200,12 @@ def compare(found: Experiment, sweep: Sweep) -> list[Reproduction]:
         if not made:
             continue
         rows = {run.config.seed: _rows(run.folder) for run, _ in made}
-        alike = {run.config.seed: end.get("place") == found.place is not None for run, end in made}
+        elsewhere = {run.config.seed: _elsewhere(found.place, end.get("place")) for run, end in made}
         curve, band = found.curves.get(variant.name), curves_of(rows, found.metric).get(found.metric)
         if curve is None or band is None or band.steps != curve.steps:
             raise ConfigError(f"the stored experiment has no curve like that of {variant.label}")
-        compared.append(_compare(variant.label, curve, rows, band.mean, alike, _problems(sweep.config, found.metric)))
+        problems = _problems(sweep.config, found.metric)
+        compared.append(_compare(variant.label, curve, rows, band.mean, elsewhere, problems))
     return compared
 
 
@@ -213,7 +214,7 @@ def _compare(
     curve: Curve,
     rows: Mapping[int, Sequence[Mapping[str, Any]]],
     mean: list[float],
-    alike: Mapping[int, bool],
+    elsewhere: Mapping[int, str],
     problems: int | None,
 ) -> Reproduction:
     stored = np.array(list(curve.values.values()))
@@ -223,22 +224,31 @@ def _compare(
     area = statistics.area(curve.steps, mean)
     area_low, area_high = map(float, statistics.prediction_interval(areas, len(rows), LEVEL, _least(areas, problems)))
     same = [seed for seed in rows if curve.digests.get(str(seed)) == _digest(rows[seed])]
-    other = [seed for seed in rows if alike[seed] and str(seed) in curve.digests and seed not in same]
+    other = [seed for seed in rows if not elsewhere[seed] and str(seed) in curve.digests and seed not in same]
     found = Reproduction(
         label, curve.steps, mean, low.tolist(), high.tolist(), outside, area, area_low, area_high, same, other, ""
     )
-    return Reproduction(**{**vars(found), "sentence": _sentence(found, len(rows), len(stored), any(alike.values()))})
+    differences = "" if "" in elsewhere.values() else next(iter(elsewhere.values()))
+    return Reproduction(**{**vars(found), "sentence": _sentence(found, len(rows), len(stored), differences)})
 
 
-def _sentence(x: Reproduction, new: int, stored: int, alike: bool) -> str:
+def _elsewhere(place: Mapping[str, str] | None, other: Mapping[str, str] | None) -> str:
+    """What differs between the places of two runs, in words; empty if they must have the same bits."""
+    if place is None or other is None:
+        return "versions or machine unknown"
+    differing = [name for name in {**place, **other} if place.get(name) != other.get(name)]
+    return f"other {', '.join(differing)}" if differing else ""
+
+
+def _sentence(x: Reproduction, new: int, stored: int, elsewhere: str) -> str:
     seeds = "1 seed" if new == 1 else f"{new} seeds"
     bits = ""
     if x.same_bits:
         bits = f"seed {', '.join(map(str, x.same_bits))} to the bit; "
     if x.other_bits:
         bits += f"NOT to the bit, on the same machine and versions: seed {', '.join(map(str, x.other_bits))}; "
-    elif not alike:
-        bits += "other versions or another machine, so not compared to the bit; " if not x.same_bits else ""
+    elif elsewhere and not x.same_bits:
+        bits = f"not compared to the bit ({elsewhere}); "
     place = f"lies in the band of {stored} seeds"
     if x.outside:
         place = f"is OUTSIDE of the band of {stored} seeds at {_steps(x.outside)}"

@@ -11,7 +11,7 @@ from rlvr_jax.config import from_dict
 from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.reporting import jsonl
-from rlvr_jax.sweeps import plan, stored
+from rlvr_jax.sweeps import estimate, plan, stored
 from rlvr_jax.sweeps.metric import check_measured, check_metric
 from rlvr_jax.sweeps.place import versions
 from rlvr_jax.sweeps.report import report
@@ -165,6 +165,8 @@ def test_a_stored_experiment_is_reproduced_to_the_bit_and_other_seeds_lie_in_its
     kept = stored.read(file)
     assert kept == stored.experiment(sweep)
     assert len(file.read_text().splitlines()) < 120
+    listed = [line.split("  ", 1)[1].strip() for line in estimate.of_curves({"mine": kept, "other": kept}).splitlines()]
+    assert listed == ["10 runs, about 00:20", "10 runs, about 00:20", "20 runs, about 00:40"]
     again = stored.sweep_of(kept, tmp_path / "again", [1])
     assert [run.config.seed for run in plan.runs(again)] == [1, 1]
     assert again.config == sweep.config
@@ -189,7 +191,7 @@ def test_a_curve_outside_of_the_band_is_said_to_be_with_its_steps(sweep, tmp_pat
 
 def test_other_bits_on_the_same_machine_are_an_error_and_elsewhere_none(sweep, tmp_path):
     kept = stored.experiment(sweep)
-    for place, succeeded in ((versions(), False), ({"jax": "0.0"}, True)):
+    for place, succeeded in ((versions(), False), (versions() | {"jax": "0.0"}, True)):
         folder = tmp_path / str(succeeded)
         write_runs(folder, [1], place=place)
         for run in plan.runs(plan.read(folder)):
@@ -198,7 +200,7 @@ def test_other_bits_on_the_same_machine_are_an_error_and_elsewhere_none(sweep, t
             jsonl.append(run.folder / "metrics.jsonl", changed)
         for x in stored.compare(kept, stored.sweep_of(kept, folder, [1])):
             assert x.succeeded == succeeded
-            assert ("NOT to the bit" if not succeeded else "another machine") in x.sentence
+            assert ("NOT to the bit" if not succeeded else "(other jax)") in x.sentence
 
 
 def test_runs_of_other_versions_are_made_again(tmp_path):
