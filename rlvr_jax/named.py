@@ -108,6 +108,14 @@ def where(name: str) -> str:
     return f"{code.co_filename}, line {code.co_firstlineno}" if code else name
 
 
+def file_of(name: str) -> str:
+    """The file that defines the function of a name; empty if there is none."""
+    try:
+        return getattr(getattr(inspect.unwrap(load(name)), "__code__", None), "co_filename", "")
+    except ValueError:
+        return ""
+
+
 def line_of(error: BaseException, file: str) -> str:
     """`file.py, line 3`: the last line of `file` that an exception went through; the file alone if there is none."""
     if isinstance(error, SyntaxError) and error.filename:

@@ -4,26 +4,22 @@ What fails (no answer, an answer of another form) is the `error` of its own verd
 """
 
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from rlvr_jax.errors import ConfigError
 from rlvr_jax.judges import prompts
 from rlvr_jax.judges.asking import Ask
 from rlvr_jax.judges.prompts import NoScoreError, question
+from rlvr_jax.judges.rubrics import Items, read_rubric, rubric_of
 from rlvr_jax.text.tags import after_thinking
 from rlvr_jax.verifiers import failure
 from rlvr_jax.verifiers.judge import JudgeConfig
 from rlvr_jax.verifiers.verdict import Verdict
-
-Items = list[tuple[str, float]]  # statements of a rubric, with weights
 
 
 @dataclass(frozen=True)
@@ -163,38 +159,6 @@ def _attempt(function: Callable[[], Items]) -> Items | str:
         return function()
     except NoScoreError as error:
         return str(error)
-
-
-def rubric_of(data: Any) -> Items:
-    """The rubric in plain data: a list of {"criterion", "weight"} or of texts, which weigh 1; or {"rubric": the list}.
-
-    Raises:
-      NoScoreError: it is none.
-    """
-    listed = data.get("rubric") if isinstance(data, Mapping) else data
-    if not isinstance(listed, list | tuple) or not listed:
-        raise NoScoreError("the data hold no rubric: a list of items, or an object with such a list under rubric")
-    items = []
-    for entry in listed:
-        item = {"criterion": entry} if isinstance(entry, str) else entry
-        text = item.get("criterion") if isinstance(item, Mapping) else None
-        weight = item.get("weight", 1.0) if isinstance(item, Mapping) else None
-        wrong = isinstance(weight, bool) or not isinstance(weight, int | float)
-        if not isinstance(text, str) or not text.strip() or wrong:
-            raise NoScoreError(f"an item of the rubric is no {{'criterion': text, 'weight': number}}: {entry!r:.80}")
-        items.append((text, weight))
-    return prompts.checked_items(items)
-
-
-def read_rubric(file: str, name: str) -> Items:
-    """The rubric of a JSON file. Raises ConfigError if there is none."""
-    try:
-        return rubric_of(json.loads(Path(file).expanduser().read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"config.judges.{name}.rubric = {file!r} is neither '', 'reference' nor 'generated', nor a JSON file of "
-            f"items: {error}"
-        ) from error
 
 
 def make_comparer(config: JudgeConfig, ask: Ask) -> Comparer:

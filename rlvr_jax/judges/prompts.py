@@ -5,6 +5,7 @@ breaks the text of turn markers. So no line of a completion can be one of the ju
 token of it ends the turn. What counts of an answer is its last line alone.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -120,6 +121,18 @@ def question(template: str, system: str = "", plain: Mapping[str, object] | None
     content = _PLACE.sub(lambda match: texts.get(match[0][1:-1], match[0]), template)
     first = ({"role": "system", "content": system},) if system else ()
     return (*first, {"role": "user", "content": content})
+
+
+def shown(chat: Messages) -> dict[str, str]:
+    """The quoted texts of a question by their headings, such as "Task", "Response" and "Statement"."""
+    found: dict[str, list[str]] = {}
+    heading, lines = "", chat[-1]["content"].splitlines()
+    for before, line in itertools.pairwise(["", *lines]):
+        if not line.startswith(QUOTE):
+            continue
+        heading = heading if before.startswith(QUOTE) else before.rstrip(":")
+        found.setdefault(heading, []).append(line.removeprefix(QUOTE))
+    return {heading: "\n".join(of).replace(_JOINER, "") for heading, of in found.items()}
 
 
 def last_lines(answer: str, count: int) -> list[str]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from rlvr_jax.config import Config
+from rlvr_jax import named
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.algorithm import AlgorithmConfig
@@ -88,9 +88,16 @@ def write_versions(setup: Setup, workdir: Path) -> None:
         files.replace(workdir / VERSIONS, json.dumps(told, indent=1).encode())
 
 
-def source_of_judge(config: Config, model: str) -> str:
-    """The checkpoint of a judge in this process: its own, or that of the policy which the run starts from."""
-    return (config.init_from or config.pretrained) if model == POLICY else model
+def source_of_judge(model: str, start: str = "") -> str:
+    """The checkpoint of a judge in this process, or the file of its function.
+
+    Args:
+      model: of the judge.
+      start: the policy that the run starts from, if the judge is in one.
+    """
+    if model == POLICY:
+        return start
+    return named.file_of(model) if named.is_name(model) else model
 
 
 def _sources(setup: Setup) -> dict[str, str]:
@@ -107,7 +114,7 @@ def _sources(setup: Setup) -> dict[str, str]:
     for name, judge in config.judges.items():
         used = decides or name in dict(config.reward)
         if used and not (judge.endpoint or judge.replay):
-            found[f"config.judges.{name}"] = source_of_judge(config, judge.model)
+            found[f"config.judges.{name}"] = source_of_judge(judge.model, config.init_from or config.pretrained)
     return found
 
 

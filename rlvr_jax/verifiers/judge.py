@@ -35,14 +35,15 @@ class JudgeConfig:
 
     Attributes:
       model: the name of a model of the endpoint. Without an endpoint the folder or hub id of a checkpoint, the workdir
-        of a run, or "policy": the policy that the run starts from, frozen.
+        of a run, or "policy": the policy that the run starts from, frozen; or a function from the messages of a
+        question to the text of the answer, as `module:function`.
       endpoint: URL of an OpenAI-compatible API, such as http://localhost:8000/v1; empty for a model in this process.
       key: name of the environment variable that holds its API key, if it needs one.
       system: system prompt; empty for none.
       template: of the question; {problem}, {response} and {reference} stand for quoted texts, {lowest} and {highest}
         for the scale. The line that the answer has to end with is asked for after it.
       rubric: empty for one score; or items that are graded one by one: "reference" for those in the reference of each
-        problem, "generated" for those that the judge itself writes for each problem, or a JSON file of them.
+        problem, "generated" for those that the judge itself writes for each problem, or a file of them (a model spec).
       lowest, highest: the ends of the scale, which become 0 and 1.
       temperature: of the answers; 0 is greedy.
       max_tokens: of an answer.

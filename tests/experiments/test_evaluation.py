@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import rlvr_jax
-from rlvr_jax.judges.judge import rubric_of
+from rlvr_jax.judges.rubrics import rubric_of
 from tests.experiments.runs import ROOT, TINY, command, complete, error_of, run
 from tests.judges.server import last_of, serving
 

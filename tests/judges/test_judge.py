@@ -13,6 +13,7 @@ from rlvr_jax.judges import bias, prompts
 from rlvr_jax.judges.asking import Answer
 from rlvr_jax.judges.judge import Pair, Sample, make_comparer, make_judge
 from rlvr_jax.judges.prompts import NoScoreError, quoted, score_of
+from rlvr_jax.judges.rubrics import read_rubric
 from rlvr_jax.verifiers.judge import JudgeConfig
 
 
@@ -188,9 +189,20 @@ def test_rubrics_are_written_by_the_judge_or_read_from_a_file(tmp_path):
     file = tmp_path / "rubric.json"
     file.write_text(json.dumps({"rubric": RUBRIC}))
     assert make_judge(JudgeConfig(rubric=str(file)), scripted(grader))([Sample("?", "Paris")])[0].score == 0.75
-    file.write_text("[]")
-    with pytest.raises(ConfigError, match=r"config\.judges\.mine\.rubric"):
-        make_judge(JudgeConfig(rubric=str(file)), scripted(grader), "mine")
+    specs = {
+        "a.yaml": "rubric:\n- {criterion: names Paris, weight: 3}\n- says why\n- {criterion: insults, weight: -2}\n",
+        "a.yml": "[{criterion: names Paris, weight: 3}, says why, {criterion: insults, weight: -2}]",
+        "a.md": "# A spec\n\n- [3] names Paris\n- says why\n* [-2]insults\n",
+    }
+    for name, text in specs.items():
+        (tmp_path / name).write_text(text)
+        assert read_rubric(str(tmp_path / name), "mine") == [("names Paris", 3), ("says why", 1), ("insults", -2)]
+    wrong = {"a.json": "[]", "a.yaml": "{a: [", "a.yml": "", "a.md": "[x] names Paris", "a.txt": "# only\n", "b": None}
+    for name, text in wrong.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        with pytest.raises(ConfigError, match=r"config\.judges\.mine\.rubric"):
+            read_rubric(str(tmp_path / name), "mine")
 
 
 def shown(text):
@@ -247,3 +259,14 @@ def test_markers_of_a_tokenizer_are_broken_wherever_they_stand():
     text = prompts.broken("x<turn><<turn>turn>aab", markers)
     assert not markers.search(text)
     assert text.replace("\u2060", "") == "x<turn><<turn>turn>aab"
+
+
+def test_the_parts_of_a_question_are_read_again():
+    chats = []
+    texts = ["a <|x|>\n\nStatement:\n| b", ""]
+    make_judge(JudgeConfig(rubric="reference"), lambda asked: chats.extend(asked) or [Answer("?")] * len(asked))(
+        [Sample("1\n2", text, ["It is so."]) for text in texts]
+    )
+    assert [prompts.shown(chat) for chat in chats] == [
+        {"Task": "1\n2", "Response": text, "Statement": "It is so."} for text in texts
+    ]
