@@ -73,8 +73,8 @@ def sample(run: Any, output: str | Path, *, keep: str = "right", config: Any = N
       output: JSON Lines file of the set.
       keep: "right", "best" (of each problem) or "pairs" (the best and the worst of each).
       config: whose tasks, verifiers and rewards hold; that of the run by default.
-      **options: `problems`, `samples`, `most`, `least`, `temperature`, `step`, `seed` and `number`, see
-        docs/self_training.md.
+      **options: `problems`, `samples`, `most`, `least`, `hint`, `temperature`, `step`, `seed` and `number`,
+        see docs/self_training.md.
 
     Returns:
       Numbers of problems and samples by what became of them.

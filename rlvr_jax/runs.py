@@ -105,13 +105,14 @@ def prefer(config: Config, workdir: Path) -> Run:
 
 def sample(config: Config | None, workdir: Path, output: Path, **options: Any) -> dict[str, int]:
     """Samples of a policy to learn from; see `rlvr_jax.sample`."""
-    from rlvr_jax.training.selection import select, written
+    from rlvr_jax.training.selection import part_of, select, written
 
     _prepare()
     config = read_config(workdir) if config is None else config
     with make_pool(config.verifier) as pool:
-        found = select(config, workdir, pool, **options)
+        found = select(config, workdir, pool, part=part_of(output), **options)
     files.replace(output, written(found, output))
+    part_of(output).unlink(missing_ok=True)
     return found.counts
 
 

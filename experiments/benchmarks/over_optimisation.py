@@ -112,7 +112,7 @@ def best_of(
     config: Config, models: Mapping[str, Path], seed: int, problems: int, samples: int
 ) -> dict[str, dict[str, Any]]:
     """Gold and proxy of the best of n samples of the warm start by each reward model, and by gold itself."""
-    from rlvr_jax.training.selection import sample
+    from rlvr_jax.training.drawing import sample
 
     names = {name: f"rm_{i}" for i, name in enumerate(models)}
     sources = {names[name]: str(workdir) for name, workdir in models.items()}

@@ -8,16 +8,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rlvr_jax import judge_rules
-from rlvr_jax.config import from_dict
+from rlvr_jax.config import Config, from_dict
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import NO_JUDGES, Judging
 from rlvr_jax.judges.asking import Ask, no_model, recorded
 from rlvr_jax.judges.endpoint import endpoint, identity_of
 from rlvr_jax.judges.judge import Judge, Sample, make_judge
 from rlvr_jax.judges.local import local
+from rlvr_jax.judges.own import own
+from rlvr_jax.named import is_name
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Group
 from rlvr_jax.training.models import initial_model, load
@@ -47,6 +50,20 @@ def read_judges(file: str) -> dict[str, JudgeConfig]:
     return dict(config.judges)
 
 
+def scored_by(config: Config, by: str, judges: Mapping[str, JudgeConfig] = MappingProxyType({})) -> Config:
+    """The config with these judges, too, and if `by` names a judge or a reward model, with its score as the reward.
+
+    Raises:
+      ConfigError: there is none of that name.
+    """
+    config = replace(config, judges={**config.judges, **judges})
+    known = (*config.judges, *config.reward_models)
+    if by and by not in known:
+        names = ", ".join(known) or "none"
+        raise ConfigError(f"--by={by}: there is no such judge or reward model; there are {names}")
+    return replace(config, reward=((by, 1.0),)) if by else config
+
+
 def make_ask(name: str, config: JudgeConfig, folder: Path | None, setup: Setup | None = None) -> Ask:
     """The model of a judge, with its record.
 
@@ -61,16 +78,19 @@ def make_ask(name: str, config: JudgeConfig, folder: Path | None, setup: Setup |
     """
     folder = Path(config.record).expanduser() if config.record else folder
     identity = identity_of(config)
+    start = (setup.config.init_from or setup.config.pretrained) if setup else ""
     if config.model == POLICY and not config.endpoint and setup is not None:
-        identity |= {"start": setup.config.init_from or setup.config.pretrained}
+        identity |= {"start": start}
     version = ""
     if not config.endpoint and not config.replay:
-        source = source_of_judge(setup.config, config.model) if setup else config.model
+        source = source_of_judge(config.model, start)
         version = (setup.versions.get(f"config.judges.{name}") if setup else "") or version_of(source)
     if config.replay:
         ask = no_model
     elif config.endpoint:
         ask = endpoint(config, name)
+    elif is_name(config.model):
+        ask = own(config.model, name)
     elif config.model == POLICY and setup is None:
         raise ConfigError(f"judge {name!r}: its model 'policy' is for runs; name a checkpoint, or an endpoint")
     else:

@@ -9,7 +9,6 @@ import jax
 
 from rlvr_jax import tasks
 from rlvr_jax.config import Config
-from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.pairs import Asked, Response
 from rlvr_jax.evaluation.suites import Suite, with_suite
 from rlvr_jax.judges.prompts import text_of
@@ -17,7 +16,7 @@ from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Group
 from rlvr_jax.tasks.decontamination import find_matches
 from rlvr_jax.training.evaluating import opened_policy
-from rlvr_jax.training.judging import make_judging
+from rlvr_jax.training.judging import make_judging, scored_by
 from rlvr_jax.training.problems import make_task
 from rlvr_jax.training.reward_models import make_model_scores
 from rlvr_jax.training.setup import training_mixture
@@ -38,9 +37,7 @@ def config_of(source: str, base: Config, by: str) -> Config:
     Raises:
       ConfigError: `by` is no judge or reward model of `base`.
     """
-    if by and by not in (*base.judges, *base.reward_models):
-        known = ", ".join((*base.judges, *base.reward_models)) or "none"
-        raise ConfigError(f"--by={by}: there is no such judge or reward model; there are {known}")
+    base = scored_by(base, by)
     own = read_config(Path(source).expanduser()) if is_run(source) else dataclasses.replace(base, pretrained=source)
     plain = with_suite(own, Suite(base.tasks))
     models = {by: base.reward_models[by]} if by in base.reward_models else {}

@@ -11,11 +11,12 @@ from rlvr_jax import named, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.envs import Call, Env, begin, checked, make_env, single_turn
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.judges.prompts import text_of
 from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import redrawn, subset
 from rlvr_jax.text.messages import Messages
-from rlvr_jax.text.prompts import continuation, renderer, shortener, window_prompt
+from rlvr_jax.text.prompts import Tools, continuation, renderer, shortener, window_prompt
 from rlvr_jax.text.tokenizers import encode, encode_batch
 from rlvr_jax.time_limit import time_limits
 from rlvr_jax.verifiers import error_text, verifier_of, verify
@@ -235,12 +236,44 @@ def _trained_only(task: Task, split: tasks.Split) -> int | None:
     return 0 if split == "heldout" else task.num_examples(split)
 
 
-def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: Any) -> Task:
+def hinting(config: Config, label: str, tokenizer: Any, hint: str) -> Callable[[Example], Example]:
+    """The function from a problem of a task to the same with a hint in its prompt, and in nothing else.
+
+    Args:
+      config, label: of the task.
+      tokenizer: of the policy.
+      hint: the wording, with the places {question} and {answer}; of messages that of the last one.
+
+    Raises:
+      ConfigError: as `make_task`. ValueError, also from the function: the prompt can't be rendered.
+    """
+    render, _ = _rendering(config, label, make_task(config, label), tokenizer)
+
+    def hinted(example: Example) -> Example:
+        answer = example.gold or text_of(example.reference)
+        worded = lambda text: hint.replace("{question}", text.rstrip("\n")).replace("{answer}", answer)  # noqa: E731
+        problem = example.problem
+        if isinstance(problem, str):
+            return replace(example, prompt=render(worded(problem)))
+        *before, last = problem
+        return replace(example, prompt=render((*before, {**last, "content": worded(last["content"])})))
+
+    return hinted
+
+
+def _rendering(
+    config: Config, label: str, task: Task, tokenizer: Any, tools: Tools | None = None
+) -> tuple[Callable[[str | Messages], str], Task]:
+    """The function from a problem to its prompt, and the task with its problems worded."""
     prompt, options = config.prompt, config.tasks[label]
     task = tasks.worded(task, options.template)
     shots = tasks.shots_of(task, options.shots)
     system, thinking = options.system, options.thinking
-    render = renderer(tokenizer, prompt.format, prompt.template, system, thinking, shots, prompt.date, env.tools)
+    return renderer(tokenizer, prompt.format, prompt.template, system, thinking, shots, prompt.date, tools), task
+
+
+def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: Any) -> Task:
+    render, task = _rendering(config, label, task, tokenizer, env.tools)
 
     def prompt_of(example: Example) -> str:
         with time_limits(config.verifier.timeout) as limited:

@@ -5,34 +5,32 @@ distillation, of sequence distillation (a larger policy's samples), and pairs fo
 """
 
 import dataclasses
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
-from rlvr_jax import tasks
-from rlvr_jax.config import Config
-from rlvr_jax.errors import RunError
-from rlvr_jax.learner.algorithm import AlgorithmConfig
-from rlvr_jax.learner.critic import CriticConfig
-from rlvr_jax.learner.rewards import Rewards, joined, reward
+from rlvr_jax.config import Config, to_dict
+from rlvr_jax.errors import ConfigError, RunError
+from rlvr_jax.learner.rewards import Rewards, of_groups
 from rlvr_jax.parallel import Processes
+from rlvr_jax.reporting import jsonl
 from rlvr_jax.rollout.episode import Episode, Group, flattened
-from rlvr_jax.tasks.curriculum import CurriculumConfig
-from rlvr_jax.training.evaluating import opened_policy
-from rlvr_jax.training.judging import FOLDER, make_judging
-from rlvr_jax.training.reward_models import make_model_scores
-from rlvr_jax.training.setup import Setup, training_mixture
+from rlvr_jax.tasks import Example
+from rlvr_jax.text.tokenizers import encode_batch
+from rlvr_jax.training.drawing import Draws, opened_draws
+from rlvr_jax.training.problems import hinting
+from rlvr_jax.training.setup import Setup
 from rlvr_jax.training.sft import in_chat_format
+from rlvr_jax.training.versions import version_of
 from rlvr_jax.verifiers.pool import Pool
 
 Keep = Literal["right", "best", "pairs"]
-_AT_ONCE = 4096  # episodes in flight
 
 
 @dataclass(frozen=True)
@@ -50,76 +48,109 @@ class Selection:
     notes: tuple[str, ...] = ()
 
 
-def sample(
-    config: Config,
-    workdir: Path | None,
-    pool: Pool,
-    processes: Processes | None = None,
-    *,
-    problems: int = 512,
-    samples: int = 8,
-    temperature: float | None = None,
-    step: int | None = None,
-    seed: int = 0,
-    number: int = 0,
-) -> tuple[Setup, list[Group], Rewards]:
-    """Judged samples of a policy on training problems, with the scores of reward models and judges.
-
-    Args:
-      config: whose tasks, limits, reward and reward models hold.
-      workdir: of the run whose policy it is; None for the one that the config starts from.
-      pool: for verifiers.
-      processes: of this program.
-      problems: to draw from the training tasks; equal ones count once.
-      samples: of each.
-      temperature: of the samples; None for that of the config.
-      step: of the checkpoint; the newest by default.
-      seed: of problems and samples.
-      number: of the set among those of the same policy or loop: each has the next problems.
-
-    Raises:
-      ConfigError, CheckpointError: the config can't run, a task has several turns, or the policy can't be read.
-    """
-    rollout = dataclasses.replace(config.rollout, group_size=samples)
-    if temperature is not None:
-        rollout = dataclasses.replace(rollout, temperature=temperature)
-    # Nothing is trained, so any sizes and filters of samples are allowed.
-    method = AlgorithmConfig(baseline="none", scale="none", proximal="recompute", correction="token_tis")
-    others = {"algorithm": method, "critic": CriticConfig(), "curriculum": CurriculumConfig(), "teacher": ""}
-    config = dataclasses.replace(config, rollout=rollout, **others)
-    why = "a set of samples has one answer to each problem"
-    with opened_policy(config, workdir, pool, processes, step, one_turn=why) as (setup, collector, _):
-        examples = tasks.batch(training_mixture(setup), "train", seed, number, problems)
-        distinct = list({(x.task, x.prompt, repr(x.reference)): x for x in examples}.values())
-        judging, of_models = make_judging(setup, workdir and workdir / FOLDER), make_model_scores(setup)
-        key, size = jax.random.fold_in(jax.random.key(seed), number), max(1, _AT_ONCE // samples)
-        groups, found = [], []
-        for first in range(0, len(distinct), size):
-            part, of_part = distinct[first : first + size], jax.random.fold_in(key, first)
-            collector.start("samples", part, samples, of_part, rollout.temperature)
-            judged = judging.all(of_models(judging.verdicts(collector.take("samples"))))
-            found.append(reward(config.reward, judged, setup.parts, config.verifier.timeout, setup.processes))
-            groups += judged
-    return setup, groups, joined(found)
-
-
 def select(
     config: Config,
     workdir: Path | None,
     pool: Pool,
     processes: Processes | None = None,
     *,
-    problems: int = 512,
     keep: Keep = "right",
     most: int = 0,
     least: float | None = None,
+    hint: str = "",
+    part: Path | None = None,
+    problems: int = 512,
     **options: Any,
 ) -> Selection:
-    """The samples to learn from, see `selected`, of those of `sample`, which has the other arguments."""
-    setup, groups, rewards = sample(config, workdir, pool, processes, problems=problems, **options)
-    chosen = selected(setup, groups, rewards, keep, most, least)
-    counts = {"repeated problems": problems - len(groups)} | chosen.counts
-    return dataclasses.replace(chosen, counts=counts, notes=tuple(_lost_of_prompts(setup)))
+    """The samples to learn from, see `selected`, of those of `drawing.opened_draws`, which has the other arguments.
+
+    With a hint the problems without a right sample are sampled again with the hint in their prompts, and right samples
+    are kept with the problem as it is: the rationalisation of STaR (Zelikman et al. 2022, arXiv:2203.14465, section
+    3.2).
+
+    Args:
+      keep, most, least: of the choice.
+      hint: the wording of a hinted problem, with the places {question} and {answer}; empty for none.
+      part: file that finished problems are written to as they come. The same call after a kill goes on behind them, to
+        the same set; delete the file once that is stored. None for no such file.
+
+    Raises:
+      ConfigError, CheckpointError: as `opened_draws`; or a hint can't be given.
+    """
+    if hint and (keep != "right" or "{question}" not in hint):
+        raise ConfigError(
+            f"a hint is for keep = 'right', not {keep!r}"
+            if keep != "right"
+            else f"the hint {hint!r} has no place {{question}}"
+        )
+    with opened_draws(config, workdir, pool, processes, problems=problems, **options) as draws:
+        setup, choice = draws.setup, {"keep": keep, "most": most, "least": least}
+        change = _hinted_problems(draws, hint) if hint else None
+        source = str(workdir or config.init_from or config.pretrained)
+        of_set = [to_dict(config), source, version_of(source), draws.step, options, choice, problems, hint]
+        name = hashlib.sha256(json.dumps(of_set, sort_keys=True, default=str).encode()).hexdigest()
+        first = setup.processes.index == 0
+        done = _read_part(part, name) if part and first else {}
+        finished = set(setup.processes.exchange(sorted(done))[0])
+        for indices in draws.parts:
+            if finished.issuperset(indices):
+                continue
+            found = dict(zip(indices, _each(setup, *draws.draw(indices, None), choice), strict=True))
+            failed = [i for i in indices if change and not found[i].counts["right"]]
+            if failed:
+                again = _each(setup, *draws.draw(failed, change), choice)
+                found |= {i: _with_hint(found[i], x) for i, x in zip(failed, again, strict=True)}
+            done |= found
+            if part and first:
+                told = [{"set": name, "problem": i} | dataclasses.asdict(x) for i, x in found.items()]
+                jsonl.append(part, told)
+    chosen = [done[i] for i in sorted(done)]
+    counts = Counter({"repeated problems": problems - len(draws.problems)})
+    for x in chosen:
+        counts.update(x.counts)
+    return Selection([record for x in chosen for record in x.records], dict(counts), tuple(_lost_of_prompts(setup)))
+
+
+def _each(setup: Setup, groups: Sequence[Group], rewards: Rewards, choice: dict[str, Any]) -> list[Selection]:
+    """The samples to learn from, of each group by itself."""
+    return [selected(setup, [x], of_groups(rewards, np.array([i])), **choice) for i, x in enumerate(groups)]
+
+
+def _with_hint(plain: Selection, hinted: Selection) -> Selection:
+    """Of a problem without a right sample what it gives with a hint."""
+    counts = {"problems with a hint": 1, "right with a hint": hinted.counts["right"]}
+    records = [record | {"hint": True} for record in hinted.records]
+    return Selection(records, plain.counts | counts | {"written": len(records)})
+
+
+def _hinted_problems(draws: Draws, hint: str) -> Callable[[Example], Example]:
+    """The function from a problem to the one with a hint, tried on all. Raises ConfigError for one that can't be."""
+    setup = draws.setup
+    labels = {example.task for example in draws.problems}
+    of_task = {label: hinting(setup.config, label, setup.tokenizer, hint) for label in labels}
+    change = lambda example: of_task[example.task](example)  # noqa: E731
+    most = setup.config.rollout.max_prompt_length
+    try:
+        prompts = [change(example).prompt for example in draws.problems]
+        lengths = [len(ids) for ids in encode_batch(setup.tokenizer, prompts)]
+    except ValueError as error:
+        raise ConfigError(f"the hint {hint!r} can't be given: {error}") from error
+    if max(lengths) > most:
+        id = draws.problems[int(np.argmax(lengths))].id
+        raise ConfigError(
+            f"the prompt of {id} has {max(lengths)} tokens with its hint, more than config.rollout.max_prompt_length = "
+            f"{most}"
+        )
+    return change
+
+
+def _read_part(part: Path, name: str) -> dict[int, Selection]:
+    """The problems of this set that an earlier process has finished. Raises ConfigError if the file holds others."""
+    try:
+        rows = jsonl.read(part) if part.exists() else []
+        return {x["problem"]: Selection(x["records"], x["counts"]) for x in rows if x["set"] == name}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{part} holds no part of a set of samples ({error!r}); remove it") from error
 
 
 def selected(
@@ -132,7 +163,7 @@ def selected(
     different rewards; its margin is their difference.
 
     Source: of "right" with `most` Singh et al. 2023 (ReST-EM, arXiv:2312.06585), section 3; Zelikman et al. 2022
-    (STaR, arXiv:2203.14465), without hints; of "best" Dong et al. 2023 (RAFT, arXiv:2304.06767).
+    (STaR, arXiv:2203.14465); of "best" Dong et al. 2023 (RAFT, arXiv:2304.06767).
 
     Args:
       setup: of the policy, for the form of the records.
@@ -179,6 +210,11 @@ def selected(
         records += [_record(setup, group, episodes[i], float(rewards.values[i])) for i in chosen]
     counts["written"] = len(records)
     return Selection(records, dict(counts))
+
+
+def part_of(output: Path) -> Path:
+    """The file in which a set is gathered that will be stored in `output`."""
+    return output.with_name(f"{output.name}.part")
 
 
 def written(found: Selection, path: Path) -> bytes:

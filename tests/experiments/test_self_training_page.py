@@ -3,10 +3,14 @@
 import json
 import re
 import shlex
+import shutil
+import signal
 import sys
 
+import pytest
+
 from rlvr_jax.reporting import jsonl
-from tests.experiments.runs import ROOT, complete
+from tests.experiments.runs import ROOT, complete, interrupt, lines_of
 
 (LOOP,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "self_training.md").read_text(), re.DOTALL)
 (CHAIN,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "tulu.md").read_text(), re.DOTALL)
@@ -42,13 +46,49 @@ def run(script: str, folder) -> None:
         complete([sys.executable, "-m", f"experiments.{name}", *arguments], folder)
 
 
-def test_a_round_of_the_loop_samples_and_learns(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("loop")
+
+
+def test_a_round_of_the_loop_samples_and_learns(folder):
     before, body = LOOP.split("for round in 1 2 3; do\n")
     body = body.split("done")[0].replace("$((round - 1))", "0").replace("$round", "1")
-    run(before + body.replace("--most=4", "--least=0 --most=4"), tmp_path)
-    records = [json.loads(line) for line in (tmp_path / "runs" / "right_1.jsonl").read_text().splitlines()]
+    run(before + body.replace("--most=4", "--least=0 --most=4"), folder)
+    records = [json.loads(line) for line in (folder / "runs" / "right_1.jsonl").read_text().splitlines()]
     assert records
-    assert jsonl.read(tmp_path / "runs" / "round_1" / "metrics.jsonl")[0]["data/right/rows"] == len(records)
+    assert jsonl.read(folder / "runs" / "round_1" / "metrics.jsonl")[0]["data/right/rows"] == len(records)
+
+
+JUDGE = """
+import pathlib, time
+from rlvr_jax.judges.prompts import shown
+
+def judge(question):
+    here = pathlib.Path(__file__).parent
+    while (here / "killed.jsonl.part").exists() and not (here / "go").exists():
+        time.sleep(0.01)
+    return f"Score: {1 + len(shown(question)['Response'].strip()) % 10}"
+"""
+
+
+def test_a_set_whose_command_was_killed_is_that_of_one_that_was_not(folder):
+    (folder / "slow.py").write_text(JUDGE)
+    (folder / "judges.json").write_text(json.dumps({"slow": {"model": f"{folder / 'slow.py'}:judge"}}))
+    flags = [f"--workdir={folder / 'runs' / 'round_0'}", f"--judges={folder / 'judges.json'}", "--by=slow"]
+    flags += ["--problems=6", "--samples=512", "--keep=pairs"]
+    line = lambda name: [sys.executable, "-m", "experiments.sample", *flags, f"--output={folder / name}.jsonl"]  # noqa: E731
+    complete(line("whole"))
+    shutil.rmtree(folder / "runs" / "round_0" / "judges")
+    part = folder / "killed.jsonl.part"
+    status, *_ = interrupt(line("killed"), lambda: lines_of(part) > 0, signal.SIGKILL)
+    assert status != 0
+    assert lines_of(part) == 2
+    assert not (folder / "killed.jsonl").exists()
+    (folder / "go").touch()
+    complete(line("killed"))
+    assert (folder / "killed.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+    assert not part.exists()
 
 
 def test_the_chain_of_tulu_3_goes_from_demonstrations_to_an_evaluation(tmp_path):

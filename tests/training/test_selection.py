@@ -1,5 +1,6 @@
 """Sets of a policy's own samples: what is chosen, what is left out and counted, and that a run learns from them."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -13,8 +14,9 @@ from rlvr_jax.learner.supervised import SourceConfig
 from rlvr_jax.rollout.episode import Group
 from rlvr_jax.tasks import Example
 from rlvr_jax.training import selection
+from rlvr_jax.training.drawing import Draws, sample
 from rlvr_jax.training.preferences import pair_rows
-from rlvr_jax.training.selection import sample, select, selected
+from rlvr_jax.training.selection import select, selected
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import chat_rows, sft
 from rlvr_jax.verifiers.pool import Pool
@@ -33,9 +35,9 @@ PROBLEMS = [
 ]
 
 
-def groups_of():
+def groups_of(problems=PROBLEMS):
     found = []
-    for number, samples in enumerate(PROBLEMS):
+    for number, samples in enumerate(problems):
         example = Example(f"modsum/train/{number}", f"{number}1=", "2", "modsum", problem=f"{number}1=")
         episodes = [episode(3, text, finish, example, sample=i) for i, (text, _, finish) in enumerate(samples)]
         verdicts = [Verdict(0.0, error="it died") if x is None else Verdict(x) for _, x, _ in samples]
@@ -118,9 +120,69 @@ def test_tasks_of_several_turns_and_prompts_that_a_set_does_not_have_are_told(mo
         select(dataclasses.replace(TINY, tasks={"modsum": task}), None, pool, problems=1, samples=1)
     shots = dataclasses.replace(TINY, tasks={"modsum": TaskConfig(options={"digits": 3}, shots=2)})
     shots = changed(shots, tokenizer="bytes", rollout={"max_prompt_length": 40}, policy={"max_length": 60})
-    groups = groups_of()
-    monkeypatch.setattr(
-        selection, "sample", lambda *_, **__: (make_setup(shots), groups, reward((("score", 1.0),), groups))
-    )
-    with Pool(0) as pool:
+    with by_hand(monkeypatch, make_setup(shots)), Pool(0) as pool:
         assert "2 shots" in select(shots, None, pool, problems=2).notes[0]
+
+
+@contextlib.contextmanager
+def by_hand(monkeypatch, setup, hinted=(), drawn=None, parts=((0, 1),), dies_at=None):
+    """`select` gets the groups of `PROBLEMS`, or with a hint those of `hinted`, and `drawn` what it asks for."""
+    plain, drawn = groups_of(), [] if drawn is None else drawn
+
+    def draw(indices, change):
+        if dies_at in indices:
+            raise KeyboardInterrupt
+        drawn.append((list(indices), None if change is None else change(plain[indices[0]].example)))
+        groups = groups_of(PROBLEMS if change is None else hinted)
+        groups = [groups[i] for i in indices]
+        return groups, reward((("score", 2.0),), groups)
+
+    @contextlib.contextmanager
+    def opened(*_, **__):
+        yield Draws(setup, 3, [group.example for group in plain], [list(part) for part in parts], draw)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(selection, "opened_draws", opened)
+        yield
+
+
+def test_problems_without_a_right_sample_are_asked_again_with_a_hint_and_kept_without(setup, monkeypatch):
+    hinted, drawn = [[], [("5", 0.0, "stop"), ("2", 1.0, "stop"), ("12", 1.0, "stop"), ("2", 1.0, "stop")]], []
+    long = changed(TINY, rollout={"max_prompt_length": 9})
+    setup = dataclasses.replace(setup, config=long)
+    with by_hand(monkeypatch, setup, hinted, drawn), Pool(0) as pool:
+        found = select(long, None, pool, problems=2, hint="{answer}={question}", most=1)
+        assert select(long, None, pool, problems=2, most=1).counts.keys() == found.counts.keys() - {
+            "problems with a hint", "right with a hint",
+        }  # fmt: skip
+        for wrong in ("{answer}", "{question}{question}{question}{question}", "{question}é"):
+            with pytest.raises(ConfigError, match="hint"):
+                select(long, None, pool, problems=2, hint=wrong)
+        with pytest.raises(ConfigError, match="'best'"):
+            select(long, None, pool, problems=2, hint="{question}", keep="best")
+    (_, plain), (indices, example) = drawn[:2]
+    assert plain is None
+    assert (indices, example.prompt, example.problem) == ([1], "2=11=", "11=")
+    assert [(x["prompt"], x["completion"], x.get("hint")) for x in found.records] == [
+        ("01=", "12", None), ("11=", "2", True),
+    ]  # fmt: skip
+    counts = found.counts
+    assert (counts["problems with a hint"], counts["right with a hint"], counts["written"]) == (1, 2, 2)
+    assert counts["problems without a right sample"] == 1
+
+
+def test_a_set_goes_on_behind_the_problems_that_an_earlier_process_has_finished(setup, tmp_path, monkeypatch):
+    part, parts, drawn = tmp_path / "set.part", ((0,), (1,)), []
+    with by_hand(monkeypatch, setup, parts=parts), Pool(0) as pool:
+        whole = select(TINY, None, pool, problems=2, least=1.0)
+    with by_hand(monkeypatch, setup, parts=parts, dies_at=1), Pool(0) as pool, pytest.raises(KeyboardInterrupt):
+        select(TINY, None, pool, problems=2, least=1.0, part=part)
+    with by_hand(monkeypatch, setup, drawn=drawn, parts=parts), Pool(0) as pool:
+        found = select(TINY, None, pool, problems=2, least=1.0, part=part)
+        assert [indices for indices, _ in drawn] == [[1]]
+        assert found == whole
+        select(TINY, None, pool, problems=2, least=0.5, part=part)  # another set
+    assert [indices for indices, _ in drawn] == [[1], [0], [1]]
+    part.write_text('{"records": []}\n')
+    with by_hand(monkeypatch, setup), Pool(0) as pool, pytest.raises(ConfigError, match=str(part)):
+        select(TINY, None, pool, problems=2, part=part)
