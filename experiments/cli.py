@@ -18,6 +18,7 @@ COMMANDS = {
     "lm_eval": "tasks of EleutherAI's lm-eval on a policy",
     "judge": "scores and biases of a language model as a judge",
     "pairs": "preference pairs: answers of several policies, scored and binarised",
+    "synthesize": "new problems with verified answers, written by a model from examples",
     "arena": "ratings of evaluated policies by pairwise comparison",
     "route": "what a router that picks a policy for each prompt would reach",
     "export": "a run's policy as a Hugging Face checkpoint",

@@ -103,19 +103,27 @@ def asked_of(groups: Mapping[str, Sequence[Group]], by: str, leaks: Mapping[str,
     return [Asked(id, prompt, tuple(of), id in (leaks or {})) for id, (prompt, of) in found.items()]
 
 
-def leaked(groups: Sequence[Group], config: Config, suite: Suite) -> dict[str, str]:
-    """The ids of the problems that leak a held-out one of a suite, each with its id; see `tasks.decontamination`.
+def heldout_prompts(config: Config, suite: Suite) -> list[tuple[str, str]]:
+    """(id, prompt) of the held-out problems of a suite.
 
     Raises:
       ConfigError: a task of the suite can't be made.
     """
-    config = with_suite(config, suite)
-    heldout = []
+    config, found = with_suite(config, suite), []
     for label in suite.tasks:
         task = make_task(config, label)
         count = task.num_examples("heldout")
         examples = [task.example("heldout", i) for i in range(_MOST_HELDOUT if count is None else count)]
-        heldout += [(f"{label}: {example.id}", text_of(example.prompt)) for example in examples]
+        found += [(f"{label}: {example.id}", text_of(example.prompt)) for example in examples]
+    return list(dict(found).items())
+
+
+def leaked(groups: Sequence[Group], config: Config, suite: Suite) -> dict[str, str]:
+    """The ids of the problems that leak a held-out one of a suite, each with its id; see `tasks.decontamination`.
+
+    Raises:
+      ConfigError: as `heldout_prompts`.
+    """
     own = {group.example.id: text_of(group.example.problem or group.example.prompt) for group in groups}
-    unique = list(dict(heldout).items())
-    return {match.train_id: match.heldout_id for match in find_matches(list(own.items()), unique)}
+    matches = find_matches(list(own.items()), heldout_prompts(config, suite))
+    return {match.train_id: match.heldout_id for match in matches}

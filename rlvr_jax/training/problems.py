@@ -34,7 +34,7 @@ def make_task(config: Config, label: str) -> Task:
         if task.verifier:
             verifier_of(task.verifier)  # for its errors
         if task.file:
-            check = partial(_wrong_reference, task.verifier, own)
+            check = partial(wrong_reference, task.verifier, own)
             columns = task.prompt, task.reference
             heldout = task.heldout_file, task.heldout_share
             return tasks.file_task(label, task.file, *columns, task.verifier, own, *heldout, check, task.level)
@@ -49,7 +49,7 @@ def make_task(config: Config, label: str) -> Task:
     return replace(made, verifier=task.verifier or made.verifier, verifier_options=options)
 
 
-def _wrong_reference(verifier: str, options: Mapping[str, Any], reference: Any) -> str | None:
+def wrong_reference(verifier: str, options: Mapping[str, Any], reference: Any) -> str | None:
     """The reason why a built-in verifier rejects a gold answer; None if it doesn't, or if the check is slow."""
     if named.is_name(verifier) or verifier in ("code", "judge"):
         return None
