@@ -114,7 +114,7 @@ def offline(config: Config) -> Config:
     from rlvr_jax.hf.families import with_shape_of
     from rlvr_jax.hf.pretrained import pretrained_config
 
-    shape, rollout = config.policy, config.rollout
+    shape = config.policy
     if config.pretrained:
         try:
             shape = with_shape_of(shape, pretrained_config(config.pretrained))
@@ -124,10 +124,5 @@ def offline(config: Config) -> Config:
                     f"config.pretrained = {config.pretrained!r} is not on this machine, and config.policy does not "
                     "say its architecture: give a local folder, or set config.policy (see configs/models.py)"
                 ) from error
-    several = any(task.environment != "single_turn" for task in config.tasks.values())
-    if several and not rollout.slots:
-        rollout = dataclasses.replace(rollout, slots=rollout.prompts * rollout.group_size)
     tokenizer = "bytes" if shape.vocab_size else config.tokenizer
-    return dataclasses.replace(
-        config, pretrained="", init_from="", tokenizer=tokenizer, policy=shape, rollout=rollout, reporting=()
-    )
+    return dataclasses.replace(config, pretrained="", init_from="", tokenizer=tokenizer, policy=shape, reporting=())

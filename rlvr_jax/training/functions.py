@@ -297,7 +297,7 @@ def sampling_config(setup: Setup) -> SamplingConfig:
     place = mesh.shape["tensor"], parallel.devices_of(mesh)[0].platform
     lengths = rollout.max_prompt_length, rollout.max_response_length
     batch_size, slots = rollout.batch_size or rollout.prompts, rollout.slots
-    if not slots and not all(source.env.one_turn for source in setup.sources.values()):
+    if not slots and _has_turns(setup):
         slots = rollout.prompts * rollout.group_size
         if memory:
             each = slot_bytes(setup.policy, lengths[0], sum(lengths), rollout.group_size, *place)
@@ -321,6 +321,13 @@ def sampling_config(setup: Setup) -> SamplingConfig:
         chunk=rollout.chunk,
         prefill_chunk=rollout.prefill_chunk,
     )
+
+
+def _has_turns(setup: Setup) -> bool:
+    """True if episodes may have several turns; of a setup without problems, by the names of their environments."""
+    if setup.sources:
+        return not all(source.env.one_turn for source in setup.sources.values())
+    return any(task.environment != "single_turn" for task in setup.config.tasks.values())
 
 
 def make_collector(

@@ -13,6 +13,7 @@ from experiments.slices import offline, places
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.training.analysis import estimated
 from rlvr_jax.training.fit import advice, changed, fastest, smaller, try_setup
+from rlvr_jax.training.plan import memory_of_run
 from rlvr_jax.training.setup import make_setup
 from tests.experiments.runs import ROOT, run
 from tests.test_configs import load
@@ -182,6 +183,17 @@ def test_offload_is_among_the_changes_that_save_memory_and_costs_its_transfers()
         after = estimated(try_setup(changed(config, [change]), where.devices), where.chip, where.torus)
         assert after.totals[phase] < before.totals[phase], key
         assert after.seconds > before.seconds
+
+
+@pytest.mark.parametrize(
+    ("config", "run"), [("tulu3_sft_8b", "sft"), ("tulu3_dpo_8b", "preferences"), ("tulu3_rm_8b", "preferences")]
+)
+def test_supervised_runs_fit_the_hardware_of_their_docstrings(config, run):
+    stated = " ".join((ROOT / "configs" / f"{config}.py").read_text(encoding="utf-8").split())
+    for where in (places(None, "h100", 8, compiles=False), places("v5p:2x2x4", None, 0, compiles=False)):
+        memory = memory_of_run(make_setup(offline(load(config)), problems=False, devices=where.devices), run)
+        assert memory.spare > 0
+        assert f"{memory.peak[1] / 2**30:.1f} GiB" in stated
 
 
 def documented() -> list[list[str]]:
