@@ -23,7 +23,7 @@ from rlvr_jax.rollout.episode import Episode
 from rlvr_jax.rollout.playing import Limits, Source
 from rlvr_jax.rollout.requests import Request, Turn
 from rlvr_jax.tasks import Example, Task
-from rlvr_jax.text.prompts import chat_text, continuation, end_of_turn, renderer
+from rlvr_jax.text.prompts import chat_text, continuation, end_of_turn, renderer, tool_options
 from rlvr_jax.text.tokenizers import encode, pretrained_tokenizer
 from rlvr_jax.tools import make_format, make_tools
 from rlvr_jax.verifiers.pool import Pool
@@ -73,7 +73,7 @@ def played(
     env = make_env("tools", options)
     prompt = renderer(tokenizer, "chat", "", tools=env.tools)(PROBLEM)
     example = Example("t/train/0", prompt, "85", "t", problem=PROBLEM)
-    source = Source(Task("t", "gsm8k", None, None), env, continuation(tokenizer, "chat"))
+    source = Source(Task("t", "gsm8k", None, None), env, continuation(tokenizer, "chat", tools=env.tools))
     limits = Limits(prompt=100_000, response=100_000, stop_tokens=(end,))
     with Pool(0) as pool:
         collector = Collector(Said(turns), pool, {"t": source}, tokenizer, limits)
@@ -97,8 +97,8 @@ def rendered(tokenizer: Any, options: dict[str, Any], said: Sequence[dict[str, A
     for message, text in itertools.zip_longest(said, observed):
         messages.append({"role": "assistant", **message})
         messages += [{"role": "tool", "name": "calculator", "content": text}] * (text is not None)
-    schemas = list(make_env("tools", options).tools.schemas)
-    return encode(tokenizer, chat_text(tokenizer, messages, tools=schemas))
+    tools = tool_options(tokenizer, make_env("tools", options).tools)
+    return encode(tokenizer, chat_text(tokenizer, messages, **tools))
 
 
 def first_difference(spans: Sequence[Sequence[int]], expected: Sequence[int]) -> int | None:

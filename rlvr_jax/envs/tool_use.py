@@ -175,7 +175,7 @@ def _env(rules: _Rules) -> Env:
         parts_of=partial(_parts_of, rules),
         calls_of=lambda state: state.calls,
         sandboxes=tuple(tool.sandbox for tool in made if tool.sandbox),
-        tools=Tools(tuple(tool.schema for tool in made), form.instructions, form.native),
+        tools=Tools(tuple(tool.schema for tool in made), form.instructions, form.native, form.variable),
         ends=form.ends,
         fitted=lambda shorten: _env(replace(rules, shorten=shorten)),
         says=tuple(form.observe([(made[0].name, text)]) for text in _failures(rules)),

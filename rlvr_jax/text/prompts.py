@@ -62,11 +62,13 @@ class Tools:
       schemas: for chat templates, in the form of OpenAI's API.
       instructions: the same in words, for prompts without such a template; empty for none.
       native: a text of the chat templates that describe calls in the format of these; empty if there are none.
+      variable: of these templates that has the tools, if it is another than that of most.
     """
 
     schemas: tuple[Mapping[str, Any], ...]
     instructions: str
     native: str = ""
+    variable: str = ""
 
 
 def renderer(
@@ -98,7 +100,7 @@ def renderer(
     """
     chat = getattr(tokenizer, "chat_template", None) if kind == "chat" else None
     first = "" if chat else text_start(tokenizer)
-    known = _knows(chat, tools)
+    known = tool_options(tokenizer, tools) if chat else {}
     if tools and tools.instructions and not known:
         if shots:
             shots = [(_instructed(tools, shots[0][0]), shots[0][1]), *shots[1:]]
@@ -121,7 +123,7 @@ def renderer(
         return lambda problem: _thinking(_begun(before + asked(last, problem), first), thinking)
 
     switch, knows_switch = _switch(chat, thinking)
-    options: dict[str, Any] = {**switch, "tools": list(tools.schemas)} if known else switch
+    options: dict[str, Any] = {**switch, **known}
 
     def render(problem: str | Messages) -> str:
         if isinstance(problem, str):
@@ -145,6 +147,7 @@ def continuation(
     kind: Literal["plain", "chat", "template"],
     thinking: Literal["default", "on", "off"] = "default",
     date: str = DATE,
+    tools: Tools | None = None,
 ) -> Callable[[str | Messages, int], list[int]]:
     """The function (observation, last token of a turn) -> tokens inserted before the policy's next turn.
 
@@ -153,7 +156,7 @@ def continuation(
     rendered template, unless an observation contains the text of an added token, which is then encoded in parts.
 
     Args:
-      tokenizer, kind, thinking, date: as for `renderer`.
+      tokenizer, kind, thinking, date, tools: as for `renderer`.
 
     Raises:
       ValueError: from the function: the template can't be rendered with these messages, or a text can't be encoded
@@ -164,12 +167,13 @@ def continuation(
     if chat is None:
         return lambda observation, _: _encode_parts(tokenizer, harmless(_single(observation)))
     switch, knows_switch = _switch(chat, thinking)
+    options = {**switch, **tool_options(tokenizer, tools)}
 
     def tokens(observation: str | Messages, last: int) -> list[int]:
         said = ({"role": "user", "content": observation},) if isinstance(observation, str) else observation
         said = [{**message, "content": harmless(message["content"])} for message in said]
         messages = [{"role": "user", "content": "1 + 1 = ?"}, {"role": "assistant", "content": _ANSWER}, *said]
-        text = chat_text(tokenizer, messages, date=date, add_generation_prompt=True, **switch)
+        text = chat_text(tokenizer, messages, date=date, add_generation_prompt=True, **options)
         after = text.rpartition(_ANSWER)[2]
         ids = _encode_parts(tokenizer, after if knows_switch else _thinking(after, thinking))
         return ids[1:] if ids[:1] == [last] else ids
@@ -241,10 +245,19 @@ def _token_ends(tokenizer: Any, text: str) -> list[int]:
     return ends
 
 
-def _knows(chat: Any, tools: Tools | None) -> bool:
-    """True if a chat template describes tools, in the format of these."""
-    text = chat if isinstance(chat, str) else str(chat or "")
-    return bool(tools and tools.native and tools.native in text and "tools" in text)
+def tool_options(tokenizer: Any, tools: Tools | None) -> dict[str, Any]:
+    """The options with which the chat template describes tools; empty if it does not, or not in the format of these.
+
+    SmolLM 3's has variables of its own: `xml_tools`, and `python_tools` for calls as Python, of functions alone.
+    """
+    if not (tools and tools.native):
+        return {}
+    schemas = list(tools.schemas)
+    text = tokenizer.get_chat_template(tools=schemas)
+    if tools.native not in text or "tools" not in text:
+        return {}
+    variable = tools.variable or ("xml_tools" if "xml_tools" in text else "tools")
+    return {variable: schemas if variable == "tools" else [schema["function"] for schema in schemas]}
 
 
 def _instructed(tools: Tools, problem: str | Messages) -> str | Messages:
@@ -297,7 +310,7 @@ def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], date: str =
       ValueError: the template can't be rendered with these messages.
     """
     try:
-        template = _on_day(tokenizer.get_chat_template(), date)
+        template = _on_day(tokenizer.get_chat_template(tools=options.get("tools")), date)
         return tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **options)
     except Exception as error:  # Jinja's errors, and those raised by templates
         system = " with a system prompt" if messages[0]["role"] == "system" else ""

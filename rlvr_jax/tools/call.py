@@ -41,6 +41,7 @@ class Format:
       instructions: of the calls, for a prompt.
       ends: the texts that end a turn where they are single tokens.
       native: a text that a chat template contains if it describes tools in this format; empty if none does.
+      variable: of the chat template that has the tools, if it is another than that of most.
     """
 
     parse: Callable[[str], tuple[ParsedCall, ...]]
@@ -49,6 +50,7 @@ class Format:
     instructions: str
     ends: tuple[str, ...] = ()
     native: str = ""
+    variable: str = ""
 
 
 def plain(text: str, marks: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Formats of calls that chat templates know: Hermes' and Llama 3's JSON, OLMo 3's calls as in Python.
+"""Formats of calls that chat templates know: Hermes' and Llama 3's JSON, OLMo 3's and SmolLM 3's calls as in Python.
 
 Observations are messages of the role `tool`, which the chat template renders.
 """
@@ -17,6 +17,8 @@ from rlvr_jax.tools.tool import Tool
 
 RESPONSE, END_RESPONSE = "<tool_response>", "</tool_response>"
 FUNCTION_CALLS, END_FUNCTION_CALLS = "<function_calls>", "</function_calls>"
+PYTHON = "python"  # the tool whose calls are code
+CODE, END_CODE = "<code>", "</code>"
 
 
 def _named(text: str, arguments: str) -> ParsedCall:
@@ -53,7 +55,7 @@ def _call(name: str, field: str, arguments: Mapping[str, Any]) -> str:
 
 def _escaped(call: str) -> str:
     """A call whose strings hold no tag that would end it or make it a thought."""
-    tags = r"<(?=/?tool_call>|/?function_calls>|/?think>|\|python_tag\|>)"
+    tags = r"<(?=/?tool_call>|/?function_calls>|/?code>|/?think>|\|python_tag\|>)"
     return re.sub(tags, r"\\u003c", call, flags=re.IGNORECASE)
 
 
@@ -125,12 +127,6 @@ def olmo3(tools: Sequence[Tool]) -> Format:
     `rlvr_jax.tools.pythonic`. Observations are messages of the role `tool`, rendered as those of its "environment".
     """
 
-    def block(inner: str) -> list[ParsedCall]:
-        try:
-            return [ParsedCall(*call) for call in calls_of(inner)]
-        except BadCallError as bad:
-            return [ParsedCall("", {}, *bad.args)]
-
     def write(name: str, arguments: Mapping[str, Any]) -> str:
         return f"{FUNCTION_CALLS}{_escaped(written(name, arguments))}{END_FUNCTION_CALLS}"
 
@@ -140,5 +136,46 @@ def olmo3(tools: Sequence[Tool]) -> Format:
         f"{FUNCTION_CALLS}name(argument=value){END_FUNCTION_CALLS}"
     )
     observe = _tool_messages([FUNCTION_CALLS, END_FUNCTION_CALLS])
-    parse = partial(_in_tags, FUNCTION_CALLS, END_FUNCTION_CALLS, block)
+    parse = partial(_in_tags, FUNCTION_CALLS, END_FUNCTION_CALLS, _as_in_python)
     return Format(parse, write, observe, instructions, native=FUNCTION_CALLS)
+
+
+def smollm3(tools: Sequence[Tool]) -> Format:
+    """Calls as in Python, or code, between `<code>` tags, outside of thoughts: the `python_tools` of SmolLM 3.
+
+    A block of nothing but calls of tools, one a line, calls these, with values as in `olmo3`. With the tool `python`
+    any other block is its code; other tools can't be called from within that. Source: the chat template and the model
+    card of SmolLM3-3B, whose `xml_tools` are `hermes`. Observations are messages of the role `tool`, which the template
+    renders as those of a user.
+    """
+    names = {tool.name for tool in tools}
+
+    def block(inner: str) -> list[ParsedCall]:
+        calls = _as_in_python(inner)
+        if PYTHON in names and not {call.tool for call in calls} <= names:
+            return [ParsedCall(PYTHON, {"code": inner.strip("\n")})]
+        return calls
+
+    parse = partial(_in_tags, CODE, END_CODE, block)
+
+    def write(name: str, arguments: Mapping[str, Any]) -> str:
+        as_code = f"{CODE}\n{arguments.get('code')}\n{END_CODE}"
+        if parse(as_code) == (ParsedCall(PYTHON, dict(arguments)),) and name == PYTHON:
+            return as_code
+        return f"{CODE}\n{_escaped(written(name, arguments))}\n{END_CODE}"
+
+    listed = "\n".join(json.dumps(tool.schema["function"], ensure_ascii=False) for tool in tools)
+    instructions = (
+        f"You can call tools. Their signatures:\n{listed}\nA call is Python code between {CODE} tags; end your turn "
+        f"behind it:\n{CODE}\nname(argument=value)\n{END_CODE}"
+    )
+    variable = "python_tools"
+    return Format(parse, write, _tool_messages([CODE, END_CODE]), instructions, native=variable, variable=variable)
+
+
+def _as_in_python(block: str) -> list[ParsedCall]:
+    """The calls of a block, as `rlvr_jax.tools.pythonic` reads them, or its mistake."""
+    try:
+        return [ParsedCall(*call) for call in calls_of(block)]
+    except BadCallError as bad:
+        return [ParsedCall("", {}, *bad.args)]

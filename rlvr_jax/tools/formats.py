@@ -1,12 +1,13 @@
 r"""Formats of calls: their grammar in a turn of the policy, and the text of observations.
 
-| format   | a call                                                             | for                                  |
-|----------|--------------------------------------------------------------------|--------------------------------------|
-| `tags`   | `<python>print(1)</python>`, or with other marks `<12*7>`          | base models, policies from scratch   |
-| `fence`  | ` ```python `, lines of code, ` ``` ` (ReTool, arXiv:2504.11536)   | reasoning models that write code     |
-| `hermes` | `<tool_call>{"name": …, "arguments": {…}}</tool_call>`             | Hermes, Qwen 2.5 and 3, SmolLM 3     |
-| `llama3` | `{"name": …, "parameters": {…}}`, which is the whole turn          | Llama 3.1 and later                  |
-| `olmo3`  | `<function_calls>search(query="cats")</function_calls>`            | OLMo 3                               |
+| format    | a call                                                           | for                                |
+|-----------|------------------------------------------------------------------|------------------------------------|
+| `tags`    | `<python>print(1)</python>`, or with other marks `<12*7>`        | base models, policies from scratch |
+| `fence`   | ` ```python `, lines of code, ` ``` ` (ReTool, arXiv:2504.11536) | reasoning models that write code   |
+| `hermes`  | `<tool_call>{"name": …, "arguments": {…}}</tool_call>`           | Hermes, Qwen 2.5 and 3, SmolLM 3   |
+| `llama3`  | `{"name": …, "parameters": {…}}`, which is the whole turn        | Llama 3.1 and later                |
+| `olmo3`   | `<function_calls>search(query="cats")</function_calls>`          | OLMo 3                             |
+| `smollm3` | `<code>search(query="cats")</code>`, or code for `python`        | SmolLM 3 with `python_tools`       |
 
 In `tags` and `fence` the text between the marks is the tool's only argument, if that is a string; otherwise JSON: the
 value of the only argument, or an object of all. JSON is strict: no key occurs twice, and there is no NaN.
@@ -23,7 +24,7 @@ from typing import Any
 
 from rlvr_jax import named
 from rlvr_jax.tools.call import BadCallError, Format, ParsedCall, plain, strict_json
-from rlvr_jax.tools.chat_formats import hermes, llama3, olmo3
+from rlvr_jax.tools.chat_formats import hermes, llama3, olmo3, smollm3
 from rlvr_jax.tools.tool import Tool
 
 
@@ -198,6 +199,7 @@ FORMATS: Mapping[str, Callable[..., Format]] = {
     "hermes": hermes,
     "llama3": llama3,
     "olmo3": olmo3,
+    "smollm3": smollm3,
 }
 
 

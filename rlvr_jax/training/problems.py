@@ -92,7 +92,8 @@ def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env
     prompt, shorten = config.prompt, shortener(tokenizer)
     envs = {label: env if env.fitted is None else env.fitted(shorten) for label, env in envs.items()}
     observers = {
-        label: continuation(tokenizer, prompt.format, config.tasks[label].thinking, prompt.date) for label in prompted
+        label: continuation(tokenizer, prompt.format, config.tasks[label].thinking, prompt.date, envs[label].tools)
+        for label in prompted
     }
     ends = {label: _single_tokens(tokenizer, envs[label].ends) for label in prompted}
     for label, observe in observers.items():

@@ -41,6 +41,29 @@ OF_OLMO = (
     "{% for m in messages %}<|im_start|>{{ 'environment' if m.role == 'tool' else m.role }}\n"
     "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# SmolLM 3's has variables of its own for the tools, observations are a user's, and without thinking each answer has an
+# empty thought before it.
+OF_SMOLLM = (
+    "{% set thought = '' if enable_thinking is not defined or enable_thinking else '<think>\n\n</think>\n' %}"
+    "<|im_start|>system\n{% if xml_tools is defined %}Tools, called as <tool_call>{…}</tool_call>:"
+    "{% for tool in xml_tools %}\n{{ tool | string }}{% endfor %}{% endif %}"
+    "{% if python_tools is defined %}Python code between '<code>' and '</code>' can use these:"
+    "{% for tool in python_tools %}\n{{ tool | string }}{% endfor %}{% endif %}<|im_end|>\n"
+    "{% for m in messages %}<|im_start|>{{ 'user' if m.role == 'tool' else m.role }}\n"
+    "{% if m.role == 'assistant' %}{{ thought }}{{ m.content.lstrip('\n') }}{% else %}{{ m.content }}{% endif %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{{ thought }}{% endif %}"
+)
+# Hermes' has two, of which one knows tools; what they say is JSON.
+OF_HERMES = {
+    "default": "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "tool_use": "<|im_start|>system\nTools, called within <tool_call></tool_call> XML tags: <tools>"
+    "{% for tool in tools %} {{ tool | tojson }}{% endfor %} </tools><|im_end|>\n"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'tool' %}<tool_response>\n{{ {'name': m.name, 'content': m.content} | tojson }}\n</tool_response>"
+    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+}
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|start|>", "<|end|>"]
 TAGS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>", "  "]
 
@@ -58,6 +81,7 @@ def calling(name, arguments, expression):
 
 HERMES = [f"<tool_call>\n{calling('calculator', 'arguments', x)}\n</tool_call>" for x in ("12*7", "84+", "84+1")]
 LLAMA = [calling("calculator", "parameters", x) for x in ("12*7", "84+", "84+1")]
+SMOLLM = [f'<code>\ncalculator(expression="{x}")\n</code>' for x in ("12*7", "84+", "84+1")]
 OLMO = [f'<function_calls>calculator(expression="{x}")</function_calls>' for x in ("12*7", "84+", "84+1")]
 
 
@@ -67,6 +91,9 @@ OLMO = [f'<function_calls>calculator(expression="{x}")</function_calls>' for x i
         (TEMPLATE, "hermes", [*HERMES, "#### 85"], "<|im_end|>"),
         (OF_LLAMA, "llama3", [*LLAMA, "#### 85"], "<|eot|>"),
         (OF_OLMO, "olmo3", [*OLMO, "#### 85"], "<|im_end|>"),
+        (OF_SMOLLM, "hermes", [*HERMES, "#### 85"], "<|im_end|>"),
+        (OF_SMOLLM, "smollm3", [*SMOLLM, "#### 85"], "<|im_end|>"),
+        (OF_HERMES, "hermes", [*HERMES, "#### 85"], "<|im_end|>"),
     ],
 )
 def test_four_turns_are_token_by_token_those_of_the_template(template, format, turns, end):
@@ -179,6 +206,11 @@ def test_special_tokens_in_the_prompt_of_a_later_window_or_a_question_are_encode
         (OF_LLAMA, "llama3", True),
         (OF_OLMO, "olmo3", True),
         (OF_OLMO, "hermes", False),
+        (OF_SMOLLM, "hermes", True),
+        (OF_SMOLLM, "smollm3", True),
+        (OF_SMOLLM, "olmo3", False),
+        (OF_HERMES, "hermes", True),
+        (OF_HERMES, "smollm3", False),
     ],
 )
 def test_the_template_describes_tools_if_it_knows_the_format_and_the_problem_otherwise(template, format, native):
