@@ -11,6 +11,7 @@ windows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from rlvr_jax.envs.env import Action, CallRecord, Env, NewWindow, Say, ToolResult
@@ -53,6 +54,17 @@ class _State:
     cut: int = 0
 
 
+@dataclass(frozen=True)
+class _Rules:
+    """The environment within, and the options of `compaction`."""
+
+    inner: Env
+    summary_tokens: int
+    ask: str
+    prompt: str
+    summaries: bool
+
+
 def compaction(
     inner: Env,
     summary_tokens: int = 256,
@@ -86,83 +98,97 @@ def compaction(
         raise ValueError("the environment within handles full windows or budgets itself; put `plans` around compaction")
     if not ask:
         raise ValueError("ask is empty: the policy would not know that a summary is wanted")
-    reserve = reserve or (summary_tokens + len(ask.encode()) + _AROUND if summaries else 1)
-
-    def start(example: Example) -> tuple[_State, str | Messages]:
-        state, problem = inner.start(example)
-        return _State(state, problem), problem
-
-    def step(state: _State, text: str) -> tuple[_State, Action]:
-        if state.asked:
-            return next_window(state, text)
-        state = replace(state, turn=state.turn + 1, numbers=(*state.numbers, state.turn))
-        return went_on(inner, state, inner.step(state.inner, text))
-
-    def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
-        return went_on(inner, state, inner.receive(state.inner, results))
-
-    def full(state: _State, observation: Say) -> tuple[_State, Action]:
-        said = observation.observation
-        pending = said if isinstance(said, str) else "\n".join(message["content"] for message in said)
-        return ask_or_cut(replace(state, pending=pending))
-
-    def ask_or_cut(state: _State) -> tuple[_State, Action]:
-        return (replace(state, asked=True), Say(ask)) if summaries else next_window(state, "")
-
-    def cut(state: _State, text: str) -> tuple[_State, Action]:
-        if state.asked:
-            return next_window(replace(state, cut=state.cut + 1), text)
-        return ask_or_cut(without_turn(state))
-
-    def without_turn(state: _State) -> _State:
-        return replace(state, turn=state.turn + 1, unjudged=(*state.unjudged, state.turn))
-
-    def next_window(state: _State, summary: str) -> tuple[_State, Action]:
-        summary = (after_thinking(summary) or "").strip()
-        text = filled(prompt, dict(zip(_PLACES, (text_of(state.problem), summary, state.pending), strict=True)))
-        after = replace(
-            without_turn(state) if state.asked else state, asked=False, pending="", windows=state.windows + 1,
-            empty=state.empty + (summaries and not summary),
-        )  # fmt: skip
-        return after, NewWindow(with_text(state.problem, text))
-
-    def parts_of(state: _State) -> dict[str, float]:
-        own = dict(zip(PARTS, map(float, (state.windows, state.empty, state.cut)), strict=True))
-        return with_parts(inner, state, own)
-
-    def calls_of(state: _State) -> tuple[CallRecord, ...]:
-        return tuple(replace(call, turn=state.numbers[call.turn]) for call in inner.calls_of(state.inner))
-
-    def judged(state: _State, texts: Sequence[str]) -> Sequence[str]:
-        own = [text for number, text in enumerate(texts) if number not in state.unjudged]
-        return own if inner.judged is None else inner.judged(state.inner, own)
-
-    def budget(state: _State) -> int:
-        if state.asked:
-            return summary_tokens
-        return 0 if inner.budget is None else inner.budget(state.inner)
-
-    fields = passed_on(inner)
-    read = fields["read"]
+    rules = _Rules(inner, summary_tokens, ask, prompt, summaries)
     words = "".join(piece for piece in pieces(prompt, _PLACES) if piece not in _PLACES)
+    functions = {
+        "parts_of": _parts_of, "judged": _judged, "budget": _budget, "cut": _cut, "full": _full,
+        "calls_of": inner.calls_of and _calls_of, "read": inner.read and _read, "receive": inner.receive and _receive,
+    }  # fmt: skip
+    fields = passed_on(inner) | {name: function and partial(function, rules) for name, function in functions.items()}
     return Env(
-        start,
-        step,
-        inner.receive and receive,
+        partial(_start, rules),
+        partial(_step, rules),
         **fields
         | {
             "parts": (*inner.parts, *PARTS),
-            "parts_of": parts_of,
-            "calls_of": inner.calls_of and calls_of,
-            "read": read and (lambda state, texts: state if state.asked else read(state, texts)),
-            "judged": judged,
-            "budget": budget,
             "says": (*inner.says, ask),
             "one_turn": False,
             "one_sequence": False,
-            "reserve": reserve,
+            "reserve": reserve or (summary_tokens + len(ask.encode()) + _AROUND if summaries else 1),
             "added": len(words.encode()) + summary_tokens,
         },
-        cut=cut,
-        full=full,
     )
+
+
+def _start(rules: _Rules, example: Example) -> tuple[_State, str | Messages]:
+    state, problem = rules.inner.start(example)
+    return _State(state, problem), problem
+
+
+def _step(rules: _Rules, state: _State, text: str) -> tuple[_State, Action]:
+    if state.asked:
+        return _next_window(rules, state, text)
+    state = replace(state, turn=state.turn + 1, numbers=(*state.numbers, state.turn))
+    return went_on(rules.inner, state, rules.inner.step(state.inner, text))
+
+
+def _receive(rules: _Rules, state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
+    return went_on(rules.inner, state, rules.inner.receive(state.inner, results))
+
+
+def _read(rules: _Rules, state: _State, texts: Sequence[str]) -> _State:
+    return state if state.asked else replace(state, inner=rules.inner.read(state.inner, texts))
+
+
+def _full(rules: _Rules, state: _State, observation: Say) -> tuple[_State, Action]:
+    """Goes on in a new window, with the observation that has no room."""
+    said = observation.observation
+    pending = said if isinstance(said, str) else "\n".join(message["content"] for message in said)
+    return _leave_window(rules, replace(state, pending=pending))
+
+
+def _cut(rules: _Rules, state: _State, text: str) -> tuple[_State, Action]:
+    """Goes on in a new window, after a turn that has used up this one, or after a summary that is too long."""
+    if state.asked:
+        return _next_window(rules, replace(state, cut=state.cut + 1), text)
+    return _leave_window(rules, _without_turn(state))
+
+
+def _leave_window(rules: _Rules, state: _State) -> tuple[_State, Action]:
+    """Asks for a summary, if there are any."""
+    return (replace(state, asked=True), Say(rules.ask)) if rules.summaries else _next_window(rules, state, "")
+
+
+def _next_window(rules: _Rules, state: _State, summary: str) -> tuple[_State, Action]:
+    summary = (after_thinking(summary) or "").strip()
+    text = filled(rules.prompt, dict(zip(_PLACES, (text_of(state.problem), summary, state.pending), strict=True)))
+    after = replace(
+        _without_turn(state) if state.asked else state, asked=False, pending="", windows=state.windows + 1,
+        empty=state.empty + (rules.summaries and not summary),
+    )  # fmt: skip
+    return after, NewWindow(with_text(state.problem, text))
+
+
+def _without_turn(state: _State) -> _State:
+    """The state after a turn that is not judged."""
+    return replace(state, turn=state.turn + 1, unjudged=(*state.unjudged, state.turn))
+
+
+def _parts_of(rules: _Rules, state: _State) -> dict[str, float]:
+    own = dict(zip(PARTS, map(float, (state.windows, state.empty, state.cut)), strict=True))
+    return with_parts(rules.inner, state, own)
+
+
+def _calls_of(rules: _Rules, state: _State) -> tuple[CallRecord, ...]:
+    return tuple(replace(call, turn=state.numbers[call.turn]) for call in rules.inner.calls_of(state.inner))
+
+
+def _judged(rules: _Rules, state: _State, texts: Sequence[str]) -> Sequence[str]:
+    own = [text for number, text in enumerate(texts) if number not in state.unjudged]
+    return own if rules.inner.judged is None else rules.inner.judged(state.inner, own)
+
+
+def _budget(rules: _Rules, state: _State) -> int:
+    if state.asked:
+        return rules.summary_tokens
+    return 0 if rules.inner.budget is None else rules.inner.budget(state.inner)

@@ -4,8 +4,9 @@ A turn with `<ask>…</ask>` behind its thoughts is answered by an observation w
 of a turn are played in parallel, each in a context window of its own; all of them share the reward of the episode.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from rlvr_jax import named
@@ -39,6 +40,19 @@ class _State:
     asks: int = 0
     failed: int = 0
     refused: int = 0
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """The environment within, the options of `subcalls`, and the function that rewards answers, if there is any."""
+
+    inner: Env
+    most: int
+    marks: Sequence[str]
+    prompt: str
+    observation: str
+    failure: str
+    judge: Callable[[str, str, Any], float] | None
 
 
 def subcalls(
@@ -86,50 +100,72 @@ def subcalls(
         if "{}" not in text:
             raise ValueError(f"{name} lacks the place {{}}")
 
-    def start(example: Example) -> tuple[_State, str | Messages]:
-        state, problem = inner.start(example)
-        return _State(state, text_of(problem), example.reference), problem
-
-    def told(answers: Sequence[str]) -> Say:
-        return Say("".join(observation.replace("{}", answer) for answer in answers))
-
-    def step(state: _State, text: str) -> tuple[_State, Action]:
-        asked = [found.strip() for found in between(after_thinking(text) or "", *marks)]
-        if not asked:
-            return went_on(inner, state, inner.step(state.inner, text))
-        if len(asked) > most or not all(asked):
-            many = f"{len(asked)} questions, and {most} can be asked at once"
-            why = many if len(asked) > most else "a question is empty"
-            return replace(state, refused=state.refused + len(asked)), told([failure.replace("{}", why)])
-        state = replace(state, questions=tuple(asked), asks=state.asks + len(asked))
-        return state, Ask(tuple(filled(prompt, {"{}": found, "{problem}": state.problem}) for found in asked))
-
-    def receive(state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
-        if not state.questions:
-            return went_on(inner, state, inner.receive(state.inner, results))
-        answers = [failure.replace("{}", x.error) if x.error is not None else x.value for x in results]
-        failed = sum(x.error is not None for x in results)
-        return replace(state, questions=(), failed=state.failed + failed), told(answers)
-
-    def parts_of(state: _State) -> dict[str, float]:
-        own = dict(zip(PARTS, map(float, (state.asks, state.failed, state.refused)), strict=True))
-        return with_parts(inner, state, own)
-
-    def credit_of(state: _State, results: tuple[ToolResult, ...]) -> list[float]:
-        answered = zip(state.questions, results, strict=True)
-        return [0.0 if x.error is not None else float(judge(q, x.value, state.reference)) for q, x in answered]
-
-    judge = named.load(credit) if credit else None
+    rules = _Rules(inner, most, marks, prompt, observation, failure, named.load(credit) if credit else None)
     deeper = subcalls(single_turn(), most, depth - 1, marks, prompt, observation, failure) if depth > 1 else None
-    fields = passed_on(inner) | {
-        "parts": (*inner.parts, *PARTS),
-        "parts_of": parts_of,
-        "one_turn": False,
-        "one_sequence": False,
-        "inner": deeper,
-        "asked": policy or inner.asked,
-        "credit": credit_of if credit else None,
-    }
-    cut = inner.cut and (lambda state, text: went_on(inner, state, inner.cut(state.inner, text)))
-    full = inner.full and (lambda state, said: went_on(inner, state, inner.full(state.inner, said)))
-    return Env(start, step, receive, **fields, cut=cut, full=full)
+    functions = {
+        "receive": _receive, "parts_of": _parts_of, "credit": rules.judge and _credit,
+        "cut": inner.cut and _cut, "full": inner.full and _full,
+    }  # fmt: skip
+    fields = passed_on(inner) | {name: function and partial(function, rules) for name, function in functions.items()}
+    return Env(
+        partial(_start, rules),
+        partial(_step, rules),
+        **fields
+        | {
+            "parts": (*inner.parts, *PARTS),
+            "one_turn": False,
+            "one_sequence": False,
+            "inner": deeper,
+            "asked": policy or inner.asked,
+        },
+    )
+
+
+def _start(rules: _Rules, example: Example) -> tuple[_State, str | Messages]:
+    state, problem = rules.inner.start(example)
+    return _State(state, text_of(problem), example.reference), problem
+
+
+def _step(rules: _Rules, state: _State, text: str) -> tuple[_State, Action]:
+    """Asks the questions of a turn; one without any is a turn of the environment within."""
+    asked = [found.strip() for found in between(after_thinking(text) or "", *rules.marks)]
+    if not asked:
+        return went_on(rules.inner, state, rules.inner.step(state.inner, text))
+    if len(asked) > rules.most or not all(asked):
+        many = f"{len(asked)} questions, and {rules.most} can be asked at once"
+        why = many if len(asked) > rules.most else "a question is empty"
+        refused = replace(state, refused=state.refused + len(asked))
+        return refused, _told(rules, [rules.failure.replace("{}", why)])
+    state = replace(state, questions=tuple(asked), asks=state.asks + len(asked))
+    return state, Ask(tuple(filled(rules.prompt, {"{}": found, "{problem}": state.problem}) for found in asked))
+
+
+def _receive(rules: _Rules, state: _State, results: tuple[ToolResult, ...]) -> tuple[_State, Action]:
+    """Tells the answers; results without a question before them are those of the environment within."""
+    if not state.questions:
+        return went_on(rules.inner, state, rules.inner.receive(state.inner, results))
+    answers = [rules.failure.replace("{}", x.error) if x.error is not None else x.value for x in results]
+    failed = sum(x.error is not None for x in results)
+    return replace(state, questions=(), failed=state.failed + failed), _told(rules, answers)
+
+
+def _told(rules: _Rules, answers: Sequence[str]) -> Say:
+    return Say("".join(rules.observation.replace("{}", answer) for answer in answers))
+
+
+def _cut(rules: _Rules, state: _State, text: str) -> tuple[_State, Action]:
+    return went_on(rules.inner, state, rules.inner.cut(state.inner, text))
+
+
+def _full(rules: _Rules, state: _State, observation: Say) -> tuple[_State, Action]:
+    return went_on(rules.inner, state, rules.inner.full(state.inner, observation))
+
+
+def _parts_of(rules: _Rules, state: _State) -> dict[str, float]:
+    own = dict(zip(PARTS, map(float, (state.asks, state.failed, state.refused)), strict=True))
+    return with_parts(rules.inner, state, own)
+
+
+def _credit(rules: _Rules, state: _State, results: tuple[ToolResult, ...]) -> list[float]:
+    answered = zip(state.questions, results, strict=True)
+    return [0.0 if x.error is not None else float(rules.judge(q, x.value, state.reference)) for q, x in answered]
