@@ -77,7 +77,7 @@ def find_teacher(setup: Setup) -> Frozen | None:
 
 def find_asked(setup: Setup) -> dict[str, Frozen]:
     """The policies that environments ask (`Env.asked`), by their sources. Raises as `find_frozen`."""
-    return {source: find_frozen(setup, source, key, "policy") for key, source in asked(setup.sources).items()}
+    return {source: find_frozen(setup, source, key, "policy") for key, source in asked(setup).items()}
 
 
 def _of_run(setup: Setup, folder: Path, network: Literal["policy", "reward"], step: int | None) -> tuple[Any, Frozen]:

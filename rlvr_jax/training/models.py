@@ -8,9 +8,9 @@ import jax
 from rlvr_jax import parallel, policy
 from rlvr_jax.config import anywhere
 from rlvr_jax.errors import CheckpointError
-from rlvr_jax.hf.pretrained import load_pretrained
+from rlvr_jax.hf.pretrained import load_pretrained, pretrained_config, stored_dtype
 from rlvr_jax.hf.source import find_checkpoint, listed_stop_tokens
-from rlvr_jax.policy import LoraConfig, Params
+from rlvr_jax.policy import LoraConfig, Params, PolicyConfig
 from rlvr_jax.rollout.model import HEAD_CHUNK, Model
 from rlvr_jax.text.prompts import end_of_turn
 from rlvr_jax.text.tokenizers import pretrained_tokenizer, stop_tokens
@@ -34,6 +34,16 @@ def load(path: str | Path, dtype: str | None = None, step: int | None = None) ->
         raise CheckpointError(str(error)) from error
     stops = stop_tokens(tokenizer, (*listed_stop_tokens(folder), end_of_turn(tokenizer)))
     return Model(replace(config, head_chunk=HEAD_CHUNK), params, tokenizer, stops)
+
+
+def architecture(path: str | Path) -> PolicyConfig:
+    """The architecture of `load(path)`, without its parameters. Raises as `load`."""
+    workdir = Path(path).expanduser()
+    if (workdir / "config.json").is_file() and (workdir / "metrics.jsonl").is_file():
+        made = make_setup(anywhere(read_config(workdir), jax.device_count()), problems=False)
+        return replace(made.policy, lora=LoraConfig())
+    dtype = stored_dtype(find_checkpoint(path))
+    return replace(pretrained_config(path), dtype=dtype, param_dtype=dtype)
 
 
 def _of_run(workdir: Path, dtype: str | None, step: int | None) -> Model:

@@ -9,20 +9,25 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlvr_jax import parallel, policy
+from rlvr_jax import named, parallel, policy
 from rlvr_jax.config import Run
-from rlvr_jax.errors import ConfigError
+from rlvr_jax.errors import CheckpointError, ConfigError
+from rlvr_jax.hf.families import LENGTH
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
-from rlvr_jax.parallel import AnyMesh
+from rlvr_jax.parallel import AnyMesh, MeshConfig
 from rlvr_jax.parallel.chips import GIB, memory_of
-from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.policy import LoraConfig, PolicyConfig
 from rlvr_jax.rollout.layout import decoded
 from rlvr_jax.rollout.memory import cache_bytes
-from rlvr_jax.training.frozen import find_teacher
+from rlvr_jax.rollout.sampling import SamplingConfig
+from rlvr_jax.training.frozen import find_asked, find_frozen, find_teacher
 from rlvr_jax.training.functions import make_loss, sampling_config, scored_columns
 from rlvr_jax.training.memory import Load, forward_bytes, head_bytes, kept_bytes
+from rlvr_jax.training.models import architecture
 from rlvr_jax.training.networks import network_shapes, networks_of, shapes_and_axes, state_shapes
 from rlvr_jax.training.setup import Setup, update_load
+from rlvr_jax.training.versions import local_judges
+from rlvr_jax.verifiers.judge import POLICY
 
 Kinds = dict[str, int]  # kind -> bytes
 PHASE_OF_UPDATES = {"policy": "update", "reward": "update", "critic": "critic"}  # the phase of a network's updates
@@ -100,6 +105,8 @@ def _resident(setup: Setup, run: Run, options: Mapping[str, OptimizerConfig]) ->
         kinds |= _of_reference(setup)
     if run == "rl" and (teacher := find_teacher(setup)):
         kinds["teacher"] = parallel.bytes_on_device(network_shapes(teacher.shape, setup.mesh))
+    if run == "rl":
+        kinds |= _of_models_that_score(setup)
     if "critic" in states:
         kinds["critic"] = states["critic"].parameters + states["critic"].moments
     return kinds
@@ -113,6 +120,39 @@ def _of_reference(setup: Setup) -> Kinds:
     if not copied or "reference" not in scored_columns(setup, make_loss(setup)):
         return {}
     return {"reference": _state(config.optimizer, setup.policy, setup.mesh, "policy").trained}
+
+
+def _of_models_that_score(setup: Setup) -> Kinds:
+    """The parameters of reward models, divided like those of the policy, and of judges, whole on one device."""
+    rewards = [
+        find_frozen(setup, source, f"config.reward_models.{name}", "reward").shape
+        for name, source in setup.config.reward_models.items()
+    ]
+    sizes = {
+        "reward models": sum(parallel.bytes_on_device(network_shapes(x, setup.mesh, "reward")) for x in rewards),
+        "judges": sum(_numbers(x, alone(setup)) * jnp.dtype(x.param_dtype).itemsize for x in judges_of(setup).values()),
+    }
+    return {kind: size for kind, size in sizes.items() if size}
+
+
+def judges_of(setup: Setup) -> dict[str, PolicyConfig]:
+    """The architectures of the judges that are asked in this process. Raises ConfigError, naming the key."""
+    found = {}
+    for name, source in local_judges(setup).items():
+        model = setup.config.judges[name].model
+        if named.is_name(model):  # a function
+            continue
+        try:
+            own = model == POLICY
+            found[name] = replace(setup.policy, lora=LoraConfig()) if own else architecture(source)
+        except (ConfigError, CheckpointError, ValueError) as error:
+            raise ConfigError(f"config.judges.{name}: {error}") from error
+    return found
+
+
+def alone(setup: Setup) -> AnyMesh:
+    """The first device of the run as a mesh, which judges are on."""
+    return parallel.make_mesh(MeshConfig(data=1), parallel.devices_of(setup.mesh)[:1])
 
 
 def _of_update(setup: Setup, run: Run, network: str, options: OptimizerConfig, platform: str) -> Kinds:
@@ -136,9 +176,12 @@ def _of_update(setup: Setup, run: Run, network: str, options: OptimizerConfig, p
 def _of_rollout(setup: Setup, state: Kinds, updates: dict[str, Kinds], platform: str) -> dict[str, Kinds]:
     """The memory of scoring, the move of parameters and sampling; adds the sampler's copy to `updates`."""
     config, shape, mesh = setup.config, setup.policy, setup.mesh
-    alone = bool(config.rollout.devices)  # the sampler has devices of its own
-    sampler = {"sampler": sampler_bytes(setup)}
-    if not alone:
+    apart = bool(config.rollout.devices)  # the sampler has devices of its own
+    asked = [network.shape for network in find_asked(setup).values()]
+    sampler = {"sampler": sampler_bytes(setup.policy, setup.sampling_mesh)}
+    if asked:
+        sampler["asked"] = sum(sampler_bytes(shape, setup.sampling_mesh) for shape in asked)
+    if not apart:
         for update in updates.values():
             update |= sampler
     tensor, columns = mesh.shape["tensor"], scored_columns(setup, make_loss(setup))
@@ -146,24 +189,42 @@ def _of_rollout(setup: Setup, state: Kinds, updates: dict[str, Kinds], platform:
     for phase, network in (("scoring", "policy"), ("values", "critic")):
         if ("values" in columns) if network == "critic" else {*columns} - {"values"}:
             load = update_load(config, "rl", mesh, config.training.packing == "prefix_tree", network)
-            phases[phase] = state | ({} if alone else sampler)
+            phases[phase] = state | ({} if apart else sampler)
             if "reference" in columns and config.training.offload_reference and network == "policy":
                 phases[phase] |= _of_reference(setup)
             phases[phase] |= {"activations": forward_bytes(shape, load, tensor, platform) + _gathered_layer(setup)}
             if network == "policy":
                 phases[phase]["logits"] = head_bytes(shape, load, weight_shards(mesh), tensor, gradients=False)
-    held = sampler if alone else state | sampler
+    if judging := _of_judges(setup, platform):
+        phases["judging"] = state | ({} if apart else sampler) | judging
+    held = sampler if apart else state | sampler
     # Cast and unstacked where the parameters lie, and then moved; the last copy is given up first.
     item = jnp.dtype(shape.dtype).itemsize / jnp.dtype(shape.param_dtype).itemsize
     phases["move"] = held | {"copy": int(state["parameters"] * item)}
-    phases["rollout"] = held | rollout_bytes(setup, platform)
+    sampled = sampling_config(setup), setup.sampling_mesh
+    phases["rollout"] = held | sampling_bytes(shape, *sampled, platform)
+    if asked:
+        caches = [sampling_bytes(shape, *sampled, platform)["KV cache"] for shape in asked]
+        phases["rollout"]["asked"] = sampler["asked"] + sum(caches)
     return phases
 
 
-def sampler_bytes(setup: Setup) -> int:
-    """Bytes of the sampler's copy of the parameters on one device: in the compute type, by the sampler's layout."""
-    shape = decoded(setup.policy, setup.sampling_mesh)
-    return _numbers(shape, setup.sampling_mesh) * jnp.dtype(shape.dtype).itemsize
+def _of_judges(setup: Setup, platform: str) -> Kinds:
+    """Memory that the judge which needs most adds while it answers: a sampler's copy, and questions of full length."""
+    found, rollout, mesh = [], setup.config.rollout, alone(setup)
+    for name, shape in judges_of(setup).items():
+        options = setup.config.judges[name]
+        window = shape.max_length or LENGTH
+        question = min(rollout.max_prompt_length + rollout.episode_length, window)
+        sampling = SamplingConfig(question, min(options.max_tokens, window), 1, options.in_flight)
+        found.append({"copy": sampler_bytes(shape, mesh)} | sampling_bytes(shape, sampling, mesh, platform))
+    return max(found, key=lambda kinds: sum(kinds.values()), default={})
+
+
+def sampler_bytes(shape: PolicyConfig, mesh: AnyMesh) -> int:
+    """Bytes of a sampler's copy of the parameters on one device: in the compute type, by the sampler's layout."""
+    shape = decoded(shape, mesh)
+    return _numbers(shape, mesh) * jnp.dtype(shape.dtype).itemsize
 
 
 @lru_cache(maxsize=4096)
@@ -174,10 +235,9 @@ def _numbers(shape: PolicyConfig, mesh: AnyMesh) -> int:
     return sum(jax.tree.leaves(sizes))
 
 
-def rollout_bytes(setup: Setup, platform: str) -> Kinds:
+def sampling_bytes(shape: PolicyConfig, sampling: SamplingConfig, mesh: AnyMesh, platform: str) -> Kinds:
     """The memory of sampling on one device beside parameters, with sequences of full length."""
-    sampling, mesh = sampling_config(setup), setup.sampling_mesh
-    shape = decoded(setup.policy, mesh)
+    shape = decoded(shape, mesh)
     shards, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
     cache = partial(cache_bytes, shape, tensor=tensor, platform=platform)
     prompt, response = sampling.prompt_length, sampling.max_response_length
@@ -216,7 +276,7 @@ def _batch_bytes(load: Load, microbatches: int) -> int:
     return microbatches * load.rows * 4 * (4 * load.length + 6 * load.actions)
 
 
-RESIDENT = ("parameters", "moments", "reference", "teacher", "critic", "sampler")
+RESIDENT = ("parameters", "moments", "reference", "teacher", "critic", "reward models", "judges", "sampler", "asked")
 
 
 def lines(memory: Memory, setup: Setup) -> tuple[str, str]:

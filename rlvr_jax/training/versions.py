@@ -9,13 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rlvr_jax import named
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.reporting import files
-from rlvr_jax.rollout.playing import Source
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.setup import Setup
 from rlvr_jax.training.workdir import HELDOUT, VERSIONS
@@ -51,9 +51,36 @@ def reads_teacher(algorithm: AlgorithmConfig) -> bool:
     return algorithm.reference == "teacher" or algorithm.loss == "distillation"
 
 
-def asked(sources: Mapping[str, Source]) -> dict[str, str]:
-    """The policies that environments ask, by the keys of the config that name them."""
-    return {f"config.tasks.{label}.environment": x.env.asked for label, x in sources.items() if x.env.asked}
+def asked(setup: Setup) -> dict[str, str]:
+    """The policies that environments ask, by the keys of the config that name them.
+
+    Of a setup without problems those that the options of `subcalls` name.
+    """
+    policies = {label: source.env.asked for label, source in setup.sources.items()}
+    if not setup.sources:
+        tasks = setup.config.tasks.items()
+        policies = {label: _named(task.environment, task.environment_options) for label, task in tasks}
+    return {f"config.tasks.{label}.environment": policy for label, policy in policies.items() if policy}
+
+
+def _named(environment: str, options: Mapping[str, Any]) -> str:
+    """The policy that an environment or one within it asks by its options."""
+    own = options.get("policy", "") if environment == "subcalls" else ""
+    within = options.get("environment", "")
+    return own or (_named(within, options.get("environment_options") or {}) if within else "")
+
+
+def local_judges(setup: Setup) -> dict[str, str]:
+    """The judges of a run that are asked in this process: the checkpoint of each, or file of its function, by name."""
+    config = setup.config
+    tasks = [source.task for source in setup.sources.values()] or config.tasks.values()
+    decides = any(task.verifier == KIND for task in tasks)
+    used = {name: judge for name, judge in config.judges.items() if decides or name in dict(config.reward)}
+    return {
+        name: source_of_judge(judge.model, config.init_from or config.pretrained)
+        for name, judge in used.items()
+        if not (judge.endpoint or judge.replay)
+    }
 
 
 def with_versions(setup: Setup, workdir: Path) -> Setup:
@@ -105,17 +132,12 @@ def _sources(setup: Setup) -> dict[str, str]:
     config, found = setup.config, {}
     if reads_teacher(config.algorithm):
         found["config.teacher"] = config.teacher
-    found |= asked(setup.sources)
+    found |= asked(setup)
     for name, source in config.reward_models.items():
         found[f"config.reward_models.{name}"] = source
         if (Path(source).expanduser() / HELDOUT).is_file():
             found[f"config.reward_models.{name}/{HELDOUT}"] = str(Path(source) / HELDOUT)
-    decides = any(source.task.verifier == KIND for source in setup.sources.values())
-    for name, judge in config.judges.items():
-        used = decides or name in dict(config.reward)
-        if used and not (judge.endpoint or judge.replay):
-            found[f"config.judges.{name}"] = source_of_judge(judge.model, config.init_from or config.pretrained)
-    return found
+    return found | {f"config.judges.{name}": source for name, source in local_judges(setup).items()}
 
 
 def _read(path: Path) -> Mapping[str, Mapping[str, str]]:

@@ -7,12 +7,14 @@ import jax
 import pytest
 
 from rlvr_jax import parallel, policy
+from rlvr_jax.config import TaskConfig
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.parallel.chips import CHIPS, abstract, host_memory, memory_of
 from rlvr_jax.training.plan import Memory, lines, memory_of_run
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.start import param_shapes
+from rlvr_jax.verifiers.judge import JudgeConfig
 from tests.training.test_loop import TINY, changed
 
 WIDE = changed(
@@ -64,6 +66,22 @@ def test_devices_that_only_sample_hold_no_training_state():
     phases = memory_of_run(setup_of(config)).phases
     assert "sampler" not in phases["update"]
     assert not {"parameters", "moments", "reference"} & phases["rollout"].keys()
+
+
+def test_a_judge_in_this_process_is_whole_on_one_device_with_its_cache():
+    judges = {"j": JudgeConfig(model="policy", max_tokens=5, in_flight=3), "other": JudgeConfig(model="absent")}
+    config = dataclasses.replace(TINY, judges=judges, reward=(("j", 1.0),), init_from="runs/absent")
+    setup = make_setup(changed(config, mesh={"data": 1, "fsdp": 2}), devices=jax.devices()[:2])
+    phases, shape = memory_of_run(setup).phases, setup.policy
+    assert phases["update"]["judges"] == 4 * size_of(shape)
+    assert phases["judging"]["judges"] == phases["judging"]["copy"] == 4 * size_of(shape)
+    cache = shape.num_layers * 2 * shape.num_kv_heads * shape.head_dim * 4
+    assert phases["judging"]["KV cache"] == 3 * cache * (4 + 6 + 5 - 1)
+    remote = {"j": JudgeConfig(model="x", endpoint="http://localhost:1/v1")}
+    assert "judging" not in memory_of_run(make_setup(dataclasses.replace(config, judges=remote))).phases
+    decides = {"modsum": TaskConfig(verifier="judge", verifier_options={"judge": "other"})}
+    with pytest.raises(ConfigError, match=r"config\.judges\.other: .*absent"):
+        memory_of_run(make_setup(dataclasses.replace(config, tasks=decides), problems=False))
 
 
 def test_microbatches_save_activations_and_smaller_batches_save_cache():

@@ -25,6 +25,7 @@ from rlvr_jax.training import preferences, reading
 from rlvr_jax.training.export import export
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.networks import network_shapes
+from rlvr_jax.training.plan import memory_of_run
 from rlvr_jax.training.preferences import make_pairs, pair_rows, prefer, reference_logprobs
 from rlvr_jax.training.reward_models import find_reward_models, make_model_scores
 from rlvr_jax.training.setup import make_setup
@@ -160,6 +161,8 @@ def test_a_reward_model_is_exported_and_scores_rollouts(files, reward_model, tmp
     statistics = json.loads((reward_model / "heldout.json").read_text())
     setup = make_setup(config_of(files, loss="bradley_terry"), problems=False, run="preferences")
     params, _ = reading.load_params(reward_model, network_shapes(setup.policy, setup.mesh, "reward"), network="reward")
+    whole = sum(x.nbytes for x in jax.tree.leaves(params))
+    assert memory_of_run(make_setup(config)).phases["update"]["reward models"] == whole
     batch = layout([group.episodes[0].sequences[0].prompt for group in groups],
                    [group.episodes[0].sequences[0].response for group in groups], 4, 6)  # fmt: skip
     raw = np.asarray(jax.jit(partial(rewards_of, setup.policy))(params, batch), np.float64)

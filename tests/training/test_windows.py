@@ -9,6 +9,7 @@ from rlvr_jax.config import TaskConfig
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.loop import train
+from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
 from tests.training import counting
@@ -66,6 +67,13 @@ def test_another_policy_may_be_asked_and_is_not_trained(tmp_path):
         shutil.copytree(own, helper)
         shutil.rmtree(helper / "checkpoints" / "1")  # so that it is the policy that both runs begin with
         train(asking, helped, pool)
+    here = make_setup(asking)
+    phases = memory_of_run(here).phases
+    assert phases["update"]["asked"] == phases["update"]["sampler"]
+    assert phases["rollout"]["asked"] == phases["rollout"]["sampler"] + phases["rollout"]["KV cache"]
+    assert "asked" in lines(memory_of_run(here), here)[0]
+    assert "asked" in memory_of_run(make_setup(asking, problems=False)).phases["rollout"]  # as `rlvr compile` has it
+    assert "asked" not in memory_of_run(make_setup(config)).phases["rollout"]
     said, trained = (
         [row["completion"] for row in rows_of(x, "samples.jsonl") if row["step"] == 1] for x in (own, helped)
     )
