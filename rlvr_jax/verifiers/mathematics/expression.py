@@ -8,6 +8,7 @@ from typing import Any
 from rlvr_jax.verifiers.mathematics.latex import MAX_DEPTH
 
 Tree = tuple[Any, ...]  # ("number", Fraction), ("name", text), or (operator, Tree, …)
+_MAX_LEVELS = 200  # of a tree; Python allows a thousand calls within each other, and a level takes three
 
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega"
 _GREEK += " Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell"
@@ -298,7 +299,17 @@ def parse(text: str) -> Tree:
         raise UnsupportedError("nested too deep or cut off") from None
     if parser.next != "the end":
         raise UnsupportedError(f"unexpected {parser.next!r}")
+    if _levels(tree) > _MAX_LEVELS:
+        raise UnsupportedError("too many terms or factors")
     return tree
+
+
+def _levels(tree: Tree) -> int:
+    """The depth of a tree: each further term or factor of a chain adds one."""
+    level, count = [tree], 0
+    while level:
+        level, count = [part for node in level for part in node[1:] if isinstance(part, tuple)], count + 1
+    return count
 
 
 @functools.lru_cache(4096)
