@@ -2,6 +2,17 @@
 
 import signal
 
+_MAX_TEXT = 500  # characters of an error
+
+
+def error_text(error: BaseException) -> str:
+    """`KeyError: 'x'`, in at most 500 characters; without what it says if it can't say it."""
+    try:
+        text = ": ".join(filter(None, [type(error).__name__, str(error)]))
+    except Exception:  # its own __str__ fails
+        text = type(error).__name__
+    return text[:_MAX_TEXT]
+
 
 class RunError(Exception):
     """The run can't go on. `status` is the exit status of a command that it ends."""

@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union
 
+from rlvr_jax.errors import error_text
+
 
 def is_name(text: str) -> bool:
     """True if a text has the form of a function's name."""
@@ -145,8 +147,8 @@ def _module(name: str, place: str) -> Any:
             spec = importlib.util.find_spec(place)
         except ModuleNotFoundError:  # of the package that should hold it
             spec = None
-        except Exception as error:  # raised by the package on import
-            raise ValueError(f"{name!r} can't be imported: {type(error).__name__}: {error}") from None
+        except (Exception, SystemExit) as error:  # raised by the package on import
+            raise ValueError(f"{name!r} can't be imported: {error_text(error)}") from None
         if spec is not None:
             return _imported(name, spec.origin or place, lambda: importlib.import_module(place))
         path = Path.cwd() / (place.replace(".", "/") + ".py")
@@ -181,10 +183,8 @@ def _imported(name: str, file: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except (Exception, SystemExit) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else error
-        raise ValueError(
-            f"{line_of(error, file)}: {name!r} can't be imported: {type(error).__name__}: {reason}"
-        ) from None
+        reason = f"{type(error).__name__}: {error.msg}" if isinstance(error, SyntaxError) else error_text(error)
+        raise ValueError(f"{line_of(error, file)}: {name!r} can't be imported: {reason}") from None
 
 
 _PLAIN: Mapping[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}

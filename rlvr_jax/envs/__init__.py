@@ -35,7 +35,9 @@ from rlvr_jax.envs.subcalls import subcalls
 from rlvr_jax.envs.tic_tac_toe import tic_tac_toe
 from rlvr_jax.envs.tool_use import tool_use
 from rlvr_jax.envs.verifiers_env import verifiers_env
+from rlvr_jax.errors import error_text
 from rlvr_jax.verifiers.jobs import ToolCall
+from rlvr_jax.verifiers.verdict import names_a_part
 
 ENVS: Mapping[str, Callable[..., Env]] = {
     "single_turn": single_turn,
@@ -88,7 +90,7 @@ def make_env(name: str, options: Mapping[str, Any] | None = None) -> Env:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{where}: {error_text(error)}") from error
     if not isinstance(env, Env):
         raise ValueError(f"{where} returned {type(env).__name__}, not an rlvr_jax.envs.Env")
     if wrong := _wrong(env):
@@ -98,7 +100,7 @@ def make_env(name: str, options: Mapping[str, Any] | None = None) -> Env:
 
 def _wrong(env: Env) -> str | None:
     """Why an environment can't be used, or None."""
-    if not isinstance(env.parts, tuple | list) or not all(isinstance(part, str) for part in env.parts):
+    if not isinstance(env.parts, tuple | list) or not all(map(names_a_part, env.parts)):
         return f"Env.parts is {env.parts!r}, not a tuple of names"
     for name, count in (("start", 1), ("step", 2), ("receive", 2)):
         function = getattr(env, name)

@@ -7,12 +7,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from rlvr_jax import named
-from rlvr_jax.errors import FunctionError
+from rlvr_jax.errors import FunctionError, error_text
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.baselines import BASELINES, SCALES
 from rlvr_jax.learner.lengths import LENGTHS
 from rlvr_jax.learner.samples import Samples
 from rlvr_jax.tasks.task import draw
+from rlvr_jax.time_limit import time_limits
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,13 @@ def describe_advantages(values: Float[np.ndarray, "n"]) -> dict[str, float]:
     }
 
 
-def advantages(config: AlgorithmConfig, samples: Samples) -> Float[np.ndarray, "samples"]:
+def advantages(config: AlgorithmConfig, samples: Samples, seconds: float | None = None) -> Float[np.ndarray, "samples"]:
     """The advantage of each sample by the baseline and scale of the config, or its function; 0 for unjudged ones.
+
+    Args:
+      config: the choices.
+      samples: of the step.
+      seconds: maximum time of the function; None for no limit.
 
     Raises:
       FunctionError: see `signal`.
@@ -89,10 +95,11 @@ def advantages(config: AlgorithmConfig, samples: Samples) -> Float[np.ndarray, "
         return np.where(samples.judged, scaled, 0.0).astype(np.float32)
     arguments = samples.rewards.astype(np.float32), samples.groups.copy(), samples.judged.copy()
     try:
-        found = np.asarray(named.load(config.advantage)(*arguments), np.float32)
-    except Exception as error:
+        with time_limits(seconds) as limited:
+            found = np.asarray(limited(named.load(config.advantage), *arguments), np.float32)
+    except (Exception, SystemExit) as error:
         where = f"{named.raised_at(error, config.advantage)}: {config.advantage!r}"
-        raise FunctionError(f"{where}: {type(error).__name__}: {error}") from error
+        raise FunctionError(f"{where}: {error_text(error)}") from error
     if found.shape != samples.rewards.shape or not np.isfinite(found[samples.judged]).all():
         raise FunctionError(
             f"{named.where(config.advantage)}: {config.advantage!r} gave {found.size} numbers, "

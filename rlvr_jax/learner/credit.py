@@ -45,6 +45,7 @@ def with_advantages(
     episodes: Int[np.ndarray, "batch"],
     samples: Samples,
     kl_coef: float = 0.0,
+    seconds: float | None = None,
 ) -> tuple[Batch, dict[str, float]]:
     """The batch with the column "advantages" and, for a critic, "returns"; and metrics.
 
@@ -63,6 +64,7 @@ def with_advantages(
       episodes: the index of each row's episode among the samples, undefined for rows without actions.
       samples: of the step; those without actions have no penalty.
       kl_coef: weight of the KL penalty, at this step.
+      seconds: see `advantages`.
     """
     mask, metrics = batch.action_mask, {}
     owners, trained = np.broadcast_to(episodes[:, None], mask.shape), np.unique(episodes[(mask > 0).any(axis=1)])
@@ -75,7 +77,7 @@ def with_advantages(
         if not by_action(config):
             samples = samples.with_rewards(samples.rewards - kl_coef * kl)
     if not by_action(config):
-        of_samples = advantages(config, samples)
+        of_samples = advantages(config, samples, seconds)
         metrics |= describe_advantages(of_samples[trained])
         batch, of_rows = _own_rewards(config, batch, samples.groups[episodes], of_samples[episodes])
         return batch.with_columns(advantages=of_rows[:, None] * mask), metrics

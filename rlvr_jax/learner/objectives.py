@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from rlvr_jax import named
+from rlvr_jax.errors import error_text
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.distillation import distillation
 from rlvr_jax.learner.losses import Loss, policy_gradient
@@ -44,9 +45,9 @@ def make_loss(
     make = named.load(algorithm.loss)
     try:
         loss = make(config, algorithm, temperature, max_length)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = f"{named.raised_at(error, algorithm.loss)}: {algorithm.loss!r}"
-        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{where}: {error_text(error)}") from error
     if not isinstance(loss, Loss):
         raise ValueError(
             f"{named.where(algorithm.loss)}: {algorithm.loss!r} returned {type(loss).__name__}, not a Loss"

@@ -11,6 +11,7 @@ episodes, for relative rewards. Each term is logged under its name:
 
 import ast
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from rlvr_jax import named
-from rlvr_jax.errors import ConfigError
+from rlvr_jax.errors import ConfigError, error_text
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Group, flattened
 from rlvr_jax.time_limit import time_limits
@@ -262,9 +263,10 @@ def _values(
     try:
         found = limited(_listed, term, group)
         if len(found) != len(pairs):
-            raise ValueError(f"it gave {len(found)} numbers for {len(pairs)} episodes")
-    except Exception as error:
-        return [f"the reward term {name!r} raised {type(error).__name__}: {error}"] * len(pairs)
+            more = "more numbers than" if len(found) > len(pairs) else f"{len(found)} numbers for"
+            raise ValueError(f"it gave {more} {len(pairs)} episodes")
+    except (Exception, SystemExit) as error:
+        return [f"the reward term {name!r} raised {error_text(error)}"] * len(pairs)
     return [_number(name, weight, lambda x: x, value) for value in found]
 
 
@@ -272,14 +274,14 @@ def _listed(term: Term, group: Group) -> list[Any]:
     found = term(group)
     if not isinstance(found, Iterable):
         raise TypeError(f"a term of one argument gets a group and gives a number for each episode, not {found!r:.50}")
-    return list(found)
+    return list(itertools.islice(found, len(group.episodes) + 1))  # it may have no end
 
 
 def _number(name: str, weight: float, function: Callable[..., Any], *arguments: Any) -> float | str:
     try:
         value = float(function(*arguments))
-    except Exception as error:
-        return f"the reward term {name!r} raised {type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        return f"the reward term {name!r} raised {error_text(error)}"
     if not abs(weight * value) <= _LARGEST:  # catches nan, too
         return f"the reward is not finite: the term {name!r} is {value:g}, its weight {weight:g}"
     return weight * value

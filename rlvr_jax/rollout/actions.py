@@ -8,10 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from rlvr_jax.envs import Call, Done, Force, NewWindow, Say, ToolResult, checked
+from rlvr_jax.errors import error_text
 from rlvr_jax.rollout.playing import Limited, Limits, Playing, budget, judged
 from rlvr_jax.text.tags import after_thinking
 from rlvr_jax.text.tokenizers import encode
-from rlvr_jax.verifiers import error_text
 from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError
 from rlvr_jax.verifiers.pool import PoolError
 

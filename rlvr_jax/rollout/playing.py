@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32, UInt32
 
 from rlvr_jax.envs import CallRecord, Env, FinishReason, begin_group
+from rlvr_jax.errors import error_text
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Span
 from rlvr_jax.rollout.episode import Sequence as Window
@@ -17,7 +18,7 @@ from rlvr_jax.tasks.task import Example, Task
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tags import THINK, opens_thinking
 from rlvr_jax.text.tokenizers import decode
-from rlvr_jax.verifiers import error_text, failure
+from rlvr_jax.verifiers import failure
 from rlvr_jax.verifiers.verdict import Verdict
 
 _TAG_TOKENS = 16  # that hold `<think>` and the white space behind it

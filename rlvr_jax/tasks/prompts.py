@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from rlvr_jax import named
-from rlvr_jax.errors import FunctionError
+from rlvr_jax.errors import FunctionError, error_text
 from rlvr_jax.tasks.task import Example, Split, Task, place_of
 from rlvr_jax.text.messages import Messages
 
@@ -65,7 +65,7 @@ def rendered(task: Task, label: str, render: Callable[[Example], str]) -> Task:
         except ValueError as error:
             raise FunctionError(f"{id}: {error}") from error
         except (Exception, SystemExit) as error:
-            raise FunctionError(f"{id}: {named.raised_at(error)}: {type(error).__name__}: {error}") from error
+            raise FunctionError(f"{id}: {named.raised_at(error)}: {error_text(error)}") from error
 
     def demonstration(example: Example, index: int) -> str | Messages:
         plain = task.example(*place_of(example))  # it may be derived from the problem

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rlvr_jax import named
+from rlvr_jax.errors import error_text
 from rlvr_jax.text.prompts import LONGEST
-from rlvr_jax.verifiers import error_text
 from rlvr_jax.verifiers.jobs import ToolCall
 
 RUN = "rlvr_jax.tools.tool:run"

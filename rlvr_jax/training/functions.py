@@ -224,7 +224,8 @@ def make_credit(setup: Setup) -> Callable[..., tuple[Batch, dict[str, float]]]:
 
     def run(learner: Learner, batch: Batch, episodes: Int[np.ndarray, "batch"], samples: Samples):
         coef = learner.others.get("kl_coef", {"value": config.algorithm.kl_reward_coef})
-        return with_advantages(config.algorithm, batch, episodes, samples, float(coef["value"]))
+        limits = float(coef["value"]), config.verifier.timeout
+        return with_advantages(config.algorithm, batch, episodes, samples, *limits)
 
     return run
 

@@ -10,7 +10,7 @@ from typing import Any
 from rlvr_jax import named, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.envs import Call, Env, begin, checked, make_env, single_turn
-from rlvr_jax.errors import ConfigError
+from rlvr_jax.errors import ConfigError, error_text
 from rlvr_jax.judges.prompts import text_of
 from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Example, Task
@@ -19,7 +19,7 @@ from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.prompts import Tools, continuation, renderer, shortener, window_prompt
 from rlvr_jax.text.tokenizers import encode, encode_batch
 from rlvr_jax.time_limit import time_limits
-from rlvr_jax.verifiers import error_text, verifier_of, verify
+from rlvr_jax.verifiers import verifier_of, verify
 from rlvr_jax.verifiers.jobs import call_of
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlvr_jax import named
 from rlvr_jax.config import Config
-from rlvr_jax.errors import ConfigError
+from rlvr_jax.errors import ConfigError, error_text
 from rlvr_jax.learner.advantages import advantages
 from rlvr_jax.learner.batch import COLUMNS, layout
 from rlvr_jax.learner.credit import by_action, has_critic, has_states, has_tracker
@@ -84,7 +84,7 @@ def check_algorithm(config: Config, policy: PolicyConfig) -> None:
         key = "advantage"
         if algorithm.advantage != "baseline":
             rewards, groups = np.array([1, 0, 0.5, 0.5, 0], np.float32), np.array([0, 0, 1, 1, 2], np.int32)
-            advantages(algorithm, make_samples(rewards, groups, groups < 2))
+            advantages(algorithm, make_samples(rewards, groups, groups < 2), config.verifier.timeout)
         key = "loss"
         loss = make_loss(policy, algorithm, rollout.temperature, rollout.episode_length)
         if algorithm.loss not in LOSSES:
@@ -138,8 +138,8 @@ def _try_loss(config: Config, policy: PolicyConfig, loss: Loss) -> None:
     params = {"policy": jax.eval_shape(partial(init_with_adapters, policy), jax.random.key(0))}
     try:
         sums = jax.eval_shape(loss.sums, params, batch)
-    except Exception as error:
-        raise ValueError(f"{named.raised_at(error, name)}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{named.raised_at(error, name)}: {error_text(error)}") from error
     if not isinstance(sums, Sums):
         raise ValueError(f"{named.where(name)}: its sums are {type(sums).__name__}, not rlvr_jax.learner.losses.Sums")
     reported = [{k: x for k, x in y.items() if not k.startswith("_")} for y in (sums.means, sums.largest)]

@@ -39,6 +39,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlvr_jax import named
+from rlvr_jax.errors import error_text
 from rlvr_jax.text.tags import after_thinking
 from rlvr_jax.verifiers import (
     arc,
@@ -58,7 +59,7 @@ from rlvr_jax.verifiers import (
     reasoning_gym,
     tic_tac_toe,
 )
-from rlvr_jax.verifiers.verdict import Verdict
+from rlvr_jax.verifiers.verdict import MOST_PARTS, Verdict, names_a_part
 
 VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "modsum": modsum.verify,
@@ -103,15 +104,6 @@ def verifier_of(kind: str) -> Callable[..., Verdict]:
     return VERIFIERS[kind]
 
 
-def error_text(error: BaseException) -> str:
-    """`KeyError: 'x'`, in at most 500 characters."""
-    try:
-        text = ": ".join(filter(None, [type(error).__name__, str(error)]))
-    except Exception:  # its own __str__ fails
-        text = type(error).__name__
-    return text[:_MAX_ERROR]
-
-
 def failure(error: str | BaseException) -> Verdict:
     """The verdict of an unjudged completion: score 0 and the error."""
     return Verdict(0.0, error=error_text(error) if isinstance(error, BaseException) else error[:_MAX_ERROR])
@@ -134,9 +126,13 @@ def _checked(verdict: Verdict) -> Verdict:
     score, parts = float(verdict.score), {name: float(value) for name, value in verdict.parts.items()}
     if not 0.0 <= score <= 1.0:
         raise ValueError(f"the verifier gave score {score}, which is not from 0 to 1")
+    if len(parts) > MOST_PARTS:
+        raise ValueError(f"the verifier gave {len(parts)} parts; there may be {MOST_PARTS}")
     for name, value in parts.items():
-        if not (isinstance(name, str) and math.isfinite(value)):
-            raise ValueError(f"the verifier gave part {name!r} = {value}; parts are finite numbers with names")
+        if not (names_a_part(name) and math.isfinite(value)):
+            raise ValueError(
+                f"the verifier gave part {name!r:.100} = {value}; parts are finite numbers with short printable names"
+            )
     for field in ("answer", "reason", "error"):
         text = getattr(verdict, field)
         if not (isinstance(text, str) or (text is None and field != "reason")):

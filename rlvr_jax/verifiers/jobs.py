@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlvr_jax import named
-from rlvr_jax.verifiers import LONGEST, PREPARE, error_text, failure, guarded, verifier_of
+from rlvr_jax.errors import error_text
+from rlvr_jax.verifiers import LONGEST, PREPARE, failure, guarded, verifier_of
 from rlvr_jax.verifiers.verdict import Verdict
 
 START_UP_SECONDS = 60.0  # for a worker to start, or to import the module of a function

@@ -23,8 +23,8 @@ class VerifierConfig:
 
     Attributes:
       workers: processes; 0 judges in the training process, without limits.
-      timeout: seconds per completion; also of one call of your own reward terms and environments, which run in the
-        training process.
+      timeout: seconds per completion; also of one call of your own reward terms, advantages and environments, which
+        run in the training process.
       memory_mib: address space of each process.
     """
 

@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+MOST_PARTS = 100  # of a verdict: each is a metric, with a curve
+_LONGEST_NAME = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -21,3 +25,8 @@ class Verdict:
     answer: str | None = None
     reason: str = ""
     error: str | None = None
+
+
+def names_a_part(name: Any) -> bool:
+    """True for what can name a part, and with it a metric: a short text that can be printed."""
+    return isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()

@@ -21,7 +21,8 @@ import sys
 from typing import Any
 
 from rlvr_jax import verifiers
-from rlvr_jax.verifiers import error_text, jobs
+from rlvr_jax.errors import error_text
+from rlvr_jax.verifiers import jobs
 
 with contextlib.suppress(ImportError):  # POSIX only
     import resource

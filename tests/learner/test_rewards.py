@@ -1,5 +1,6 @@
 """Reward design as data: weighted named terms, and samples that could not be judged."""
 
+import itertools
 import re
 import sys
 
@@ -11,6 +12,7 @@ from rlvr_jax.learner.rewards import TERMS, reward, term_of
 from rlvr_jax.tasks import Example
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode, grouped
+from tests.verifiers.misbehaving import Unprintable
 
 EPISODES = [episode(3), episode(8, finish="length"), episode(5), episode(8, finish="turns")]
 VERDICTS = [
@@ -74,10 +76,16 @@ def test_a_step_in_which_no_sample_could_be_judged_has_no_rewards_even_for_terms
         (-np.inf, 0.5, "the term 'taste' is -inf"),
         (1e38, 10.0, "the term 'taste' is 1e+38, its weight 10"),
         ("sweet", 1.0, "the reward term 'taste' raised ValueError"),
+        (SystemExit(0), 1.0, "the reward term 'taste' raised SystemExit: 0"),
+        (Unprintable(), 1.0, "the reward term 'taste' raised Unprintable"),
     ],
 )
 def test_a_term_that_is_no_finite_number_is_the_error_of_its_sample_alone(value, weight, message, monkeypatch):
-    taste = lambda _, episode: value if len(episode.tokens) == 3 else 0.5  # noqa: E731
+    def taste(_, episode):
+        if len(episode.tokens) == 3 and isinstance(value, BaseException):
+            raise value
+        return value if len(episode.tokens) == 3 else 0.5
+
     monkeypatch.setattr(sys.modules["rlvr_jax.learner.rewards"], "TERMS", {**TERMS, "taste": taste})
     rewards = reward((("score", 1.0), ("taste", weight)), grouped(VERDICTS, EPISODES, 4))
     assert rewards.judged.tolist() == [False, True, True, False]
@@ -165,6 +173,20 @@ def test_a_term_of_one_argument_sees_the_whole_group():
     failed = reward((("tests.learner.test_rewards:too_few", 1.0),), grouped(VERDICTS, EPISODES, 3, 1))
     assert failed.judged.tolist() == [False, False, False, False]
     assert "1 numbers for 3 episodes" in failed.verdicts[0].error
+
+
+def test_a_term_of_a_group_may_neither_leave_nor_give_numbers_without_end(monkeypatch):
+    def leaves(_):
+        sys.exit(0)
+
+    endless = lambda _: itertools.repeat(1.0)  # noqa: E731
+    monkeypatch.setattr(
+        sys.modules["rlvr_jax.learner.rewards"], "TERMS", {**TERMS, "endless": endless, "leaves": leaves}
+    )
+    for term, message in (("endless", "more numbers than 2 episodes"), ("leaves", "raised SystemExit: 0")):
+        rewards = reward(((term, 1.0),), grouped(VERDICTS, EPISODES, 2))
+        assert not rewards.judged.any()
+        assert message in rewards.verdicts[0].error
 
 
 def test_a_check_of_form_is_a_term_with_its_arguments():

@@ -40,6 +40,13 @@ def late(rewards, groups, judged):
 def short(rewards, groups, judged):
     return rewards[:1]
 
+def leaves(*_):
+    raise SystemExit(0)
+
+def hangs(rewards, groups, judged):
+    while True:
+        len(rewards)
+
 def of_sums(make):
     def loss(config, algorithm, temperature, max_length):
         whole = policy_gradient(config, algorithm, temperature, max_length)
@@ -85,6 +92,9 @@ def config_of(own, **algorithm):
     ("kind", "name", "message"),
     [
         ("advantage", "short", r"mine\.py, line \d+: .*1 numbers.* for 5 rewards"),
+        ("advantage", "leaves", r"mine\.py, line \d+: .*SystemExit: 0"),
+        ("advantage", "hangs", r"mine\.py, line \d+: .*TimeoutError: it took longer than 0\.2 s"),
+        ("loss", "leaves", r"mine\.py, line \d+: .*SystemExit: 0"),
         ("loss", "values", r"needs the columns values; there are advantages, behaviour"),
         ("loss", "deaf", r"mine\.py, line \d+: TypeError: .*takes 1 positional argument"),
         ("loss", "number", r"mine\.py, line \d+: its sums are .*, not .*Sums"),
@@ -93,7 +103,7 @@ def config_of(own, **algorithm):
 )
 def test_a_function_that_can_not_be_used_is_named_before_anything_is_compiled(own, kind, name, message):
     with pytest.raises(ConfigError, match=rf"config\.algorithm\.{kind} = '{own}:{name}': .*{message}"):
-        make_setup(config_of(own, **{kind: name}))
+        make_setup(changed(config_of(own, **{kind: name}), verifier={"timeout": 0.2}))
 
 
 def test_an_advantage_that_is_not_finite_in_a_later_step_ends_the_run_with_its_line(own, tmp_path):

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -189,12 +190,17 @@ def test_a_verifier_may_return_a_number_a_bool_a_dictionary_of_parts_or_a_verdic
         ({"short": 1.0}, "TypeError: the verifier returned a dictionary without 'score'"),
         ({"score": 2}, "ValueError: the verifier gave score 2.0, which is not from 0 to 1"),
         ({"score": 1, "short": None}, "TypeError"),
+        ({"score": 1, "": 0.5}, "ValueError: the verifier gave part '' = 0.5; parts are .* names"),
+        ({"score": 1, "\ud800": 0.5}, r"ValueError: the verifier gave part '\\ud800' = 0.5"),
+        ({"score": 1, "a\nb": 0.5}, r"ValueError: the verifier gave part 'a\\nb'"),
+        ({"score": 1, "x" * 101: 0.5}, "ValueError: the verifier gave part 'xxx"),
+        ({"score": 1, **{f"part {i}": 0.5 for i in range(101)}}, "ValueError: the verifier gave 101 parts"),
         (-1, "ValueError: the verifier gave score -1.0"),
     ],
 )
 def test_other_returned_values_are_the_error_of_the_verdict(returned, error):
     verdict = guarded(lambda *_: returned, "x", None, {})
-    assert verdict.error.startswith(error)
+    assert re.match(error, verdict.error)
 
 
 def test_a_kind_may_be_the_name_of_a_function():
