@@ -26,7 +26,7 @@ from rlvr_jax.learner.scores import Scorer, score
 from rlvr_jax.learner.step import Learner, train_step
 from rlvr_jax.policy import Params, PolicyConfig
 from rlvr_jax.rollout.collector import Collector, Jobs
-from rlvr_jax.rollout.memory import fitting, prompt_bytes, slot_bytes
+from rlvr_jax.rollout.memory import fitting, prompt_bytes, slot_bytes, weight_bytes
 from rlvr_jax.rollout.playing import Limits
 from rlvr_jax.rollout.policies import Policies
 from rlvr_jax.rollout.requests import Turns
@@ -292,19 +292,24 @@ def make_asked(setup: Setup) -> dict[str, Sampler]:
 def sampling_config(setup: Setup) -> SamplingConfig:
     """The sampler's settings, with a batch or slots that fit into the memory of a device, if that is known.
 
-    Multi-turn environments get slots, so that contexts are not prefilled again.
+    Multi-turn environments get slots, so that contexts are not prefilled again. Policies that environments ask have as
+    many, with keys and values of their own, beside their parameters.
     """
     rollout, mesh, memory = setup.config.rollout, setup.sampling_mesh, setup.sampling_memory
     place = mesh.shape["tensor"], parallel.devices_of(mesh)[0].platform
     lengths = rollout.max_prompt_length, rollout.max_response_length
     batch_size, slots = rollout.batch_size or rollout.prompts, rollout.slots
+    asked = [network.shape for network in find_asked(setup).values()]
+    if memory:
+        memory = max(1, memory - sum(weight_bytes(shape, place[0]) for shape in asked))
     if not slots and _has_turns(setup):
         slots = rollout.prompts * rollout.group_size
         if memory:
-            each = slot_bytes(setup.policy, lengths[0], sum(lengths), rollout.group_size, *place)
+            sizes = lengths[0], sum(lengths), rollout.group_size
+            each = sum(slot_bytes(shape, *sizes, *place) for shape in (setup.policy, *asked))
             slots = fitting(slots, each, memory, mesh.shape["data"])
     elif not rollout.batch_size and memory:
-        each = prompt_bytes(setup.policy, *lengths, rollout.group_size, *place)
+        each = sum(prompt_bytes(x, *lengths, rollout.group_size, *place) for x in (setup.policy, *asked))
         batch_size = fitting(batch_size, each, memory, mesh.shape["data"])
     return SamplingConfig(
         prompt_length=lengths[0],

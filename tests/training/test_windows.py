@@ -7,7 +7,9 @@ import pytest
 
 from rlvr_jax.config import TaskConfig
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.rollout.memory import weight_bytes
 from rlvr_jax.training import checkpoints
+from rlvr_jax.training.functions import sampling_config
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.setup import make_setup
@@ -72,6 +74,10 @@ def test_another_policy_may_be_asked_and_is_not_trained(tmp_path):
     assert phases["update"]["asked"] == phases["update"]["sampler"]
     assert phases["rollout"]["asked"] == phases["rollout"]["sampler"] + phases["rollout"]["KV cache"]
     assert "asked" in lines(memory_of_run(here), here)[0]
+    tight = dataclasses.replace(here, sampling_memory=10 * weight_bytes(here.policy))
+    alone = dataclasses.replace(make_setup(config), sampling_memory=tight.sampling_memory)
+    assert sampling_config(tight).memory == 9 * weight_bytes(here.policy)
+    assert 1 <= sampling_config(tight).batch_size <= sampling_config(alone).batch_size / 2  # they need room, too
     assert "asked" in memory_of_run(make_setup(asking, problems=False)).phases["rollout"]  # as `rlvr compile` has it
     assert "asked" not in memory_of_run(make_setup(config)).phases["rollout"]
     said, trained = (
