@@ -5,7 +5,6 @@ has `chosen` and `rejected`: texts that answer the field `prompt` (or `messages`
 last message; and optionally `margin`, by how much the first is better. An unpaired one has `completion` and `label`.
 """
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rlvr_jax.tasks import table
 from rlvr_jax.text.messages import ROLES, Messages
 
 _SHOWN = 4  # reasons in a message
+_LARGEST = 3.4e38  # margin: they are numbers of 32 bits in a loss
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,8 @@ def _chat(place: str, record: Mapping[str, Any]) -> Chat:
         before = prompt if isinstance(prompt, tuple) else ({"role": "user", "content": prompt},)
         messages = (*before, {"role": "assistant", "content": answer})
     _check_end(messages)
+    if len(messages) == 1:
+        raise ValueError("have no prompt")
     tools = record.get("tools") or ()
     if not isinstance(tools, list | tuple):
         raise ValueError("have tools that are no list")
@@ -133,13 +135,13 @@ def _pair(place: str, record: Mapping[str, Any]) -> list[Preference]:
         prompt: str | Messages = whole[0][:-1]
         if not prompt:
             raise ValueError("have no prompt")
-        chosen, rejected = (messages[-1]["content"] for messages in whole)
+        chosen, rejected = (_content(messages[-1]) for messages in whole)
     else:
         prompt = _prompt(record)
         chosen, rejected = _text(record, "chosen"), _text(record, "rejected")
     margin = record.get("margin")
     margin = 1.0 if margin is None else margin
-    if isinstance(margin, bool) or not isinstance(margin, int | float) or not abs(margin) <= sys.float_info.max:
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not abs(margin) <= _LARGEST:
         raise ValueError("have a margin that is no finite number")
     if chosen == rejected:
         raise ValueError("have equal completions")
@@ -178,12 +180,18 @@ def _prompt(record: Mapping[str, Any]) -> str | Messages:
 def _text(record: Mapping[str, Any], field: str) -> str:
     value = record.get(field)
     if isinstance(value, list) and len(value) == 1:  # a completion as a single message
-        value = _messages(value, field)[0]["content"]
+        value = _content(_messages(value, field)[0])
     if not isinstance(value, str):
         raise ValueError(f"have no text in the field {field!r}")
     if not value.strip():
         raise ValueError(f"have an empty completion, in the field {field!r}")
     return value
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    if message.get("tool_calls"):
+        raise ValueError("have a completion that calls tools, and completions are texts")
+    return message["content"]
 
 
 def _messages(value: Any, field: str) -> Messages:

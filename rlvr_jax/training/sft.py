@@ -104,7 +104,8 @@ def _divided(setup: Setup, chat: Chat) -> Pieces | str:
         if in_chat_format(setup):
             last = options.turns == "last"
             return pieces(tokenizer, chat.messages, setup.end_token, options.roles, last, chat.tools, prompt.date)
-        if options.roles != ("assistant",) or chat.tools:
+        calls = any(message.get("tool_calls") for message in chat.messages)
+        if options.roles != ("assistant",) or chat.tools or calls:
             return "have tools or roles that need config.prompt.format 'chat' and a tokenizer with a chat template"
         render = renderer(tokenizer, prompt.format, prompt.template, date=prompt.date)
         asked, answer = chat.messages[:-1], chat.messages[-1]["content"]

@@ -9,6 +9,7 @@ import pytest
 from rlvr_jax.tasks.conversations import read_chats, read_preferences
 
 USER, ANSWER = {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}
+CALL = {"role": "assistant", "tool_calls": [{"name": "add"}]}
 
 
 def written(folder, records) -> str:
@@ -18,16 +19,15 @@ def written(folder, records) -> str:
 
 
 def test_chats_are_messages_or_prompt_and_completion(tmp_path):
-    call = {"role": "assistant", "tool_calls": [{"name": "add"}]}
     records = [
         {"messages": [USER, ANSWER]},
         {"prompt": "1+1?", "completion": "2"},
         {"prompt": [USER], "completion": [ANSWER]},
-        {"messages": [USER, call, {"role": "tool", "content": "2"}, ANSWER], "tools": [{"name": "add"}]},
+        {"messages": [USER, CALL, {"role": "tool", "content": "2"}, ANSWER], "tools": [{"name": "add"}]},
     ]
     chats, left = read_chats(written(tmp_path, records))
     assert [chat.messages for chat in chats[:3]] == [(USER, ANSWER)] * 3
-    assert chats[3].messages[1] == call | {"content": ""}
+    assert chats[3].messages[1] == CALL | {"content": ""}
     assert (chats[3].tools, left.count) == (({"name": "add"},), 0)
 
 
@@ -40,14 +40,21 @@ def test_bad_chats_are_counted_by_reason_with_file_and_line(tmp_path):
         {"messages": [USER, {"role": "assistant", "content": " "}]},
         {"messages": [USER, {"role": "assistant"}]},
         {"messages": []},
+        {"messages": [ANSWER]},
         {"text": "2"},
     ]
     chats, left = read_chats(written(tmp_path, records))
-    assert (len(chats), left.count) == (1, 7)
+    assert (len(chats), left.count) == (1, 8)
     found = {reason: (count, place.partition(", ")[2]) for reason, (count, place) in left.reasons.items()}
-    assert {(2, "line 2"), (1, "line 4"), (1, "line 5"), (1, "line 6"), (1, "line 7"), (1, "line 8")} == {
-        *found.values()
-    }
+    assert {
+        (2, "line 2"),
+        (1, "line 4"),
+        (1, "line 5"),
+        (1, "line 6"),
+        (1, "line 7"),
+        (1, "line 8"),
+        (1, "line 9"),
+    } == {*found.values()}
     assert any("'robot'" in reason for reason in found)
     assert "rows.jsonl, line 2" in str(left)
 
@@ -98,6 +105,9 @@ def test_pairs_are_texts_or_chats_that_differ_in_their_last_message(tmp_path):
         ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": 10**400}, "number"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": -(10**400)}, "number"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": float("nan")}, "number"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": 1e39}, "number"),
+        ({"chosen": [USER, CALL], "rejected": [USER, ANSWER]}, "tools"),
+        ({"prompt": "a", "chosen": [CALL | {"content": "so"}], "rejected": "c"}, "tools"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": True}, "number"),
         ({"prompt": "a", "chosen": "", "rejected": "c"}, "'chosen'"),
         ({"prompt": "a", "chosen": "b"}, "'rejected'"),

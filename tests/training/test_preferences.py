@@ -253,6 +253,18 @@ def test_chats_are_mixed_packed_and_counted(files, tmp_path):
     assert row.tokens[-1] == setup.end_token
 
 
+def test_chats_that_need_a_chat_template_are_left_out_without_one(files, tmp_path):
+    user, answer = {"role": "user", "content": "1="}, {"role": "assistant", "content": "1"}
+    call = {"role": "assistant", "content": "1", "tool_calls": [{"name": "add"}]}
+    chats = [[user, answer], [user, call], [user, answer, user, answer], [answer]]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps({"messages": x}) + "\n" for x in chats))
+    config = chats_config(files)
+    options = dataclasses.replace(config.sft, sources={"a": SourceConfig(str(path))})
+    rows = chat_rows(make_setup(dataclasses.replace(config, sft=options), problems=False, run="sft"))
+    assert (len(rows.of["a"]), rows.facts["data/a/left_out"]) == (1, 3)
+
+
 def test_overlong_chats_are_cut_or_left_out(files, tmp_path):
     texts = ["1=", "12345678901234="]
     path = tmp_path / "long.jsonl"
