@@ -5,6 +5,8 @@ Files in `configs/` start from these defaults and state the differences; see `co
 
 import dataclasses
 import difflib
+import functools
+import math
 import re
 import typing
 from collections.abc import Mapping
@@ -25,6 +27,7 @@ from rlvr_jax.text.prompts import PromptConfig
 from rlvr_jax.verifiers.judge import JudgeConfig
 from rlvr_jax.verifiers.pool import VerifierConfig
 
+_TINY, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal floating-point numbers of 32 bits
 SupervisedRun = Literal["sft", "preferences"]  # the name of its section, too
 Run = Literal["sft", "preferences", "rl"]
 
@@ -257,7 +260,7 @@ def overridden(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     """
     data = {key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()}
     if "algorithm.preset" in overrides:
-        chosen = PRESETS.get(overrides["algorithm.preset"])
+        chosen = PRESETS.get(str(overrides["algorithm.preset"]))
         kept = set(OF_THE_RUN) - set(chosen.choices if chosen else ())
         data["algorithm"] = {key: value for key, value in data.get("algorithm", {}).items() if key in kept}
     for name, value in overrides.items():
@@ -310,18 +313,32 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
 def _record(default: Any, data: Any, name: str) -> Any:
     """The dataclass `default` with the values of `data`."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"config.{name.rstrip('.')} must be a group of keys, not {data!r}")
-    hints = typing.get_type_hints(type(default))
+    hints = _hints(type(default))
     for key in data:
         if key not in hints:
-            close = difflib.get_close_matches(key, hints, n=1)
+            close = difflib.get_close_matches(str(key), hints, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(hints)}"
             raise ConfigError(f"config.{name}{key}: there is no such key; {hint}")
     values = {key: _value(hints[key], value, name + key, getattr(default, key)) for key, value in data.items()}
     return dataclasses.replace(default, **values)
+
+
+def _beyond(hint: type, value: Any) -> str | None:
+    """Why a value of the right type is none for devices and files; infinities are checked by `config_rules`."""
+    if hint is str and "\0" in value:
+        return "holds a NUL character"
+    if hint is int and not -(2**63) <= value < 2**63:
+        return "is beyond 64 bits"
+    if hint is float and value and not _TINY <= abs(value) <= _LARGEST and abs(value) < math.inf:
+        return "is beyond the floating-point numbers of 32 bits"
+    return None
 
 
 def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
@@ -338,14 +355,16 @@ def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
         if len(kinds) == len(value):
             return tuple(_value(kind, x, f"{name}[{i}]") for i, (kind, x) in enumerate(zip(kinds, value, strict=True)))
     elif origin is Mapping and isinstance(value, Mapping):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise ConfigError(f"config.{name} has the key {wrong[0]!r:.100}, and keys are texts")
         if dataclasses.is_dataclass(args[1]):
             return {key: _record(args[1](), x, f"{name}.{key}.") for key, x in value.items()}
         if args[1] is not Any:
             return {key: _value(args[1], x, f"{name}.{key}") for key, x in value.items()}
         return dict(value)  # options, checked by their function
-    elif hint is float and type(value) is int:
-        return float(value)
-    elif type(value) is hint:
-        return value
+    elif type(value) is hint or (hint is float and type(value) is int):
+        if wrong := _beyond(hint, value):
+            raise ConfigError(f"config.{name} {wrong}: {value!r:.100}")
+        return hint(value)
     wanted = getattr(hint, "__name__", hint) if origin is None else hint
     raise ConfigError(f"config.{name} must be of type {wanted}, not {value!r}")

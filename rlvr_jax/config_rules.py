@@ -13,7 +13,18 @@ from rlvr_jax.policy.config import problems as policy_problems
 from rlvr_jax.supervised_rules import LABEL
 
 _OPTIMIZERS = ("optimizer", "critic.optimizer", "sft.optimizer", "preferences.optimizer")
-_FINITE = ("learning_rate", "eps", "weight_decay")  # of optimizers
+_NUMBERS = (
+    "policy",
+    "policy.lora",
+    "policy.rope_scaling",
+    "rollout",
+    "verifier",
+    "critic",
+    "preferences",
+    *_OPTIMIZERS,
+)
+_BOUNDS = ("clip", "clip_norm")  # of these, that may be infinite
+_LONGEST = 1e6  # seconds that a thread can wait for
 
 
 def check(config: Config, num_devices: int, num_processes: int = 1, run: Run | None = None) -> None:
@@ -90,10 +101,14 @@ def _choices(c: Config) -> Rules:
         f"config.shrink = {c.shrink} makes another policy than config.pretrained = {c.pretrained!r}; set one of them",
     )
     yield not 0 <= c.seed < 2**32, f"config.seed must be in [0, 2**32), not {c.seed}"
-    of_optimizers = [f"{group}.{key}" for group in _OPTIMIZERS for key in _FINITE]
-    for name in ("rollout.temperature", "verifier.timeout", *of_optimizers):
-        value = operator.attrgetter(name)(c)
-        yield not math.isfinite(value), f"config.{name} must be finite, not {value}"
+    for group in _NUMBERS:
+        for key, value in vars(operator.attrgetter(group)(c)).items():
+            endless = isinstance(value, float) and key not in _BOUNDS and not math.isfinite(value)
+            yield endless, f"config.{group}.{key} must be finite, not {value}"
+    yield (
+        c.training.watchdog > _LONGEST,
+        f"config.training.watchdog must be at most {_LONGEST:g} seconds, not {c.training.watchdog:g}; 0 for never",
+    )
     for name, o in {
         "optimizer": c.optimizer,
         "critic.optimizer": c.critic.optimizer,

@@ -11,6 +11,7 @@ from rlvr_jax.supervised_rules import LABEL
 from rlvr_jax.verifiers.judge import JudgeConfig
 
 _OF_THE_REQUEST = ("messages", "model", "stream", "n")
+_LONGEST = 1e6  # seconds that a socket can wait for
 
 
 def rules(c: Config) -> Iterator[tuple[bool, str]]:
@@ -58,7 +59,10 @@ def rules(c: Config) -> Iterator[tuple[bool, str]]:
         yield not j.lowest < j.highest, f"{key}.lowest = {j.lowest} must be below {key}.highest = {j.highest}"
         for option, least in (("in_flight", 1), ("max_tokens", 1), ("per_minute", 0), ("retries", 0)):
             yield getattr(j, option) < least, f"{key}.{option} must be {least} or more, not {getattr(j, option)}"
-        yield not 0 < j.timeout < math.inf, f"{key}.timeout must be a number of seconds above 0, not {j.timeout}"
+        yield (
+            not 0 < j.timeout <= _LONGEST,
+            f"{key}.timeout must be a number of seconds above 0, at most {_LONGEST:g}, not {j.timeout}",
+        )
         yield not 0 <= j.temperature < math.inf, f"{key}.temperature must be 0 or more, not {j.temperature}"
 
 

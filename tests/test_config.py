@@ -1,6 +1,7 @@
 """The configuration: dictionaries in and out, what is refused and how it is said, and differences."""
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from rlvr_jax.config import (
     differences,
     flatten,
     from_dict,
+    overridden,
     to_dict,
 )
 from rlvr_jax.config_rules import check
@@ -109,12 +111,38 @@ def test_an_unknown_key_is_named_in_full_with_a_proposal_or_all_that_there_are(d
         ({"reward": [["score", 1.0], ["length", "x"]]}, "config.reward[1][1] must be of type float, not 'x'"),
         ({"tasks": {"modsum": {"options": 3}}}, "config.tasks.modsum.options must be of type"),
         ({"sft": {"tasks": {"modsum": "1"}}}, "config.sft.tasks.modsum must be of type float, not '1'"),
+        ({"policy": {1: 2}}, "config.policy.1: there is no such key"),
+        ({"tasks": {1: {}}}, "config.tasks has the key 1, and keys are texts"),
+        ({"tasks": {"modsum": {"options": {2: 3}}}}, "config.tasks.modsum.options has the key 2, and keys are texts"),
+        ({"training": {"checkpoints": "a\0b"}}, "config.training.checkpoints holds a NUL character: 'a"),
+        ({"policy": {"head_dim": 2**63}}, "config.policy.head_dim is beyond 64 bits: 9223372036854775808"),
+        ({"rollout": {"temperature": 1e-40}}, "config.rollout.temperature is beyond the floating-point numbers of 32"),
+        ({"optimizer": {"learning_rate": 10**400}}, "config.optimizer.learning_rate is beyond the floating-point num"),
     ],
 )
 def test_a_wrong_type_is_one_line_with_the_full_name(data, message):
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         from_dict(data)
     assert "\n" not in str(caught.value)
+
+
+NAN = math.nan
+ANYTHING = [None, True, -1, 10**400, -1e308, NAN, math.inf, "x\0", [], [None], ["x", "x"], {1: 2}, {"x": {}}]
+
+
+def test_every_key_is_a_clear_error_or_fine_whatever_it_holds():
+    names = {
+        name for leaf in flatten(to_dict(Config())) for name in itertools.accumulate(leaf.split("."), "{}.{}".format)
+    }
+    for name, value in itertools.product(sorted(names), ANYTHING):
+        try:
+            check(from_dict(overridden({}, {name: value})), 1)
+        except ConfigError as error:
+            said = str(error)
+        else:
+            continue
+        assert said.startswith("config.")
+        assert "\n" not in said
 
 
 OPTIMIZERS = ("optimizer", "critic__optimizer", "sft__optimizer", "preferences__optimizer")
@@ -166,7 +194,6 @@ NOT_NEGATIVE = [
 ]
 BETAS = [f"{group}__{beta}" for group in OPTIMIZERS for beta in ("b1", "b2", "beta")]
 SHARES = [f"algorithm__{x}" for x in ("gamma", "gae_lambda", "return_lambda", "reference_share", "distillation_beta")]
-NAN = math.nan
 
 # (the values changed, devices, how the message begins)
 JUDGE = {"model": "m", "endpoint": "http://localhost/v1"}
@@ -276,6 +303,10 @@ REFUSED = [
     ({"reward": []}, 1, "config.reward has no terms"),
     ({"reward": [["score", 1.0], ["score", 2.0]]}, 1, "config.reward names the term 'score' twice"),
     ({"verifier__timeout": math.inf}, 1, "config.verifier.timeout must be finite, not inf"),
+    ({"policy__rope_theta": math.inf}, 1, "config.policy.rope_theta must be finite, not inf"),
+    ({"policy__lora__alpha": math.inf}, 1, "config.policy.lora.alpha must be finite, not inf"),
+    ({"preferences__beta": math.inf}, 1, "config.preferences.beta must be finite, not inf"),
+    ({"training__watchdog": 1e10}, 1, "config.training.watchdog must be at most 1e+06 seconds, not 1e+10"),
     ({"sft__optimizer__learning_rate": math.inf}, 1, "config.sft.optimizer.learning_rate must be finite, not inf"),
     ({"reward": [["score", math.inf]]}, 1, "config.reward gives 'score' the weight inf, which is not finite"),
     (
@@ -335,7 +366,10 @@ REFUSED = [
     ({"judges": {"j": JUDGE | {"template": "x"}}}, 1, "config.judges.j.template has no place {response}"),
     ({"judges": {"j": JUDGE | {"lowest": 10}}}, 1, "config.judges.j.lowest = 10 must be below"),
     ({"judges": {"j": JUDGE | {"in_flight": 0}}}, 1, "config.judges.j.in_flight must be 1 or more, not 0"),
-    ({"judges": {"j": JUDGE | {"timeout": 0.0}}}, 1, "config.judges.j.timeout must be a number of seconds above 0"),
+    *(
+        ({"judges": {"j": JUDGE | {"timeout": x}}}, 1, "config.judges.j.timeout must be a number of seconds above 0")
+        for x in (0.0, 1e10)
+    ),
     ({"judges": {"j": JUDGE | {"options": {"a": {1}}}}}, 1, "config.judges.j.options must be plain JSON data"),
     ({"judges": {"j": JUDGE | {"options": {"n": 2, "model": "y"}}}}, 1, "config.judges.j.options sets model, n, which"),
     ({"judges": {"j": JUDGE | {"options": {"stream": True}}}}, 1, "config.judges.j.options sets stream, which"),

@@ -14,6 +14,7 @@ from rlvr_jax.verifiers import LONGEST, PREPARE, failure, guarded, verifier_of
 from rlvr_jax.verifiers.verdict import Verdict
 
 START_UP_SECONDS = 60.0  # for a worker to start, or to import the module of a function
+_LONGEST_WAIT = 1e6  # seconds: 12 days, half of what the kernel waits for
 VERIFIER = "verifier "  # prefix of a verifier's name, where others have a module's; no module's name has a space
 
 # Sent to a worker: the argument of `prepare` or None, the pickled call, and its time limit in seconds.
@@ -105,7 +106,7 @@ def order_of(index: int, job: Job | ToolCall, timeout: float) -> Order:
     if prepare == "__main__":
         raise ValueError(f"job {index}: its function {function!r} is defined in the main script; {advice}")
     try:
-        return prepare, pickle.dumps(call, protocol=5), seconds
+        return prepare, pickle.dumps(call, protocol=5), min(seconds, _LONGEST_WAIT)
     except Exception as error:
         raise ValueError(f"job {index} cannot be sent to a worker process ({error}); {advice}") from error
 

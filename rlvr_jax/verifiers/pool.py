@@ -14,6 +14,8 @@ from rlvr_jax.verifiers.verdict import Verdict
 
 __all__ = ["MIN_MEMORY_BYTES", "Job", "Pool", "PoolError", "ToolCall", "ToolError", "VerifierConfig", "make_pool"]
 
+_MOST_WORKERS = 4096
+_SHORTEST = 0.01  # seconds of a job; a timer that rings more often leaves no time to it
 MIN_MEMORY_BYTES = 128 << 20  # an interpreter with the verifiers imported, and some spare memory
 
 
@@ -56,8 +58,10 @@ class Pool:
         """
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, not {workers}")
-        if not 0 < timeout < float("inf"):
-            raise ValueError(f"timeout must be a positive number of seconds, not {timeout}")
+        if workers > _MOST_WORKERS:
+            raise ValueError(f"workers must be at most {_MOST_WORKERS}, not {workers}")
+        if not _SHORTEST <= timeout < float("inf"):
+            raise ValueError(f"timeout must be a number of seconds, at least {_SHORTEST}, not {timeout}")
         if memory_bytes < MIN_MEMORY_BYTES:
             raise ValueError(f"memory_bytes must be at least {MIN_MEMORY_BYTES}, not {memory_bytes}")
         self._timeout = timeout

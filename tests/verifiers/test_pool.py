@@ -209,6 +209,8 @@ def test_a_verifier_that_cannot_be_sent_is_refused_and_told_what_to_do(pool):
     [
         ({"workers": -1}, "workers must be"),
         ({"workers": 1, "timeout": 0}, "timeout must be"),
+        ({"workers": 5000}, "workers must be at most"),
+        ({"workers": 1, "timeout": 1e-9}, "timeout must be"),
         ({"workers": 1, "timeout": float("nan")}, "timeout must be"),
         ({"workers": 1, "timeout": float("inf")}, "timeout must be"),
         ({"workers": 1, "memory_bytes": 1000}, "memory_bytes must be at least"),
