@@ -25,7 +25,10 @@ CONFIG = PolicyConfig(
 
 
 def prefix(runs: int) -> str:
-    """Sampling and one training step of 16 responses of 128 tokens to one prompt of 1,024, shared and not."""
+    """Sampling and one training step of 16 responses of 128 tokens to one prompt of 1,024, shared and not.
+
+    Between the two are slots: they compute the prompt once, and each has a copy of its KV cache.
+    """
     rng = np.random.default_rng(0)
     params = jax.jit(partial(policy.init, CONFIG))(jax.random.key(0))
     prompt = rng.integers(0, CONFIG.vocab_size, (1, PROMPT)).astype(np.int32)
@@ -35,7 +38,11 @@ def prefix(runs: int) -> str:
     batch = batch.with_columns(advantages=np.float32(rng.normal(size=shape)), behaviour=np.zeros(shape, np.float32))
     shared = pack(batch, GROUP)
     sampling = side_by_side(
-        {"shared": _rollout(params, prompt, GROUP), "separate": _rollout(params, np.repeat(prompt, GROUP, axis=0), 1)},
+        {
+            "shared": _rollout(params, prompt, GROUP),
+            "slots": _rollout(params, prompt, GROUP, slots=GROUP),
+            "separate": _rollout(params, np.repeat(prompt, GROUP, axis=0), 1),
+        },
         runs,
     )
     training = side_by_side({"shared": _update(params, shared), "separate": _update(params, batch)}, runs)
@@ -45,6 +52,7 @@ def prefix(runs: int) -> str:
         ["prompt tokens computed in sampling", f"{PROMPT}", f"{GROUP * PROMPT}", f"{GROUP:.2f}"],
         ["KV cache of prompts, MiB", f"{cached:.1f}", f"{GROUP * cached:.1f}", f"{GROUP:.2f}"],
         _line("rollout, s", sampling, "{:.2f}"),
+        _line("rollout, s, with a copy for each slot", sampling | {"separate": sampling["slots"]}, "{:.2f}"),
         _line("tokens computed in training", tokens, "{}"),
         _line("training step, s", training, "{:.2f}"),
     ]
@@ -58,8 +66,8 @@ def _line(name: str, values: dict[str, float], form: str) -> list[str]:
     return [name, form.format(values["shared"]), form.format(values["separate"]), f"{ratio:.2f}"]
 
 
-def _rollout(params: policy.Params, prompts: np.ndarray, group: int) -> Callable[[], object]:
-    sampling = SamplingConfig(PROMPT, RESPONSE, group, batch_size=len(prompts))
+def _rollout(params: policy.Params, prompts: np.ndarray, group: int, slots: int = 0) -> Callable[[], object]:
+    sampling = SamplingConfig(PROMPT, RESPONSE, group, batch_size=len(prompts), slots=slots)
     return rollout(CONFIG, sampling, params, [requests(prompts, group, [RESPONSE] * GROUP)])
 
 
