@@ -26,7 +26,8 @@ class Analysis:
       memory: at the peak of each phase; from the compiled programs if there are any.
       work: of each phase of a step, with the collectives of the compiled programs if there are any.
       missing: phase -> bytes beyond the device's memory of a program that the compiler refused.
-      compiled: program -> its sizes in bytes, by `jax.stages.Compiled.memory_analysis`.
+      compiled: program -> its sizes in bytes, by `jax.stages.Compiled.memory_analysis`, and by `cost_analysis` its
+        "flops" and "bytes accessed", in which XLA counts the body of a loop once, and nothing of our kernels.
     """
 
     setup: Setup
@@ -35,7 +36,7 @@ class Analysis:
     memory: Memory
     work: dict[str, Work]
     missing: dict[str, int]
-    compiled: dict[str, dict[str, int]]
+    compiled: dict[str, dict[str, int | float]]
 
     @property
     def fits(self) -> bool:
@@ -113,12 +114,13 @@ def _with_program(result: Analysis, program: Program) -> Analysis:
     known = {kind: size for kind, size in estimate.items() if kind in kinds}
     temporaries = max(0, needs - sum(known.values()))
     phases = result.memory.phases | {phase: _beside(estimate, program) | known | {"temporaries": temporaries}}
+    cost = {name: made.cost_analysis()[name] for name in ("flops", "bytes accessed")}
     found = collectives(made.as_text(), program.mesh.size)
     return replace(
         result,
         memory=replace(result.memory, phases=phases),
         work=_with_collectives(result.work, program, found),
-        compiled=result.compiled | {phase: bytes_of | {"needs": needs}},
+        compiled=result.compiled | {phase: bytes_of | cost | {"needs": needs}},
     )
 
 

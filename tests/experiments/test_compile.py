@@ -63,6 +63,7 @@ def test_parameters_moments_and_the_samplers_copy_are_what_the_compiler_sees(com
     assert state <= made.compiled["update"]["argument"] < 1.3 * state  # TPUs pad what is as small as here
     assert made.compiled["move"]["output"] == pytest.approx(held["sampler"], rel=0.05)
     assert made.compiled["rollout"]["argument"] == pytest.approx(held["sampler"], rel=0.05)
+    assert 0 < made.compiled["update"]["flops"] < made.work["update"].flops  # of four microbatches it counts one
 
 
 @pytest.mark.parametrize("phase", ["update", "scoring", "move", "rollout"])
