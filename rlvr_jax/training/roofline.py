@@ -109,13 +109,16 @@ def times(work: Work, phase: str, chip: Chip, torus: Sequence[int]) -> Times:
     """The time of a phase on a slice of these chips, `torus` chips along each axis (empty for GPUs)."""
     compute = (work.flops + work.attention / chip.attention) / chip.flops
     memory = work.bytes / chip.bandwidth
-    wire = sum(
-        x.times * (x.bytes / link_bandwidth(chip, torus, x.devices) + link_latency(chip, torus, x.devices))
-        for x in work.collectives
-    )
+    wire = sum(x.times * _seconds(x, chip, torus) for x in work.collectives)
     host = work.host / chip.host
     total = max(compute, memory) + wire if phase == "decode" else max(compute, memory, wire)
     return Times(compute, memory, wire, host, total + host)
+
+
+def _seconds(x: Collective, chip: Chip, torus: Sequence[int]) -> float:
+    """Of one execution. Permutations, to which the TPU compiler unrolls gathers, go both ways around at a time."""
+    ways = 2 if x.kind == "collective-permute" and chip.dimensions else 1
+    return x.bytes / (ways * link_bandwidth(chip, torus, x.devices)) + link_latency(chip, torus, x.devices) / ways
 
 
 def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy") -> Work:

@@ -115,6 +115,8 @@ def test_a_phase_takes_as_long_as_its_slowest_part_and_decoding_waits_for_collec
     assert found.interconnect == pytest.approx(2 * (1e9 / 50e9 + 3e-6))
     assert (found.total, found.limit) == (2.0, "compute")
     assert times(made, "decode", chip, (4, 4)).total == pytest.approx(2 + found.interconnect)
+    both_ways = Work(0, 0, 0, (Collective("collective-permute", 10**9, 2, 2, False, ""),))
+    assert times(both_ways, "update", chip, (4, 4)).interconnect == pytest.approx(1e9 / 50e9 + 1e-6)
     assert times(made, "update", CHIPS["v6e"], (4, 4)).compute == pytest.approx(197 / 918 * (1 + 1 / 0.39))
 
 
