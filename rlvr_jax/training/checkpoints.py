@@ -282,13 +282,14 @@ def restore_arrays(
 
 def restore_params(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str = "policy") -> Params:
     """The parameters of a network saved at `step`; see `restore`."""
-    check_params(manager, shapes, step, network)
+    check_params(manager, shapes, saved_leaves(manager, step, network), step, network)
     return restore_item(manager, items_of(network)[0], shapes, step)
 
 
-def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str = "policy") -> None:
-    """Raises CheckpointError if the parameters saved at `step` don't have these shapes; reads no arrays."""
-    saved = saved_leaves(manager, step, network)
+def check_params(
+    manager: ocp.CheckpointManager, shapes: Params, saved: Mapping[str, Any], step: int, network: str = "policy"
+) -> None:
+    """Raises CheckpointError if the parameters `saved` at a step, from `saved_leaves`, don't have these shapes."""
     wanted = dict(leaves_of(shapes))
     wrong = [
         f"{name}: {_shape(saved.get(name))} instead of {_shape(wanted.get(name))}"
@@ -303,9 +304,13 @@ def check_params(manager: ocp.CheckpointManager, shapes: Params, step: int, netw
 
 
 def saved_leaves(manager: ocp.CheckpointManager, step: int, network: str) -> dict[str, Any]:
-    """Names and shapes of the parameters saved at a step; raises CheckpointError if they can't be read."""
+    """Names and shapes of the parameters saved at a step; raises CheckpointError if they can't be read.
+
+    From the one item, because `manager.item_metadata` opens every array of every item.
+    """
     with explained(manager.directory, "read", step):
-        saved = dict(leaves_of(manager.item_metadata(step)[items_of(network)[0]]))
+        item = manager.directory / str(step) / items_of(network)[0]
+        saved = dict(leaves_of(ocp.StandardCheckpointHandler().metadata(item)))
         if not saved:
             raise ValueError("it does not say what it holds")
     return saved

@@ -1,7 +1,7 @@
 """Reading parameters from the checkpoints of a run, finished or running, all at once or one at a time."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,9 @@ def open_params(
 
 def _wanted(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str) -> tuple[Params, Params]:
     """The parameters to read, and as they were saved. Raises CheckpointError if the checkpoint holds others."""
-    shapes = _without_new_adapters(manager, shapes, step, network)
-    check_params(manager, shapes, step, network)
     saved = saved_leaves(manager, step, network)
+    shapes = _without_new_adapters(shapes, saved)
+    check_params(manager, shapes, saved, step, network)
     as_saved = jax.tree_util.tree_map_with_path(
         lambda path, x: jax.ShapeDtypeStruct(x.shape, saved[name_of(path)].dtype, sharding=x.sharding),
         shapes,
@@ -75,7 +75,8 @@ def _wanted(manager: ocp.CheckpointManager, shapes: Params, step: int, network: 
 def check_loadable(workdir: Path, shapes: Params, network: str = "policy", step: int | None = None) -> None:
     """Raises CheckpointError if `load_params` would find no or other parameters; reads no arrays."""
     with _open(workdir, step, network) as (manager, step):
-        check_params(manager, _without_new_adapters(manager, shapes, step, network), step, network)
+        saved = saved_leaves(manager, step, network)
+        check_params(manager, _without_new_adapters(shapes, saved), saved, step, network)
 
 
 def has_network(workdir: Path, network: str) -> bool:
@@ -84,8 +85,7 @@ def has_network(workdir: Path, network: str) -> bool:
         return (manager.directory / str(step) / items_of(network)[0]).exists()
 
 
-def _without_new_adapters(manager: ocp.CheckpointManager, shapes: Params, step: int, network: str) -> Params:
-    saved = saved_leaves(manager, step, network)
+def _without_new_adapters(shapes: Params, saved: Mapping[str, Any]) -> Params:
     return shapes if any(name.startswith(ADAPTERS) for name in saved) else base(shapes)
 
 
