@@ -22,6 +22,7 @@ from rlvr_jax.training.plan import lines, memory_of_run
 from rlvr_jax.training.record import Clock, open_record
 from rlvr_jax.training.setup import Setup
 from rlvr_jax.training.start import check_start, start
+from rlvr_jax.training.versions import with_versions, write_versions
 from rlvr_jax.training.workdir import open_workdir
 
 
@@ -55,6 +56,7 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
     A compiled call has several updates, because an update of a small policy takes less time than its dispatch.
     """
     config, processes, options = setup.config, setup.processes, supervised_options(setup.config, run.kind)
+    setup = with_versions(setup, workdir, run.kind)
     memory = lines(memory_of_run(setup, run.kind), setup)
     check_start(setup, workdir, run.kind)
     optimizers = {run.network: make_optimizer(options.optimizer, options.num_steps)}
@@ -66,6 +68,7 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
         checkpoints.open_manager(workdir, processes=processes) as manager,
         processes.ending_together(),
     ):
+        write_versions(setup, workdir, run.kind)
         done = manager.latest_step() or 0
         if processes.index == 0 and done != options.num_steps:
             print(*memory, sep="\n", file=sys.stderr, flush=True)

@@ -1,7 +1,8 @@
-"""Versions of the networks that a run reads and does not train: a resumed run goes on with those that it began with.
+"""Versions of what a run reads and does not train: a resumed run goes on with what it began with.
 
-A teacher, a reward model or a judge may be the workdir of another run, which trains on, or files that change. A version
-is the step of a run's checkpoint, or a checksum of files; those of a run are in its workdir.
+A teacher, a reward model or a judge may be the workdir of another run, which trains on, or files that change, as those
+of problems, chats and pairs may. A version is the step of a run's checkpoint, or a checksum of files; those of a run
+are in its workdir.
 """
 
 import dataclasses
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax import named
+from rlvr_jax.config import Config, Run, supervised_options
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.reporting import files
+from rlvr_jax.tasks import table
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.setup import Setup
 from rlvr_jax.training.workdir import HELDOUT, VERSIONS
@@ -83,19 +86,24 @@ def local_judges(setup: Setup) -> dict[str, str]:
     }
 
 
-def with_versions(setup: Setup, workdir: Path) -> Setup:
-    """The setup of a run with the versions of its frozen networks: those that the workdir names, or today's.
+def with_versions(setup: Setup, workdir: Path, run: Run = "rl") -> Setup:
+    """The setup of a run with the versions of its frozen networks and of its data: those that the workdir names, or
+    today's.
+
+    Data may change until the first step is saved.
 
     Raises:
-      ConfigError: the files of a network have changed since the run began.
+      ConfigError: the files of a network or of data have changed since the run began.
     """
-    sources, versions, changed = _sources(setup), {}, ""
+    data = _data(setup.config, run)
+    sources, versions, changed = _sources(setup, run) | data, {}, ""
     if setup.processes.index == 0:
-        kept = _read(workdir / VERSIONS)
+        kept, begun = _read(workdir / VERSIONS), max(checkpoints.complete_steps(workdir), default=0) > 0
         for key, source in sources.items():
             before = kept.get(key, {})
-            version = before["version"] if before.get("source") == source else ""
-            if step_of(version) is None and (now := version_of(source)) != version:
+            same = before.get("source") == source and (begun or key not in data)
+            version = before["version"] if same else ""
+            if step_of(version) is None and (now := (_of_data if key in data else version_of)(source)) != version:
                 changed = f"{key}: {source} has changed since the run in {workdir} began" if version and now else ""
                 version = version or now
             versions[key] = version
@@ -107,10 +115,10 @@ def with_versions(setup: Setup, workdir: Path) -> Setup:
     return dataclasses.replace(setup, versions=versions)
 
 
-def write_versions(setup: Setup, workdir: Path) -> None:
+def write_versions(setup: Setup, workdir: Path, run: Run = "rl") -> None:
     """Keeps the versions of a run in its workdir, for when it is resumed."""
     if setup.processes.index == 0 and any(setup.versions.values()):
-        sources = _sources(setup)
+        sources = _sources(setup, run) | _data(setup.config, run)
         told = {key: {"source": sources[key], "version": x} for key, x in setup.versions.items() if x}
         files.replace(workdir / VERSIONS, json.dumps(told, indent=1).encode())
 
@@ -127,9 +135,31 @@ def source_of_judge(model: str, start: str = "") -> str:
     return named.file_of(model) if named.is_name(model) else model
 
 
-def _sources(setup: Setup) -> dict[str, str]:
-    """The frozen networks of a run by their keys, and the statistics of reward models."""
+def _data(config: Config, run: Run) -> dict[str, str]:
+    """The files and folders of the problems, chats or pairs of a run by their keys."""
+    if run != "rl" and (rows := supervised_options(config, run).sources):
+        return {f"config.{run}.sources.{name}.file": source.file for name, source in rows.items()}
+    found = {}
+    for name, task in config.tasks.items():
+        found |= {f"config.tasks.{name}.file": task.file, f"config.tasks.{name}.heldout_file": task.heldout_file}
+    return {key: file for key, file in found.items() if file}
+
+
+def _of_data(file: str) -> str:
+    """A checksum of all that is in a file of records, or in those of a folder."""
+    path, digest = Path(file).expanduser(), hashlib.sha256()
+    paths = sorted(x for found in table.splits_of(path).values() for x in found) if path.is_dir() else [path]
+    for each in paths:
+        with each.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _sources(setup: Setup, run: Run) -> dict[str, str]:
+    """The frozen networks of a run of reinforcement learning by their keys, and the statistics of reward models."""
     config, found = setup.config, {}
+    if run != "rl":
+        return found
     if reads_teacher(config.algorithm):
         found["config.teacher"] = config.teacher
     found |= asked(setup)

@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 
+from rlvr_jax.config import TaskConfig
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.presets import preset
+from rlvr_jax.learner.supervised import SourceConfig
 from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.reporting import jsonl
-from rlvr_jax.training import loop
+from rlvr_jax.training import checkpoints, loop
 from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.functions import make_loss, scored_columns
 from rlvr_jax.training.loop import train
@@ -115,6 +117,36 @@ def test_files_of_a_frozen_network_that_change_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.judges\.j: .*has changed"):
         with_versions(setup, tmp_path)
     assert with_versions(make_setup(TINY), tmp_path).versions == {}
+
+
+@pytest.mark.parametrize("run", ["rl", "sft", "preferences"])
+def test_data_that_change_after_the_first_saved_step_are_named(run, tmp_path, monkeypatch):
+    file, workdir = tmp_path / "rows.jsonl", tmp_path / "run"
+    file.write_text('{"prompt": "12=", "reference": "3"}\n{"prompt": "1=", "reference": "1"}\n')
+    workdir.mkdir()
+    if run == "rl":
+        config, key = dataclasses.replace(TINY, tasks={"mine": TaskConfig(file=str(file), verifier="modsum")}), "tasks"
+    else:
+        options = dataclasses.replace(getattr(TINY, run), sources={"mine": SourceConfig(str(file))})
+        config, key = dataclasses.replace(TINY, **{run: options}), rf"{run}\.sources"
+    setup = make_setup(config, problems=False, run=run)
+
+    def begun():
+        return with_versions(setup, workdir, run)
+
+    first = begun()
+    write_versions(first, workdir, run)
+    assert begun().versions == first.versions
+    file.write_text(file.read_text().replace("3", "4"))
+    second = begun()  # no step was made
+    assert second.versions.keys() == first.versions.keys()
+    assert second.versions != first.versions
+    write_versions(second, workdir, run)
+    monkeypatch.setattr(checkpoints, "complete_steps", lambda _: [0, 1])
+    assert begun().versions == second.versions
+    file.write_text(file.read_text() + '{"prompt": "2=", "reference": "2"}\n')
+    with pytest.raises(ConfigError, match=rf"config\.{key}\.mine\.file: .*rows\.jsonl has changed"):
+        begun()
 
 
 def test_online_preferences_raise_the_reward_of_the_best_over_that_of_the_worst(tmp_path):
