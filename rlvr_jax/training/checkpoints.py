@@ -5,6 +5,7 @@ Each has the checksums of its arrays.
 
 import contextlib
 import json
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from rlvr_jax.training.damage import METADATA, complete, explained, steps_in
 
 _FOLDER = "checkpoints"  # in the workdir
 _ADDRESS = "checkpoints.txt"  # that of another folder, in the workdir
+_OF_A_STEP = re.compile(r"\d+(\.orbax-checkpoint-tmp.*)?")  # a folder, perhaps half written
 _ARRAYS = "in_flight"  # item of arrays beside the host state
 _OTHERS = ("reference", "kl_coef", "entropy_coef")  # items for what `Learner.others` holds
 NETWORKS = ("policy", "critic", "reward")
@@ -132,14 +134,14 @@ def keep_elsewhere(workdir: Path, address: str) -> None:
     """Puts the checkpoints of a new run into another folder than its workdir: any path that Orbax takes, gs:// too.
 
     Raises:
-      ConfigError: that folder holds checkpoints, or can't be used.
+      ConfigError: that folder is not empty, or can't be used.
     """
     where = f"config.training.checkpoints = {address!r}"
     try:
         folder = epath.Path(address).expanduser()
         folder = folder if "://" in address else folder.absolute()
-        if steps_in(folder):
-            raise ConfigError(f"{where} holds the checkpoints of another run; name a new folder")
+        if folder.exists() and (found := next(iter(folder.iterdir()), None)):  # what is the run's may be removed later
+            raise ConfigError(f"{where} is not empty, it holds {found.name}; name a new folder")
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ImportError, NotImplementedError) as error:
         raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
@@ -147,11 +149,14 @@ def keep_elsewhere(workdir: Path, address: str) -> None:
 
 
 def remove(workdir: Path) -> None:
-    """Removes all checkpoints of a run."""
-    folder = folder_of(workdir)
-    if folder.exists():
+    """Removes all checkpoints of a run, and of a folder that is not in its workdir nothing else."""
+    folder, elsewhere = folder_of(workdir), workdir / _ADDRESS
+    if folder.exists() and not elsewhere.exists():
         folder.rmtree()
-    (workdir / _ADDRESS).unlink(missing_ok=True)
+    for path in list(folder.iterdir()) if folder.exists() else ():
+        if _OF_A_STEP.fullmatch(path.name):
+            path.rmtree()
+    elsewhere.unlink(missing_ok=True)
 
 
 def items_of(network: str) -> tuple[str, str]:

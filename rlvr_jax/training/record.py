@@ -133,10 +133,11 @@ def warn_unjudged(step: int, rewards: Rewards, is_news: Callable[[float], bool])
     """Logs the number of unjudged samples of a step and the first error, if their share is news; see `doubling`."""
     errors = [verdict.error for verdict in rewards.verdicts if verdict.error is not None]
     if is_news(len(errors) / max(len(rewards.verdicts), 1)):
+        first = "".join(x if x.isprintable() else " " for x in errors[0])  # a policy may have written for the terminal
         _log.warning(
             "step %d: %d of %d samples could not be judged and are left out; the first: %s (verify/errors counts those "
             "of every step; this is said again if their share doubles)",
-            step, len(errors), len(rewards.verdicts), errors[0],
+            step, len(errors), len(rewards.verdicts), first,
         )  # fmt: skip
 
 

@@ -232,7 +232,7 @@ def test_a_share_is_news_at_first_and_when_it_has_more_than_doubled():
 
 
 def test_a_step_without_a_judgement_has_no_reward_and_no_accuracy_and_says_why(caplog):
-    verdicts = (Verdict(0.0, error="it died"), Verdict(0.0, error="too late"))
+    verdicts = (Verdict(0.0, error="it died\n\x1b[2Jhere"), Verdict(0.0, error="too late"))
     zeros = np.zeros(2, np.float32)
     rewards = Rewards(zeros, np.zeros(2, bool), {"score": zeros}, np.zeros(2, np.int32), verdicts)
     groups = grouped(verdicts, [said("#3")] * 2, 2)
@@ -241,4 +241,4 @@ def test_a_step_without_a_judgement_has_no_reward_and_no_accuracy_and_says_why(c
     assert metrics["verify/errors"] == 2
     assert metrics["task/modsum/response_length"] == 2
     warn_unjudged(4, rewards, doubling())
-    assert "step 4: 2 of 2 samples could not be judged and are left out; the first: it died" in caplog.text
+    assert "step 4: 2 of 2 samples could not be judged and are left out; the first: it died  [2Jhere" in caplog.text

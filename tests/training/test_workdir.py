@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlvr_jax.config import Config, RolloutConfig, TaskConfig, flatten, to_dict
+from rlvr_jax.config import Config, RolloutConfig, TaskConfig, TrainingConfig, flatten, to_dict
 from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.reporting import jsonl
 from rlvr_jax.training import lock
@@ -213,6 +213,21 @@ def test_a_run_that_made_no_step_gives_way_to_another_and_what_is_not_its_own_st
     assert read_config(tmp_path) == other
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "environment.json", "lock", "notes.txt"}
     assert "ended before its first step" in capsys.readouterr().err
+
+
+def test_of_a_folder_elsewhere_only_checkpoints_are_removed_and_it_must_be_empty_at_first(tmp_path):
+    workdir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    config = dataclasses.replace(CONFIG, training=TrainingConfig(checkpoints=str(elsewhere)))
+    open_workdir(workdir, config, "rl")
+    for name in ("0", "0.orbax-checkpoint-tmp", "1.orbax-checkpoint-tmp-3", "thesis", "2024 photos"):
+        (elsewhere / name).mkdir()
+    other = dataclasses.replace(CONFIG, seed=1, training=TrainingConfig(checkpoints=str(tmp_path / "another")))
+    open_workdir(workdir, other, "rl")
+    assert {path.name for path in elsewhere.iterdir()} == {"thesis", "2024 photos"}
+    for folder in (elsewhere, tmp_path):
+        wrong = dataclasses.replace(CONFIG, training=TrainingConfig(checkpoints=str(folder)))
+        with pytest.raises(ConfigError, match=r"config\.training\.checkpoints = .* is not empty"):
+            open_workdir(tmp_path / "third", wrong, "rl")
 
 
 def test_a_step_without_a_checkpoint_is_a_step(tmp_path):
