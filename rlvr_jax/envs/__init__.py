@@ -25,6 +25,7 @@ from rlvr_jax.envs.env import (
     is_single_turn,
     single_turn,
 )
+from rlvr_jax.envs.games import nim, tic_tac_toe
 from rlvr_jax.envs.grid_world import grid_world
 from rlvr_jax.envs.key_value import key_value
 from rlvr_jax.envs.plans import plans
@@ -32,7 +33,6 @@ from rlvr_jax.envs.propose import propose
 from rlvr_jax.envs.reasoning_gym import reasoning_gym_game
 from rlvr_jax.envs.stream import stream
 from rlvr_jax.envs.subcalls import subcalls
-from rlvr_jax.envs.tic_tac_toe import tic_tac_toe
 from rlvr_jax.envs.tool_use import tool_use
 from rlvr_jax.envs.verifiers_env import verifiers_env
 from rlvr_jax.errors import error_text
@@ -45,6 +45,7 @@ ENVS: Mapping[str, Callable[..., Env]] = {
     "key_value": key_value,
     "grid_world": grid_world,
     "tic_tac_toe": tic_tac_toe,
+    "nim": nim,
     "stream": stream,
     "propose": propose,
     "reasoning_gym_game": reasoning_gym_game,

@@ -6,12 +6,13 @@ Own pieces are `x`, the other's `o`, free places `.`; places are numbered from 1
 positions after a few random moves. The demonstrations play at random, so reinforcement learning has to find what wins.
 """
 
+from functools import partial
+
+from rlvr_jax.tasks.games import Game, Result, prompt_of, random_game
 from rlvr_jax.tasks.task import Example, Split, Task, draw, split_of
-from rlvr_jax.text.messages import Messages
 
 MOVES = "123456789"
 ALPHABET = f"{MOVES}xo.|"
-ROLES = ("first", "second")  # of the player to move in the position, and of the other
 _LINES = ("012", "345", "678", "036", "147", "258", "048", "246")
 _MOST_DRAWS = 1000
 
@@ -40,6 +41,15 @@ def winner(board: str) -> str:
     return "" if "." in board else "."
 
 
+def _result(board: str) -> Result:
+    return {"": "", ".": "drawn"}.get(winner(board), "lost")
+
+
+TIC_TAC_TOE = Game(
+    "tic_tac_toe", MOVES, "[xo.]{9}", free, after=lambda board, move: turned(moved(board, move)), result=_result
+)
+
+
 def tic_tac_toe(plies: int = 3) -> Task:
     """The task of winning from positions after up to `plies` random moves.
 
@@ -65,22 +75,7 @@ def tic_tac_toe(plies: int = 3) -> Task:
             board = position(plies, split, index, attempt)
             # With few plies there are few positions: then both splits have the same.
             if not winner(board) and (plies < 2 or split_of(f"tic_tac_toe/{board}") == split):
-                return Example(f"tic_tac_toe/{split}/{index}", f"{board}|", {"board": board}, "tic_tac_toe")
+                return Example(f"tic_tac_toe/{split}/{index}", prompt_of(board), {"position": board}, "tic_tac_toe")
         raise ValueError(f"tic_tac_toe: {_MOST_DRAWS} positions were drawn, and none is of the split {split!r}")
 
-    def demonstration(example: Example, index: int) -> Messages:
-        board, messages = example.reference["board"], []
-        for number in range(9):
-            drawn = draw("tic_tac_toe", "random", example.id, index, number)
-            drawn, place = divmod(drawn, len(free(board)))
-            messages.append({"role": "assistant", "content": free(board)[place]})
-            board = moved(board, free(board)[place])
-            if winner(board):
-                break
-            board = moved(board, free(board)[drawn % len(free(board))], "o")
-            if winner(board):
-                break
-            messages.append({"role": "user", "content": f"{board}|"})
-        return tuple(messages)
-
-    return Task("tic_tac_toe", "tic_tac_toe", example, lambda _split: None, demonstration, ALPHABET)
+    return Task("tic_tac_toe", "tic_tac_toe", example, lambda _split: None, partial(random_game, TIC_TAC_TOE), ALPHABET)

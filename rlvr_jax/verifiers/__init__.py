@@ -16,7 +16,8 @@
 | `key_value`     | multi-hop questions, answered with `#gj` | `{"world", "start", "answer"}`       | `key_value`     |
 | `grid_world`    | moves to a goal, one a line              | the grid                             | `grid_world`    |
 | `judge`         | what a judge of `config.judges` scores  | anything that it may see, or a rubric | `judge`         |
-| `tic_tac_toe`   | a game's result for one of its roles     | `{"board": "x.o......"}`             | `tic_tac_toe`   |
+| `tic_tac_toe`   | a game's result for one of its roles     | `{"position": "x.o......"}`          | `games`         |
+| `nim`           | the same                                 | `{"position": "14"}`                 | `games`         |
 | `papers`        | ids in `<answer> </answer>`, by F1       | `{"papers": ["C16-1130"]}`           | `papers`        |
 
 A kind may also be a function's name, `module:function` or `file.py:function` (`rlvr_jax.named`). It is called with
@@ -48,6 +49,7 @@ from rlvr_jax.verifiers import (
     constraints,
     countdown,
     cryptarithm,
+    games,
     grid_world,
     judge,
     key_value,
@@ -57,7 +59,6 @@ from rlvr_jax.verifiers import (
     papers,
     programs,
     reasoning_gym,
-    tic_tac_toe,
 )
 from rlvr_jax.verifiers.verdict import MOST_PARTS, Verdict, names_a_part
 
@@ -75,7 +76,8 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "key_value": key_value.verify,
     "grid_world": grid_world.verify,
     "judge": judge.verify,
-    "tic_tac_toe": tic_tac_toe.verify,
+    "tic_tac_toe": games.tic_tac_toe,
+    "nim": games.nim,
     "papers": papers.verify,
     "bfcl": bfcl.verify,
 }

@@ -18,6 +18,8 @@ from rlvr_jax.rollout import kept
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Example, make_task
+from rlvr_jax.tasks.games import best, value
+from rlvr_jax.tasks.nim import NIM
 from rlvr_jax.tasks.task import draw
 from rlvr_jax.tasks.tic_tac_toe import free, moved, winner
 from rlvr_jax.text.prompts import continuation
@@ -28,7 +30,7 @@ from rlvr_jax.verifiers.pool import Pool
 from tests.rollout.test_collector import LIMITS, TOKENIZER, Policy, texts
 
 TASK = make_task("tic_tac_toe")
-EXAMPLE = Example("tic_tac_toe/train/0", ".........|", {"board": "........."}, "tic_tac_toe")
+EXAMPLE = Example("tic_tac_toe/train/0", ".........|", {"position": "........."}, "tic_tac_toe")
 WIN = (["1", "2", "3"], ["4", "5"])  # by the first
 LIMITS = dataclasses.replace(LIMITS, response=60, turn=2)
 
@@ -122,6 +124,53 @@ def test_an_opponent_plays_at_random_by_problem_and_sample():
         assert (episode.role, episode.sample) == ("", number)
 
 
+@pytest.mark.parametrize("said", ["123456789", "951", "573"])
+def test_an_optimal_opponent_is_never_beaten_and_takes_what_it_is_given(said):
+    env = make_env("tic_tac_toe", {"opponent": "optimal"})
+    state, action = env.drawn(env.start(EXAMPLE)[0], 0), None
+    while not isinstance(action, Done):
+        moves = [move for move in said if move in free(state.position)] or free(state.position)
+        state, action = env.step(state, moves[0])
+    assert verify("tic_tac_toe", action.answer, EXAMPLE.reference).reason in ("drawn", "lost")
+    # Two in a line are completed.
+    state, action = env.step(env.start(dataclasses.replace(EXAMPLE, reference={"position": "oo.xx...x"}))[0], "7")
+    assert action.answer == "first 73"
+
+
+def test_a_pile_of_nim_is_lost_if_it_is_a_multiple_of_4_and_won_by_leaving_one():
+    won = [value(NIM, f"{pile:02d}") for pile in range(30)]
+    assert won == [1 if pile % 4 else -1 for pile in range(30)]
+    assert [best(NIM, f"{pile:02d}") for pile in (1, 5, 6, 7, 8, 14)] == ["1", "1", "2", "3", "123", "2"]
+    task = make_task("nim", {"most": 9, "winnable": True})
+    assert {task.example("train", i).reference["position"] for i in range(99)} == {
+        f"0{i}" for i in (1, 2, 3, 5, 6, 7, 9)
+    }
+    messages = make_task("nim").demonstration(Example("nim/train/0", "09|", {"position": "09"}, "nim"), 3)
+    piles = [9, *(int(x["content"][:2]) for x in messages[1::2])]
+    for pile, message, after in itertools.zip_longest(piles, messages[::2], piles[1:], fillvalue=0):
+        assert pile - int(message["content"]) - 3 <= after < max(1, pile - int(message["content"]))
+    for options in ({"most": 0}, {"most": 100}):
+        with pytest.raises(ValueError, match=rf"most.*{options['most']}"):
+            make_task("nim", options)
+
+
+@pytest.mark.parametrize(
+    ("completion", "score", "illegal"),
+    [
+        ("first 131", 1, 0),
+        ("second 131", 0, 0),
+        ("first 32", 0, 0),
+        ("first 14", 0, 0),
+        ("first 33", 1, 0),
+        ("second 33", 0, 1),
+    ],
+)
+def test_games_of_nim_are_played_again(completion, score, illegal):
+    verdict = verify("nim", completion, {"position": "05"})
+    assert (verdict.score, verdict.parts["illegal"], verdict.error) == (score, illegal, None)
+    assert "position" in verify("nim", completion, {"position": "00"}).error
+
+
 def test_actions_for_roles_that_there_are_not_are_refused():
     env = make_env("tic_tac_toe")
     with pytest.raises(ValueError, match=r"role 2.*first"):
@@ -161,7 +210,8 @@ def test_self_play_has_no_held_out_problems_and_play_against_another_has():
 
 
 def test_positions_are_legal_and_splits_share_none():
-    boards = {split: {TASK.example(split, i).reference["board"] for i in range(300)} for split in ("train", "heldout")}
+    examples = {split: [TASK.example(split, i) for i in range(300)] for split in ("train", "heldout")}
+    boards = {split: {example.reference["position"] for example in own} for split, own in examples.items()}
     assert not boards["train"] & boards["heldout"]
     for board in boards["train"] | boards["heldout"]:
         assert board.count("o") - board.count("x") in (0, 1)
@@ -183,7 +233,7 @@ def test_the_winner_of_every_board():
 def test_demonstrations_are_random_legal_games():
     example, first = TASK.example("train", 0), set()
     for index in range(30):
-        messages, board = TASK.demonstration(example, index), example.reference["board"]
+        messages, board = TASK.demonstration(example, index), example.reference["position"]
         first.add(messages[0]["content"])
         for message in messages:
             if message["role"] == "assistant":
@@ -195,7 +245,7 @@ def test_demonstrations_are_random_legal_games():
                 board = message["content"][:-1]
                 assert not winner(board)
         assert messages[-1]["role"] == "assistant"
-    assert first == set(free(example.reference["board"]))
+    assert first == set(free(example.reference["position"]))
 
 
 @pytest.mark.parametrize(
@@ -213,14 +263,14 @@ def test_demonstrations_are_random_legal_games():
     ],
 )
 def test_games_are_played_again(completion, score, reason):
-    verdict = verify("tic_tac_toe", completion, {"board": "........."})
+    verdict = verify("tic_tac_toe", completion, {"position": "........."})
     assert (verdict.score, verdict.reason, verdict.error) == (score, reason, None)
     if reason == "drawn":
-        assert verify("tic_tac_toe", completion, {"board": "........."}, draw=1.0).score == 1
+        assert verify("tic_tac_toe", completion, {"position": "........."}, draw=1.0).score == 1
 
 
 def test_what_is_no_position_is_an_error():
-    assert "position" in verify("tic_tac_toe", "first 1", {"board": "xxx......"}).error
-    assert "draw" in verify("tic_tac_toe", "first 1", {"board": "........."}, draw=2.0).error
+    assert "position" in verify("tic_tac_toe", "first 1", {"position": "xxx......"}).error
+    assert "draw" in verify("tic_tac_toe", "first 1", {"position": "........."}, draw=2.0).error
     with pytest.raises(ValueError, match=r"plies.*7"):
         make_task("tic_tac_toe", {"plies": 7})

@@ -36,7 +36,8 @@ RIGHT = {
     ),
     "programs": ("x+4", {"visible": [1, 4, 7], "outputs": list(range(4, 14))}),
     "arc": ("<answer>0 1\n2 0</answer>", [[[0, 1], [2, 0]]]),
-    "tic_tac_toe": ("second 132659", {"board": "........."}),
+    "tic_tac_toe": ("second 132659", {"position": "........."}),
+    "nim": ("first 131", {"position": "05"}),
     "grid_world": ("n\nx\ne\ns", {"size": 3, "start": [2, 0], "goal": [1, 1], "walls": [[2, 1]]}),
     "key_value": ("#je", {"world": "2/train/0", "start": "df", "answer": "je"}),
     "bfcl": (
