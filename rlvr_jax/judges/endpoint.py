@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +21,7 @@ from rlvr_jax.verifiers.judge import JudgeConfig
 FIRST_DELAY = 0.5  # seconds before the first retry, doubled for each further one
 _LONGEST_DELAY = 60.0
 _MOST_BYTES = 8 << 20  # of a response
+_SPARE = 1.1  # times the limit, so that a read that takes too long is told first
 _SHOWN = 200  # characters of an error's body
 _PASSING = (408, 409, 425, 429)  # statuses that are worth another try, besides 5xx
 
@@ -48,8 +49,7 @@ def endpoint(config: JudgeConfig, name: str = "judge") -> Ask:
 
     def ask(chats: Sequence[Messages]) -> list[Answer]:
         stop = threading.Event()
-        limits = httpx2.Limits(max_connections=config.in_flight, max_keepalive_connections=config.in_flight)
-        with httpx2.Client(headers=headers, timeout=config.timeout, limits=limits) as client:
+        with _clients(headers, config.timeout) as client:
             workers = ThreadPoolExecutor(config.in_flight, "judge")
             try:
                 return list(workers.map(lambda chat: _answered(client, url, config, chat, pace, stop), chats))
@@ -66,13 +66,31 @@ def _refusal(url: str, headers: Mapping[str, str], config: JudgeConfig) -> str |
     """Why the endpoint does not take questions; None if it does, whatever it answers."""
     chat = ({"role": "user", "content": "Answer with: Score: 1"},)
     once = dataclasses.replace(config, retries=min(1, config.retries))
-    with httpx2.Client(headers=headers, timeout=config.timeout) as client:
+    with _clients(headers, config.timeout) as client:
         error = _answered(client, url, once, chat, lambda _: None, threading.Event()).error
     return error if error and error.startswith("the endpoint") else None
 
 
+@contextlib.contextmanager
+def _clients(headers: Mapping[str, str], seconds: float) -> Iterator[Callable[[], httpx2.Client]]:
+    """A function that returns the client of its thread, which has one connection: to close it ends its request."""
+    local, every = threading.local(), []
+
+    def client() -> httpx2.Client:
+        if getattr(local, "client", None) is None or local.client.is_closed:
+            local.client = httpx2.Client(headers=headers, timeout=seconds)
+            every.append(local.client)
+        return local.client
+
+    try:
+        yield client
+    finally:
+        for each in every:
+            each.close()
+
+
 def _answered(
-    client: httpx2.Client,
+    client: Callable[[], httpx2.Client],
     url: str,
     config: JudgeConfig,
     chat: Messages,
@@ -91,7 +109,7 @@ def _answered(
         if stop.is_set():
             return Answer(error="interrupted")
         try:
-            status, told, data = _post(client, url, body, config.timeout)
+            status, told, data = _post(client(), url, body, config.timeout)
         except httpx2.TimeoutException:
             error, again = f"the endpoint did not answer within {config.timeout:g} s", 0.0
         except _LateError as late:
@@ -109,18 +127,29 @@ def _answered(
 
 
 def _post(client: httpx2.Client, url: str, body: bytes, seconds: float) -> tuple[int, Mapping[str, str], bytes]:
-    """Status, headers and content; a response may not come in drops for longer than `seconds`, nor be endless."""
-    deadline, parts, size = time.monotonic() + seconds, [], 0
+    """Status, headers and content; a response may not come in drops for longer than `seconds`, nor be endless.
+
+    The client's own limit is that of one read, and headers may come in drops, too.
+    """
+    parts, size, late = [], 0, threading.Event()
     headers = {"Content-Type": "application/json"}
-    with client.stream("POST", url, content=body, headers=headers) as response:
-        for part in response.iter_bytes():
-            parts.append(part)
-            size += len(part)
-            if size > _MOST_BYTES:
-                raise _LateError(f"the endpoint answered with more than {_MOST_BYTES} bytes")
-            if time.monotonic() > deadline:
-                raise _LateError(f"the endpoint's answer did not end within {seconds:g} s")
-        return response.status_code, response.headers, b"".join(parts)
+    timer = threading.Timer(_SPARE * seconds, lambda: (late.set(), client.close()))
+    timer.daemon = True
+    timer.start()
+    try:
+        with client.stream("POST", url, content=body, headers=headers) as response:
+            for part in response.iter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > _MOST_BYTES:
+                    raise _LateError(f"the endpoint answered with more than {_MOST_BYTES} bytes")
+            return response.status_code, response.headers, b"".join(parts)
+    except Exception:
+        if late.is_set():
+            raise _LateError(f"the endpoint's answer did not end within {seconds:g} s") from None
+        raise
+    finally:
+        timer.cancel()
 
 
 def _content(data: bytes, max_tokens: int) -> Answer:

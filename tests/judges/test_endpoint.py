@@ -2,11 +2,11 @@
 
 import contextlib
 import dataclasses
-import itertools
 import json
+import socket
 import threading
+from collections.abc import Iterator
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
@@ -102,14 +102,41 @@ def _impatiently(post, client, url, body, _):
     return post(client, url, body, 20.0)
 
 
-def test_a_response_that_comes_in_drops_is_left_after_its_time(monkeypatch):
-    clock = itertools.count()
-    monkeypatch.setattr(endpoints, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    response = SimpleNamespace(iter_bytes=lambda: itertools.repeat(b" "), status_code=200, headers={})
-    client = SimpleNamespace(stream=lambda *_, **__: contextlib.nullcontext(response))
-    answer = endpoints._answered(client, "http://x", JudgeConfig(retries=0, timeout=5.0), chat("x"), *PATIENT)
-    assert "did not end within 5 s" in answer.error
-    assert next(clock) < 10
+@contextlib.contextmanager
+def dripping(begin: bytes, drop: bytes) -> Iterator[str]:
+    """The URL of a server that takes a request, and answers in drops without end."""
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError), server.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(begin)
+                while not done.wait(0.01):
+                    connection.sendall(drop)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            done.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("begin", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+    ],
+    ids=["body", "headers", "interim responses"],
+)
+def test_a_response_that_comes_in_drops_is_left_after_its_time(begin, drop):
+    with dripping(begin, drop) as url, endpoints._clients({}, 0.2) as client:
+        answer = endpoints._answered(client, url, JudgeConfig(retries=0, timeout=0.2), chat("x"), *PATIENT)
+    assert "did not end within 0.2 s" in answer.error
 
 
 def test_requests_in_flight_and_in_a_minute_are_bounded(monkeypatch):
