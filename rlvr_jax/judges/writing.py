@@ -44,10 +44,12 @@ def written_of(answer: str) -> tuple[list[Written], int]:
         try:
             row = json.loads(line)
             problem, reference = row["problem"], row["answer"]
+            json.dumps([problem, reference], ensure_ascii=False, allow_nan=False).encode()  # text that can be stored
         except (ValueError, KeyError, TypeError, RecursionError):
             wrong += 1
             continue
-        if isinstance(problem, str) and problem.strip() and reference not in ("", None, [], {}):
+        empty = reference in (None, [], {}) or (isinstance(reference, str) and not reference.strip())
+        if isinstance(problem, str) and problem.strip() and not empty:
             found.append(Written(problem, reference))
         else:
             wrong += 1

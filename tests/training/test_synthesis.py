@@ -46,6 +46,8 @@ def test_an_answer_is_lines_of_problems():
     ]
     said += [line("x", ""), line(" ", "1"), "```", line("2", 0)]
     assert written_of("\n".join(said)) == ([Written("1", [2]), Written("2", 0)], 5)
+    unstorable = [line("\ud800", "1"), line("x", {"a": "\udfff"}), line("x", float("nan")), line("x", " \n")]
+    assert written_of("\n".join(unstorable)) == ([], 4)
     assert written_of("<think>" + line("1", "2")) == ([], 0)
 
 
