@@ -64,11 +64,11 @@ def read_rubric(file: str, name: str) -> Items:
     """
     path = Path(file).expanduser()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
             return rubric_of(json.loads(text))
         return rubric_of(yaml.safe_load(text)) if path.suffix in (".yaml", ".yml") else rubric_of_lines(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(
             f"config.judges.{name}.rubric = {file!r} is neither '', 'reference' nor 'generated', nor a file of "
             f"items: {error}"

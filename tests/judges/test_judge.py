@@ -193,11 +193,13 @@ def test_rubrics_are_written_by_the_judge_or_read_from_a_file(tmp_path):
         "a.yaml": "rubric:\n- {criterion: names Paris, weight: 3}\n- says why\n- {criterion: insults, weight: -2}\n",
         "a.yml": "[{criterion: names Paris, weight: 3}, says why, {criterion: insults, weight: -2}]",
         "a.md": "# A spec\n\n- [3] names Paris\n- says why\n* [-2]insults\n",
+        "a.txt": "\ufeff- [3] names Paris\r\n- says why\r\n- [-2] insults",
     }
     for name, text in specs.items():
         (tmp_path / name).write_text(text)
         assert read_rubric(str(tmp_path / name), "mine") == [("names Paris", 3), ("says why", 1), ("insults", -2)]
     wrong = {"a.json": "[]", "a.yaml": "{a: [", "a.yml": "", "a.md": "[x] names Paris", "a.txt": "# only\n", "b": None}
+    wrong |= {"deep.json": "[" * 10**5, "deep.yaml": "[" * 5000}
     for name, text in wrong.items():
         if text is not None:
             (tmp_path / name).write_text(text)
