@@ -1,14 +1,17 @@
-"""Time that the device waits for a slow verifier, with and without overlap.
+"""Time that the device waits for a slow verifier, with and without overlap, also of two halves of a mesh.
 
     python -m experiments.benchmarks.overlap [--seconds=0.5 --workers=16 --steps=6]
+    python -m experiments.benchmarks.overlap --devices=8
 
 Trains a small policy for some steps with a verifier that sleeps, and prints for each way to schedule a step its time
-and the share of it in which nothing is sampled or trained because verdicts are missing (`time/verify`).
+and the share of it in which nothing is sampled or trained because verdicts are missing (`time/verify`). With --devices
+the CPU is so many devices of a thread each, and half of them sample while the others train, or all do both.
 """
 
 import argparse
 import dataclasses
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -20,6 +23,12 @@ SCHEDULES = {
     "slots": {"slots": 16},
     "whole batches, max_lag = 1": {"max_lag": 1},
     "whole batches, max_lag = 2": {"max_lag": 2},
+}
+ON_DEVICES = {
+    "all devices": {},
+    "all devices, max_lag = 1": {"max_lag": 1},
+    "halves": {"halves": True},
+    "halves, max_lag = 1": {"halves": True, "max_lag": 1},
 }
 
 
@@ -49,7 +58,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=4, help="of the policy")
     parser.add_argument("--width", type=int, default=256, help="of the policy")
     parser.add_argument("--length", type=int, default=128, help="tokens of a response")
+    parser.add_argument("--devices", type=int, default=0, help="virtual ones of the CPU; 0 for those of the machine")
     options = parser.parse_args(arguments)
+    if options.devices:  # before JAX is imported
+        flags = f"--xla_force_host_platform_device_count={options.devices} --xla_cpu_multi_thread_eigen=false"
+        os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
 
     from rlvr_jax.config import Config, RolloutConfig, TaskConfig, TrainingConfig, VerifierConfig
     from rlvr_jax.training.loop import train
@@ -67,11 +80,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     print(f"{'schedule':30}{'step, s':>10}{'device waits':>14}")
     with Pool(options.workers, timeout=60.0) as pool:
-        for name, changes in SCHEDULES.items():
+        for name, changes in (ON_DEVICES if options.devices else SCHEDULES).items():
             slots, lag = changes.get("slots", 0), changes.get("max_lag", 0)
+            samplers = options.devices // 2 if changes.get("halves") else 0
             changed = dataclasses.replace(
                 config,
-                rollout=dataclasses.replace(config.rollout, slots=slots),
+                rollout=dataclasses.replace(config.rollout, slots=slots, devices=samplers),
                 training=dataclasses.replace(config.training, max_lag=lag),
             )
             with tempfile.TemporaryDirectory() as workdir:
