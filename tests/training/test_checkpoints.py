@@ -21,7 +21,7 @@ from rlvr_jax.learner.step import Learner, new_state
 from rlvr_jax.parallel import Processes
 from rlvr_jax.training import checkpoints, reading
 from rlvr_jax.training.checkpoints import complete_steps, open_manager
-from rlvr_jax.training.checksums import checksums_of
+from rlvr_jax.training.checksums import checksums_of, on_devices, on_host
 from rlvr_jax.training.reading import has_network, load_params, open_params
 
 OPTIMIZER = optax.adam(0.1)
@@ -225,6 +225,14 @@ def test_the_checksum_tells_swapped_rows_and_is_the_same_on_every_mesh():
     assert checksums_of({"rows": rows}) != checksums_of({"rows": rows[::-1]})
     same = [checksums_of(dict(checkpoints.leaves_of(x))) for x in (state, state_of(1, mesh(1, 8)))]
     assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, jnp.bfloat16, np.int32, np.float32])
+def test_a_small_array_has_the_checksum_on_the_host_that_it_has_on_devices(dtype):
+    array = np.random.default_rng(0).normal(scale=1e9, size=(3, 1, 5)).astype(np.float32).view(np.int32)
+    array = (array % 3 == 0 if dtype is np.bool_ else array).astype(dtype)
+    for x in (array, array[0, 0, 0]):
+        assert on_host(np.asarray(x)) == int(on_devices(jnp.asarray(x)))
 
 
 def test_parameters_can_be_read_one_at_a_time_and_damage_is_named(run, tmp_path):
