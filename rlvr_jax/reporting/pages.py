@@ -1,19 +1,28 @@
 """Self-contained HTML pages from templates that extend `page.html`."""
 
+import functools
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
 
 _MAX_CHARACTERS = 2000  # of a completion or prompt that are shown
 
 
 def page(template: Path, /, **values: Any) -> bytes:
     """A page; all its text is escaped."""
+    rendered = _templates(template.parent).get_template(template.name).render(**values)
+    return rendered.encode("utf-8", errors="replace")
+
+
+@functools.lru_cache  # to compile a template takes longer than to render it
+def _templates(folder: Path) -> "jinja2.Environment":
     import jinja2
 
-    folders = jinja2.FileSystemLoader([template.parent, Path(__file__).parent])
-    environment = jinja2.Environment(loader=folders, autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.get_template(template.name).render(**values).encode("utf-8", errors="replace")
+    folders = jinja2.FileSystemLoader([folder, Path(__file__).parent])
+    return jinja2.Environment(loader=folders, autoescape=True, undefined=jinja2.StrictUndefined)
 
 
 def shown(text: str) -> str:
