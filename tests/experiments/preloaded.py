@@ -5,6 +5,9 @@ To import it is most of what a short command takes. JAX is not started.
 
 import gc
 
+import tensorboardX.proto.event_pb2  # noqa: F401
+from matplotlib.backends import backend_agg, backend_svg  # noqa: F401
+
 from rlvr_jax.reporting import curves
 from rlvr_jax.text.tokenizers import character_tokenizer
 from rlvr_jax.training import loop, sft  # noqa: F401
