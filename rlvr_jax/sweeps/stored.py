@@ -155,7 +155,7 @@ def read(path: Path) -> Experiment:
         found = Experiment(**record, curves=curves)
         _check(found)
         return found
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is damaged, or of another version: {error}") from error
 
 

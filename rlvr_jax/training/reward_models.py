@@ -6,6 +6,7 @@ the mean and the standard deviation of the rewards of held-out completions, whic
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,11 @@ def _statistics(folder: Path) -> tuple[float, float]:
         return 0.0, 1.0
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        return float(told["reward_mean"]), float(told["reward_std"]) or 1.0
-    except (ValueError, TypeError, KeyError) as error:
+        mean, std = float(told["reward_mean"]), float(told["reward_std"])
+        if not (math.isfinite(mean) and 0 <= std < math.inf):
+            raise ValueError(f"{mean} and {std}")
+        return mean, std or 1.0
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ConfigError(
             f"{path} is damaged, it lacks the mean and standard deviation of rewards: {error!r}"
         ) from None

@@ -262,7 +262,13 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
     record = dataclasses.asdict(stored.experiment(sweep))
     name, curve = next(iter(record["curves"].items()))
     ragged = {**curve, "values": {**curve["values"], "0": [0.5]}}
-    for wrong in ([1], record | {"curves": []}, record | {"grid": [1]}, record | {"curves": {name: ragged}}):
+    long = {**curve, "steps": [10**400, *curve["steps"][1:]]}
+    for wrong in (
+        [1],
+        record | {"curves": []},
+        record | {"grid": [1]},
+        *(record | {"curves": {name: x}} for x in (ragged, long)),
+    ):
         (tmp_path / "x.json").write_text(json.dumps(wrong))
         with pytest.raises(ConfigError, match=r"x\.json is damaged"):
             stored.read(tmp_path / "x.json")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from functools import partial
 
@@ -192,6 +193,10 @@ def test_a_missing_or_damaged_model_is_named_before_anything_is_compiled(reward_
     for name, file, content in (("a", "heldout.json", "{}"), ("b", "heldout.json", "{"), ("c", "config.json", "{")):
         shutil.copytree(reward_model, tmp_path / name)
         (tmp_path / name / file).write_text(content)
+    wrong = ({"reward_mean": math.nan, "reward_std": 1}, {"reward_mean": 0, "reward_std": 10**400})
+    for i, told in enumerate(({"reward_mean": 0, "reward_std": -1}, *wrong)):
+        shutil.copytree(reward_model, tmp_path / f"a{i}")
+        (tmp_path / f"a{i}" / "heldout.json").write_text(json.dumps(told))
     shutil.copytree(reward_model, tmp_path / "d")
     for metadata in (tmp_path / "d" / "checkpoints").rglob("_METADATA"):
         metadata.unlink()
@@ -203,6 +208,7 @@ def test_a_missing_or_damaged_model_is_named_before_anything_is_compiled(reward_
     for name, why in (
         ("absent", "there is no folder"), ("out", r"model\.safetensors"), ("a", r"heldout\.json"),
         ("b", r"heldout\.json"), ("c", r"config\.json"), ("d", "checkpoints"), ("e", "checkpoints"),
+        *((f"a{i}", r"heldout\.json") for i in range(3)),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=rf"config\.reward_models\.rm: .*{why}") as caught:
             check_start(make_setup(with_model(tmp_path / name)), tmp_path / "run")
