@@ -42,8 +42,14 @@ def time_limits(seconds: float | None) -> Iterator[Callable[..., Any]]:
         if time.monotonic() - began >= seconds:
             raise _Expired
 
+    def begin() -> tuple[Any, tuple[float, float]]:
+        tick = min(seconds / 10, _LONGEST_TICK)
+        return signal.signal(signal.SIGALRM, look), signal.setitimer(signal.ITIMER_REAL, tick, tick)
+
     def limited(function: Callable[..., Any], *arguments: Any) -> Any:
         nonlocal began
+        if signal.getsignal(signal.SIGALRM) is not look or not signal.getitimer(signal.ITIMER_REAL)[1]:
+            begin()  # an earlier function has used the only timer, as `signal.alarm` does
         try:
             try:
                 began = time.monotonic()
@@ -54,9 +60,7 @@ def time_limits(seconds: float | None) -> Iterator[Callable[..., Any]]:
             began = math.inf
             raise TimeoutError(f"it took longer than {seconds:g} s") from None
 
-    tick = min(seconds / 10, _LONGEST_TICK)
-    before = signal.signal(signal.SIGALRM, look)
-    timer = signal.setitimer(signal.ITIMER_REAL, tick, tick)
+    before, timer = begin()
     try:
         yield limited
     finally:

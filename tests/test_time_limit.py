@@ -36,6 +36,18 @@ def test_results_and_errors_pass_and_the_signal_is_as_before():
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
+def test_a_function_with_a_timer_of_its_own_does_not_end_the_limit_of_the_next():
+    def impolite():
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.alarm(100)
+        signal.alarm(0)
+
+    with time_limits(0.05) as limited:
+        limited(impolite)
+        with pytest.raises(TimeoutError, match=r"0\.05 s"):
+            limited(endless)
+
+
 def test_a_limit_within_another_leaves_it_as_it_was_and_the_time_between_calls_is_not_limited():
     with time_limits(0.05) as outer:
         with time_limits(60) as inner:
