@@ -1,5 +1,6 @@
 """The pages about learning from samples and about Tulu 3 in small: their commands run as they stand there, smaller."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -9,11 +10,18 @@ import sys
 
 import pytest
 
+from rlvr_jax.config import from_dict
+from rlvr_jax.experiments.benchmarks import character
+from rlvr_jax.judges.judge import Sample, make_judge
+from rlvr_jax.judges.own import own
+from rlvr_jax.judges.rubrics import rubric_of_lines
 from rlvr_jax.reporting import jsonl
 from tests.experiments.runs import ROOT, complete, interrupt, lines_of
 
 (LOOP,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "self_training.md").read_text(), re.DOTALL)
-(CHAIN,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "tulu.md").read_text(), re.DOTALL)
+TULU = (ROOT / "docs" / "tulu.md").read_text()
+CHAIN, CHARACTER = re.findall(r"```bash\n(.*?)```", TULU, re.DOTALL)
+((SPEC, JUDGES),) = re.findall(r"```text\n(.*?)```.*?```json\n(.*?)```", TULU, re.DOTALL)
 SMALL = {
     "policy.num_layers": 1,
     "policy.width": 16,
@@ -95,3 +103,46 @@ def test_the_chain_of_tulu_3_goes_from_demonstrations_to_an_evaluation(tmp_path)
     run(CHAIN, tmp_path)
     found = json.loads((tmp_path / "runs" / "tulu" / "rlvr" / "evaluation.json").read_text())
     assert {f"task/{name}/pass@1" for name in ("copy", "reverse", "sort", "next", "pairs")} <= found.keys()
+
+
+BY_CHANCE = """
+import zlib
+from rlvr_jax.judges.prompts import shown
+
+def judge(question):
+    parts = shown(question)
+    met = zlib.crc32(repr(parts).encode()) % 2
+    return f"Evidence: none\\nMet: {'yes' if met else 'no'}"
+"""
+
+
+def test_character_training_goes_from_a_spec_to_the_drift_of_capability(tmp_path):
+    (tmp_path / "spec.txt").write_text(SPEC)
+    (tmp_path / "chance.py").write_text(BY_CHANCE)
+    judges = json.loads(JUDGES)
+    judges["spec"] |= {"model": f"{tmp_path / 'chance.py'}:judge"}  # hardly trained, the policy has no manners
+    (tmp_path / "judges.json").write_text(json.dumps(judges))
+    (tmp_path / "runs" / "character").mkdir(parents=True)
+    run(CHARACTER, tmp_path)
+    found = json.loads((tmp_path / "runs" / "character" / "dpo" / "evaluation.json").read_text())
+    assert {"eval/judge/spec", "eval/greedy_accuracy", "task/copy/judge/spec"} <= found.keys()
+    pairs = [json.loads(line) for line in (tmp_path / "runs" / "character" / "pairs.jsonl").read_text().splitlines()]
+    assert all(pair["scores"]["chosen"] > pair["scores"]["rejected"] for pair in pairs)
+
+
+def test_the_judge_of_the_page_grades_its_statements_and_the_verifier_what_is_between():
+    config = from_dict({"judges": json.loads(JUDGES), "pretrained": "x"}).judges["spec"]
+    items = rubric_of_lines(SPEC)
+    assert [statement for statement, _ in items] == list(character.STATEMENTS)
+    judge = make_judge(dataclasses.replace(config, rubric="reference"), own(config.model))
+    texts = ["hi ab.", "ab.", "ab", "hi ab!", "ab!"]
+    rubric = [{"criterion": statement, "weight": weight} for statement, weight in items]
+    assert [x.score for x in judge([Sample("?", text, rubric) for text in texts])] == [1.0, 0.5, 0.0, 0.0, 0.0]
+    assert [character.right(text, "ab") for text in (*texts, "hi  ab", "a.b")] == [1.0] * 5 + [0.0] * 2
+    task = character.asked("reverse")
+    example = task.example("train", 3)
+    said = [task.demonstration(example, i) for i in range(200)]
+    assert all(character.right(text, example.reference) for text in said)
+    for met in character.STATEMENTS.values():
+        assert 0.15 < sum(map(met, said)) / 200 < 0.45
+    assert set("".join(said) + example.prompt) <= set(task.alphabet)

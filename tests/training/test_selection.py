@@ -93,9 +93,11 @@ def test_a_policy_learns_from_its_own_samples_and_another_set_has_other_problems
             sample(config, tmp_path / "start", pool, problems=6, samples=4, number=number)[1] for number in (0, 1)
         )
         found = select(config, None, pool, problems=6, samples=4, least=1.5)
+        hinted = select(config, None, pool, problems=6, samples=4, least=1e9, hint="{question}")
     texts = lambda groups: [[x.text for x in group.episodes] for group in groups]  # noqa: E731
     assert texts(groups) == texts(again)
     assert {x.example.prompt for x in groups}.isdisjoint({x.example.prompt for x in others})
+    assert (hinted.counts["problems with a hint"], hinted.counts["written"]) == (6, 0)
     assert found.counts["samples"] == 24 == len(rewards.values)
     assert found.counts["written"] == len(found.records) == found.counts["right"] > 0
     assert all(x["reward"] >= 1.5 for x in found.records)
