@@ -77,18 +77,15 @@ def select(
     Raises:
       ConfigError, CheckpointError: as `opened_draws`; or a hint can't be given.
     """
-    if hint and (keep != "right" or "{question}" not in hint):
-        raise ConfigError(
-            f"a hint is for keep = 'right', not {keep!r}"
-            if keep != "right"
-            else f"the hint {hint!r} has no place {{question}}"
-        )
+    if hint and keep != "right":
+        raise ConfigError(f"a hint is for keep = 'right', not {keep!r}")
+    if hint and "{question}" not in hint:
+        raise ConfigError(f"the hint {hint!r} has no place {{question}}")
     with opened_draws(config, workdir, pool, processes, problems=problems, **options) as draws:
         setup, choice = draws.setup, {"keep": keep, "most": most, "least": least}
         change = _hinted_problems(draws, hint) if hint else None
         source = str(workdir or config.init_from or config.pretrained)
-        of_set = [to_dict(config), source, version_of(source), draws.step, options, choice, problems, hint]
-        name = hashlib.sha256(json.dumps(of_set, sort_keys=True, default=str).encode()).hexdigest()
+        name = _name_of([to_dict(config), source, version_of(source), draws.step, options, choice, problems, hint])
         first = setup.processes.index == 0
         done = _read_part(part, name) if part and first else {}
         finished = set(setup.processes.exchange(sorted(done))[0])
@@ -144,8 +141,13 @@ def _hinted_problems(draws: Draws, hint: str) -> Callable[[Example], Example]:
     return change
 
 
+def _name_of(data: Any) -> str:
+    """A hash of what decides a set."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _read_part(part: Path, name: str) -> dict[int, Selection]:
-    """The problems of this set that an earlier process has finished. Raises ConfigError if the file holds others."""
+    """The problems of this set that an earlier process has finished. Raises ConfigError if the file holds none."""
     try:
         rows = jsonl.read(part) if part.exists() else []
         return {x["problem"]: Selection(x["records"], x["counts"]) for x in rows if x["set"] == name}
