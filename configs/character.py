@@ -16,5 +16,5 @@ def get_config():
         },
     )
     config.rollout.max_response_length = 13
-    config.preferences.optimizer.learning_rate = 3e-4
+    config.preferences.optimizer.learning_rate = 1e-4
     return config
