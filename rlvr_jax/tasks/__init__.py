@@ -29,7 +29,6 @@ __all__ = [
     "file_task",
     "make_task",
     "modsum",
-    "nim",
     "place_of",
     "places",
     "reasoning_gym",
