@@ -58,8 +58,8 @@ def prepare(what: str) -> None:
         importlib.import_module(what)
 
 
-def serve(connection: socket.socket, memory_bytes: int) -> None:
-    """Executes jobs until the pool closes its end, or memory runs out."""
+def serve(connection: socket.socket, memory_bytes: int) -> bool:
+    """Executes jobs until the pool closes its end, which is True, or memory runs out."""
 
     def say(*message: object) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
@@ -72,7 +72,7 @@ def serve(connection: socket.socket, memory_bytes: int) -> None:
         try:
             chunk = pickle.load(chunks)
         except (EOFError, OSError):
-            return
+            return True
         say("started")
         for what, call, seconds in chunk:
             # The pool kills a worker that hangs. Should the pool itself be gone by then, this timer ends the worker:
@@ -89,7 +89,7 @@ def serve(connection: socket.socket, memory_bytes: int) -> None:
                 os._exit(0)
             say(*event, last)
             if last:
-                return
+                return False
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -108,11 +108,15 @@ def main() -> None:
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
-    status = 1
+    status, alone = 1, False
     try:
-        serve(socket.socket(fileno=fd), memory_bytes)
+        alone = serve(socket.socket(fileno=fd), memory_bytes)
         status = 0
+    except OSError:  # there is nobody to answer
+        alone = True
     finally:
+        if alone and os.getpgrp() == os.getpid():  # nobody else ends what jobs have started, such as servers of tools
+            os.killpg(0, signal.SIGKILL)
         os._exit(status)  # immediately, despite threads left by jobs
 
 

@@ -51,6 +51,11 @@ def hangs_when_told(completion, reference):
     return Verdict(1.0, answer=completion)
 
 
+def starts_a_process(completion, reference):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+    return Verdict(1.0, answer=str(child.pid))
+
+
 def starts_a_process_and_hangs(completion, reference):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     with open(reference, "w") as file:  # noqa: PTH123

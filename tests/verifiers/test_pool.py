@@ -308,15 +308,17 @@ def test_the_main_script_is_not_run_again_by_workers_and_may_not_define_verifier
 def test_no_process_is_left_when_the_trainer_ends_without_closing(tmp_path, ending):
     script = f"""
         import sys, time
+        sys.path.append({str(ROOT)!r})
         from rlvr_jax.verifiers.pool import Job, Pool
         pool = Pool(2)
         pool.judge([Job("modsum", "#7", "7")] * 8)
-        print(*pool.process_ids, flush=True)
+        (verdict,) = pool.judge([Job("tests.verifiers.misbehaving:starts_a_process", "", None)])
+        print(*pool.process_ids, verdict.answer, flush=True)
         time.sleep({3600 if ending == "SIGKILL" else 0})
     """
     with run_script(tmp_path, script) as process:
         workers = [int(word) for word in process.stdout.readline().split()]
-        assert len(workers) == 2
+        assert len(workers) == 3  # and what a verifier has started
         if ending == "SIGKILL":
             process.kill()
     wait_until_dead(workers)
