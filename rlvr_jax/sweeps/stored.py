@@ -192,6 +192,7 @@ def compare(found: Experiment, sweep: Sweep) -> list[Reproduction]:
 
     Raises:
       ConfigError: the sweep has a variant, or steps, that the experiment does not have.
+      RunError: none of its runs has finished.
     """
     every = [(run, end) for run in runs(sweep) if (end := outcome(run)) and end["status"] == "finished"]
     compared = []
@@ -206,6 +207,8 @@ def compare(found: Experiment, sweep: Sweep) -> list[Reproduction]:
             raise ConfigError(f"the stored experiment has no curve like that of {variant.label}")
         problems = _problems(sweep.config, found.metric)
         compared.append(_compare(variant.label, curve, rows, band.mean, elsewhere, problems))
+    if not compared:
+        raise RunError(f"no run of {sweep.folder} has finished, so there is nothing to compare")
     return compared
 
 

@@ -53,9 +53,9 @@ def test_the_examples_are_choices_once_they_are_in_their_tables(monkeypatch):
     assert advantages(config, make_samples([1, 5, 3, 2], [0, 0, 0, 1])).tolist() == [-2, 2, 0, 0]
 
 
-def test_the_command_of_the_page_trains(tmp_path):
-    run_script(COMMAND.replace("num_steps=60", SHORT), tmp_path)
-    config = json.loads((tmp_path / "dapo" / "config.json").read_text())["algorithm"]
+def test_the_command_of_the_page_trains(after_quickstart):
+    run_script(COMMAND.replace("num_steps=60", SHORT), after_quickstart)
+    config = json.loads((after_quickstart / "dapo" / "config.json").read_text())["algorithm"]
     assert (config["preset"], config["clip_low"], config["clip_high"]) == ("dapo", 0.2, 0.3)
     assert config["aggregation"] == "group_token_mean"
-    assert len((tmp_path / "dapo" / "metrics.jsonl").read_text().splitlines()) == 3
+    assert len((after_quickstart / "dapo" / "metrics.jsonl").read_text().splitlines()) == 3

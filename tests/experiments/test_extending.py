@@ -21,18 +21,18 @@ def test_the_examples_are_short():
 
 
 @pytest.mark.parametrize("workdir", ["run", "tool", "best", "loss"])
-def test_the_commands_of_the_page_train(workdir, tmp_path):
+def test_the_commands_of_the_page_train(workdir, after_quickstart):
     for file, program in PROGRAMS.items():
-        (tmp_path / file).write_text(program)
+        (after_quickstart / file).write_text(program)
     (command,) = (command for command in COMMANDS if f"--workdir={workdir} " in command)
     program, name, *flags = shlex.split(command.replace("num_steps=60", SHORT).replace("\\\n", ""))
     assert program == "rlvr"
-    complete([sys.executable, "-m", f"experiments.{name}", *flags], cwd=tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / workdir / "metrics.jsonl").read_text().splitlines()]
+    complete([sys.executable, "-m", f"experiments.{name}", *flags], cwd=after_quickstart)
+    rows = [json.loads(line) for line in (after_quickstart / workdir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert all(row["verify/errors"] == 0 for row in rows[1:])
     assert all((row["train/turns"] > 1) == (workdir in ("run", "tool")) for row in rows[1:])
-    assert (tmp_path / workdir / "report.html").stat().st_size > 10_000
+    assert (after_quickstart / workdir / "report.html").stat().st_size > 10_000
 
 
 def test_the_advantage_of_the_page_is_that_of_the_best_of_each_group():
