@@ -1,4 +1,4 @@
-"""Calls of the policy by itself, where they pay: the digit sums of three numbers, or of one.
+"""Recursive self-calls, where they pay: the digit sums of three numbers, or of one.
 
 The warm start teaches to sum the digits of one number, `3867=174#4`, and the format of questions; it asks for none,
 some or all of the numbers of a problem, whether that is needed or not (`rlvr_jax/tasks/digit_sums.py`). Three numbers

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rlvr_jax.evaluation.arena import Ratings
 
-_POLICIES = flags.DEFINE_list("policies", [], "Evaluated runs or files of evaluations, or NAME=them; two at least.")
+_POLICIES = flags.DEFINE_list("policies", [], "Evaluated runs or files of evaluations, or NAME=them; at least two.")
 _SUITE = flags.DEFINE_string("suite", "", "Suite that the runs were evaluated on; empty for their own tasks.")
 _JUDGES = flags.DEFINE_string("judges", None, "JSON file of judges by name.")
 _BY = flags.DEFINE_string("by", "", "The judge of --judges that compares; the verifier without it.")

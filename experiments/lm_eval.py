@@ -1,4 +1,4 @@
-"""Tasks of EleutherAI's `lm-eval` on a policy of ours. It comes with `pip install lm_eval`.
+"""Tasks of EleutherAI's `lm-eval` on a trained policy. It comes with `pip install lm_eval`.
 
     rlvr lm_eval --model=runs/gsm8k --tasks=gsm8k,arc_easy [--limit=100 --shots=5 --chat --output=lm_eval.json]
     rlvr lm_eval --model=HuggingFaceTB/SmolLM2-135M-Instruct --tasks=mine --folder=my_tasks

@@ -1,4 +1,4 @@
-"""Calls of the policy by itself: a turn may ask questions, each of which is answered by an episode of its own.
+"""Recursive self-calls: a turn may ask questions, each of which is answered by an episode of its own.
 
 A turn with `<ask>…</ask>` behind its thoughts is answered by an observation with the answers, in order. The questions
 of a turn are played in parallel, each in a context window of its own; all of them share the reward of the episode.

@@ -29,7 +29,7 @@ class Column:
 
 
 def settings_of(tasks: Mapping[str, TaskConfig]) -> list[tuple[str, ...]]:
-    """The labels of tasks with the same problems, in groups of two at least; the first label is the base."""
+    """The labels of tasks with the same problems, in groups of at least two; the first label is the base."""
     groups: dict[str, list[str]] = {}
     for label, task in tasks.items():
         of = [task.name or label, *(getattr(task, key) for key in _OF_PROBLEMS)]

@@ -110,7 +110,7 @@ def mirror(terms: Terms, _: Actions) -> Clipped:
     `mirror_tau`: instead of a clip, a quadratic penalty on the log-ratio of the whole sample to the proximal policy.
     With `aggregation` "sequence_sum" the loss of a sample is -A log policy(y) + (tau / 2) S^2.
 
-    Source: Kimi k1.5 (arXiv:2501.12599), section 2.3.2 (number and tau unverified), at second hand.
+    Source: Kimi k1.5 (arXiv:2501.12599), section 2.3.2 (number and tau unverified), from secondary sources.
     """
     mask, total = terms.batch.action_mask, sample_sums(terms.batch, terms.log_ratio)
     penalty = terms.config.mirror_tau / 2 * total**2 * mask / jnp.maximum(sample_sums(terms.batch, mask), 1.0)

@@ -36,7 +36,7 @@ def group_range(config: AlgorithmConfig, samples: Samples) -> Values:
     """r + coef b, where b = 0.5 - (n - shortest) / (longest - shortest) in the group, and min(0, b) for wrong
     responses; b = 0 if all have one length.
 
-    Source: Kimi k1.5 (arXiv:2501.12599), section 2.3.3 (number unverified), at second hand. The paper warms the
+    Source: Kimi k1.5 (arXiv:2501.12599), section 2.3.3 (number unverified), from secondary sources. The paper warms the
     coefficient up.
     """
     lengths, count = samples.lengths.astype(np.float64), samples.groups.max(initial=0) + 1

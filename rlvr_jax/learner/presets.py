@@ -222,7 +222,7 @@ PRESETS: Mapping[str, Preset] = {
         "k3 is not clipped, theirs to [0, 10]",
     ),
     "kimi_mirror": Preset(
-        "Kimi k1.5 (arXiv:2501.12599), section 2.3.2, at second hand",
+        "Kimi k1.5 (arXiv:2501.12599), section 2.3.2, from secondary sources",
         {"scale": "none", "clip": "mirror", "aggregation": "sequence_sum", "length_reward": "group_range"},
         "several updates per batch; harder problems later, and those more often that are solved less often",
         "mirror_tau is not the paper's, which is unverified; the coefficient of length is constant, theirs is warmed "

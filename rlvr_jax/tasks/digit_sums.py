@@ -1,7 +1,7 @@
 """Sums of the digits of several numbers: independent parts of a problem.
 
 The prompt `3867.7240.1159=` asks for `#436`, for each number the sum of its digits modulo 10. A small transformer needs
-running sums for that, `174#4` for the first number. With calls of the policy by itself (`rlvr_jax.envs.subcalls`) the
+running sums for that, `174#4` for the first number. With recursive self-calls (`rlvr_jax.envs.subcalls`) the
 turn `<3867><7240><1159>` asks for each number in a window of its own, and `174#4|933#3|276#6|` is what it reads.
 
 The demonstrations answer a single number with its running sums, or ask for it first, which is not needed. For several

@@ -39,6 +39,14 @@ def test_every_preset_has_a_row_with_its_choices():
         assert f"| `{name}` | {x.source} | {choices} | {x.paper} | {x.differs} |" in PAGE
 
 
+def test_the_default_is_the_one_of_the_page():
+    (default,) = re.findall(r"the method is GRPO with `(.*?)`", PAGE, re.DOTALL)
+    config, choices = AlgorithmConfig(), dict(choice.split("=") for choice in default.replace("\n", " ").split(", "))
+    assert {key: getattr(config, key) for key in choices} == choices
+    assert (config.kl_coef, config.kl_reward_coef) == (0, 0)
+    assert PRESETS["grpo"].choices["aggregation"] == "sequence_mean"
+
+
 def test_the_examples_are_choices_once_they_are_in_their_tables(monkeypatch):
     space = {"Clipped": clips.Clipped, "jnp": jnp, "np": np}
     exec(CLIP + BASELINE, space)
