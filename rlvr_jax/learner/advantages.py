@@ -59,10 +59,10 @@ def describe(found: Signal) -> dict[str, float]:
     """The metrics of a step's groups and filters."""
     samples = found.samples
     lowest, highest = _bounds(samples.rewards, samples.groups, samples.judged)
-    right = (lowest >= highest) & (lowest > 0) & np.isfinite(lowest)
+    positive = (lowest >= highest) & (lowest > 0) & np.isfinite(lowest)
     return {
         "train/zero_signal_groups": found.silent,
-        "train/zero_signal_right": float(np.sum(right) / max(len(right), 1)),
+        "train/zero_signal_positive": float(np.sum(positive) / max(len(positive), 1)),
         "train/kept": float(np.mean(found.kept)),
     }
 

@@ -24,7 +24,7 @@ def bounds(log_ratio: Actions, mask: Actions) -> Float[Array, "2"]:
 
 
 def quantiles(shares: Float[Array, "edges"], bounds: Float[Array, "2"]) -> dict[str, Float[Array, ""]]:
-    """The metrics of the quantiles of the ratio: q0 and q100 are exact, the others interpolated between `EDGES`.
+    """The metrics of the quantiles of the ratio: p0 and p100 are exact, the others interpolated between `EDGES`.
 
     Args:
       shares: `shares_below` over the number of actions.
@@ -34,4 +34,4 @@ def quantiles(shares: Float[Array, "edges"], bounds: Float[Array, "2"]) -> dict[
     inner = jnp.interp(jnp.asarray(PROBABILITIES[1:-1], jnp.float32), shares, EDGES)
     logs = jnp.concatenate([lowest[None], jnp.clip(inner, lowest, highest), highest[None]])
     ratios = jnp.where(lowest > highest, 1.0, jnp.exp(logs))
-    return {f"train/ratio_q{100 * q:g}": ratio for q, ratio in zip(PROBABILITIES, ratios, strict=True)}
+    return {f"train/ratio_p{100 * q:g}": ratio for q, ratio in zip(PROBABILITIES, ratios, strict=True)}

@@ -215,8 +215,8 @@ def weight(config: CurriculumConfig, rate: float) -> float:
     """Of "towards_half" (p (1 - p))^power + floor: largest at p = 1/2, where samples of a group differ most. With a
     power of 1/2 and a floor of 0.05 it is that of SPO (Xu & Ding 2025, arXiv:2509.13232).
 
-    Of "towards_failure" (1 - p)^power + floor, the prioritised sampling of Kimi k1.5 (arXiv:2501.12599, from secondary sources)
-    with a power of 1 and a floor of 0.
+    Of "towards_failure" (1 - p)^power + floor, the prioritised sampling of Kimi k1.5 (arXiv:2501.12599, from
+    secondary sources) with a power of 1 and a floor of 0.
     """
     chance = rate * (1 - rate) if config.sampling == "towards_half" else 1 - rate
     return chance**config.power + config.floor

@@ -122,7 +122,7 @@ def test_the_metrics_of_advantages_are_those_of_the_samples_that_are_trained_on(
     judged = np.array([1, 1, 1, 1, 1, 1, 0], bool)
     samples = make_samples([1, 0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2, 3], judged)
     found = describe(Signal(samples, judged, judged, silent=0.75)) | describe_advantages(np.array([1.0, -2, 0]))
-    expected = {"zero_signal_groups": 0.75, "zero_signal_right": 0.25, "kept": 6 / 7}
+    expected = {"zero_signal_groups": 0.75, "zero_signal_positive": 0.25, "kept": 6 / 7}
     expected |= {"advantage_mean": -1 / 3, "advantage_std": np.std([1, -2, 0]), "advantage_max": 2}
     assert found == pytest.approx({f"train/{name}": x for name, x in (expected | {"advantage_zero": 1 / 3}).items()})
     nothing = describe_advantages(np.zeros(0))

@@ -160,7 +160,7 @@ def test_the_quantiles_of_the_ratio_are_those_of_all_actions_over_microbatches(l
     parts = [loss_of(config, rows_of(inputs, rows)) for rows in (range(ROWS // 2), range(ROWS // 2, ROWS))]
     shares, count = (sum(x.means["_ratio_shares"][i] for x in parts) for i in range(2))
     found = loss.derived(quantile_sums(shares / count, np.maximum(*(x.largest["_ratio_bounds"] for x in parts))))
-    assert list(found) == [f"train/ratio_q{x}" for x in ("0", "0.1", "1", "50", "99", "99.9", "100")]
+    assert list(found) == [f"train/ratio_p{x}" for x in ("0", "0.1", "1", "50", "99", "99.9", "100")]
     values = np.log(list(found.values()))
     close(values[[0, -1]], (z[mask].min(), z[mask].max()))
     exact = np.quantile(z[mask], (0.001, 0.01, 0.5, 0.99, 0.999), method="inverted_cdf")
