@@ -13,10 +13,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import psutil
 import pytest
 from hypothesis import settings
 
+from tests.annotations import checked
 from tests.curves import NO_CURVES
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +35,9 @@ FAST = (
 )
 if not importlib.util.find_spec("rlvr_jax.configs"):
     pytest.exit("setup.py is newer than its installation; run: make .venv/installed", 4)
+
+# Before a package is imported whose annotations are checked (--jaxtyping-packages in pyproject.toml).
+jaxtyping.jaxtyped = checked
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes depends on what else runs
 settings.load_profile("any machine")
@@ -51,6 +56,7 @@ if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
         + os.environ.get("XLA_FLAGS", "")  # the last one of a name counts
     )
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # of operations in the source, which no test reads
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "xla")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.03"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
