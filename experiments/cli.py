@@ -23,6 +23,7 @@ COMMANDS = {
     "route": "what a router that picks a policy for each prompt would reach",
     "export": "a run's policy as a Hugging Face checkpoint",
     "report": "write the curves and the HTML report of a run or sweep, also during the run",
+    "keys": "the keys of a config with their values and meaning",
     "fetch": "download a small pretrained model",
     "verify": "judge completions of a file with a verifier",
     "decontaminate": "find training prompts that leak evaluation prompts",

@@ -25,7 +25,7 @@ from .cli import table
 
 FLAGS = flags.FLAGS
 OVERRIDES = """\
-common overrides (rlvr_jax/config.py documents every key):
+common overrides (`rlvr keys` lists every key):
   --config.seed=1
   --config.training.num_steps=200
   --config.sft.num_steps=1000 --config.sft.optimizer.learning_rate=1e-4
