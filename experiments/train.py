@@ -16,7 +16,8 @@ from . import command
 def main() -> None:
     config, workdir = command.config(), command.workdir()
     with command.pool(config) as pool, command.processes() as processes:  # before JAX touches a device
-        from rlvr_jax.reporting import jsonl
+        from rlvr_jax.reporting import doctor
+        from rlvr_jax.reporting.report import json_of, rows_of
         from rlvr_jax.training.checkpoints import complete_steps
         from rlvr_jax.training.loop import train
 
@@ -26,9 +27,12 @@ def main() -> None:
         return
     if config.training.num_steps in before:
         print(f"{workdir} already holds all {config.training.num_steps} steps of this run; nothing was trained")
-    evaluated = [row for row in jsonl.read(workdir / "metrics.jsonl") if "eval/greedy_accuracy" in row]
+    rows = rows_of(workdir / "metrics.jsonl")
+    evaluated = [row for row in rows if "eval/greedy_accuracy" in row]
     if evaluated:
         print(_change(evaluated[0], evaluated[-1]))
+    for found in doctor.findings(rows, json_of(workdir / "config.json")):
+        print(f"the curves suggest: {found.title} (config: {', '.join(found.keys[:3])})")
     print(f"report: {report}")
 
 

@@ -17,6 +17,7 @@ _FLAT = 0.05  # nats a token: nearly every token is certain
 _CLIPPED = 0.2  # share of actions without a gradient
 _GAP = 0.5  # nats: more than rounding to bfloat16 makes of log-probs
 _CUT_OFF = 0.25  # share of episodes
+_ALIKE = 0.5  # of the accuracy: samples that are cut off by design are right about as often as others
 _FAR = 0.5  # nats a token from the reference
 _WORSE = -0.1  # explained variance
 # Baselines to which equal rewards of a group are a signal.
@@ -96,7 +97,7 @@ def _unjudged(run: _Run) -> Finding | None:
     count, sampled = sum(errors), len(errors) * rollout.get("prompts", 0) * rollout.get("group_size", 0)
     if sampled and count / sampled > _UNJUDGED:
         return Finding(
-            "samples without a judgement",
+            "unjudged samples",
             f"{count} of {sampled} samples could not be judged and were left out; the reasons are in the samples' "
             "column `error` and in the log.",
             ("verifier.timeout", "verifier.memory_mib"),
@@ -171,8 +172,9 @@ def _gap(run: _Run) -> Finding | None:
 
 
 def _cut_off(run: _Run) -> Finding | None:
-    share = run.end("train/truncated")
-    if share > _CUT_OFF:
+    share, accuracy = run.end("train/truncated"), run.end("train/accuracy")
+    # Of those cut off at least (accuracy - (1 - share)) / share are right: so many if all others are.
+    if share > _CUT_OFF and not accuracy - (1 - share) >= _ALIKE * accuracy * share > 0:
         return Finding(
             "responses at the limit",
             f"{share:.0%} of the episodes are cut off by a limit of tokens or turns, and can hardly be right.",

@@ -61,7 +61,7 @@ def test_groups_of_equal_rewards_are_no_trouble_for_a_baseline_that_is_not_of_gr
     ("rows", "title", "key", "number"),
     [
         (curve(last={"train/skipped_steps": 3}), "updates were skipped", "optimizer.learning_rate", "3"),
-        (curve(last={"verify/errors": 8}), "samples without a judgement", "verifier.timeout", "48 of 192"),
+        (curve(last={"verify/errors": 8}), "unjudged samples", "verifier.timeout", "48 of 192"),
         (curve({"tool/open/success": 0.5}, {"tool/open/success": 0.0, "tool/python/success": 0.0}),
          "a tool never works", "tasks", "Every call of python failed"),
         (curve(last=SILENT | {"train/accuracy": 0.01}), "no signal: too hard", "tasks", "95%"),
@@ -70,7 +70,7 @@ def test_groups_of_equal_rewards_are_no_trouble_for_a_baseline_that_is_not_of_gr
         (curve(last={"train/entropy": 0.01}), "entropy collapsed", "algorithm.clip_high", "0.010"),
         (curve(last={"train/clip_fraction": 0.4}), "many ratios are clipped", "algorithm.minibatches", "40%"),
         (curve(last={"train/logprob_gap": 2.0}), "sampler and trainer disagree", "policy.dtype", "2.00"),
-        (curve(last={"train/truncated": 0.8}), "responses at the limit", "rollout.max_response_length", "80%"),
+        (curve(last={"train/truncated": 0.8, "train/accuracy": 0.2}), "responses at the limit", "rollout.max_response_length", "80%"),
         (curve(last={"critic/explained_variance": -0.5}), "the critic does not help", "critic.warmup_steps", "-50%"),
         (curve(last={"train/kl": 2.0}), "far from the reference", "algorithm.kl_coef", "2.00"),
         (curve(last={"train/response_length": 200.0}), "longer, but not better", "reward", "20 to 200 tokens"),
@@ -100,6 +100,11 @@ def test_the_report_shows_what_the_curves_suggest(tmp_path):
         page = write_report(tmp_path).read_text()
         assert ("No signal: samples alike" in page) is shown
         assert ("<code>config.rollout.temperature</code>" in page) is shown
+
+
+def test_samples_that_are_cut_off_by_design_and_right_as_often_are_no_trouble():
+    assert findings(curve(last={"train/truncated": 0.99, "train/accuracy": 0.27}), CONFIG) == []
+    assert findings(curve(last={"train/truncated": 0.99, "train/accuracy": 0.01}), CONFIG) != []
 
 
 def test_a_gap_of_stale_samples_and_a_low_entropy_of_a_solved_task_are_no_trouble():
