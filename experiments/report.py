@@ -1,6 +1,6 @@
 """Writes the report of a run or of a sweep, from its files so far, or one page about several runs.
 
-They may still be running.
+They may still be running. The page of one is in its folder, and besides in --out, if that is given.
 
 rlvr report --workdir=runs/quickstart
 rlvr report runs/quickstart runs/other --out=comparison.html
@@ -22,16 +22,17 @@ def main(*runs: str) -> None:
     workdirs = [Path(run).expanduser() for run in ([command.FLAGS.workdir] if command.FLAGS.workdir else []) + [*runs]]
     if not workdirs:
         raise ConfigError("report of which run? rlvr report RUN, or several: rlvr report RUN RUN ...")
+    out = command.file_to_write("out", command.FLAGS.out)
     if len(workdirs) == 1 and (workdirs[0] / plan.SWEEP).exists():
         page, found = of_sweep.report(plan.read(workdirs[0]))
-        print(f"{found}\nreport: {page}")
+        print(f"{found}\nreport: {_copied(page, out)}")
         return
     for workdir in workdirs:
         read_config(workdir)  # raises if it is no workdir
     if len(workdirs) == 1:
-        print(f"report: {report(workdirs[0])}")
+        print(f"report: {_copied(report(workdirs[0]), out)}")
         return
-    out = Path(command.FLAGS.out).expanduser()
+    out = out or Path("comparison.html")
     try:
         labels = comparison.labels_of(workdirs)
     except ValueError as error:
@@ -43,7 +44,15 @@ def main(*runs: str) -> None:
     print(f"report: {out}")
 
 
+def _copied(page: Path, out: Path | None) -> Path:
+    """The page, or its copy in `out`."""
+    if out is None:
+        return page
+    command.write_files({out: page.read_bytes()})
+    return out
+
+
 if __name__ == "__main__":
     command.define(config=False, workdir="Folder of the run or sweep.")
-    command.flags.DEFINE_string("out", "comparison.html", "Page about several runs.")
+    command.flags.DEFINE_string("out", None, "The page; by default RUN/report.html, or comparison.html of several.")
     command.run(main, required=(), arguments="RUN ...")

@@ -65,10 +65,11 @@ def workdir(rlvr, elsewhere) -> Path:
     assert re.fullmatch(r"loss \d\.\d{3} -> \d\.\d{3}; train from here with --config.init_from=run/sft\n", stdout)
     train = ("train", "--config", "quickstart", "--workdir=run", "--config.init_from=run/sft")
     stdout = done(rlvr, elsewhere, *train, *OVERRIDES)
-    summary, report = stdout.splitlines()
+    summary, *suggested, report = stdout.splitlines()
     share = r"[01]\.\d{3} -> [01]\.\d{3}"
     names = ("greedy accuracy", r"sampled accuracy \(pass@1\)", "pass@4")
     assert re.fullmatch(f"held-out problems, step 0 -> 2: {', '.join(f'{name} {share}' for name in names)}", summary)
+    assert all(line.startswith("the curves suggest: ") for line in suggested)
     assert report == "report: run/report.html"
     return elsewhere / "run"
 
@@ -127,7 +128,8 @@ def test_evaluate_and_export_agree_on_a_policy_with_and_without_its_workdir(rlvr
 
 def test_report_is_drawn_again(rlvr, elsewhere, workdir):
     (workdir / "report.html").unlink()
-    assert done(rlvr, elsewhere, "report", "--workdir=run") == "report: run/report.html\n"
+    assert done(rlvr, elsewhere, "report", "--workdir=run", "--out=page.html") == "report: page.html\n"
+    assert (elsewhere / "page.html").read_bytes() == (workdir / "report.html").read_bytes()
     assert "modsum, seed 0" in (workdir / "report.html").read_text()
 
 
