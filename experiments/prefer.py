@@ -26,8 +26,8 @@ def main() -> None:
         name = "eval/preference_accuracy"
         low, high = rows[-1][f"{name}_low"], rows[-1][f"{name}_high"]
         print(
-            f"held-out accuracy {rows[0][name]:.3f} -> {rows[-1][name]:.3f} ({low:.3f} to {high:.3f}, "
-            f"{rows[-1]['eval/preference_pairs']:.0f} of them)"
+            f"held-out preference accuracy {rows[0][name]:.3f} -> {rows[-1][name]:.3f} ({low:.3f} to {high:.3f}, "
+            f"{rows[-1]['eval/preference_pairs']:.0f} pairs)"
         )
     use = f"config.reward_models=\"{{'rm': '{workdir}'}}\""
     if config.preferences.loss != "bradley_terry":

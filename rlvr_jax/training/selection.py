@@ -31,6 +31,12 @@ from rlvr_jax.training.versions import version_of
 from rlvr_jax.verifiers.pool import Pool
 
 Keep = Literal["right", "best", "pairs"]
+# In the order of the choice: those unjudged to `wrong` taken from `samples` leave the right ones, and duplicates and
+# those above the most taken from these the written ones.
+_COUNTS = (
+    *("problems", "problems without a right sample", "samples", "unjudged", "cut off", "empty", "wrong", "right"),
+    *("duplicates of right samples", "more than the most of a problem"),
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,8 @@ def _each(setup: Setup, groups: Sequence[Group], rewards: Rewards, choice: dict[
 
 def _with_hint(plain: Selection, hinted: Selection) -> Selection:
     """Of a problem without a right sample what it gives with a hint."""
-    counts = {"problems with a hint": 1, "right with a hint": hinted.counts["right"]}
+    right = hinted.counts["right"] - hinted.counts["duplicates of right samples"]
+    counts = {"problems with a hint": 1, "right with a hint": right}
     records = [record | {"hint": True} for record in hinted.records]
     return Selection(records, plain.counts | counts | {"written": len(records)})
 
@@ -177,25 +184,20 @@ def selected(
       least: reward of a right sample.
     """
     episodes, _, _ = flattened(groups)
-    counts: Counter[str] = Counter(problems=len(groups), samples=len(episodes))
+    counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
+    counts.update(problems=len(groups), samples=len(episodes))
     records: list[dict[str, Any]] = []
     ends = np.searchsorted(rewards.group, np.arange(len(groups) + 1))
     for group, start, end in zip(groups, ends[:-1], ends[1:], strict=True):
         usable: dict[str, int] = {}  # text -> index of its first sample
         for i in range(start, end):
             text, episode = episodes[i].response, episodes[i]
-            reason = (
-                "unjudged" * (not rewards.judged[i])
-                or "cut off" * episode.cut_off
-                or "empty" * (not text.strip())
-                or "duplicates" * (text in usable)
-            )
-            if reason:
-                counts[reason] += 1
-            else:
-                usable[text] = i
+            reason = "unjudged" * (not rewards.judged[i]) or "cut off" * episode.cut_off or "empty" * (not text.strip())
+            counts[reason or ("right" if _is_right(rewards, i, least) else "wrong")] += 1
+            if not reason:
+                usable.setdefault(text, i)
+                counts["duplicates of right samples"] += usable[text] != i and _is_right(rewards, i, least)
         right = [i for i in usable.values() if _is_right(rewards, i, least)]
-        counts["right"] += len(right)
         counts["problems without a right sample"] += not right
         order = sorted(usable.values(), key=lambda i: -float(rewards.values[i]))  # stable: the first of equal ones
         if keep == "pairs":

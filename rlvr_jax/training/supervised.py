@@ -104,6 +104,8 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
                 if last < options.num_steps:
                     batches = batches_from(last)  # while the device computes
                 metrics = jax.device_get(metrics)
+                if last == options.updates_per_call > 1:
+                    record.write({"step": 1} | {name: float(values[0]) for name, values in metrics.items()})
                 row = {"step": last} | {name: float(np.mean(values)) for name, values in metrics.items()}
                 row["train/learning_rate"] = float(learning_rate(last - 1))
                 row["train/skipped_steps"] = int(learner.states[run.network].skipped)
@@ -122,7 +124,7 @@ def _prepared(prepared: Callable[[Any, Batch], Batch], step: Callable, states: A
     return step(states, prepared(states, batch))
 
 
-TITLES = {"sft": "warm start", "preferences": "preferences"}
+TITLES = {"sft": "sft", "preferences": "preferences"}
 
 
 def stacked(setup: Setup, batch: Batch, count: int) -> Batch:

@@ -296,8 +296,8 @@ RUNS = {
     ],
 }  # fmt: skip
 SFT = [
-    Row("sft.num_steps", 8, lambda run: [row["step"] for row in run.rows], [4, 8]),
-    Row("sft.updates_per_call", 4, lambda run: [row["step"] for row in run.rows], [4, 8]),
+    Row("sft.num_steps", 8, lambda run: [row["step"] for row in run.rows], [1, 4, 8]),
+    Row("sft.updates_per_call", 4, lambda run: [row["step"] for row in run.rows], [1, 4, 8]),
     Row("sft.batch_size", 32, lambda run: run.batches[0].tokens.shape, (32, 10)),
     Row("sft.save_every", 4, lambda run: run.saved, [0, 4, 8]),
     Row("sft.optimizer.microbatches", 2, lambda run: run.packed[0], 2),
@@ -306,8 +306,8 @@ SFT = [
     Row("sft.optimizer.decay", "linear", lambda run: run.rows[-1]["train/learning_rate"], 0.01 * 1 / 6),
 ]
 PREFERENCES = [
-    Row("preferences.num_steps", 8, lambda run: [row["step"] for row in run.rows], [0, 4, 8]),
-    Row("preferences.updates_per_call", 4, lambda run: [row["step"] for row in run.rows], [0, 4, 8]),
+    Row("preferences.num_steps", 8, lambda run: [row["step"] for row in run.rows], [0, 1, 4, 8]),
+    Row("preferences.updates_per_call", 4, lambda run: [row["step"] for row in run.rows], [0, 1, 4, 8]),
     Row("preferences.batch_size", 32, lambda run: run.batches[0].tokens.shape, (32, 10)),
     Row("preferences.save_every", 4, lambda run: run.saved, [0, 4, 8]),
     Row("preferences.optimizer.microbatches", 2, lambda run: run.packed[0], 2),

@@ -99,7 +99,7 @@ def test_dpo_learns_held_out_pairs_and_goes_on_where_it_stopped(files, tmp_path,
     assert first["eval/preference_accuracy"] == 0.5  # the policy is its own reference: all rewards are 0
     assert last["eval/preference_accuracy"] > 0.9
     assert last["eval/preference_accuracy_low"] < last["eval/preference_accuracy"]
-    assert [row["step"] for row in rows] == [0, 2, 4, 6, 8]
+    assert [row["step"] for row in rows] == [0, 1, 2, 4, 6, 8]
     assert rows[1]["preferences/loss"] > last["preferences/loss"]
     assert json.loads((tmp_path / "heldout.json").read_text())["calibration"]
 
