@@ -78,7 +78,8 @@ def _redraws(file: TextIO) -> bool:
 
 def _lines(total: int, initial: int, description: str, file: TextIO, values: Callable[..., list[str]]) -> Show:
     """Prints the first row, the last one, and others at most every `SECONDS_BETWEEN_LINES`."""
-    print(f"{description} {initial}/{total}, begins; what follows first is compilation", file=file, flush=True)
+    begins = f"{description} {initial}/{total}: compiling, the first step is slow"
+    print(f"resumed from the checkpoint of step {initial}; {begins}" if initial else begins, file=file, flush=True)
     start, printed = time.monotonic(), -SECONDS_BETWEEN_LINES
     first: tuple[int, float] | None = None  # the first step, which includes compilation
 

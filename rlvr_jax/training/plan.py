@@ -17,6 +17,7 @@ from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
 from rlvr_jax.parallel import AnyMesh, MeshConfig
 from rlvr_jax.parallel.chips import GIB, memory_of
 from rlvr_jax.policy import LoraConfig, PolicyConfig
+from rlvr_jax.reporting.curves import short
 from rlvr_jax.rollout.layout import decoded
 from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.rollout.sampling import SamplingConfig
@@ -276,6 +277,7 @@ def _batch_bytes(load: Load, microbatches: int) -> int:
     return microbatches * load.rows * 4 * (4 * load.length + 6 * load.actions)
 
 
+UNITS = (GIB, "GiB"), (2**20, "MiB"), (2**10, "KiB")
 RESIDENT = ("parameters", "moments", "reference", "teacher", "critic", "reward models", "judges", "sampler", "asked")
 
 
@@ -286,36 +288,43 @@ def lines(memory: Memory, setup: Setup) -> tuple[str, str]:
       ConfigError: parameters and optimizer alone exceed a device.
     """
     phase, most = memory.peak
-    name, unit = next(x for x in (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)) if most >= x[1] or x[1] == 2**10)
+    unit, name = next(x for x in UNITS if most >= x[0] or x[0] == 2**10)
     size = lambda count: f"{count / unit:.1f}"  # noqa: E731
     held = memory.phases["update"]
     offloaded = ["moments"] * setup.config.optimizer.offload + ["reference"] * setup.config.training.offload_reference
     resident = ", ".join(f"{kind} {size(held[kind])}" for kind in RESIDENT if kind in held and kind not in offloaded)
     peaks = ", ".join(f"{other} {size(sum(kinds.values()))}" for other, kinds in memory.phases.items())
     first = f"memory per device ({memory.devices}), {name}: {resident}; with what each phase adds: {peaks}"
-    return first, _verdict(memory, setup, phase, size, name)
+    return first, _verdict(memory, setup, phase)
 
 
-def _verdict(memory: Memory, setup: Setup, phase: str, size, unit: str) -> str:
+def amount(size: float | int) -> str:
+    """Bytes for readers: `18 MiB`."""
+    unit, name = next(x for x in UNITS if size >= x[0] or x[0] == 2**10)
+    return f"{short(size / unit)} {name}"
+
+
+def _verdict(memory: Memory, setup: Setup, phase: str) -> str:
     config, shape, most = setup.config.policy, setup.policy, memory.peak[1]
     chosen = [f"policy.remat = {shape.remat!r}"] if config.remat == "auto" and shape.remat != "none" else []
     chosen += [f"policy.head_chunk = {shape.head_chunk}"] if config.head_chunk < 0 and shape.head_chunk else []
     choices = f"; chosen: {', '.join(chosen)}" if chosen else ""
     if memory.capacity is None:
-        return f"{size(most)} {unit} per device, in the {phase}; the memory of these devices is unknown{choices}"
+        of = f"{amount(most)} per device, in the {phase}"
+        return f"estimated peak memory: {of}; the memory of these devices is unknown{choices}"
     state = sum(memory.phases["update"].get(kind, 0) for kind in ("parameters", "moments", "critic"))
     if state > memory.capacity:
         raise ConfigError(
-            f"parameters and optimizer need {size(state)} {unit} on each device, and programs may use "
-            f"{size(memory.capacity)}: divide them by config.mesh.fsdp or config.mesh.tensor, use more devices, or "
+            f"parameters and optimizer need {amount(state)} on each device, and programs may use "
+            f"{amount(memory.capacity)}: divide them by config.mesh.fsdp or config.mesh.tensor, use more devices, or "
             "train adapters (config.policy.lora.rank)"
         )
     added = {kind: count for kind, count in memory.phases[phase].items() if kind not in RESIDENT}
-    largest = ", ".join(f"{kind} {size(count)}" for kind, count in sorted(added.items(), key=lambda x: -x[1])[:3])
-    of = f"{size(most)} of {size(memory.capacity)} {unit} per device, in the {phase} ({largest})"
+    largest = ", ".join(f"{kind} {amount(count)}" for kind, count in sorted(added.items(), key=lambda x: -x[1])[:3])
+    of = f"{amount(most)} of {amount(memory.capacity)} per device, in the {phase} ({largest})"
     if memory.spare < 0:
         return (
-            f"warning: does not fit, by estimate: {of}; {size(-memory.spare)} {unit} are missing. `rlvr compile "
+            f"warning: does not fit, estimated peak memory: {of}; {amount(-memory.spare)} missing. `rlvr compile "
             f"--fit` searches for settings that fit{choices}"
         )
-    return f"fits, by estimate: {of}; {size(memory.spare)} {unit} to spare{choices}"
+    return f"estimated peak memory: {of}; {amount(memory.spare)} to spare{choices}"

@@ -42,7 +42,7 @@ def test_without_a_terminal_there_is_a_plain_line_every_ten_seconds_and_at_both_
             held_out = {"eval/greedy_accuracy": 0.125} if step == 42 else {}
             show({"step": step, "train/reward": step / 50, "train/accuracy": 0.5} | held_out)
     assert out.getvalue().splitlines() == [
-        "training 40/44, begins; what follows first is compilation",
+        "resumed from the checkpoint of step 40; training 40/44: compiling, the first step is slow",
         "training 41/44, reward 0.82, accuracy 0.50, 00:04 elapsed",
         "training 43/44, reward 0.86, accuracy 0.50, held-out 0.12, 00:15 elapsed, 00:05 left",
         "training 44/44, reward 0.88, accuracy 0.50, held-out 0.12, 00:16 elapsed",

@@ -11,7 +11,7 @@ from rlvr_jax.config import TaskConfig
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.parallel.chips import CHIPS, abstract, host_memory, memory_of
-from rlvr_jax.training.plan import Memory, lines, memory_of_run
+from rlvr_jax.training.plan import Memory, amount, lines, memory_of_run
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.start import param_shapes
 from rlvr_jax.verifiers.judge import JudgeConfig
@@ -101,8 +101,9 @@ def test_a_run_says_in_two_lines_what_it_holds_and_whether_it_fits(run):
     assert "\n" not in first + second
     assert all(name in first for name in ("8 x cpu", "KiB", "parameters", "moments", "update"))
     assert ("reference" in first, "rollout" in first) == (run == "rl", run == "rl")
-    assert second.startswith("fits")
-    assert f"{memory.capacity / 2**10:.1f}" in second
+    assert second.startswith("estimated peak memory: ")
+    assert f" of {amount(memory.capacity)} per device" in second
+    assert [amount(x) for x in (512, 18 * 2**20, 23.54 * 2**30)] == ["0.5 KiB", "18 MiB", "23.5 GiB"]
     assert memory.capacity == host_memory() // 8
 
 
