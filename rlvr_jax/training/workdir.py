@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -251,11 +252,19 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is damaged ({error}); restore it or start in another --workdir") from error
 
 
+def _command() -> str:
+    """The command that was given, for a shell: `rlvr train ...`, or `python -m experiments.train ...`."""
+    program, spec = sys.argv[0], sys.modules["__main__"].__spec__
+    if spec is not None and program.endswith(".py"):  # `python -m` puts the module's file there
+        program = f"python -m {spec.name.removesuffix('.__main__')}"
+    return f"{program} {shlex.join(sys.argv[1:])}".strip()
+
+
 def _environment() -> dict[str, str]:
     packages = ("rlvr_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
     devices = jax.devices()
     return {
-        "command": " ".join(sys.argv),
+        "command": _command(),
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "devices": f"{len(devices)} x {devices[0].device_kind}",
