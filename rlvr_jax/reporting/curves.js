@@ -80,7 +80,7 @@ function path(xs, ys, x, y) {
   let text = "", pen = false;
   xs.forEach((step, i) => {
     if (ys[i] === null) { pen = false; return; }
-    text += `${pen ? "L" : "M"}${x(step).toFixed(1)} ${y(ys[i]).toFixed(1)}`;
+    text += `${pen ? "L" : "M"}${x(step).toFixed(1)} ${y(ys[i]).toFixed(1)}${pen ? "" : "h0"}`;  // a point between gaps shows as a dot
     pen = true;
   });
   return text;
@@ -159,7 +159,7 @@ function figureOf(panel, runs) {
       }
       if (line.low) { const area = band(line, x, y); if (area) svg.append(area); }
       svg.append(element("path", {d: path(line.x, line.y, x, y), fill: "none", stroke: line.colour,
-        "stroke-width": line.width, "stroke-dasharray": line.dash, "stroke-linejoin": "round", class: "curve"}));
+        "stroke-width": line.width, "stroke-dasharray": line.dash, "stroke-linejoin": "round", "stroke-linecap": "round", class: "curve"}));
       if (line.marked) line.x.forEach((step, i) => line.y[i] !== null && svg.append(
         element("circle", {cx: x(step), cy: y(line.y[i]), r: 2.4, fill: line.colour})));
     }
@@ -167,10 +167,10 @@ function figureOf(panel, runs) {
       svg.append(element("line", {x1: x(step), x2: x(step), y1: height - BOTTOM - 9, y2: height - BOTTOM, stroke: LOST, "stroke-width": 1.6, class: "lost"}));
     if (stack && stack.note) svg.append(element("text", {x: width - RIGHT - 4, y: TOP + 10, "text-anchor": "end"}, stack.note));
     plot.replaceChildren(svg, tip);
-    button.textContent = log ? "log" : "linear";
+    button.textContent = `axis: ${log ? "log" : "linear"}`;
     button.hidden = Boolean(stack);
     legend.replaceChildren(...lines.map(line => element("span", {}, swatch(line),
-      `${lines.length > 1 || runs.length > 1 ? line.label + " " : ""}${lastOf(line)}`)),
+      lines.length > 1 || runs.length > 1 ? `${line.label}: ` : "", element("b", {}, lastOf(line)))),
       ...(lines.some(line => line.lost.length) ? [element("span", {style: `color: ${LOST}`}, `not finite (${new Set(lines.flatMap(line => line.lost)).size})`)] : []));
     hover(svg, lines, x, across, logSteps);
   }
@@ -188,7 +188,7 @@ function figureOf(panel, runs) {
       tip.replaceChildren(element("b", {}, `step ${short(step)}`), ...lines.map(line => {
         const i = nearest(line.x, step), interval = line.low && line.low[i] !== null ? ` (${short(line.low[i])} to ${short(line.high[i])})` : "";
         const elsewhere = line.x[i] === step ? "" : `, at step ${short(line.x[i])}`;
-        return element("div", {}, swatch(line), `${line.label} `, element("b", {}, line.y[i] === null ? "not finite" : short(line.y[i])), interval + elsewhere);
+        return element("div", {}, swatch(line), `${line.label} `, element("b", {}, line.y[i] !== null ? short(line.y[i]) : line.lost.includes(line.x[i]) ? "not finite" : "none"), interval + elsewhere);
       }));
       tip.hidden = false;
       const share = where / width;

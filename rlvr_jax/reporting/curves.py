@@ -15,6 +15,7 @@ from rlvr_jax.reporting.panels import Panel, Row, panels
 
 _INK, _FAINT = "#1f2328", "#6b7280"
 _LEGEND_COLUMNS = 5
+_OF_STEPS = "train/response_length"  # which every training step has
 _MAX_POINTS = 600  # longer runs are drawn as means over equal intervals of steps
 
 
@@ -75,12 +76,17 @@ def values(rows: Sequence[Row], metric: str) -> list[tuple[int, float]]:
 
 
 def points(rows: Sequence[Row], metric: str, reduce: str = "mean") -> tuple[list[float | int], list[float], list[int]]:
-    """Steps and values to draw (NaN if not finite), and the steps of non-finite values.
+    """Steps and values to draw (NaN if not finite or a gap), and the steps of non-finite values.
 
+    Training steps without a metric of training, such as the length of right samples where there are none, are gaps.
     Long metrics are reduced to the mean, or the largest value, of equal numbers of values.
     """
     pairs = values(rows, metric)
     lost = [step for step, value in pairs if not math.isfinite(value)]
+    if pairs and metric.startswith("train/"):
+        known = {step for step, _ in pairs}
+        gaps = [(row["step"], math.nan) for row in rows if _OF_STEPS in row and row["step"] not in known]
+        pairs = sorted(pairs + gaps, key=lambda pair: pair[0])
     span = math.ceil(len(pairs) / _MAX_POINTS)
     if span <= 1:
         return [step for step, _ in pairs], [value if math.isfinite(value) else math.nan for _, value in pairs], lost
@@ -144,13 +150,17 @@ def _lines(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
         drawn = [value for value in heights if math.isfinite(value)]
         lost_steps.update(lost)
         label = line.label if len(panel.series) > 1 else ""
-        label = f"{label} {short(drawn[-1])}".strip() if drawn else f"{label} (no finite value)".strip()
+        label = f"{label}: {short(drawn[-1])}".removeprefix(": ") if drawn else f"{label} (no finite value)".strip()
         evaluated = line.metric.startswith(("eval/", "task/"))
         marker = "o" if len(heights) <= (60 if evaluated else 1) else None
         axes.plot(
             steps, heights, color=line.colour, linewidth=line.width, marker=marker, markersize=3.5, label=label,
             solid_joinstyle="round", zorder=3 if evaluated else 2.5,
         )  # fmt: skip
+        alone = _alone(heights) if marker is None else []
+        if alone:  # a line of one point would not show
+            where, there = [steps[i] for i in alone], [heights[i] for i in alone]
+            axes.plot(where, there, color=line.colour, linestyle="", marker="o", markersize=line.width)
         finite += drawn
         bounds = [points(rows, line.metric + end)[:2] for end in ("_low", "_high")]
         if bounds[0][0] and bounds[0][0] == bounds[1][0]:
@@ -166,6 +176,12 @@ def _lines(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
             marker="|", markersize=9, markeredgewidth=1.6, color="#c1121f", label=f"not finite ({len(lost_steps)})",
         )  # fmt: skip
     return finite
+
+
+def _alone(heights: Sequence[float]) -> list[int]:
+    """Indices of finite values between gaps."""
+    there = [False, *map(math.isfinite, heights), False]
+    return [i for i in range(len(heights)) if there[i + 1] and not there[i] and not there[i + 2]]
 
 
 def _set_limits(axes: Any, panel: Panel, drawn: list[float]) -> None:

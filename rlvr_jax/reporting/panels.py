@@ -99,7 +99,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "Each named term of the reward. They show which part of the reward is being learned.",
         ),
         Panel(
-            "Parts of the verdicts",
+            "Verifier parts",
             "mean",
             tuple(
                 Series(
@@ -238,10 +238,10 @@ _FIXED = (  # the panels with the same lines in every run
         "Lag, in steps, of the policy that sampled a token behind the one trained on it.",
     ),
     Panel(
-        "Cut off and clipped",
+        "Truncated and clipped",
         "share",
         (
-            Series("train/truncated", "cut off", _TRAIN),
+            Series("train/truncated", "truncated", _TRAIN),
             Series("train/clip_fraction", "ratio clipped", "#009E73"),
         ),
         "Share of completions that ran out of tokens (they rarely earn a reward), and share of tokens whose "
@@ -332,7 +332,7 @@ _FIXED = (  # the panels with the same lines in every run
         "marks were not finite.",
     ),
     Panel(
-        "Groups without signal",
+        "Zero-variance groups",
         "share of groups",
         (Series("train/zero_signal_groups", "share", _TRAIN),),
         "Groups whose samples all earned the same reward, so that their advantages are 0. Near 1, a step teaches "
@@ -352,10 +352,10 @@ _FIXED = (  # the panels with the same lines in every run
             Series("time/rollout", "sampling", "#56B4E9"),
             Series("time/verify", "verification", "#E69F00"),
             Series("time/train", "training", "#0072B2"),
-            Series("time/layout", "move", "#CC79A7"),
+            Series("time/layout", "move of parameters", "#CC79A7"),
             Series("time/evaluate", "evaluation", "#c3c7ce"),
         ),
-        "Where the seconds of each step went, stacked; the move is that of the parameters to the sampler. "
+        "Where the seconds of each step went, stacked; parameters move to the sampler after an update. "
         "Compilation falls into the first steps.",
         kind="stack",
     ),
@@ -370,7 +370,7 @@ _FIXED = (  # the panels with the same lines in every run
         "Throughput of sampling and of training, each over its own seconds.",
     ),
     Panel(
-        "Sampler against trainer",
+        "Log-prob gap, sampler and trainer",
         "nats",
         (Series("train/logprob_gap", "largest difference", _TRAIN, reduce="max"),),
         "Largest absolute difference between the log-probability of a token in the sampler and in the trainer. It "

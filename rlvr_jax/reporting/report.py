@@ -23,7 +23,7 @@ _PARTS = (
     ("time/rollout", "sampling"),
     ("time/verify", "verification"),
     ("time/train", "training"),
-    ("time/layout", "parameters to the sampler"),
+    ("time/layout", "move of parameters"),
     ("time/evaluate", "evaluation"),
     ("time/save", "saving, as far as it held up the next step"),
 )
@@ -156,13 +156,13 @@ def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
     seconds = [value for _, value in curves.values(rows, "time/step")]
     if seconds:
         note = f"median {curves.short(sorted(seconds)[len(seconds) // 2])} s a step, {len(seconds)} steps"
-        found.append({"label": "time in steps", "value": f"{curves.short(sum(seconds))} s", "note": note})
+        found.append({"label": "training time", "value": f"{curves.short(sum(seconds))} s", "note": note})
     speeds = sorted(value for _, value in curves.values(rows, "time/rollout_tokens_per_second"))
     if speeds:
         value = f"{curves.short(speeds[len(speeds) // 2])} tok/s"
         found.append({"label": "sampling", "value": value, "note": "median over the steps"})
     for metric, label, note, total in (
-        ("verify/errors", "completions without a judgement", "left out of the rewards and the loss", True),
+        ("verify/errors", "unjudged completions", "left out of the rewards and the loss", True),
         ("train/skipped_steps", "skipped updates", "the gradient or the update was not finite", False),
     ):
         counts = [value for _, value in curves.values(rows, metric)]

@@ -8,8 +8,11 @@ const ORDERS = {"as logged": null, "highest reward": ["reward", -1], "lowest rew
 const NONE = "(none)";  // the option for samples without a name in a column
 const CUT_OFF = ["length", "window", "prompt", "turns", "sequences", "calls", "tool_seconds"];
 
+const tokensOf = (count, kind = "") => `${count} ${kind}token${count === 1 ? "" : "s"}`;
+const nothing = count => count ? `(no text: ${tokensOf(count, "special ")})` : "(empty)";
+
 function verdictOf(columns, i) {
-  if (columns.error[i]) return "no judgement";
+  if (columns.error[i]) return "unjudged";
   return columns.score[i] === 1 ? "right" : columns.score[i] === 0 ? "wrong" : "partly right";
 }
 
@@ -86,7 +89,7 @@ async function showSamples(place) {
   pager.append(previous, where, next);
   place.replaceChildren(element("p", {class: "controls"},
     ...[select("run", columns.run.names), select("task", columns.task.names), select("split", columns.split.names),
-      select("verdict", ["right", "partly right", "wrong", "no judgement"]), select("finish_reason", columns.finish_reason.names, "finish reason")].filter(Boolean),
+      select("verdict", ["right", "partly right", "wrong", "unjudged"]), select("finish_reason", columns.finish_reason.names, "finish reason")].filter(Boolean),
     range("step"), range("reward"), range("length"), problem, text, inputs.order,
     element("button", {type: "button", id: "clear", onclick: () => {
       for (const input of Object.values(inputs).flat()) input.value = input === inputs.order ? "as logged" : "";
@@ -140,8 +143,8 @@ async function showSamples(place) {
 
   function rowOf(i, body) {
     const verdict = verdictOf(columns, i), inLine = text => visible(text).replace(/\s+/g, " ");
-    const asked = inLine((body.prompt || "").slice(-60)), line = `${asked} → ${inLine((body.completion || "(empty)").slice(0, 160))}`;
-    const kind = {right: "right", wrong: "wrong", "partly right": "partly", "no judgement": "error"}[verdict];
+    const asked = inLine((body.prompt || "").slice(-60)), line = `${asked} → ${inLine((body.completion || nothing(columns.length[i])).slice(0, 160))}`;
+    const kind = {right: "right", wrong: "wrong", "partly right": "partly", unjudged: "error"}[verdict];
     const facts = [columns.run.names.length > 1 ? nameOf("run", i) : null, `step ${columns.step[i]}`, nameOf("split", i), nameOf("task", i)];
     const row = element("details", {class: "sample"}, element("summary", {},
       element("span", {class: "why"}, facts.filter(Boolean).join(" · ") + " "),
@@ -159,10 +162,10 @@ async function showSamples(place) {
     const facts = [
       columns.reward[i] === null ? null : `reward ${short(columns.reward[i])}${terms && ` = ${terms}`}`, `score ${short(columns.score[i])}`,
       body.answer ? `judged answer ${visible(body.answer)}` : null, body.reason ? visible(body.reason) : null, body.error ? visible(body.error) : null,
-      `${columns.length[i] ?? "?"} tokens${columns.turns[i] > 1 ? ` in ${columns.turns[i]} turns` : ""}`, `ended by ${finish || "?"}${CUT_OFF.includes(finish) ? " (cut off)" : ""}`,
+      `${tokensOf(columns.length[i] ?? "?")}${columns.turns[i] > 1 ? ` in ${columns.turns[i]} turns` : ""}`, `ended by ${finish || "?"}${CUT_OFF.includes(finish) ? " (cut off)" : ""}`,
     ];
     return element("div", {class: "details"}, part("prompt", body.prompt), ...(body.spans ? episodeOf(body) :
-      [element("div", {class: "own"}, element("span", {class: "why"}, "completion"), element("pre", {}, visible(body.completion || "(empty)")))]),
+      [element("div", {class: "own"}, element("span", {class: "why"}, "completion"), element("pre", {}, visible(body.completion || nothing(columns.length[i]))))]),
       part("gold answer", body.gold), element("p", {class: "why"}, facts.filter(Boolean).join("; ")),
       element("button", {type: "button", class: "same", onclick: () => {
         for (const input of Object.values(inputs).flat()) if (input !== inputs.order) input.value = "";
@@ -185,7 +188,7 @@ function episodeOf(body) {
     const calls = begins ? body.calls.filter(call => call.turn === turn) : [];
     const author = {env: "observation", other: "another policy", prompt: span.depth ? "question" : "new context window"}[span.author] || span.author;
     return element("div", {class: span.trained ? "own" : "told"}, element("span", {class: "why"},
-      `${author}${span.depth ? " (asked by the policy)" : ""} · ${span.tokens} tokens${span.trained ? "" : ", not trained on"}`,
-      ...calls.map(call => ` · ${visible(call.tool) || "call"}: ${visible(call.outcome)}`)), element("pre", {}, visible(span.text || "(empty)")));
+      `${author}${span.depth ? " (asked by the policy)" : ""} · ${tokensOf(span.tokens)}${span.trained ? "" : ", not trained on"}`,
+      ...calls.map(call => ` · ${visible(call.tool) || "call"}: ${visible(call.outcome)}`)), element("pre", {}, visible(span.text || nothing(span.tokens))));
   });
 }

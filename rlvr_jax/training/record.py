@@ -29,6 +29,7 @@ from rlvr_jax.verifiers.verdict import Verdict
 _log = logging.getLogger(__name__)
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+_BY_SIGN = ("train/entropy_positive", "train/entropy_negative")  # of actions by the sign of their advantage
 _OF_FIRST = (
     "train/logprob_gap",
     "train/logprob_gap_mean",
@@ -188,8 +189,11 @@ def _finishes(episodes: Sequence[Episode]) -> dict[str, float]:
 
 def describe_updates(updates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The metrics of a step's updates, from those that each returned: means, but the first one's difference between
-    trainer and sampler, since the policies of the later updates are no longer the one that sampled."""
-    means = {name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]}
+    trainer and sampler, since the policies of the later updates are no longer the one that sampled. The entropy of
+    actions of which there are none is left out: `train_step` gives 0 for an empty mean."""
+    values = {name: [metrics[name] for metrics in updates] for name in updates[0]}
+    values |= {name: [x for x in values[name] if x != 0] for name in _BY_SIGN if name in values}
+    means = {name: float(np.mean(of_updates)) for name, of_updates in values.items() if of_updates}
     # A loss of the user's own may have none.
     return means | {name: float(updates[0][name]) for name in _OF_FIRST if name in means}
 

@@ -181,7 +181,7 @@ def test_pages_of_samples(page):
         ({"by_task": "t1"}, 64),
         ({"by_verdict": "right"}, 32),
         ({"by_verdict": "partly right"}, 1),
-        ({"by_verdict": "no judgement"}, 1),
+        ({"by_verdict": "unjudged"}, 1),
         ({"by_finish_reason": "length"}, 26),
         ({"least_step": "3", "most_step": "4"}, 22),
         ({"least_reward": "1"}, 28),
@@ -234,7 +234,7 @@ def test_a_whole_episode_opens_with_turns_calls_and_terms(page):
 
 
 def test_hostile_text_is_shown_with_visible_control_characters_and_runs_nothing(page):
-    change(page, by_verdict="no judgement")
+    change(page, by_verdict="unjudged")
     page.evaluate("document.querySelector('.sample summary').click()")
     page.wait_for("document.querySelector('.sample .details')")
     assert "<script>alert(1)</script>" in text_of(page, ".sample .own")

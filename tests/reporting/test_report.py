@@ -66,7 +66,7 @@ def test_headlines_are_first_and_last_values(typical):
 
 
 def test_counts_are_summed_where_they_are_of_one_step_and_last_where_cumulative(typical):
-    assert re.search(r"completions without a judgement\s*120", typical.text)
+    assert re.search(r"unjudged completions\s*120", typical.text)
     assert re.search(r"skipped updates\s*3", typical.text)
 
 
@@ -101,6 +101,15 @@ def test_long_runs_are_reduced_and_lose_no_largest_value():
     assert all(len(metrics[name][0]) == len(metrics[name][1]) == 556 for name in ("train/reward", "train/logprob_gap"))
     assert max(metrics["train/logprob_gap"][1]) == 1.0
     assert 0.4 < metrics["train/reward"][1][0] < 0.6
+
+
+def test_training_steps_without_a_metric_of_training_are_gaps():
+    lengths = [2.0, None, 3.0, 4.0]
+    rows = [{"step": i, "train/response_length": 3.0} for i in range(1, 5)] + [{"step": 5, "eval/pass@1": 0.5}]
+    for row, length in zip(rows, lengths, strict=False):
+        row |= {"train/response_length_right": length} if length else {}
+    data = embedded.unpacked(dict(embedded.curves_of({"a": rows}, panels(rows)))["curves"])
+    assert data["runs"][0]["metrics"]["train/response_length_right"] == [[1, 2, 3, 4], lengths, []]
 
 
 def test_the_same_problem_stands_side_by_side_at_first_and_last_evaluation(typical):
@@ -211,7 +220,7 @@ def test_long_completions_are_cut_and_say_so(tmp_path):
 def test_a_completion_without_judgement_says_why(tmp_path):
     row = sample(1, error="timed out after 5 s", reward=0.0, finish_reason="length", length=77)
     page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}], [row])
-    assert re.search(r"no judgement\s*timed out after 5 s · cut off after 77 tokens", page.text)
+    assert re.search(r"unjudged\s*timed out after 5 s · cut off after 77 tokens", page.text)
 
 
 def test_a_damaged_config_is_named(tmp_path):

@@ -192,12 +192,15 @@ def test_episodes_are_described_and_kept_with_their_verdicts():
     verdicts.append(Verdict(0.0, {"form": 1.0}, error="it died"))
     groups = grouped(verdicts, episodes, 3)
     updates = [{"train/entropy": 0.5, "train/logprob_gap": 1e-6}, {"train/entropy": 1.0, "train/logprob_gap": 0.5}]
+    updates[0] |= {"train/entropy_positive": 0.25, "train/entropy_negative": 0.0}  # no such actions
+    updates[1] |= {"train/entropy_positive": 0.0, "train/entropy_negative": 0.0}
     values, laps = np.array([1.0, 0.5, 0.0], np.float32), {"time/rollout": 2.0, "time/train": 4.0}
     group = np.zeros(3, np.int32)
     rewards = Rewards(values, np.array([True, True, False]), {"score": values}, group, tuple(verdicts))
     metrics = describe(groups, rewards, 6) | describe_updates(updates)
     assert metrics["train/reward"] == metrics["train/reward_score"] == metrics["task/modsum/reward"] == 0.75
     assert metrics["train/entropy"] == pytest.approx(0.75)
+    assert (metrics["train/entropy_positive"], "train/entropy_negative" in metrics) == (0.25, False)
     assert metrics["train/logprob_gap"] == pytest.approx(1e-6)
     speed = throughput(RolloutStats(steps=9, slot_steps=16, active_slot_steps=8), 6.0, laps)
     assert (speed["time/rollout_tokens_per_second"], speed["time/train_tokens_per_second"]) == (4.0, 1.5)
