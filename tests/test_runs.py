@@ -24,7 +24,7 @@ def written(folder, values, metric="train/reward"):
 def test_a_run_starts_from_a_warm_start_goes_on_and_shows_what_it_has_written(tmp_path):
     tiny = to_dict(TINY)
     start = rlvr_jax.sft(tiny, tmp_path / "sft", {"sft.num_steps": 2, "sft.save_every": 2, "sft.updates_per_call": 2})
-    assert [row["step"] for row in start.metrics] == [2]
+    assert [row["step"] for row in start.metrics] == [1, 2]
     assert start.samples == []
     changes = {"init_from": str(start.workdir), "training.num_steps": 1}
     one = rlvr_jax.train(tiny, tmp_path / "run", changes)
