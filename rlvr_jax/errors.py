@@ -14,6 +14,11 @@ def error_text(error: BaseException) -> str:
     return text[:_MAX_TEXT]
 
 
+def file_error(error: OSError) -> str:
+    """`there is no file x.jsonl`; another error as the system says it."""
+    return f"there is no file {error.filename}" if isinstance(error, FileNotFoundError) else str(error)
+
+
 class RunError(Exception):
     """The run can't go on. `status` is the exit status of a command that it ends."""
 

@@ -14,11 +14,6 @@ def rules(c: Config) -> Iterator[tuple[bool, str]]:
     """(Is it wrong, message) of each rule."""
     for name in RUNS:
         s, where = supervised_options(c, name), f"config.{name}"
-        yield (
-            s.save_every % s.updates_per_call != 0 or s.num_steps % s.updates_per_call != 0,
-            f"{where}.updates_per_call = {s.updates_per_call} must divide {where}.save_every = {s.save_every} and "
-            f"{where}.num_steps = {s.num_steps}",
-        )
         for key, source in s.sources.items():
             yield (
                 not re.fullmatch(LABEL, key),

@@ -35,8 +35,9 @@ class SftConfig:
       overlong: "truncate" chats longer than `rollout.max_prompt_length + max_response_length`, or "drop" them.
       num_steps: updates.
       batch_size: demonstrations or chats per update.
-      updates_per_call: updates in one compiled call, and between log lines.
-      save_every: updates between checkpoints, a multiple of `updates_per_call`.
+      updates_per_call: most updates in one compiled call, and between log lines: the greatest number up to it is taken
+        that divides `num_steps` and, where there are checkpoints before the end, `save_every`.
+      save_every: updates between checkpoints.
       optimizer: its optimizer.
     """
 
@@ -73,9 +74,9 @@ class PreferencesConfig:
       overlong: "truncate" completions longer than `rollout.max_response_length`, or "drop" their pairs.
       num_steps: updates.
       batch_size: pairs per update, or single completions for "kto".
-      updates_per_call: updates in one compiled call, and between log lines.
-      save_every: updates between checkpoints, each with an evaluation on the held-out pairs; a multiple of
-        `updates_per_call`.
+      updates_per_call: most updates in one compiled call, and between log lines: the greatest number up to it is taken
+        that divides `num_steps` and, where there are checkpoints before the end, `save_every`.
+      save_every: updates between checkpoints, each with an evaluation on the held-out pairs.
       optimizer: its optimizer.
     """
 

@@ -109,6 +109,8 @@ def _records(file: str) -> table.Records:
 
 
 def _chat(place: str, record: Mapping[str, Any]) -> Chat:
+    if record.get("messages") is None and record.get("completion") is None and record.get("chosen") is not None:
+        raise ValueError("have no 'messages' or 'completion', but 'chosen'; pairs are for rlvr prefer")
     if record.get("messages") is not None:
         messages = _messages(record["messages"], "messages")
     else:
@@ -137,6 +139,8 @@ def _pair(place: str, record: Mapping[str, Any]) -> list[Preference]:
             raise ValueError("have no prompt")
         chosen, rejected = (_content(messages[-1]) for messages in whole)
     else:
+        if chosen is None and rejected is None:
+            raise ValueError("have no 'chosen' and 'rejected'; chats are for rlvr sft")
         prompt = _prompt(record)
         chosen, rejected = _text(record, "chosen"), _text(record, "rejected")
     margin = record.get("margin")

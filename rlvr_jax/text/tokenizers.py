@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PAD_ID = 0
 EOS_ID = 1
 _SPECIAL = {"<pad>": PAD_ID, "<eos>": EOS_ID}
+_REMEDY = "and config.tokenizer = 'bytes' has every character"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 
@@ -159,6 +160,18 @@ def encode_batch(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]) -> 
     return [encoding.ids for encoding in encodings]
 
 
+def lacking(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]) -> list[str]:
+    """The characters of the texts that alone have no tokens, in order, each once."""
+    return [character for character in dict.fromkeys("".join(texts)) if not _has_tokens(tokenizer, character)]
+
+
+def _has_tokens(tokenizer: "PreTrainedTokenizerFast", character: str) -> bool:
+    try:
+        return bool(encode(tokenizer, character))
+    except ValueError:
+        return False
+
+
 def decode(tokenizer: "PreTrainedTokenizerFast", ids_batch: Sequence[Sequence[int]]) -> list[str]:
     """The texts of a batch of id sequences (lists or integer arrays).
 
@@ -186,7 +199,7 @@ def _why_not_encoded(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str])
             except Exception:  # the error that this function explains; `tokenizers` raises no narrower type
                 tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
                 alphabet = "".join(token for token, _ in tokens if len(token) == 1)
-                return f"no token for {where}; the alphabet is {alphabet!r}"
+                return f"no token for {where}; the alphabet is {alphabet!r}, {_REMEDY}"
     return f"the tokenizer could not encode {texts!r}"
 
 

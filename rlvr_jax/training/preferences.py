@@ -224,8 +224,8 @@ def reference_logprobs(setup: Setup, params: Params, pairs: Sequence[Pair]) -> d
 
 def batches_of(
     setup: Setup, rows: Rows, heldout: Sequence[Pair], reference: dict[int, Any], workdir: Path, initial: Any
-) -> Callable[[int], Batch]:
-    """The function from the number of updates so far to the batches of the next call.
+) -> Callable[[int, int], Batch]:
+    """The function from the numbers of updates so far and in the next call to the batches of that.
 
     The log-probs of the reference policy, the one that the run starts from, are computed for all pairs of the run
     before the first update, and kept in `REFERENCE`.
@@ -238,9 +238,9 @@ def batches_of(
         used |= {pair.number: pair for pair in heldout}
         _fill_reference(setup, list(used.values()), reference, workdir, initial)
 
-    def batches(done: int) -> Batch:
-        pairs = [pair for step in range(done, done + options.updates_per_call) for pair in of_step(step)]
-        return stacked(setup, make_pairs(setup, pairs, reference or None), options.updates_per_call)
+    def batches(done: int, count: int) -> Batch:
+        pairs = [pair for step in range(done, done + count) for pair in of_step(step)]
+        return stacked(setup, make_pairs(setup, pairs, reference or None), count)
 
     return batches
 

@@ -16,12 +16,13 @@ from rlvr_jax.parallel import Processes
 from rlvr_jax.tasks.conversations import Chat, read_chats
 from rlvr_jax.text.chats import Pieces, pieces
 from rlvr_jax.text.prompts import end_of_turn, renderer
-from rlvr_jax.text.tokenizers import encode_batch
+from rlvr_jax.text.tokenizers import encode_batch, lacking
 from rlvr_jax.training.demonstrations import responses
 from rlvr_jax.training.setup import Setup, check_demonstrations, make_setup, training_mixture
 from rlvr_jax.training.sources import Rows, mixed, mixture_of, read_rows
-from rlvr_jax.training.supervised import Supervised, stacked, supervise
+from rlvr_jax.training.supervised import Supervised, stacked, supervise, updates_in_a_call
 
+_SHOWN = 8  # lacking characters in a message
 _SIZES = 8  # of batches of packed rows that are compiled
 
 
@@ -36,16 +37,17 @@ def sft(config: Config, workdir: Path, processes: Processes | None = None) -> No
         supervise(setup, Supervised("sft", "policy", loss, lambda _: batches, facts=rows.facts), workdir)
         return
     check_demonstrations(setup)
-    first = _batches(setup, 0)  # before anything is written: fails if a demonstration is too long
-    batches = lambda done: _batches(setup, done) if done else first  # noqa: E731
+    count = updates_in_a_call(config.sft)
+    first = _batches(setup, 0, count)  # before anything is written: fails if a demonstration is too long
+    batches = lambda done, count: _batches(setup, done, count) if done else first  # noqa: E731
     supervise(setup, Supervised("sft", "policy", imitation(setup.policy), lambda _: batches), workdir)
 
 
-def _batches(setup: Setup, first: int) -> Batch:
-    """The batches of updates `first`, `first` + 1, ... of one call, stacked."""
+def _batches(setup: Setup, first: int, count: int) -> Batch:
+    """The batches of `count` updates from `first` on, those of one call, stacked."""
     config = setup.config
     mixture = training_mixture(setup, "sft")
-    count, size = config.sft.updates_per_call, config.sft.batch_size
+    size = config.sft.batch_size
     examples = [
         example
         for step in range(first, first + count)
@@ -120,15 +122,21 @@ def encoded(tokenizer: Any, divided: Sequence[Pieces | str]) -> list[list[list[i
     try:
         ids = iter(encode_batch(tokenizer, [text for parts in texts for text in parts]))  # in parallel
         return [x if isinstance(x, str) else [next(ids) for _ in x] for x in divided]
-    except ValueError:
-        return [x if isinstance(x, str) else _alone(tokenizer, x) for x in divided]
+    except ValueError as error:
+        lacks = lacking(tokenizer, [text for parts in texts for text in parts])
+        shown = " ".join(map(repr, lacks[:_SHOWN])) + " …" * (len(lacks) > _SHOWN)
+        reason = (
+            f"contain characters that the tokenizer lacks: {shown}; config.tokenizer = 'characters' has those of "
+            "config.tasks alone, 'bytes' has every character"
+        )
+        return [x if isinstance(x, str) else _alone(tokenizer, x, reason if lacks else str(error)) for x in divided]
 
 
-def _alone(tokenizer: Any, divided: Pieces) -> list[list[int]] | str:
+def _alone(tokenizer: Any, divided: Pieces, reason: str) -> list[list[int]] | str:
     try:
         return encode_batch(tokenizer, [text for text, _ in divided])
-    except ValueError as error:
-        return f"can't be encoded: {error}"
+    except ValueError:
+        return reason
 
 
 def _row(setup: Setup, divided: Pieces, encoded: Sequence[Sequence[int]], source: int) -> Row:
@@ -144,17 +152,16 @@ def _fitted(row: Row, length: int, overlong: str) -> Row | str:
     return row if row.trained[1:].any() else f"have nothing to train on in their first {length} tokens"
 
 
-def chat_batches(setup: Setup, rows: Rows) -> Callable[[int], Batch]:
-    """The function from the number of updates so far to the batches of the next call."""
+def chat_batches(setup: Setup, rows: Rows) -> Callable[[int, int], Batch]:
+    """The function from the numbers of updates so far and in the next call to the batches of that."""
     config, options = setup.config, setup.config.sft
     length = config.rollout.max_prompt_length + config.rollout.max_response_length
     unit = setup.mesh.shape["data"] * setup.mesh.shape["fsdp"] * options.optimizer.microbatches
     mixture = mixture_of(rows.of, options.sources)
 
-    def batches(done: int) -> Batch:
+    def batches(done: int, number: int) -> Batch:
         updates = [
-            mixed(rows.of, mixture, config.seed, step, options.batch_size)
-            for step in range(done, done + options.updates_per_call)
+            mixed(rows.of, mixture, config.seed, step, options.batch_size) for step in range(done, done + number)
         ]
         placed = [
             bins([len(row.tokens) for row in update], length) if options.packing else [[i] for i in range(len(update))]
@@ -162,7 +169,7 @@ def chat_batches(setup: Setup, rows: Rows) -> Callable[[int], Batch]:
         ]
         count = _rounded(max(map(len, placed)), unit, options.batch_size)
         parts = [fill(update, places, count, length) for update, places in zip(updates, placed, strict=True)]
-        return stacked(setup, concatenated(parts), options.updates_per_call)
+        return stacked(setup, concatenated(parts), number)
 
     return batches
 

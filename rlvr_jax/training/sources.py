@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rlvr_jax import tasks
-from rlvr_jax.errors import ConfigError
+from rlvr_jax.errors import ConfigError, file_error
 from rlvr_jax.learner.supervised import SourceConfig
 from rlvr_jax.tasks.conversations import LeftOut, usable
 from rlvr_jax.tasks.finite import finite_task
@@ -60,7 +60,9 @@ def read_rows(
         key = f"config.{section}.sources.{name}.file"
         try:
             records, unread = read(source.file)
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            raise ConfigError(f"{key}: {file_error(error)}") from error
+        except ValueError as error:
             raise ConfigError(f"{key}: {error}") from error
         rows, unused = usable(
             [(record.place, row) for record, row in zip(records, made(number, records), strict=True)], _row

@@ -1,5 +1,6 @@
 """A supervised run: rows of data, a loss, and updates. Its cases are `sft.py` and `preferences.py`."""
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from rlvr_jax.learner.batch import Batch
 from rlvr_jax.learner.losses import Loss
 from rlvr_jax.learner.optimizer import make_optimizer, make_schedule
 from rlvr_jax.learner.step import Learner, train_step
+from rlvr_jax.learner.supervised import PreferencesConfig, SftConfig
 from rlvr_jax.policy import Params
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.plan import lines, memory_of_run
@@ -35,7 +37,7 @@ class Supervised:
       network: that is trained, "policy" or "reward".
       loss: of its updates.
       batches: a function of the network's parameters at step 0, as a function that reads them only if it has to; it
-        returns the function from the number of updates so far to the batches of the next call, stacked.
+        returns the function from the numbers of updates so far and in the next call to the batches of that, stacked.
       prepared: (states, batch) -> the batch with further columns, before each update and in the same program.
       evaluate: (learner, whether the run ends) -> metrics of held-out data, after each checkpoint.
       facts: metrics of step 0.
@@ -44,7 +46,7 @@ class Supervised:
     kind: SupervisedRun
     network: str
     loss: Loss
-    batches: Callable[[Callable[[], Params]], Callable[[int], Batch]]
+    batches: Callable[[Callable[[], Params]], Callable[[int, int], Batch]]
     prepared: Callable[[Any, Batch], Batch] | None = None
     evaluate: Callable[[Learner, bool], Mapping[str, float]] | None = None
     facts: Mapping[str, float | int] = field(default_factory=dict)
@@ -90,19 +92,20 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
             step = partial(_prepared, run.prepared, step)
         update = jax.jit(partial(jax.lax.scan, step), donate_argnums=0)
         batches_from = run.batches(initial)
-        batches = batches_from(done)
+        count = updates_in_a_call(options, done)
+        batches = batches_from(done, count)
         speed = "time/sft_tokens_per_second" if run.kind == "sft" else "time/train_tokens_per_second"
         with open_record(workdir, config, options.num_steps, done, TITLES[run.kind], processes) as record:
             if done == 0 and (run.facts or run.evaluate):
                 record.write({"step": 0, **run.facts, **(run.evaluate(learner, False) if run.evaluate else {})})
             saved: dict[str, float] = {}
-            for last in range(done + options.updates_per_call, options.num_steps + 1, options.updates_per_call):
+            for last in range(done + count, options.num_steps + 1, count):
                 clock = Clock()
                 states, metrics = update(learner.states, batches)
                 learner = Learner(states)
                 tokens = int(np.sum(batches.segment_ids > 0))
                 if last < options.num_steps:
-                    batches = batches_from(last)  # while the device computes
+                    batches = batches_from(last, count)  # while the device computes
                 metrics = jax.device_get(metrics)
                 if last == options.updates_per_call > 1:
                     record.write({"step": 1} | {name: float(values[0]) for name, values in metrics.items()})
@@ -118,6 +121,14 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
                 saved = checkpoints.end_step(
                     manager, learner, last, due, signal_arrived(), config.training.max_skipped_in_a_row
                 )
+
+
+def updates_in_a_call(options: SftConfig | PreferencesConfig, done: int = 0) -> int:
+    """The updates of one compiled call after `done` ones: the greatest number up to `updates_per_call` that meets every
+    checkpoint and the last update."""
+    saved = options.save_every if options.save_every < options.num_steps else 0
+    common = math.gcd(options.num_steps, saved, done)
+    return next(count for count in range(min(options.updates_per_call, common), 0, -1) if common % count == 0)
 
 
 def _prepared(prepared: Callable[[Any, Batch], Batch], step: Callable, states: Any, batch: Batch) -> Any:

@@ -42,12 +42,14 @@ def test_bad_chats_are_counted_by_reason_with_file_and_line(tmp_path):
         {"messages": []},
         {"messages": [ANSWER]},
         {"text": "2"},
+        {"prompt": "1+1?", "chosen": "2", "rejected": "3"},
     ]
     chats, left = read_chats(written(tmp_path, records))
-    assert (len(chats), left.count) == (1, 8)
+    assert (len(chats), left.count) == (1, 9)
     found = {reason: (count, place.partition(", ")[2]) for reason, (count, place) in left.reasons.items()}
-    assert {*found.values()} == {(2, "line 2"), *((1, f"line {i}") for i in (4, 5, 6, 7)), (2, "line 8")}
+    assert {*found.values()} == {(2, "line 2"), *((1, f"line {i}") for i in (4, 5, 6, 7, 10)), (2, "line 8")}
     assert any("'robot'" in reason for reason in found)
+    assert any("rlvr prefer" in reason for reason in found)
     assert "rows.jsonl, line 2" in str(left)
 
 
@@ -104,6 +106,7 @@ def test_pairs_are_texts_or_chats_that_differ_in_their_last_message(tmp_path):
         ({"prompt": "a", "chosen": "", "rejected": "c"}, "'chosen'"),
         ({"prompt": "a", "chosen": "b"}, "'rejected'"),
         ({"chosen": "b", "rejected": "c"}, "no prompt"),
+        ({"messages": [USER, ANSWER]}, "no 'chosen' and 'rejected'; chats are for rlvr sft"),
         ({"prompt": [USER, ANSWER], "chosen": "b", "rejected": "c"}, "ends with the assistant"),
         ({"chosen": [USER, ANSWER], "rejected": [USER | {"content": "other"}, ANSWER]}, "differ before"),
     ],

@@ -58,7 +58,7 @@ def chats(config: Config) -> list[int]:
 def rows_of_updates(config: Config) -> tuple[int, ...]:
     """The shape of the tokens of a call."""
     ready = setup_of(config)
-    return chat_batches(ready, chat_rows(ready))(0).tokens.shape
+    return chat_batches(ready, chat_rows(ready))(0, 1).tokens.shape
 
 
 def pairs(config: Config) -> tuple[int, int]:
@@ -77,7 +77,7 @@ def laid_out(config: Config) -> tuple[int, ...]:
 def batch_of_call(config: Config) -> tuple[int, ...]:
     ready = setup_of(config)
     with tempfile.TemporaryDirectory() as folder:
-        return preferences.batches_of(ready, pair_rows(ready)[0], [], {}, Path(folder), None)(0).tokens.shape
+        return preferences.batches_of(ready, pair_rows(ready)[0], [], {}, Path(folder), None)(0, 1).tokens.shape
 
 
 def loss(config: Config) -> float:

@@ -51,7 +51,7 @@ def test_turns_end_as_in_episodes_and_observations_are_not_trained_on(setup):
 
 
 def test_a_batch_of_the_warm_start_has_actions_on_the_turns_alone(setup):
-    batches = sft._batches(setup, 0)
+    batches = sft._batches(setup, 0, CONFIG.sft.updates_per_call)
     tokens, actions = np.asarray(batches.tokens)[..., 4:], np.asarray(batches.action_mask) > 0
     bar = 2 + setup.tasks["hops"].alphabet.index("|")
     observed = (tokens == bar) & ~actions

@@ -17,7 +17,7 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.batch import layout
 from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.learner.preferences import rewards_of
-from rlvr_jax.learner.supervised import PreferencesConfig, SourceConfig
+from rlvr_jax.learner.supervised import PreferencesConfig, SftConfig, SourceConfig
 from rlvr_jax.reporting import jsonl
 from rlvr_jax.rollout.episode import Group
 from rlvr_jax.tasks import Example
@@ -32,6 +32,7 @@ from rlvr_jax.training.reward_models import find_reward_models, make_model_score
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import chat_rows, sft
 from rlvr_jax.training.start import check_start, initial_params
+from rlvr_jax.training.supervised import updates_in_a_call
 from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode
@@ -281,3 +282,20 @@ def test_overlong_chats_are_cut_or_left_out(files, tmp_path):
         rows = chat_rows(make_setup(dataclasses.replace(config, sft=options), problems=False, run="sft"))
         assert (len(rows.of["a"]), rows.facts["data/a/left_out"]) == (1, count)
         assert rows.facts["data/a/truncated"] == 0.5
+
+
+def test_texts_with_characters_that_the_tokenizer_lacks_are_counted_as_one_reason(files, tmp_path):
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{i}: why=", "completion": "1"}) + "\n" for i in range(3)))
+    options = dataclasses.replace(chats_config(files).sft, sources={"a": SourceConfig(str(path))})
+    setup = make_setup(dataclasses.replace(TINY, sft=options), problems=False, run="sft")
+    with pytest.raises(ConfigError, match=r"among 3: 3 contain .*':' ' ' 'w' 'h' 'y'; .*'bytes'.* \(first: [^)]*\)$"):
+        chat_rows(setup)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "save_every", "done", "count"),
+    [(1400, 700, 0, 100), (20, 700, 0, 20), (150, 700, 0, 75), (140, 60, 0, 20), (1400, 700, 20, 20), (1399, 7, 7, 1)],
+)
+def test_a_call_has_as_many_updates_as_meet_the_checkpoints(num_steps, save_every, done, count):
+    assert updates_in_a_call(SftConfig(num_steps=num_steps, save_every=save_every), done) == count
