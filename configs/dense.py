@@ -17,6 +17,8 @@ _MODELS = {
 
 
 def get_config(size: str = "8b"):
+    if size not in _MODELS:
+        raise ValueError(f"the sizes are {', '.join(_MODELS)}, not {size!r}")
     config = base.get_config()
     models.use(config, *_MODELS[size])
     base.set_tasks(config, math={"options": {"heldout": "500"}})

@@ -54,17 +54,36 @@ def load(config: Any) -> "Config":
 
     Raises:
       ConfigError: it holds an unknown key or a wrong type.
-      ValueError, OSError: there is no such config.
+      ValueError: there is no such config.
     """
     from rlvr_jax.config import Config, from_dict
 
     if isinstance(config, Config):
         return config
     if isinstance(config, str | Path):
-        file, _, options = resolve(f"--config={config}").removeprefix("--config=").partition(":")
-        get_config = runpy.run_path(file)["get_config"]
-        config = get_config(options) if options else get_config()
+        config = made(resolve(f"--config={config}").removeprefix("--config="))
     return from_dict(config.to_dict() if hasattr(config, "to_dict") else config)
+
+
+def made(path: str) -> Any:
+    """The result of `get_config` of a file; a text after a colon is its argument.
+
+    Raises:
+      ConfigError: there is no such file or function, or it fails, with the file and line.
+    """
+    from rlvr_jax import named
+    from rlvr_jax.errors import ConfigError
+
+    file, _, options = path.partition(":")
+    if not Path(file).is_file():
+        raise ConfigError(f"--config={path}: there is no file {Path(file).absolute()}")
+    try:
+        found = runpy.run_path(file)
+        if "get_config" in found:
+            return found["get_config"](options) if options else found["get_config"]()
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"--config={path}: {named.import_failure(error, file)}") from error
+    raise ConfigError(f"--config={path}: {file} has no function get_config, whose result is the config")
 
 
 def suite(name: str | Mapping[str, Any]) -> "Suite":

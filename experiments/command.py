@@ -3,9 +3,10 @@
 import contextlib
 import inspect
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import config_flags
 
-from rlvr_jax.config import Config, from_dict, overridden
+from rlvr_jax.config import Config, check_key, from_dict, overridden
 from rlvr_jax.errors import ConfigError, PreemptedError, RunError
 from rlvr_jax.parallel import Processes, connected
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
@@ -75,8 +76,8 @@ def run(main: Callable[..., None], required: tuple[str, ...] = ("config", "workd
             raise flags.Error(f"unknown argument {unknown!r}" if unknown else f"{' and '.join(missing)} must be given")
         if "config" in FLAGS and FLAGS.config is not None:
             FLAGS.config.to_dict()  # raises the error of a file that could not be loaded
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        _fail(f"{_message(error)} (see {program} --help)", 2)
+    except (Exception, SystemExit) as error:  # also what a config file raises
+        _fail(f"{_message(error, sys.argv[1:])} (see {program} --help)", 2)
     logging.set_verbosity(logging.FATAL)  # Orbax logs every file that it writes, and errors that it also raises
     keep_freed_memory()
     same_kernels_each_time()
@@ -208,13 +209,35 @@ def _default(value: object) -> str:
     return "" if value is None or value == "" or value == [] else f" Default: {value}."
 
 
-def _message(error: BaseException) -> str:
+_WORDS = {  # of absl and ml_collections, for a value of the wrong type
+    r"invalid literal for int\(\) with base 10: (.*)": r"must be an integer, not \1",
+    r"could not convert string to float: (.*)": r"must be a number, not \1",
+    r"\('Non-boolean argument to boolean flag', (.*)\)": r"must be True or False, not \1",
+    r"Failed to parse .* as a ConfigDict: .*": "is no Python literal of a dictionary",
+}
+
+
+def _message(error: BaseException, arguments: Sequence[str]) -> str:
+    for argument in arguments:
+        name, *_ = argument.lstrip("-").partition("=")
+        try:
+            if name == "config":
+                builtin.made(builtin.resolve(argument).partition("=")[2])
+            elif name.startswith("config."):
+                check_key(name.removeprefix("config."))
+        except ConfigError as found:
+            return str(found)
+        except ValueError:  # of `resolve`, which is `error`
+            break
     if isinstance(error, AttributeError | KeyError):  # from ml_collections, one in the other
         text = str(error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0])
         name, _, proposal = text.partition("\n")
         return f"config: there is no key {name}. {proposal}".strip(" .")
     # The error of a config file has several lines, the last of which ends with the reason.
-    return (str(error).splitlines() or [type(error).__name__])[-1].rpartition("failure to load: ")[2].strip()
+    text = (str(error).splitlines() or [type(error).__name__])[-1].rpartition("failure to load: ")[2].strip()
+    for pattern, words in _WORDS.items():
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def _fail(message: str, status: int) -> None:

@@ -75,6 +75,7 @@ def main() -> None:
 
 
 def _kind_and_options() -> tuple[str, dict[str, Any]]:
+    from rlvr_jax import named
     from rlvr_jax.verifiers import verifier_of
 
     try:
@@ -87,6 +88,12 @@ def _kind_and_options() -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"--options={_OPTIONS.value}: no JSON: {error}") from None
     if not isinstance(options, dict):
         raise ConfigError(f"--options={_OPTIONS.value}: not a JSON object such as {{}}")
+    if named.is_name(_KIND.value):
+        try:
+            named.check_arguments(_KIND.value, "completion", "reference", **options)
+        except ValueError as error:
+            raise ConfigError(f"--kind: {error}") from None
+        return _KIND.value, options
     signature = inspect.signature(verifier)
     try:
         signature.bind("completion", "reference", **options)

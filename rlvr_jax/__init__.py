@@ -1,5 +1,6 @@
 """RLVR in JAX: reinforcement learning with verifiable rewards. docs/architecture.md describes the packages."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def _config(config: Any, changes: Mapping[str, Any] | None) -> Any:
         raise ConfigError(f"a config is a name of a built-in one, a file, a dictionary or a Config, not {config!r:.50}")
     try:
         config = builtin.load(config)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise ConfigError(str(error)) from error
     return grid.changed(config, changes or {})
 
@@ -209,3 +210,9 @@ def stored(name: str) -> Any:
     from rlvr_jax.experiments import builtin
 
     return builtin.curve(name)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "plot":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module("rlvr_jax.plot")  # here, because it imports Matplotlib

@@ -316,16 +316,34 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 _hints = functools.cache(typing.get_type_hints)
 
 
+def check_key(name: str) -> None:
+    """Raises ConfigError if a full name, such as "optimizer.lr", is no key; keys of options are not looked at."""
+    kind, before = Config, ""
+    for key in name.split("."):
+        if typing.get_origin(kind) is Mapping:
+            kind = typing.get_args(kind)[1]
+        elif dataclasses.is_dataclass(kind):
+            _check_key(key, _hints(kind), before)
+            kind = _hints(kind)[key]
+        else:
+            return
+        before += f"{key}."
+
+
+def _check_key(key: Any, hints: Mapping[str, Any], before: str) -> None:
+    if key not in hints:
+        close = difflib.get_close_matches(str(key), hints, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(hints)}"
+        raise ConfigError(f"config.{before}{key}: there is no such key; {hint}")
+
+
 def _record(default: Any, data: Any, name: str) -> Any:
     """The dataclass `default` with the values of `data`."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"config.{name.rstrip('.')} must be a group of keys, not {data!r}")
     hints = _hints(type(default))
     for key in data:
-        if key not in hints:
-            close = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(hints)}"
-            raise ConfigError(f"config.{name}{key}: there is no such key; {hint}")
+        _check_key(key, hints, name)
     values = {key: _value(hints[key], value, name + key, getattr(default, key)) for key, value in data.items()}
     return dataclasses.replace(default, **values)
 
@@ -353,7 +371,10 @@ def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
         if len(kinds) == len(value):
-            return tuple(_value(kind, x, f"{name}[{i}]") for i, (kind, x) in enumerate(zip(kinds, value, strict=True)))
+            usual = default[0] if args[-1] is Ellipsis and default else None
+            return tuple(
+                _value(kind, x, f"{name}[{i}]", usual) for i, (kind, x) in enumerate(zip(kinds, value, strict=True))
+            )
     elif origin is Mapping and isinstance(value, Mapping):
         if wrong := [key for key in value if not isinstance(key, str)]:
             raise ConfigError(f"config.{name} has the key {wrong[0]!r:.100}, and keys are texts")
@@ -367,4 +388,5 @@ def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
             raise ConfigError(f"config.{name} {wrong}: {value!r:.100}")
         return hint(value)
     wanted = getattr(hint, "__name__", hint) if origin is None else hint
-    raise ConfigError(f"config.{name} must be of type {wanted}, not {value!r}")
+    example = f"; an example is {default!r}" if origin is tuple and default else ""
+    raise ConfigError(f"config.{name} must be of type {wanted}, not {value!r}{example}")

@@ -50,8 +50,13 @@ def load(name: str) -> Callable[..., Any]:
     return function
 
 
-def check_arguments(name: str, *arguments: Any, **options: Any) -> None:
-    """Refuses a function that can't be called with these arguments.
+def check_arguments(name: str, *arguments: str, **options: Any) -> None:
+    """Refuses a function that can't be called with such arguments.
+
+    Args:
+      name: of the function.
+      *arguments: words for its arguments, for the message.
+      **options: its keyword arguments.
 
     Raises:
       ValueError: it can't; the message shows file, line and signature. Or as `load`.
@@ -63,8 +68,9 @@ def check_arguments(name: str, *arguments: Any, **options: Any) -> None:
         return
     try:
         signature.bind(*arguments, **options)
-    except TypeError as error:
-        raise ValueError(f"{where(name)}: {name!r} takes {signature}: {error}") from None
+    except TypeError:
+        wanted = ", ".join([*arguments, *options])
+        raise ValueError(f"{where(name)}: {name!r} takes {signature}, and must take ({wanted})") from None
 
 
 def check_options(
@@ -126,6 +132,12 @@ def line_of(error: BaseException, file: str) -> str:
     return f"{file}, line {lines[-1]}" if lines else file
 
 
+def import_failure(error: BaseException, file: str, what: str = "") -> str:
+    """`file.py, line 3: SyntaxError: invalid syntax`: an exception of the execution of a file."""
+    reason = f"{type(error).__name__}: {error.msg}" if isinstance(error, SyntaxError) else error_text(error)
+    return f"{line_of(error, file)}: {what}{reason}"
+
+
 def raised_at(error: BaseException, name: str = "") -> str:
     """`file.py, line 3`: the last line of the user's code that an exception went through.
 
@@ -183,8 +195,7 @@ def _imported(name: str, file: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error.msg}" if isinstance(error, SyntaxError) else error_text(error)
-        raise ValueError(f"{line_of(error, file)}: {name!r} can't be imported: {reason}") from None
+        raise ValueError(import_failure(error, file, f"{name!r} can't be imported: ")) from None
 
 
 _PLAIN: Mapping[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}

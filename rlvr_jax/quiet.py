@@ -1,6 +1,8 @@
-"""The import of `transformers` without its output."""
+"""Libraries without their output."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from types import ModuleType
 
 
@@ -17,3 +19,16 @@ def transformers() -> ModuleType:
     finally:
         logger.removeFilter(other)
     return module
+
+
+@contextlib.contextmanager
+def orbax() -> Iterator[None]:
+    """Orbax without its log: it names every file that it writes, every item that it leaves out, and errors that it also
+    raises."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

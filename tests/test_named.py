@@ -66,11 +66,14 @@ def test_a_function_with_another_signature_is_named_with_file_and_line(folder):
     (folder / "signatures.py").write_text(
         "\ndef two(completion, reference, scale=1): ...\n\ndef one(completion): ...\n"
     )
-    named.check_arguments("signatures:two", "", None, scale=2)
-    with pytest.raises(ValueError, match=r"signatures\.py, line 4: 'signatures:one' takes \(completion\): too many"):
-        named.check_arguments("signatures:one", "", None)
+    given = "completion", "reference"
+    named.check_arguments("signatures:two", *given, scale=2)
+    with pytest.raises(
+        ValueError, match=r"signatures\.py, line 4: 'signatures:one' .*must take \(completion, reference\)"
+    ):
+        named.check_arguments("signatures:one", *given)
     with pytest.raises(ValueError, match=re.escape("line 2: 'signatures:two' takes (completion, reference, scale=1)")):
-        named.check_arguments("signatures:two", "", None, size=2)
+        named.check_arguments("signatures:two", *given, size=2)
 
 
 def test_an_exception_is_placed_at_the_last_line_of_the_users_code(folder):

@@ -59,7 +59,7 @@ def propose(
     except ValueError as error:
         raise ValueError(f"verifier_options of {verifier!r}: {error}" if options else str(error)) from None
     if explain:
-        named.check_arguments(explain, "completion", None)
+        named.check_arguments(explain, "completion", "reference")
     if attempts < 1:
         raise ValueError(f"attempts must be 1 or more, not {attempts}")
     if tells not in get_args(Tells):

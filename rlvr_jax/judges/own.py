@@ -21,7 +21,7 @@ def own(model: str, name: str = "judge") -> Ask:
       ConfigError: there is no such function.
     """
     try:
-        named.check_arguments(model, ())
+        named.check_arguments(model, "messages")
     except ValueError as error:
         raise ConfigError(f"config.judges.{name}.model: {error}") from error
     function = named.load(model)

@@ -115,7 +115,7 @@ def term_of(name: str, parts: Sequence[str]) -> Term:
     match = _FORMAT.fullmatch(name)
     if match is None and named.is_name(name):
         try:
-            named.check_arguments(name, *[None] * (1 if _takes_a_group(named.load(name)) else 2))
+            named.check_arguments(name, *(["group"] if _takes_a_group(named.load(name)) else ["verdict", "episode"]))
         except ValueError as error:
             raise ConfigError(f"config.reward: {error}") from None
         return named.load(name)

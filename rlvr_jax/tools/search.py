@@ -59,7 +59,7 @@ def tool(
     options = {"corpus": str(folder), "usual": k}
     if ranking != "bm25":
         dense.load_embeddings(embeddings, len(load(str(folder)).ids))
-        named.check_arguments(embed, "a query")
+        named.check_arguments(embed, "query")
         options |= {"ranking": ranking, "embeddings": str(Path(embeddings).expanduser().absolute()), "embed": embed}
     properties = {
         "query": {"type": "string", "description": "Words to search for."},

@@ -20,6 +20,7 @@ from etils import epath
 from jaxtyping import Array
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from rlvr_jax import quiet
 from rlvr_jax.errors import CheckpointError, ConfigError, DivergedError, PreemptedError
 from rlvr_jax.learner.step import Learner, TrainState
 from rlvr_jax.parallel import Processes
@@ -74,19 +75,20 @@ def open_manager(
     if processes and processes.count > 1:
         for handler in handlers.values():
             _end_together(handler, folder, processes)
-    with explained(folder, "opened"):
-        with (processes or Processes()).first_goes_ahead():
-            for step in sorted({*steps_in(folder)} - {*complete(folder)}):
-                (folder / str(step)).rmtree()
-        manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
-    try:
-        yield manager
-    except BaseException:
-        with contextlib.suppress(Exception):  # the first error is the one to report
+    with quiet.orbax():
+        with explained(folder, "opened"):
+            with (processes or Processes()).first_goes_ahead():
+                for step in sorted({*steps_in(folder)} - {*complete(folder)}):
+                    (folder / str(step)).rmtree()
+            manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+        try:
+            yield manager
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to report
+                manager.close()
+            raise
+        with explained(folder, "written"):
             manager.close()
-        raise
-    with explained(folder, "written"):
-        manager.close()
 
 
 @dataclass(frozen=True)

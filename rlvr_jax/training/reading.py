@@ -10,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from jaxtyping import Array
 
+from rlvr_jax import quiet
 from rlvr_jax.errors import CheckpointError
 from rlvr_jax.hf.export import Lazy
 from rlvr_jax.policy import ADAPTERS, Params, base
@@ -102,9 +103,10 @@ def _open(
         raise CheckpointError(f"{folder} holds no complete checkpoint")
     if step is not None and step not in steps:
         raise CheckpointError(f"{folder} holds no complete checkpoint of step {step}; there are {steps}")
-    options = ocp.CheckpointManagerOptions(read_only=True)
     handlers = {items_of(network)[0]: handler or ocp.StandardCheckpointHandler()}
-    with explained(folder, "opened"):
-        manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
-    with manager:
-        yield manager, steps[-1] if step is None else step
+    with quiet.orbax():
+        options = ocp.CheckpointManagerOptions(read_only=True)
+        with explained(folder, "opened"):
+            manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+        with manager:
+            yield manager, steps[-1] if step is None else step

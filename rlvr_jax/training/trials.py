@@ -90,7 +90,8 @@ def check_algorithm(config: Config, policy: PolicyConfig) -> None:
         if algorithm.loss not in LOSSES:
             _try_loss(config, policy, loss)
     except ValueError as error:
-        raise ConfigError(f"config.algorithm.{key} = {getattr(algorithm, key)!r}: {error}") from error
+        name = repr(getattr(algorithm, key))
+        raise ConfigError(f"config.algorithm.{key} = {name}: {str(error).removeprefix(f'{name}: ')}") from error
 
 
 def check_episodes(config: Config, sources: Mapping[str, Source]) -> None:
@@ -156,7 +157,7 @@ def _try_verifier(label: str, task: Task, example: Example, pool: Pool) -> Verdi
     """
     name, key = task.verifier, f"config.tasks.{label}.verifier"
     try:
-        named.check_arguments(name, "", example.reference, **task.verifier_options)
+        named.check_arguments(name, "completion", "reference", **task.verifier_options)
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from None
     texts = ("", "?")

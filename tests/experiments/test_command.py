@@ -18,9 +18,10 @@ from tests.experiments.runs import ROOT, command, error_of, run
 from tests.test_configs import FILES, load
 
 WRONG = {
-    "an unknown key, with a proposal": ({"rollout__promts": 4}, r"no key 'promts'\. Did you mean \"prompts\""),
+    "an unknown key, with a proposal": ({"rollout__promts": 4}, r"config\.rollout\.promts: .* did you mean 'prompts'"),
     "an unknown key of the task": ({"tasks__modsum__options__digit": 4}, r"no key 'digit'\. Did you mean \"digits\""),
-    "a word for a number": ({"rollout__prompts": "many"}, r"config\.rollout\.prompts=many"),
+    "a word for a number": ({"rollout__prompts": "many"}, r"config\.rollout\.prompts=many: must be an integer"),
+    "no dictionary": ({"judges": "{mine"}, r"config\.judges=\{mine: .*Python literal"),
     "a fraction for a number": ({"rollout__prompts": 2.5}, r"config\.rollout\.prompts=2\.5"),
     "an unknown choice": ({"policy__dtype": "float16"}, r"config\.policy\.dtype must be one of 'float32', 'bfloat16'"),
     "an unknown task": ({"tasks__modsum__name": "modsums"}, r"config\.tasks\.modsum: unknown task 'modsums'"),
@@ -71,13 +72,29 @@ def test_flags_that_are_missing_unknown_or_name_nothing_are_one_line(tmp_path):
     lines = {
         "--workdir must be given (see python -m experiments.train": command("train", None),
         "--workdir must be given (see python -m experiments.sft": command("sft", None),
-        f"No such file or directory: '{tmp_path}/absent.py'": absent,
+        f"there is no file {tmp_path}/absent.py": absent,
         "Did you mean: workdir": [*train, "--wrkdir=x"],
         "'stray'": [*train, "stray"],
     }
     for message, line in lines.items():
         assert message in error_of(run(line), 2)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = 1\n", "has no function get_config"),
+        ("import os\ndef get_config(:\n", r"mine\.py, line 2: SyntaxError"),
+        ("import absent_module\n", r"mine\.py, line 1: .*absent_module"),
+        ("def get_config():\n    return {}['a']\n", r"mine\.py, line 2: KeyError"),
+    ],
+)
+def test_a_config_file_that_fails_is_named_with_its_line(content, message, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        builtin.made(str(path))
 
 
 def test_a_policy_or_a_run_that_is_not_there_is_one_line(tmp_path):

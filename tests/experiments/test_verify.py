@@ -278,8 +278,9 @@ WRONG = {
         ['--options={"tolerance": 1}'],
         r"unexpected keyword argument 'tolerance'; modsum takes none",
     ),
+    "a function of one argument": (["--kind=operator:neg"], r"'operator:neg' .*must take \(completion, reference\)"),
     "too few workers": (["--workers=-1"], r"workers must be 0 or more"),
-    "too little time": (["--timeout=0"], r"timeout must be a positive number"),
+    "too little time": (["--timeout=0"], r"timeout must be a number of seconds, at least 0\.01"),
     "too little memory": (["--memory_mib=1"], r"memory_bytes must be at least"),
 }
 
