@@ -45,7 +45,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead
 
 def main() -> None:
     from rlvr_jax.evaluation.harness import columns, settings_of
-    from rlvr_jax.evaluation.suites import with_suite
+    from rlvr_jax.evaluation.suites import check_lengths, with_suite
     from rlvr_jax.reporting import jsonl, suite_page
     from rlvr_jax.training.judging import read_judges
     from rlvr_jax.training.workdir import read_config
@@ -59,7 +59,9 @@ def main() -> None:
     if workdir is None and not (config.init_from or config.pretrained):
         raise ConfigError("config.pretrained and config.init_from are empty: there is only a random policy to evaluate")
     suite = builtin.suite(_SUITE.value) if _SUITE.value else None
-    config = with_suite(config, suite) if suite else config
+    if suite:
+        config = with_suite(config, suite)
+        check_lengths(config)
     name = f"evaluation_{Path(_SUITE.value).stem}.json" if suite else "evaluation.json"
     output = command.file_to_write("output", _OUTPUT.value or (workdir and workdir / name))
     other = _read(Path(_AGAINST.value).expanduser(), name) if _AGAINST.value else None

@@ -66,7 +66,8 @@ def check_policy(config: Config, policy: PolicyConfig, mesh: tuple[int, int, int
     if rollout.max_prompt_length + rollout.max_response_length > length:
         raise ConfigError(
             f"config.rollout.max_prompt_length + max_response_length = {rollout.max_prompt_length} + "
-            f"{rollout.max_response_length} is longer than the policy's window, config.policy.max_length = {length}"
+            f"{rollout.max_response_length} is longer than the policy's window, config.policy.max_length = {length}; "
+            "raise that, or lower them"
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax.config import Config
-from rlvr_jax.evaluation.suites import Suite, with_suite
+from rlvr_jax.evaluation.suites import Suite, check_lengths, with_suite
 from rlvr_jax.parallel.host import keep_freed_memory, same_kernels_each_time
 from rlvr_jax.reporting import files, jsonl
 from rlvr_jax.reporting.doctor import Finding, findings
@@ -78,7 +78,9 @@ def evaluate(workdir: Path, suite: Suite | None, judges: str | None = None, **op
 
     options |= {"judges": read_judges(judges)} if judges else {}
     config = read_config(workdir)
-    config = with_suite(config, suite) if suite else config
+    if suite:
+        config = with_suite(config, suite)
+        check_lengths(config)
     _prepare()
     with make_pool(config.verifier) as pool:
         found = evaluate_policy(config, workdir, pool, **options)

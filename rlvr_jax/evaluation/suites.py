@@ -8,6 +8,7 @@ from typing import Any
 
 from rlvr_jax.config import Config, TaskConfig, from_dict, overridden, to_dict
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.hf.families import LENGTH
 
 _OF_TRAINING = (
     *("reward", "reward_models", "teacher", "algorithm", "critic", "curriculum", "optimizer", "sft", "preferences"),
@@ -66,6 +67,22 @@ def read_suite(path: Path) -> Suite:
     if not isinstance(data, Mapping):
         raise ConfigError(f"--suite={path} holds {type(data).__name__}, not an object with the key tasks")
     return suite_of(data, f"--suite={path}")
+
+
+def check_lengths(config: Config) -> None:
+    """Refuses the config of `with_suite` if its lengths, which are those of the suite, do not fit the run's policy.
+
+    Raises:
+      ConfigError: with the keys and numbers.
+    """
+    rollout, window = config.rollout, config.policy.max_length or LENGTH
+    if not config.pretrained and rollout.max_prompt_length + rollout.max_response_length > window:
+        raise ConfigError(
+            "the suite is for larger policies: its config.rollout.max_prompt_length + max_response_length = "
+            f"{rollout.max_prompt_length} + {rollout.max_response_length} is longer than the window of this one, "
+            f"config.policy.max_length = {window}; evaluate without a suite, or with one of your own whose `changes` "
+            "set smaller lengths"
+        )
 
 
 def with_suite(config: Config, suite: Suite) -> Config:

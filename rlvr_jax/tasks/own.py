@@ -69,7 +69,11 @@ def file_task(
         verifier_options=verifier_options,
         level=lambda problem: problem[3],
     )
-    return dataclasses.replace(task, alphabet=_alphabet([problem for found in problems.values() for problem in found]))
+    return dataclasses.replace(
+        task,
+        alphabet=_alphabet([problem for found in problems.values() for problem in found]),
+        line=lambda split, index: problems[split][index][0],
+    )
 
 
 _Problem = tuple[str, str | Messages, Any, str]  # place, prompt, reference, level

@@ -52,6 +52,7 @@ class Task:
         occur, which needs the byte tokenizer or that of a pretrained model.
       verifier_options: keyword arguments of the verifier, the same for every example.
       levels: the levels of the examples of an unbounded task; those of a finite one are found in its examples.
+      line: (split, index) -> the file and line of an example, for messages; empty without a file.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Task:
     alphabet: str | None = None
     verifier_options: Mapping[str, Any] = field(default_factory=dict)
     levels: tuple[str, ...] = ()
+    line: Callable[[Split, int], str] = lambda *_: ""
 
 
 def draw(*path: str | int) -> int:

@@ -5,19 +5,20 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rlvr_jax import named, tasks
 from rlvr_jax.config import Config
 from rlvr_jax.envs import Call, Env, begin, checked, make_env, single_turn
-from rlvr_jax.errors import ConfigError, error_text
+from rlvr_jax.errors import ConfigError, error_text, file_error
 from rlvr_jax.judges.prompts import text_of
 from rlvr_jax.rollout.playing import Source
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.finite import redrawn, subset
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.prompts import Tools, continuation, renderer, shortener, window_prompt
-from rlvr_jax.text.tokenizers import encode, encode_batch
+from rlvr_jax.text.tokenizers import encode, encode_batch, lacking
 from rlvr_jax.time_limit import time_limits
 from rlvr_jax.verifiers import verifier_of, verify
 from rlvr_jax.verifiers.jobs import call_of
@@ -42,7 +43,9 @@ def make_task(config: Config, label: str) -> Task:
     except OSError as error:
         if not task.file:
             raise
-        raise ConfigError(f"config.tasks.{label}: {error}") from error
+        heldout = task.heldout_file and error.filename == str(Path(task.heldout_file).expanduser())
+        key = "heldout_file" if heldout else "file"
+        raise ConfigError(f"config.tasks.{label}.{key}: {file_error(error)}") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.tasks.{label}: {error}") from error
     options = own if task.verifier else {**made.verifier_options, **own}
@@ -95,7 +98,7 @@ def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env
         label: continuation(tokenizer, prompt.format, config.tasks[label].thinking, prompt.date, envs[label].tools)
         for label in prompted
     }
-    ends = {label: _single_tokens(tokenizer, envs[label].ends) for label in prompted}
+    ends = {label: _single_tokens(label, tokenizer, envs[label].ends) for label in prompted}
     for label, observe in observers.items():
         key = f"config.tasks.{label}.environment_options"
         for said in envs[label].says:
@@ -169,7 +172,7 @@ def _with_sequences(config: Config, label: str, source: Source, tokenizer: Any) 
         tokenizer, prompt.format, prompt.template, options.system, options.thinking, (), prompt.date, env.tools
     )
     inner = env.inner or single_turn()
-    ends = _single_tokens(tokenizer, inner.ends)
+    ends = _single_tokens(label, tokenizer, inner.ends)
     source = replace(source, prompt=window_prompt(tokenizer, render))
     within = replace(source, env=inner, ends=ends, policy=source.policy or env.asked)
     return replace(source, inner=within if inner.one_sequence else _with_sequences(config, label, within, tokenizer))
@@ -185,28 +188,26 @@ def _check_observation(
             return
         why = f"the observation {text!r} has no tokens"
     except ValueError as error:
-        lacking = [character for character in dict.fromkeys(text) if not _has_tokens(tokenizer, character)]
-        if not lacking:
+        lacks = lacking(tokenizer, [text])
+        if not lacks:
             raise ConfigError(f"{key}: the observation {text!r:.200}: {error}") from error
-        why = f"the tokenizer has no {' '.join(map(repr, lacking))} of the observation {text!r:.200}"
+        why = f"the tokenizer has no {' '.join(map(repr, lacks))} of the observation {text!r:.200}"
     raise ConfigError(
         f"{key}: {why}; set `failure`, and the `observation` of `format_options`, to texts that it encodes, such as "
         "'!!' and '{}|'"
     )
 
 
-def _has_tokens(tokenizer: Any, character: str) -> bool:
-    try:
-        return bool(encode(tokenizer, character))
-    except ValueError:
-        return False
-
-
-def _single_tokens(tokenizer: Any, texts: Sequence[str]) -> tuple[int, ...]:
-    """The tokens of those of the texts that are single tokens."""
+def _single_tokens(label: str, tokenizer: Any, texts: Sequence[str]) -> tuple[int, ...]:
+    """The tokens of those marks at the end of calls that are single tokens."""
     vocabulary = tokenizer.get_vocab() if texts else {}
     known = [text for text in texts if len(text) == 1 or text in vocabulary]
-    return tuple(ids[0] for ids in encode_batch(tokenizer, known) if len(ids) == 1)
+    try:
+        return tuple(ids[0] for ids in encode_batch(tokenizer, known) if len(ids) == 1)
+    except ValueError as error:
+        raise ConfigError(
+            f"config.tasks.{label}.environment_options: of format_options, the mark at the end of a call: {error}"
+        ) from error
 
 
 def prompted_tasks(
@@ -229,7 +230,11 @@ def prompted_tasks(
         except ConfigError:
             raise
         except ValueError as error:  # of a prompt that can't be rendered or encoded
-            raise ConfigError(f"config.tasks.{label}: {error}") from error
+            said = envs[label].tools.instructions if envs[label].tools else ""
+            where, less = f"config.tasks.{label}", ""
+            if lacking(tokenizer, [said]):
+                where, less = f"{where}.environment_options: the instructions", "; instructions = '' are none"
+            raise ConfigError(f"{where}: {error}{less}") from error
     return {label: task for label, (task, _) in fitting.items()}, {label: n for label, (_, n) in fitting.items()}
 
 
@@ -309,11 +314,13 @@ def _fitting_prompts(config: Config, task: Task, tokenizer: Any, added: int) -> 
         dropped += too_long
         if too_long and (rollout.overlong_prompts == "refuse" or not kept[split]):
             longest = examples[lengths.index(max(lengths))]
-            choices = "; config.rollout.overlong_prompts='drop' leaves such out" if kept[split] else ""
+            choices = "; or config.rollout.overlong_prompts='drop' leaves such out" if kept[split] else ""
+            line = task.line(*tasks.place_of(longest))
             later = f", less the {added} that later context windows add to it" if added else ""
             raise ConfigError(
-                f"the prompt of {longest.id} has {max(lengths)} tokens, more than config.rollout.max_prompt_length = "
-                f"{rollout.max_prompt_length}{later}{choices}"
+                f"the prompt of {longest.id}{f' ({line})' if line else ''} has {max(lengths)} tokens, more than "
+                f"config.rollout.max_prompt_length = {rollout.max_prompt_length}{later}; raise it, and "
+                f"config.policy.max_length where a prompt and a response do not fit that{choices}"
             )
     if endless and rollout.overlong_prompts == "drop":
         fits = lambda prompt: len(encode(tokenizer, prompt)) <= most  # noqa: E731

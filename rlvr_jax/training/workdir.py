@@ -153,6 +153,11 @@ def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Run) 
     keys = {line: line.partition(":")[0] for line in different}
     allowed = (*_FREE, *_UNUSED[kind], *_ROUNDING, *_JUDGING, _STEPS[kind])
     refused = [line for line, key in keys.items() if not _among(key, allowed)]
+    if old.get("run") != kind:
+        refused = [f"run: {old.get('run')} -> {kind}, another kind"]
+    elif {*old.get("tasks", {})} != {*config.tasks}:
+        names = f"tasks: {', '.join(old.get('tasks', {}))} -> {', '.join(config.tasks)}"
+        refused = [names, *(line for line in refused if not line.startswith("tasks."))]
     if refused:
         raise ConfigError(
             f"{workdir} holds a run with another config: {'; '.join(refused)}. "

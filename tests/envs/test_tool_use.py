@@ -19,7 +19,7 @@ from rlvr_jax.text.prompts import continuation, shortener
 from rlvr_jax.text.tokenizers import make_tokenizer
 from rlvr_jax.tools import make_format, make_tools
 from rlvr_jax.tools.tool import Tool
-from rlvr_jax.training.problems import sources
+from rlvr_jax.training.problems import prompted_tasks, sources
 from rlvr_jax.verifiers.jobs import Job
 from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
@@ -194,6 +194,16 @@ def test_observations_that_the_tokenizer_can_not_encode_are_refused_before_a_run
     with pytest.raises(ConfigError, match="no tokens"):
         started(make_env("tools", CALCULATOR | {"failure": "", "format_options": {"observation": "{}"}}))
     started(make_env("tools", CALCULATOR))
+
+
+def test_marks_and_instructions_that_the_tokenizer_can_not_encode_are_named_with_what_to_do():
+    marks = {"marks": {"calculator": ["[", "]"]}, "observation": "{}|"}
+    with pytest.raises(ConfigError, match=r"config\.tasks\.t\.environment_options: .* mark .*'\]'.*01234.*'bytes'"):
+        started(make_env("tools", CALCULATOR | {"format_options": marks}))
+    env = make_env("tools", {**CALCULATOR, "instructions": "Use tools. "})
+    config, task = Config(tasks={"t": TaskConfig()}), Task("t", f"{MINE}:none", lambda *_: EXAMPLE, lambda _: 1)
+    with pytest.raises(ConfigError, match=r"tasks\.t\.environment_options: the instr.*'U'.*'bytes'.*instruc"):
+        prompted_tasks(config, {"t": task}, {"t": env}, make_tokenizer("characters", {"t": "0123456789"}))
 
 
 @pytest.mark.parametrize("around", [None, "compaction", "subcalls"])

@@ -10,7 +10,7 @@ from rlvr_jax import envs, tasks
 from rlvr_jax.config import Config, TaskConfig
 from rlvr_jax.config_rules import check
 from rlvr_jax.errors import ConfigError
-from rlvr_jax.evaluation.suites import with_suite
+from rlvr_jax.evaluation.suites import check_lengths, with_suite
 
 
 @pytest.mark.parametrize("name", ["development", "unseen", "tools", "thinking", "small"])
@@ -32,6 +32,11 @@ def test_a_suite_replaces_what_refers_to_the_tasks_of_the_config():
     assert not with_suite(builtin.load("distilled_modsum"), builtin.suite("small")).teacher
     changed = with_suite(builtin.load("programs"), builtin.suite("small"))
     assert (changed.reward, changed.policy) == (Config().reward, builtin.load("programs").policy)
+
+
+def test_a_suite_for_larger_policies_is_refused_for_a_small_one():
+    with pytest.raises(ConfigError, match=r"max_response_length = 512 \+ 64 .*config\.policy\.max_length = "):
+        check_lengths(with_suite(builtin.load("quickstart"), builtin.suite("small")))
 
 
 def test_a_suite_of_a_file(tmp_path):

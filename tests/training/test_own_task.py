@@ -122,7 +122,7 @@ def test_a_builtin_task_may_have_another_verifier_and_other_words(mine):
             {"verifier": "own_reward:exact", "prompt": "q"},
             r"tasks\.mine: mine\.jsonl, line 1: no field 'q'",
         ),
-        ({"verifier": "own_reward:exact", "file": "absent.jsonl"}, r"tasks\.mine: .*absent\.jsonl"),
+        ({"verifier": "own_reward:exact", "file": "absent.jsonl"}, r"tasks\.mine\.file: .*absent\.jsonl"),
         (
             {"verifier": "own_reward:exact", "heldout_file": "mine.jsonl"},
             r"mine\.jsonl, line 1: .* training prompt",
