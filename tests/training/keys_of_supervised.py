@@ -1,7 +1,6 @@
 """Rows of the table of keys: supervised runs on files, reward models, losses beside policy gradients."""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from rlvr_jax.learner.batch import layout
 from rlvr_jax.learner.distillation import distillation
 from rlvr_jax.learner.own_pairs import pair_loss
 from rlvr_jax.learner.preferences import sums_of
-from rlvr_jax.training import preferences
 from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.preferences import make_pairs, pair_rows
 from rlvr_jax.training.sft import chat_batches, chat_rows
@@ -72,12 +70,6 @@ def pairs(config: Config) -> tuple[int, int]:
 def laid_out(config: Config) -> tuple[int, ...]:
     ready = setup_of(config)
     return make_pairs(ready, pair_rows(ready)[0].of["mine"][:1]).tokens.shape
-
-
-def batch_of_call(config: Config) -> tuple[int, ...]:
-    ready = setup_of(config)
-    with tempfile.TemporaryDirectory() as folder:
-        return preferences.batches_of(ready, pair_rows(ready)[0], [], {}, Path(folder), None)(0, 1).tokens.shape
 
 
 def loss(config: Config) -> float:

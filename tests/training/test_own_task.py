@@ -157,6 +157,13 @@ def test_what_is_wrong_with_a_term_of_the_reward_is_named(term, message, mine):
         make_setup(mine((("score", 1.0), (term, 1.0)), verifier="own_reward:exact"))
 
 
+def test_a_prompt_that_is_too_long_is_named_with_its_line_and_the_keys(mine):
+    config = mine(verifier="own_reward:exact", heldout_share=0.0)
+    short = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, max_prompt_length=2))
+    with pytest.raises(ConfigError, match=r"mine/train/0 \(.*jsonl, line 1\) .*max_prompt_length = 2.*max_length"):
+        make_setup(short)
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [

@@ -73,6 +73,7 @@ def test_the_same_config_may_continue(tmp_path):
             "direct_share: (absent) -> 0.5",
         ),
         ({"reward": (("score", 1.0),)}, "reward: "),
+        ({"tasks": {"other": TaskConfig(name="countdown")}}, "tasks: modsum -> other"),
     ],
 )
 def test_another_config_is_refused_with_old_and_new_value_and_nothing_changes(change, message, tmp_path):
