@@ -152,7 +152,7 @@ def compared(
             if not same:
                 continue
             mean, low, high, p = paired_difference([of[x] for x in same], [other[metric][x] for x in same])
-            word = "not outside noise" if p > 0.05 else "better" if mean > 0 else "worse"
+            word = "not significant" if p > 0.05 else "better" if mean > 0 else "worse"
             row = {"task": task, "metric": metric, "difference": mean, "low": low, "high": high, "p": p, "word": word}
             found.append(row | {"problems": len(same)})
     return found

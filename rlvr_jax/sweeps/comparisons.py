@@ -18,7 +18,8 @@ class Comparison:
 
     Attributes:
       values: of each seed.
-      mean, low, high: over the seeds, with the 95 % bootstrap interval; NaN bounds for a single seed.
+      mean, low, high: over the seeds, with the 95 % bootstrap interval; NaN bounds with less than
+        3 seeds.
       difference, difference_low, difference_high: of the pairs, likewise; NaN without pairs and for the base.
       pairs: their number.
       p: of the paired t-test, corrected for all comparisons of the sweep; 1 without a test.
@@ -73,7 +74,7 @@ def tested(
     tables: Sequence[Sequence[Comparison | None]], resolution: float
 ) -> tuple[list[list[Comparison | None]], int]:
     """The comparisons of all tables, the base first in each, with their tests; and the number of tests."""
-    pairs = [(table[0], x) for table in tables for x in table[1:] if x and x.pairs > 1]
+    pairs = [(table[0], x) for table in tables for x in table[1:] if x and x.pairs >= statistics.FEWEST]
     differences = [_differences(x.values, base.values) for base, x in pairs]
     corrected = statistics.holm([statistics.paired_p(x, resolution) for x in differences])
     found = {}
@@ -92,8 +93,9 @@ def sentence(is_base: bool, final: Comparison | None, area: Comparison | None) -
         return "the base"
     if not final.pairs:
         return "no seed is finished both here and in the base"
-    if final.pairs == 1:
-        return f"{final.difference:+.3f} at the end; one seed tells nothing about noise"
+    if final.pairs < statistics.FEWEST:
+        number = f"{final.pairs} seed{'s' * (final.pairs > 1)}"
+        return f"{final.difference:+.3f} at the end; {number} can't tell it from noise"
     seeds = f"{final.pairs} seeds"
     parts = {"at the end": final, "over the run": area}
     clear = [f"{x.verdict} {where} ({x.difference:+.3f})" for where, x in parts.items() if x.verdict != "unclear"]
@@ -101,11 +103,11 @@ def sentence(is_base: bool, final: Comparison | None, area: Comparison | None) -
     if final.verdict == area.verdict != "unclear":
         clear = [f"{final.verdict} at the end ({final.difference:+.3f}) and over the run ({area.difference:+.3f})"]
     if unclear:
-        unclear = [f"not outside noise {' and '.join(unclear)}"]
+        unclear = [f"not significant {' and '.join(unclear)}"]
     return f"{'; '.join(clear + unclear)}, with {seeds}"
 
 
 def _needed(x: Comparison) -> str:
     if x.seeds_needed is None:
-        return "no number of seeds would tell" if x.difference == 0 else "more than 10,000 seeds would tell"
-    return f"about {max(x.seeds_needed, x.pairs + 1)} seeds would tell"
+        return "no number of seeds would do" if x.difference == 0 else "would need more than 10,000 seeds"
+    return f"would need about {max(x.seeds_needed, x.pairs + 1)} seeds"

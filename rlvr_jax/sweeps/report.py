@@ -12,7 +12,7 @@ from rlvr_jax.reporting.curves import short
 from rlvr_jax.reporting.pages import inline_svg, page, shown
 from rlvr_jax.sweeps import pictures
 from rlvr_jax.sweeps.comparisons import Comparison, interval
-from rlvr_jax.sweeps.grid import difference
+from rlvr_jax.sweeps.grid import changed, difference
 from rlvr_jax.sweeps.metric import METRIC
 from rlvr_jax.sweeps.plan import LOG, Sweep, outcome, runs
 from rlvr_jax.sweeps.results import Results, results, write
@@ -54,7 +54,7 @@ def report(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) -
         differences=inline_svg(pictures.differences_svg(found), len(svgs)) if compared else "",
         others=_others(found, [name for name in metrics if name != metric]),
         failed=_failed(sweep),
-        config=sorted(flatten(difference(sweep.config)).items()),
+        config=sorted(flatten(difference(changed(sweep.config, sweep.variants[0].changes))).items()),
         environment=json.loads((last[-1].folder / "environment.json").read_text()) if last else {},
         interval=interval,
         signed=signed,

@@ -32,7 +32,7 @@ class Band:
     Attributes:
       steps: of the points; the mean of several that are averaged, if there are too many.
       mean: over the seeds.
-      low, high: the 95 % bootstrap interval of the mean; empty for a single seed.
+      low, high: the 95 % bootstrap interval of the mean; empty with less than 3 seeds.
       values: of each seed.
     """
 
@@ -185,8 +185,8 @@ def _read(run: Run) -> tuple[list[Row], str]:
 
 def table(found: Results) -> str:
     """The comparison as text: a line for each variant."""
-    width = max(len(variant.label) for variant in found.variants)
-    lines = [f"{'':{width}}  seeds  {'at the end':23}  {'over the run':23}"]
+    width = max(len(name) for name in (found.metric, *(variant.label for variant in found.variants)))
+    lines = [f"{found.metric:{width}}  seeds  {'at the end':23}  {'over the run':23}"]
     for variant in found.variants:
         seeds = len(variant.final.values) if variant.final else 0
         cells = [interval(x) if x else "-" for x in (variant.final, variant.area)]
@@ -240,8 +240,8 @@ def band(rows: Mapping[int, Sequence[Row]], metric: str) -> Band | None:
     return Band(
         steps=[float(np.mean(np.array(steps)[part])) for part in parts],
         mean=values.mean(axis=0).tolist(),
-        low=low.tolist() if len(values) > 1 else [],
-        high=high.tolist() if len(values) > 1 else [],
+        low=low.tolist() if len(values) >= statistics.FEWEST else [],
+        high=high.tolist() if len(values) >= statistics.FEWEST else [],
         values=dict(zip(points, values.tolist(), strict=True)),
     )
 

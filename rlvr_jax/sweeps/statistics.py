@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special  # `scipy.stats` takes a second to import
 
+FEWEST = 3  # seeds of an interval or a test: two may be alike by chance
 _ALL_RESAMPLES = 50_000  # the most that are enumerated
 _RESAMPLES = 10_000  # random ones otherwise
 _MOST_SEEDS = 10_000
@@ -43,7 +44,7 @@ def first_reaching(places: Sequence[float], values: Sequence[float], threshold: 
 def bootstrap_interval(
     values: Float[np.ndarray, "seeds *points"], level: float = 0.95
 ) -> tuple[Float[np.ndarray, "*points"], Float[np.ndarray, "*points"]]:
-    """Bounds of the bootstrap interval of the mean over seeds, at each point; NaN for a single seed.
+    """Bounds of the bootstrap interval of the mean over seeds, at each point; NaN with less than `FEWEST`.
 
     The expanded percentile interval of Hesterberg 2014 (arXiv:1411.5279): quantiles of the means of resamples, at
     Phi(+-t sqrt(n / (n - 1))), where t is the quantile (1 + level) / 2 of Student's distribution with n - 1 degrees of
@@ -51,7 +52,7 @@ def bootstrap_interval(
     are taken if they are at most 50,000, otherwise 10,000 random ones, the same each time.
     """
     count = len(values)
-    if count < 2:
+    if count < FEWEST:
         nothing = np.full(values.shape[1:], np.nan)
         return nothing, nothing
     if count**count <= _ALL_RESAMPLES:
@@ -72,13 +73,13 @@ def prediction_interval(
     level: float = 0.95,
     least: Float[np.ndarray, "*points"] | float = 0.0,
 ) -> tuple[Float[np.ndarray, "*points"], Float[np.ndarray, "*points"]]:
-    """Bounds within which the mean of `new` further seeds lies, at each point; NaN for a single seed.
+    """Bounds within which the mean of `new` further seeds lies, at each point; NaN with less than `FEWEST`.
 
     mean +- t s sqrt(1 / n + 1 / new), for normal values: Student's interval for a future mean. The standard deviation s
     is taken as `least` at least.
     """
     count = len(values)
-    if count < 2:
+    if count < FEWEST:
         nothing = np.full(values.shape[1:], np.nan)
         return nothing, nothing
     deviation = np.maximum(np.std(values, axis=0, ddof=1), least)

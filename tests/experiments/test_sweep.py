@@ -33,7 +33,7 @@ def test_a_sweep_is_stored_and_made_again_to_the_bit(tmp_path):
 def _store_and_make_again(run, tmp_path):
     status, stdout, stderr = run(line("sweep", tmp_path / "sweep", "--grid=seed=0..2"))
     assert status == 0, stderr
-    assert "base      3  " in stdout
+    assert re.search(r"(?m)^eval/greedy_accuracy  seeds .*\nbase +3  ", stdout)
     assert "report: " in stdout
     folders = [tmp_path / "sweep" / "runs" / "base" / f"seed={seed}" for seed in range(3)]
     assert [len(metrics(folder)) for folder in folders] == [3, 3, 3]

@@ -91,7 +91,7 @@ def test_noise_is_called_noise_with_the_number_of_seeds_that_would_tell(tmp_path
     assert (other.final.verdict, other.final.pairs) == ("unclear", 5)
     assert other.final.p > 0.3
     assert re.fullmatch(
-        r"not outside noise at the end \(\+0\.002; about \d+ seeds would tell\) and over the run \(\+0\.002; .*\), "
+        r"not significant at the end \(\+0\.002; would need about \d+ seeds\) and over the run \(\+0\.002; .*\), "
         r"with 5 seeds",
         other.sentence,
     )
@@ -107,9 +107,18 @@ def test_missing_and_failed_seeds_are_left_out_of_the_pairs(tmp_path):
     found = results(made)
     assert [sorted(x.final.values) for x in found.variants] == [[0, 2], [1, 2]]
     assert (found.variants[1].final.pairs, found.variants[1].failed, found.unfinished) == (1, {0: "a reason"}, 1)
-    assert "one seed" in found.variants[1].sentence
+    assert "1 seed can't tell" in found.variants[1].sentence
     page, _ = report(made)
     assert "a reason" in Page(page.read_text()).text
+
+
+def test_the_config_of_the_page_is_that_of_the_base_and_two_seeds_have_no_interval(tmp_path):
+    made = write_runs(tmp_path / "s", range(2), scales=("none", "group_std"))
+    page, found = report(made)
+    assert re.search(r"algorithm\.scale\s*none", Page(page.read_text()).text)
+    assert repr(found).startswith("eval/greedy_accuracy ")
+    assert "2 seeds can't tell" in found.variants[1].sentence
+    assert (found.comparisons, " to " in repr(found)) == (0, False)
 
 
 @pytest.mark.parametrize("left", [0, 2])

@@ -61,16 +61,17 @@ def test_the_prediction_interval_is_students():
 
 
 def test_bootstrap_quantiles_are_those_of_all_resamples_by_hand():
-    # Of two values the resampled means are a, (a + b) / 2 twice, b: any tail below 1 / 4 gives the values themselves,
-    # up to interpolation between neighbouring ones.
-    low, high = s.bootstrap_interval(np.array([1.0, 3.0]))
+    # Of three values 1 of 27 resampled means is the least, 1 the largest: any tail below 1 / 27 gives these, up to
+    # interpolation between neighbouring ones.
+    low, high = s.bootstrap_interval(np.array([1.0, 3.0, 2.0]))
     assert 1 <= low < 1.01
     assert 2.99 < high <= 3
     low, high = s.bootstrap_interval(np.full(4, 0.5))
     assert (low, high) == (0.5, 0.5)
-    low, high = s.bootstrap_interval(np.ones((1, 3)))
-    assert low.shape == (3,)
-    assert np.isnan([low, high]).all()
+    for few in (1, 2):
+        low, high = s.bootstrap_interval(np.ones((few, 3)))
+        assert low.shape == (3,)
+        assert np.isnan([low, high]).all()
 
 
 def test_the_bootstrap_of_many_seeds_is_students_interval():
