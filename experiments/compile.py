@@ -3,6 +3,7 @@
     rlvr compile --config=tulu3_rlvr_8b --topology=v5p:2x2x4
     rlvr compile --config=tulu3_rlvr_8b --topology=v5e:4x4 --fit --out=plan.json
     rlvr compile --config=tulu3_rlvr_8b --gpu=h100 --devices=8
+    rlvr compile --config=quickstart --topology=cpu
 
 The TPU compiler (pip install 'rlvr_jax[tpu-compiler]') compiles the programs of a training step, kernels included, for
 a slice that this machine need not have: sampling, scoring, the update, and the move of parameters between them. It
@@ -50,7 +51,7 @@ def main() -> None:
 
     out = command.file_to_write("out", _OUT.value)
     if bool(_TOPOLOGY.value) == bool(_GPU.value):
-        raise ConfigError("give one of --topology, such as v5p:2x2x4, and --gpu, such as h100")
+        raise ConfigError("give one of --topology, such as v5p:2x2x4 or cpu, and --gpu, such as h100")
     config = slices.offline(command.config())
     where = slices.places(_TOPOLOGY.value, _GPU.value, _DEVICES.value, not _ESTIMATE.value)
     where.name = Path(config_flags.get_config_filename(command.FLAGS["config"])).stem

@@ -1,10 +1,14 @@
 """The tables of `rlvr compile`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rlvr_jax.training.analysis import Analysis, by_kind
+from rlvr_jax.training.roofline import Work
 
 GIB = 2**30
+_FLOP = (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP")
+_BYTES = (1e9, "GB"), (1e6, "MB"), (1e3, "kB")
+_SECONDS = (1.0, "s"), (1e-3, "ms"), (1e-6, "µs")
 
 
 def table(analysis: Analysis, title: str, compiled: bool) -> list[str]:
@@ -21,6 +25,17 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows
     ]
+
+
+def _unit(values: Iterable[float], units: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    """The largest unit that the largest value reaches, for a column; the first one if all are 0."""
+    most = max(values, default=0.0)
+    return next((unit for unit in units if most >= unit[0]), units[-1]) if most else units[0]
+
+
+def _duration(seconds: float, digits: int) -> str:
+    unit, name = _unit([seconds], _SECONDS)
+    return f"{seconds / unit:,.{digits}f} {name}"
 
 
 def _header(analysis: Analysis, title: str) -> list[str]:
@@ -63,29 +78,43 @@ def _memory(analysis: Analysis, compiled: bool) -> list[str]:
 
 
 def _work(analysis: Analysis) -> list[str]:
-    rows = [["work per device and step", "TFLOP", "GB moved", "FLOP/byte", "GB sent", "steps"]]
-    offloads = any(part.host for part in analysis.work.values())
-    timed = ["ms compute", "ms memory", "ms links", *["ms host"] * offloads, "seconds", "limit"]
-    rows[0] += timed if analysis.chip else []
-    for phase, part in analysis.work.items():
-        flops, sent = part.flops + part.attention, sum(x.bytes * x.times for x in part.collectives)
-        row = [phase, f"{flops / 1e12:,.2f}", f"{part.bytes / 1e9:,.1f}", f"{flops / max(part.bytes, 1):,.0f}"]
-        row += [f"{sent / 1e9:,.2f}", f"{part.steps:,}"]
-        if analysis.chip:
-            time = analysis.times[phase]
-            parts = time.compute, time.memory, time.interconnect, *[time.host] * offloads
-            row += [f"{1e3 * x:,.1f}" for x in parts]
-            row += [f"{time.total:,.3f}", time.limit]
+    work, times = analysis.work, analysis.times
+    flops = {phase: part.flops + part.attention for phase, part in work.items()}
+    sent = {phase: _sent(part) for phase, part in work.items()}
+    flop, of_flops = _unit(flops.values(), _FLOP)
+    byte, of_bytes = _unit((part.bytes for part in work.values()), _BYTES)
+    out, of_sent = _unit(sent.values(), _BYTES)
+    rows = [["work per device and step", of_flops, f"{of_bytes} moved", "FLOP/byte", f"{of_sent} sent", "steps"]]
+    if times:
+        kinds = ["compute", "memory", "interconnect", *["host"] * any(part.host for part in work.values())]
+        parts = {phase: [getattr(time, kind) for kind in kinds] for phase, time in times.items()}
+        second, of_parts = _unit((x for of_phase in parts.values() for x in of_phase), _SECONDS[1:])
+        whole, of_whole = _unit((time.total for time in times.values()), _SECONDS)
+        rows[0] += [f"{of_parts} {kind}" for kind in kinds]
+        rows[0] += ["seconds" if whole == 1 else f"{of_whole} in all", "limit"]
+    for phase, part in work.items():
+        row = [phase, f"{flops[phase] / flop:,.2f}", f"{part.bytes / byte:,.1f}"]
+        row += [f"{flops[phase] / max(part.bytes, 1):,.0f}", f"{sent[phase] / out:,.2f}", f"{part.steps:,}"]
+        if times:
+            row += [f"{x / second:,.1f}" for x in parts[phase]]
+            row += [f"{times[phase].total / whole:,.3f}", times[phase].limit]
         rows.append(row)
     return columns(rows)
 
 
+def _sent(part: Work) -> float | int:
+    """Bytes of all collectives."""
+    return sum(x.bytes * x.times for x in part.collectives)
+
+
 def _collectives(analysis: Analysis, compiled: bool) -> list[str]:
-    rows = [["collectives per device and step", "kind", "times", "GB sent"]]
-    for phase, part in analysis.work.items():
+    totals = {phase: by_kind(part.collectives) for phase, part in analysis.work.items()}
+    unit, name = _unit((total["bytes"] for kinds in totals.values() for total in kinds.values()), _BYTES)
+    rows = [["collectives per device and step", "kind", "times", f"{name} sent"]]
+    for phase, kinds in totals.items():
         rows += [
-            [phase, kind, f"{total['times']:,}", f"{total['bytes'] / 1e9:,.3f}"]
-            for kind, total in sorted(by_kind(part.collectives).items())
+            [phase, kind, f"{total['times']:,}", f"{total['bytes'] / unit:,.3f}"]
+            for kind, total in sorted(kinds.items())
         ]
     source = "read from the compiled programs" if compiled else "by estimate"
     return [*columns(rows), f"{source}; those of decode are inside of the decoding loop"]
@@ -95,11 +124,12 @@ def _summary(analysis: Analysis) -> list[str]:
     decode, time = analysis.work["decode"], analysis.times["decode"]
     floor = decode.floor / analysis.chip.bandwidth / decode.steps
     return [
-        f"a step takes {analysis.seconds:,.1f} s or more: {analysis.tokens_per_second:,.0f} sampled tokens/s per chip",
+        f"a step takes {_duration(analysis.seconds, 1)} or more: {analysis.tokens_per_second:,.0f} sampled tokens/s "
+        "per chip",
         f"the update reaches at most {analysis.utilization:.0%} of the peak FLOP/s (MFU), limited by "
         f"{analysis.times['update'].limit}",
-        f"a decode step takes {1e3 * time.total / decode.steps:.2f} ms, {time.total / decode.steps / floor:.2f} times "
-        f"what it takes to read weights and KV cache once ({1e3 * floor:.2f} ms)",
+        f"a decode step takes {_duration(time.total / decode.steps, 2)}, {time.total / decode.steps / floor:.2f} times "
+        f"what it takes to read weights and KV cache once ({_duration(floor, 2)})",
         "Predictions, not measurements: prompts and responses of full length, each phase as long as the slowest of "
-        "products, memory and links at their published rates.",
+        "products, memory and interconnect at their published rates.",
     ]

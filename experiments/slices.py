@@ -80,8 +80,13 @@ def places(topology: str | None, gpu: str | None, number: int, compiles: bool) -
     if topology == "cpu":
         return Places("cpu", jax.devices(), None, (), compiles)
     name, _, shape = topology.partition(":")
-    chip = CHIPS.get(name)
-    if chip is None or not chip.dimensions or not re.fullmatch("x".join([r"[1-9]\d*"] * chip.dimensions), shape):
+    chip, known = CHIPS.get(name), [name for name, chip in CHIPS.items() if chip.dimensions]
+    if name not in known:
+        raise ConfigError(
+            f"--topology={topology}: there is no chip {name!r}; there are {', '.join(known)}, each with its numbers of "
+            "chips along the axes of the torus, such as v5e:4x4, and cpu"
+        )
+    if not re.fullmatch("x".join([r"[1-9]\d*"] * chip.dimensions), shape):
         raise ConfigError(
             f"--topology={topology}: a slice is the name of a chip and its numbers of chips along the axes of "
             "the torus, such as v5e:4x4, v5p:2x2x4, v6e:8x8 or tpu7x:2x2x1"

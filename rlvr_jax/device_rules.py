@@ -158,7 +158,8 @@ def _sampled_policy(c: Config, p: PolicyConfig, devices: int) -> Rules:
     yield (
         not tensor and not tensor_sizes(p, devices, rows),
         f"config.rollout.{key} = {rows} can't be divided among {_samplers(c, devices)}, nor among groups of them whose "
-        f"size divides config.policy.num_heads = {p.num_heads} and mlp_width = {p.mlp_width}",
+        f"size divides config.policy.num_heads = {p.num_heads} and mlp_width = {p.mlp_width}; "
+        f"{-(-rows // devices) * devices} can",
     )
 
 
