@@ -170,7 +170,7 @@ def _file_prompts(path: Path, field: str) -> Iterator[tuple[str, str]]:
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no such file") from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ConfigError(f"{path}, line {number}: no JSON record with {field!r} as text") from error
+        raise ConfigError(f"{path}, line {number}: not a JSON record with {field!r} as text") from error
     except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(f"{path} can't be read after line {number}: {error}") from error
 

@@ -85,7 +85,7 @@ def _kind_and_options() -> tuple[str, dict[str, Any]]:
     try:
         options = json.loads(_OPTIONS.value)
     except ValueError as error:
-        raise ConfigError(f"--options={_OPTIONS.value}: no JSON: {error}") from None
+        raise ConfigError(f"--options={_OPTIONS.value}: not valid JSON: {error}") from None
     if not isinstance(options, dict):
         raise ConfigError(f"--options={_OPTIONS.value}: not a JSON object such as {{}}")
     if named.is_name(_KIND.value):

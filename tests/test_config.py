@@ -393,7 +393,7 @@ REFUSED = [
     (
         {"mesh__data": 3},
         8,
-        "config.mesh: mesh (data=3, fsdp=1, context=1, tensor=1) needs 3 devices, but 8 are available",
+        "config.mesh: mesh (data=3, fsdp=1, context=1, tensor=1) needs 3 devices, and 8 are available",
     ),
     ({"rollout__prompts": 13}, 8, "config.rollout.prompts = 13 can't be divided among the 8 devices that sample, nor"),
     ({"optimizer__microbatches": 32}, 8, "an update has 128 samples (config.rollout.prompts * group_size / config.al"),

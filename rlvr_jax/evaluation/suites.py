@@ -63,7 +63,7 @@ def read_suite(path: Path) -> Suite:
     except OSError as error:
         raise ConfigError(f"--suite={path}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"--suite={path} is no JSON: {error}") from error
+        raise ConfigError(f"--suite={path} is not valid JSON: {error}") from error
     if not isinstance(data, Mapping):
         raise ConfigError(f"--suite={path} holds {type(data).__name__}, not an object with the key tasks")
     return suite_of(data, f"--suite={path}")

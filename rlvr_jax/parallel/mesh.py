@@ -68,13 +68,14 @@ def mesh_shape(config: MeshConfig, num_devices: int) -> tuple[int, int, int, int
     text = ", ".join(f"{name}={size}" for name, size in zip(AXES, sizes, strict=True))
     if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
         raise ValueError(f"mesh ({text}): axes are positive numbers, at most one of them -1 (all remaining devices)")
+    available = f"{num_devices} {'is' if num_devices == 1 else 'are'} available"
     if -1 in sizes:
         rest = -int(np.prod(sizes))
         if num_devices % rest:
-            raise ValueError(f"mesh ({text}): {rest} does not divide the {num_devices} available devices")
+            raise ValueError(f"mesh ({text}) needs a multiple of {rest} devices, and {available}")
         sizes[sizes.index(-1)] = num_devices // rest
     if np.prod(sizes) != num_devices:
-        raise ValueError(f"mesh ({text}) needs {np.prod(sizes)} devices, but {num_devices} are available")
+        raise ValueError(f"mesh ({text}) needs {np.prod(sizes)} devices, and {available}")
     return tuple(sizes)
 
 

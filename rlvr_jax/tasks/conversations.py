@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from rlvr_jax.tasks import table
 from rlvr_jax.text.messages import ROLES, Messages
 
+_SINGULAR = {"have": "has", "are": "is"}
 _SHOWN = 4  # reasons in a message
 _LARGEST = 3.4e38  # margin: they are numbers of 32 bits in a loss
 
@@ -58,8 +59,14 @@ class LeftOut:
 
     def __str__(self) -> str:
         ordered = sorted(self.reasons.items(), key=lambda item: -item[1][0])
-        lines = [f"{count} {reason} (first: {place})" for reason, (count, place) in ordered[:_SHOWN]]
+        lines = [f"{count} {_of(count, reason)} (first: {place})" for reason, (count, place) in ordered[:_SHOWN]]
         return "; ".join(lines + ["…"] * (len(ordered) > _SHOWN))
+
+
+def _of(count: int, reason: str) -> str:
+    """A reason, which is worded for several records, with the verb for `count` of them."""
+    verb, _, rest = reason.partition(" ")
+    return f"{_SINGULAR[verb]} {rest}" if count == 1 and verb in _SINGULAR else reason
 
 
 Row = TypeVar("Row")

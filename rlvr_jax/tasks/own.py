@@ -103,7 +103,7 @@ def _problem(
     text, gold = record[prompt], record[reference] if reference else None
     for field, value in ((prompt, text), (reference, gold)):
         if wrong := _not_json(value):
-            raise ValueError(f"{place}: the field {field!r} holds no JSON data: {wrong}")
+            raise ValueError(f"{place}: the field {field!r} is not JSON: {wrong}")
     if isinstance(text, list):
         if wrong := wrong_messages(text, f"the field {prompt!r}"):
             raise ValueError(f"{place}: {wrong}")

@@ -172,7 +172,7 @@ def _record(file: PublishedFile, value: Any, place: str) -> Record:
     try:
         return {field: value[field] for field in file.fields}
     except (TypeError, KeyError) as error:
-        raise ValueError(f"{place}: no JSON record with {', '.join(file.fields)}") from error
+        raise ValueError(f"{place}: not a JSON record with {', '.join(file.fields)}") from error
 
 
 def _find(file: PublishedFile, record: Record, expected: dict[str, int]) -> tuple[int | None, bytes]:

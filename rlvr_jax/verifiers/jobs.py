@@ -136,7 +136,7 @@ def perform(call: Call) -> list[Any]:
     try:
         return ["value", json.dumps(value)]
     except Exception as error:
-        return ["failure", f"its result, of type {type(value).__name__}, is no JSON: {error_text(error)}"]
+        return ["failure", f"its result, of type {type(value).__name__}, is not JSON: {error_text(error)}"]
 
 
 def resolve(future: Future, judged: bool, event: Sequence[Any]) -> None:

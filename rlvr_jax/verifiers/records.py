@@ -97,9 +97,9 @@ def parse(line: bytes | None) -> Record:
     except RecursionError:
         raise LineError("nested too deeply") from None
     except ValueError as error:
-        raise LineError(f"no JSON: {error}") from None
+        raise LineError(f"not valid JSON: {error}") from None
     if not isinstance(fields, dict):
-        raise LineError(f"no JSON object but a {type(fields).__name__}")
+        raise LineError(f"not a JSON object but a {type(fields).__name__}")
     id = fields.get("id")
     if isinstance(id, bool) or not isinstance(id, _Id):
         raise LineError(f"id is a {type(id).__name__}, not a string or a number")

@@ -71,8 +71,8 @@ def test_bad_input_is_one_line(problems, tmp_path):
     wrong = {
         "give --config, or both": [train, "--heldout="],
         "name the field": [train, f"--heldout={tmp_path}/heldout.jsonl"],
-        r"heldout.jsonl, line 1: no JSON record with 'question'": [train, heldout.replace("text", "question")],
-        r"torn.jsonl, line 2: no JSON record": [train, f"--heldout={tmp_path}/torn.jsonl:text"],
+        r"heldout.jsonl, line 1: not a JSON record with 'question'": [train, heldout.replace("text", "question")],
+        r"torn.jsonl, line 2: not a JSON record": [train, f"--heldout={tmp_path}/torn.jsonl:text"],
         "absent.jsonl: there is no such file": [train, f"--heldout={tmp_path}/absent.jsonl:text"],
         "unknown task 'maths'": [train, "--heldout=maths"],
         "the splits of a task are train and heldout": [train, "--heldout=modsum:test"],

@@ -34,11 +34,11 @@ PAIRS = {
 }
 # what is wrong -> (the line, what its error says, the id that could be read)
 BAD = {
-    "no JSON": (b"nope", "no JSON: Expecting value", None),
-    "a torn line": (b'{"completion": "#7", "ref', "no JSON", None),
+    "no JSON": (b"nope", "not valid JSON: Expecting value", None),
+    "a torn line": (b'{"completion": "#7", "ref', "not valid JSON", None),
     "empty": (b"", "empty", None),
     "blank": (b" \t\r", "empty", None),
-    "a list": (b'["#7", "7"]', "no JSON object but a list", None),
+    "a list": (b'["#7", "7"]', "not a JSON object but a list", None),
     "not UTF-8": (b'{"id": 1, "completion": "\xff", "reference": "7"}', "not UTF-8: byte 0xff at position 25", None),
     "no completion": (b'{"id": 2, "reference": "7"}', "field 'completion' is missing", 2),
     "no reference": (b'{"id": "a", "completion": "#7"}', "field 'reference' is missing", "a"),
@@ -46,9 +46,9 @@ BAD = {
     "null for text": (b'{"completion": null, "reference": "7"}', "completion is a NoneType", None),
     "an id that is a list": (b'{"id": [1], "completion": "#7", "reference": "7"}', "id is a list", None),
     "an id that is a truth": (b'{"id": true, "completion": "#7", "reference": "7"}', "id is a bool", None),
-    "NaN": (b'{"id": NaN, "completion": "#7", "reference": "7"}', "no JSON: NaN is not a finite number", None),
+    "NaN": (b'{"id": NaN, "completion": "#7", "reference": "7"}', "not valid JSON: NaN is not a finite number", None),
     "a number too large": (b'{"id": 1e999, "completion": "#7", "reference": "7"}', "1e999 is not a finite", None),
-    "too many digits": (b'{"id": ' + b"9" * 5000 + b"}", "no JSON", None),
+    "too many digits": (b'{"id": ' + b"9" * 5000 + b"}", "not valid JSON", None),
     "too deep": (b"[" * 100_000, "nested too deeply", None),
 }
 
@@ -272,7 +272,7 @@ WRONG = {
     "an output without a folder": (["--output=absent/verdicts.jsonl"], r"--output=absent/verdicts.jsonl: can't write"),
     "a folder as output": (["--output=."], r"--output=. is a folder"),
     "input and output the same": (["--input=setup.py", "--output=./setup.py"], r"are both setup.py"),
-    "options that are no JSON": (["--options={tolerance: 1}"], r"--options=.* no JSON"),
+    "options that are not valid JSON": (["--options={tolerance: 1}"], r"--options=.* not valid JSON"),
     "options that are a list": (["--options=[1]"], r"not a JSON object"),
     "an unknown option": (
         ['--options={"tolerance": 1}'],

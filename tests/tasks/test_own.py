@@ -86,7 +86,7 @@ def test_columns_that_are_no_json_are_refused_only_where_they_are_used(tmp_path)
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     assert len(problems(task(tmp_path / "a.parquet", heldout_share=0.0))["train"]) == 2
     pyarrow.parquet.write_table(table.slice(1), tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match=r"b\.parquet, row 1: the field 'day' holds no JSON data"):
+    with pytest.raises(ValueError, match=r"b\.parquet, row 1: the field 'day' is not JSON"):
         task(tmp_path / "b.parquet", reference="day")
 
 
@@ -166,8 +166,8 @@ GOOD = {"question": "1 + 1?", "answer": "2"}
         ("a.jsonl", [GOOD, {"question": "?", "answer": " "}], "line 2: the reference, field 'answer', is empty"),
         ("a.jsonl", [{"question": "?", "answer": None}], "is empty: None"),
         ("a.jsonl", [{"question": "?", "answer": []}], r"is empty: \[\]"),
-        ("a.jsonl", [GOOD, {"question": "a \udc80", "answer": "2"}], "line 2: the field 'question' holds no JSON data"),
-        ("a.jsonl", [GOOD, {"question": "?", "answer": [float("nan")]}], "line 2: the field 'answer' holds no JSON"),
+        ("a.jsonl", [GOOD, {"question": "a \udc80", "answer": "2"}], "line 2: the field 'question' is not JSON"),
+        ("a.jsonl", [GOOD, {"question": "?", "answer": [float("nan")]}], "line 2: the field 'answer' is not JSON"),
         ("a.json", ["[" * 10**5], "a.json, not JSON"),
         ("a.jsonl", [GOOD, "text"], "line 2: not an object with fields, but str"),
         ("a.jsonl", [GOOD, "\x00{"], "line 2: not JSON"),

@@ -78,7 +78,7 @@ def test_a_manual_dir_without_the_file_names_what_was_looked_for(tmp_path):
 
 def test_a_manual_dir_is_checked_even_if_the_data_is_prepared(data_dir, tmp_path):
     (tmp_path / "HumanEval.jsonl").write_bytes(b"{}\n")
-    with pytest.raises(ValueError, match="line 1: no JSON record with task_id"):
+    with pytest.raises(ValueError, match="line 1: not a JSON record with task_id"):
         load(PROBLEMS, str(data_dir), str(tmp_path))
 
 

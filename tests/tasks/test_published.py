@@ -148,12 +148,12 @@ def test_an_empty_file_is_refused(lines):
 
 @pytest.mark.parametrize("line", [b"not JSON", b"[1]", b'{"question": "?"}', b'"question answer"', b"\xff", b"3"])
 def test_a_line_that_is_no_record_is_named(lines, line):
-    message = r"dir/copy\.jsonl, line 4: (not JSON|no JSON record with question, answer)\. Take the file again"
+    message = r"dir/copy\.jsonl, line 4: (not JSON|not a JSON record with question, answer)\. Take the file again"
     refused(gsm8k.TEST, [*lines["gsm8k_test"][:3], line, *lines["gsm8k_test"][4:]], message)
 
 
 def test_a_file_of_another_data_set_is_refused(lines):
-    refused(math.TRAIN, lines["gsm8k_train"], "line 1: no JSON record with problem, solution, answer")
+    refused(math.TRAIN, lines["gsm8k_train"], "line 1: not a JSON record with problem, solution, answer")
 
 
 def test_a_broken_array_is_refused(lines):

@@ -154,7 +154,7 @@ def test_a_tool_call_that_raises_or_returns_no_json_is_an_error_that_says_so(wor
         "Unprintable": ToolCall(misbehaving.raises_unprintable, ("", None)),
         "SystemExit: good bye": ToolCall(misbehaving.exits, ("", None)),
         "TypeError: add() missing 1 required positional argument: 'a'": ToolCall(misbehaving.add),
-        "its result, of type dict, is no JSON: TypeError: Object of type object is not JSON serializable": ToolCall(
+        "its result, of type dict, is not JSON: TypeError: Object of type object is not JSON serializable": ToolCall(
             misbehaving.returns_an_object
         ),
     }
