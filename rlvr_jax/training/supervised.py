@@ -107,7 +107,7 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
                 if last < options.num_steps:
                     batches = batches_from(last, count)  # while the device computes
                 metrics = jax.device_get(metrics)
-                if last == options.updates_per_call > 1:
+                if last == count > 1:
                     record.write({"step": 1} | {name: float(values[0]) for name, values in metrics.items()})
                 row = {"step": last} | {name: float(np.mean(values)) for name, values in metrics.items()}
                 row["train/learning_rate"] = float(learning_rate(last - 1))
