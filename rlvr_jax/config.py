@@ -60,6 +60,7 @@ class TaskConfig:
       heldout_share: share of the problems of `file` that are held out, without a `heldout_file` or a held-out split of
         the folder.
       level: the field of a problem's level in the records of `file`, see `config.curriculum.by`.
+      alphabet: further characters of a character tokenizer, such as the marks of tools.
       stage: when the task opens, see `config.curriculum.threshold`.
       steps: the first and the last step that train on it; empty for all.
     """
@@ -81,6 +82,7 @@ class TaskConfig:
     environment: str = "single_turn"
     environment_options: Mapping[str, Any] = field(default_factory=dict)
     level: str = ""
+    alphabet: str = ""
     stage: int = 0
     steps: tuple[int, ...] = ()
 

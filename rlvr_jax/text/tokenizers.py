@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PAD_ID = 0
 EOS_ID = 1
 _SPECIAL = {"<pad>": PAD_ID, "<eos>": EOS_ID}
-_REMEDY = "and config.tokenizer = 'bytes' has every character"
+_REMEDY = "config.tasks.NAME.alphabet adds to it, config.tokenizer = 'bytes' has every character"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 

@@ -120,7 +120,8 @@ def _make_setup(
     kind = str(folder or config.tokenizer or "characters")
     plain = {label: make_task(config, label) for label in config.tasks if problems or kind == "characters"}
     try:
-        tokenizer = make_tokenizer(kind, {label: task.alphabet for label, task in plain.items()})
+        alphabets = {x: task.alphabet and task.alphabet + config.tasks[x].alphabet for x, task in plain.items()}
+        tokenizer = make_tokenizer(kind, alphabets)
         turn = end_of_turn(tokenizer) if config.prompt.format == "chat" else None
     except ValueError as error:
         key = "tokenizer" if config.tokenizer else "pretrained"

@@ -127,7 +127,7 @@ def encoded(tokenizer: Any, divided: Sequence[Pieces | str]) -> list[list[list[i
         shown = " ".join(map(repr, lacks[:_SHOWN])) + " …" * (len(lacks) > _SHOWN)
         reason = (
             f"contain characters that the tokenizer lacks: {shown}; config.tokenizer = 'characters' has those of "
-            "config.tasks alone, 'bytes' has every character"
+            "config.tasks (and their `alphabet`) alone, 'bytes' has every character"
         )
         return [x if isinstance(x, str) else _alone(tokenizer, x, reason if lacks else str(error)) for x in divided]
 

@@ -173,6 +173,8 @@ ROWS = [
     Row("tasks.modsum.template", "Sum {question}!", prompt, lambda plain, found: found == f"Sum {plain}!"),
     Row("tasks.modsum.verifier", f"{HERE}:judge", played(parts, "x"), [{"bonus": 0.5}] * 2),
     Row("tasks.modsum.verifier_options", {"bonus": 0.25}, played(parts, "x"), [{"bonus": 0.25}] * 2, said_a_number),
+    Row("tasks.modsum.alphabet", "0<>", of_setup(lambda s: len(s.tokenizer)), lambda plain, found: found == plain + 2,
+        {"tokenizer": "characters"}),
     Row("tasks.modsum.environment", f"{HERE}:again", played(turns, "a", "b"), [(2, "stop")] * 2, LONG),
     Row("tasks.modsum.environment_options", {"turns": 3}, played(turns, *"abc"), [(3, "stop")] * 2, AGAIN),
     Row("tasks.modsum.file", "FILES/mine.jsonl", split("train"), lambda _, found: set(found) < set(MINE_NUMBERS),
