@@ -23,9 +23,16 @@ real: .venv/installed
 		--config.pretrained="$$model" --config.seed=$(SEED)
 	@$(BIN)/python -m webbrowser -t "file://$$(realpath "$(REAL)")/report.html" || true
 
-# All stored curves again, with all their seeds, in place of the old ones: hours, which `rlvr reproduce` lists. That of
-# distilled_modsum needs `make quickstart` before, tulu_values the commands of docs/tulu.md.
-curves: .venv/installed
+# All stored curves again, with all their seeds, in place of the old ones: hours, which `rlvr reproduce` lists. Before them
+# come the runs that some start from: the quickstart, which is a teacher, and those of docs/tulu.md.
+TULU := --config=tulu_small --config.preferences.sources="{'own': {'file': 'runs/tulu/pairs.jsonl'}}"
+curves: quickstart
+	$(BIN)/rlvr sft --config=tulu_small --workdir=runs/tulu/sft
+	$(BIN)/rlvr sample --workdir=runs/tulu/sft --keep=pairs --problems=2000 --samples=8 --output=runs/tulu/pairs.jsonl
+	$(BIN)/rlvr prefer $(TULU) --workdir=runs/tulu/dpo --config.init_from=runs/tulu/sft
+	$(BIN)/rlvr prefer $(TULU) --workdir=runs/tulu/rm --config.init_from=runs/tulu/sft \
+		--config.preferences.loss=bradley_terry --config.preferences.optimizer.learning_rate=1e-3 \
+		--config.preferences.num_steps=600 --config.preferences.save_every=600
 	@failed=; for curve in experiments/curves/*.json; do \
 		$(BIN)/python -m experiments.reproduce --curve=$$curve --rebuild || failed="$$failed $$curve"; done; \
 		if [ -n "$$failed" ]; then echo "not made:$$failed" >&2; exit 1; fi
