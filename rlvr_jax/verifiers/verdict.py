@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST_PARTS = 100  # of a verdict: each is a metric, with a curve
+MOST_PARTS = 256  # of a verdict: each is a metric, with a curve
 _LONGEST_NAME = 100  # characters
 
 

@@ -33,7 +33,7 @@ WRONG = {
     "a window too short": ({"policy__max_length": 9}, r"longer than the policy's window"),
     "a prompt too long": ({"rollout__max_prompt_length": 2}, r"the prompt of modsum/train/0 has 4 tokens"),
     "too little memory": ({"verifier__memory_mib": 1}, r"config\.verifier: memory_bytes must be at least"),
-    "a mesh without devices": ({"mesh__data": 3}, r"config\.mesh: .*3 devices.* 1 are"),
+    "a mesh without devices": ({"mesh__data": 3}, r"config\.mesh: .*3 devices.* 1 is"),
 }
 
 
