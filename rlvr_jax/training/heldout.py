@@ -41,7 +41,10 @@ def heldout_problems(setup: Setup) -> tuple[list[tasks.Example], list[tasks.Exam
     of_tasks = [heldout_examples(task, config.problems) for task in setup.tasks.values()]
     examples = [example for found in of_tasks for example in found]
     if not examples:
-        raise ConfigError(f"config.tasks: none of {', '.join(setup.tasks)} has held-out problems")
+        raise ConfigError(
+            f"config.tasks: none of {', '.join(setup.tasks)} has held-out problems; with a file of your own give "
+            "heldout_file, or more problems or a larger heldout_share"
+        )
     return examples, [example for found in of_tasks for example in found[: config.pass_problems]]
 
 
