@@ -57,7 +57,7 @@ def keys_of(config: Any, default: Any, prefix: str = "") -> Iterator[tuple[str, 
 
 
 def meanings_of(record: type) -> dict[str, str]:
-    """What the docstring of a dataclass says about its fields, by name."""
+    """The meanings of a dataclass's fields in its docstring, by name."""
     _, _, section = (inspect.getdoc(record) or "").partition("Attributes:\n")
     found = {}
     for names, text in re.findall(r"^  (\w+(?:, \w+)*): (.*(?:\n(?:    .*)?$)*)", section, re.MULTILINE):

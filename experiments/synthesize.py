@@ -49,7 +49,9 @@ def main() -> None:
     with command.pool(config) as pool:
         sizes = {"samples": _SAMPLES.value, "seed": _SEED.value}
         file = output.with_name(f"{output.stem}_candidates.jsonl")
-        confirm = by_code(_CHECK.value) if _CHECK.value else by_samples(config, label, workdir, pool, file, **sizes)
+        confirm = (
+            by_code(_CHECK.value, pool) if _CHECK.value else by_samples(config, label, workdir, pool, file, **sizes)
+        )
         heldout = [prompt for suite in suites for prompt in heldout_prompts(config, suite)]
         ask = make_ask(name, judges[name], output.parent / FOLDER)
         found = synthesise(

@@ -11,11 +11,10 @@ windows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from rlvr_jax.envs.env import Action, CallRecord, Env, NewWindow, Say, ToolResult
-from rlvr_jax.envs.wrapping import filled, passed_on, pieces, text_of, went_on, with_parts, with_text
+from rlvr_jax.envs.wrapping import bound, filled, passed_on, pieces, text_of, went_on, with_parts, with_text
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tags import after_thinking
@@ -101,13 +100,12 @@ def compaction(
     rules = _Rules(inner, summary_tokens, ask, prompt, summaries)
     words = "".join(piece for piece in pieces(prompt, _PLACES) if piece not in _PLACES)
     functions = {
-        "parts_of": _parts_of, "judged": _judged, "budget": _budget, "cut": _cut, "full": _full,
-        "calls_of": inner.calls_of and _calls_of, "read": inner.read and _read, "receive": inner.receive and _receive,
+        "start": _start, "step": _step, "parts_of": _parts_of, "judged": _judged, "budget": _budget, "cut": _cut,
+        "full": _full, "calls_of": inner.calls_of and _calls_of, "read": inner.read and _read,
+        "receive": inner.receive and _receive,
     }  # fmt: skip
-    fields = passed_on(inner) | {name: function and partial(function, rules) for name, function in functions.items()}
+    fields = passed_on(inner) | bound(rules, functions)
     return Env(
-        partial(_start, rules),
-        partial(_step, rules),
         **fields
         | {
             "parts": (*inner.parts, *PARTS),

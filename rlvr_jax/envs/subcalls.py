@@ -6,12 +6,11 @@ of a turn are played in parallel, each in a context window of its own; all of th
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from rlvr_jax import named
 from rlvr_jax.envs.env import Action, Ask, Env, Say, ToolResult, single_turn
-from rlvr_jax.envs.wrapping import filled, passed_on, text_of, went_on, with_parts
+from rlvr_jax.envs.wrapping import bound, filled, passed_on, text_of, went_on, with_parts
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tags import after_thinking, between
@@ -103,13 +102,11 @@ def subcalls(
     rules = _Rules(inner, most, marks, prompt, observation, failure, named.load(credit) if credit else None)
     deeper = subcalls(single_turn(), most, depth - 1, marks, prompt, observation, failure) if depth > 1 else None
     functions = {
-        "receive": _receive, "parts_of": _parts_of, "credit": rules.judge and _credit,
+        "start": _start, "step": _step, "receive": _receive, "parts_of": _parts_of, "credit": rules.judge and _credit,
         "cut": inner.cut and _cut, "full": inner.full and _full,
     }  # fmt: skip
-    fields = passed_on(inner) | {name: function and partial(function, rules) for name, function in functions.items()}
+    fields = passed_on(inner) | bound(rules, functions)
     return Env(
-        partial(_start, rules),
-        partial(_step, rules),
         **fields
         | {
             "parts": (*inner.parts, *PARTS),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rlvr_jax.envs.env import Action, Env, checked
@@ -30,6 +31,11 @@ def passed_on(env: Env) -> dict[str, Any]:
     )
     values = {name: getattr(env, name) for name in plain}
     return changing | reading | values | {"reworded": env.reworded and reworded}
+
+
+def bound(rules: Any, functions: Mapping[str, Callable[..., Any] | None]) -> dict[str, Any]:
+    """Fields of an environment: functions of its rules and what `Env` says, without the rules; None stays None."""
+    return {name: function and partial(function, rules) for name, function in functions.items()}
 
 
 def went_on(inner: Env, state: Any, returned: Any) -> tuple[Any, Action]:

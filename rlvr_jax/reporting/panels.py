@@ -1,7 +1,7 @@
 """Groups of metrics that are drawn together: a `Panel` is one plot with its caption."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Row = Mapping[str, Any]
@@ -50,19 +50,33 @@ class Panel:
 def panels(rows: Sequence[Row]) -> list[Panel]:
     """The panels for which the rows have data, most informative first; series without data are left out."""
     names = {name for row in rows for name in row}
+    kept = []
+    for panel in (*_of_accuracy(rows, names), *_of_rewards(names), *_of_tools(names), *_by_level(names), *_FIXED):
+        series = tuple(line for line in panel.series if line.metric in names and _tells(line, rows))
+        if series:
+            kept.append(replace(panel, series=series))
+    return kept
+
+
+def _each(names: Collection[str], begin: str, end: str = "", dull: float | None = None) -> tuple[Series, ...]:
+    """A line for each metric `<begin><label><end>`."""
+    labels = sorted(x.removeprefix(begin).removesuffix(end) for x in names if x.startswith(begin) and x.endswith(end))
+    return tuple(Series(begin + x + end, x, CYCLE[i % len(CYCLE)], dull=dull) for i, x in enumerate(labels))
+
+
+def _several(lines: tuple[Series, ...]) -> tuple[Series, ...]:
+    """The lines, but for a single one, which another panel has."""
+    return lines if len(lines) > 1 else ()
+
+
+def _of_accuracy(rows: Sequence[Row], names: Collection[str]) -> list[Panel]:
+    """The panels of the reward, of held-out accuracy and of pass@k."""
     passes = sorted((int(k), name) for name in names for k in [name.removeprefix("eval/pass@")] if k.isdecimal())
-    terms = sorted(name for name in names if name.startswith("train/reward_"))
-    terms = terms if len(terms) > 1 else []  # a single one is the reward itself
-    parts = sorted(name for name in names if name.startswith("part/"))
-    accuracy = "/greedy_accuracy"
-    tools = sorted({name.split("/")[1] for name in names if name.startswith("tool/") and name.endswith("/episodes")})
-    tasks = sorted(name for name in names if name.startswith("task/") and name.endswith(accuracy))
-    tasks = tasks if len(tasks) > 1 else []  # a single one is the accuracy itself
     rewards = [Series("train/reward", "train reward", _TRAIN, 1.8)]
     if any(row.get("train/accuracy") != row.get("train/reward") for row in rows):
         rewards.append(Series("train/accuracy", "train accuracy (sampled)", _ACCURACY, 1.2))
     rewards.append(Series("train/score", "verifier's score (sampled)", "#009E73", 1.2))
-    candidates = [
+    return [
         Panel(
             "Reward and held-out accuracy",
             "mean reward · share right",
@@ -75,10 +89,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
         Panel(
             "Held-out accuracy by task",
             "share right",
-            tuple(
-                Series(name, name.removeprefix("task/").removesuffix(accuracy), CYCLE[i % len(CYCLE)])
-                for i, name in enumerate(tasks)
-            ),
+            _several(_each(names, "task/", "/greedy_accuracy")),
             "Share of each task's held-out problems that the greedy completion solves, with its 95 % interval.",
             scale="share",
         ),
@@ -90,42 +101,43 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "pass@k means that the policy has become sure; a falling pass@k means that it has lost diversity.",
             scale="share",
         ),
+    ]
+
+
+def _of_rewards(names: Collection[str]) -> list[Panel]:
+    """The panels of the terms of the reward and of the parts of verdicts."""
+    parts = [replace(x, dull=0.0 if x.label.startswith("hack/") else None) for x in _each(names, "part/")]
+    return [
         Panel(
             "Reward terms",
             "mean reward",
-            tuple(
-                Series(name, name.removeprefix("train/reward_"), CYCLE[i % len(CYCLE)]) for i, name in enumerate(terms)
-            ),
+            _several(_each(names, "train/reward_")),
             "Each named term of the reward. They show which part of the reward is being learned.",
         ),
         Panel(
             "Verifier parts",
             "mean",
-            tuple(
-                Series(
-                    name,
-                    name.removeprefix("part/"),
-                    CYCLE[i % len(CYCLE)],
-                    dull=0.0 if name.startswith("part/hack/") else None,
-                )
-                for i, name in enumerate(parts)
-            ),
+            tuple(parts),
             "What the verifier says beside its score, whether it is rewarded or not: one that rises unrewarded shows "
             "by which means the reward is earned.",
         ),
+    ]
+
+
+def _of_tools(names: Collection[str]) -> list[Panel]:
+    """The panels of the calls of tools."""
+    return [
         Panel(
             "Use of tools",
             "share of episodes",
-            tuple(Series(f"tool/{tool}/episodes", tool, CYCLE[i % len(CYCLE)]) for i, tool in enumerate(tools)),
+            _each(names, "tool/", "/episodes"),
             "Share of the episodes in which the policy calls a tool.",
             scale="share",
         ),
         Panel(
             "Success of tools",
             "share of calls",
-            tuple(
-                Series(f"tool/{tool}/success", tool, CYCLE[i % len(CYCLE)], dull=1.0) for i, tool in enumerate(tools)
-            ),
+            _each(names, "tool/", "/success", dull=1.0),
             "Share of the calls of a tool that give an output. Use dies out where calls fail for too long.",
             scale="share",
         ),
@@ -136,12 +148,6 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             "Calls that could not be executed because of the policy's mistakes in them.",
         ),
     ]
-    kept = []
-    for panel in (*candidates, *_by_level(names), *_FIXED):
-        series = tuple(line for line in panel.series if line.metric in names and _tells(line, rows))
-        if series:
-            kept.append(Panel(**{**vars(panel), "series": series}))
-    return kept
 
 
 def _by_level(names: Collection[str]) -> list[Panel]:
@@ -159,11 +165,8 @@ def _by_level(names: Collection[str]) -> list[Panel]:
             "Share of each level in a step. A curriculum goes where half of them fail.",
         ),
     ):
-        start = f"curriculum/{what}/"
-        levels = sorted(name.removeprefix(start) for name in names if name.startswith(start))
-        series = [Series(start + level, level, CYCLE[i % len(CYCLE)]) for i, level in enumerate(levels)]
         kind = "stack" if what == "share" else "lines"
-        found.append(Panel(title, "share", tuple(series), caption, kind, "share"))
+        found.append(Panel(title, "share", _each(names, f"curriculum/{what}/"), caption, kind, "share"))
     return found
 
 

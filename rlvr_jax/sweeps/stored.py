@@ -236,7 +236,7 @@ def _compare(
 
 
 def _elsewhere(place: Mapping[str, str] | None, other: Mapping[str, str] | None) -> str:
-    """What differs between the places of two runs, in words; empty if they must have the same bits."""
+    """The differences between the places of two runs, in words; empty if they must have the same bits."""
     if place is None or other is None:
         return "versions or machine unknown"
     differing = [name for name in {**place, **other} if place.get(name) != other.get(name)]

@@ -53,7 +53,7 @@ def best(game: Game, position: str) -> str:
 
 
 def prompt_of(position: str) -> str:
-    """What the player to move is told."""
+    """The text of a position that the player to move gets."""
     return f"{position}|"
 
 

@@ -90,7 +90,7 @@ def make_ask(name: str, config: JudgeConfig, folder: Path | None, setup: Setup |
     elif config.endpoint:
         ask = endpoint(config, name)
     elif is_name(config.model):
-        ask = own(config.model, name)
+        ask = own(config.model, name, config.timeout)
     elif config.model == POLICY and setup is None:
         raise ConfigError(f"judge {name!r}: its model 'policy' is for runs; name a checkpoint, or an endpoint")
     else:

@@ -288,7 +288,7 @@ def lines(memory: Memory, setup: Setup) -> tuple[str, str]:
       ConfigError: parameters and optimizer alone exceed a device.
     """
     phase, most = memory.peak
-    unit, name = next(x for x in UNITS if most >= x[0] or x[0] == 2**10)
+    unit, name = _unit(most)
     size = lambda count: f"{count / unit:.1f}"  # noqa: E731
     held = memory.phases["update"]
     offloaded = ["moments"] * setup.config.optimizer.offload + ["reference"] * setup.config.training.offload_reference
@@ -300,8 +300,12 @@ def lines(memory: Memory, setup: Setup) -> tuple[str, str]:
 
 def amount(size: float | int) -> str:
     """Bytes for readers: `18 MiB`."""
-    unit, name = next(x for x in UNITS if size >= x[0] or x[0] == 2**10)
+    unit, name = _unit(size)
     return f"{short(size / unit)} {name}"
+
+
+def _unit(size: float | int) -> tuple[int, str]:
+    return next((x for x in UNITS if size >= x[0]), UNITS[-1])
 
 
 def _verdict(memory: Memory, setup: Setup, phase: str) -> str:

@@ -6,6 +6,7 @@ Sources: Wang et al. 2022 (Self-Instruct, arXiv:2212.10560) for problems from ex
 
 import dataclasses
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ from rlvr_jax.tasks.decontamination import find_matches
 from rlvr_jax.tasks.task import draw
 from rlvr_jax.training.drawing import sample
 from rlvr_jax.training.problems import make_task, wrong_reference
-from rlvr_jax.verifiers.pool import Pool
+from rlvr_jax.verifiers.pool import Pool, ToolCall, ToolError
 
+_log = logging.getLogger(__name__)
 _LABEL = "written"
 Confirm = Callable[[Sequence[Written]], list[float]]
 
@@ -97,8 +99,10 @@ def synthesise(
     return Synthesis(records, {name: number for name, number in counts.items() if name})
 
 
-def by_code(function: str) -> Confirm:
-    """Confirmation by `module:function`, (problem, answer) -> whether the answer is right; an error is a no.
+def by_code(function: str, pool: Pool) -> Confirm:
+    """Confirmation by `module:function`, (problem, answer) -> whether the answer is right, in processes of the pool.
+
+    An answer whose check raises, hangs or dies is not confirmed, and a warning counts them.
 
     Raises:
       ConfigError: there is no such function.
@@ -107,15 +111,22 @@ def by_code(function: str) -> Confirm:
         named.check_arguments(function, "problem", "answer")
     except ValueError as error:
         raise ConfigError(f"--check: {error}") from error
-    check = named.load(function)
 
-    def confirmed(new: Written) -> float:
-        try:
-            return float(bool(check(new.problem, new.answer)))
-        except (Exception, SystemExit):
-            return 0.0
+    def confirm(problems: Sequence[Written]) -> list[float]:
+        futures = pool.submit([ToolCall(function, args=(new.problem, new.answer)) for new in problems])
+        shares, errors = [], []
+        for future in futures:
+            try:
+                shares.append(float(bool(future.result())))
+            except ToolError as error:
+                shares.append(0.0)
+                errors.append(error)
+        if errors:
+            told = len(errors), len(problems), errors[0]
+            _log.warning("%d of %d answers could not be checked and are not confirmed; the first: %s", *told)
+        return shares
 
-    return lambda problems: [confirmed(new) for new in problems]
+    return confirm
 
 
 def by_samples(

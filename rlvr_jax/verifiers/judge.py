@@ -50,7 +50,7 @@ class JudgeConfig:
       options: further fields of the request to an endpoint, such as {"seed": 1}; None leaves a field out.
       in_flight: concurrent requests at most; of a model in this process the answers that are sampled at a time.
       per_minute: requests that are begun in a minute at most; 0 for no limit.
-      timeout: seconds that a request may take.
+      timeout: seconds that a request, or the call of a function, may take.
       retries: of a request that fails by its time, the network, or a status that may pass (408, 409, 425, 429, 5xx).
       record: folder of the answers, which are never asked for again; empty for `judges` in the workdir.
       replay: whether answers are taken from the record only, and no model is asked.

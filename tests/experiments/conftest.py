@@ -1,4 +1,4 @@
-"""What the pages take for granted that a reader has made."""
+"""Runs that a reader of the pages has made."""
 
 import sys
 from pathlib import Path

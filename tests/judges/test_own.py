@@ -19,6 +19,10 @@ def judge(question):
     text = shown(question)["Response"]
     if text == "none":
         return None
+    if text == "exit":
+        raise SystemExit(0)
+    while text == "hang":
+        pass
     return f"Score: {{int(text) + {more}}}"
 """
 
@@ -26,12 +30,14 @@ def judge(question):
 def test_a_function_judges_and_is_asked_again_once_its_file_has_changed(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(SOURCE.format(more=1))
-    config = JudgeConfig(model=f"{file}:judge")
+    config = JudgeConfig(model=f"{file}:judge", timeout=0.2)
     judge = make_judge(config, make_ask("j", config, tmp_path))
-    good, broken, silent = judge([Sample("?", text) for text in ("9", "nine", "none")])
+    good, broken, silent, gone, late = judge([Sample("?", text) for text in ("9", "nine", "none", "exit", "hang")])
     assert (good.score, good.error) == (1.0, None)
-    assert f"{file}, line 8: ValueError" in broken.error
+    assert f"{file}, line 12: ValueError" in broken.error
     assert "no text" in silent.error
+    assert "SystemExit" in gone.error
+    assert "TimeoutError" in late.error
     versions = {json.loads(line)["version"] for line in (tmp_path / "j.jsonl").read_text().splitlines()}
     file.write_text(SOURCE.format(more=10))
     make_ask("j", config, tmp_path)([({"role": "user", "content": "Response:\n| 9"},)])

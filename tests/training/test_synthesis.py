@@ -64,7 +64,9 @@ def test_problems_are_kept_once_if_they_are_new_and_confirmed():
             Answer(error="it hangs"),
         ]
 
-    found = synthesise(TASK, ask, by_code(f"{__name__}:sums"), [("a", "777=")], problems=6, shown=2, each=2)
+    with Pool(0) as pool:
+        confirm = by_code(f"{__name__}:sums", pool)
+        found = synthesise(TASK, ask, confirm, [("a", "777=")], problems=6, shown=2, each=2)
     assert len(asked) == 3
     assert "Write 2 new problems" in asked[0]
     assert asked[0].count('\n| {"problem"') == 2
@@ -74,8 +76,16 @@ def test_problems_are_kept_once_if_they_are_new_and_confirmed():
         "with other characters than the task's": 2, "with an answer that the verifier refuses": 1,
         "leaks of held-out problems": 1, "not confirmed": 1, "kept": 1,
     }  # fmt: skip
-    with pytest.raises(ConfigError, match=r"--check.*absent"):
-        by_code(f"{__name__}:absent")
+
+
+def test_answers_whose_check_fails_are_not_confirmed_and_counted(caplog):
+    with Pool(0) as pool:
+        confirm = by_code(f"{__name__}:sums", pool)
+        assert confirm([Written("12=", "3"), Written("1+2=", "3"), Written("13=", "3")]) == [1.0, 0.0, 0.0]
+        with pytest.raises(ConfigError, match=r"--check.*absent"):
+            by_code(f"{__name__}:absent", pool)
+    assert "1 of 3 answers" in caplog.text
+    assert "ValueError" in caplog.text
 
 
 def test_samples_of_a_policy_confirm_by_the_verifier_of_the_task(tmp_path, monkeypatch):
