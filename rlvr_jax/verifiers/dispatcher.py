@@ -159,12 +159,12 @@ class Dispatcher:
 
     def _turn(self) -> None:
         """Sends queued jobs, and waits for the next event."""
-        deadlines = []
         for worker in list(self._workers):
             if worker.ready and not worker.pending and self._queue:
                 self._send(worker)
-            if worker.pending or not worker.ready:
-                deadlines.append(worker.deadline)
+        if self._queue or any(worker.pending for worker in self._workers):
+            self._fill()  # some have died, perhaps found only by sending
+        deadlines = [worker.deadline for worker in self._workers if worker.pending or not worker.ready]
         deadline = min(deadlines, default=math.inf)
         patience = max(0.0, deadline - time.monotonic()) if deadlines else None
         for key, _ in self._selector.select(patience):
@@ -179,8 +179,6 @@ class Dispatcher:
             for worker in [worker for worker in self._workers if worker not in heard]:
                 if (worker.pending or not worker.ready) and worker.deadline < time.monotonic():
                     self._give_up(worker, late=True)
-        if self._queue or any(worker.pending for worker in self._workers):
-            self._fill()
 
     def _fill(self) -> None:
         while len(self._workers) < self._size:

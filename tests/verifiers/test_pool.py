@@ -15,6 +15,7 @@ import pytest
 from rlvr_jax.verifiers import guarded
 from rlvr_jax.verifiers.jobs import order_of
 from rlvr_jax.verifiers.pool import MIN_MEMORY_BYTES, Job, Pool
+from rlvr_jax.verifiers.processes import Worker
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.processes import is_alive
 from tests.verifiers import misbehaving
@@ -251,6 +252,26 @@ def test_workers_killed_between_batches_are_replaced_without_a_verdict_of_theirs
                 os.kill(worker, signal.SIGKILL)
             verdicts = pool.judge(jobs)
             assert [(verdict.score, verdict.error) for verdict in verdicts] == [(score, None) for score in scores]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_workers_that_sending_finds_dead_are_replaced(size, monkeypatch):
+    jobs, scores = sums(20)
+    send, dead = Worker.send, []
+
+    def broken(worker, items):
+        if len(dead) < size:
+            dead.append(worker)
+            worker.pending.extend(items)
+            raise BrokenPipeError
+        send(worker, items)
+
+    with Pool(size, timeout=PATIENT) as pool:
+        process_ids(pool)  # waits until they are ready
+        monkeypatch.setattr(Worker, "send", broken)
+        verdicts = [future.result(PATIENT) for future in pool.submit(jobs)]
+    assert [(verdict.score, verdict.error) for verdict in verdicts] == [(score, None) for score in scores]
+    assert len(set(map(id, dead))) == size
 
 
 def test_threads_that_share_a_pool_get_their_own_verdicts(pool):
