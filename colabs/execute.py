@@ -24,7 +24,8 @@ def main() -> None:
         if len(sys.argv) > 1 and path.stem not in sys.argv[1:]:
             continue
         began, spent, book = time.time(), cpu_seconds(), nbformat.read(path, as_version=4)
-        NotebookClient(book, timeout=None, resources={"metadata": {"path": str(folder)}}).execute()
+        place = {"metadata": {"path": str(folder)}}
+        NotebookClient(book, timeout=None, resources=place, coalesce_streams=True).execute()
         for cell in book.cells:
             cell.metadata.pop("execution", None)
             if cell.cell_type == "code":  # progress bars and warnings are no results
