@@ -2,7 +2,7 @@
 
     rlvr reproduce --curve=quickstart
     rlvr reproduce --curve=quickstart --seeds=5..9
-    rlvr reproduce --curve=mine.json --store=runs/my_sweep
+    rlvr reproduce --curve=mine.json --store=runs/my_sweep --metric=eval/greedy_accuracy,eval/pass@8
 
 Without --curve it lists the stored curves with the time that their runs took. By default the first stored seed is run
 again: with the same versions on the same machine, the curve must be the same to the bit. The exit status is 1 if the
@@ -24,7 +24,7 @@ _CURVE = flags.DEFINE_string("curve", None, "Name of a stored curve, or a file l
 _SEEDS = flags.DEFINE_string("seeds", None, "Seeds to run, such as 5..9 or 0,3; 'all' for those that are stored.")
 _AT_ONCE = flags.DEFINE_integer("at_once", 1, "Runs at a time, among which GPUs or CPU cores are divided.")
 _STORE = flags.DEFINE_string("store", None, "Folder of a sweep whose curves are stored under the name, instead.")
-_METRIC = flags.DEFINE_string("metric", "eval/greedy_accuracy", "The metric to store.")
+_METRIC = flags.DEFINE_list("metric", ["eval/greedy_accuracy"], "The metrics to store, the one that is compared first.")
 _REBUILD = flags.DEFINE_bool("rebuild", False, "Store the new curves of all seeds in place of the old ones.")
 
 
@@ -43,7 +43,7 @@ def main() -> None:
         print(f"stored: {path}")
         return
     found = builtin.curve(_CURVE.value)
-    seeds = [int(seed) for seed in next(iter(found.curves.values())).values]
+    seeds = found.seeds
     if _SEEDS.value is None and not _REBUILD.value:
         seeds = seeds[:1]
     elif _SEEDS.value not in (None, "all"):
@@ -53,16 +53,16 @@ def main() -> None:
         seeds = parsed["seed"]
     folder = command.workdir() if command.FLAGS.workdir else Path("runs") / "reproduced" / path.stem
     sweep = stored.sweep_of(found, folder, seeds)
-    sweeps.make(sweep, _AT_ONCE.value, retry=True, metric=found.metric)
+    sweeps.make(sweep, _AT_ONCE.value, retry=True, metric=found.metrics[0])
     compared = stored.compare(found, sweep)
-    files.replace(folder / "reproduced.png", pictures.reproduction_png(compared, found.metric))
+    files.replace(folder / "reproduced.png", pictures.reproduction_png(compared))
     files.replace(folder / "reproduced.json", json.dumps([asdict(x) for x in compared], indent=1).encode())
     print("\n".join(x.sentence for x in compared))
     print(f"picture: {folder / 'reproduced.png'}")
     if _REBUILD.value:
-        stored.write(stored.experiment(sweep, found.metric), path)
+        stored.write(stored.experiment(sweep, found.metrics), path)
         print(f"stored: {path}")
-    elif len(compared) < len(sweep.variants) or not all(x.succeeded for x in compared):
+    elif len(compared) < len(sweep.variants) * len(found.metrics) or not all(x.succeeded for x in compared):
         sys.exit(1)
 
 

@@ -54,11 +54,11 @@ def curves(
       columns: panels in a row.
       labels: others than those of `runs`, in their order.
       stored: of `rlvr_jax.stored`: the mean curves of those of its variants that the sweep `runs` has, too, are drawn
-        dashed in the panel of its metric.
+        dashed in the panels of its metrics.
 
     Raises:
       KeyError: none of the runs has a metric.
-      ValueError: there are no runs, or none that the stored experiment has; or its metric has no panel.
+      ValueError: there are no runs, or none that the stored experiment has; or none of its metrics has a panel.
     """
     from matplotlib.figure import Figure
 
@@ -183,13 +183,14 @@ def calibration(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
 
 def _stored(found: Experiment, runs: Runs, metrics: Mapping[str, str]) -> dict[str, dict[int, Band]]:
     """The panel's metric -> the place of a variant of the sweep -> its stored curve."""
-    if found.metric not in metrics:
-        raise ValueError(f"the stored curves are of {found.metric}, which has no panel")
+    drawn = [metric for metric in found.metrics if metric in metrics]
+    if not drawn:
+        raise ValueError(f"the stored curves are of {', '.join(found.metrics)}, which has no panel")
     names = [x.name for x in plan.read(Path(runs.folder)).variants] if isinstance(runs, Results) else []
-    alike = {i: band_of(found.curves[x]) for i, x in enumerate(names) if x in found.curves}
+    alike = {i: found.curves[name] for i, name in enumerate(names) if name in found.curves}
     if not alike:
         raise ValueError(f"the stored curves are of {', '.join(found.curves)}, none of which is in this sweep")
-    return {found.metric: alike}
+    return {metric: {i: band_of(curves[metric]) for i, curves in alike.items()} for metric in drawn}
 
 
 def _bands(groups: Mapping[str, Sequence[Run]], metric: str) -> dict[str, Band]:

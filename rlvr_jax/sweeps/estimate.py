@@ -42,7 +42,7 @@ def lines(sweep: Sweep, at_once: int = 1, retry: bool = False) -> str:
 
 def of_curves(found: Mapping[str, Experiment]) -> str:
     """A line for each stored experiment with its runs and the time that they took, and one on all."""
-    rows = [(name, sum(len(x.values) for x in one.curves.values()), one.seconds) for name, one in found.items()]
+    rows = [(name, len(one.curves) * len(one.seeds), one.seconds) for name, one in found.items()]
     rows.append((f"{len(rows)} curves", *(sum(row[i] for row in rows) for i in (1, 2))))
     width = max(len(name) for name, *_ in rows)
     return "\n".join(f"{name:{width}}  {count} runs, {_shown(seconds)}" for name, count, seconds in rows)

@@ -112,7 +112,7 @@ def differences_svg(found: Results) -> bytes:
     return svg(figure)
 
 
-def reproduction_png(compared: Sequence[Reproduction], metric: str) -> bytes:
+def reproduction_png(compared: Sequence[Reproduction]) -> bytes:
     """New curves in the bands of the stored ones, as a PNG."""
     from matplotlib.figure import Figure
 
@@ -127,7 +127,7 @@ def reproduction_png(compared: Sequence[Reproduction], metric: str) -> bytes:
         at = [x.steps[i] for i in lost], [x.mean[i] for i in lost]
         axes.plot(*at, linestyle="", marker="o", markersize=7, color="#c1121f", label="outside" if lost else "")
         axes.set_title(x.label, loc="left", fontsize=10, fontweight="bold", color=INK)
-        plain(axes, metric)
+        plain(axes, x.metric)
         axes.legend(loc="best", **LEGEND)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)

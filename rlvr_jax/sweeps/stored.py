@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rlvr_jax.sweeps import statistics
 from rlvr_jax.sweeps.grid import difference
 from rlvr_jax.sweeps.metric import METRIC
 from rlvr_jax.sweeps.plan import Sweep, make_sweep, outcome, runs
-from rlvr_jax.sweeps.results import Band, band, curves_of
+from rlvr_jax.sweeps.results import Band, band
 
 LEVEL = 0.95  # of the whole band, and of the interval of the mean height
 _LEAST_SEEDS = 3
@@ -26,14 +26,13 @@ _DIGESTED = ("step", "train/reward", "train/loss", "train/grad_norm", METRIC)
 
 @dataclass(frozen=True)
 class Curve:
-    """The metric over the seeds of a variant; lists have one item per step.
+    """A metric over the seeds of a variant; lists have one item per step.
 
     Attributes:
       steps: of the evaluations.
       mean: over the seeds.
       low, high: the band in which the whole curve of one more seed lies with a probability of 95 % or more.
       values: of each seed.
-      digests: of each seed's rewards, losses, gradient norms and accuracies.
     """
 
     steps: list[float]
@@ -41,7 +40,6 @@ class Curve:
     low: list[float]
     high: list[float]
     values: dict[str, list[float]]
-    digests: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -51,29 +49,40 @@ class Experiment:
     Attributes:
       config: what differs from the defaults.
       grid, one_at_a_time, warm_start: of the sweep.
-      metric: of the curves.
       place: versions and machine of the runs, see `rlvr_jax.sweeps.place`; None if they were made in several.
       seconds, cpu_seconds: of all runs.
-      curves: by the name of the variant.
+      curves: by the name of the variant and the metric.
+      digests: by the name of the variant, of each seed's rewards, losses, gradient norms and accuracies.
     """
 
     config: Mapping[str, Any]
     grid: Mapping[str, Sequence[Any]]
     one_at_a_time: bool
     warm_start: bool
-    metric: str
     place: Mapping[str, str] | None
     seconds: float
     cpu_seconds: float
-    curves: Mapping[str, Curve]
+    curves: Mapping[str, Mapping[str, Curve]]
+    digests: Mapping[str, Mapping[str, str]]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Of the curves of each variant; the first is what its sweep compares."""
+        return list(next(iter(self.curves.values())))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of each variant."""
+        return [int(seed) for seed in next(iter(self.digests.values()))]
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """New runs of a variant against its stored curve.
+    """A metric of new runs of a variant against its stored curve.
 
     Attributes:
       label: of the variant.
+      metric: of the curves.
       steps, mean: the new curve, the mean over its seeds.
       low, high: the band of a curve over so many seeds.
       outside: the steps at which the new curve is outside of it.
@@ -84,6 +93,7 @@ class Reproduction:
     """
 
     label: str
+    metric: str
     steps: list[float]
     mean: list[float]
     low: list[float]
@@ -102,8 +112,8 @@ class Reproduction:
         return not (self.outside or self.other_bits) and self.area_low <= self.area <= self.area_high
 
 
-def experiment(sweep: Sweep, metric: str = METRIC) -> Experiment:
-    """The stored form of a sweep.
+def experiment(sweep: Sweep, metrics: Sequence[str] = (METRIC,)) -> Experiment:
+    """The stored form of a sweep, with the curves of these metrics.
 
     Raises:
       RunError: runs are missing or have failed, or there are fewer than 3 seeds.
@@ -115,28 +125,36 @@ def experiment(sweep: Sweep, metric: str = METRIC) -> Experiment:
     if missing:
         raise RunError(f"{len(missing)} of {len(every)} runs of {sweep.folder} are not finished: {missing[0].folder}")
     places = [end.get("place") for _, end in every]
-    curves = {}
+    curves, digests = {}, {}
     for index, variant in enumerate(sweep.variants):
         rows = {run.config.seed: _rows(run.folder) for run, _ in every if run.variant == index}
-        band = curves_of(rows, metric).get(metric)
-        if band is None:
-            raise RunError(f"the runs of {sweep.folder} have no metric {metric}")
-        values = np.array(list(band.values.values()))
-        low, high = _band(values, 1, _problems(sweep.config, metric))
-        of_seeds = {str(seed): x for seed, x in band.values.items()}
-        digests = {str(seed): _digest(x) for seed, x in rows.items()}
-        curves[variant.name] = Curve(band.steps, band.mean, low.tolist(), high.tolist(), of_seeds, digests)
+        found = {metric: _curve(rows, metric, _problems(sweep.config, metric)) for metric in metrics}
+        absent = [metric for metric, curve in found.items() if curve is None]
+        if absent:
+            raise RunError(f"the runs of {sweep.folder} have no metric {', '.join(absent)}")
+        curves[variant.name] = {metric: curve for metric, curve in found.items() if curve}
+        digests[variant.name] = {str(seed): _digest(x) for seed, x in rows.items()}
     return Experiment(
         config=difference(sweep.config),
         grid=sweep.grid,
         one_at_a_time=sweep.one_at_a_time,
         warm_start=sweep.warm_start,
-        metric=metric,
         place=places[0] if all(place == places[0] for place in places) else None,
         seconds=sum(end["seconds"] for _, end in every),
         cpu_seconds=sum(end["cpu_seconds"] for _, end in every),
         curves=curves,
+        digests=digests,
     )
+
+
+def _curve(rows: Mapping[int, Sequence[Mapping[str, Any]]], metric: str, problems: int | None) -> Curve | None:
+    """Of the rows of each seed's metrics.jsonl; None if they have no step with the metric in common."""
+    found = band(rows, metric)
+    if found is None:
+        return None
+    low, high = _band(np.array(list(found.values.values())), 1, problems)
+    of_seeds = {str(seed): x for seed, x in found.values.items()}
+    return Curve(found.steps, found.mean, low.tolist(), high.tolist(), of_seeds)
 
 
 def write(found: Experiment, path: Path) -> None:
@@ -151,7 +169,10 @@ def read(path: Path) -> Experiment:
     """A stored experiment. Raises ConfigError if the file is damaged or of another version."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        curves = {name: Curve(**curve) for name, curve in record.pop("curves").items()}
+        curves = {
+            name: {metric: Curve(**curve) for metric, curve in of_variant.items()}
+            for name, of_variant in record.pop("curves").items()
+        }
         found = Experiment(**record, curves=curves)
         _check(found)
         return found
@@ -161,13 +182,18 @@ def read(path: Path) -> Experiment:
 
 def _check(found: Experiment) -> None:
     """Raises an error if the values are not those of curves, or the config and grid make no sweep."""
-    sweep = sweep_of(found, Path(), [0])
-    if set(found.curves) != {variant.name for variant in sweep.variants}:
+    names = {variant.name for variant in sweep_of(found, Path(), [0]).variants}
+    if set(found.curves) != names or set(found.digests) != names:
         raise ValueError("its curves are not those of its grid")
-    for name, curve in found.curves.items():
-        values = np.array([*curve.values.values(), curve.steps], np.float64)
-        if len({*map(int, curve.values)}) < _LEAST_SEEDS or values.ndim != 2 or not np.all(np.isfinite(values)):
-            raise ValueError(f"the curve of {name} needs {_LEAST_SEEDS} seeds with a number for each step")
+    seeds = set(map(str, found.seeds))
+    for name, of_variant in found.curves.items():
+        if list(of_variant) != found.metrics or not found.metrics or set(found.digests[name]) != seeds:
+            raise ValueError(f"{name} has other metrics or seeds than the first variant, or none")
+        for metric, curve in of_variant.items():
+            values = np.array([*curve.values.values(), curve.steps], np.float64)
+            whole = set(curve.values) == seeds and values.ndim == 2 and np.all(np.isfinite(values))
+            if len(seeds) < _LEAST_SEEDS or not whole:
+                raise ValueError(f"{metric} of {name} needs {_LEAST_SEEDS} seeds with a number for each step")
 
 
 def band_of(curve: Curve) -> Band:
@@ -188,7 +214,7 @@ def sweep_of(found: Experiment, folder: Path, seeds: Sequence[int]) -> Sweep:
 
 
 def compare(found: Experiment, sweep: Sweep) -> list[Reproduction]:
-    """The finished runs of a sweep against the stored curves, one item for each variant that has some.
+    """The finished runs of a sweep against the stored curves: for each variant that has some, one item for each metric.
 
     Raises:
       ConfigError: the sweep has a variant, or steps, that the experiment does not have.
@@ -202,37 +228,39 @@ def compare(found: Experiment, sweep: Sweep) -> list[Reproduction]:
             continue
         rows = {run.config.seed: _rows(run.folder) for run, _ in made}
         elsewhere = {run.config.seed: _elsewhere(found.place, end.get("place")) for run, end in made}
-        curve, band = found.curves.get(variant.name), curves_of(rows, found.metric).get(found.metric)
-        if curve is None or band is None or band.steps != curve.steps:
-            raise ConfigError(f"the stored experiment has no curve like that of {variant.label}")
-        problems = _problems(sweep.config, found.metric)
-        compared.append(_compare(variant.label, curve, rows, band.mean, elsewhere, problems))
+        curves, digests = found.curves.get(variant.name, {}), found.digests.get(variant.name, {})
+        same = [seed for seed in rows if digests.get(str(seed)) == _digest(rows[seed])]
+        other = [seed for seed in rows if not elsewhere[seed] and str(seed) in digests and seed not in same]
+        differences = "" if "" in elsewhere.values() else next(iter(elsewhere.values()))
+        for metric in found.metrics:
+            new = band(rows, metric)
+            if metric not in curves or new is None or new.steps != curves[metric].steps:
+                raise ConfigError(f"the stored experiment has no curve like {metric} of {variant.label}")
+            numbers = _numbers(curves[metric], new, _problems(sweep.config, metric))
+            item = Reproduction(variant.label, metric, **numbers, same_bits=same, other_bits=other, sentence="")
+            compared.append(replace(item, sentence=_sentence(item, len(rows), len(curves[metric].values), differences)))
     if not compared:
         raise RunError(f"no run of {sweep.folder} has finished, so there is nothing to compare")
     return compared
 
 
-def _compare(
-    label: str,
-    curve: Curve,
-    rows: Mapping[int, Sequence[Mapping[str, Any]]],
-    mean: list[float],
-    elsewhere: Mapping[int, str],
-    problems: int | None,
-) -> Reproduction:
-    stored = np.array(list(curve.values.values()))
-    low, high = _band(stored, len(rows), problems)
-    outside = [step for step, x, a, b in zip(curve.steps, mean, low, high, strict=True) if not a <= x <= b]
+def _numbers(curve: Curve, new: Band, problems: int | None) -> dict[str, Any]:
+    """Those of a `Reproduction`: the mean of new seeds, and the bounds in which it is expected by the stored ones."""
+    stored, count = np.array(list(curve.values.values())), len(new.values)
+    low, high = _band(stored, count, problems)
+    points = zip(curve.steps, new.mean, low, high, strict=True)
     areas = np.array([statistics.area(curve.steps, values) for values in stored])
-    area = statistics.area(curve.steps, mean)
-    area_low, area_high = map(float, statistics.prediction_interval(areas, len(rows), LEVEL, _least(areas, problems)))
-    same = [seed for seed in rows if curve.digests.get(str(seed)) == _digest(rows[seed])]
-    other = [seed for seed in rows if not elsewhere[seed] and str(seed) in curve.digests and seed not in same]
-    found = Reproduction(
-        label, curve.steps, mean, low.tolist(), high.tolist(), outside, area, area_low, area_high, same, other, ""
-    )
-    differences = "" if "" in elsewhere.values() else next(iter(elsewhere.values()))
-    return Reproduction(**{**vars(found), "sentence": _sentence(found, len(rows), len(stored), differences)})
+    area_low, area_high = statistics.prediction_interval(areas, count, LEVEL, _least(areas, problems))
+    return {
+        "steps": curve.steps,
+        "mean": new.mean,
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "outside": [step for step, x, lowest, highest in points if not lowest <= x <= highest],
+        "area": statistics.area(curve.steps, new.mean),
+        "area_low": float(area_low),
+        "area_high": float(area_high),
+    }
 
 
 def _elsewhere(place: Mapping[str, str] | None, other: Mapping[str, str] | None) -> str:
@@ -257,7 +285,7 @@ def _sentence(x: Reproduction, new: int, stored: int, elsewhere: str) -> str:
         place = f"is OUTSIDE of the band of {stored} seeds at {_steps(x.outside)}"
     inside = x.area_low <= x.area <= x.area_high
     height = f"its mean height {x.area:.3f} is {'' if inside else 'NOT '}within {x.area_low:.3f} to {x.area_high:.3f}"
-    return f"{x.label}: {bits}the curve of {seeds} {place}, {height}"
+    return f"{x.label}: {bits}{x.metric} of {seeds} {place}, {height}"
 
 
 def _steps(steps: Sequence[float]) -> str:

@@ -16,6 +16,7 @@ from rlvr_jax.reporting import jsonl
 from rlvr_jax.sweeps import pictures, workers
 from tests.experiments.runs import ROOT, command, error_of, finish, forking, metrics, run, start
 
+METRICS = "eval/greedy_accuracy,train/reward"
 SIZE = {"training__num_steps": 2, "sft__num_steps": 2, "sft__save_every": 2, "evaluation__every": 1}
 
 
@@ -41,12 +42,12 @@ def _store_and_make_again(run, tmp_path):
     assert metrics(tmp_path / "sweep" / "warm_starts" / "seed=0")[-1]["step"] == 2
     python, module = sys.executable, "experiments.reproduce"
     file = tmp_path / "mine.json"
-    store = [python, "-m", module, f"--curve={file}", f"--store={tmp_path}/sweep"]
+    store = [python, "-m", module, f"--curve={file}", f"--store={tmp_path}/sweep", f"--metric={METRICS}"]
     again = [python, "-m", module, f"--curve={file}", f"--workdir={tmp_path}/again"]
     stored, made = run(store), run(again)
     assert stored[:2] == (0, f"stored: {file}\n"), stored
     assert made[0] == 0, made
-    assert "base: seed 0 to the bit; the curve of 1 seed lies in the band of 3 seeds" in made[1]
+    assert "base: seed 0 to the bit; train/reward of 1 seed lies in the band of 3 seeds" in made[1]
     assert (tmp_path / "again" / "reproduced.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -105,7 +106,7 @@ def test_the_commands_of_the_page(pretend, monkeypatch, capsys):
         out = capsys.readouterr().out
         # What only pretends to be the quickstart is not in its band.
         assert status == (1 if text.endswith("--curve=quickstart") else 0), out
-    assert "scale=none: seed 0 to the bit; the curve of 1 seed lies in the band" in out
+    assert "scale=none: seed 0 to the bit; eval/greedy_accuracy of 1 seed lies in the band" in out
     stored = (pretend / "mine.json").read_text()
     assert do("rlvr reproduce --curve=mine.json --rebuild", monkeypatch) == 0
     assert "mine.json" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from tests.sweeps.fake_worker import rows
 
 CONFIG = from_dict({"training": {"num_steps": 4}, "evaluation": {"problems": 256}})
 BETTER = {"group_std": 0.0, "none": 0.2}
+METRICS = ["eval/greedy_accuracy", "train/reward"]
 
 
 def write_runs(folder, seeds, scales=("group_std", "none"), better=BETTER, place=None):
@@ -170,9 +171,11 @@ def test_more_variants_than_colours_and_one_variant_alone_can_be_drawn(tmp_path)
 
 def test_a_stored_experiment_is_reproduced_to_the_bit_and_other_seeds_lie_in_its_band(sweep, tmp_path):
     file = tmp_path / "curves" / "mine.json"
-    stored.write(stored.experiment(sweep), file)
+    made = stored.experiment(sweep, METRICS)
+    stored.write(made, file)
     kept = stored.read(file)
-    assert kept == stored.experiment(sweep)
+    assert kept == made
+    assert (kept.metrics, kept.seeds) == (METRICS, [0, 1, 2, 3, 4])
     assert len(file.read_text().splitlines()) < 120
     listed = [line.split("  ", 1)[1].strip() for line in estimate.of_curves({"mine": kept, "other": kept}).splitlines()]
     assert listed == ["10 runs, about 00:20", "10 runs, about 00:20", "20 runs, about 00:40"]
@@ -182,13 +185,15 @@ def test_a_stored_experiment_is_reproduced_to_the_bit_and_other_seeds_lie_in_its
     assert [run.config.seed for run in plan.runs(again)] == [1, 1]
     assert again.config == sweep.config
     write_runs(again.folder, [1])
-    (base, other) = stored.compare(kept, again)
+    base, reward, _, other = stored.compare(kept, again)
+    assert [x.metric for x in (base, reward)] == METRICS
+    assert (reward.mean, reward.steps) == ([0.1, 0.2, 0.3, 0.4], [1, 2, 3, 4])
     assert (base.same_bits, base.other_bits, base.outside, base.succeeded) == ([1], [], [], True)
     assert "seed 1 to the bit" in base.sentence
-    assert "lies in the band of 5 seeds" in other.sentence
+    assert "train/reward of 1 seed lies in the band of 5 seeds" in other.sentence
     write_runs(tmp_path / "new", [7, 8])
     new = stored.compare(kept, stored.sweep_of(kept, tmp_path / "new", [7, 8]))
-    assert [(x.same_bits, x.outside, x.succeeded) for x in new] == [([], [], True)] * 2
+    assert [(x.same_bits, x.outside, x.succeeded) for x in new] == [([], [], True)] * 4
 
 
 def test_a_curve_outside_of_the_band_is_said_to_be_with_its_steps(sweep, tmp_path):
@@ -262,7 +267,7 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
     with pytest.raises(RunError, match=r"runs .* are not finished"):
         stored.experiment(dataclasses.replace(sweep, seeds=(0, 1, 2, 9)))
     with pytest.raises(RunError, match="no metric eval/nothing"):
-        stored.experiment(sweep, "eval/nothing")
+        stored.experiment(sweep, [METRICS[0], "eval/nothing"])
     with pytest.raises(ConfigError, match="no run has the metric 'eval/nothing'"):
         results(sweep, "eval/nothing")
     with pytest.raises(ConfigError, match=r"eval/pass@9: the runs measure .*eval/pass@8"):
@@ -271,14 +276,19 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
     with pytest.raises(ConfigError, match=r"x\.json is damaged"):
         stored.read(tmp_path / "x.json")
     record = dataclasses.asdict(stored.experiment(sweep))
-    name, curve = next(iter(record["curves"].items()))
+    (name, (metric, curve)), (other, _) = ((name, *x.items()) for name, x in record["curves"].items())
     ragged = {**curve, "values": {**curve["values"], "0": [0.5]}}
     long = {**curve, "steps": [10**400, *curve["steps"][1:]]}
+    short = {**curve, "values": {"0": curve["values"]["0"]}}
+    curves = record["curves"]
     for wrong in (
         [1],
         record | {"curves": []},
+        record | {"curves": {key: {} for key in curves}},
+        record | {"curves": curves | {other: {"train/reward": curve}}},
+        record | {"digests": {}},
         record | {"grid": [1]},
-        *(record | {"curves": {name: x}} for x in (ragged, long)),
+        *(record | {"curves": curves | {name: {metric: x}}} for x in (ragged, long, short)),
     ):
         (tmp_path / "x.json").write_text(json.dumps(wrong))
         with pytest.raises(ConfigError, match=r"x\.json is damaged"):
@@ -293,4 +303,5 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "curves").glob("*.json")), ids=lambda path: path.stem)
 def test_the_stored_curves_can_be_made_again(path):
     found = stored.read(path)
-    check_metric(plan.base(stored.sweep_of(found, path, [0])), found.metric)
+    for metric in found.metrics:
+        check_metric(plan.base(stored.sweep_of(found, path, [0])), metric)
