@@ -26,7 +26,7 @@ from rlvr_jax.errors import ConfigError
 from . import builtin, command
 
 _PROBLEMS = flags.DEFINE_integer("problems", 256, "Held-out problems, answered greedily and sampled.", lower_bound=1)
-_SAMPLES = flags.DEFINE_integer("samples", 16, "Samples of each problem, for pass@k.", lower_bound=1)
+_SAMPLES = flags.DEFINE_integer("samples", 16, "Samples of each problem, for pass@k; 0 for none.", lower_bound=0)
 _KS = flags.DEFINE_list("ks", [], "The k of pass@k, each at most --samples; the powers of two if none is given.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
 _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest without it.", lower_bound=0)
@@ -60,7 +60,7 @@ def main() -> None:
         raise ConfigError("config.pretrained and config.init_from are empty: there is only a random policy to evaluate")
     suite = builtin.suite(_SUITE.value) if _SUITE.value else None
     if suite:
-        config = with_suite(config, suite)
+        config = with_suite(config, suite, command.overrides("") if command.FLAGS.config is not None else ())
         check_lengths(config)
     name = f"evaluation_{Path(_SUITE.value).stem}.json" if suite else "evaluation.json"
     output = command.file_to_write("output", _OUTPUT.value or (workdir and workdir / name))
@@ -100,6 +100,9 @@ def main() -> None:
     for metric, of in settings:
         print(f"{metric:18}" + "   ".join(f"{x.task} {x.mean:.4f}{change(x.difference)}" for x in of))
     differences = [] if other is None else compared(result["values"], other, evaluated.tasks)
+    notes = evaluated.notes()
+    for note in notes:
+        print(f"note: {note}")
     if output:
         print(f"page: {output.with_suffix('.html')}")
     print(f"{found.tokens:,} tokens sampled in {evaluated.seconds:.0f} seconds, compilation and verification included")
@@ -110,7 +113,7 @@ def main() -> None:
         print(f"{x['task']:18}{x['metric']:18}{shown}, {x['problems']} problems: {x['word']}")
     if output:
         title = f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}"
-        page = suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences, settings)
+        page = suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences, settings, notes)
         contents = {output: json.dumps(result, indent=1).encode()}
         contents[output.with_suffix(".jsonl")] = b"".join(jsonl.encode(row) for row in rows)
         command.write_files(contents | {output.with_suffix(".html"): page})

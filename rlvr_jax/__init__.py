@@ -109,7 +109,7 @@ def evaluate(
     Args:
       run: a `rlvr_jax.runs.Run`, or the workdir of one, also of a warm start.
       problems: held-out problems of each task at most.
-      samples: of each problem, at temperature 1.
+      samples: of each problem, at temperature 1; 0 for greedy accuracy alone.
       ks: of pass@k and maj@k; by default the powers of two up to `samples`.
       step: of the checkpoint; the newest by default.
       seed: of the samples.

@@ -1,7 +1,7 @@
 """Suites: sets of tasks that policies are evaluated on and compared by."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -85,12 +85,17 @@ def check_lengths(config: Config) -> None:
         )
 
 
-def with_suite(config: Config, suite: Suite) -> Config:
+def with_suite(config: Config, suite: Suite, given: Collection[str] = ()) -> Config:
     """The config with the tasks of a suite, and without what is said of its own tasks or of training.
+
+    Args:
+      config: of a run.
+      suite: of the tasks.
+      given: keys of the config that the user has set for this evaluation, by full name, which the suite leaves alone.
 
     Raises:
       ConfigError: a key of `changes` does not exist.
     """
     fresh = {name: getattr(Config(), name) for name in _OF_TRAINING}
     data = to_dict(replace(config, tasks=suite.tasks, **fresh))
-    return from_dict(overridden(data, suite.changes))
+    return from_dict(overridden(data, {key: x for key, x in suite.changes.items() if key not in given}))

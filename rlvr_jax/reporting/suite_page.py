@@ -25,6 +25,7 @@ def page_of(
     rows: Sequence[Mapping[str, Any]],
     differences: Sequence[Mapping[str, Any]] = (),
     settings: Sequence[tuple[str, Sequence[Column]]] = (),
+    notes: Sequence[str] = (),
 ) -> bytes:
     """The page.
 
@@ -36,6 +37,7 @@ def page_of(
       rows: of evaluation.jsonl.
       differences: from another evaluation, by task and metric.
       settings: metrics of the same problems in several settings.
+      notes: on what the numbers also depend on.
     """
     metrics = [name for name in result["values"] if f"eval/{name}" in result]
     sure, error = confidence(rows)
@@ -57,6 +59,7 @@ def page_of(
         cell=lambda task, metric: _cell(result, task, metric),
         differences=differences,
         settings=settings,
+        notes=notes,
         figures=[inline_svg(svg, i) for i, svg in enumerate(svgs)],
         calibration_error=error,
         told=told,

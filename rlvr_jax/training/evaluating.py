@@ -38,6 +38,8 @@ class Evaluated:
       tasks: labels of the tasks.
       seconds: of sampling and judging, compilation included.
       found: the results.
+      limits: most tokens of a prompt and of a response.
+      dropped: by task, the problems whose prompts are longer.
     """
 
     step: int
@@ -47,12 +49,34 @@ class Evaluated:
     tasks: tuple[str, ...]
     seconds: float
     found: Evaluation
+    limits: tuple[int, int]
+    dropped: Mapping[str, int]
 
     def plain(self) -> dict[str, Any]:
         """As JSON data: settings, metrics, cost, and under "values" the results by metric and problem."""
         values = {name: {f"{task}: {id}": x for (task, id), x in of.items()} for name, of in self.found.values.items()}
         settings = {"step": self.step, "problems": self.problems, "samples": self.samples, "seed": self.seed}
-        return settings | self.found.metrics | {"tokens": self.found.tokens, "seconds": self.seconds, "values": values}
+        left = {f"task/{task}/dropped_prompts": count for task, count in self.dropped.items()}
+        cut = {f"task/{task}/cut_off": share for task, share in self.cut_off().items()}
+        costs = {"tokens": self.found.tokens, "seconds": self.seconds}
+        return settings | self.found.metrics | left | cut | costs | {"values": values}
+
+    def cut_off(self) -> dict[str, float]:
+        """By task, the share of greedy responses that the limit of tokens cut off."""
+        ends: dict[str, list[bool]] = {}
+        for group in self.found.greedy:
+            ends.setdefault(group.example.task, []).append(group.episodes[0].cut_off)
+        return {task: sum(of) / len(of) for task, of in ends.items()}
+
+    def notes(self) -> list[str]:
+        """What the numbers also depend on, in words."""
+        prompt, response = self.limits
+        left = [f"{count} of {task}" for task, count in self.dropped.items() if count]
+        cut = [f"{share:.0%} of {task}" for task, share in self.cut_off().items() if share]
+        errors = self.found.metrics["eval/errors"]
+        told = [f"problems left out, with prompts of more than {prompt} tokens: {', '.join(left)}"] * bool(left)
+        told += [f"greedy responses cut off after {response} tokens: {', '.join(cut)}"] * bool(cut)
+        return told + [f"responses that could not be judged, which count as wrong: {errors:.0f}"] * bool(errors)
 
     def rows(self) -> list[dict[str, Any]]:
         """The responses, a row for each problem, see `rlvr_jax.evaluation.results`."""
@@ -76,12 +100,14 @@ def opened_policy(
       pool: for verifiers and tools.
       processes: of this program.
       step: of the checkpoint; the newest by default.
-      one_turn: the reason why no training task may have several turns, if none may.
+      one_turn: why no task with a weight may have several turns, where its training problems are played; without a
+        reason none are, and none are needed.
 
     Raises:
       ConfigError, CheckpointError: the config can't run, or the policy can't be read.
     """
-    setup = make_setup(anywhere(config, jax.device_count()), pool=pool, processes=processes or Processes())
+    places = {"pool": pool, "processes": processes or Processes()}
+    setup = make_setup(anywhere(config, jax.device_count()), **places, trains=bool(one_turn))
     for label, source in setup.sources.items():
         if one_turn and not source.env.one_turn and config.tasks[label].weight > 0:
             raise ConfigError(
@@ -120,7 +146,7 @@ def evaluate_policy(
       pool: for verifiers and tools.
       processes: of this program.
       problems: of each task at most, answered greedily and sampled.
-      samples: of each problem.
+      samples: of each problem; 0 for greedy responses alone.
       ks: of pass@k and maj@k; by default the powers of two up to `samples`.
       step: of the checkpoint; the newest by default.
       seed: of the samples.
@@ -134,7 +160,8 @@ def evaluate_policy(
     if wrong := [k for k in ks if not 1 <= k <= samples]:
         raise ConfigError(f"ks: {wrong[0]} is not a number from 1 to the number of samples, {samples}")
     ks = tuple(ks) or tuple(2**i for i in range(samples.bit_length()))
-    sizes = {"problems": problems, "pass_problems": problems, "pass_samples": samples, "ks": ks, "shown": 0}
+    sizes = {"problems": problems, "pass_problems": problems if samples else 0, "pass_samples": max(1, samples)}
+    sizes |= {"ks": ks, "shown": 0}
     evaluation, judges = replace(config.evaluation, **sizes), dict(judges)
     config = replace(config, evaluation=evaluation, judges={**config.judges, **judges})
     known = (*config.reward_models, *config.judges)
@@ -152,4 +179,5 @@ def evaluate_policy(
         examples, key, began = heldout_problems(setup), jax.random.key(seed), time.perf_counter()
         found = evaluate(collector, *examples, samples, key, ks, majority=True, judging=judging, best_by=best)
         seconds = time.perf_counter() - began
-    return Evaluated(step, problems, samples, seed, tuple(setup.tasks), seconds, found)
+    limits = config.rollout.max_prompt_length, config.rollout.max_response_length
+    return Evaluated(step, problems, samples, seed, tuple(setup.tasks), seconds, found, limits, setup.dropped)

@@ -211,9 +211,11 @@ def _single_tokens(label: str, tokenizer: Any, texts: Sequence[str]) -> tuple[in
 
 
 def prompted_tasks(
-    config: Config, plain: Mapping[str, Task], envs: Mapping[str, Env], tokenizer: Any
+    config: Config, plain: Mapping[str, Task], envs: Mapping[str, Env], tokenizer: Any, trains: bool = True
 ) -> tuple[dict[str, Task], dict[str, int]]:
     """The tasks with rendered prompts, without overlong ones, and the number dropped from each.
+
+    Training problems are needed, and looked at, if it `trains` on any and for tasks with a weight only.
 
     Raises:
       ConfigError: prompts can't be rendered, encoded or dropped; names the task's key.
@@ -224,9 +226,9 @@ def prompted_tasks(
             env = envs[label]
             if env.roles:  # a greedy response to a held-out problem has no other role to play with
                 task = replace(task, num_examples=partial(_trained_only, task))
-            fitting[label] = _fitting_prompts(
-                config, _with_prompts(config, label, task, env, tokenizer), tokenizer, env.added
-            )
+            prompted = _with_prompts(config, label, task, env, tokenizer)
+            trained = trains and config.tasks[label].weight > 0
+            fitting[label] = _fitting_prompts(config, prompted, tokenizer, env.added, trained)
         except ConfigError:
             raise
         except ValueError as error:  # of a prompt that can't be rendered or encoded
@@ -288,15 +290,14 @@ def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: A
     return tasks.rendered(task, label, prompt_of)
 
 
-def _fitting_prompts(config: Config, task: Task, tokenizer: Any, added: int) -> tuple[Task, int]:
+def _fitting_prompts(config: Config, task: Task, tokenizer: Any, added: int, trained: bool) -> tuple[Task, int]:
     """The task with only the problems whose prompts fit, also with `added` tokens, and the number that don't.
 
     Every prompt of a finite task is checked; of an unbounded one a sample, and overlong prompts are replaced by others.
-    Problems to train on must remain.
+    If it is trained on, problems for that must remain.
     """
     rollout, where = config.rollout, f"config.tasks.{task.name}"
     most = rollout.max_prompt_length - added
-    trained = config.tasks[task.name].weight > 0
     if trained and task.num_examples("train") == 0:
         raise ConfigError(f"{where}: it has no training problems; weight=0 only evaluates it")
     kept: dict[tasks.Split, list[int]] = {"train": [], "heldout": []}

@@ -84,6 +84,7 @@ def make_setup(
     pool: Pool | None = None,
     processes: Processes | None = None,
     devices: Sequence[AnyDevice] | None = None,
+    trains: bool = True,
 ) -> Setup:
     """Checks the config and builds the setup; nothing is compiled.
 
@@ -95,6 +96,7 @@ def make_setup(
       processes: of the run; by default this one alone.
       devices: of the run, by default all that JAX sees. They may be absent: those of a topology, for the compiler, or
         abstract ones, for arithmetic.
+      trains: False needs no training problems, and does not read them to leave out those that are too long.
 
     Raises:
       ConfigError: the config can't run, with the reason in one line.
@@ -103,7 +105,7 @@ def make_setup(
     check_agreement(config, processes)
     devices = jax.devices() if devices is None else devices
     with processes.first_goes_ahead():  # to prepare data and download checkpoints, which hosts may share
-        return _make_setup(config, problems, run, pool, processes, devices)
+        return _make_setup(config, problems, run, pool, processes, devices, trains)
 
 
 def _make_setup(
@@ -113,6 +115,7 @@ def _make_setup(
     pool: Pool | None,
     processes: Processes,
     devices: Sequence[AnyDevice],
+    trains: bool,
 ) -> Setup:
     check(config, len(devices), processes.count, run)
     checkpoint = _checkpoint_shape(config)  # first, because a wrong folder also lacks a tokenizer
@@ -130,7 +133,7 @@ def _make_setup(
     shape = _policy_shape(config, checkpoint, tokenizer)
     plain = plain if problems else {}
     envs = make_envs(config, plain)
-    prompted, dropped = prompted_tasks(config, plain, envs, tokenizer)
+    prompted, dropped = prompted_tasks(config, plain, envs, tokenizer, trains)
     of_rollout = sources(config, prompted, envs, tokenizer)
     parts: tuple[str, ...] = ()
     if problems:

@@ -7,10 +7,12 @@ import pytest
 
 from experiments import builtin
 from rlvr_jax import envs, tasks
-from rlvr_jax.config import Config, TaskConfig
+from rlvr_jax.config import Config, DataConfig, TaskConfig
 from rlvr_jax.config_rules import check
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.suites import check_lengths, with_suite
+from rlvr_jax.training.heldout import heldout_problems
+from rlvr_jax.training.setup import make_setup
 
 
 @pytest.mark.parametrize("name", ["development", "unseen", "tools", "thinking", "small"])
@@ -39,12 +41,28 @@ def test_a_suite_for_larger_policies_is_refused_for_a_small_one():
         check_lengths(with_suite(builtin.load("quickstart"), builtin.suite("small")))
 
 
+@pytest.mark.usefixtures("one_device")
+def test_a_suite_is_evaluated_on_data_sets_that_have_held_out_problems_only(data_sets, prepared_dir):
+    config = Config(tokenizer="bytes", data=DataConfig(str(prepared_dir), str(data_sets)))
+    config = with_suite(config, builtin.suite("development"))
+    held_back = replace(config.tasks["math"], options={"heldout": "holdback"})
+    rollout = replace(config.rollout, max_prompt_length=1000, max_response_length=24)
+    config = replace(config, tasks={**config.tasks, "math": held_back}, rollout=rollout)
+    config = replace(config, evaluation=replace(config.evaluation, problems=2, pass_problems=1))
+    setup = make_setup(config, trains=False)
+    assert [x.task for x in heldout_problems(setup)[0]] == [task for task in config.tasks for _ in range(2)]
+    assert setup.dropped.keys() == config.tasks.keys()
+    with pytest.raises(ConfigError, match=r"config\.tasks\.humaneval.*weight=0"):
+        make_setup(config)
+
+
 def test_a_suite_of_a_file(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"tasks": {"x": {"name": "modsum"}}, "unseen": True, "changes": {"seed": 7}}))
     suite = builtin.suite(str(path))
     assert (suite.tasks, suite.unseen) == ({"x": TaskConfig(name="modsum")}, True)
     assert with_suite(Config(), suite).seed == 7
+    assert with_suite(Config(), suite, given=["seed"]).seed == 0
 
 
 @pytest.mark.parametrize(

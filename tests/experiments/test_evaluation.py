@@ -51,6 +51,9 @@ def test_the_commands_of_the_page_compare_two_policies_on_the_same_problems(fold
     rows = [json.loads(line) for line in (folder / "start.jsonl").read_text().splitlines()]
     assert [row["task"] for row in rows] == ["modsum"] * 7
     assert all(len(row["samples"]) == 4 for row in rows)
+    cut, limit = start["task/modsum/cut_off"], TINY["rollout.max_response_length"]
+    assert cut <= sum(row["length"] == limit for row in rows) / 7
+    assert (cut > 0) == (f"cut off after {limit} tokens" in outcomes[1][1])
     page = (folder / "runs" / "quickstart" / "evaluation.html").read_text()
     assert page.count("<svg") >= 3
     assert "Compared with another evaluation" in page
