@@ -1,7 +1,8 @@
 """One sentence about a topic under one constraint, in the style of IFEval, for small pretrained models.
 
-Each problem has one of `KINDS` of constraints and is judged by IFEval's checkers. The sentence must also name its topic
-and have some words, so that an empty one does not pass. Topics and words of held-out problems are never trained on.
+Each problem has one of several kinds of constraints and is judged by IFEval's checkers. The sentence must also name
+its topic and have some words, so that an empty one does not pass. Topics and words of held-out problems are never
+trained on.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,14 +34,27 @@ KINDS: dict[str, Callable[[str, int], _Instruction]] = {
     "quoted": lambda _word, _number: ("Put the whole sentence in double quotes.", "startend:quotation", {}),
     "word": lambda word, _: (f"Use the word {word}.", "keywords:existence", {"keywords": [word]}),
     "end": lambda word, _: (f"End it with the text: {word}.", "startend:end_checker", {"end_phrase": f"{word}."}),
+    "long": lambda _, number: (
+        f"Use at least {10 + number % 4} words.",
+        "length_constraints:number_words",
+        {"num_words": 10 + number % 4, "relation": "at least"},
+    ),
+    "lower": lambda _word, _number: ("Use lowercase letters only.", "change_case:english_lowercase", {}),
+    "twice": lambda word, _: (
+        f"Use the word {word} at least twice.",
+        "keywords:frequency",
+        {"keyword": word, "frequency": 2, "relation": "at least"},
+    ),
 }
+TRAINED = ("short", "quoted", "word", "end")
 
 
-def sentences(kinds: Sequence[str] = tuple(KINDS)) -> Task:
+def sentences(kinds: Sequence[str] = TRAINED) -> Task:
     """The task of writing one constrained sentence.
 
     Args:
-      kinds: the constraints, of `KINDS`.
+      kinds: the constraints, of `KINDS`; by default those of `TRAINED`, which leaves the others to show what a policy
+        does with constraints that it was not trained on.
 
     Raises:
       ValueError: a kind is unknown, or there is none.

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from rlvr_jax.tasks import make_task
-from rlvr_jax.tasks.sentences import KINDS, TOPICS, WORDS
+from rlvr_jax.tasks.sentences import KINDS, TOPICS, TRAINED, WORDS
 from rlvr_jax.verifiers import verify
 
 
@@ -31,6 +31,9 @@ SENTENCES = {  # a right answer for each kind, and a wrong one
     "quoted": ('"My {topic} is far away."', "My {topic} is far away."),
     "word": ("My {topic} is {word} and far.", "My {topic} is far away."),
     "end": ("My {topic} is far and {word}.", "The {word} {topic} is far away."),
+    "long": ("I know that my {topic} is " + "very " * 8 + "far away.", "My {topic} is " + "very " * 4 + "far."),
+    "lower": ("i know that my {topic} is far away from here.", "I know that my {topic} is far away from here."),
+    "twice": ("My {topic} is {word} and {word}.", "My {topic} is {word} and far."),
 }
 
 
@@ -41,7 +44,7 @@ def test_a_sentence_must_meet_its_constraint_name_its_topic_and_say_something(ki
     for index in range(8):
         example = task.example(split, index)
         topic = re.search(r"with the word (\w+)\.", example.prompt)[1]
-        word = re.search(r"(\w+)\.$", example.prompt.strip())[1]
+        word = re.search(r"(\w+)\.$", example.prompt.strip().replace(" at least twice", ""))[1]
         assert topic in TOPICS[split].split()
         right, wrong = (text.format(topic=topic, word=word) for text in SENTENCES[kind])
         judged = [verify("constraints", text, example.reference).score for text in (right, wrong)]
@@ -50,12 +53,12 @@ def test_a_sentence_must_meet_its_constraint_name_its_topic_and_say_something(ki
         assert verify("constraints", " ".join(right.split()[:2]), example.reference).score == 0
 
 
-def test_splits_share_neither_topics_nor_words_and_all_kinds_are_asked_for():
+def test_splits_share_neither_topics_nor_words_and_all_trained_kinds_are_asked_for():
     assert not set(TOPICS["train"].split()) & set(TOPICS["heldout"].split())
     assert not set(WORDS["train"].split()) & set(WORDS["heldout"].split())
     task = make_task("sentences")
     first = Counter(task.example("train", i).reference["instruction_id_list"][0] for i in range(60))
-    assert len(first) == len(KINDS)
+    assert len(first) == len(TRAINED)
 
 
 @pytest.mark.parametrize(
