@@ -248,6 +248,9 @@ def begin(env: Env, example: Example) -> tuple[Any, str | Messages]:
     Raises:
       TypeError: the environment returned something else; the message says what. And whatever it raises.
     """
+    if is_single_turn(env):
+        _check_text(example.prompt, "the prompt")
+        return None, example.prompt
     data = {name: deepcopy(getattr(example, name)) for name in ("prompt", "problem", "reference")}
     returned = env.start(replace(example, **data))
     if not (isinstance(returned, tuple) and len(returned) == 2):

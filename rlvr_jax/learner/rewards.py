@@ -177,7 +177,8 @@ def reward(
       groups: the episodes.
       parts: names of parts that a verdict may have, beside those that the verdicts of these groups have: a step may be
         without any problem of a task.
-      seconds: maximum time of one call of a term, after which its episodes are unjudged; None for no limit.
+      seconds: maximum time of one call of a function of the user's own, after which its episodes are unjudged; None
+        for no limit.
       processes: of the run, which all call this with the same groups; each calls the terms for its own share of them.
 
     Raises:
@@ -259,7 +260,8 @@ def _values(
     """The weighted term of each episode, or the error that prevented it; unjudged episodes get 0."""
     pairs = list(zip(group.verdicts, group.episodes, strict=True))
     if not of_group:
-        return [0.0 if pair[0].error else _number(name, weight, limited, term, *pair) for pair in pairs]
+        call = limited if named.is_name(name) else _unlimited  # the library's own terms take no time
+        return [0.0 if pair[0].error else _number(name, weight, call, term, *pair) for pair in pairs]
     try:
         found = limited(_listed, term, group)
         if len(found) != len(pairs):
@@ -268,6 +270,10 @@ def _values(
     except (Exception, SystemExit) as error:
         return [f"the reward term {name!r} raised {error_text(error)}"] * len(pairs)
     return [_number(name, weight, lambda x: x, value) for value in found]
+
+
+def _unlimited(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 def _listed(term: Term, group: Group) -> list[Any]:

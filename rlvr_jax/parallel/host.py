@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator
 
+_RECORDS = 20_000  # objects between two garbage collections
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of glibc's mallopt(3)
 _CUDA = ("jax_cuda12_plugin", "jax_cuda13_plugin")  # one of them comes with `jax[cuda12]`, `jax[cuda13]`
 
@@ -37,15 +38,23 @@ def same_kernels_each_time() -> None:
 
 @contextlib.contextmanager
 def long_lived_objects() -> Iterator[Callable[[], None]]:
-    """A function that exempts all objects of now from garbage collection until the context ends.
+    """A function that exempts all objects of now from garbage collection, and makes it rarer, until the context ends.
 
     For the end of a run's first step: imports and compiled programs are a million objects, and a full collection, of
-    which there is one every ten steps or so, would look at each of them (0.2 s).
+    which there is one every ten steps or so, would look at each of them (0.2 s). A step makes thousands of records that
+    are freed without a collection.
     """
+    thresholds = gc.get_threshold()
+
+    def begin() -> None:
+        gc.freeze()
+        gc.set_threshold(_RECORDS, *thresholds[1:])
+
     try:
-        yield gc.freeze
+        yield begin
     finally:
         gc.unfreeze()
+        gc.set_threshold(*thresholds)
 
 
 def cpu_cores() -> list[int]:

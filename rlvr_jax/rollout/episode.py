@@ -164,15 +164,15 @@ class Episode:
         """Ids of the tokens that the policy sampled, in order."""
         return tokens_of(span for span in self.spans if span.author in TRAINED)
 
-    @cached_property
+    @property
     def length(self) -> int:
         """Number of tokens that the policy sampled."""
-        return sum(len(span.tokens) for span in self.spans if span.author in TRAINED)
+        return sum([len(span.tokens) for span in self.spans if span.author in TRAINED])
 
-    @cached_property
+    @property
     def is_demonstration(self) -> bool:
         """True if it was not sampled from the policy."""
-        return any(span.author == "demonstration" for span in self.spans)
+        return "demonstration" in [span.author for span in self.spans]
 
     @property
     def cut_off(self) -> bool:

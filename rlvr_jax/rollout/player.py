@@ -169,7 +169,7 @@ class Player:
             return self._end(playing, turn.finish)
         playing.goes_on, playing.begun = cut, said if cut else NO_TOKENS
         if cut and env.cut is None:
-            roles = tuple(Done(reason=_reason_of(x, playing, "length")) for x in playing.seats)
+            roles = tuple(Done(reason="length" if x is playing else "cancelled") for x in playing.seats)
             return playing, lambda: (playing.state, Done(reason="length", roles=roles))
 
         def call() -> Any:
@@ -290,7 +290,7 @@ class Player:
 
     def _end(self, playing: Playing, reason: FinishReason, error: str | None = None) -> None:
         """Ends an episode, and those that it plays a game with: by the same error, or cancelled."""
-        reasons = [reason if error else _reason_of(x, playing, reason) for x in playing.together]
+        reasons = [reason if error or x is playing else "cancelled" for x in playing.together]
         self._end_of_each(playing, [{"reason": x, "error": error} for x in reasons])
 
     def _end_of_each(self, playing: Playing, ends: Sequence[Mapping[str, Any]]) -> None:
@@ -389,8 +389,3 @@ class Player:
         """That judges an episode."""
         task = self._sources[episode.example.task].task
         return Job(task.verifier, episode.judged, episode.example.reference, task.verifier_options)
-
-
-def _reason_of(playing: Playing, limited: Playing, reason: FinishReason) -> FinishReason:
-    """Why an episode ends when a limit ends that of its game which is `limited`."""
-    return reason if playing is limited else "cancelled"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt32
 
-from rlvr_jax.envs import CallRecord, Env, FinishReason, begin_group
+from rlvr_jax.envs import CallRecord, Env, FinishReason, begin_group, is_single_turn
 from rlvr_jax.errors import error_text
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Span
@@ -171,6 +171,8 @@ def request_of(playing: Playing, limits: Limits, **tokens: Int32[np.ndarray, "_"
 def begin(group: Sequence[Playing], limited: Limited) -> tuple[str, list[int]]:
     """Sets the initial states of a group; returns what the environment raised, if anything, and each one's budget."""
     env, example = group[0].env, group[0].example
+    if is_single_turn(env):
+        return "", [0] * len(group)
     original = replace(example, prompt=example.problem or example.prompt)
     try:
         states = limited(begin_group, env, original, [x.sample for x in group])

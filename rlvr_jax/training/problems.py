@@ -10,7 +10,7 @@ from typing import Any
 
 from rlvr_jax import named, tasks
 from rlvr_jax.config import Config
-from rlvr_jax.envs import Call, Env, begin, checked, make_env, single_turn
+from rlvr_jax.envs import Call, Env, begin, checked, is_single_turn, make_env, single_turn
 from rlvr_jax.errors import ConfigError, error_text, file_error
 from rlvr_jax.judges.prompts import text_of
 from rlvr_jax.rollout.playing import Source
@@ -282,6 +282,8 @@ def _rendering(
 
 def _with_prompts(config: Config, label: str, task: Task, env: Env, tokenizer: Any) -> Task:
     render, task = _rendering(config, label, task, tokenizer, env.tools)
+    if is_single_turn(env):
+        return tasks.rendered(task, label, lambda example: render(begin(env, example)[1]))
 
     def prompt_of(example: Example) -> str:
         with time_limits(config.verifier.timeout) as limited:
