@@ -25,20 +25,60 @@ from . import builtin
 from .cli import table
 
 FLAGS = flags.FLAGS
-OVERRIDES = """\
-common overrides (`rlvr keys` lists every key):
-  --config.seed=1
-  --config.training.num_steps=200
-  --config.sft.num_steps=1000 --config.sft.optimizer.learning_rate=1e-4
-  --config.rollout.prompts=32 --config.rollout.group_size=16
-  --config.rollout.max_response_length=512
-  --config.optimizer.learning_rate=1e-6
-  --config.pretrained=FOLDER_OR_HUB_ID
-  --config.policy.lora.rank=32
-  --config.evaluation.every=20
-  --config.mesh.fsdp=-1
-  --config.tasks="{'gsm8k': {}, 'math': {'weight': 0.5}}"
-  --config.reward="(('score', 1.0), ('format', 0.1))\""""
+_POLICY = ("pretrained=FOLDER_OR_HUB_ID", "policy.lora.rank=32")
+_TASKS = "tasks=\"{'gsm8k': {}, 'math': {'weight': 0.5}}\""
+_ANSWERS = (_TASKS, "pretrained=FOLDER_OR_HUB_ID", "rollout.max_response_length=512")
+OVERRIDES = {  # examples for the page of a command, by its name: keys and values
+    "train": (
+        "seed=1",
+        "training.num_steps=200",
+        "rollout.prompts=32",
+        "rollout.group_size=16",
+        "algorithm.preset=dapo",
+        "optimizer.learning_rate=1e-6",
+        *_POLICY,
+        "evaluation.every=20",
+        "mesh.fsdp=-1",
+        _TASKS,
+        "reward=\"(('score', 1.0), ('format', 0.1))\"",
+    ),
+    "sft": (
+        "seed=1",
+        "sft.num_steps=1000",
+        "sft.batch_size=128",
+        "sft.optimizer.learning_rate=1e-4",
+        *_POLICY,
+        "mesh.fsdp=-1",
+        "sft.sources=\"{'mine': {'file': 'chats.jsonl'}}\"",
+    ),
+    "prefer": (
+        "seed=1",
+        "preferences.sources=\"{'mine': {'file': 'pairs.jsonl'}}\"",
+        "preferences.loss=bradley_terry",
+        "preferences.beta=0.1",
+        "preferences.num_steps=1000",
+        "preferences.optimizer.learning_rate=5e-7",
+        "init_from=WORKDIR",
+        *_POLICY,
+        "mesh.fsdp=-1",
+    ),
+    "sample": (*_ANSWERS, "reward_models=\"{'rm': 'WORKDIR'}\"", "reward=\"(('rm', 1.0),)\""),
+    "evaluate": (*_ANSWERS, "policy.dtype=bfloat16", "verifier.timeout=20"),
+    "pairs": (*_ANSWERS, "reward_models=\"{'rm': 'WORKDIR'}\""),
+    "synthesize": (*_ANSWERS, "verifier.timeout=20"),
+    "sweep": ("training.num_steps=200", "sft.num_steps=1000", "rollout.prompts=32", "evaluation.every=20"),
+    "compile": (
+        "rollout.prompts=256",
+        "mesh.fsdp=32",
+        "mesh.rollout_tensor=4",
+        "optimizer.microbatches=16",
+        "policy.remat=full",
+        "policy.head_chunk=512",
+        "policy.lora.rank=32",
+    ),
+    "keys": ("rollout.slots=32", "algorithm.preset=dapo"),
+    "decontaminate": (_TASKS, "data.manual_dir=data"),
+}
 
 
 def define(config: bool = True, workdir: str = "Folder of the run. The same command in the same folder continues it."):
@@ -201,7 +241,9 @@ def _usage(main: Callable[..., None], program: str, required: tuple[str, ...], a
         *table(lines),
     ]
     if "config" in FLAGS:
-        page += [f"\n{OVERRIDES}", "\nbuilt-in configs:", *table(builtin.summaries())]
+        own = OVERRIDES[main.__globals__["__spec__"].name.rpartition(".")[2]]
+        page += ["\noverrides, for example (`rlvr keys` lists every key):", *(f"  --config.{x}" for x in own)]
+        page += ["\nbuilt-in configs:", *table(builtin.summaries())]
     return "\n".join(page)
 
 

@@ -144,6 +144,7 @@ def test_what_is_no_file_is_written_to_and_stays(tmp_path):
 def test_help_is_short_and_names_every_flag_and_what_may_be_overridden():
     expected = {
         "train": ("--workdir", "--config.seed=1", "quickstart", "countdown"),
+        "prefer": ("--workdir", "--config.preferences.loss=", "quickstart"),
         "verify": ("--kind", "--input"),
     }
     python, *_ = command("train", None)
@@ -156,11 +157,21 @@ def test_help_is_short_and_names_every_flag_and_what_may_be_overridden():
         assert all(word in stdout for word in words)
 
 
-def test_every_override_that_help_proposes_is_one():
-    words = shlex.split(OVERRIDES.partition("\n")[2])
-    assert len(words) > 8
-    assert all(word.startswith("--config.") for word in words)
-    load("quickstart", *words)
+def test_every_command_with_a_config_proposes_overrides_that_are_of_it():
+    with_config = {
+        path.stem
+        for path in (ROOT / "experiments").glob("*.py")
+        if re.search(r"command\.define\((?!config=False)|DEFINE_config_file\(.config.", path.read_text())
+    } - {"command"}
+    assert OVERRIDES.keys() == with_config
+    for name, overrides in OVERRIDES.items():
+        words = [word for override in overrides for word in shlex.split(f"--config.{override}")]
+        assert len(words) == len(overrides)
+        load("quickstart", *words)
+        if name in ("train", "sft", "prefer"):  # what another kind of run alone reads
+            others = {"train": "training|rollout", "sft": "sft", "prefer": "preferences"}
+            others = "|".join(sections for other, sections in others.items() if other != name)
+            assert not [word for word in words if re.match(rf"--config\.({others})\.", word)]
 
 
 @pytest.mark.parametrize(
