@@ -4,13 +4,15 @@
     rlvr compile --config=tulu3_rlvr_8b --topology=v5e:4x4 --fit --out=plan.json
     rlvr compile --config=tulu3_rlvr_8b --gpu=h100 --devices=8
     rlvr compile --config=quickstart --topology=cpu
+    rlvr compile --config=tulu3_dpo_8b --run=prefer --topology=v5p:2x2x4
 
 The TPU compiler (pip install 'rlvr_jax[tpu-compiler]') compiles the programs of a training step, kernels included, for
-a slice that this machine need not have: sampling, scoring, the update, and the move of parameters between them. It
-takes shapes only, no weights, and for a large policy some minutes. The tables show memory, FLOPs, bytes and collectives
-of each phase, and their time at the chip's published peak, memory bandwidth and interconnect, which is a bound from
-below: nothing here is a measurement. If the run does not fit, the last lines say what to change. For GPUs, and with
---estimate, all numbers come from arithmetic. docs/scale.md explains the tables.
+a slice that this machine need not have: sampling, scoring, the update, and the move of parameters between them; of
+`rlvr sft` and `rlvr prefer` an update, and what scores pairs. It takes shapes only, no weights, and for a large policy
+some minutes. The tables show memory, FLOPs, bytes and collectives of each phase, and their time at the chip's published
+peak, memory bandwidth and interconnect, which is a bound from below: nothing here is a measurement. If the run does not
+fit, the last lines say what to change. For GPUs, and with --estimate, all numbers come from arithmetic. docs/scale.md
+explains the tables.
 """
 
 import json
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import config_flags
 
-from rlvr_jax.config import Config
+from rlvr_jax.config import Config, Run
 from rlvr_jax.errors import ConfigError
 
 from . import command, slices
@@ -39,6 +41,8 @@ _FIT = flags.DEFINE_bool(
     "fit", False, "Search mesh, microbatches, rematerialisation and rollout batch for the fastest estimate that fits."
 )
 _OUT = flags.DEFINE_string("out", None, "JSON file of all numbers.")
+KINDS = {"train": "rl", "sft": "sft", "prefer": "preferences"}  # of runs, by command
+_RUN = flags.DEFINE_enum("run", "train", [*KINDS], "The command whose run it is.")
 _ATTEMPTS = 4  # to confirm a setting by compiling
 
 
@@ -54,25 +58,25 @@ def main() -> None:
         raise ConfigError("give one of --topology, such as v5p:2x2x4 or cpu, and --gpu, such as h100")
     config = slices.offline(command.config())
     where = slices.places(_TOPOLOGY.value, _GPU.value, _DEVICES.value, not _ESTIMATE.value)
-    where.name = Path(config_flags.get_config_filename(command.FLAGS["config"])).stem
+    name, run = Path(config_flags.get_config_filename(command.FLAGS["config"])).stem, KINDS[_RUN.value]
     if _FIT.value:
-        analysis, changes = _fit(config, where)
+        analysis, changes = _fit(config, where, run)
     else:
-        analysis, changes = where.analysis(make_setup(config, problems=False, devices=where.devices)), ()
-    print(*table(analysis, f"{where.name} on {where.title}", where.compiles), sep="\n")
+        analysis, changes = where.analysis(make_setup(config, problems=False, run=run, devices=where.devices)), ()
+    print(*table(analysis, f"rlvr {_RUN.value}, {name} on {where.title}", where.compiles), sep="\n")
     for line in _last_lines(analysis, changes, where):
         print(line)
     if out:
         command.write_files({out: json.dumps(to_json(analysis), indent=2).encode() + b"\n"})
 
 
-def _fit(config: Config, where: slices.Places) -> tuple["Analysis", tuple[Any, ...]]:
+def _fit(config: Config, where: slices.Places, run: Run) -> tuple["Analysis", tuple[Any, ...]]:
     """The fastest estimate that fits, and compiles if anything is compiled, and what it changes."""
     from rlvr_jax.training.fit import differences, fastest
 
     if where.chip is None:
         raise ConfigError("--fit needs the published numbers of a chip; there are none of this CPU")
-    found = fastest(config, where.devices, where.chip, where.torus)
+    found = fastest(config, where.devices, where.chip, where.torus, run)
     if not found:
         raise ConfigError(f"no mesh, microbatches and rollout batch fit {where.title}, by estimate: use more devices")
     for candidate in found[:_ATTEMPTS]:

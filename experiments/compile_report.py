@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from rlvr_jax.training.analysis import Analysis, by_kind
+from rlvr_jax.training.functions import sampling_config
+from rlvr_jax.training.networks import networks_of
 from rlvr_jax.training.roofline import Work
 
 GIB = 2**30
@@ -39,18 +41,18 @@ def _duration(seconds: float, digits: int) -> str:
 
 
 def _header(analysis: Analysis, title: str) -> list[str]:
-    from rlvr_jax.training.functions import sampling_config
-
     setup, chip = analysis.setup, analysis.chip
+    options = next(iter(networks_of(setup.config, setup.run).values()))
     sizes = lambda mesh: ", ".join(f"{name} {size}" for name, size in mesh.shape.items())  # noqa: E731
-    sampling, shape = sampling_config(setup), setup.policy
-    batch = f"{sampling.slots} slots" if sampling.slots else f"{sampling.batch_size} prompts at a time"
     lines = [
         f"{title}: {analysis.memory.devices}",
-        f"training: {sizes(setup.mesh)}; {setup.config.optimizer.microbatches} microbatches, remat {shape.remat}, "
-        f"{shape.head_chunk or 'all'} logits at a time",
-        f"sampling: {sizes(setup.sampling_mesh)}; {batch}, {sampling.group_size} samples of each",
+        f"training: {sizes(setup.mesh)}; {options.microbatches} microbatches, remat {setup.policy.remat}, "
+        f"{setup.policy.head_chunk or 'all'} logits at a time",
     ]
+    if setup.run == "rl":
+        sampling = sampling_config(setup)
+        batch = f"{sampling.slots} slots" if sampling.slots else f"{sampling.batch_size} prompts at a time"
+        lines.append(f"sampling: {sizes(setup.sampling_mesh)}; {batch}, {sampling.group_size} samples of each")
     if chip:
         lines.append(
             f"a device: {chip.flops / 1e12:,.0f} TFLOP/s, {chip.bandwidth / 1e9:,.0f} GB/s memory, "
@@ -117,19 +119,29 @@ def _collectives(analysis: Analysis, compiled: bool) -> list[str]:
             for kind, total in sorted(kinds.items())
         ]
     source = "read from the compiled programs" if compiled else "by estimate"
-    return [*columns(rows), f"{source}; those of decode are inside of the decoding loop"]
+    decoding = "; those of decode are inside of the decoding loop" * ("decode" in totals)
+    return [*columns(rows), source + decoding]
 
 
 def _summary(analysis: Analysis) -> list[str]:
-    decode, time = analysis.work["decode"], analysis.times["decode"]
-    floor = decode.floor / analysis.chip.bandwidth / decode.steps
+    sampled, step = ("sampled ", "a step") if "decode" in analysis.work else ("", "an update")
     return [
-        f"a step takes {_duration(analysis.seconds, 1)} or more: {analysis.tokens_per_second:,.0f} sampled tokens/s "
+        f"{step} takes {_duration(analysis.seconds, 1)} or more: {analysis.tokens_per_second:,.0f} {sampled}tokens/s "
         "per chip",
         f"the update reaches at most {analysis.utilization:.0%} of the peak FLOP/s (MFU), limited by "
         f"{analysis.times['update'].limit}",
-        f"a decode step takes {_duration(time.total / decode.steps, 2)}, {time.total / decode.steps / floor:.2f} times "
-        f"what it takes to read weights and KV cache once ({_duration(floor, 2)})",
+        *_decoding(analysis),
         "Predictions, not measurements: prompts and responses of full length, each phase as long as the slowest of "
         "products, memory and interconnect at their published rates.",
+    ]
+
+
+def _decoding(analysis: Analysis) -> list[str]:
+    if "decode" not in analysis.work:
+        return []
+    decode, time = analysis.work["decode"], analysis.times["decode"]
+    floor = decode.floor / analysis.chip.bandwidth / decode.steps
+    return [
+        f"a decode step takes {_duration(time.total / decode.steps, 2)}, {time.total / decode.steps / floor:.2f} times "
+        f"what it takes to read weights and KV cache once ({_duration(floor, 2)})"
     ]

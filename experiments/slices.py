@@ -42,7 +42,6 @@ class Places:
       chip: their published numbers; None of a CPU.
       torus: chips along each axis; empty without a torus.
       compiles: False for arithmetic alone.
-      name: of the config.
     """
 
     title: str
@@ -50,7 +49,6 @@ class Places:
     chip: Any
     torus: tuple[int, ...]
     compiles: bool
-    name: str = ""
 
     def analysis(self, setup: Any) -> Any:
         """The `Analysis` of a run on these devices: compiles its programs, or estimates them."""

@@ -34,18 +34,20 @@ def check_devices(config: Config, num_devices: int, num_processes: int, run: Run
     refuse(_batches(config, data * fsdp, run))
 
 
-def check_update(config: Config, devices: int, rows_together: int = 1) -> None:
+def check_update(config: Config, devices: int, rows_together: int = 1, run: Run = "rl") -> None:
     """Refuses updates that can't be divided into microbatches over the devices of the mesh axes data and fsdp.
 
     Args:
-      config: of a run of reinforcement learning.
+      config: of the run.
       devices: of the mesh axes data and fsdp.
-      rows_together: samples that the loss keeps in one microbatch, see `rlvr_jax.learner.losses.Loss`.
+      rows_together: samples that the loss of reinforcement learning keeps in one microbatch, see
+        `rlvr_jax.learner.losses.Loss`.
+      run: its kind.
 
     Raises:
       ConfigError: with the keys and numbers.
     """
-    refuse(_update(config, devices, rows_together))
+    refuse(_update(config, devices, rows_together) if run == "rl" else _batches(config, devices, run))
 
 
 def check_policy(config: Config, policy: PolicyConfig, mesh: tuple[int, int, int], samplers: int) -> None:

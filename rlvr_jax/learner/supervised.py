@@ -1,5 +1,6 @@
 """Settings of supervised runs: their data, their loss, their updates."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -98,3 +99,11 @@ class PreferencesConfig:
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=5e-7, warmup_steps=100, decay="linear")
     )
+
+
+def updates_in_a_call(options: SftConfig | PreferencesConfig, done: int = 0) -> int:
+    """The updates of one compiled call after `done` ones: the greatest number up to `updates_per_call` that meets every
+    checkpoint and the last update."""
+    saved = options.save_every if options.save_every < options.num_steps else 0
+    common = math.gcd(options.num_steps, saved, done)
+    return next(count for count in range(min(options.updates_per_call, common), 0, -1) if common % count == 0)

@@ -127,7 +127,7 @@ def _run(job: Mapping[str, Any], pools: Pools) -> None:
         if job["run"] == "sft" and not chats:
             check_demonstrations(setup)
         if not job["needs"]:  # a warm start that is still to be made can't be looked at
-            check_start(setup, Path(job["folder"]), job["run"])
+            check_start(setup, Path(job["folder"]))
         return
     if job["job"] == "sft":
         sft(config, Path(job["folder"]))

@@ -1,5 +1,6 @@
 """A run on given devices: memory, work and time of each phase of a step, by arithmetic and from compiled programs."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 from rlvr_jax import parallel
 from rlvr_jax.parallel.chips import Chip
 from rlvr_jax.training.hlo import Collective, collectives
+from rlvr_jax.training.networks import networks_of
 from rlvr_jax.training.plan import RESIDENT, Kinds, Memory, memory_of_run
 from rlvr_jax.training.programs import OutOfMemoryError, Program, programs
 from rlvr_jax.training.roofline import Times, Work, times, work
-from rlvr_jax.training.setup import Setup
+from rlvr_jax.training.setup import Setup, load_of
 
 _OF_PROGRAM = {name: (name,) for name in ("update", "critic", "scoring", "values", "move", "prefill")}
 
@@ -61,11 +63,14 @@ class Analysis:
 
     @property
     def tokens_per_second(self) -> float:
-        """Sampled tokens per second and chip, with responses of full length."""
-        rollout = self.setup.config.rollout
-        tokens = rollout.prompts * rollout.group_size * rollout.episode_length
-        devices = self.setup.mesh.size + rollout.devices
-        return tokens / self.seconds * self.chip.per_chip / devices
+        """Sampled tokens, or those of a supervised run's rows, per second and chip, all of full length."""
+        setup, rollout = self.setup, self.setup.config.rollout
+        if setup.run == "rl":
+            tokens = rollout.prompts * rollout.group_size * rollout.episode_length / (setup.mesh.size + rollout.devices)
+        else:
+            (load, _), (options,) = load_of(setup), networks_of(setup.config, setup.run).values()
+            tokens = load.rows * load.length * options.microbatches / setup.mesh.shape["tensor"]
+        return tokens / self.seconds * self.chip.per_chip
 
     @property
     def utilization(self) -> float:
@@ -131,7 +136,7 @@ def _beside(estimate: Kinds, program: Program) -> Kinds:
 
 def _with_collectives(work: dict[str, Work], program: Program, found: Sequence[Collective]) -> dict[str, Work]:
     """The work with the collectives of a program, as often as a step calls it."""
-    found = [replace(x, times=x.times * program.calls) for x in found]
+    found = [replace(x, times=math.ceil(x.times * program.calls)) for x in found]
     parts = dict.fromkeys(_OF_PROGRAM.get(program.phase, ()), found)
     if program.phase == "rollout":
         parts = {"decode": [x for x in found if x.decoding]}
@@ -145,7 +150,7 @@ def _with_collectives(work: dict[str, Work], program: Program, found: Sequence[C
 def to_json(analysis: Analysis) -> dict[str, Any]:
     """All numbers, for a file: bytes, FLOPs and seconds."""
     mesh, chip = analysis.setup.mesh, analysis.chip
-    phases = {}
+    phases, sampling = {}, analysis.setup.sampling_mesh
     for name, part in analysis.work.items():
         phases[name] = {
             "flops": part.flops + part.attention,
@@ -157,9 +162,10 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         if chip:
             phases[name] |= {"seconds": vars(analysis.times[name]), "limit": analysis.times[name].limit}
     found = {
+        "run": analysis.setup.run,
         "devices": analysis.memory.devices,
         "mesh": dict(mesh.shape),
-        "sampling_mesh": dict(analysis.setup.sampling_mesh.shape),
+        **({"sampling_mesh": dict(sampling.shape)} if analysis.setup.run == "rl" else {}),
         "capacity": analysis.memory.capacity,
         "fits": analysis.fits,
         "memory": analysis.memory.phases,

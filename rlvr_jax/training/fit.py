@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from rlvr_jax.config import Config, flatten, to_dict
+from rlvr_jax.config import Config, Run, flatten, supervised_options, to_dict
 from rlvr_jax.device_rules import check_update
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel.chips import Chip
 from rlvr_jax.training.analysis import Analysis, estimated
 from rlvr_jax.training.functions import make_loss
-from rlvr_jax.training.networks import optimizer_configs
+from rlvr_jax.training.networks import networks_of, optimizer_keys
 from rlvr_jax.training.plan import memory_of_run
 from rlvr_jax.training.setup import Setup, make_setup
 
 MARGIN = 0.1  # of the memory, which estimates leave free
 _CHUNKS = (2048, 1024, 512, 256)  # values of `policy.head_chunk`
-_TRAINING = ("update", "scoring", "values", "critic")  # phases
+_TRAINING = ("update", "scoring", "values", "critic", "evaluation")  # phases
 _MOST_TENSOR = 32  # devices of a mesh axis `tensor` that are tried
 
 
@@ -51,11 +51,12 @@ def _changed(record: Any, path: list[str], value: Any) -> Any:
     return dataclasses.replace(record, **{name: _changed(getattr(record, name), rest, value) if rest else value})
 
 
-def try_setup(config: Config, devices: Sequence[Any]) -> Setup | None:
-    """The setup, or None if the config can't run on these devices."""
+def try_setup(config: Config, devices: Sequence[Any], run: Run = "rl") -> Setup | None:
+    """The setup of a run of this kind, or None if the config can't run on these devices."""
     try:
-        setup = make_setup(config, problems=False, devices=devices)
-        check_update(config, setup.mesh.shape["data"] * setup.mesh.shape["fsdp"], make_loss(setup).rows_together)
+        setup = make_setup(config, problems=False, run=run, devices=devices)
+        if run == "rl":
+            check_update(config, setup.mesh.shape["data"] * setup.mesh.shape["fsdp"], make_loss(setup).rows_together)
     except ConfigError:
         return None
     return setup
@@ -63,17 +64,29 @@ def try_setup(config: Config, devices: Sequence[Any]) -> Setup | None:
 
 def smaller(config: Config, setup: Setup) -> Iterator[Change]:
     """Single changes that save memory."""
-    mesh, rollout = setup.mesh.shape, config.rollout
-    held = memory_of_run(setup).phases["update"]
+    mesh, keys = setup.mesh.shape, optimizer_keys(config, setup.run)
+    optimizers = {keys[name]: options for name, options in networks_of(config, setup.run).items()}
     for factor in (2, 4, 8, 16, 32):
-        for name, options in optimizer_configs(config).items():
-            prefix = "critic." * (name == "critic")
-            yield Change(f"{prefix}optimizer.microbatches", options.microbatches * factor)
+        for key, options in optimizers.items():
+            yield Change(f"{key}.microbatches", options.microbatches * factor)
     if setup.policy.remat != "full":
         yield Change("policy.remat", "full")
     for chunk in _CHUNKS:
         if not setup.policy.head_chunk or setup.policy.head_chunk > chunk:
             yield Change("policy.head_chunk", chunk)
+    for factor in (2, 4, 8):
+        yield Change("mesh.context", mesh["context"] * factor)
+        if mesh["data"] % factor == 0:
+            yield Change("mesh.fsdp", mesh["fsdp"] * factor)
+    for key, options in optimizers.items():
+        if not options.offload:
+            yield Change(f"{key}.offload", True)
+    if setup.run == "rl":
+        yield from _smaller_rollout(config, setup)
+
+
+def _smaller_rollout(config: Config, setup: Setup) -> Iterator[Change]:
+    rollout, held = config.rollout, memory_of_run(setup).phases["update"]
     batch = rollout.batch_size or rollout.prompts
     for factor in (2, 4, 8, 16, 32):
         if batch % factor == 0 and not rollout.slots:
@@ -82,12 +95,6 @@ def smaller(config: Config, setup: Setup) -> Iterator[Change]:
             yield Change("rollout.slots", rollout.slots // factor)
     for factor in (2, 4, 8):
         yield Change("mesh.rollout_tensor", setup.sampling_mesh.shape["tensor"] * factor)
-        yield Change("mesh.context", mesh["context"] * factor)
-        if mesh["data"] % factor == 0:
-            yield Change("mesh.fsdp", mesh["fsdp"] * factor)
-    for name, options in optimizer_configs(config).items():
-        if not options.offload:
-            yield Change(f"{'critic.' * (name == 'critic')}optimizer.offload", True)
     if "reference" in held and not config.algorithm.reference_every and not config.training.offload_reference:
         yield Change("training.offload_reference", True)
 
@@ -110,7 +117,7 @@ def advice(analysis: Analysis, devices: Sequence[Any]) -> tuple[tuple[Change, ..
     for options in (singles, pairs):
         found = []
         for changes in options:
-            setup = try_setup(_free_data(changed(config, changes)), devices)
+            setup = try_setup(_free_data(changed(config, changes)), devices, analysis.setup.run)
             if setup and fits(made := estimated(setup, chip, torus)):
                 found.append((made.seconds if chip else 0.0, changes, made))
         if found:
@@ -127,27 +134,31 @@ def _free_data(config: Config) -> Config:
     return replace(config, mesh=replace(mesh, data=-1))
 
 
-def fastest(config: Config, devices: Sequence[Any], chip: Chip, torus: Sequence[int]) -> list[Analysis]:
+def fastest(
+    config: Config, devices: Sequence[Any], chip: Chip, torus: Sequence[int], run: Run = "rl"
+) -> list[Analysis]:
     """Estimates of the settings that fit with a margin, the fastest first: one for each mesh and rollout layout.
 
-    Tries all axes of `mesh`, `mesh.rollout_tensor`, `optimizer.microbatches`, `policy.remat`, `policy.head_chunk` and
-    `rollout.batch_size`. The update's settings and the rollout's are chosen apart, because neither changes the other's
-    time.
+    Tries all axes of `mesh`, the optimizer's `microbatches`, `policy.remat` and `policy.head_chunk`, and if the run
+    samples `mesh.rollout_tensor` and `rollout.batch_size`. The update's settings and the rollout's are chosen apart,
+    because neither changes the other's time.
     """
-    number = len(devices) - config.rollout.devices
+    number, key = len(devices) - config.rollout.devices, _microbatches(config, run)
     powers = [2**i for i in range(number.bit_length()) if number % 2**i == 0]
     tensors, found = [x for x in powers if x <= _MOST_TENSOR], []
-    for tensor, rollout, shards in product(tensors, tensors, powers):
+    samplers = [{"rollout_tensor": x} for x in tensors] if run == "rl" else [{}]
+    for tensor, sampler, shards in product(tensors, samplers, powers):
         if number % (tensor * shards):
             continue
         rollouts: tuple[Change, ...] | None = ()  # the same for all meshes that shard the parameters alike
         for context in [x for x in powers if x <= shards]:
             mesh = {"data": -1, "fsdp": shards // context, "context": context, "tensor": tensor}
-            layout = [Change(f"mesh.{axis}", size) for axis, size in (mesh | {"rollout_tensor": rollout}).items()]
-            setup = try_setup(changed(config, (*layout, Change("optimizer.microbatches", 1))), devices)
+            layout = [Change(f"mesh.{axis}", size) for axis, size in (mesh | sampler).items()]
+            setup = try_setup(changed(config, (*layout, Change(key, 1))), devices, run)
             if setup is None:
                 continue
-            rollouts = rollouts or _fastest_of(setup, _rollouts(setup), ("rollout", "move"), chip, torus)
+            if run == "rl":
+                rollouts = rollouts or _fastest_of(setup, _rollouts(setup), ("rollout", "move"), chip, torus)
             if rollouts is None:
                 break
             updates = _fastest_of(setup, _updates(setup), _TRAINING, chip, torus)
@@ -163,15 +174,21 @@ def _rollouts(setup: Setup) -> list[tuple[Change, ...]]:
     return [()] if rollout.slots else [(Change("rollout.batch_size", size),) for size in sizes]
 
 
+def _microbatches(config: Config, run: Run) -> str:
+    """The key of the microbatches of the network that the run is for."""
+    return f"{next(iter(optimizer_keys(config, run).values()))}.microbatches"
+
+
 def _updates(setup: Setup) -> Iterator[tuple[Change, ...]]:
     """Settings of the update, each with the largest chunk of the head with which it fits."""
-    rollout = setup.config.rollout
+    config, run, rollout = setup.config, setup.run, setup.config.rollout
+    size = rollout.prompts * rollout.group_rows if run == "rl" else supervised_options(config, run).batch_size
     chunks = [chunk for chunk in _CHUNKS if chunk <= (setup.policy.head_chunk or chunk)]
     for remat in ("none", "dots", "full"):
-        for parts in _divisors(rollout.prompts * rollout.group_rows):
+        for parts in _divisors(size):
             for chunk in chunks:
                 changes = (Change("policy.remat", remat), Change("policy.head_chunk", chunk))
-                changes += (Change("optimizer.microbatches", parts),)
+                changes += (Change(_microbatches(config, run), parts),)
                 varied = _varied(setup, changes)
                 if varied is None:
                     break
@@ -190,7 +207,7 @@ def _varied(setup: Setup, changes: Sequence[Change]) -> Setup | None:
     chosen = {name: getattr(config.policy, name) for name in ("remat", "head_chunk")}
     shape = replace(setup.policy, **{name: x for name, x in chosen.items() if x not in ("auto", -1)})
     try:
-        check_update(config, setup.mesh.shape["data"] * setup.mesh.shape["fsdp"])
+        check_update(config, setup.mesh.shape["data"] * setup.mesh.shape["fsdp"], run=setup.run)
     except ConfigError:
         return None
     return replace(setup, config=config, policy=shape)

@@ -32,7 +32,7 @@ from rlvr_jax.rollout.policies import Policies
 from rlvr_jax.rollout.requests import Turns
 from rlvr_jax.rollout.sampler import Sampler, SamplingConfig
 from rlvr_jax.training.frozen import find_asked, find_teacher
-from rlvr_jax.training.networks import optimizer_configs, warmup_steps
+from rlvr_jax.training.networks import networks_of, warmup_steps
 from rlvr_jax.training.setup import Setup
 
 Scored = Literal["logprobs", "entropy", "values"]
@@ -64,7 +64,7 @@ def make_training(
     losses = losses_of(setup, loss)
     updates = {
         name: make_update(setup, {name: optimizers[name]}, losses[name], options.microbatches, frozen)
-        for name, options in optimizer_configs(config).items()
+        for name, options in networks_of(config).items()
     }
 
     def run(

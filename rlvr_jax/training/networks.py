@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any
 
 import jax
 import optax
 
 from rlvr_jax import parallel, policy
-from rlvr_jax.config import Config, Run, supervised_options
+from rlvr_jax.config import Config, Run
 from rlvr_jax.learner.credit import has_critic
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from rlvr_jax.learner.preferences import LOSSES
@@ -20,17 +21,18 @@ from rlvr_jax.training.checkpoints import with_shardings
 SCALAR = ("critic", "reward")  # networks with one number in place of logits: a critic, a reward model
 
 
-def optimizer_configs(config: Config) -> dict[str, OptimizerConfig]:
-    """The optimizer of each network, by its name."""
-    return {"policy": config.optimizer} | ({"critic": config.critic.optimizer} if has_critic(config.algorithm) else {})
-
-
-def networks_of(config: Config, run: Run) -> dict[str, OptimizerConfig]:
-    """The optimizer of each network that a run of this kind trains, by name; first the one that the run is for."""
+def optimizer_keys(config: Config, run: Run) -> dict[str, str]:
+    """The key of the optimizer of each network that a run of this kind trains, by the network's name; first that of the
+    network that the run is for."""
     if run == "rl":
-        return optimizer_configs(config)
+        return {"policy": "optimizer"} | ({"critic": "critic.optimizer"} if has_critic(config.algorithm) else {})
     network = LOSSES[config.preferences.loss].network if run == "preferences" else "policy"
-    return {network: supervised_options(config, run).optimizer}
+    return {network: f"{run}.optimizer"}
+
+
+def networks_of(config: Config, run: Run = "rl") -> dict[str, OptimizerConfig]:
+    """The optimizer of each network of `optimizer_keys`."""
+    return {name: attrgetter(key)(config) for name, key in optimizer_keys(config, run).items()}
 
 
 def updates_of_step(config: Config) -> int:
@@ -46,7 +48,7 @@ def warmup_steps(config: Config) -> int:
 def num_updates(config: Config) -> dict[str, int]:
     """Updates of each network in a run."""
     steps = {"policy": config.training.num_steps - warmup_steps(config), "critic": config.training.num_steps}
-    return {name: steps[name] * updates_of_step(config) for name in optimizer_configs(config)}
+    return {name: steps[name] * updates_of_step(config) for name in networks_of(config)}
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -58,7 +60,7 @@ def learning_rate(config: Config, step: int) -> float:
 def make_optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
     """The optimizer of each network."""
     counts = num_updates(config)
-    return {name: make_optimizer(options, counts[name]) for name, options in optimizer_configs(config).items()}
+    return {name: make_optimizer(options, counts[name]) for name, options in networks_of(config).items()}
 
 
 def shapes_and_axes(config: PolicyConfig, network: str = "policy") -> tuple[Any, Any]:

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import named, parallel, policy
-from rlvr_jax.config import Run
+from rlvr_jax.config import supervised_options
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.families import LENGTH
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
+from rlvr_jax.learner.preferences import LOSSES, Preference
+from rlvr_jax.learner.supervised import updates_in_a_call
 from rlvr_jax.parallel import AnyMesh, MeshConfig
 from rlvr_jax.parallel.chips import GIB, memory_of
 from rlvr_jax.policy import LoraConfig, PolicyConfig
@@ -26,12 +28,13 @@ from rlvr_jax.training.functions import make_loss, sampling_config, scored_colum
 from rlvr_jax.training.memory import Load, forward_bytes, head_bytes, kept_bytes
 from rlvr_jax.training.models import architecture
 from rlvr_jax.training.networks import network_shapes, networks_of, shapes_and_axes, state_shapes
-from rlvr_jax.training.setup import Setup, update_load
+from rlvr_jax.training.setup import Setup, load_of
 from rlvr_jax.training.versions import local_judges
 from rlvr_jax.verifiers.judge import POLICY
 
 Kinds = dict[str, int]  # kind -> bytes
 PHASE_OF_UPDATES = {"policy": "update", "reward": "update", "critic": "critic"}  # the phase of a network's updates
+NETWORKS = {"scoring": "policy", "values": "critic"}  # of phases of forward passes
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,41 @@ class Memory:
         return None if self.capacity is None else self.capacity - self.peak[1]
 
 
-def memory_of_run(setup: Setup, run: Run = "rl") -> Memory:
-    """The memory of a run of this kind, with responses of full length."""
-    device = parallel.devices_of(setup.mesh)[0]
-    options = networks_of(setup.config, run)
-    resident = _resident(setup, run, options)
-    added = {name: _of_update(setup, run, name, one, device.platform) for name, one in options.items()}
+def memory_of_run(setup: Setup) -> Memory:
+    """The memory of a run, with responses of full length."""
+    device, config = parallel.devices_of(setup.mesh)[0], setup.config
+    options = networks_of(config, setup.run)
+    resident = _resident(setup, options)
+    added = {name: _of_update(setup, name, one, device.platform) for name, one in options.items()}
     phases = {PHASE_OF_UPDATES[name]: resident | kinds for name, kinds in added.items()}
-    if run == "rl":
+    if setup.run == "rl":
         phases |= _of_rollout(setup, resident, phases, device.platform)
-    number = setup.mesh.size + setup.config.rollout.devices * (run == "rl")
+    else:
+        phases |= {phase: resident | _of_pass(setup, NETWORKS[phase], device.platform) for phase in scored(setup)}
+        if evaluates(setup):
+            phases["evaluation"] = resident | _of_pass(setup, next(iter(options)), device.platform)
+    number = setup.mesh.size + config.rollout.devices * (setup.run == "rl")
     return Memory(phases, f"{number} x {device.device_kind}", memory_of(device))
+
+
+def scored(setup: Setup) -> dict[str, tuple[str, ...]]:
+    """The columns of a step's batch that take a forward pass each, by the phase in which the network of `NETWORKS`
+    computes them."""
+    if setup.run == "rl":
+        columns = scored_columns(setup, make_loss(setup))
+    else:
+        columns = ("reference",) if setup.run == "preferences" and _loss_of(setup).reference else ()
+    of = {"scoring": tuple(x for x in columns if x != "values"), "values": tuple(x for x in columns if x == "values")}
+    return {phase: names for phase, names in of.items() if names}
+
+
+def evaluates(setup: Setup) -> bool:
+    """True if a supervised run evaluates on held-out data."""
+    return setup.run == "preferences" and setup.config.preferences.heldout_share > 0
+
+
+def _loss_of(setup: Setup) -> Preference:
+    return LOSSES[setup.config.preferences.loss]
 
 
 class _State(NamedTuple):
@@ -96,18 +123,19 @@ def _state_of(options: OptimizerConfig, shape: PolicyConfig, mesh: AnyMesh, netw
     return _State(*map(parallel.bytes_on_device, (state.params, trained, state.opt_state, floats)))
 
 
-def _resident(setup: Setup, run: Run, options: Mapping[str, OptimizerConfig]) -> Kinds:
+def _resident(setup: Setup, options: Mapping[str, OptimizerConfig]) -> Kinds:
     """The training state, which is in memory in all phases."""
     config, shape = setup.config, setup.policy
     states = {name: _state(one, shape, setup.mesh, name) for name, one in options.items()}
     first = states[next(iter(options))]
     kinds = {"parameters": first.parameters} | ({"moments": first.moments} if first.moments else {})
-    if run == "rl" and not config.training.offload_reference:
+    if setup.run != "rl":
+        return kinds
+    if not config.training.offload_reference:
         kinds |= _of_reference(setup)
-    if run == "rl" and (teacher := find_teacher(setup)):
+    if teacher := find_teacher(setup):
         kinds["teacher"] = parallel.bytes_on_device(network_shapes(teacher.shape, setup.mesh))
-    if run == "rl":
-        kinds |= _of_models_that_score(setup)
+    kinds |= _of_models_that_score(setup)
     if "critic" in states:
         kinds["critic"] = states["critic"].parameters + states["critic"].moments
     return kinds
@@ -156,13 +184,13 @@ def alone(setup: Setup) -> AnyMesh:
     return parallel.make_mesh(MeshConfig(data=1), parallel.devices_of(setup.mesh)[:1])
 
 
-def _of_update(setup: Setup, run: Run, network: str, options: OptimizerConfig, platform: str) -> Kinds:
+def _of_update(setup: Setup, network: str, options: OptimizerConfig, platform: str) -> Kinds:
     """Memory that an update of a network adds."""
-    config, shape, mesh = setup.config, setup.policy, setup.mesh
+    run, shape, mesh = setup.run, setup.policy, setup.mesh
     state = _state(replace(options, offload=False), shape, mesh, network)
     held = state.moments + (state.parameters if network == "critic" else 0)
-    tensor = mesh.shape["tensor"]
-    load = update_load(config, run, mesh, config.training.packing == "prefix_tree", network)
+    (load, _), tensor = load_of(setup, network), mesh.shape["tensor"]
+    updates = 1 if run == "rl" else updates_in_a_call(supervised_options(setup.config, run))
     return {
         # An update brings all moments to the device at once: so does the TPU compiler.
         **({"critic" if network == "critic" else "moments": held} if options.offload else {}),
@@ -170,13 +198,23 @@ def _of_update(setup: Setup, run: Run, network: str, options: OptimizerConfig, p
         "gradients": state.gradients * (3 if options.microbatches > 1 else 2),
         "activations": kept_bytes(shape, load, tensor, platform) + _gathered_layer(setup),
         **({"logits": head_bytes(shape, load, weight_shards(mesh), tensor)} if network == "policy" else {}),
-        "batch": _batch_bytes(load, options.microbatches),
+        "batch": updates * _batch_bytes(load, options.microbatches),
     }
+
+
+def _of_pass(setup: Setup, network: str, platform: str) -> Kinds:
+    """Memory that a forward pass over a microbatch of a network's updates adds."""
+    shape, mesh = setup.policy, setup.mesh
+    (load, _), tensor = load_of(setup, network), mesh.shape["tensor"]
+    kinds = {"activations": forward_bytes(shape, load, tensor, platform) + _gathered_layer(setup)}
+    if network == "policy":
+        kinds["logits"] = head_bytes(shape, load, weight_shards(mesh), tensor, gradients=False)
+    return kinds
 
 
 def _of_rollout(setup: Setup, state: Kinds, updates: dict[str, Kinds], platform: str) -> dict[str, Kinds]:
     """The memory of scoring, the move of parameters and sampling; adds the sampler's copy to `updates`."""
-    config, shape, mesh = setup.config, setup.policy, setup.mesh
+    config, shape = setup.config, setup.policy
     apart = bool(config.rollout.devices)  # the sampler has devices of its own
     asked = [network.shape for network in find_asked(setup).values()]
     sampler = {"sampler": sampler_bytes(setup.policy, setup.sampling_mesh)}
@@ -185,17 +223,12 @@ def _of_rollout(setup: Setup, state: Kinds, updates: dict[str, Kinds], platform:
     if not apart:
         for update in updates.values():
             update |= sampler
-    tensor, columns = mesh.shape["tensor"], scored_columns(setup, make_loss(setup))
     phases = {}
-    for phase, network in (("scoring", "policy"), ("values", "critic")):
-        if ("values" in columns) if network == "critic" else {*columns} - {"values"}:
-            load = update_load(config, "rl", mesh, config.training.packing == "prefix_tree", network)
-            phases[phase] = state | ({} if apart else sampler)
-            if "reference" in columns and config.training.offload_reference and network == "policy":
-                phases[phase] |= _of_reference(setup)
-            phases[phase] |= {"activations": forward_bytes(shape, load, tensor, platform) + _gathered_layer(setup)}
-            if network == "policy":
-                phases[phase]["logits"] = head_bytes(shape, load, weight_shards(mesh), tensor, gradients=False)
+    for phase, columns in scored(setup).items():
+        phases[phase] = state | ({} if apart else sampler)
+        if "reference" in columns and config.training.offload_reference:
+            phases[phase] |= _of_reference(setup)
+        phases[phase] |= _of_pass(setup, NETWORKS[phase], platform)
     if judging := _of_judges(setup, platform):
         phases["judging"] = state | ({} if apart else sampler) | judging
     held = sampler if apart else state | sampler
@@ -290,8 +323,9 @@ def lines(memory: Memory, setup: Setup) -> tuple[str, str]:
     phase, most = memory.peak
     unit, name = _unit(most)
     size = lambda count: f"{count / unit:.1f}"  # noqa: E731
-    held = memory.phases["update"]
-    offloaded = ["moments"] * setup.config.optimizer.offload + ["reference"] * setup.config.training.offload_reference
+    held, config = memory.phases["update"], setup.config
+    options = next(iter(networks_of(config, setup.run).values()))
+    offloaded = ["moments"] * options.offload + ["reference"] * config.training.offload_reference
     resident = ", ".join(f"{kind} {size(held[kind])}" for kind in RESIDENT if kind in held and kind not in offloaded)
     peaks = ", ".join(f"{other} {size(sum(kinds.values()))}" for other, kinds in memory.phases.items())
     first = f"memory per device ({memory.devices}), {name}: {resident}; with what each phase adds: {peaks}"

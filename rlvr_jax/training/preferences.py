@@ -41,7 +41,7 @@ from rlvr_jax.text.prompts import renderer
 from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.sft import encoded
 from rlvr_jax.training.sources import Rows, mixed, mixture_of, read_rows
-from rlvr_jax.training.supervised import Supervised, stacked, supervise
+from rlvr_jax.training.supervised import Objective, Supervised, stacked, supervise
 from rlvr_jax.training.workdir import HELDOUT, REFERENCE
 
 
@@ -71,19 +71,23 @@ def prefer(config: Config, workdir: Path, processes: Processes | None = None) ->
             "config.preferences.sources is empty: name files of preferences, as {'mine': {'file': 'pairs.jsonl'}}"
         )
     setup = make_setup(config, problems=False, run="preferences", processes=processes)
-    chosen = LOSSES[options.loss]
     rows, heldout = pair_rows(setup)
     reference: dict[int, Any] = {}  # filled once the initial policy is known
     run = Supervised(
-        "preferences",
-        chosen.network,
-        preference_loss(setup.policy, options),
+        preference_objective(setup),
         partial(batches_of, setup, rows, heldout, reference, workdir),
-        prepared=None if chosen.paired else _with_baseline(setup),
         evaluate=_evaluation(setup, heldout, reference, workdir),
         facts=rows.facts,
     )
     supervise(setup, run, workdir)
+
+
+def preference_objective(setup: Setup) -> Objective:
+    """The loss of the config, and what its updates compute before."""
+    options = setup.config.preferences
+    chosen = LOSSES[options.loss]
+    prepared = None if chosen.paired else _with_baseline(setup)
+    return Objective(chosen.network, preference_loss(setup.policy, options), prepared)
 
 
 def pair_rows(setup: Setup) -> tuple[Rows, list[Pair]]:
@@ -209,8 +213,7 @@ def _parts(setup: Setup, pairs: Sequence[Pair]) -> list[list[Pair]]:
 
 def reference_logprobs(setup: Setup, params: Params, pairs: Sequence[Pair]) -> dict[int, Float[np.ndarray, "_"]]:
     """The log-probs of the tokens of both completions of each pair, by its number, one completion after the other."""
-    sharding = parallel.batch_sharding(setup.mesh)
-    jitted = jax.jit(lambda params, batch: score(setup.policy, params, batch, 1.0)[0], out_shardings=sharding)
+    sharding, jitted = parallel.batch_sharding(setup.mesh), make_jitted_reference(setup)
     found: dict[int, Float[np.ndarray, _]] = {}
     for part in _parts(setup, pairs):
         batch = make_pairs(setup, part).replace(columns={})
@@ -220,6 +223,23 @@ def reference_logprobs(setup: Setup, params: Params, pairs: Sequence[Pair]) -> d
             rows = slice(row, row + 1) if batch.parents is not None else slice(2 * row, 2 * row + 2)
             found[pair.number] = values[rows][batch.action_mask[rows] > 0]
     return found
+
+
+def make_jitted_reference(setup: Setup) -> jax.stages.Wrapped:
+    """The jitted function (params, part of the pairs) -> log-prob of each action."""
+    return jax.jit(
+        lambda params, batch: score(setup.policy, params, batch, 1.0)[0],
+        out_shardings=parallel.batch_sharding(setup.mesh),
+    )
+
+
+def longest_pairs(setup: Setup, number: int) -> Batch:
+    """The batch of so many pairs of full length, for its shapes."""
+    rollout = setup.config.rollout
+    completion = (0,) * rollout.max_response_length
+    pairs = [Pair((0,) * rollout.max_prompt_length, (completion,) * 2, "", number=i) for i in range(number)]
+    reference = {pair.number: np.zeros(2 * len(completion), np.float32) for pair in pairs}
+    return make_pairs(setup, pairs, reference)
 
 
 def batches_of(
@@ -299,19 +319,25 @@ def _with_baseline(setup: Setup) -> Callable[[Any, Batch], Batch]:
     return prepared
 
 
+def make_jitted_rewards(setup: Setup) -> jax.stages.Wrapped:
+    """The jitted function (params, part of the pairs) -> reward of both completions of each."""
+    options = setup.config.preferences
+    chosen = LOSSES[options.loss]
+
+    def of_part(params: Params, batch: Batch) -> Float[Array, "pairs 2"]:
+        _, rewards = chosen.losses(options, pairs_of(batch, values_of(setup.policy, chosen, params, batch)))
+        return rewards
+
+    return jax.jit(of_part)
+
+
 def _evaluation(
     setup: Setup, heldout: Sequence[Pair], reference: Mapping[int, Any], workdir: Path
 ) -> Callable[[Learner, bool], dict[str, float]]:
     """The function (learner, whether the run ends) -> metrics of the held-out pairs. At the end it writes `HELDOUT` and
     the picture of the calibration."""
     options = setup.config.preferences
-    chosen, sharding = LOSSES[options.loss], parallel.batch_sharding(setup.mesh)
-
-    def of_part(params: Params, batch: Batch) -> Float[Array, "pairs 2"]:
-        _, rewards = chosen.losses(options, pairs_of(batch, values_of(setup.policy, chosen, params, batch)))
-        return rewards
-
-    jitted = jax.jit(of_part)
+    chosen, sharding, jitted = LOSSES[options.loss], parallel.batch_sharding(setup.mesh), make_jitted_rewards(setup)
 
     def evaluate(learner: Learner, ends: bool) -> dict[str, float]:
         if not heldout:

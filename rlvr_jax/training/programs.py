@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import parallel
+from rlvr_jax.config import supervised_options
 from rlvr_jax.learner.batch import Batch
+from rlvr_jax.learner.optimizer import make_optimizer
+from rlvr_jax.learner.supervised import updates_in_a_call
 from rlvr_jax.rollout import slots as device
 from rlvr_jax.rollout.batches import prompts_per_batch, sample
 from rlvr_jax.rollout.continuous import array_shardings, compiled_functions, ring_widths
@@ -25,17 +29,18 @@ from rlvr_jax.training.functions import (
     make_jitted_update,
     make_loss,
     sampling_config,
-    scored_columns,
 )
-from rlvr_jax.training.networks import (
-    make_optimizers,
-    network_shapes,
-    optimizer_configs,
-    state_shapes,
-    updates_of_step,
+from rlvr_jax.training.networks import make_optimizers, network_shapes, networks_of, state_shapes, updates_of_step
+from rlvr_jax.training.plan import PHASE_OF_UPDATES, evaluates, scored
+from rlvr_jax.training.preferences import (
+    longest_pairs,
+    make_jitted_reference,
+    make_jitted_rewards,
+    preference_objective,
 )
-from rlvr_jax.training.plan import PHASE_OF_UPDATES
 from rlvr_jax.training.setup import Setup
+from rlvr_jax.training.sft import longest_rows, sft_objective
+from rlvr_jax.training.supervised import make_jitted_updates, stacked_shapes
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,14 @@ class Program:
       lower: traces it for its devices.
       mesh: its devices.
       holds: the kinds of `plan.Memory` that are among its arguments or results.
-      calls: in a step.
+      calls: in a step; a call with several updates is a part of one in each.
     """
 
     phase: str
     lower: Callable[[], jax.stages.Lowered]
     mesh: parallel.AnyMesh
     holds: tuple[str, ...]
-    calls: int = 1
+    calls: int | Fraction = 1
 
     def compile(self) -> jax.stages.Compiled:
         """Compiles it, with the kernels of its devices.
@@ -89,12 +94,21 @@ def _needed(message: str) -> int:
 
 
 def programs(setup: Setup) -> Iterator[Program]:
-    """The programs of a step of reinforcement learning, and that of greedy evaluation."""
+    """The programs of a step of a run: those of reinforcement learning with the one of greedy evaluation, and those of
+    a supervised run with what scores its pairs."""
+    if setup.run == "rl":
+        yield from _of_updates(setup)
+        yield from _of_sampler(setup)
+    else:
+        yield from _of_supervised(setup)
+
+
+def _of_updates(setup: Setup) -> Iterator[Program]:
     config, loss = setup.config, make_loss(setup)
-    minibatches, columns = config.algorithm.minibatches, scored_columns(setup, loss)
+    minibatches, columns = config.algorithm.minibatches, scored(setup)
     optimizers, holds = make_optimizers(config), {"policy": ("parameters", "moments"), "critic": ("critic",)}
     losses, teacher = losses_of(setup, loss), find_teacher(setup)
-    for network, options in optimizer_configs(config).items():
+    for network, options in networks_of(config).items():
         optimizer, params = optimizers[network], network_shapes(setup.policy, setup.mesh, network)
         one = losses[network]
         update = make_jitted_update(setup, {network: optimizer}, one, options.microbatches)
@@ -103,13 +117,35 @@ def programs(setup: Setup) -> Iterator[Program]:
         lower = partial(update.lower, states, batch_shapes(setup, minibatches, one.needs), *frozen)
         phase, calls = PHASE_OF_UPDATES[network], updates_of_step(config)
         yield Program(phase, lower, setup.mesh, (*holds[network], "batch"), calls)
-        scored = [name for name in columns if (name == "values") == (network == "critic")]
-        if scored:
+        of, phase = ("values", "values") if network == "critic" else ("logprobs", "scoring")
+        if phase in columns:
             parts = options.microbatches * minibatches
-            of, phase = ("values", "values") if network == "critic" else ("logprobs", "scoring")
             lower = partial(make_jitted_score(setup, of).lower, params, batch_shapes(setup, parts, ()))
-            yield Program(phase, lower, setup.mesh, (holds[network][0], "batch"), len(scored) * parts)
-    yield from _of_sampler(setup)
+            yield Program(phase, lower, setup.mesh, (holds[network][0], "batch"), len(columns[phase]) * parts)
+
+
+def _of_supervised(setup: Setup) -> Iterator[Program]:
+    """The updates of a call, and for preferences a microbatch of the reference policy and one of the evaluation."""
+    options, pairs = supervised_options(setup.config, setup.run), setup.run == "preferences"
+    objective = preference_objective(setup) if pairs else sft_objective(setup)
+    network, microbatches = objective.network, options.optimizer.microbatches
+    optimizer = make_optimizer(options.optimizer, options.num_steps)
+    params, count = network_shapes(setup.policy, setup.mesh, network), updates_in_a_call(options)
+    states = {network: state_shapes(optimizer, params, setup.mesh, options.optimizer.offload)}
+    batch = longest_pairs(setup, options.batch_size) if pairs else longest_rows(setup)
+    update = make_jitted_updates(objective, {network: optimizer}, microbatches)
+    lower = partial(update.lower, states, stacked_shapes(setup, batch, count))
+    yield Program("update", lower, setup.mesh, ("parameters", "moments", "batch"), Fraction(1, count))
+    if not pairs:
+        return
+    of = partial(jax.ShapeDtypeStruct, sharding=parallel.batch_sharding(setup.mesh))
+    part = jax.tree.map(lambda x: of(x.shape, x.dtype), longest_pairs(setup, options.batch_size // microbatches))
+    if "scoring" in scored(setup):
+        lower = partial(make_jitted_reference(setup).lower, params, part.replace(columns={}))
+        yield Program("scoring", lower, setup.mesh, ("parameters", "batch"), microbatches)
+    if evaluates(setup):
+        lower = partial(make_jitted_rewards(setup).lower, params, part)
+        yield Program("evaluation", lower, setup.mesh, ("parameters", "batch"))
 
 
 def batch_shapes(setup: Setup, parts: int, columns: tuple[str, ...]) -> Batch:

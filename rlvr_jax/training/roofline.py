@@ -7,22 +7,23 @@ below that no program reaches.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import jax
 import jax.numpy as jnp
 
+from rlvr_jax.learner.preferences import LOSSES
 from rlvr_jax.parallel import AnyMesh
 from rlvr_jax.parallel.chips import Chip, link_bandwidth, link_latency
 from rlvr_jax.policy import ADAPTERS, PolicyConfig
 from rlvr_jax.rollout.layout import decoded
 from rlvr_jax.rollout.memory import cache_bytes
-from rlvr_jax.training.functions import make_loss, sampling_config, scored_columns
+from rlvr_jax.training.functions import sampling_config
 from rlvr_jax.training.hlo import Collective
 from rlvr_jax.training.memory import Load, forward_bytes
-from rlvr_jax.training.networks import optimizer_configs, shapes_and_axes
-from rlvr_jax.training.plan import PHASE_OF_UPDATES, Memory, weight_shards
-from rlvr_jax.training.setup import Setup, update_load
+from rlvr_jax.training.networks import SCALAR, networks_of, shapes_and_axes, updates_of_step
+from rlvr_jax.training.plan import NETWORKS, PHASE_OF_UPDATES, Memory, scored, weight_shards
+from rlvr_jax.training.setup import Setup, load_of
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,19 @@ def visible_pairs(config: PolicyConfig, prompt: int, response: int, group: int =
 
 def work(setup: Setup, memory: Memory) -> dict[str, Work]:
     """The work of each phase of a training step; `memory` is that of the run."""
-    found = {"move": _move(setup, memory)} | _rollout(setup)
-    columns = scored_columns(setup, make_loss(setup))
-    if of_policy := [name for name in columns if name != "values"]:
-        found["scoring"] = _pass(setup, memory, len(of_policy))
-    found["update"] = _pass(setup, memory)
-    if "values" in columns:
-        found |= {"values": _pass(setup, memory, 1, "critic"), "critic": _pass(setup, memory, network="critic")}
+    found = {"move": _move(setup, memory)} | _rollout(setup) if setup.run == "rl" else {}
+    passes = {phase: _pass(setup, memory, len(names), NETWORKS[phase]) for phase, names in scored(setup).items()}
+    for network in networks_of(setup.config, setup.run):
+        before, phase = "values" if network == "critic" else "scoring", PHASE_OF_UPDATES[network]
+        found |= {before: passes[before]} if before in passes else {}
+        found[phase] = _pass(setup, memory, network=network)
+    if setup.run == "preferences" and not LOSSES[setup.config.preferences.loss].paired:
+        found["update"] = _sum(found["update"], _pass(setup, memory, 1))  # for the baseline
     return found
+
+
+def _sum(a: Work, b: Work) -> Work:
+    return Work(*(getattr(a, field.name) + getattr(b, field.name) for field in fields(Work)))
 
 
 def times(work: Work, phase: str, chip: Chip, torus: Sequence[int]) -> Times:
@@ -123,19 +129,17 @@ def _seconds(x: Collective, chip: Chip, torus: Sequence[int]) -> float:
 
 def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy") -> Work:
     """The updates of a network in a step, or `passes` forward passes over its batch."""
-    config, shape, mesh = setup.config, setup.policy, setup.mesh
+    config, run, shape, mesh = setup.config, setup.run, setup.policy, setup.mesh
     data, context, tensor = (mesh.shape[name] for name in ("data", "context", "tensor"))
     fsdp = weight_shards(mesh)
     rollout, item = config.rollout, jnp.dtype(shape.dtype).itemsize
-    packed = config.training.packing == "prefix_tree"
-    load = update_load(config, "rl", mesh, packed, network)
-    group = rollout.group_size if packed else 1
-    microbatches = optimizer_configs(config)[network].microbatches
-    epochs = 1 if passes else config.algorithm.epochs
-    parts = microbatches * config.algorithm.minibatches * epochs
+    load, group = load_of(setup, network)
+    options = networks_of(config, run)[network]
+    microbatches, updates = options.microbatches, updates_of_step(config) if run == "rl" else 1
+    parts = microbatches * (config.algorithm.minibatches if passes and run == "rl" else updates)
     rows = load.rows * parts
     tokens, actions = rows * load.length, rows * load.actions
-    outputs = 1 if network == "critic" else shape.vocab_size
+    outputs = 1 if network in SCALAR else shape.vocab_size
     params, head = matmul_params(shape) / tensor, outputs * shape.width / tensor
     pairs = rows * visible_pairs(shape, rollout.max_prompt_length, rollout.max_response_length, group)
     attention = 4 * shape.num_layers * shape.num_heads * shape.head_dim * pairs / (tensor * context)
@@ -148,7 +152,7 @@ def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy"
         sent = _gathers(shape, passes * parts, fsdp, weights) + _sums(shape, 2 * passes * parts, load, tensor)
         sent += _exchanges(shape, passes * parts, 0, load, mesh)
         flops = passes * sum(forward)
-        reads = config.training.offload_reference and network == "policy"
+        reads = run == "rl" and config.training.offload_reference and network == "policy"
         host = memory.phases["scoring"].get("reference", 0) if reads else 0
         model = flops + passes * attention
         return Work(flops, passes * attention, bytes_, sent, passes * parts, model, host=host)
@@ -159,7 +163,7 @@ def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy"
     flops = forward[0] * (1 + backward) + repeated + forward[1] * (1 + backward + (shape.head_chunk > 0))
     held = memory.phases[PHASE_OF_UPDATES[network]]
     held_by = held["critic"] if network == "critic" else held["parameters"] + held.get("moments", 0)
-    state = 2 * held_by * config.algorithm.minibatches * epochs
+    state = 2 * held_by * updates
     gradients = held["gradients"] // (3 if microbatches > 1 else 2)
     bytes_ = state + 2 * parts * (gradients + (2 + again) * weights) + (3 + again) * traffic + 2 * logits
     sent = _gathers(shape, (2 + again) * parts, fsdp, weights) + _sums(shape, (4 + again) * parts, load, tensor)
@@ -170,8 +174,8 @@ def _pass(setup: Setup, memory: Memory, passes: int = 0, network: str = "policy"
         size = int(2 * gradients * (data - 1) / data)
         sent += (Collective("all-reduce", size, data, parts, False, "gradients"),)
     model = (1 + backward) * (sum(forward) + attention)
-    moments = held.get("moments", 0) if network == "policy" else held["critic"] - memory.phases["update"]["critic"]
-    host = 2 * moments * config.algorithm.minibatches * epochs * optimizer_configs(config)[network].offload
+    moments = held["critic"] - memory.phases["update"]["critic"] if network == "critic" else held.get("moments", 0)
+    host = 2 * moments * updates * options.offload
     return Work(flops, attention * 4.5, bytes_, sent, parts, model, host=host)  # our backward kernels: 7 products for 2
 
 

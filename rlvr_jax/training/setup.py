@@ -40,6 +40,7 @@ class Setup:
 
     Attributes:
       config: of the run.
+      run: its kind.
       tasks: by name, with the prompts of this run.
       sources: the same, with their environments, for rollouts.
       parts: names of the numbers beside the score that verdicts have and rewards may be made of.
@@ -59,6 +60,7 @@ class Setup:
     """
 
     config: Config
+    run: Run
     tasks: dict[str, Task]
     sources: dict[str, Source]
     parts: tuple[str, ...]
@@ -154,7 +156,7 @@ def _make_setup(
     end = tokenizer.eos_token_id if turn is None else turn
     sampling = _sampling(config, shape, params, mesh, samplers)
     tokens, places = (tokenizer, folder, stops, end), (mesh, shardings, *sampling, processes)
-    return Setup(config, prompted, of_rollout, parts, dropped, *tokens, sandbox, shape, *places)
+    return Setup(config, run, prompted, of_rollout, parts, dropped, *tokens, sandbox, shape, *places)
 
 
 def _check_attention(shape: PolicyConfig, mesh: AnyMesh) -> None:
@@ -171,22 +173,33 @@ def update_load(config: Config, run: Run, mesh: AnyMesh, packed: bool = False, n
     `packed` counts the rows of `training.packing`, one for each prompt, in a run of reinforcement learning.
     """
     rollout, devices = config.rollout, mesh.shape["data"] * mesh.shape["fsdp"]
-    actions, group = rollout.max_response_length, 1
+    actions, group = rollout.max_response_length, _responses_in_row(config, run, packed)
     if run == "rl":
         rows, optimizer = rollout.prompts * rollout.group_rows // config.algorithm.minibatches, config.optimizer
         optimizer = config.critic.optimizer if network == "critic" else optimizer
-        group = rollout.group_rows if packed else 1
     elif run == "sft":
         rows, optimizer = config.sft.batch_size, config.sft.optimizer
         actions += rollout.max_prompt_length if config.sft.sources else 0
     else:
         rows, optimizer = 2 * config.preferences.batch_size, config.preferences.optimizer
-        group = 2 if config.preferences.packing == "prefix_tree" else 1
     rows = max(1, rows // (group * optimizer.microbatches * devices))
     length = rollout.max_prompt_length + group * rollout.max_response_length
     actions *= group
     part = lambda length: -(-length // mesh.shape["context"])  # noqa: E731
     return Load(rows, part(length), part(actions))
+
+
+def load_of(setup: Setup, network: str = "policy") -> tuple[Load, int]:
+    """The rows of a microbatch of a network's updates on one device, and the responses in each."""
+    packed = setup.config.training.packing == "prefix_tree"
+    load = update_load(setup.config, setup.run, setup.mesh, packed, network)
+    return load, _responses_in_row(setup.config, setup.run, packed)
+
+
+def _responses_in_row(config: Config, run: Run, packed: bool) -> int:
+    if run == "rl":
+        return config.rollout.group_rows if packed else 1
+    return 2 if run == "preferences" and config.preferences.packing == "prefix_tree" else 1
 
 
 def _sampling(

@@ -12,6 +12,7 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.batch import Batch, concatenated, layout
 from rlvr_jax.learner.bins import Row, bins, fill
 from rlvr_jax.learner.losses import imitation
+from rlvr_jax.learner.supervised import updates_in_a_call
 from rlvr_jax.parallel import Processes
 from rlvr_jax.tasks.conversations import Chat, read_chats
 from rlvr_jax.text.chats import Pieces, pieces
@@ -20,7 +21,7 @@ from rlvr_jax.text.tokenizers import encode_batch, lacking
 from rlvr_jax.training.demonstrations import responses
 from rlvr_jax.training.setup import Setup, check_demonstrations, make_setup, training_mixture
 from rlvr_jax.training.sources import Rows, mixed, mixture_of, read_rows
-from rlvr_jax.training.supervised import Supervised, stacked, supervise, updates_in_a_call
+from rlvr_jax.training.supervised import Objective, Supervised, stacked, supervise
 
 _SHOWN = 8  # lacking characters in a message
 _SIZES = 8  # of batches of packed rows that are compiled
@@ -32,15 +33,31 @@ def sft(config: Config, workdir: Path, processes: Processes | None = None) -> No
     setup = make_setup(config, problems=not chats, run="sft", processes=processes)
     if chats:
         rows = chat_rows(setup)
-        loss = imitation(setup.policy, rows.names if len(rows.names) > 1 else ())
         batches = chat_batches(setup, rows)
-        supervise(setup, Supervised("sft", "policy", loss, lambda _: batches, facts=rows.facts), workdir)
+        supervise(setup, Supervised(sft_objective(setup), lambda _: batches, facts=rows.facts), workdir)
         return
     check_demonstrations(setup)
     count = updates_in_a_call(config.sft)
     first = _batches(setup, 0, count)  # before anything is written: fails if a demonstration is too long
     batches = lambda done, count: _batches(setup, done, count) if done else first  # noqa: E731
-    supervise(setup, Supervised("sft", "policy", imitation(setup.policy), lambda _: batches), workdir)
+    supervise(setup, Supervised(sft_objective(setup), lambda _: batches), workdir)
+
+
+def sft_objective(setup: Setup) -> Objective:
+    """Imitation of all rows, with a metric of each source if there are several."""
+    sources = tuple(setup.config.sft.sources)
+    return Objective("policy", imitation(setup.policy, sources if len(sources) > 1 else ()))
+
+
+def longest_rows(setup: Setup) -> Batch:
+    """An update's batch of rows of full length, for its shapes."""
+    rollout, size = setup.config.rollout, setup.config.sft.batch_size
+    lengths = rollout.max_prompt_length, rollout.max_response_length
+    if not setup.config.sft.sources:
+        prompt, response = ([np.zeros(length, np.int32)] * size for length in lengths)
+        return layout(prompt, response, *lengths)
+    row = Row(np.zeros(sum(lengths), np.int32), np.ones(sum(lengths), bool))
+    return fill([row] * size, [[i] for i in range(size)], size, sum(lengths))
 
 
 def _batches(setup: Setup, first: int, count: int) -> Batch:

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, Key
 
 from rlvr_jax import parallel, policy
-from rlvr_jax.config import Config, Run
+from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.hf.pretrained import check_weights, load_params
 from rlvr_jax.hf.source import find_checkpoint
@@ -29,13 +29,13 @@ from rlvr_jax.training.workdir import read_config
 _FRESH_CRITIC = 1  # the random stream of a critic's decoder beside that of the policy
 
 
-def check_start(setup: Setup, workdir: Path, run: Run = "rl") -> None:
-    """Raises CheckpointError if a run of this kind can't start from the checkpoints that the config names.
+def check_start(setup: Setup, workdir: Path) -> None:
+    """Raises CheckpointError if a run can't start from the checkpoints that the config names.
 
     Writes nothing to the workdir. Downloads weights; of local ones it reads only the headers.
     """
     config = setup.config
-    if run == "rl":
+    if setup.run == "rl":
         find_reward_models(setup)
         find_teacher(setup)
         find_asked(setup)
@@ -47,7 +47,7 @@ def check_start(setup: Setup, workdir: Path, run: Run = "rl") -> None:
         _check_alpha(setup, source)
     elif config.pretrained:
         check_weights(find_checkpoint(config.pretrained), setup.policy)
-    if "critic" in networks_of(config, run) and (source := _critic_source(config)):
+    if "critic" in networks_of(config, setup.run) and (source := _critic_source(config)):
         reading.check_loadable(source, *_loaded_for_critic(setup, source))
 
 
@@ -93,7 +93,6 @@ def start(
     manager: ocp.CheckpointManager,
     key: Key[Array, ""],
     needs_reference: bool = False,
-    run: Run = "rl",
 ) -> tuple[Learner, Params | None]:
     """The initial or resumed state and, if the loss needs a reference policy that stays, its trained parameters.
 
@@ -108,13 +107,12 @@ def start(
       manager: of the run's checkpoints.
       key: of random parameters.
       needs_reference: whether anything is scored by a reference policy.
-      run: its kind.
     """
     config, algorithm = setup.config, setup.config.algorithm
     own = needs_reference and algorithm.reference == "initial"
     moves = own and algorithm.reference_every > 0
     stays = own and not moves and not (setup.policy.lora.rank and not config.init_from)
-    shapes = states_of(config, run, setup.policy, setup.mesh)
+    shapes = states_of(config, setup.run, setup.policy, setup.mesh)
     others = {"reference": policy.trainable(shapes["policy"].params)} if moves else {}
     kept = partial(parallel.moved_to, parallel.HOST if config.training.offload_reference else "device")
     coef, everywhere = algorithm.kl_reward_coef, parallel.replicated(setup.mesh)

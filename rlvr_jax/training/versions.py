@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax import named
-from rlvr_jax.config import Config, Run, supervised_options
+from rlvr_jax.config import supervised_options
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.source import find_checkpoint
 from rlvr_jax.learner.algorithm import AlgorithmConfig
@@ -86,7 +86,7 @@ def local_judges(setup: Setup) -> dict[str, str]:
     }
 
 
-def with_versions(setup: Setup, workdir: Path, run: Run = "rl") -> Setup:
+def with_versions(setup: Setup, workdir: Path) -> Setup:
     """The setup of a run with the versions of its frozen networks and of its data: those that the workdir names, or
     today's.
 
@@ -95,8 +95,8 @@ def with_versions(setup: Setup, workdir: Path, run: Run = "rl") -> Setup:
     Raises:
       ConfigError: the files of a network or of data have changed since the run began.
     """
-    data = _data(setup.config, run)
-    sources, versions, changed = _sources(setup, run) | data, {}, ""
+    data = _data(setup)
+    sources, versions, changed = _sources(setup) | data, {}, ""
     if setup.processes.index == 0:
         kept, begun = _read(workdir / VERSIONS), max(checkpoints.complete_steps(workdir), default=0) > 0
         for key, source in sources.items():
@@ -115,10 +115,10 @@ def with_versions(setup: Setup, workdir: Path, run: Run = "rl") -> Setup:
     return dataclasses.replace(setup, versions=versions)
 
 
-def write_versions(setup: Setup, workdir: Path, run: Run = "rl") -> None:
+def write_versions(setup: Setup, workdir: Path) -> None:
     """Keeps the versions of a run in its workdir, for when it is resumed."""
     if setup.processes.index == 0 and any(setup.versions.values()):
-        sources = _sources(setup, run) | _data(setup.config, run)
+        sources = _sources(setup) | _data(setup)
         told = {key: {"source": sources[key], "version": x} for key, x in setup.versions.items() if x}
         files.replace(workdir / VERSIONS, json.dumps(told, indent=1).encode())
 
@@ -135,8 +135,9 @@ def source_of_judge(model: str, start: str = "") -> str:
     return named.file_of(model) if named.is_name(model) else model
 
 
-def _data(config: Config, run: Run) -> dict[str, str]:
+def _data(setup: Setup) -> dict[str, str]:
     """The files and folders of the problems, chats or pairs of a run by their keys."""
+    config, run = setup.config, setup.run
     if run != "rl" and (rows := supervised_options(config, run).sources):
         return {f"config.{run}.sources.{name}.file": source.file for name, source in rows.items()}
     found = {}
@@ -155,10 +156,10 @@ def _of_data(file: str) -> str:
     return digest.hexdigest()
 
 
-def _sources(setup: Setup, run: Run) -> dict[str, str]:
+def _sources(setup: Setup) -> dict[str, str]:
     """The frozen networks of a run of reinforcement learning by their keys, and the statistics of reward models."""
     config, found = setup.config, {}
-    if run != "rl":
+    if setup.run != "rl":
         return found
     if reads_teacher(config.algorithm):
         found["config.teacher"] = config.teacher

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from experiments.compile import KINDS
 from experiments.compile_report import table
 from experiments.slices import offline, places
 from rlvr_jax.errors import ConfigError
@@ -146,25 +147,37 @@ def test_a_checkpoint_that_is_not_here_needs_the_configs_architecture():
         offline(load("smollm2_135m_sums"))
 
 
-def test_what_does_not_fit_gets_a_change_that_does():
-    config = offline(load("tulu3_rlvr_8b", "--config.optimizer.microbatches=1"))
-    where = places("v5p:2x2x2", None, 0, compiles=False)
-    before = where.analysis(make_setup(config, problems=False, devices=where.devices))
+@pytest.mark.parametrize(
+    ("name", "key", "run", "topology"),
+    [
+        ("tulu3_rlvr_8b", "optimizer", "rl", "v5p:2x2x2"),
+        ("tulu3_dpo_8b", "preferences.optimizer", "preferences", "v5e:4x8"),
+    ],
+)
+def test_what_does_not_fit_gets_a_change_that_does(name, key, run, topology):
+    config = offline(load(name, f"--config.{key}.microbatches=1"))
+    where = places(topology, None, 0, compiles=False)
+    before = where.analysis(make_setup(config, problems=False, run=run, devices=where.devices))
     assert not before.fits
     changes, after = advice(before, where.devices)
     assert changes
     assert after.fits
 
 
-def test_fit_finds_settings_that_fit_and_none_is_faster_among_those_it_ranks():
-    config = offline(load("gsm8k_qwen3_1p7b"))
-    where = places("v5e:2x4", None, 0, compiles=False)
-    found = fastest(config, where.devices, where.chip, where.torus)
+@pytest.mark.parametrize(
+    ("name", "run", "topology"),
+    [("gsm8k_qwen3_1p7b", "rl", "v5e:2x4"), ("tulu3_sft_8b", "sft", "v5p:2x2x1")],
+)
+def test_fit_finds_settings_that_fit_and_none_is_faster_among_those_it_ranks(name, run, topology):
+    config = offline(load(name))
+    where = places(topology, None, 0, compiles=False)
+    found = fastest(config, where.devices, where.chip, where.torus, run)
     assert found
     assert all(x.memory.spare >= 0.1 * x.memory.capacity - 1 for x in found)
     assert [x.seconds for x in found] == sorted(x.seconds for x in found)
     again = dataclasses.replace(found[0].setup.config)
-    assert where.analysis(make_setup(again, problems=False, devices=where.devices)).seconds == found[0].seconds
+    setup = make_setup(again, problems=False, run=run, devices=where.devices)
+    assert where.analysis(setup).seconds == found[0].seconds
 
 
 def test_fit_shares_rows_that_no_device_has_room_for():
@@ -188,12 +201,36 @@ def test_offload_is_among_the_changes_that_save_memory_and_costs_its_transfers()
 
 
 @pytest.mark.parametrize(
+    ("run", "overrides", "phases"),
+    [
+        ("preferences", {"preferences.loss": "kto", "preferences.batch_size": 16}, ["update", "scoring", "evaluation"]),
+        ("sft", {"sft.updates_per_call": 4, "sft.batch_size": 16, "sft.packing": False}, ["update"]),
+    ],
+)
+def test_the_programs_of_supervised_runs_compile_and_hold_what_is_estimated(run, overrides, phases):
+    options = [f"--config.{key}={value}" for key, value in {**overrides, f"{run}.optimizer.microbatches": 2}.items()]
+    name = {"sft": "tulu3_sft_8b", "preferences": "tulu3_dpo_8b"}[run]
+    shape = [f"--config.{key}={value}" for key, value in SMALL.items() if not key.startswith("optimizer")]
+    where = places("cpu", None, 0, compiles=True)
+    setup = make_setup(offline(load(name, *shape, *options)), problems=False, run=run, devices=where.devices)
+    made, estimate = where.analysis(setup), estimated(setup, None)
+    assert list(made.compiled) == list(estimate.memory.phases) == phases
+    held = estimate.memory.phases["update"]
+    state = held["parameters"] + held["moments"]
+    assert state < made.compiled["update"]["argument"] <= state + held["batch"]
+    assert {x.kind for x in made.work["update"].collectives} >= {"all-gather"}
+    text = "\n".join(table(made, "a title", compiled=True))
+    assert all(phase in text for phase in phases)
+    assert not {"sampling", "decode", "rollout"} & {*text.split()}
+
+
+@pytest.mark.parametrize(
     ("config", "run"), [("tulu3_sft_8b", "sft"), ("tulu3_dpo_8b", "preferences"), ("tulu3_rm_8b", "preferences")]
 )
 def test_supervised_runs_fit_the_hardware_of_their_docstrings(config, run):
     stated = " ".join((ROOT / "configs" / f"{config}.py").read_text(encoding="utf-8").split())
     for where in (places(None, "h100", 8, compiles=False), places("v5p:2x2x4", None, 0, compiles=False)):
-        memory = memory_of_run(make_setup(offline(load(config)), problems=False, devices=where.devices), run)
+        memory = memory_of_run(make_setup(offline(load(config)), problems=False, run=run, devices=where.devices))
         assert memory.spare > 0
         assert f"{memory.peak[1] / 2**30:.1f} GiB" in stated
 
@@ -211,7 +248,8 @@ def test_every_command_of_the_documentation_fits_by_estimate(arguments):
     overrides = [x for x in arguments if x.startswith("--config.")]
     config = offline(load(flags["config"], *overrides))
     where = places(flags.get("topology"), flags.get("gpu"), int(flags.get("devices", 8)), compiles=False)
+    run = KINDS[flags.get("run", "train")]
     if "--fit" in arguments:
-        assert fastest(config, where.devices, where.chip, where.torus)
+        assert fastest(config, where.devices, where.chip, where.torus, run)
     else:
-        assert where.analysis(make_setup(config, problems=False, devices=where.devices)).fits
+        assert where.analysis(make_setup(config, problems=False, run=run, devices=where.devices)).fits

@@ -337,7 +337,9 @@ def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
                 ready = make_setup(config, problems=False, run=run)
                 supervised.supervise(
                     ready,
-                    supervised.Supervised(run, "policy", losses.imitation(ready.policy), lambda _: None),
+                    supervised.Supervised(
+                        supervised.Objective("policy", losses.imitation(ready.policy)), lambda _: None
+                    ),
                     Path(folder),
                 )
         params, gradients = trees()

@@ -132,16 +132,16 @@ def test_data_that_change_after_the_first_saved_step_are_named(run, tmp_path, mo
     setup = make_setup(config, problems=False, run=run)
 
     def begun():
-        return with_versions(setup, workdir, run)
+        return with_versions(setup, workdir)
 
     first = begun()
-    write_versions(first, workdir, run)
+    write_versions(first, workdir)
     assert begun().versions == first.versions
     file.write_text(file.read_text().replace("3", "4"))
     second = begun()  # no step was made
     assert second.versions.keys() == first.versions.keys()
     assert second.versions != first.versions
-    write_versions(second, workdir, run)
+    write_versions(second, workdir)
     monkeypatch.setattr(checkpoints, "complete_steps", lambda _: [0, 1])
     assert begun().versions == second.versions
     file.write_text(file.read_text() + '{"prompt": "2=", "reference": "2"}\n')

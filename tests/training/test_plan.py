@@ -9,6 +9,7 @@ import pytest
 from rlvr_jax import parallel, policy
 from rlvr_jax.config import TaskConfig
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.parallel.chips import CHIPS, abstract, host_memory, memory_of
 from rlvr_jax.training.plan import Memory, amount, lines, memory_of_run
@@ -24,8 +25,8 @@ WIDE = changed(
 )
 
 
-def setup_of(config, devices=4, chip="v5p"):
-    return make_setup(config, problems=False, devices=abstract(CHIPS[chip], devices))
+def setup_of(config, devices=4, chip="v5p", run="rl"):
+    return make_setup(config, problems=False, run=run, devices=abstract(CHIPS[chip], devices))
 
 
 def size_of(config):
@@ -56,9 +57,20 @@ def test_adapters_have_the_moments_and_the_base_is_the_reference():
 
 
 def test_a_warm_start_has_neither_sampler_nor_reference():
-    memory = memory_of_run(make_setup(TINY, run="sft"), "sft")
+    memory = memory_of_run(make_setup(TINY, run="sft"))
     assert memory.phases.keys() == {"update"}
     assert not {"sampler", "reference"} & memory.phases["update"].keys()
+
+
+def test_preferences_have_forward_passes_before_and_beside_their_updates():
+    config = changed(WIDE, preferences={"batch_size": 16, "optimizer": OptimizerConfig(offload=True)})
+    setup = setup_of(config, run="preferences")
+    phases = memory_of_run(setup).phases
+    assert phases.keys() == {"update", "scoring", "evaluation"}
+    assert all(sum(phases["update"].values()) > sum(phases[name].values()) for name in ("scoring", "evaluation"))
+    assert "moments" not in lines(memory_of_run(setup), setup)[0].split(";")[0]  # they are in the host's memory
+    without = changed(config, preferences={"loss": "simpo", "heldout_share": 0.0})
+    assert memory_of_run(setup_of(without, run="preferences")).phases.keys() == {"update"}
 
 
 def test_devices_that_only_sample_hold_no_training_state():
@@ -96,7 +108,7 @@ def test_microbatches_save_activations_and_smaller_batches_save_cache():
 @pytest.mark.parametrize("run", ["rl", "sft"])
 def test_a_run_says_in_two_lines_what_it_holds_and_whether_it_fits(run):
     setup = make_setup(TINY, run=run)
-    memory = memory_of_run(setup, run)
+    memory = memory_of_run(setup)
     first, second = lines(memory, setup)
     assert "\n" not in first + second
     assert all(name in first for name in ("8 x cpu", "KiB", "parameters", "moments", "update"))

@@ -17,7 +17,7 @@ from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.batch import layout
 from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.learner.preferences import rewards_of
-from rlvr_jax.learner.supervised import PreferencesConfig, SftConfig, SourceConfig
+from rlvr_jax.learner.supervised import PreferencesConfig, SftConfig, SourceConfig, updates_in_a_call
 from rlvr_jax.reporting import jsonl
 from rlvr_jax.rollout.episode import Group
 from rlvr_jax.tasks import Example
@@ -27,12 +27,12 @@ from rlvr_jax.training.export import export
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.networks import network_shapes
 from rlvr_jax.training.plan import memory_of_run
-from rlvr_jax.training.preferences import make_pairs, pair_rows, prefer, reference_logprobs
+from rlvr_jax.training.preferences import longest_pairs, make_pairs, pair_rows, prefer, reference_logprobs
 from rlvr_jax.training.reward_models import find_reward_models, make_model_scores
 from rlvr_jax.training.setup import make_setup
-from rlvr_jax.training.sft import chat_rows, sft
+from rlvr_jax.training.sft import chat_batches, chat_rows, longest_rows, sft
 from rlvr_jax.training.start import check_start, initial_params
-from rlvr_jax.training.supervised import updates_in_a_call
+from rlvr_jax.training.supervised import stacked_shapes
 from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode
@@ -119,6 +119,9 @@ def test_the_reference_is_the_first_policy_in_both_layouts_and_a_damaged_file_is
     assert {pair.words for pair in heldout}.isdisjoint(pair.words for pair in rows.of["mine"])
     batch = make_pairs(setup, pairs, found["none"])
     assert {*batch.columns} == {"reference"}
+    longest = longest_pairs(setup, len(pairs))  # as `rlvr compile` has them
+    fits = jax.tree.map(lambda x, most: len(x) == len(most) and x.shape <= most.shape, batch, longest)
+    assert all(jax.tree.leaves(fits))
     (tmp_path / "reference.npz").write_bytes(b"PK cut off")
     assert preferences._read_reference(tmp_path / "reference.npz", "key") is None
 
@@ -258,6 +261,10 @@ def test_chats_are_mixed_packed_and_counted(files, tmp_path):
     row = rows.of["b"][3]
     assert (len(row.tokens), row.trained.tolist()) == (6, [False] * 4 + [True] * 2)
     assert row.tokens[-1] == setup.end_token
+    apart = make_setup(chats_config(files, packing=False), problems=False, run="sft")
+    batches, shapes = chat_batches(apart, rows)(0, 2), stacked_shapes(apart, longest_rows(apart), 2)
+    same = jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), batches, shapes)
+    assert all(jax.tree.leaves(same))  # as `rlvr compile` has them
 
 
 def test_chats_that_need_a_chat_template_are_left_out_without_one(files, tmp_path):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from rlvr_jax.learner.supervised import SourceConfig
 from rlvr_jax.parallel.chips import CHIPS, link_bandwidth, link_latency
 from rlvr_jax.policy import LoraConfig, PolicyConfig
 from rlvr_jax.training.hlo import Collective
@@ -81,6 +82,22 @@ def test_scoring_is_a_forward_pass_for_each_column():
     assert "scoring" not in work(setup_of(plain()))
     assert twice["scoring"].flops == 2 * once["scoring"].flops
     assert once["scoring"].flops == pytest.approx(once["update"].flops / 3)
+
+
+def test_supervised_runs_have_the_work_of_their_rows():
+    config = plain(preferences={"batch_size": 16, "loss": "dpo"}, sft={"batch_size": 16})
+    of = lambda run, **changes: work(setup_of(changed(config, **changes), run=run))  # noqa: E731
+    layers, head = 6 * 4 * matmul_params(WIDE.policy), 6 * 4 * 1000 * WIDE.policy.width  # of 4 rows on a device
+    pairs = of("preferences")  # prompts of 4 tokens once, with two completions of 6
+    assert pairs["update"].flops == pytest.approx(16 * layers + 12 * head)
+    assert pairs["scoring"].flops == pytest.approx(pairs["update"].flops / 3)
+    singles = of("preferences", preferences={"loss": "kto"})  # and a forward pass for the baseline
+    assert singles["update"].flops == pytest.approx(4 / 3 * pairs["update"].flops)
+    reward = of("preferences", preferences={"loss": "bradley_terry", "packing": "none"})
+    assert reward.keys() == {"update"}
+    assert reward["update"].flops == pytest.approx(2 * 10 * layers + 2 * 6 * head / 1000)
+    assert of("sft")["update"].flops == pytest.approx(10 * layers + 6 * head)
+    assert of("sft", sft={"sources": {"a": SourceConfig("a")}})["update"].flops == pytest.approx(10 * (layers + head))
 
 
 def test_what_lies_on_the_host_is_moved_on_top_of_the_work():
