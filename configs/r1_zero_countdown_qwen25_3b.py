@@ -3,8 +3,8 @@
 After https://github.com/Jiayi-Pan/TinyZero: its problems and its prompt for base models, prompts of 256 and responses
 of 1,024 tokens, learning rate 1e-6, 256 prompts per step in two updates, KL 0.001. Difference: GRPO with groups of 5
 replaces PPO with a value model. Meant for 4 GPUs of 80 GB (36.4 GiB each by estimate) or a v5p-8 slice, 4 chips
-(docs/scale.md). It has not been run at this size; the project's README reports that a 3B base model learns to search
-and to check its answers.
+(39.1 GiB each, compiled; docs/scale.md). It has not been run at this size; the project's README reports that a 3B base
+model learns to search and to check its answers.
 
     rlvr train --config=r1_zero_countdown_qwen25_3b --workdir=runs/r1_zero_countdown
 """

@@ -5,9 +5,9 @@ allenai/open-instruct for 8B: learning rates 3e-7, linear to 0, AdamW with eps 1
 batch, 4 epochs; KL 0.05 in the reward, gamma 1, lambda 0.95, clip 0.2; prompts and responses of 2,048 tokens,
 temperature 1, reward 10 if right. The paper's table, which is not verified, has responses of 1,024 tokens but for MATH,
 and 100,000 episodes, which is the number of steps here. Differences: a truncated response costs 10, where theirs gets
--10 whatever its answer; see also the preset `tulu3` (docs/algorithms.md). Meant for 16 v5p chips (45.4 GiB each by
-estimate) or 8 GPUs of 80 GB with `--config.mesh.rollout_tensor=4 --config.optimizer.microbatches=14` (docs/scale.md).
-It has not been run at this size.
+-10 whatever its answer; see also the preset `tulu3` (docs/algorithms.md). Meant for 16 v5p chips (46.3 GiB each,
+compiled) or 8 GPUs of 80 GB with `--config.mesh.rollout_tensor=4 --config.optimizer.microbatches=14` (52.5 GiB each by
+estimate; docs/scale.md). It has not been run at this size.
 
     rlvr train --config=tulu3_ppo_8b --workdir=runs/tulu3_ppo_8b --config.critic.init=runs/tulu3_rm_8b
 """

@@ -4,8 +4,8 @@ The mixture, `allenai/tulu-3-sft-mixture`, is read from a folder (`config.sft.so
 with Tulu's chat template (`config.tokenizer`; without one only chats of a single turn are used, by
 `config.prompt.template`). Learning rate 5e-6, batches of 128, rows of 4,096 tokens, linear decay after 3 % of warm-up:
 as in arXiv:2411.15124, section 4, to our memory, and not compared with their code, which also sums the loss of a batch
-where this takes the mean. Meant for 8 GPUs of 80 GB (40.0 GiB each by estimate) or 16 v5p chips (23.3 GiB). It has
-not been run at this size.
+where this takes the mean. Meant for 8 GPUs of 80 GB (40.0 GiB each by estimate) or 16 v5p chips (23.3 GiB; 24.2
+compiled). It has not been run at this size.
 
     rlvr sft --config=tulu3_sft_8b --workdir=runs/tulu3_sft_8b
 """

@@ -117,7 +117,7 @@ def _with_program(result: Analysis, program: Program) -> Analysis:
     needs = bytes_of["argument"] + bytes_of["output"] + bytes_of["temp"] - bytes_of["alias"]
     kinds = (*program.holds, "KV cache") if phase in result.memory.phases else program.holds
     known = {kind: size for kind, size in estimate.items() if kind in kinds}
-    temporaries = max(0, needs - sum(known.values()))
+    temporaries = max(0, needs - (sum(known.values()) if program.holds else bytes_of["argument"]))
     phases = result.memory.phases | {phase: _beside(estimate, program) | known | {"temporaries": temporaries}}
     cost = {name: made.cost_analysis()[name] for name in ("flops", "bytes accessed")}
     found = collectives(made.as_text(), program.mesh.size)

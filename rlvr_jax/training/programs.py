@@ -51,7 +51,7 @@ class Program:
       phase: of a step, which it is a part of.
       lower: traces it for its devices.
       mesh: its devices.
-      holds: the kinds of `plan.Memory` that are among its arguments or results.
+      holds: the kinds of `plan.Memory` that are among its arguments or results; none if it reads a part of one.
       calls: in a step; a call with several updates is a part of one in each.
     """
 
@@ -121,7 +121,8 @@ def _of_updates(setup: Setup) -> Iterator[Program]:
         if phase in columns:
             parts = options.microbatches * minibatches
             lower = partial(make_jitted_score(setup, of).lower, params, batch_shapes(setup, parts, ()))
-            yield Program(phase, lower, setup.mesh, (holds[network][0], "batch"), len(columns[phase]) * parts)
+            read = () if network == "critic" else ("parameters", "batch")
+            yield Program(phase, lower, setup.mesh, read, len(columns[phase]) * parts)
 
 
 def _of_supervised(setup: Setup) -> Iterator[Program]:

@@ -245,7 +245,10 @@ def test_a_critic_is_counted_in_every_phase_and_has_programs_of_its_own_and_with
     assert {"values", "critic"} <= phases.keys()
     assert all(kinds["critic"] == held["critic"] for kinds in phases.values())
     assert held["critic"] == pytest.approx(held["parameters"] + held["moments"], rel=0.01)  # the embedding is its head
-    assert [p.phase for p in programs(ready)][:4] == ["update", "scoring", "critic", "values"]
+    made = {p.phase: p.holds for p in programs(ready)}
+    assert [*made][:4] == ["update", "scoring", "critic", "values"]
+    assert made["critic"] == ("critic", "batch")
+    assert made["values"] == ()  # parameters, which are a part of what "critic" counts
     without = memory_of_run(plain).phases
     assert not {"values", "critic"} & without.keys()
     assert not any("critic" in kinds for kinds in without.values())
