@@ -16,7 +16,7 @@ def main() -> None:
     config, workdir = command.config(), command.workdir()
     with command.processes() as processes:
         before = complete_steps(workdir)
-        prefer(config, workdir, processes)
+        report = prefer(config, workdir, processes)
     if processes.index > 0:
         return
     if config.preferences.num_steps in before:
@@ -33,6 +33,7 @@ def main() -> None:
     if config.preferences.loss != "bradley_terry":
         use = f"config.init_from={workdir}"
     print(f"use it with --{use}")
+    print(f"report: {report}")
 
 
 if __name__ == "__main__":

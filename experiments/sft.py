@@ -16,7 +16,7 @@ def main() -> None:
     config, workdir = command.config(), command.workdir()
     with command.processes() as processes:
         before = complete_steps(workdir)
-        sft(config, workdir, processes)
+        report = sft(config, workdir, processes)
     if processes.index > 0:
         return
     if config.sft.num_steps in before:
@@ -24,6 +24,7 @@ def main() -> None:
     losses = [row["sft/loss"] for row in jsonl.read(workdir / "metrics.jsonl") if "sft/loss" in row]
     if losses:
         print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}; train from here with --config.init_from={workdir}")
+    print(f"report: {report}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The page with curves and samples; absent for a warm start."""
+        """The page with curves, and of reinforcement learning samples."""
         return self.workdir / "report.html"
 
     @property

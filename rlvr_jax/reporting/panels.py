@@ -51,7 +51,8 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     """The panels for which the rows have data, most informative first; series without data are left out."""
     names = {name for row in rows for name in row}
     kept = []
-    for panel in (*_of_accuracy(rows, names), *_of_rewards(names), *_of_tools(names), *_by_level(names), *_FIXED):
+    named = (*_of_rewards(names), *_of_tools(names), *_by_level(names), *_of_demonstrations(names))
+    for panel in (*_of_accuracy(rows, names), *named, *_FIXED):
         series = tuple(line for line in panel.series if line.metric in names and _tells(line, rows))
         if series:
             kept.append(replace(panel, series=series))
@@ -60,7 +61,8 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
 
 def _each(names: Collection[str], begin: str, end: str = "", dull: float | None = None) -> tuple[Series, ...]:
     """A line for each metric `<begin><label><end>`."""
-    labels = sorted(x.removeprefix(begin).removesuffix(end) for x in names if x.startswith(begin) and x.endswith(end))
+    found = (x for x in names if x.startswith(begin) and x.endswith(end) and len(x) > len(begin) + len(end))
+    labels = sorted(x.removeprefix(begin).removesuffix(end) for x in found)
     return tuple(Series(begin + x + end, x, CYCLE[i % len(CYCLE)], dull=dull) for i, x in enumerate(labels))
 
 
@@ -170,6 +172,21 @@ def _by_level(names: Collection[str]) -> list[Panel]:
     return found
 
 
+def _of_demonstrations(names: Collection[str]) -> list[Panel]:
+    """The panel of the loss of supervised learning, of all rows and of each source."""
+    sources = enumerate(_each(names, "sft/", "/loss"), start=1)
+    return [
+        Panel(
+            "Supervised loss",
+            "nats per token",
+            (Series("sft/loss", "loss", _TRAIN, 2.2), *(replace(x, colour=CYCLE[i % len(CYCLE)]) for i, x in sources)),
+            "Cross-entropy of the demonstrations' tokens, also of each source if there are several. It should fall and "
+            "flatten out.",
+            wide=True,
+        )
+    ]
+
+
 def _tells(line: Series, rows: Sequence[Row]) -> bool:
     """False for a line that is dull all along."""
     values = [row[line.metric] for row in rows if line.metric in row]
@@ -187,12 +204,23 @@ _FIXED = (  # the panels with the same lines in every run
         "Share of preferences in which the chosen completion gets the higher reward, on held-out prompts with its 95 % "
         "interval.",
         scale="share",
+        wide=True,
     ),
     Panel(
         "Preference loss",
         "loss",
         (Series("preferences/loss", "loss", _TRAIN),),
         "Mean loss of the trained preferences.",
+    ),
+    Panel(
+        "Margin of preferences",
+        "reward",
+        (
+            Series("preferences/margin", "train", _TRAIN),
+            Series("eval/preference_margin", "held-out", _HELD_OUT, 2.2),
+        ),
+        "Mean reward of the chosen completion less that of the rejected one. Training pairs that part further and "
+        "further while held-out ones do not are learned by heart.",
     ),
     Panel(
         "Rewards of completions",
@@ -207,10 +235,16 @@ _FIXED = (  # the panels with the same lines in every run
         "the log-ratio to the reference policy (or to none). Both may fall while their difference grows.",
     ),
     Panel(
-        "Supervised loss",
-        "nats per token",
-        (Series("sft/loss", "loss", _TRAIN),),
-        "Cross-entropy of the demonstrations' tokens. It should fall and flatten out.",
+        "Log-probs of completions",
+        "nats",
+        (
+            Series("preferences/chosen_logprob", "chosen", _TRAIN),
+            Series("preferences/rejected_logprob", "rejected", _HELD_OUT),
+            Series("preferences/good_logprob", "good", _TRAIN),
+            Series("preferences/bad_logprob", "bad", _HELD_OUT),
+        ),
+        "Mean log-probability of a whole completion under the policy. If that of chosen ones falls far, the policy "
+        "moves to answers that are in no pair.",
     ),
     Panel(
         "Response length",
@@ -330,7 +364,7 @@ _FIXED = (  # the panels with the same lines in every run
     Panel(
         "Gradient norm",
         "global norm",
-        (Series("train/grad_norm", "before clipping", _TRAIN),),
+        tuple(Series(f"{run}/grad_norm", "before clipping", _TRAIN) for run in ("train", "sft", "preferences")),
         "Global norm of the gradient before clipping. Spikes are single updates that pull hard; gaps with red "
         "marks were not finite.",
     ),

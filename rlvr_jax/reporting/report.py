@@ -27,20 +27,35 @@ _PARTS = (
     ("time/evaluate", "evaluation"),
     ("time/save", "saving, as far as it held up the next step"),
 )
-_OF_A_TOOL = (
-    ("tool/{}/episodes", "share of episodes"),
-    ("tool/{}/calls", "calls per episode"),
-    ("tool/{}/success", "success"),
-    ("tool/{}/tokens", "tokens told per call"),
-    ("time/tool/{}", "seconds of a step"),
-)
-_OF_A_TASK = (
-    ("reward", "train reward"),
-    ("accuracy", "train accuracy"),
-    ("greedy_accuracy", "held-out accuracy"),
-    ("pass@1", "held-out pass@1"),
-    ("response_length", "response tokens"),
-)
+# What a table has of each, by metric.
+_OF_A_TOOL = {
+    "tool/{}/episodes": "share of episodes",
+    "tool/{}/calls": "calls per episode",
+    "tool/{}/success": "success",
+    "tool/{}/tokens": "tokens told per call",
+    "time/tool/{}": "seconds of a step",
+}
+_OF_A_TASK = {
+    "task/{}/reward": "train reward",
+    "task/{}/accuracy": "train accuracy",
+    "task/{}/greedy_accuracy": "held-out accuracy",
+    "task/{}/pass@1": "held-out pass@1",
+    "task/{}/response_length": "response tokens",
+}
+_OF_A_SOURCE = {
+    "data/{}/rows": "rows",
+    "data/{}/left_out": "left out",
+    "data/{}/heldout": "held out",
+    "data/{}/truncated": "share cut off",
+    "data/{}/length": "mean tokens",
+    "data/{}/longest": "longest",
+    "sft/{}/loss": "loss",
+}
+_SPEED = {  # of a run of each kind
+    "rl": (("time/rollout_tokens_per_second", "sampling"),),
+    "sft": (("time/sft_tokens_per_second", "training"),),
+    "preferences": (("time/train_tokens_per_second", "training"),),
+}
 
 
 # Fields of a sample that the page relies on.
@@ -67,29 +82,28 @@ def write_report(workdir: Path) -> Path:
     rows, changes = (rows_of(workdir / f"{name}.jsonl") for name in ("metrics", "changes"))
     samples = samples_of(workdir / "samples.jsonl")
     config, environment = (json_of(workdir / name) for name in ("config.json", "environment.json"))
-    title = f"{shown(' + '.join(config.get('tasks', {})) or workdir.name)}, seed {config.get('seed', '?')}"
+    title = f"{shown(' + '.join(_data(config)) or workdir.name)}, seed {config.get('seed', '?')}"
     curves.curves_png(rows, workdir / "curves.png", title)
     panels, comparison = panels_of(rows), _comparison(samples)
     openings = _openings([row for pair in comparison["pairs"] for row in pair] if comparison else [])
     content = page(
         Path(__file__).with_name("report.html"),
         title=title,
-        headlines=_headlines(rows),
+        headlines=_headlines(rows, config),
         findings=findings(rows, config),
         panels=panels,
         pieces=[*embedded.curves_of({title: rows}, panels), *embedded.samples_of({title: samples})],
         script=embedded.scripts(),
         num_samples=len(samples),
-        tasks=_tasks(rows),
+        tasks=_table(rows, r"task/([^/]+)/.*", _OF_A_TASK),
+        sources=_table(rows, r"data/([^/]+)/rows", _OF_A_SOURCE),
         comparison=comparison,
-        tools=_tools(rows),
+        tools=_table(rows, r"tool/([^/]+)/episodes", _OF_A_TOOL),
         throughput=_throughput(rows),
         others=_others(rows, panels),
         config=sorted(flatten(config).items()),
         environment=environment,
         changes=changes,
-        task_columns=[label for _, label in _OF_A_TASK],
-        tool_columns=[label for _, label in _OF_A_TOOL],
         short=curves.short,
         shown=shown,
         gold=_gold,
@@ -99,6 +113,12 @@ def write_report(workdir: Path) -> Path:
     path = workdir / REPORT
     files.replace(path, content)
     return path
+
+
+def _data(config: Mapping[str, Any]) -> Sequence[str]:
+    """The names of the tasks that a run learns, or of its sources of chats or preferences."""
+    own = config.get(config.get("run", ""), {})
+    return [*(own.get("sources") or own.get("tasks") or config.get("tasks", {}))]
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -135,8 +155,9 @@ def _ends(rows: Sequence[Row], metric: str) -> tuple[Row, Row] | None:
     return (having[0], having[-1]) if having else None
 
 
-def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
+def _headlines(rows: Sequence[Row], config: Mapping[str, Any]) -> list[dict[str, str]]:
     """The numbers at the top of the page: label, value and note."""
+    run = config.get("run", "rl")
     found = []
     for metric, label in (
         ("eval/greedy_accuracy", "held-out accuracy, greedy"),
@@ -155,12 +176,16 @@ def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
             found.append({"label": label, "value": value, "note": note})
     seconds = [value for _, value in curves.values(rows, "time/step")]
     if seconds:
-        note = f"median {curves.short(sorted(seconds)[len(seconds) // 2])} s a step, {len(seconds)} steps"
+        planned = config.get("training" if run == "rl" else run, {}).get("num_steps", "?")
+        note = f"{rows[-1]['step']} of {planned} steps"
+        if run == "rl":  # of others, whose rows have several updates, the speed says more
+            note += f", median {curves.short(sorted(seconds)[len(seconds) // 2])} s"
         found.append({"label": "training time", "value": f"{curves.short(sum(seconds))} s", "note": note})
-    speeds = sorted(value for _, value in curves.values(rows, "time/rollout_tokens_per_second"))
-    if speeds:
-        value = f"{curves.short(speeds[len(speeds) // 2])} tok/s"
-        found.append({"label": "sampling", "value": value, "note": "median over the steps"})
+    for metric, label in _SPEED[run]:
+        speeds = sorted(value for _, value in curves.values(rows, metric))
+        if speeds:
+            value = f"{curves.short(speeds[len(speeds) // 2])} tok/s"
+            found.append({"label": label, "value": value, "note": "median over the steps"})
     for metric, label, note, total in (
         ("verify/errors", "unjudged completions", "left out of the rewards and the loss", True),
         ("train/skipped_steps", "skipped updates", "the gradient or the update was not finite", False),
@@ -172,21 +197,31 @@ def _headlines(rows: Sequence[Row]) -> list[dict[str, str]]:
     return found
 
 
-def _tasks(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """(task, first and last value of each of `_OF_A_TASK`) of every task."""
-    names = {name.split("/")[1] for row in rows for name in row if name.startswith("task/")}
-    table = []
-    for task in sorted(names):
-        cells = []
-        for metric, _ in _OF_A_TASK:
-            ends = _ends(rows, f"task/{task}/{metric}")
-            text = " → ".join(curves.short(row[f"task/{task}/{metric}"]) for row in ends) if ends else "-"
-            bounds = [ends[1].get(f"task/{task}/{metric}{end}") for end in ("_low", "_high")] if ends else [None]
-            if None not in bounds:
-                text += f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
-            cells.append(text)
-        table.append((task, cells))
-    return table
+def _table(rows: Sequence[Row], named: str, columns: Mapping[str, str]) -> dict[str, Any] | None:
+    """The labels of those columns that have a value, and (name, first and last value in each) of every name.
+
+    Args:
+      rows: of metrics.jsonl.
+      named: pattern of the metrics that have a name, which is its group.
+      columns: metric of a name -> label.
+    """
+    names = sorted({found[1] for row in rows for metric in row if (found := re.fullmatch(named, metric))})
+    cells = {label: [_change(rows, metric.format(name)) for name in names] for metric, label in columns.items()}
+    cells = {label: column for label, column in cells.items() if any(x != "-" for x in column)}
+    if not cells:
+        return None
+    return {"columns": [*cells], "rows": [*zip(names, zip(*cells.values(), strict=True), strict=True)]}
+
+
+def _change(rows: Sequence[Row], metric: str) -> str:
+    """The first and the last value, or the only one, with the bounds of the last."""
+    ends = _ends(rows, metric)
+    if ends is None:
+        return "-"
+    first, last = (curves.short(row[metric]) for row in ends)
+    text = last if ends[0] is ends[1] else f"{first} → {last}"
+    bounds = [ends[1].get(f"{metric}{end}") for end in ("_low", "_high")]
+    return text if None in bounds else f"{text} ({bounds[0]:.3f} to {bounds[1]:.3f})"
 
 
 def _comparison(samples: Sequence[Row]) -> dict[str, Any] | None:
@@ -210,20 +245,6 @@ def _of_all_tasks(items: Sequence[Any], task_of: Callable[[Any], str]) -> list[A
     return [item for group in of_task.values() for item in group[:share]]
 
 
-def _tools(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """(tool, first and last value of each of `_OF_A_TOOL`) of every tool."""
-    names = {name.split("/")[1] for row in rows for name in row if re.fullmatch(r"tool/[^/]+/episodes", name)}
-    table = []
-    for tool in sorted(names):
-        ends = [_ends(rows, metric.format(tool)) for metric, _ in _OF_A_TOOL]
-        cells = [
-            " → ".join(curves.short(row[metric.format(tool)]) for row in pair) if pair else "-"
-            for pair, (metric, _) in zip(ends, _OF_A_TOOL, strict=True)
-        ]
-        table.append((tool, cells))
-    return table
-
-
 def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
     """(phase, total seconds, share of all steps' time, median seconds per step) of each phase of a step."""
     if not any("time/rollout" in row for row in rows):  # a supervised run, whose steps have no parts
@@ -243,7 +264,7 @@ def _throughput(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
 def _others(rows: Sequence[Row], panels: Sequence[Panel]) -> list[tuple[str, float | int, float | int]]:
     """(name, first value, last value) of metrics that no plot shows."""
     drawn = {"step"}.union(*(panel.metrics for panel in panels))
-    tables = ("task/", "time/tool/")  # they have a table of their own
+    tables = ("task/", "time/tool/", "data/")  # they have a table of their own
     drawn |= {name for row in rows for name in row if name.startswith(tables)}
     table = []
     for name in sorted({name for row in rows for name in row} - drawn):

@@ -63,8 +63,8 @@ class Pair:
     number: int = -1
 
 
-def prefer(config: Config, workdir: Path, processes: Processes | None = None) -> None:
-    """Starts or resumes learning from `config.preferences`; errors are those of `rlvr_jax.training.loop.train`."""
+def prefer(config: Config, workdir: Path, processes: Processes | None = None) -> Path:
+    """Starts or resumes learning from `config.preferences`, as `supervised.supervise` does."""
     options = config.preferences
     if not options.sources:
         raise ConfigError(
@@ -79,7 +79,7 @@ def prefer(config: Config, workdir: Path, processes: Processes | None = None) ->
         evaluate=_evaluation(setup, heldout, reference, workdir),
         facts=rows.facts,
     )
-    supervise(setup, run, workdir)
+    return supervise(setup, run, workdir)
 
 
 def preference_objective(setup: Setup) -> Objective:

@@ -27,20 +27,19 @@ _SHOWN = 8  # lacking characters in a message
 _SIZES = 8  # of batches of packed rows that are compiled
 
 
-def sft(config: Config, workdir: Path, processes: Processes | None = None) -> None:
-    """Starts or resumes training on chats or demonstrations; errors are those of `rlvr_jax.training.loop.train`."""
+def sft(config: Config, workdir: Path, processes: Processes | None = None) -> Path:
+    """Starts or resumes training on chats or demonstrations, as `supervised.supervise` does."""
     chats = bool(config.sft.sources)
     setup = make_setup(config, problems=not chats, run="sft", processes=processes)
     if chats:
         rows = chat_rows(setup)
         batches = chat_batches(setup, rows)
-        supervise(setup, Supervised(sft_objective(setup), lambda _: batches, facts=rows.facts), workdir)
-        return
+        return supervise(setup, Supervised(sft_objective(setup), lambda _: batches, facts=rows.facts), workdir)
     check_demonstrations(setup)
     count = updates_in_a_call(config.sft)
     first = _batches(setup, 0, count)  # before anything is written: fails if a demonstration is too long
     batches = lambda done, count: _batches(setup, done, count) if done else first  # noqa: E731
-    supervise(setup, Supervised(sft_objective(setup), lambda _: batches), workdir)
+    return supervise(setup, Supervised(sft_objective(setup), lambda _: batches), workdir)
 
 
 def sft_objective(setup: Setup) -> Objective:

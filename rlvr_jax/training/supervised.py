@@ -21,7 +21,7 @@ from rlvr_jax.learner.supervised import updates_in_a_call
 from rlvr_jax.policy import Params
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.plan import lines, memory_of_run
-from rlvr_jax.training.record import Clock, open_record
+from rlvr_jax.training.record import Clock, open_record, report
 from rlvr_jax.training.setup import Setup
 from rlvr_jax.training.start import check_start, start
 from rlvr_jax.training.versions import with_versions, write_versions
@@ -61,8 +61,8 @@ class Supervised:
     facts: Mapping[str, float | int] = field(default_factory=dict)
 
 
-def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
-    """Starts or resumes a supervised run; errors are those of `rlvr_jax.training.loop.train`.
+def supervise(setup: Setup, run: Supervised, workdir: Path) -> Path:
+    """Starts or resumes a supervised run; returns its report. Errors are those of `rlvr_jax.training.loop.train`.
 
     A compiled call has several updates, because an update of a small policy takes less time than its dispatch.
     """
@@ -86,7 +86,7 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
             print(*memory, sep="\n", file=sys.stderr, flush=True)
         learner, _ = start(setup, optimizers, manager, jax.random.key(config.seed))
         if done == options.num_steps:
-            return
+            return report(workdir, processes)
 
         def initial() -> Params:
             if done == 0:
@@ -127,6 +127,7 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> None:
                 saved = checkpoints.end_step(
                     manager, learner, last, due, signal_arrived(), config.training.max_skipped_in_a_row
                 )
+    return report(workdir, processes)
 
 
 def make_jitted_updates(

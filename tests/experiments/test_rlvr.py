@@ -62,7 +62,10 @@ def elsewhere(tmp_path_factory) -> Path:
 def workdir(rlvr, elsewhere) -> Path:
     """Of a shortened quickstart: a warm start and reinforcement learning from it."""
     stdout = done(rlvr, elsewhere, "sft", "--config=quickstart", "--workdir=run/sft", *OVERRIDES)
-    assert re.fullmatch(r"loss \d\.\d{3} -> \d\.\d{3}; train from here with --config.init_from=run/sft\n", stdout)
+    assert re.fullmatch(
+        r"loss \d\.\d{3} -> \d\.\d{3}; train from here with --config.init_from=run/sft\nreport: run/sft/report.html\n",
+        stdout,
+    )
     train = ("train", "--config", "quickstart", "--workdir=run", "--config.init_from=run/sft")
     stdout = done(rlvr, elsewhere, *train, *OVERRIDES)
     summary, *suggested, report = stdout.splitlines()

@@ -258,10 +258,29 @@ def test_every_task_has_a_row_with_first_and_last_values_and_samples_of_its_own(
     assert "gsm8k + math, seed 0" in text
     assert "Held-out accuracy by task" in page.panels
     html = (tmp_path / "report.html").read_text()
-    cells = ["gsm8k", "0.125 → 0.125", "-", "0.25 → 0.375 (0.300 to 0.450)", "-", "-"]
+    cells = ["gsm8k", "0.125", "0.25 → 0.375 (0.300 to 0.450)"]
     assert "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" in html
     for task in ("gsm8k", "math"):
         assert sum(f"{task} problem {i}." in text for i in range(20)) == 8
+
+
+def test_a_supervised_run_has_its_sources_its_loss_and_how_far_it_is(tmp_path):
+    facts = {"data/a/rows": 40, "data/a/left_out": 1, "data/a/length": 7.5, "data/b/rows": 5, "data/b/left_out": 0}
+    rows = [{"step": 0} | facts]
+    for step, loss in ((10, 2.0), (20, 1.0)):
+        row = {"sft/loss": loss, "sft/a/loss": loss + 1, "sft/b/loss": loss - 1, "sft/grad_norm": 0.5}
+        rows.append({"step": step} | row | {"time/step": 4.0, "time/sft_tokens_per_second": 300.0})
+    config = {"run": "sft", "seed": 2, "tasks": {"modsum": {}}, "sft": {"sources": {"a": {}, "b": {}}, "num_steps": 80}}
+    page = run_of(tmp_path, rows, config=config)
+    text = " ".join(page.text.split())
+    assert "a + b, seed 2" in text
+    assert re.search(r"2 → 1.*20 of 80 steps.*300 tok/s", text)
+    lines = {panel["title"]: [x["metric"] for x in panel["series"]] for panel in page.pieces["curves"]["panels"]}
+    assert lines["Supervised loss"] == ["sft/loss", "sft/a/loss", "sft/b/loss"]
+    assert lines["Gradient norm"] == ["sft/grad_norm"]
+    html = (tmp_path / "report.html").read_text()
+    for cells in (["a", "40", "1", "7.5", "3 → 2"], ["b", "5", "0", "-", "1 → 0"]):
+        assert "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" in html
 
 
 def test_what_all_prompts_of_a_task_begin_with_stands_once(tmp_path):
