@@ -144,7 +144,8 @@ def seeds_needed(
 
 def _power(count: int, effect: float, level: float) -> float:
     """Of the t-test, by the tail in the direction of the effect."""
-    return 1 - float(special.nctdtr(count - 1, effect * math.sqrt(count), special.stdtrit(count - 1, 1 - level / 2)))
+    missed = float(special.nctdtr(count - 1, effect * math.sqrt(count), special.stdtrit(count - 1, 1 - level / 2)))
+    return 1.0 if math.isnan(missed) else 1 - missed  # by SciPy, for some below 1e-200
 
 
 def _deviation(differences: Float[np.ndarray, "seeds"], resolution: float) -> float:

@@ -114,3 +114,5 @@ def test_so_many_seeds_tell_a_difference_as_often_as_promised():
     assert s.seeds_needed(np.array([0.5]), 0.05) is None
     assert s.seeds_needed(np.array([1e-4, -1e-4 + 1e-9]), 0.05) is None
     assert s.seeds_needed(np.array([0.5, 0.5]), 0.05) == 2
+    of_larger = [s.seeds_needed(seen + i / 20, 0.05 / 12) for i in range(40)]  # SciPy has no answer for some
+    assert of_larger == sorted(of_larger, reverse=True)
