@@ -115,7 +115,7 @@ def test_the_commands_of_the_page(pretend, monkeypatch, capsys):
     assert [x["label"] for x in data["variants"]] == ["scale=group_std", "scale=none"]
     for measured, variant in zip(
         re.findall(r"(?m)^    (rlvr sweep (?:.*\\\n)+.*)$", page),
-        (("preset=dapo", 5), ("kl_coef=0.0", 5), ("preset=gspo", 3)),
+        (("preset=gspo", 8), ("preset=dapo", 5), ("kl_coef=0.0", 5), ("preset=gspo", 3)),
         strict=True,
     ):
         assert do(f"{measured} --dry_run", monkeypatch) == 0

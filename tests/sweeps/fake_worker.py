@@ -1,6 +1,6 @@
 """A worker that computes nothing and imports nothing: what it does with a job depends on the seed.
 
-11 fails, 12 takes the process with it, 13 waits for a signal, 14 is in use elsewhere, others finish with a
+911 fails, 912 takes the process with it, 913 waits for a signal, 914 is in use elsewhere, others finish with a
 curve of their own.
 """
 
@@ -53,16 +53,16 @@ def main() -> None:
         seed, folder = job["config"]["seed"], Path(job["folder"])
         status, error = "finished", None
         if job["job"] == "check":
-            error = "config.seed is refused" if seed == 10 else None
+            error = "config.seed is refused" if seed == 910 else None
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            if seed == 12 and job["job"] == "rl":
+            if seed == 912 and job["job"] == "rl":
                 os._exit(7)
-            if seed == 14 and job["job"] == "rl":
+            if seed == 914 and job["job"] == "rl":
                 status, error = "in use", f"{folder} is in use by process 1"
-            if seed == 11:
+            if seed == 911:
                 status, error = "failed", "it went wrong"
-            while seed == 13 and job["job"] == "rl" and not interrupted:
+            while seed == 913 and job["job"] == "rl" and not interrupted:
                 time.sleep(0.01)
             if interrupted:
                 status = "stopped"

@@ -76,30 +76,30 @@ def test_a_sweep_is_what_its_file_says(tmp_path):
 
 
 def test_failed_runs_and_dead_processes_are_recorded_and_the_others_go_on(tmp_path, capsys):
-    sweep = sweep_of(tmp_path, [0, 11, 12, 1])
+    sweep = sweep_of(tmp_path, [0, 911, 912, 1])
     found = sweeps.make(sweep)
     end = lambda seed: plan.outcome(next(x for x in plan.runs(sweep) if x.kind == "rl" and x.config.seed == seed))  # noqa: E731
     assert statuses(sweep) == {
-        f"{folder}seed={seed}": "failed" if seed == 11 or (seed == 12 and "runs" in folder) else "finished"
-        for seed in (0, 11, 12, 1)
+        f"{folder}seed={seed}": "failed" if seed == 911 or (seed == 912 and "runs" in folder) else "finished"
+        for seed in (0, 911, 912, 1)
         for folder in ("warm_starts/", "runs/algorithm.scale=group_std/", "runs/algorithm.scale=none/")
     }
-    assert "warm_starts/seed=11/log.txt" in end(11)["error"]
-    assert "exit status 7" in end(12)["error"]
-    assert [sorted(x.failed) for x in found.variants] == [[11, 12], [11, 12]]
+    assert "warm_starts/seed=911/log.txt" in end(911)["error"]
+    assert "exit status 7" in end(912)["error"]
+    assert [sorted(x.failed) for x in found.variants] == [[911, 912], [911, 912]]
     assert sorted(found.variants[0].final.values) == [0, 1]
     lines = capsys.readouterr().err.splitlines()
     assert any("8/8" in line and "scale=none, seed 1: 2 s" in line for line in lines)
-    assert any("scale=none, seed 12: FAILED" in line and "exit status 7" in line for line in lines)
+    assert any("scale=none, seed 912: FAILED" in line and "exit status 7" in line for line in lines)
 
     before = made(sweep)
-    larger = sweep_of(tmp_path, [0, 11, 12, 1, 2])  # failed ones are not tried again, finished ones never
+    larger = sweep_of(tmp_path, [0, 911, 912, 1, 2])  # failed ones are not tried again, finished ones never
     sweeps.make(larger)
     assert made(larger) == [*before, 1, 1, 1]
     sweeps.make(larger, retry=True)
     warm = plan.runs(larger)[3]
     assert warm.kind == "sft"
-    assert warm.config.seed == 11
+    assert warm.config.seed == 911
     assert made(larger)[3] == 2
 
 
@@ -121,8 +121,8 @@ def test_several_at_once_share_the_cores_and_make_each_run_once(tmp_path, monkey
 
 
 def test_an_interrupt_saves_and_the_next_call_goes_on(tmp_path):
-    sweep = sweep_of(tmp_path, [0, 13, 1])
-    log = tmp_path / "runs" / "algorithm.scale=group_std" / "seed=13"
+    sweep = sweep_of(tmp_path, [0, 913, 1])
+    log = tmp_path / "runs" / "algorithm.scale=group_std" / "seed=913"
 
     def press():
         wait_until(log.exists)
@@ -140,7 +140,7 @@ def test_an_interrupt_saves_and_the_next_call_goes_on(tmp_path):
 
 
 def test_what_can_not_run_is_refused_before_the_first_run(tmp_path):
-    sweep = sweep_of(tmp_path, [10])
+    sweep = sweep_of(tmp_path, [910])
     with pytest.raises(ConfigError, match=r"config\.seed is refused"):
         sweeps.make(sweep)
     assert set(statuses(sweep).values()) == {None}
@@ -171,8 +171,8 @@ def test_the_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
 
 
 def test_a_run_that_another_process_still_makes_has_no_end(tmp_path):
-    sweep = sweep_of(tmp_path, [14, 0])
-    with pytest.raises(RunError, match=r"2 of 6 runs are not made: .*seed=14 is in use"):
+    sweep = sweep_of(tmp_path, [914, 0])
+    with pytest.raises(RunError, match=r"2 of 6 runs are not made: .*seed=914 is in use"):
         sweeps.make(sweep)
     assert [status for name, status in statuses(sweep).items() if name.startswith("runs")] == [None] * 2 + [
         "finished"
