@@ -1,4 +1,4 @@
-"""The pages about learning from samples and about Tulu 3 in small: their commands run as they stand there, smaller."""
+"""The pages about learning from samples, Tulu 3 in small and a real model: their commands run as written, smaller."""
 
 import dataclasses
 import json
@@ -15,13 +15,17 @@ from rlvr_jax.experiments.benchmarks import character
 from rlvr_jax.judges.judge import Sample, make_judge
 from rlvr_jax.judges.own import own
 from rlvr_jax.judges.rubrics import rubric_of_lines
+from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.reporting import jsonl
 from tests.experiments.runs import ROOT, complete, interrupt, lines_of
+from tests.hf.checkpoints import write_model
+from tests.text.pretrained import EOS, WRITES_ITS_OWN, tokenizer
 
 (LOOP,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "self_training.md").read_text(), re.DOTALL)
 TULU = (ROOT / "docs" / "tulu.md").read_text()
 CHAIN, CHARACTER = re.findall(r"```bash\n(.*?)```", TULU, re.DOTALL)
 ((SPEC, JUDGES),) = re.findall(r"```text\n(.*?)```.*?```json\n(.*?)```", TULU, re.DOTALL)
+REAL = (ROOT / "docs" / "real_model.md").read_text()
 SMALL = {
     "policy.num_layers": 1,
     "policy.width": 16,
@@ -42,15 +46,15 @@ SMALL = {
 FEWER = {"--problems": 8, "--samples": 4}
 
 
-def run(script: str, folder) -> None:
+def run(script: str, folder, small=SMALL) -> None:
     """Each command of a script without loops, the smaller numbers last, which count."""
     (folder / "runs").mkdir(exist_ok=True)
     for line in script.replace("\\\n", " ").strip().splitlines():
         _, name, *arguments = shlex.split(line)
-        arguments = [f"{x.partition('=')[0]}={FEWER.get(x.partition('=')[0])}" if x.partition("=")[0] in FEWER else x
-                     for x in arguments]  # fmt: skip
+        given = (x.partition("=") for x in arguments)
+        arguments = [f"{key}{is_}{min(int(x), FEWER[key]) if key in FEWER else x}" for key, is_, x in given]
         if any(x.startswith("--config=") for x in arguments):
-            arguments += [f"--config.{key}={value}" for key, value in SMALL.items()]
+            arguments += [f"--config.{key}={value}" for key, value in small.items()]
         complete([sys.executable, "-m", f"experiments.{name}", *arguments], folder)
 
 
@@ -103,6 +107,30 @@ def test_the_chain_of_tulu_3_goes_from_demonstrations_to_an_evaluation(tmp_path)
     run(CHAIN, tmp_path)
     found = json.loads((tmp_path / "runs" / "tulu" / "rlvr" / "evaluation.json").read_text())
     assert {f"task/{name}/pass@1" for name in ("copy", "reverse", "sort", "next", "pairs")} <= found.keys()
+
+
+def test_the_chain_of_a_pretrained_model_ends_in_one_suite_for_all_three_policies(tmp_path):
+    (suite,), (script,) = (re.findall(rf"```{kind}\n(.*?)```", REAL, re.DOTALL) for kind in ("json", "bash"))
+    first, second, *lines = script.splitlines()
+    assert (first, second) == ("model=$(rlvr fetch)", "mkdir -p runs/chain")
+    (tmp_path / "runs" / "chain").mkdir(parents=True)
+    shape = PolicyConfig(vocab_size=300, width=16, num_heads=2, num_kv_heads=1, head_dim=8, mlp_width=16, num_layers=1)
+    model = write_model(tmp_path / "model", tokenizer("bytes", template=WRITES_ITS_OWN), shape, eos_token_id=[EOS])
+    lengths = {"rollout.max_prompt_length": 256, "rollout.max_response_length": 8}
+    suite = json.loads(suite)
+    (tmp_path / "chain.json").write_text(json.dumps(suite | {"changes": suite["changes"] | lengths}))
+    text = "\n".join(lines).replace("$model", str(model)).replace("--most=", "--least=0 --most=")
+    run(text, tmp_path, SMALL | lengths)
+    base, sft, rlvr = (
+        json.loads((tmp_path / "runs" / "chain" / name).read_text())
+        for name in ("base.json", "sft/evaluation_chain.json", "rlvr/evaluation_chain.json")
+    )
+    assert base["values"].keys() == {"greedy_accuracy"}
+    assert {x.split(":")[0] for x in base["values"]["greedy_accuracy"]} == suite["tasks"].keys()
+    assert [x["step"] for x in (base, sft, rlvr)] == [0, 2, 2]
+    assert len({tuple(x["values"]["greedy_accuracy"]) for x in (base, sft, rlvr)}) == 1
+    records = jsonl.read(tmp_path / "runs" / "chain" / "right.jsonl")
+    assert jsonl.read(tmp_path / "runs" / "chain" / "sft" / "metrics.jsonl")[0]["data/right/rows"] == len(records)
 
 
 BY_CHANCE = """
