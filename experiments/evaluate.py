@@ -86,19 +86,21 @@ def main() -> None:
     found = evaluated.found
     policy = f"checkpoint of step {evaluated.step} in {workdir}" if workdir else config.init_from or config.pretrained
     print(f"{policy}; at most {problems} held-out problems of each task")
-    print(f"{'task':18}{'':18}{'mean':>8}   95 % interval")
+    names = max(16, *map(len, evaluated.tasks)) + 2, max(16, *map(len, found.values)) + 2
+    line = lambda task, metric, rest: print(f"{task:{names[0]}}{metric:{names[1]}}{rest}")  # noqa: E731
+    line("task", "", f"{'mean':>8}   95 % interval")
     rows = {"eval": "all"} if len(evaluated.tasks) > 1 else {}  # else the same numbers twice
     rows |= {f"task/{task}": task for task in evaluated.tasks}
     for group, task in rows.items():
         for metric in (x for x in found.values if f"{group}/{x}" in found.metrics):
             mean, low, high = (found.metrics[f"{group}/{metric}{end}"] for end in ("", "_low", "_high"))
-            print(f"{task:18}{metric:18}{mean:8.4f}   {low:.4f} to {high:.4f}")
+            line(task, metric, f"{mean:8.4f}   {low:.4f} to {high:.4f}")
     result, rows = evaluated.plain(), evaluated.rows()
     settings = columns(result["values"], settings_of(config.tasks))
     if settings:
         print("\nthe same problems in several settings, with the difference from the first")
     for metric, of in settings:
-        print(f"{metric:18}" + "   ".join(f"{x.task} {x.mean:.4f}{change(x.difference)}" for x in of))
+        print(f"{metric:{names[1]}}" + "   ".join(f"{x.task} {x.mean:.4f}{change(x.difference)}" for x in of))
     differences = [] if other is None else compared(result["values"], other, evaluated.tasks)
     notes = evaluated.notes()
     for note in notes:
@@ -107,10 +109,11 @@ def main() -> None:
         print(f"page: {output.with_suffix('.html')}")
     print(f"{found.tokens:,} tokens sampled in {evaluated.seconds:.0f} seconds, compilation and verification included")
     if differences:
-        print(f"\n{'task':18}{'':18}{'difference':>10}   95 % interval, problem by problem")
+        print()
+        line("task", "", f"{'difference':>10}   95 % interval, problem by problem")
     for x in differences:
         shown = f"{x['difference']:+10.4f}   {x['low']:+.4f} to {x['high']:+.4f}  {p_text(x['p'])}"
-        print(f"{x['task']:18}{x['metric']:18}{shown}, {x['problems']} problems: {x['word']}")
+        line(x["task"], x["metric"], f"{shown}, {x['problems']} problems: {x['word']}")
     if output:
         title = f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}"
         page = suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences, settings, notes)
