@@ -37,7 +37,7 @@ curves: quickstart
 		$(BIN)/python -m experiments.reproduce --curve=$$curve --rebuild || failed="$$failed $$curve"; done; \
 		if [ -n "$$failed" ]; then echo "not made:$$failed" >&2; exit 1; fi
 
-# The notebooks from top to bottom, in full, with their output in place of the old: an hour or more.
+# The notebooks from top to bottom, in full, with their output in place of the old: about an hour.
 colabs: .venv/installed
 	@$(INSTALL) nbclient ipykernel
 	@$(BIN)/python colabs/execute.py
