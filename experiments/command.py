@@ -271,6 +271,10 @@ def _message(error: BaseException, arguments: Sequence[str]) -> str:
             return str(found)
         except ValueError:  # of `resolve`, which is `error`
             break
+    names = [argument.lstrip("-").partition("=")[0] for argument in arguments]
+    overriding = next((name for name in names if name.startswith("config.")), None)
+    if overriding and "config" in FLAGS and "config" not in names:
+        return f"--{overriding} changes a key of --config, which is not given"
     if isinstance(error, AttributeError | KeyError):  # from ml_collections, one in the other
         text = str(error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0])
         name, _, proposal = text.partition("\n")

@@ -71,6 +71,9 @@ def main() -> None:
             "by its results make a development suite of it",
             file=sys.stderr,
         )
+    for flag in (_KS, _BEST_BY):
+        if flag.value and not _SAMPLES.value:
+            raise ConfigError(f"--{flag.name} is of samples, and --samples=0 takes none")
     if not all(k.isdecimal() and 1 <= int(k) <= _SAMPLES.value for k in _KS.value):
         raise ConfigError(f"--ks={','.join(_KS.value)}: each k must be a number from 1 to --samples={_SAMPLES.value}")
     judges = read_judges(_JUDGES.value) if _JUDGES.value else {}
@@ -103,6 +106,8 @@ def main() -> None:
         print(f"{metric:{names[1]}}" + "   ".join(f"{x.task} {x.mean:.4f}{change(x.difference)}" for x in of))
     differences = [] if other is None else compared(result["values"], other, evaluated.tasks)
     notes = evaluated.notes()
+    if other is not None and not differences:
+        notes = [*notes, f"no metric of a problem is in {_AGAINST.value}, too: there are no differences"]
     for note in notes:
         print(f"note: {note}")
     if output:

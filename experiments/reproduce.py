@@ -35,6 +35,9 @@ def main() -> None:
     from rlvr_jax.sweeps import estimate, grid, pictures, plan, stored
 
     if not _CURVE.value:
+        given = [x for x in (_STORE, _SEEDS) if x.value is not None] + [_REBUILD] * _REBUILD.value
+        if given:
+            raise ConfigError(f"--{given[0].name} needs --curve, the name or the file of the curves")
         print(estimate.of_curves({name: builtin.curve(name) for name in builtin.curves()}))
         return
     path = builtin.curve_file(_CURVE.value)

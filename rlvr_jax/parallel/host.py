@@ -48,7 +48,8 @@ def long_lived_objects() -> Iterator[Callable[[], None]]:
 
     def begin() -> None:
         gc.freeze()
-        gc.set_threshold(_RECORDS, *thresholds[1:])
+        if thresholds[0]:  # 0 is no collection at all
+            gc.set_threshold(max(_RECORDS, thresholds[0]), *thresholds[1:])
 
     try:
         yield begin

@@ -116,8 +116,11 @@ def experiment(sweep: Sweep, metrics: Sequence[str] = (METRIC,)) -> Experiment:
     """The stored form of a sweep, with the curves of these metrics.
 
     Raises:
-      RunError: runs are missing or have failed, or there are fewer than 3 seeds.
+      ConfigError: no metric is named.
+      RunError: runs are missing or have failed, lack a metric, or there are fewer than 3 seeds.
     """
+    if not metrics:
+        raise ConfigError("--metric is empty: stored curves are of one metric or several")
     if len(sweep.seeds) < _LEAST_SEEDS:
         raise RunError(f"a band needs {_LEAST_SEEDS} seeds at least, and {sweep.folder} has {len(sweep.seeds)}")
     every = [(run, outcome(run)) for run in runs(sweep)]
@@ -183,6 +186,8 @@ def read(path: Path) -> Experiment:
 def _check(found: Experiment) -> None:
     """Raises an error if the values are not those of curves, or the config and grid make no sweep."""
     names = {variant.name for variant in sweep_of(found, Path(), [0]).variants}
+    if not isinstance(found.place, Mapping | None) or not np.isfinite([found.seconds, found.cpu_seconds]).all():
+        raise ValueError("its place is none, or its seconds are no numbers")
     if set(found.curves) != names or set(found.digests) != names:
         raise ValueError("its curves are not those of its grid")
     seeds = set(map(str, found.seeds))
@@ -190,8 +195,9 @@ def _check(found: Experiment) -> None:
         if list(of_variant) != found.metrics or not found.metrics or set(found.digests[name]) != seeds:
             raise ValueError(f"{name} has other metrics or seeds than the first variant, or none")
         for metric, curve in of_variant.items():
-            values = np.array([*curve.values.values(), curve.steps], np.float64)
-            whole = set(curve.values) == seeds and values.ndim == 2 and np.all(np.isfinite(values))
+            rows = [*curve.values.values(), curve.steps, curve.mean, curve.low, curve.high]
+            values = np.array(rows, np.float64)
+            whole = set(curve.values) == seeds and values.ndim == 2 and values.size and np.all(np.isfinite(values))
             if len(seeds) < _LEAST_SEEDS or not whole:
                 raise ValueError(f"{metric} of {name} needs {_LEAST_SEEDS} seeds with a number for each step")
 

@@ -159,6 +159,8 @@ def evaluate_policy(
     """
     if wrong := [k for k in ks if not 1 <= k <= samples]:
         raise ConfigError(f"ks: {wrong[0]} is not a number from 1 to the number of samples, {samples}")
+    if best_by and not samples:
+        raise ConfigError("best_by chooses among samples, of which there are 0")
     ks = tuple(ks) or tuple(2**i for i in range(samples.bit_length()))
     sizes = {"problems": problems, "pass_problems": problems if samples else 0, "pass_samples": max(1, samples)}
     sizes |= {"ks": ks, "shown": 0}

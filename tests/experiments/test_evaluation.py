@@ -28,7 +28,8 @@ def folder(tmp_path_factory):
 def evaluate(folder, line):
     words = line.split()
     assert words[:2] == ["rlvr", "evaluate"]
-    small = [re.sub(r"--problems=.*", "--problems=8", re.sub(r"--samples=.*", "--samples=4", x)) for x in words[2:]]
+    sizes = {r"--problems=.*": "--problems=8", r"--samples=[1-9].*": "--samples=4"}
+    small = [next((y for x, y in sizes.items() if re.fullmatch(x, word)), word) for word in words[2:]]
     return run([*command("evaluate", None)[:3], *small], cwd=folder)
 
 
@@ -79,6 +80,9 @@ def test_what_is_no_evaluation_is_named_before_anything_is_sampled(folder):
         ("rlvr evaluate --workdir=runs/quickstart --against=runs/nothing", "--against"),
         ("rlvr evaluate --workdir=runs/quickstart --against=runs/quickstart/metrics.jsonl", "--against"),
         ("rlvr evaluate --workdir=runs/quickstart --suite=smal", "small"),
+        ("rlvr evaluate --workdir=runs/quickstart --samples=0 --ks=1", "--ks"),
+        ("rlvr evaluate --workdir=runs/quickstart --samples=0 --best_by=rm", "--best_by"),
+        ("rlvr evaluate --workdir=runs/quickstart --config.seed=1", "--config.seed"),
     ):
         assert message in error_of(evaluate(folder, line), 2)
 

@@ -173,5 +173,7 @@ def test_a_curve_that_is_not_stored_is_named_with_those_that_are(monkeypatch, ca
     assert "quickstart" in capsys.readouterr().err
     assert do("rlvr reproduce --curve=quickstart --seeds='0;rollout.prompts=3'", monkeypatch) == 2
     assert "--seeds=0;rollout.prompts=3" in capsys.readouterr().err
+    assert do("rlvr reproduce --store=nothing", monkeypatch) == 2
+    assert "--store needs --curve" in capsys.readouterr().err
     assert do("rlvr reproduce --curve=x.json --store=nothing", monkeypatch) == 2
     assert "nothing is not the folder of a sweep" in capsys.readouterr().err

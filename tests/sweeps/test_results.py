@@ -268,6 +268,8 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
         stored.experiment(dataclasses.replace(sweep, seeds=(0, 1, 2, 9)))
     with pytest.raises(RunError, match="no metric eval/nothing"):
         stored.experiment(sweep, [METRICS[0], "eval/nothing"])
+    with pytest.raises(ConfigError, match="--metric"):
+        stored.experiment(sweep, [])
     with pytest.raises(ConfigError, match="no run has the metric 'eval/nothing'"):
         results(sweep, "eval/nothing")
     with pytest.raises(ConfigError, match=r"eval/pass@9: the runs measure .*eval/pass@8"):
@@ -280,6 +282,8 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
     ragged = {**curve, "values": {**curve["values"], "0": [0.5]}}
     long = {**curve, "steps": [10**400, *curve["steps"][1:]]}
     short = {**curve, "values": {"0": curve["values"]["0"]}}
+    empty = {**dict.fromkeys(curve, ()), "values": dict.fromkeys(curve["values"], ())}
+    other_mean = {**curve, "mean": curve["mean"][1:]}
     curves = record["curves"]
     for wrong in (
         [1],
@@ -288,7 +292,9 @@ def test_what_can_not_be_stored_is_refused(sweep, tmp_path):
         record | {"curves": curves | {other: {"train/reward": curve}}},
         record | {"digests": {}},
         record | {"grid": [1]},
-        *(record | {"curves": curves | {name: {metric: x}}} for x in (ragged, long, short)),
+        record | {"place": 3},
+        record | {"seconds": "long"},
+        *(record | {"curves": curves | {name: {metric: x}}} for x in (ragged, long, short, empty, other_mean)),
     ):
         (tmp_path / "x.json").write_text(json.dumps(wrong))
         with pytest.raises(ConfigError, match=r"x\.json is damaged"):
