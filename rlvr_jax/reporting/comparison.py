@@ -9,7 +9,7 @@ from rlvr_jax.config import flatten
 from rlvr_jax.reporting import curves, embedded, files
 from rlvr_jax.reporting.pages import page, shown
 from rlvr_jax.reporting.panels import panels as panels_of
-from rlvr_jax.reporting.report import json_of, rows_of
+from rlvr_jax.reporting.report import json_of, metrics_of, samples_of
 
 _COLUMNS = ("train/reward", "eval/greedy_accuracy", "eval/pass@8", "train/response_length", "train/entropy", "train/kl")
 
@@ -33,10 +33,8 @@ def write_comparison(workdirs: Mapping[str, Path], path: Path) -> None:
       OSError: the file can't be written; the message names it.
       ValueError: a file of a run is damaged; the message names it.
     """
-    rows, samples = (
-        {label: rows_of(workdir / f"{name}.jsonl") for label, workdir in workdirs.items()}
-        for name in ("metrics", "samples")
-    )
+    rows = {label: metrics_of(workdir / "metrics.jsonl") for label, workdir in workdirs.items()}
+    samples = {label: samples_of(workdir / "samples.jsonl") for label, workdir in workdirs.items()}
     configs = {label: flatten(json_of(workdir / "config.json")) for label, workdir in workdirs.items()}
     panels = panels_of([row for of_run in rows.values() for row in of_run])
     content = page(

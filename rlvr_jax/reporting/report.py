@@ -79,7 +79,7 @@ def write_report(workdir: Path) -> Path:
       OSError: a file can't be written; the message names it.
       ValueError: a file of the workdir is damaged; the message names it.
     """
-    rows, changes = (rows_of(workdir / f"{name}.jsonl") for name in ("metrics", "changes"))
+    rows, changes = metrics_of(workdir / "metrics.jsonl"), rows_of(workdir / "changes.jsonl")
     samples = samples_of(workdir / "samples.jsonl")
     config, environment = (json_of(workdir / name) for name in ("config.json", "environment.json"))
     title = f"{shown(' + '.join(_data(config)) or workdir.name)}, seed {config.get('seed', '?')}"
@@ -124,6 +124,16 @@ def _data(config: Mapping[str, Any]) -> Sequence[str]:
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows of a file; none without it."""
     return jsonl.read(path) if path.is_file() else []  # a device file may be unbounded
+
+
+def metrics_of(path: Path) -> list[dict[str, Any]]:
+    """The metrics of a file; none without it. Raises ValueError, which names file and metric, if one is no number."""
+    rows = rows_of(path)
+    for number, row in enumerate(rows, start=1):
+        wrong = [name for name, value in {"step": None, **row}.items() if not isinstance(value, int | float)]
+        if wrong:
+            raise ValueError(f"{path} is damaged: {wrong[0]!r} of its row {number} is no number")
+    return rows
 
 
 def samples_of(path: Path) -> list[dict[str, Any]]:

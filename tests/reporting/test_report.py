@@ -229,6 +229,17 @@ def test_a_damaged_config_is_named(tmp_path):
         write_report(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("row", "metric"), [({"train/reward": 1.0}, "step"), ({"step": 2, "train/loss": "x"}, "train/loss")]
+)
+def test_a_damaged_metric_is_named(tmp_path, row, metric):
+    lines = [json.dumps({"step": 1, "train/reward": "NaN"}), json.dumps(row)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    for write in (write_report, lambda path: write_comparison({"a": path}, path / "page.html")):
+        with pytest.raises(ValueError, match=rf"metrics\.jsonl is damaged: '{metric}' of its row 2"):
+            write(tmp_path)
+
+
 @pytest.mark.parametrize(("field", "value"), [("prompt", None), ("terms", [1]), ("spans", [{}]), ("example", 3)])
 def test_a_damaged_sample_is_named(tmp_path, field, value):
     row = dict.fromkeys(("task", "example", "prompt", "completion"), "x") | {"step": 1, "terms": None, "spans": None}
