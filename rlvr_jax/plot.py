@@ -68,21 +68,24 @@ def curves(
     if labels is not None:
         groups = dict(zip(labels, groups.values(), strict=True))
     bands = {name: _bands(groups, name) for name in titles}
+    colours = dict(zip(groups, itertools.cycle(CYCLE)))  # a panel may lack labels whose runs don't measure its metric
     before = _stored(stored, runs, titles) if stored else {}
     columns = min(columns, len(titles))
     lines = -(-len(titles) // columns)
     figure = Figure(figsize=(1.2 + 4.0 * columns, 0.4 + 2.8 * lines), facecolor="white", layout="constrained")
     for place, (name, title) in enumerate(titles.items()):
         axes = figure.add_subplot(lines, columns, place + 1)
-        for i, (label, curve) in enumerate(bands[name].items()):
-            draw_band(axes, curve, CYCLE[i % len(CYCLE)], label)
+        for label, curve in bands[name].items():
+            draw_band(axes, curve, colours[label], label)
         for i, curve in before.get(name, {}).items():
             axes.plot(curve.steps, curve.mean, color=CYCLE[i % len(CYCLE)], linewidth=1.2, linestyle="--")
         plain(axes, "")
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    if any(labels) and len(labels) > 1:
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9, labelcolor=INK)
+    drawn = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    first = {label: handle for handle, label in reversed(drawn)}
+    handles = {label: first[label] for label in groups if label in first}
+    if any(handles) and len(handles) > 1:
+        figure.legend(handles.values(), handles, loc="outside right upper", frameon=False, fontsize=9, labelcolor=INK)
     return Picture(figure)
 
 

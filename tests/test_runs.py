@@ -93,6 +93,16 @@ def test_pictures_have_a_panel_for_each_metric_and_a_band_for_each_label(tmp_pat
     assert (len(axes.lines), len(axes.collections)) == (1, 0)
 
 
+def test_a_label_has_its_colour_in_panels_that_lack_others_and_is_in_the_legend(tmp_path):
+    runs = {"none": [], "a": [written(tmp_path / "a", [0.1, 0.2])], "b": [written(tmp_path / "b", [0.3, 0.4])]}
+    rows = [{"step": step, "train/reward": 0.5, "critic/loss": 0.1} for step in (1, 2)]
+    (tmp_path / "b" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figure = plot.curves(runs, ["critic/loss", "train/reward"]).figure
+    colours = [[line.get_color() for line in axes.lines] for axes in figure.axes]
+    assert colours == [[plot.CYCLE[2]], [plot.CYCLE[1], plot.CYCLE[2]]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+
+
 def test_pictures_of_nothing_are_refused(tmp_path):
     run = written(tmp_path / "a", [1.0])
     with pytest.raises(KeyError, match="train/reward"):
