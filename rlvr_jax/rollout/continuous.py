@@ -29,6 +29,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
 from rlvr_jax import parallel
+from rlvr_jax.kernels.tiles import LANES
 from rlvr_jax.policy import KeyValues, Params, PolicyConfig
 from rlvr_jax.policy.layers import dense
 from rlvr_jax.rollout import slots as device
@@ -36,8 +37,6 @@ from rlvr_jax.rollout.as_json import groups_from_json, groups_to_json
 from rlvr_jax.rollout.requests import Request, RolloutStats, draws_of
 from rlvr_jax.rollout.sampling import FINISH_REASONS, SamplingConfig
 from rlvr_jax.rollout.slots import Emitted, Slots, Tail
-
-_ALIGNMENT = 8  # of the ring's widths
 
 
 class Functions(NamedTuple):
@@ -87,10 +86,14 @@ def compiled_functions(config: PolicyConfig, sampling: SamplingConfig, mesh: Mes
     )
 
 
-def ring_widths(longest: int, chunk: int) -> tuple[int, ...]:
-    """A quarter, half and all of the columns that a chunk needs with the longest possible sequence."""
-    most = longest + chunk
-    return tuple(sorted({-(-most // (part * _ALIGNMENT)) * _ALIGNMENT for part in (4, 2, 1)}))
+def ring_widths(longest: int, chunk: int, platform: str) -> tuple[int, ...]:
+    """A quarter, half and all of the columns that a chunk needs with the longest possible sequence.
+
+    On TPUs they fill the tiles of memory: an array that does not has another layout between calls than the kernel
+    reads, so that each chunk would copy all keys, twice, and hold two copies of them.
+    """
+    most, alignment = longest + chunk, LANES if platform == "tpu" else 8
+    return tuple(sorted({-(-most // (part * alignment)) * alignment for part in (4, 2, 1)}))
 
 
 Ended = tuple[Request, np.ndarray, np.ndarray, str]  # with tokens, log-probs and finish reason
@@ -128,7 +131,7 @@ class Slotted:
         self._batch = -(-number // (sampling.group_size * shards)) * shards  # prompts that fill the slots once
         self._piece = min(sampling.prefill_chunk, sampling.prompt_length)
         self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
-        self._widths = ring_widths(self._window, sampling.chunk)
+        self._widths = ring_widths(self._window, sampling.chunk, parallel.devices_of(mesh)[0].platform)
         self._functions = compiled_functions(config, sampling, mesh)
         self.stats = RolloutStats()
 

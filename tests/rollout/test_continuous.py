@@ -106,10 +106,11 @@ def test_stats_add_up():
 
 
 def test_the_ring_is_narrow_while_sequences_are_short():
-    widths = ring_widths(1000, 24)
-    assert widths == (256, 512, 1024)
+    assert ring_widths(1000, 24, "cpu") == (256, 512, 1024)
+    assert ring_widths(4096, 16, "gpu") == (1032, 2056, 4112)
+    assert ring_widths(4096, 16, "tpu") == (1152, 2176, 4224)
     for longest in range(1, 60):
-        assert ring_widths(longest, 4)[-1] >= longest + 4
+        assert ring_widths(longest, 4, "cpu")[-1] >= longest + 4
 
 
 @pytest.mark.parametrize(
