@@ -3,7 +3,7 @@
 The policy writes code in fenced blocks in the middle of its solution and reads what it prints; blocks run in the
 sandbox, and their output is not trained on. ReTool trains a model of 32 billion parameters by PPO, after a warm start
 on solutions with code; this is Dr. GRPO (arXiv:2503.20783) without one, from a model that writes code. Meant for 2 GPUs
-of 80 GB (33.4 GiB each by estimate) or a v5p-8 slice, 4 chips (49.9 GiB each, compiled; docs/scale.md). It has not been
+of 80 GB (33.4 GiB each by estimate) or a v5p-8 slice, 4 chips (37.4 GiB each, compiled; docs/scale.md). It has not been
 run at this size, so there is no curve.
 
     rlvr train --config=math_python_qwen25_1p5b --workdir=runs/math_python_qwen25_1p5b
