@@ -24,9 +24,10 @@ real: .venv/installed
 	@$(BIN)/python -m webbrowser -t "file://$$(realpath "$(REAL)")/report.html" || true
 
 # All stored curves again, with all their seeds, in place of the old ones: hours, which `rlvr reproduce` lists. Before them
-# come the runs that some start from: the quickstart, which is a teacher, and those of docs/tulu.md.
+# come the runs that some start from: the quickstart, which is a teacher, with samples of it, and those of docs/tulu.md.
 TULU := --config=tulu_small --config.preferences.sources="{'own': {'file': 'runs/tulu/pairs.jsonl'}}"
 curves: quickstart
+	$(BIN)/rlvr sample --workdir="$(WORKDIR)" --problems=4096 --samples=2 --most=1 --output=runs/teacher.jsonl
 	$(BIN)/rlvr sft --config=tulu_small --workdir=runs/tulu/sft
 	$(BIN)/rlvr sample --workdir=runs/tulu/sft --keep=pairs --problems=2000 --samples=8 --output=runs/tulu/pairs.jsonl
 	$(BIN)/rlvr prefer $(TULU) --workdir=runs/tulu/dpo --config.init_from=runs/tulu/sft

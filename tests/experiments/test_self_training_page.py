@@ -103,6 +103,19 @@ def test_a_set_whose_command_was_killed_is_that_of_one_that_was_not(folder):
     assert not part.exists()
 
 
+def test_a_smaller_policy_learns_from_a_teachers_distributions_and_samples(tmp_path):
+    (section,) = re.findall(r"## A smaller policy\n(.*)", (ROOT / "docs" / "self_training.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
+    student, sweep, (sample, from_teacher) = blocks[0], blocks[1], blocks[2].split("\n", 1)
+    run("rlvr train --config=quickstart --workdir=runs/quickstart --config.teacher=''", tmp_path)
+    run(student, tmp_path)
+    rows = jsonl.read(tmp_path / "runs" / "student" / "metrics.jsonl")
+    assert ["train/teacher_divergence" in row for row in rows] == [False, True, True]
+    run(sample.replace("--most", "--least=0 --most"), tmp_path)
+    assert jsonl.read(tmp_path / "runs" / "teacher.jsonl")
+    run(f"{from_teacher.rstrip()} --dry_run\n{sweep.rstrip()} --dry_run", tmp_path, {"rollout.group_size": 8})
+
+
 def test_the_chain_of_tulu_3_goes_from_demonstrations_to_an_evaluation(tmp_path):
     run(CHAIN, tmp_path)
     found = json.loads((tmp_path / "runs" / "tulu" / "rlvr" / "evaluation.json").read_text())
