@@ -4,7 +4,7 @@ The preferences, `allenai/llama-3.1-tulu-3-8b-preference-mixture`, are read from
 (`config.preferences.sources.tulu.file`). As in the commands of allenai/open-instruct: beta 5, learning rate 5e-7 with
 linear decay after 10 % of warm-up, batches of 128, 2,048 tokens of prompt and completion together (here 1,024 each), no
 weight decay, one epoch; the number of steps is for about 271,000 pairs, a count that is not verified. Meant for
-8 GPUs of 80 GB (33.2 GiB each by estimate) or 16 v5p chips (18.6 GiB, compiled). It has not been run at this size.
+8 GPUs of 80 GB (33.2 GiB each by estimate) or 16 v5p chips (19.9 GiB; 18.6 compiled). It has not been run at this size.
 
     rlvr prefer --config=tulu3_dpo_8b --workdir=runs/tulu3_dpo_8b
 """
