@@ -41,8 +41,7 @@ _FIT = flags.DEFINE_bool(
     "fit", False, "Search mesh, microbatches, rematerialisation and rollout batch for the fastest estimate that fits."
 )
 _OUT = flags.DEFINE_string("out", None, "JSON file of all numbers.")
-KINDS = {"train": "rl", "sft": "sft", "prefer": "preferences"}  # of runs, by command
-_RUN = flags.DEFINE_enum("run", "train", [*KINDS], "The command whose run it is.")
+_RUN = flags.DEFINE_enum("run", "train", [*slices.RUNS], "The command whose run it is.")
 _ATTEMPTS = 4  # to confirm a setting by compiling
 
 
@@ -58,7 +57,7 @@ def main() -> None:
         raise ConfigError("give one of --topology, such as v5p:2x2x4 or cpu, and --gpu, such as h100")
     config = slices.offline(command.config())
     where = slices.places(_TOPOLOGY.value, _GPU.value, _DEVICES.value, not _ESTIMATE.value)
-    name, run = Path(config_flags.get_config_filename(command.FLAGS["config"])).stem, KINDS[_RUN.value]
+    name, run = Path(config_flags.get_config_filename(command.FLAGS["config"])).stem, slices.RUNS[_RUN.value]
     if _FIT.value:
         analysis, changes = _fit(config, where, run)
     else:

@@ -12,6 +12,8 @@ from typing import Any
 from rlvr_jax.config import Config
 from rlvr_jax.errors import CheckpointError, ConfigError
 
+RUNS = {"train": "rl", "sft": "sft", "prefer": "preferences"}  # kinds, by the command that begins them
+
 
 def set_environment() -> None:
     """Settings of the process: JAX on CPU, the TPU compiler without a search for TPUs, no network."""

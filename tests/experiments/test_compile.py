@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from experiments.compile import KINDS
 from experiments.compile_report import table
-from experiments.slices import offline, places
+from experiments.slices import RUNS, offline, places
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.training.analysis import estimated
 from rlvr_jax.training.fit import advice, changed, fastest, smaller, try_setup
@@ -248,7 +247,7 @@ def test_every_command_of_the_documentation_fits_by_estimate(arguments):
     overrides = [x for x in arguments if x.startswith("--config.")]
     config = offline(load(flags["config"], *overrides))
     where = places(flags.get("topology"), flags.get("gpu"), int(flags.get("devices", 8)), compiles=False)
-    run = KINDS[flags.get("run", "train")]
+    run = RUNS[flags.get("run", "train")]
     if "--fit" in arguments:
         assert fastest(config, where.devices, where.chip, where.torus, run)
     else:
