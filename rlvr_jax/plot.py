@@ -9,7 +9,7 @@ from typing import Any
 
 from rlvr_jax.evaluation.calibration import confidence
 from rlvr_jax.reporting import files
-from rlvr_jax.reporting.panels import CYCLE
+from rlvr_jax.reporting.panel import CYCLE
 from rlvr_jax.runs import Run
 from rlvr_jax.sweeps import plan
 from rlvr_jax.sweeps.pictures import FAINT, INK, draw_band, label_ends, plain

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax.reporting import files
-from rlvr_jax.reporting.panels import Panel, Row, panels
+from rlvr_jax.reporting.panel import Panel, Row
+from rlvr_jax.reporting.panels import panels
 
 _INK, _FAINT = "#1f2328", "#6b7280"
 _LEGEND_COLUMNS = 5

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr_jax.reporting import curves
-from rlvr_jax.reporting.panels import Panel, Row
+from rlvr_jax.reporting.panel import Panel, Row
 
 SCRIPTS = ("embedded.js", "curves.js", "samples.js")  # in the order in which they are loaded
 MAX_TEXT = 20_000  # characters of one text of a sample

@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from rlvr_jax.evaluation.routing import Frontier
-from rlvr_jax.reporting.panels import CYCLE
+from rlvr_jax.reporting.panel import CYCLE
 
 _INK, _FAINT = "#1f2328", "#6b7280"
 

@@ -11,7 +11,7 @@ from rlvr_jax.config import flatten
 from rlvr_jax.reporting import curves, embedded, files, jsonl
 from rlvr_jax.reporting.doctor import findings
 from rlvr_jax.reporting.pages import page, shown
-from rlvr_jax.reporting.panels import Panel
+from rlvr_jax.reporting.panel import Panel
 from rlvr_jax.reporting.panels import panels as panels_of
 
 Row = Mapping[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 from rlvr_jax.evaluation.calibration import Bin, confidence, length_by_difficulty
 from rlvr_jax.evaluation.harness import Column
 from rlvr_jax.reporting.pages import inline_svg, page, shown
-from rlvr_jax.reporting.panels import CYCLE
+from rlvr_jax.reporting.panel import CYCLE
 
 _INK, _FAINT = "#1f2328", "#6b7280"
 _SHOWN = 12  # problems of each task

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlvr_jax.reporting.curves import short
-from rlvr_jax.reporting.panels import CYCLE
+from rlvr_jax.reporting.panel import CYCLE
 from rlvr_jax.sweeps.results import Band, Results
 from rlvr_jax.sweeps.stored import Reproduction
 
