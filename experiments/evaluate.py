@@ -15,15 +15,21 @@ responses, and evaluation.html is a page about all of it. docs/evaluation.md lis
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 
 from . import builtin, command
+
+if TYPE_CHECKING:
+    from rlvr_jax.evaluation.harness import Column
+    from rlvr_jax.evaluation.suites import Suite
+    from rlvr_jax.training.evaluating import Evaluated
 
 _PROBLEMS = flags.DEFINE_integer("problems", 256, "Held-out problems, answered greedily and sampled.", lower_bound=1)
 _SAMPLES = flags.DEFINE_integer("samples", 16, "Samples of each problem, for pass@k; 0 for none.", lower_bound=0)
@@ -45,9 +51,49 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead
 
 def main() -> None:
     from rlvr_jax.evaluation.harness import columns, settings_of
-    from rlvr_jax.evaluation.suites import check_lengths, with_suite
     from rlvr_jax.reporting import jsonl, suite_page
     from rlvr_jax.training.judging import read_judges
+
+    config, workdir, suite = _policy_and_tasks()
+    _check_samples()
+    name = f"evaluation_{Path(_SUITE.value).stem}.json" if suite else "evaluation.json"
+    output = command.file_to_write("output", _OUTPUT.value or (workdir and workdir / name))
+    other = _read(Path(_AGAINST.value).expanduser(), name) if _AGAINST.value else None
+    if suite and suite.unseen and output and output.exists():
+        print(
+            f"warning: {output} holds an earlier evaluation of the unseen suite {_SUITE.value}; choices that are made "
+            "by its results make a development suite of it",
+            file=sys.stderr,
+        )
+    options = {"problems": _PROBLEMS.value, "samples": _SAMPLES.value, "ks": tuple(map(int, _KS.value))}
+    options |= {"step": _STEP.value, "seed": _SEED.value, "best_by": tuple(_BEST_BY.value)}
+    options["judges"] = read_judges(_JUDGES.value) if _JUDGES.value else {}
+    with command.pool(config) as pool, command.processes() as processes:
+        from rlvr_jax.training.evaluating import evaluate_policy
+
+        evaluated = evaluate_policy(config, workdir, pool, processes, **options)
+    if processes.index > 0:
+        return
+    result, notes = evaluated.plain(), evaluated.notes()
+    settings = columns(result["values"], settings_of(config.tasks))
+    differences = [] if other is None else compared(result["values"], other, evaluated.tasks)
+    if other is not None and not differences:
+        notes = [*notes, f"no metric of a problem is in {_AGAINST.value}, too: there are no differences"]
+    policy = f"checkpoint of step {evaluated.step} in {workdir}" if workdir else config.init_from or config.pretrained
+    print(f"{policy}; at most {_PROBLEMS.value} held-out problems of each task")
+    pages = [f"page: {output.with_suffix('.html')}"] if output else []
+    print(*_table(evaluated, settings, [*(f"note: {x}" for x in notes), *pages], differences), sep="\n")
+    if output:
+        rows, title = evaluated.rows(), f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}"
+        page = suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences, settings, notes)
+        contents = {output: json.dumps(result, indent=1).encode()}
+        contents[output.with_suffix(".jsonl")] = b"".join(jsonl.encode(row) for row in rows)
+        command.write_files(contents | {output.with_suffix(".html"): page})
+
+
+def _policy_and_tasks() -> tuple[Config, Path | None, "Suite | None"]:
+    """The config with the tasks to evaluate, the run whose policy it is, if any, and the suite, if one is given."""
+    from rlvr_jax.evaluation.suites import check_lengths, with_suite
     from rlvr_jax.training.workdir import read_config
 
     workdir = command.workdir() if command.FLAGS.workdir else None
@@ -62,69 +108,45 @@ def main() -> None:
     if suite:
         config = with_suite(config, suite, command.overrides("") if command.FLAGS.config is not None else ())
         check_lengths(config)
-    name = f"evaluation_{Path(_SUITE.value).stem}.json" if suite else "evaluation.json"
-    output = command.file_to_write("output", _OUTPUT.value or (workdir and workdir / name))
-    other = _read(Path(_AGAINST.value).expanduser(), name) if _AGAINST.value else None
-    if suite and suite.unseen and output and output.exists():
-        print(
-            f"warning: {output} holds an earlier evaluation of the unseen suite {_SUITE.value}; choices that are made "
-            "by its results make a development suite of it",
-            file=sys.stderr,
-        )
+    return config, workdir, suite
+
+
+def _check_samples() -> None:
     for flag in (_KS, _BEST_BY):
         if flag.value and not _SAMPLES.value:
             raise ConfigError(f"--{flag.name} is of samples, and --samples=0 takes none")
     if not all(k.isdecimal() and 1 <= int(k) <= _SAMPLES.value for k in _KS.value):
         raise ConfigError(f"--ks={','.join(_KS.value)}: each k must be a number from 1 to --samples={_SAMPLES.value}")
-    judges = read_judges(_JUDGES.value) if _JUDGES.value else {}
-    ks, problems = tuple(map(int, _KS.value)), _PROBLEMS.value
-    with command.pool(config) as pool, command.processes() as processes:
-        from rlvr_jax.training.evaluating import evaluate_policy
 
-        options = {"problems": problems, "samples": _SAMPLES.value, "ks": ks, "step": _STEP.value, "seed": _SEED.value}
-        options |= {"judges": judges, "best_by": tuple(_BEST_BY.value)}
-        evaluated = evaluate_policy(config, workdir, pool, processes, **options)
-    if processes.index > 0:
-        return
+
+def _table(
+    evaluated: "Evaluated",
+    settings: Sequence[tuple[str, Sequence["Column"]]],
+    remarks: Sequence[str],
+    differences: Sequence[Mapping[str, Any]],
+) -> Iterator[str]:
+    """The lines of the results: means, the same problems in several settings, remarks, costs and differences."""
     found = evaluated.found
-    policy = f"checkpoint of step {evaluated.step} in {workdir}" if workdir else config.init_from or config.pretrained
-    print(f"{policy}; at most {problems} held-out problems of each task")
-    names = max(16, *map(len, evaluated.tasks)) + 2, max(16, *map(len, found.values)) + 2
-    line = lambda task, metric, rest: print(f"{task:{names[0]}}{metric:{names[1]}}{rest}")  # noqa: E731
-    line("task", "", f"{'mean':>8}   95 % interval")
+    widths = max(16, *map(len, evaluated.tasks)) + 2, max(16, *map(len, found.values)) + 2
+    line = lambda task, metric, rest: f"{task:{widths[0]}}{metric:{widths[1]}}{rest}"  # noqa: E731
+    yield line("task", "", f"{'mean':>8}   95 % interval")
     rows = {"eval": "all"} if len(evaluated.tasks) > 1 else {}  # else the same numbers twice
     rows |= {f"task/{task}": task for task in evaluated.tasks}
     for group, task in rows.items():
         for metric in (x for x in found.values if f"{group}/{x}" in found.metrics):
             mean, low, high = (found.metrics[f"{group}/{metric}{end}"] for end in ("", "_low", "_high"))
-            line(task, metric, f"{mean:8.4f}   {low:.4f} to {high:.4f}")
-    result, rows = evaluated.plain(), evaluated.rows()
-    settings = columns(result["values"], settings_of(config.tasks))
+            yield line(task, metric, f"{mean:8.4f}   {low:.4f} to {high:.4f}")
     if settings:
-        print("\nthe same problems in several settings, with the difference from the first")
+        yield "\nthe same problems in several settings, with the difference from the first"
     for metric, of in settings:
-        print(f"{metric:{names[1]}}" + "   ".join(f"{x.task} {x.mean:.4f}{change(x.difference)}" for x in of))
-    differences = [] if other is None else compared(result["values"], other, evaluated.tasks)
-    notes = evaluated.notes()
-    if other is not None and not differences:
-        notes = [*notes, f"no metric of a problem is in {_AGAINST.value}, too: there are no differences"]
-    for note in notes:
-        print(f"note: {note}")
-    if output:
-        print(f"page: {output.with_suffix('.html')}")
-    print(f"{found.tokens:,} tokens sampled in {evaluated.seconds:.0f} seconds, compilation and verification included")
+        yield f"{metric:{widths[1]}}" + "   ".join(f"{x.task} {x.mean:.4f}{change(x.difference)}" for x in of)
+    yield from remarks
+    yield f"{found.tokens:,} tokens sampled in {evaluated.seconds:.0f} seconds, compilation and verification included"
     if differences:
-        print()
-        line("task", "", f"{'difference':>10}   95 % interval, problem by problem")
+        yield "\n" + line("task", "", f"{'difference':>10}   95 % interval, problem by problem")
     for x in differences:
         shown = f"{x['difference']:+10.4f}   {x['low']:+.4f} to {x['high']:+.4f}  {p_text(x['p'])}"
-        line(x["task"], x["metric"], f"{shown}, {x['problems']} problems: {x['word']}")
-    if output:
-        title = f"{_SUITE.value or 'Evaluation'}: {workdir.name if workdir else policy}"
-        page = suite_page.page_of(title, policy, result, evaluated.tasks, rows, differences, settings, notes)
-        contents = {output: json.dumps(result, indent=1).encode()}
-        contents[output.with_suffix(".jsonl")] = b"".join(jsonl.encode(row) for row in rows)
-        command.write_files(contents | {output.with_suffix(".html"): page})
+        yield line(x["task"], x["metric"], f"{shown}, {x['problems']} problems: {x['word']}")
 
 
 def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:

@@ -86,13 +86,11 @@ def compiled_functions(config: PolicyConfig, sampling: SamplingConfig, mesh: Mes
     )
 
 
-def ring_widths(longest: int, chunk: int, platform: str) -> tuple[int, ...]:
-    """A quarter, half and all of the columns that a chunk needs with the longest possible sequence.
-
-    On TPUs they fill the tiles of memory: an array that does not has another layout between calls than the kernel
-    reads, so that each chunk would copy all keys, twice, and hold two copies of them.
-    """
-    most, alignment = longest + chunk, LANES if platform == "tpu" else 8
+def ring_widths(sampling: SamplingConfig, mesh: parallel.AnyMesh) -> tuple[int, ...]:
+    """A quarter, half and all of the columns that a chunk needs with the longest possible sequence."""
+    # Between calls TPUs keep other widths in a layout that the kernel can't read: chunks would copy all keys, twice.
+    alignment = LANES if parallel.devices_of(mesh)[0].platform == "tpu" else 8
+    most = sampling.longest + sampling.chunk
     return tuple(sorted({-(-most // (part * alignment)) * alignment for part in (4, 2, 1)}))
 
 
@@ -130,8 +128,7 @@ class Slotted:
         self._sampling, self._number = sampling, number
         self._batch = -(-number // (sampling.group_size * shards)) * shards  # prompts that fill the slots once
         self._piece = min(sampling.prefill_chunk, sampling.prompt_length)
-        self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
-        self._widths = ring_widths(self._window, sampling.chunk, parallel.devices_of(mesh)[0].platform)
+        self._window, self._widths = sampling.longest, ring_widths(sampling, mesh)
         self._functions = compiled_functions(config, sampling, mesh)
         self.stats = RolloutStats()
 

@@ -62,7 +62,7 @@ class Sampler:
             raise ValueError(f"in_flight = {in_flight!r} needs slots")
         self._trained, self._config = config, decoded(config, mesh)
         self.sampling, self._mesh, self.in_flight = sampling, mesh, in_flight
-        self._window = sampling.window or sampling.prompt_length + sampling.max_response_length
+        self._window = sampling.longest
         self._params, self._version = None, 0
         self._given, self._move, self.received_bytes = None, None, 0
         self._clear()

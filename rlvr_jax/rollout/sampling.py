@@ -52,6 +52,11 @@ class SamplingConfig:
     chunk: int = 16
     prefill_chunk: int = 256
 
+    @property
+    def longest(self) -> int:
+        """Maximum tokens of an episode."""
+        return self.window or self.prompt_length + self.max_response_length
+
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
 @struct.dataclass

@@ -217,8 +217,7 @@ def _of_slots(setup: Setup, params: Any) -> Iterator[Program]:
     placed = lambda x: jax.tree.map(_with_sharding, x, array_shardings(shape, mesh, x))  # noqa: E731
     of = partial(jax.ShapeDtypeStruct, sharding=parallel.batch_sharding(mesh))
     tail = device.Tail(of((sampling.slots,), jnp.int32), _draw_shapes(of, sampling.slots, sampling.max_stop_tokens))
-    window = sampling.window or sampling.prompt_length + sampling.max_response_length
-    width = ring_widths(window, sampling.chunk, parallel.devices_of(mesh)[0].platform)[-1]
+    width = ring_widths(sampling, mesh)[-1]
     slots = placed(jax.eval_shape(lambda params, tail: device.empty_slots(shape, params, width, tail), params, tail))
     samples = rollout.prompts * rollout.group_rows
     chunks = math.ceil(samples / sampling.slots) * -(-sampling.max_response_length // sampling.chunk)

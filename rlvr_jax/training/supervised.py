@@ -101,7 +101,7 @@ def supervise(setup: Setup, run: Supervised, workdir: Path) -> Path:
         count = updates_in_a_call(options, done)
         batches = batches_from(done, count)
         speed = "time/sft_tokens_per_second" if setup.run == "sft" else "time/train_tokens_per_second"
-        with open_record(workdir, config, options.num_steps, done, TITLES[setup.run], processes) as record:
+        with open_record(workdir, config, options.num_steps, done, setup.run, processes) as record:
             if done == 0 and (run.facts or run.evaluate):
                 record.write({"step": 0, **run.facts, **(run.evaluate(learner, False) if run.evaluate else {})})
             saved: dict[str, float] = {}
@@ -142,9 +142,6 @@ def make_jitted_updates(
 
 def _prepared(prepared: Callable[[Any, Batch], Batch], step: Callable, states: Any, batch: Batch) -> Any:
     return step(states, prepared(states, batch))
-
-
-TITLES = {"sft": "sft", "preferences": "preferences"}
 
 
 def stacked(setup: Setup, batch: Batch, count: int) -> Batch:

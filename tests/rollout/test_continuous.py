@@ -1,11 +1,13 @@
 """The schedule of slots: what is refilled, computed, kept and handed out when."""
 
+import jax
 import numpy as np
 import pytest
 
-from rlvr_jax.parallel import MeshConfig
+from rlvr_jax.parallel import MeshConfig, make_mesh
 from rlvr_jax.rollout.continuous import ring_widths
 from rlvr_jax.rollout.sampler import Request, RolloutStats
+from rlvr_jax.rollout.sampling import SamplingConfig
 from tests.policy.reference import random_params
 from tests.rollout.requests import CONFIG, GROUP, KEYS, LENGTH, PROMPTS, SAMPLING, drained, groups, make, polled
 
@@ -106,11 +108,15 @@ def test_stats_add_up():
 
 
 def test_the_ring_is_narrow_while_sequences_are_short():
-    assert ring_widths(1000, 24, "cpu") == (256, 512, 1024)
-    assert ring_widths(4096, 16, "gpu") == (1032, 2056, 4112)
-    assert ring_widths(4096, 16, "tpu") == (1152, 2176, 4224)
+    def of(longest, chunk, platform):
+        mesh = make_mesh(MeshConfig(), [jax.sharding.AbstractDevice("any", None, platform)])
+        return ring_widths(SamplingConfig(longest - 1, 1, chunk=chunk), mesh)
+
+    assert of(1000, 24, "cpu") == (256, 512, 1024)
+    assert of(4096, 16, "gpu") == (1032, 2056, 4112)
+    assert of(4096, 16, "tpu") == (1152, 2176, 4224)
     for longest in range(1, 60):
-        assert ring_widths(longest, 4, "cpu")[-1] >= longest + 4
+        assert of(longest, 4, "cpu")[-1] >= longest + 4
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def decoding(engine, mesh):
         else:
             functions = compiled_functions(shape, SAMPLING, mesh)
             tail = slots.Tail(of((8,)), draws)
-            width = ring_widths(128 + 64, SAMPLING.chunk, "tpu")[-1]
+            width = ring_widths(SAMPLING, mesh)[-1]
             state = functions.empty_slots.lower(params, width, tail).compile()
             state = jax.tree.map(
                 lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
