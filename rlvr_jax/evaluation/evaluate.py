@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-import jax
 import numpy as np
+from jaxtyping import Array, Key
 
 from rlvr_jax.evaluation.best_of_n import best_of_n
 from rlvr_jax.evaluation.estimators import majority_at_k, mean_and_interval, pass_at_k
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.episode import Group, flattened
+from rlvr_jax.rollout.streams import Stream
 from rlvr_jax.tasks.task import Example
 
 Problem = tuple[str, str]  # task and id
@@ -67,7 +68,7 @@ def evaluate(
     examples: Sequence[Example],
     pass_examples: Sequence[Example],
     pass_samples: int,
-    key: jax.Array,
+    key: Key[Array, ""] | Stream,
     ks: Sequence[int],
     majority: bool = False,
     judging: Judging = NO_JUDGES,
@@ -80,7 +81,7 @@ def evaluate(
       examples: held-out problems, answered greedily.
       pass_examples: problems sampled for pass@k; without any there is no pass@k.
       pass_samples: samples of each, at temperature 1.
-      key: of the samples for pass@k.
+      key: of the samples for pass@k, or its raw data.
       ks: the k of pass@k.
       majority: also maj@k of each k above 1, for tasks whose verifier extracts answers.
       judging: the judges; the metrics `judge/<name>` are mean scores of the greedy responses that each could judge,

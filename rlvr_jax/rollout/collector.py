@@ -19,7 +19,8 @@ from rlvr_jax.rollout.continuous import ArraysOf
 from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.player import Player
 from rlvr_jax.rollout.playing import Limits, Playing, Source, of_all, seat, verdict_of
-from rlvr_jax.rollout.requests import Turns, episode_keys
+from rlvr_jax.rollout.requests import Turns
+from rlvr_jax.rollout.streams import Stream, episode_keys
 from rlvr_jax.tasks.task import Example
 from rlvr_jax.text.tokenizers import encode_batch
 from rlvr_jax.verifiers.verdict import Verdict
@@ -76,7 +77,7 @@ class Collector:
         name: Hashable,
         examples: Sequence[Example],
         group_size: int,
-        key: Key[Array, ""],
+        key: Key[Array, ""] | Stream,
         temperature: float,
         begun: Sequence[Int32[np.ndarray, "_"]] | None = None,
         numbers: Sequence[int] | None = None,
@@ -87,7 +88,7 @@ class Collector:
           name: of the batch.
           examples: of its groups.
           group_size: episodes of each.
-          key: of the random streams.
+          key: of the random streams, or its raw data.
           temperature: of the sampling distribution; 0 is greedy.
           begun: for each example the tokens with which the policy's first turn begins; by default none.
           numbers: of the groups in the batch; by default 0, 1, ...

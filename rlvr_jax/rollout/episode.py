@@ -164,12 +164,12 @@ class Episode:
         """Ids of the tokens that the policy sampled, in order."""
         return tokens_of(span for span in self.spans if span.author in TRAINED)
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Number of tokens that the policy sampled."""
         return sum([len(span.tokens) for span in self.spans if span.author in TRAINED])
 
-    @property
+    @cached_property
     def is_demonstration(self) -> bool:
         """True if it was not sampled from the policy."""
         return "demonstration" in [span.author for span in self.spans]

@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Array, Int32, UInt32
 
@@ -35,7 +34,8 @@ from rlvr_jax.rollout.playing import (
     span_of,
     spoken,
 )
-from rlvr_jax.rollout.requests import NO_TOKENS, Turn, Turns, episode_keys, token_ids
+from rlvr_jax.rollout.requests import NO_TOKENS, Turn, Turns, token_ids
+from rlvr_jax.rollout.streams import episode_keys
 from rlvr_jax.rollout.waiting import has_time, wait
 from rlvr_jax.text.messages import Messages
 from rlvr_jax.text.tokenizers import decode
@@ -267,7 +267,7 @@ class Player:
         playing.first.sequences += len(prompts)
         texts = decode(self._tokenizer, contexts)
         first = _ASKED + playing.number_asked
-        keys = episode_keys(jax.random.wrap_key_data(playing.key), range(first, first + len(prompts)))
+        keys = episode_keys(playing.key, range(first, first + len(prompts)))
         playing.asked, playing.number_asked = [], playing.number_asked + len(prompts)
         for prompt, tokens, text, key in zip(prompts, contexts, texts, keys, strict=True):
             id = self.new_id(key, playing.own, playing.first.id)
@@ -290,17 +290,26 @@ class Player:
 
     def _end(self, playing: Playing, reason: FinishReason, error: str | None = None) -> None:
         """Ends an episode, and those that it plays a game with: by the same error, or cancelled."""
-        reasons = [reason if error or x is playing else "cancelled" for x in playing.together]
-        self._end_of_each(playing, [{"reason": x, "error": error} for x in reasons])
+        for ended in playing.together:
+            self._record(ended, reason if error or ended is playing else "cancelled", error)
+        self._answer(playing)
 
     def _end_of_each(self, playing: Playing, ends: Sequence[Mapping[str, Any]]) -> None:
         """Ends the episodes of a game, each with the end of its role, or all with the same one."""
         for number, ended in enumerate(playing.together):
-            if ended.episode is None:
-                ended.episode = episode_of(ended, **ends[number if len(ends) > 1 else 0])
-                del self._playing[ended.id]
-                self.logs[ended.id].ended = self.steps
-                self._ended.append(ended)
+            self._record(ended, **ends[number if len(ends) > 1 else 0])
+        self._answer(playing)
+
+    def _record(self, playing: Playing, *end: Any, **more: Any) -> None:
+        """Ends an episode unless it has ended; `end` and `more` are arguments of `episode_of`."""
+        if playing.episode is None:
+            playing.episode = episode_of(playing, *end, **more)
+            del self._playing[playing.id]
+            self.logs[playing.id].ended = self.steps
+            self._ended.append(playing)
+
+    def _answer(self, playing: Playing) -> None:
+        """Answers the episode that has asked for one that ends, if it was the last to do so."""
         parent = playing.parent
         if parent is not None and all(asked.episode is not None for asked in parent.asked):
             parent.tools = answers(parent.asked)

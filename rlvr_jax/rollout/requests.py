@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Float, Int, UInt32
 
 from rlvr_jax.rollout.sampling import Draws
 
@@ -112,16 +111,6 @@ class RolloutStats:
 
 def _numbers(stats: RolloutStats) -> tuple[int, ...]:
     return stats.steps, stats.slot_steps, stats.active_slot_steps, stats.prefill_tokens
-
-
-@jax.jit
-def _episode_keys(key, numbers):
-    return jax.random.key_data(jax.vmap(jax.random.fold_in, (None, 0))(key, numbers))
-
-
-def episode_keys(key: Key[Array, ""], numbers: Sequence[int]) -> UInt32[np.ndarray, "episodes words"]:
-    """The key of each episode's random stream, `fold_in(key, number)`, in the form of `Request.key`."""
-    return np.asarray(_episode_keys(key, np.asarray(numbers, np.uint32)))
 
 
 def draws_of(requests: Sequence[Request | None], stop_tokens: int) -> Draws:

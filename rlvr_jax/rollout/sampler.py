@@ -21,8 +21,9 @@ from rlvr_jax.rollout.batches import Batches
 from rlvr_jax.rollout.config import InFlight
 from rlvr_jax.rollout.continuous import ArraysOf, Ended, Slotted
 from rlvr_jax.rollout.layout import decoded, make_move, narrowed, received, shardings_of, widened
-from rlvr_jax.rollout.requests import NO_TOKENS, Request, RolloutStats, Turn, episode_keys
+from rlvr_jax.rollout.requests import NO_TOKENS, Request, RolloutStats, Turn
 from rlvr_jax.rollout.sampling import SamplingConfig
+from rlvr_jax.rollout.streams import episode_keys
 
 __all__ = [
     "InFlight",

@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import Array, Key
-
 from rlvr_jax import tasks
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import NO_JUDGES, Judging, evaluate
 from rlvr_jax.rollout.collector import Collector
+from rlvr_jax.rollout.streams import Stream
 from rlvr_jax.tasks import Task
 from rlvr_jax.training.record import sample_rows
 from rlvr_jax.training.setup import Setup
@@ -62,7 +61,7 @@ def make_evaluation(setup: Setup, judging: Judging | None = None) -> Callable:
     of_task = {label: [example.id for example in examples if example.task == label] for label in setup.tasks}
     shown = {id for ids in of_task.values() for id in ids[: config.shown]}
 
-    def run(collector: Collector, step: int, key: Key[Array, ""]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    def run(collector: Collector, step: int, key: Stream) -> tuple[dict[str, float], list[dict[str, Any]]]:
         found = evaluate(
             collector, examples, pass_examples, config.pass_samples, key, config.ks, judging=judging or NO_JUDGES
         )

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Array, Int, Key
 
 from rlvr_jax import parallel
 from rlvr_jax.config import Config
@@ -31,6 +30,7 @@ from rlvr_jax.parallel import Processes
 from rlvr_jax.parallel.host import long_lived_objects
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.sampler import Sampler
+from rlvr_jax.rollout.streams import fold_in, stream_of
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.functions import (
@@ -189,10 +189,11 @@ def _begun(
     setup: Setup, workdir: Path, pool: Pool, manager: ocp.CheckpointManager, begin: Callable[[str], None]
 ) -> tuple[_Run, Learner, History]:
     """A run at its newest checkpoint, or at its start."""
-    done, key_of = manager.latest_step() or 0, partial(_key, jax.random.key(setup.config.seed))
+    done, key_of = manager.latest_step() or 0, partial(fold_in, stream_of(jax.random.key(setup.config.seed)))
     optimizers, loss = make_optimizers(setup.config), make_loss(setup)
     columns = scored_columns(setup, loss)
-    learner, reference = start(setup, optimizers, manager, key_of(INIT, 0), "reference" in columns)
+    key = jax.random.wrap_key_data(key_of(INIT, 0))
+    learner, reference = start(setup, optimizers, manager, key, "reference" in columns)
     sampler = make_sampler(setup)
     sampler.set_params(learner.policy.params, done)
     asked = make_asked(setup)
@@ -216,11 +217,6 @@ def _begun(
         is_news=doubling(),
     )  # fmt: skip
     return run, learner, history
-
-
-@jax.jit
-def _key(root: Key[Array, ""], stream: int | Int[Array, ""], step: int | Int[Array, ""]) -> Key[Array, ""]:
-    return jax.random.fold_in(jax.random.fold_in(root, stream), step)
 
 
 def _step(

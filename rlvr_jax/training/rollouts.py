@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, Key, Shaped
+from jaxtyping import Array, Float, Int32, Shaped
 
 from rlvr_jax import tasks
 from rlvr_jax.learner.advantages import KEEPS, zero_signal_groups
@@ -28,6 +27,7 @@ from rlvr_jax.rollout.episode import Episode, Group, Span
 from rlvr_jax.rollout.episode import Sequence as Window
 from rlvr_jax.rollout.replay import Outcome, drawn
 from rlvr_jax.rollout.steps import states_of, steps_of
+from rlvr_jax.rollout.streams import Stream, fold_in
 from rlvr_jax.tasks.curriculum import Chosen, key_of
 from rlvr_jax.text.tokenizers import encode
 from rlvr_jax.training.history import (
@@ -103,7 +103,7 @@ class Rollouts:
         self,
         setup: Setup,
         collector: Collector,
-        key_of: Callable[[int], Key[Array, ""]],
+        key_of: Callable[[int], Stream],
         scored: Callable[[Sequence[Group]], Sequence[Group]] = lambda groups: groups,
     ):
         """Rollouts of a collector.
@@ -111,7 +111,7 @@ class Rollouts:
         Args:
           setup: of the run.
           collector: used by others between `take` and `start` only.
-          key_of: step -> key of its random stream.
+          key_of: step -> its random stream.
           scored: the groups with the scores of reward models and judges as parts of their verdicts.
         """
         self._setup, self._collector, self._key_of, self._scored = setup, collector, key_of, scored
@@ -131,7 +131,7 @@ class Rollouts:
         self._start(str(step), places)
         self._in_flight[str(step)] = places
         if self._setup.config.algorithm.baseline == "greedy":
-            examples, key = self._examples(places), jax.random.fold_in(self._key_of(step), _GREEDY)
+            examples, key = self._examples(places), fold_in(self._key_of(step), _GREEDY)
             self._collector.start(_greedy(step), examples, 1, key, 0.0)
 
     def _start(self, name: str, places: Sequence[tasks.Place], **numbers: Sequence[int]) -> None:
@@ -298,9 +298,8 @@ class Rollouts:
         config, rollout = self._setup.config.algorithm, self._setup.config.rollout
         wanted, draws = len(found.groups), 1
         while (full := self._full(found.groups, found.rewards)).size < wanted and draws < config.max_draws:
-            name, key = f"{step} draw {draws}", jax.random.fold_in(self._key_of(step), _REPLACEMENTS)
+            name, key = f"{step} draw {draws}", fold_in(self._key_of(step), _REPLACEMENTS, draws)
             places = self._places(step, history, draws)
-            key = jax.random.fold_in(key, draws)
             self._collector.start(name, self._examples(places), self._sampled, key, rollout.temperature)
             more = self._drawn(name, step, places)
             rewards = joined([found.rewards, more.rewards])
@@ -360,7 +359,7 @@ class Rollouts:
             return np.zeros(0)
         config, name = self._setup.config, f"{step} states"
         examples, begun = zip(*states, strict=True)
-        key = jax.random.fold_in(self._key_of(step), _STATES)
+        key = fold_in(self._key_of(step), _STATES)
         self._collector.start(
             name, examples, config.algorithm.state_samples, key, config.rollout.temperature, list(begun)
         )

@@ -1,9 +1,8 @@
 """A collector whose episodes say what they are told to."""
 
-import jax
-
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.rollout.episode import Group
+from rlvr_jax.rollout.streams import stream_of
 from rlvr_jax.text.tokenizers import encode
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode
@@ -16,7 +15,7 @@ class Scripted(Collector):
         self.tokenizer, self.score, self.said, self.calls = tokenizer, score, said, {}
 
     def start(self, name, examples, group_size, key, temperature, begun=None):
-        self.calls[name] = examples, group_size, jax.random.key_data(key).tolist(), temperature, begun
+        self.calls[name] = examples, group_size, stream_of(key).tolist(), temperature, begun
 
     def started(self):
         return list(self.calls)

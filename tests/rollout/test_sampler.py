@@ -1,5 +1,6 @@
 """The sampler as a service: both engines give the same turns, whatever is asked of them together."""
 
+import itertools
 from dataclasses import replace
 
 import jax
@@ -209,11 +210,12 @@ def test_parameters_may_come_from_other_devices(found):
 
 
 def test_parameters_do_not_change_while_turns_are_in_flight_nor_are_needed_before_any(samplers):
-    for sampler in samplers.values():
-        sampler.submit(groups())
-        with pytest.raises(RuntimeError, match="18 turns are in flight"):
+    for sampler, count in itertools.product(samplers.values(), (18, 1)):
+        sampler.submit(groups()[:count])
+        with pytest.raises(RuntimeError, match=f"{count} turns are in flight"):
             sampler.set_params(random_params(CONFIG), 6)
         drained(sampler)
+        assert not sampler.flying
     with pytest.raises(RuntimeError, match="set_params"):
         Sampler(CONFIG, SAMPLING, parallel.make_mesh(MeshConfig(data=1), jax.devices()[:1])).submit(groups())
 

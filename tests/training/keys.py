@@ -35,6 +35,7 @@ from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.rollout.episode import Group
 from rlvr_jax.rollout.replay import Outcome
 from rlvr_jax.rollout.requests import Request
+from rlvr_jax.rollout.streams import stream_of
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.curriculum import Chosen, Counts
 from rlvr_jax.training import checkpoints, functions, history, loop, networks, start, supervised
@@ -543,7 +544,7 @@ def further(batch: str | None = None) -> Callable[[Config], Any]:
 
     def seen(ready: Setup) -> Any:
         collector = Scripted(ready.tokenizer, lambda *_: 0.0, lambda *_: "1#2#3")
-        rollouts = Rollouts(ready, collector, jax.random.key)
+        rollouts = Rollouts(ready, collector, lambda step: stream_of(jax.random.key(step)))
         rollouts.start(1)
         rollouts.take(1)
         if batch is None:

@@ -30,7 +30,7 @@ class Calls:
 
             def recorded(name, examples, group_size, key, temperature):
                 if name in map(str, range(1, setup.config.training.num_steps + 1)):
-                    self.keys.append(np.asarray(jax.random.key_data(key)).tolist())
+                    self.keys.append(key.tolist())
                     self.temperatures.append(temperature)
                 start(name, examples, group_size, key, temperature)
 

@@ -80,7 +80,7 @@ def recorded(config: Config, workdir: Path, broken: bool = False) -> Run:
             run.starts[int(name) if str(name).isdecimal() else name] = (
                 examples,
                 group_size,
-                jax.random.key_data(key).tolist(),
+                key.tolist(),
                 temperature,
             )
             start(name, examples, group_size, key, temperature)

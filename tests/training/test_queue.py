@@ -8,6 +8,7 @@ from rlvr_jax.config_rules import check
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import LoraConfig
+from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.training import checkpoints
 from rlvr_jax.training.loop import train
 from rlvr_jax.verifiers.pool import Pool
@@ -110,6 +111,23 @@ def test_a_checkpoint_holds_the_groups_in_flight_and_notices_a_changed_byte(ahea
     file.write_text(file.read_text().replace('"score": 0.0', '"score": 1.0', 1).replace('"stop"', '"length"', 1))
     with pytest.raises(CheckpointError, match=r"step 4.*host is damaged"):
         train(AHEAD, tmp_path / "damaged", pool)
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_a_rollout_that_can_not_start_costs_no_finished_step(pool, tmp_path, monkeypatch, lag):
+    start = Collector.start
+
+    def failing(self, name, *arguments, **options):
+        if name == "4":
+            raise ConfigError("the prompt of made-up/4 does not fit")
+        start(self, name, *arguments, **options)
+
+    monkeypatch.setattr(Collector, "start", failing)
+    with pytest.raises(ConfigError, match="made-up/4"):
+        train(changed(AHEAD, training={"max_lag": lag}), tmp_path, pool)
+    assert [row["step"] for row in rows_of(tmp_path)] == list(range(4 - lag))
+    with checkpoints.open_manager(tmp_path, keep=9) as manager:
+        assert manager.latest_step() == 3 - lag
 
 
 @pytest.mark.usefixtures("eight_devices")

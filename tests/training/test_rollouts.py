@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import shutil
+from functools import partial
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from rlvr_jax.envs import Done, Env, Say
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner import presets
+from rlvr_jax.rollout.streams import fold_in, stream_of
 from rlvr_jax.tasks import modsum
 from rlvr_jax.text.tokenizers import encode
 from rlvr_jax.training.loop import train
@@ -33,7 +35,7 @@ SCORES = changed(
 def rollouts_of(score, said=lambda *_: "#1", **algorithm):
     setup = make_setup(changed(SCORES, algorithm=algorithm))
     collector = Scripted(setup.tokenizer, score, said)
-    rollouts = Rollouts(setup, collector, lambda step: jax.random.fold_in(jax.random.key(3), step))
+    rollouts = Rollouts(setup, collector, partial(fold_in, stream_of(jax.random.key(3))))
     rollouts.start(5)
     return rollouts, collector
 
@@ -211,7 +213,7 @@ def test_demonstrations_take_the_place_of_samples_and_are_judged():
     setup = make_setup(changed(SCORES, rollout={"group_size": 3}, algorithm={"demonstrations": 1}))
     collector = Scripted(setup.tokenizer, lambda *_: 0.0)
     collector.judge = lambda episodes: [Verdict(1.0, answer=episode.text) for episode in episodes]
-    rollouts = Rollouts(setup, collector, jax.random.key)
+    rollouts = Rollouts(setup, collector, lambda step: stream_of(jax.random.key(step)))
     rollouts.start(1)
     rollout = rollouts.take(1)
     assert collector.calls["1"][1] == 2
@@ -231,7 +233,7 @@ def test_a_demonstration_beyond_the_response_budget_is_cut_off():
     setup = make_setup(changed(SCORES, rollout={"max_response_length": 1}, algorithm={"demonstrations": 1}))
     collector = Scripted(setup.tokenizer, lambda *_: 0.0)
     collector.judge = lambda episodes: [Verdict(0.0)] * len(episodes)
-    rollouts = Rollouts(setup, collector, jax.random.key)
+    rollouts = Rollouts(setup, collector, lambda step: stream_of(jax.random.key(step)))
     rollouts.start(1)
     shown = rollouts.take(1).groups[0].episodes[1]
     assert (shown.finish_reason, shown.length) == ("length", 1)
