@@ -82,6 +82,10 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "bfcl": bfcl.verify,
 }
 
+# Kinds whose time is linear in the completion, a few microseconds: a pool judges them at once, in the caller's thread,
+# since to send them to a process takes longer.
+INSTANT = frozenset({"grid_world", "key_value", "modsum", "nim", "papers", "tic_tac_toe"})
+
 # Slow preparation of a kind, done in a worker before its first judgement, outside of the time limit.
 PREPARE: Mapping[str, Callable[[], None]] = {
     "math": mathematics.prepare,

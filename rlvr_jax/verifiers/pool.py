@@ -7,14 +7,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.verifiers import INSTANT
 from rlvr_jax.verifiers.dispatcher import Dispatcher, PoolError
-from rlvr_jax.verifiers.jobs import Job, ToolCall, ToolError, call_of, order_of, perform, resolve
+from rlvr_jax.verifiers.jobs import Call, Job, ToolCall, ToolError, call_of, order_of, perform, resolve
 from rlvr_jax.verifiers.processes import Item
 from rlvr_jax.verifiers.verdict import Verdict
 
 __all__ = ["MIN_MEMORY_BYTES", "Job", "Pool", "PoolError", "ToolCall", "ToolError", "VerifierConfig", "make_pool"]
 
 _MOST_WORKERS = 4096
+_SHORT = 1 << 16  # characters of a completion
 _SHORTEST = 0.01  # seconds of a job; a timer that rings more often leaves no time to it
 MIN_MEMORY_BYTES = 128 << 20  # an interpreter with the verifiers imported, and some spare memory
 
@@ -94,7 +96,8 @@ class Pool:
         """Futures of the results, in the order of the jobs. Returns immediately; thread-safe.
 
         Jobs start in order of submission. `future.cancel()` removes a job that has not started. Callbacks of futures
-        run in the pool's thread and must be short.
+        run in the pool's thread and must be short. Those of verifiers that take no time (`INSTANT`) have their results
+        on return.
 
         If a job raises, hangs, runs out of memory or kills its process, only its own future is affected: that of a
             `Job`
@@ -109,14 +112,19 @@ class Pool:
         if self._closed:
             raise PoolError("the verifier pool is closed")
         if self._dispatcher is None:
-            return self._do_here([call_of(job) for job in jobs])
-        items = [Item(order_of(i, job, self._timeout), isinstance(job, Job)) for i, job in enumerate(jobs)]
-        large = [item for item in items if len(item.order[1]) > self._largest]
-        for item in large:
-            why = f"the job has {len(item.order[1])} bytes; a worker takes up to {self._largest}"
-            resolve(item.future, item.judged, ["failure", why])
-        self._dispatcher.put([item for item in items if item not in large] if large else items)
-        return [item.future for item in items]
+            return [self._do_here(call) for call in [call_of(job) for job in jobs]]
+        items = {
+            i: Item(order_of(i, job, self._timeout), isinstance(job, Job))
+            for i, job in enumerate(jobs)
+            if not _is_instant(job)
+        }
+        large = [i for i, item in items.items() if len(item.order[1]) > self._largest]
+        for i in large:
+            why = f"the job has {len(items[i].order[1])} bytes; a worker takes up to {self._largest}"
+            resolve(items[i].future, items[i].judged, ["failure", why])
+        if items:
+            self._dispatcher.put([item for i, item in items.items() if i not in large])
+        return [items[i].future if i in items else self._do_here(call_of(job)) for i, job in enumerate(jobs)]
 
     def judge(self, jobs: Sequence[Job]) -> list[Verdict]:
         """The verdicts, in the order of the jobs: `submit`, and wait. An interrupt cancels the jobs.
@@ -135,15 +143,17 @@ class Pool:
                 self._dispatcher.abandon(futures)
             raise
 
-    def _do_here(self, calls: Sequence) -> list[Future]:
-        futures = []
-        for call in calls:
-            future = Future()
-            with self._here:
-                event = perform(call)
-            resolve(future, call[0], event)
-            futures.append(future)
-        return futures
+    def _do_here(self, call: Call) -> Future:
+        future = Future()
+        with self._here:
+            event = perform(call)
+        resolve(future, call[0], event)
+        return future
+
+
+def _is_instant(job: Job | ToolCall) -> bool:
+    known = isinstance(job, Job) and isinstance(job.verifier, str) and isinstance(job.completion, str)
+    return known and job.verifier in INSTANT and len(job.completion) <= _SHORT
 
 
 def make_pool(options: VerifierConfig) -> Pool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlvr_jax.verifiers import guarded
+from rlvr_jax.verifiers import INSTANT, VERIFIERS, guarded
 from rlvr_jax.verifiers.jobs import order_of
 from rlvr_jax.verifiers.pool import MIN_MEMORY_BYTES, Job, Pool
 from rlvr_jax.verifiers.processes import Worker
@@ -23,13 +23,49 @@ from tests.verifiers.hostile import HOSTILE
 
 ROOT = Path(__file__).parents[2]
 PATIENT = 60.0  # seconds for items that are expected to end by themselves, on a machine however busy
+MODSUM = "rlvr_jax.verifiers.modsum:verify"  # by name it goes to a process; the kind "modsum" needs none
 REFERENCES = {"modsum": "8", "countdown": {"numbers": [3, 5], "target": 8}, "gsm8k": "8"}
 
 
 def sums(count):
     """Jobs of which every third is wrong, and their scores."""
-    jobs = [Job("modsum", f"{'4' * (i % 5)}#{7 if i % 3 else 6}", "7") for i in range(count)]
+    jobs = [Job(MODSUM, f"{'4' * (i % 5)}#{7 if i % 3 else 6}", "7") for i in range(count)]
     return jobs, [float(i % 3 != 0) for i in range(count)]
+
+
+@pytest.mark.parametrize("kind", sorted(INSTANT))
+def test_kinds_that_take_no_time_are_judged_at_once_but_for_very_long_completions(kind, monkeypatch):
+    threads = []
+    verify = VERIFIERS[kind]
+    monkeypatch.setitem(VERIFIERS, kind, lambda *x, **y: threads.append(threading.current_thread()) or verify(*x, **y))
+    references = {
+        "modsum": "7",
+        "key_value": {"answer": "gj"},
+        "grid_world": {"size": 3, "start": [0, 0], "goal": [2, 2], "walls": []},
+        "nim": {"position": "14"},
+        "tic_tac_toe": {"position": "x.o......"},
+        "papers": {"papers": ["C16-1130"]},
+    }
+    with Pool(1, timeout=PATIENT) as pool:
+        for piece in (
+            "7",
+            "#7",
+            "\n",
+            "#gj\n",
+            "up\n",
+            "first 1",
+            "1",
+            "<answer>",
+            "<answer></answer>",
+            "<think>",
+            "a,",
+        ):
+            (future,) = pool.submit([Job(kind, piece * ((1 << 16) // len(piece)), references[kind])])
+            assert future.result(0).error is None
+            assert threads.pop() is threading.current_thread()
+        (longer,) = pool.submit([Job(kind, "7" * (1 + (1 << 16)), references[kind])])
+        assert longer.result(PATIENT).error is None
+    assert not threads
 
 
 def wait_until_dead(process_ids):
@@ -98,8 +134,8 @@ def test_any_text_passes_through_unchanged(pool, completion):
 def test_a_completion_too_large_for_a_worker_gets_an_error_verdict_and_the_others_are_judged():
     jobs, scores = sums(5)
     with Pool(1, timeout=PATIENT, memory_bytes=MIN_MEMORY_BYTES) as pool:
-        verdicts = pool.judge([Job("modsum", "7" * (MIN_MEMORY_BYTES // 8), "7"), *jobs])
-        largest = pool.judge([Job("modsum", "7" * (MIN_MEMORY_BYTES // 9) + "#7", "7")])
+        verdicts = pool.judge([Job(MODSUM, "7" * (MIN_MEMORY_BYTES // 8), "7"), *jobs])
+        largest = pool.judge([Job(MODSUM, "7" * (MIN_MEMORY_BYTES // 9) + "#7", "7")])
     assert "bytes; a worker takes up to" in verdicts[0].error
     assert [verdict.score for verdict in verdicts[1:]] == scores
     assert largest[0].score == 1.0
@@ -187,7 +223,7 @@ def test_what_verifiers_print_reaches_nobody(capfd):
 def test_an_unknown_kind_is_refused_before_anything_is_judged(pool):
     for each in (pool, Pool(0)):
         with pytest.raises(ValueError, match="no verifier 'maths'; the kinds are"):
-            each.judge([Job("modsum", "#7", "7"), Job("maths", "7", "7")])
+            each.judge([Job(MODSUM, "#7", "7"), Job("maths", "7", "7")])
 
 
 def test_a_verifier_that_cannot_be_sent_is_refused_and_told_what_to_do(pool):
@@ -198,9 +234,9 @@ def test_a_verifier_that_cannot_be_sent_is_refused_and_told_what_to_do(pool):
     main.__module__ = "__main__"
     for verifier in (local, lambda *_: Verdict(1.0), main):
         with pytest.raises(ValueError, match=r"job 1.*top level of a module.*workers=0"):
-            pool.judge([Job("modsum", "#7", "7"), Job(verifier, "7", "7")])
+            pool.judge([Job(MODSUM, "#7", "7"), Job(verifier, "7", "7")])
     with pytest.raises(ValueError, match="job 0 cannot be sent"):
-        pool.judge([Job("modsum", "#7", threading.Lock())])
+        pool.judge([Job(MODSUM, "#7", threading.Lock())])
     with Pool(0) as here:
         assert here.judge([Job(local, "a", "b")]) == [Verdict(1.0, answer="ab")]
 
@@ -294,7 +330,7 @@ def test_workers_that_cannot_start_are_an_error_with_their_last_words(monkeypatc
     interpreter.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(interpreter))
     with Pool(2) as pool, pytest.raises(RuntimeError, match=r"(?s)do not start.*exit code 3.*interpreter is broken"):
-        pool.judge([Job("modsum", "#7", "7")])
+        pool.judge([Job(MODSUM, "#7", "7")])
 
 
 def run_script(tmp_path, text, **options):
@@ -312,7 +348,7 @@ def test_the_main_script_is_not_run_again_by_workers_and_may_not_define_verifier
         from rlvr_jax.verifiers.pool import Job, Pool
         print("top level")
         with Pool(2) as pool:
-            print(pool.judge([Job("modsum", "#7", "7")])[0].score)
+            print(pool.judge([Job("gsm8k", "#### 7", "7")])[0].score)
             try:
                 pool.judge([Job(lambda *_: Verdict(1.0), "#7", "7")])
             except ValueError as error:
@@ -332,7 +368,7 @@ def test_no_process_is_left_when_the_trainer_ends_without_closing(tmp_path, endi
         sys.path.append({str(ROOT)!r})
         from rlvr_jax.verifiers.pool import Job, Pool
         pool = Pool(2)
-        pool.judge([Job("modsum", "#7", "7")] * 8)
+        pool.judge([Job({MODSUM!r}, "#7", "7")] * 8)
         (verdict,) = pool.judge([Job("tests.verifiers.misbehaving:starts_a_process", "", None)])
         print(*pool.process_ids, verdict.answer, flush=True)
         time.sleep({3600 if ending == "SIGKILL" else 0})

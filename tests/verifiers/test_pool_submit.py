@@ -11,7 +11,7 @@ import pytest
 
 from rlvr_jax.verifiers.pool import MIN_MEMORY_BYTES, Job, Pool, PoolError, ToolCall, ToolError
 from tests.verifiers import misbehaving
-from tests.verifiers.test_pool import PATIENT, run_script, wait_until_dead
+from tests.verifiers.test_pool import MODSUM, PATIENT, run_script, wait_until_dead
 
 
 class Gate:
@@ -70,7 +70,7 @@ def error_of(future):
 
 def test_verdicts_arrive_while_the_caller_waits_for_something_else(pool):
     arrived = threading.Semaphore(0)
-    futures = pool.submit([Job("modsum", f"#{i % 10}", "7") for i in range(100)])
+    futures = pool.submit([Job(MODSUM, f"#{i % 10}", "7") for i in range(100)])
     for future in futures:
         future.add_done_callback(lambda _: arrived.release())
     assert all(arrived.acquire(timeout=PATIENT) for _ in futures)  # the caller never waits for a future
@@ -97,7 +97,7 @@ def test_jobs_are_done_in_the_order_of_their_submission(single, gate, tmp_path):
 
 
 def test_jobs_that_take_long_are_not_handed_out_behind_each_other(pool, tmp_path):
-    pool.judge([Job("modsum", "#7", "7")] * 200)  # the pool has learnt that jobs are short
+    pool.judge([Job(MODSUM, "#7", "7")] * 200)  # the pool has learnt that jobs are short
     gates = [Gate(tmp_path / name) for name in "ab"]
     futures = pool.submit([gate.job for gate in gates])
     for each in gates:
@@ -111,7 +111,7 @@ def test_a_worker_does_what_the_other_is_too_busy_for(pool, gate):
     (busy,) = pool.submit([gate.job])
     gate.arrived()
     for _ in range(5):
-        assert len(pool.judge([Job("modsum", "#7", "7")] * 50)) == 50
+        assert len(pool.judge([Job(MODSUM, "#7", "7")] * 50)) == 50
     assert not busy.done()
     gate.open()
     assert busy.result(PATIENT) == ""
@@ -172,7 +172,7 @@ def test_a_tool_call_that_hangs_dies_or_needs_too_much_memory_costs_itself_and_n
         f"MemoryError: more than {1 << 30} bytes needed in all": ToolCall(misbehaving.wants_memory, ("", None)),
     }
     bad = pool.submit(list(calls.values()) * 2)
-    good = pool.submit([Job("modsum", "#7", "7")] * 40)
+    good = pool.submit([Job(MODSUM, "#7", "7")] * 40)
     assert [error_of(future) for future in bad] == [(ToolError, why) for why in calls] * 2
     assert [(v.score, v.error) for v in (future.result(PATIENT) for future in good)] == [(1.0, None)] * 40
 
@@ -192,7 +192,7 @@ def test_a_time_limit_out_of_range_is_refused_before_anything_is_done(single, ti
     jobs = [*notes(tmp_path / "notes", "1"), ToolCall(misbehaving.add, (1,), timeout=timeout)]
     with pytest.raises(ValueError, match=f"job 1: timeout must be .* {timeout}"):
         single.submit(jobs)
-    single.judge([Job("modsum", "#7", "7")])
+    single.judge([Job(MODSUM, "#7", "7")])
     assert not (tmp_path / "notes").exists()
 
 
@@ -221,7 +221,7 @@ def test_a_tool_call_that_cannot_be_sent_is_refused(single):
 
 
 def test_a_verifier_that_writes_to_the_pool_itself_is_ended(single):
-    verdicts = single.judge([Job(misbehaving.answers_by_itself, "", None), Job("modsum", "#7", "7")])
+    verdicts = single.judge([Job(misbehaving.answers_by_itself, "", None), Job(MODSUM, "#7", "7")])
     assert [(v.score, v.error) for v in verdicts] == [(0.0, "worker process died (signal 9)"), (1.0, None)]
 
 
@@ -246,14 +246,14 @@ def test_closing_settles_every_future_and_leaves_no_process_and_no_thread(gate):
 
     def judge():
         try:
-            pool.judge([Job("modsum", "#7", "7")])
+            pool.judge([Job(MODSUM, "#7", "7")])
         except PoolError as error:
             errors.append(str(error))
 
     with Pool(1, timeout=PATIENT) as pool:
         (first,) = pool.submit([gate.job])
         gate.arrived()
-        waiting = pool.submit([Job("modsum", "#7", "7")] * 50)
+        waiting = pool.submit([Job(MODSUM, "#7", "7")] * 50)
         waiting[3].cancel()
         caller = threading.Thread(target=judge)
         caller.start()
@@ -268,13 +268,13 @@ def test_closing_settles_every_future_and_leaves_no_process_and_no_thread(gate):
     for _ in range(2):
         pool.close()
         with pytest.raises(PoolError, match="closed"):
-            pool.submit([Job("modsum", "#7", "7")])
+            pool.submit([Job(MODSUM, "#7", "7")])
 
 
 def test_a_pool_that_nobody_holds_any_more_ends(gate):
     threads = pool_threads()
     pool = Pool(1, timeout=PATIENT)
-    futures = pool.submit([gate.job, Job("modsum", "#7", "7")])
+    futures = pool.submit([gate.job, Job(MODSUM, "#7", "7")])
     gate.arrived()
     workers = pool.process_ids
     (thread,) = set(pool_threads()) - set(threads)
@@ -293,7 +293,7 @@ def test_workers_that_cannot_start_are_an_error_of_every_future(monkeypatch, tmp
     interpreter.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(interpreter))
     with Pool(2) as pool:
-        futures = pool.submit([Job("modsum", "#7", "7"), ToolCall(misbehaving.add, (1,))] * 3)
+        futures = pool.submit([Job(MODSUM, "#7", "7"), ToolCall(misbehaving.add, (1,))] * 3)
         assert {error_of(future)[0] for future in futures} == {PoolError}
         assert all("exit code 3" in error_of(future)[1] for future in futures)
 
@@ -303,7 +303,7 @@ def test_a_callback_may_submit_and_close_but_not_wait(gate):
 
     def callback(future):
         try:
-            pool.judge([Job("modsum", "#7", "7")])
+            pool.judge([Job(MODSUM, "#7", "7")])
         except RuntimeError as error:
             seen.append(str(error))
         seen.extend(pool.submit([ToolCall(misbehaving.add, (future.result(),), {"b": ""})]))
