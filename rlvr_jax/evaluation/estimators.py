@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from scipy import special  # `scipy.stats` takes a second to import
 
 _SUBSETS = 1000  # for maj@k
@@ -87,8 +88,9 @@ def paired_difference(values: Sequence[float], others: Sequence[float]) -> tuple
     """Mean difference of two policies on the same problems, its 95 % interval, and the p-value of no difference.
 
     Pairs tell more than two intervals do, because both policies find the same problems hard. The interval is that of
-    the percentiles of a bootstrap over problems, from a fixed generator; the p-value is that of the exact sign test on
-    the problems that differ, which is McNemar's test for results of 0 and 1.
+    the percentiles of a bootstrap over problems, from a fixed generator. The p-value is the share of means as far from
+    0 if the sign of each difference is random (Fisher 1935, "The design of experiments", section 21): exactly for
+    differences of one size, which is McNemar's test for results of 0 and 1, otherwise of random signs.
 
     Raises:
       ValueError: there are no problems, or not as many of both.
@@ -99,6 +101,14 @@ def paired_difference(values: Sequence[float], others: Sequence[float]) -> tuple
     rng, size = np.random.default_rng(0), (_BLOCK, len(differences))
     means = [differences[rng.integers(len(differences), size=size)].mean(1) for _ in range(_DRAWS // _BLOCK)]
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
-    more, less = int((differences > 0).sum()), int((differences < 0).sum())
-    p = 2 * special.bdtr(min(more, less), more + less, 0.5)
-    return float(differences.mean()), float(low), float(high), min(1.0, float(p))
+    return float(differences.mean()), float(low), float(high), _p_of_signs(differences[differences != 0], rng)
+
+
+def _p_of_signs(differences: Float[np.ndarray, "problems"], rng: np.random.Generator) -> float:
+    sizes, total = np.abs(differences), abs(differences.sum())
+    if not sizes.size or np.ptp(sizes) < 1e-9 * sizes.max():
+        more = int((differences > 0).sum())
+        return min(1.0, float(2 * special.bdtr(min(more, sizes.size - more), sizes.size, 0.5)))
+    shape = _BLOCK, sizes.size
+    sums = np.concatenate([np.abs(rng.choice((-1, 1), shape) @ sizes) for _ in range(_DRAWS // _BLOCK)])
+    return float((1 + (sums >= total * (1 - 1e-9)).sum()) / (1 + sums.size))

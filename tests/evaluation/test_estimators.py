@@ -150,6 +150,18 @@ def test_pairs_have_the_mean_difference_a_bootstrap_interval_and_mcnemars_p():
     assert p < 0.05
 
 
+def test_differences_of_several_sizes_are_tested_by_the_signs_of_their_sum():
+    differences = np.array([0.5, -0.25, 0.125, 1.0, 0.75, -0.0625, 0.0])
+    *_, p = paired_difference(differences.tolist(), [0.0] * 7)
+    signs = np.array(list(itertools.product((-1, 1), repeat=6)))
+    expected = np.mean(np.abs(signs @ np.abs(differences[:6])) >= abs(differences.sum()) - 1e-12)
+    assert p == pytest.approx(expected, abs=0.02)
+    # Many small losses and few large wins are no difference, though the signs alone would be one.
+    values = [1 / 16] * 60 + [-1.0] * 4
+    assert paired_difference(values, [0.0] * 64)[3] > 0.5
+    assert paired_difference(values, [1.0] * 64)[3] < 0.001
+
+
 def test_few_or_equal_pairs_are_noise_and_unpaired_values_are_refused():
     assert paired_difference([1.0], [0.0])[3] == 1
     assert paired_difference([1.0, 1.0, 0.0], [1.0, 1.0, 0.0]) == (0, 0, 0, 1)
