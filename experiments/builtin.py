@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rlvr_jax.sweeps.stored import Experiment
 
 FOLDER = Path(__file__).parents[1] / "configs"
+_OF_RUN = Path(__file__).with_name("of_run.py")
 CURVES = Path(__file__).parent / "curves"
 
 
@@ -29,16 +30,23 @@ def summaries() -> dict[str, str]:
 
 
 def resolve(argument: str) -> str:
-    """The command line argument, with a built-in `--config=NAME` replaced by its file.
+    """The command line argument, with a built-in `--config=NAME` replaced by its file, and a run's config.json by one
+    that reads it.
 
     Raises:
       ValueError: it is neither the name of a config nor a path.
     """
     flag, equals, value = argument.partition("=")
     name, colon, options = value.partition(":")  # the text after a colon is the argument of `get_config`
-    if flag.lstrip("-") != "config" or not equals or not value or "/" in name or name.endswith(".py"):
+    if flag.lstrip("-") != "config" or not equals or not value:
+        return argument
+    if name.endswith(".py"):
         return argument
     file = FOLDER / f"{name}.py"
+    if value.endswith(".json") and not file.is_file():
+        return f"{flag}={_OF_RUN}:{value}"
+    if "/" in name:
+        return argument
     if file.is_file():
         return f"{flag}={file}{colon}{options}"
     known = summaries()
@@ -82,6 +90,8 @@ def made(path: str) -> Any:
         if "get_config" in found:
             return found["get_config"](options) if options else found["get_config"]()
     except (Exception, SystemExit) as error:
+        if isinstance(error, ConfigError) and Path(file) == _OF_RUN:
+            raise
         raise ConfigError(f"--config={path}: {named.import_failure(error, file)}") from error
     raise ConfigError(f"--config={path}: {file} has no function get_config, whose result is the config")
 

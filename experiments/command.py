@@ -40,7 +40,7 @@ OVERRIDES = {  # examples for the page of a command, by its name: keys and value
         "evaluation.every=20",
         "mesh.fsdp=-1",
         _TASKS,
-        "reward=\"(('score', 1.0), ('format', 0.1))\"",
+        "reward=\"(('score', 1.0), ('length', -0.001))\"",
     ),
     "sft": (
         "seed=1",
@@ -84,7 +84,9 @@ OVERRIDES = {  # examples for the page of a command, by its name: keys and value
 def define(config: bool = True, workdir: str = "Folder of the run. The same command in the same folder continues it."):
     """Defines the common flags."""
     if config:
-        config_flags.DEFINE_config_file("config", None, "Name of a built-in config, or path of a file like them.")
+        config_flags.DEFINE_config_file(
+            "config", None, "Name of a built-in config, path of a file like them, or RUN/config.json."
+        )
     if workdir:
         flags.DEFINE_string("workdir", None, workdir)
 

@@ -49,7 +49,8 @@ def main() -> None:
 
 
 def _config_name() -> str:
-    return Path(command.FLAGS["config"].config_filename.partition(":")[0]).stem
+    file, _, options = command.FLAGS["config"].config_filename.partition(":")
+    return Path(options).absolute().parent.name if options.endswith(".json") else Path(file).stem
 
 
 if __name__ == "__main__":

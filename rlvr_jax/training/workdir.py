@@ -224,6 +224,13 @@ def read_config(workdir: Path) -> Config:
     path = workdir / "config.json"
     if not path.exists():
         raise ConfigError(f"{workdir} is not the workdir of a run: it has no config.json")
+    return read_record(path)
+
+
+def read_record(path: Path) -> Config:
+    """The config in a run's config.json, or a copy of it; raises ConfigError if it is missing or damaged."""
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path.absolute()}")
     return _config(path, _read(path))
 
 
@@ -254,7 +261,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(f"it holds a {type(record).__name__}")
         return record
     except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}); restore it or start in another --workdir") from error
+        raise ConfigError(f"{path} is damaged ({error}); restore it, or use another") from error
 
 
 def _command() -> str:

@@ -1,6 +1,8 @@
 """What the commands say to bad input: one line that starts with `error:`, status 2, no traceback, no workdir."""
 
 import contextlib
+import dataclasses
+import json
 import os
 import re
 import shlex
@@ -12,7 +14,9 @@ import pytest
 
 from experiments import builtin, cli
 from experiments.command import OVERRIDES, file_to_write, write_files
+from rlvr_jax.config import from_dict, to_dict
 from rlvr_jax.errors import ConfigError, RunError
+from rlvr_jax.learner.presets import preset
 from rlvr_jax.reporting import files
 from tests.experiments.runs import ROOT, command, error_of, run
 from tests.test_configs import FILES, load
@@ -188,6 +192,24 @@ def test_every_command_with_a_config_proposes_overrides_that_are_of_it():
 def test_a_built_in_config_is_found_by_its_name_and_a_path_is_left_alone(argument, file):
     flag = argument.partition("=")[0]
     assert builtin.resolve(argument) == (f"{flag}={ROOT / 'configs' / file}" if file else argument)
+
+
+def test_a_config_comes_from_the_record_of_a_run(tmp_path):
+    config = builtin.load("countdown")
+    config = dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, clip_high=0.5))
+    (tmp_path / "config.json").write_text(json.dumps({"run": "rl"} | to_dict(config)))
+    assert builtin.load(tmp_path / "config.json") == config
+    record = builtin.made(builtin.resolve(f"--config={tmp_path}/config.json").partition("=")[2])
+    record.algorithm.preset = "gspo"
+    found = from_dict(record.to_dict()).algorithm
+    kept = {key: getattr(config.algorithm, key) for key in ("clip_high", "kl_coef", "reference", "minibatches")}
+    assert found == dataclasses.replace(preset("gspo"), **kept)
+    line = [sys.executable, "-m", "experiments.train", f"--config={tmp_path}/config.json", f"--workdir={tmp_path}/run"]
+    assert "config.rollout.group_size" in error_of(run([*line, "--config.rollout.group_size=1"]), 2)
+    (tmp_path / "config.json").write_text("{")
+    for name in ("config", "other"):
+        with pytest.raises(ConfigError, match=f"{name}.json"):
+            builtin.load(tmp_path / f"{name}.json")
 
 
 def test_a_name_that_no_config_has_is_an_error_with_a_proposal():
