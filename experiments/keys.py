@@ -11,7 +11,9 @@ by --config.KEY=VALUE.
 import dataclasses
 import difflib
 import inspect
+import os
 import re
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,11 +36,15 @@ def main(*names: str) -> None:
             raise ConfigError(
                 f"config.{name}: there is no such key" + (f"; did you mean {close[0]!r}?" if close else "")
             )
+    lines = []
     for key, value, default, meaning in keys:
-        if names and not any(f"{key}.".startswith(f"{name}.") for name in names):
-            continue
-        print(f"{key} = {value!r}" + ("" if value == default else f"  (default {default!r})"))
-        print(textwrap.fill(meaning, _WIDTH, initial_indent="    ", subsequent_indent="    "))
+        if not names or any(f"{key}.".startswith(f"{name}.") for name in names):
+            lines.append(f"{key} = {value!r}" + ("" if value == default else f"  (default {default!r})"))
+            lines.append(textwrap.fill(meaning, _WIDTH, initial_indent="    ", subsequent_indent="    "))
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:  # its reader has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # avoids an error at the interpreter's exit
 
 
 def keys_of(config: Any, default: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:

@@ -105,7 +105,7 @@ def _slice(topology: str, torus: tuple[int, ...]) -> Sequence[Any]:
         return topologies.get_topology_desc(platform="tpu", topology_name=topology, **single).devices
     except (RuntimeError, ValueError) as error:  # the compiler's, of a shape or of itself
         text = str(error).splitlines()[0]
-        if "libtpu" in text or "initialize backend" in text or "TPU_LIBRARY_PATH" in text:
+        if any(words in text for words in ("libtpu", "initialize backend", "TPU_LIBRARY_PATH", "not installed")):
             raise ConfigError(f"the TPU compiler is missing: pip install 'rlvr_jax[tpu-compiler]' ({text})") from error
         raise ConfigError(f"--topology={topology}: there is no such slice: {text}") from error
 

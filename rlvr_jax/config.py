@@ -308,8 +308,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line `key: old -> new` for each value that differs between two nested dictionaries."""
     old, new, absent = flatten(old), flatten(new), "(absent)"
     plain = lambda x: list(map(plain, x)) if isinstance(x, list | tuple) else x  # noqa: E731  JSON has no tuples
+    shown = lambda x: "''" if x == "" else str(x)  # noqa: E731
     return [
-        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+        f"{key}: {shown(old.get(key, absent))} -> {shown(new.get(key, absent))}"
         for key in sorted(old.keys() | new.keys())
         if plain(old.get(key, absent)) != plain(new.get(key, absent))
     ]

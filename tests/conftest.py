@@ -103,8 +103,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks `FAST`; chooses with --data the tests that read data sets, with --full those that take minutes.
 
-    With --browser those that need one, with --gpu those of the GPU's kernels. The fast ones come last, so that no
-    worker waits long for another one that has begun a long file.
+    With --browser those that need one, with --gpu those of the GPU's kernels. The fast ones come last, and of these the
+    verifiers' before the others, so that no worker waits long for another one that has begun a long file.
     """
     for item in items:
         if item.path.relative_to(ROOT / "tests").as_posix().startswith(FAST):
@@ -115,7 +115,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [x for x in kept if bool(x.get_closest_marker("browser")) == browser]
     kept = [x for x in kept if x.get_closest_marker("gpu")] if gpu else kept
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("fast") is not None)
+    place = {path: i for i, path in enumerate(dict.fromkeys(item.path for item in kept))}
+    items[:] = sorted(kept, key=lambda x: (1, -place[x.path]) if x.get_closest_marker("fast") else (0, place[x.path]))
 
 
 @pytest.fixture(scope="session")

@@ -276,4 +276,7 @@ def check_demonstrations(setup: Setup) -> None:
     """Raises ConfigError if a task to train on has no demonstrations."""
     for task in training_mixture(setup, "sft").tasks:
         if task.demonstration is None:
-            raise ConfigError(f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0")
+            raise ConfigError(
+                f"config.tasks.{task.name} has no demonstrations to imitate; give it weight=0, "
+                "name chats in config.sft.sources, or do without a warm start (`rlvr sweep --nowarm_start`)"
+            )
