@@ -38,9 +38,7 @@ def resolve(argument: str) -> str:
     """
     flag, equals, value = argument.partition("=")
     name, colon, options = value.partition(":")  # the text after a colon is the argument of `get_config`
-    if flag.lstrip("-") != "config" or not equals or not value:
-        return argument
-    if name.endswith(".py"):
+    if flag.lstrip("-") != "config" or not equals or not value or name.endswith(".py"):
         return argument
     file = FOLDER / f"{name}.py"
     if value.endswith(".json") and not file.is_file():
@@ -55,6 +53,12 @@ def resolve(argument: str) -> str:
     raise ValueError(
         f"--config={name}: no built-in config has this name; a file needs its path, as in ./mine.py. {hint}"
     )
+
+
+def name_of(path: str) -> str:
+    """The name of a config by its resolved path: that of its file, or of the run's folder."""
+    file, _, options = path.partition(":")
+    return Path(options).absolute().parent.name if Path(file) == _OF_RUN else Path(file).stem
 
 
 def load(config: Any) -> "Config":

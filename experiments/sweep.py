@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from . import command
+from . import builtin, command
 
 _GRID = flags.DEFINE_string("grid", None, "Keys and values, KEY=VALUE,VALUE;KEY=A..B; see docs/sweeps.md.")
 _ONE = flags.DEFINE_bool("one_at_a_time", False, "Change one key at a time, instead of all combinations.")
@@ -49,8 +49,7 @@ def main() -> None:
 
 
 def _config_name() -> str:
-    file, _, options = command.FLAGS["config"].config_filename.partition(":")
-    return Path(options).absolute().parent.name if options.endswith(".json") else Path(file).stem
+    return builtin.name_of(command.FLAGS["config"].config_filename)
 
 
 if __name__ == "__main__":

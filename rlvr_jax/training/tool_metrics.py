@@ -21,7 +21,9 @@ def describe_tools(groups: Sequence[Group], tools: Sequence[str]) -> dict[str, f
       groups: of the episodes.
       tools: their names, all of which get metrics, called or not.
     """
-    episodes = [episode for episode in flattened(groups if tools else ())[0] if not episode.is_demonstration]
+    if not tools:
+        return {}
+    episodes = [episode for episode in flattened(groups)[0] if not episode.is_demonstration]
     if not episodes:
         return {}
     calls = [call for episode in episodes for call in episode.calls]

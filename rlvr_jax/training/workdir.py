@@ -261,7 +261,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(f"it holds a {type(record).__name__}")
         return record
     except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}); restore it, or use another") from error
+        raise ConfigError(f"{path} is damaged ({error}); restore it, or use another folder") from error
 
 
 def _command() -> str:

@@ -82,8 +82,8 @@ VERIFIERS: Mapping[str, Callable[..., Verdict]] = {
     "bfcl": bfcl.verify,
 }
 
-# Kinds whose time is linear in the completion, a few microseconds: a pool judges them at once, in the caller's thread,
-# since to send them to a process takes longer.
+# Kinds whose time is linear in the completion, microseconds for a short one: a pool judges them at once, in the thread
+# of the caller, since to send them to a process takes longer.
 INSTANT = frozenset({"grid_world", "key_value", "modsum", "nim", "papers", "tic_tac_toe"})
 
 # Slow preparation of a kind, done in a worker before its first judgement, outside of the time limit.

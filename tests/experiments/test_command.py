@@ -183,6 +183,8 @@ def test_every_command_with_a_config_proposes_overrides_that_are_of_it():
     [
         ("--config=quickstart", "quickstart.py"),
         ("-config=countdown:big", "countdown.py:big"),
+        ("--config=countdown:big.json", "countdown.py:big.json"),
+        ("--config=./mine.py:problems.json", None),
         ("--config=./quickstart.py", None),
         ("--config=folder/quickstart", None),
         ("--config.seed=quickstart", None),
@@ -206,6 +208,11 @@ def test_a_config_comes_from_the_record_of_a_run(tmp_path):
     assert found == dataclasses.replace(preset("gspo"), **kept)
     line = [sys.executable, "-m", "experiments.train", f"--config={tmp_path}/config.json", f"--workdir={tmp_path}/run"]
     assert "config.rollout.group_size" in error_of(run([*line, "--config.rollout.group_size=1"]), 2)
+    assert builtin.name_of(builtin.resolve(f"--config={tmp_path}/config.json").partition("=")[2]) == tmp_path.name
+    assert builtin.name_of("configs/countdown.py:problems.json") == "countdown"
+    dotted = to_dict(config) | {"tasks": {"countdown.v2": to_dict(config)["tasks"]["countdown"]}}
+    (tmp_path / "config.json").write_text(json.dumps(dotted))
+    assert builtin.load(tmp_path / "config.json") == from_dict(dotted)
     (tmp_path / "config.json").write_text("{")
     for name in ("config", "other"):
         with pytest.raises(ConfigError, match=f"{name}.json"):

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ import pytest
 from tests.experiments.runs import (
     EVALUATED,
     IMITATED,
+    ROOT,
     STEPS,
+    TINY,
     command,
     complaints,
     complete,
@@ -103,6 +108,20 @@ def test_a_warm_start_killed_and_preempted_ends_with_the_same_bits(warm_start, t
     complete(line)
     assert metrics(tmp_path) == metrics(warm_start)
     assert saved(tmp_path, IMITATED) == saved(warm_start, IMITATED)
+
+
+def test_the_commands_of_the_page_train_and_train_again_from_the_config_of_that_run(warm_start, tmp_path):
+    first, again = re.findall(r"(?m)^    rlvr train (.*)$", (ROOT / "docs" / "runs.md").read_text())
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    shutil.copytree(warm_start, tmp_path / "runs" / "quickstart" / "sft")
+    small = [f"--config.{key}={value}" for key, value in (TINY | {"training.num_steps": 2}).items()]
+    for arguments in ([*shlex.split(first), *small], shlex.split(again)):
+        complete([sys.executable, "-m", "experiments.train", *arguments], tmp_path)
+    made, other = (json.loads((tmp_path / "runs" / x / "config.json").read_text()) for x in ("mine", "other"))
+    assert (made["seed"], other["seed"], made | {"seed": 1}) == (0, 1, other)
+    rows, others = (metrics(tmp_path / "runs" / name) for name in ("mine", "other"))
+    assert len(rows) == len(others) == 3
+    assert rows[1:] != others[1:]
 
 
 def test_a_finished_run_started_again_says_so_and_changes_nothing(uninterrupted, warm_start):
