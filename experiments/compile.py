@@ -17,16 +17,14 @@ explains the tables.
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from rlvr_jax.config import Config, Run
 from rlvr_jax.errors import ConfigError
 
-from . import command, slices
+from . import builtin, command, slices
 
 if TYPE_CHECKING:
     from rlvr_jax.training.analysis import Analysis
@@ -57,7 +55,7 @@ def main() -> None:
         raise ConfigError("give one of --topology, such as v5p:2x2x4 or cpu, and --gpu, such as h100")
     config = slices.offline(command.config())
     where = slices.places(_TOPOLOGY.value, _GPU.value, _DEVICES.value, not _ESTIMATE.value)
-    name, run = Path(config_flags.get_config_filename(command.FLAGS["config"])).stem, slices.RUNS[_RUN.value]
+    name, run = builtin.name_of(command.FLAGS["config"].config_filename), slices.RUNS[_RUN.value]
     if _FIT.value:
         analysis, changes = _fit(config, where, run)
     else:
