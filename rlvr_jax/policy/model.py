@@ -34,6 +34,7 @@ _REMAT = {
     "dots": _kept.save_from_both_policies(_products, _kept.save_only_these_names("attention")),
     "full": _kept.save_only_these_names("attention"),
 }
+_UNROLLED = 2  # layers that run without a loop: with so few, to copy into and out of its stacked arrays takes long
 
 
 @no_type_check  # as a pytree it may hold shapes or shardings, too
@@ -183,14 +184,19 @@ def _by_layer(pattern: Sequence[Any], num_layers: int, make: Callable[[Any], Any
     return [make(entry) for entry in distinct], [distinct.index(entry) for entry in entries]
 
 
-def _remat(config: PolicyConfig, function: Callable, prevent_cse: bool) -> Callable:
+def _remat(config: PolicyConfig, function: Callable, looped: bool) -> Callable:
     """The function of a layer, rematerialised as `config.remat` asks.
 
     Without a policy JAX would keep the results of every cheap operation, some of them several times: more memory than
     the matrix products, and slower than recomputing them.
+
+    Args:
+      config: with the policy of rematerialisation.
+      function: of a layer.
+      looped: True in a loop, whose backward pass XLA can't let read the forward pass's results instead.
     """
-    policy = _REMAT["none" if config.remat == "auto" else config.remat]
-    return jax.checkpoint(function, policy=policy, prevent_cse=prevent_cse)
+    remat = "none" if config.remat == "auto" else config.remat
+    return jax.checkpoint(function, policy=_REMAT[remat], prevent_cse=not looped and remat != "none")
 
 
 def _computed_once(tree: Any, size: Int[Array, ""]) -> Any:
@@ -207,14 +213,15 @@ def _unrolled(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
     """The layers one after the other; their inputs are tuples."""
     (kinds, kind_of), (reads, read_of), outputs = kinds, reads, []
     for i in range(config.num_layers):
-        run = _remat(config, partial(layer, kinds[kind_of[i]], reads[read_of[i]]), prevent_cse=True)
+        run = _remat(config, partial(layer, kinds[kind_of[i]], reads[read_of[i]]), looped=False)
         x, output = run(x, tuple(part and part[i] for part in inputs))
         outputs.append(output)
     return x, tuple(outputs)
 
 
 def _scanned(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
-    """A scan over stacked layers. Layers of different kinds are selected by a scanned index."""
+    """A scan over stacked layers, a loop unless there are few. Layers of different kinds are selected by a scanned index.
+    """
 
     def stack(options, indices):
         if len(options) == 1:
@@ -233,7 +240,9 @@ def _scanned(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
         *inputs, kind, read = inputs  # selected inside the layer, so that the backward pass keeps only the indices
         return layer(choose(kinds, kind), choose(reads, read), x, tuple(inputs))
 
-    return jax.lax.scan(_remat(config, step, prevent_cse=False), x, (*inputs, kind_of, read_of))
+    loop = config.num_layers > _UNROLLED
+    unroll = 1 if loop else config.num_layers
+    return jax.lax.scan(_remat(config, step, looped=loop), x, (*inputs, kind_of, read_of), unroll=unroll)
 
 
 def forward(

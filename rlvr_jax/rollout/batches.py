@@ -194,14 +194,16 @@ class Batches:
             return []
         rows, prefill, samples = self._flying.popleft()
         samples = jax.device_get(samples)
-        steps = int(samples.lengths.max())
-        real = [i for i, request in enumerate(rows) if request is not None]
-        self.stats += RolloutStats(steps, steps * len(rows), int(samples.lengths[real].sum()), prefill)
-        ended = []
-        for i in real:
-            end = samples.lengths[i]
-            finish = FINISH_REASONS[int(samples.finish[i])]
-            ended.append((rows[i], samples.tokens[i, :end], samples.logprobs[i, :end], finish))
+        lengths, reasons = samples.lengths.tolist(), [FINISH_REASONS[i] for i in samples.finish.tolist()]
+        ended = [
+            (request, tokens[:length], logprobs[:length], reason)
+            for request, tokens, logprobs, length, reason in zip(
+                rows, samples.tokens, samples.logprobs, lengths, reasons, strict=True
+            )
+            if request is not None
+        ]
+        steps = max(lengths)
+        self.stats += RolloutStats(steps, steps * len(rows), sum(len(tokens) for _, tokens, _, _ in ended), prefill)
         return ended
 
     def _dispatch(self, params: Params) -> None:

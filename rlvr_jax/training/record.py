@@ -193,7 +193,7 @@ def describe_updates(updates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     actions of which there are none is left out: `train_step` gives 0 for an empty mean."""
     values = {name: [metrics[name] for metrics in updates] for name in updates[0]}
     values |= {name: [x for x in values[name] if x != 0] for name in _BY_SIGN if name in values}
-    means = {name: float(np.mean(of_updates)) for name, of_updates in values.items() if of_updates}
+    means = {name: float(sum(of_updates) / len(of_updates)) for name, of_updates in values.items() if of_updates}
     # A loss of the user's own may have none.
     return means | {name: float(updates[0][name]) for name in _OF_FIRST if name in means}
 

@@ -120,6 +120,12 @@ def _longest(job: Job, seconds: float) -> float:
         return seconds
 
 
+def verdict_of(call: Call) -> Verdict:
+    """Executes a `Job`."""
+    _, function, args, kwargs = call
+    return guarded(verifier_of(function) if isinstance(function, str) else function, *args, kwargs)
+
+
 def perform(call: Call) -> list[Any]:
     """Executes a job. Returns an event as JSON data.
 
@@ -127,7 +133,7 @@ def perform(call: Call) -> list[Any]:
     """
     judged, function, args, kwargs = call
     if judged:
-        verdict = guarded(verifier_of(function) if isinstance(function, str) else function, *args, kwargs)
+        verdict = verdict_of(call)
         return ["verdict", verdict.score, dict(verdict.parts), verdict.answer, verdict.reason, verdict.error]
     try:
         value = (named.load(function) if isinstance(function, str) else function)(*args, **kwargs)

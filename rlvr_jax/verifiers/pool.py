@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.verifiers import INSTANT
 from rlvr_jax.verifiers.dispatcher import Dispatcher, PoolError
-from rlvr_jax.verifiers.jobs import Call, Job, ToolCall, ToolError, call_of, order_of, perform, resolve
+from rlvr_jax.verifiers.jobs import Call, Job, ToolCall, ToolError, call_of, order_of, perform, resolve, verdict_of
 from rlvr_jax.verifiers.processes import Item
 from rlvr_jax.verifiers.verdict import Verdict
 
@@ -144,10 +144,13 @@ class Pool:
             raise
 
     def _do_here(self, call: Call) -> Future:
-        future = Future()
+        judged, future = call[0], Future()
         with self._here:
-            event = perform(call)
-        resolve(future, call[0], event)
+            result = verdict_of(call) if judged else perform(call)
+        if judged:
+            future.set_result(result)
+        else:
+            resolve(future, judged, result)
         return future
 
 
