@@ -1,4 +1,4 @@
-"""ModSum: digit sums modulo 10, in which reinforcement learning discovers a scratchpad.
+"""ModSum: digit sums modulo 10, in which reinforcement learning moves a policy to a scratchpad.
 
 A policy of 75 thousand parameters learns from demonstrations, of which 60 % answer at once and 40 % write the running
 sums first. In that time it can learn only the second, so it fails most problems greedily, though nearly every problem

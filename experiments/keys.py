@@ -3,9 +3,10 @@
     rlvr keys
     rlvr keys --config=quickstart
     rlvr keys --config=quickstart --config.rollout.slots=32 rollout optimizer.learning_rate
+    rlvr keys algorithm.baseline
 
-Arguments are keys, or groups of them. Without --config the values are the defaults. Any key is set on the command line
-by --config.KEY=VALUE.
+Arguments are keys, or groups of them; of a key that is named, its values, too, where these have names. Without
+--config the values are the defaults. Any key is set on the command line by --config.KEY=VALUE.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rlvr_jax.algorithm_rules import CHOICES
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
 
@@ -40,11 +42,24 @@ def main(*names: str) -> None:
     for key, value, default, meaning in keys:
         if not names or any(f"{key}.".startswith(f"{name}.") for name in names):
             lines.append(f"{key} = {value!r}" + ("" if value == default else f"  (default {default!r})"))
-            lines.append(textwrap.fill(meaning, _WIDTH, initial_indent="    ", subsequent_indent="    "))
+            lines.append(_indented(meaning, 4))
+            lines += [_indented(line, 8) for line in choices_of(key) if key in names]
     try:
         print(*lines, sep="\n", flush=True)
     except BrokenPipeError:  # its reader has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # avoids an error at the interpreter's exit
+
+
+def choices_of(key: str) -> list[str]:
+    """The named values of a key of the algorithm, each with the first paragraph about it; none for other keys."""
+    group, _, name = key.partition(".")
+    table = CHOICES.get(name, {}) if group == "algorithm" else {}
+    texts = [" ".join((inspect.getdoc(x) or "").partition("\n\n")[0].split()) for x in table.values()]
+    return [f"{choice!r}: {text}" if text else repr(choice) for choice, text in zip(table, texts, strict=True)]
+
+
+def _indented(text: str, spaces: int) -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent=" " * spaces, subsequent_indent=" " * spaces)
 
 
 def keys_of(config: Any, default: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:

@@ -70,7 +70,8 @@ def main() -> None:
         raise stopped from None
     except (OSError, RuntimeError) as error:
         raise RunError(f"after {done} lines: {error}" + _whereabouts()) from error
-    mean = f", mean score {score / done:.4f}" if done else ""
+    of = " of the others" if errors else ""
+    mean = f", mean score{of} {score / (done - errors):.4f}" if done > errors else ""
     print(f"{done} lines, {errors} of them with an error{mean}", file=sys.stderr)
 
 

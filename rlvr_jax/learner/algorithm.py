@@ -22,10 +22,12 @@ class AlgorithmConfig:
       scale_epsilon: added to a standard deviation of rewards.
       pass_k: k of the baseline "pass_at_k".
       tracker_prior: samples, half of them right, that a problem starts with, with the baseline "tracker".
-      tracker_drift, tracker_low, tracker_high: how fast it forgets, see `rlvr_jax.learner.baselines.tracker_decay`.
+      tracker_drift: mean change of a problem's log-probs (nats) at which what is known of it counts half.
+      tracker_low, tracker_high: bounds of what it counts, see `rlvr_jax.learner.baselines.tracker_decay`.
       length_reward: change of the reward by the length of a response, a key of `rlvr_jax.learner.lengths.LENGTHS`.
-      length_coef, length_target, length_buffer: its constants; the last two in tokens (a buffer of 0 is a fifth of the
-        response budget).
+      length_coef: weight of that change; of each token with "exact" and "maximum".
+      length_target: tokens that "exact" and "maximum" compare a response with.
+      length_buffer: tokens before the response budget at which "soft_overlong" begins; 0 for a fifth of the budget.
       overlong: "train" on samples that a limit of tokens or turns cut off, or "mask" them: they have no actions, but
         their rewards count in their group (overlong filtering; Yu et al. 2025, DAPO, arXiv:2503.14476).
       keep: which samples of a step are trained on: a key of `rlvr_jax.learner.advantages.KEEPS`.

@@ -102,7 +102,7 @@ def write_report(workdir: Path) -> Path:
         throughput=_throughput(rows),
         others=_others(rows, panels),
         config=sorted(flatten(config).items()),
-        environment=environment,
+        environment=flatten(environment),
         changes=changes,
         short=curves.short,
         shown=shown,

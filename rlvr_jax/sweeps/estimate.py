@@ -1,8 +1,7 @@
 """The runs of a sweep as a list, with the time that they are estimated to take."""
 
 from collections.abc import Mapping, Sequence
-
-from tqdm import tqdm
+from datetime import timedelta
 
 from rlvr_jax.sweeps.plan import Run, Sweep, outcome, runs
 from rlvr_jax.sweeps.stored import Experiment
@@ -49,4 +48,4 @@ def of_curves(found: Mapping[str, Experiment]) -> str:
 
 
 def _shown(estimated: float | None) -> str:
-    return _UNKNOWN if estimated is None else f"about {tqdm.format_interval(estimated)}"
+    return _UNKNOWN if estimated is None else f"about {timedelta(seconds=round(estimated))}"

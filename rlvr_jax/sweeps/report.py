@@ -55,7 +55,7 @@ def report(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) -
         others=_others(found, [name for name in metrics if name != metric]),
         failed=_failed(sweep),
         config=sorted(flatten(difference(changed(sweep.config, sweep.variants[0].changes))).items()),
-        environment=json.loads((last[-1].folder / "environment.json").read_text()) if last else {},
+        environment=flatten(json.loads((last[-1].folder / "environment.json").read_text())) if last else {},
         interval=interval,
         signed=signed,
         short=short,

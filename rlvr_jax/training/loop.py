@@ -63,7 +63,7 @@ from rlvr_jax.training.record import (
 from rlvr_jax.training.reward_models import make_model_scores
 from rlvr_jax.training.rollouts import Rollout, Rollouts
 from rlvr_jax.training.setup import Setup, make_setup
-from rlvr_jax.training.start import check_start, start
+from rlvr_jax.training.start import check_start, origin, start
 from rlvr_jax.training.tool_metrics import describe_tools, tools_of
 from rlvr_jax.training.versions import with_versions, write_versions
 from rlvr_jax.training.watchdog import watchdog
@@ -143,7 +143,7 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         write_versions(setup, workdir)
         done = manager.latest_step() or 0
         if processes.index == 0 and done != num_steps:
-            print(*memory, sep="\n", file=sys.stderr, flush=True)
+            print(*memory, *[origin(config)] * (done == 0), sep="\n", file=sys.stderr, flush=True)
         if done == num_steps:
             start(setup, make_optimizers(config), manager, jax.random.key(0))  # its newest checkpoint can be read
             return report(workdir, processes)

@@ -51,6 +51,13 @@ def check_start(setup: Setup, workdir: Path) -> None:
         reading.check_loadable(source, *_loaded_for_critic(setup, source))
 
 
+def origin(config: Config) -> str:
+    """A line on the parameters with which a run begins."""
+    if source := config.init_from or config.pretrained:
+        return f"the policy starts from {source}"
+    return "the policy starts with random parameters: config.init_from and config.pretrained are empty"
+
+
 def param_shapes(setup: Setup) -> Params:
     """Shapes, dtypes and shardings of the policy's parameters, for loading."""
     return network_shapes(setup.policy, setup.mesh)

@@ -1,13 +1,14 @@
 """The workdir of a run: starting and resuming it, and the provenance of its results."""
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import jax
 
+from rlvr_jax import named
 from rlvr_jax.config import Config, Run, differences, flatten, from_dict, supervised_options, to_dict
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.preferences import LOSSES
@@ -94,8 +96,9 @@ def open_workdir(
 ) -> Iterator[None]:
     """Creates the folder, or opens that of the same run to resume it, and locks it against other runs.
 
-    Writes config.json and environment.json (versions, hardware, command line, sandbox engine if any). A resumed run may
-    change some keys; each change is a line of changes.jsonl. A run that ended before its first step (the model could
+    Writes config.json and environment.json (versions, hardware, command line, sandbox engine if any, checksums of own
+    code). A resumed run may change some keys, and versions, hardware and code; what has changed is a line of
+    changes.jsonl. A run that ended before its first step (the model could
     not be loaded, memory did not suffice) is replaced. The first of several processes does all this, and the others
     check that they see the folder.
 
@@ -123,10 +126,11 @@ def _opened(workdir: Path, config: Config, kind: Run, sandbox: str) -> Iterator[
     with locked(workdir):
         if path.exists():
             _continue(workdir, record, config, kind)
-        files.replace(
-            workdir / "environment.json",
-            json.dumps(_environment() | ({"sandbox": sandbox} if sandbox else {}), indent=1).encode(),
-        )
+        found = {"sandbox": sandbox, "code": _code_of(config, kind)}
+        environment = _environment() | {key: value for key, value in found.items() if value}
+        if path.exists():
+            _note_changes(workdir, environment)
+        files.replace(workdir / "environment.json", json.dumps(environment, indent=1).encode())
         if not path.exists():
             if config.training.checkpoints and kind == "rl":
                 checkpoints.keep_elsewhere(workdir, config.training.checkpoints)
@@ -170,6 +174,29 @@ def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Run) 
         _note(note)
     jsonl.append(workdir / "changes.jsonl", [{"step": done, "changes": different}])
     files.replace(path, json.dumps(record, indent=1).encode())
+
+
+def _note_changes(workdir: Path, environment: Mapping[str, Any]) -> None:
+    """Says which versions, hardware and code have changed since the last steps of a run, and keeps it."""
+    path, done = workdir / "environment.json", max(checkpoints.complete_steps(workdir), default=0)
+    if done == 0 or not path.exists():
+        return
+    before = {key: value for key, value in _read(path).items() if key in environment and key != "command"}
+    if different := differences(before, {key: environment[key] for key in before}):
+        keys = ", ".join(line.partition(": ")[0] for line in different)
+        _note(f"{keys} changed: after step {done} the results may not be those of a run that was not changed")
+        jsonl.append(workdir / "changes.jsonl", [{"step": done, "changes": different}])
+
+
+def _code_of(config: Config, kind: Run) -> dict[str, str]:
+    """For each function of the user that a config names, by its key, a checksum of the file that defines it."""
+    of_tasks = ("name", "verifier", "environment")
+    names = {f"tasks.{label}.{key}": getattr(task, key) for label, task in config.tasks.items() for key in of_tasks}
+    if kind == "rl":
+        names |= {f"algorithm.{key}": getattr(config.algorithm, key) for key in ("advantage", "loss")}
+        names |= {f"reward.{name}": name for name, _ in config.reward}
+    found = {key: named.file_of(name) for key, name in names.items() if named.is_name(name)}
+    return {key: hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] for key, file in found.items() if file}
 
 
 def _consequences(changed: Sequence[str], before: Config, config: Config, kind: Run, done: int) -> Iterator[str]:

@@ -258,7 +258,8 @@ def error_of(outcome: tuple[int, str, str], status: int) -> str:
 
 def complaints(stderr: str) -> str:
     """The output of a command on stderr, without the lines on its memory and its progress."""
-    begins = r"memory per device|estimated peak memory|resumed from |(training|sft|preferences) \d+/\d+[,:] "
+    begins = r"memory per device|estimated peak memory|the policy starts |resumed from "
+    begins += r"|(training|sft|preferences) \d+/\d+[,:] "
     return re.sub(rf"(?m)^({begins}).*\n", "", stderr)
 
 

@@ -5,6 +5,7 @@ import sys
 
 from experiments.keys import keys_of, meanings_of
 from rlvr_jax.config import Config, JudgeConfig, flatten, from_dict, to_dict
+from rlvr_jax.learner.lengths import LENGTHS
 from tests.experiments.runs import error_of, run
 
 LINE = [sys.executable, "-m", "experiments.keys"]
@@ -37,8 +38,15 @@ def test_names_that_share_a_line_share_its_meaning():
 
 
 def test_the_command_lists_the_keys_that_are_named():
-    status, stdout, stderr = run([*LINE, "--config=quickstart", "optimizer.learning_rate", "tasks.modsum"])
+    named = ["optimizer.learning_rate", "tasks.modsum", "algorithm.length_reward"]
+    status, stdout, stderr = run([*LINE, "--config=quickstart", *named])
     assert status == 0, stderr
+    assert all(f"\n        {choice!r}: " in stdout for choice in LENGTHS)
+    assert "'exact': r - coef |target - n|." in stdout
     assert "optimizer.learning_rate = 0.0003  (default 1e-06)\n    peak value." in stdout
-    assert {key.split(".")[0] for key in re.findall(r"^(\S+) = ", stdout, re.MULTILINE)} == {"optimizer", "tasks"}
+    assert {key.split(".")[0] for key in re.findall(r"^(\S+) = ", stdout, re.MULTILINE)} == {
+        "algorithm",
+        "optimizer",
+        "tasks",
+    }
     assert "did you mean 'optimizer'" in error_of(run([*LINE, "optimiser"]), 2)

@@ -178,7 +178,7 @@ def test_a_stored_experiment_is_reproduced_to_the_bit_and_other_seeds_lie_in_its
     assert (kept.metrics, kept.seeds) == (METRICS, [0, 1, 2, 3, 4])
     assert len(file.read_text().splitlines()) < 120
     listed = [line.split("  ", 1)[1].strip() for line in estimate.of_curves({"mine": kept, "other": kept}).splitlines()]
-    assert listed == ["10 runs, about 00:20", "10 runs, about 00:20", "20 runs, about 00:40"]
+    assert listed == ["10 runs, about 0:00:20", "10 runs, about 0:00:20", "20 runs, about 0:00:40"]
     again = stored.sweep_of(kept, tmp_path / "again", [1])
     with pytest.raises(RunError, match="again"):
         stored.compare(kept, again)

@@ -197,10 +197,10 @@ def test_a_dry_run_knows_the_time_once_a_run_is_finished(tmp_path):
     )
     sweeps.make(sweep_of(tmp_path, [0]))
     lines = estimate.lines(sweep).splitlines()
-    assert lines[0].split() == ["warm_starts/seed=0", "finished,", "about", "00:02"]
-    assert lines[4].split() == ["runs/algorithm.scale=group_std/seed=1", "4", "steps,", "about", "00:02"]
-    assert lines[-1] == "3 of 6 runs are left: about 00:06"
-    assert estimate.lines(sweep, 2).splitlines()[-1] == "3 of 6 runs are left: about 00:03"
+    assert lines[0].split() == ["warm_starts/seed=0", "finished,", "about", "0:00:02"]
+    assert lines[4].split() == ["runs/algorithm.scale=group_std/seed=1", "4", "steps,", "about", "0:00:02"]
+    assert lines[-1] == "3 of 6 runs are left: about 0:00:06"
+    assert estimate.lines(sweep, 2).splitlines()[-1] == "3 of 6 runs are left: about 0:00:03"
     plan.write_outcome(plan.runs(sweep)[3], status="failed", error="a reason")
     assert estimate.lines(sweep).splitlines()[-1].startswith("2 of 6 runs are left")
     assert estimate.lines(sweep, retry=True).splitlines()[-1].startswith("3 of 6 runs are left")

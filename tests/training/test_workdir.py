@@ -55,6 +55,27 @@ def test_environment_json_says_where_the_results_came_from(tmp_path):
     assert {"command", "python", "jax", "orbax-checkpoint", "devices", "machine"} <= environment.keys()
 
 
+def test_a_resumed_run_says_which_code_and_versions_have_changed(tmp_path, capsys):
+    own = tmp_path / "own.py"
+    own.write_text("def short(verdict, episode):\n    return 1.0\n")
+    config, folder = dataclasses.replace(CONFIG, reward=((f"{own}:short", 1.0),)), tmp_path / "run"
+    open_workdir(folder, config, "rl")
+    own.write_text("def short(verdict, episode):\n    return 2.0\n")
+    open_workdir(folder, config, "rl")  # without a step that it has changed
+    make_steps(folder, 3)
+    open_workdir(folder, config, "rl")
+    assert capsys.readouterr().err == ""
+    environment = json.loads((folder / "environment.json").read_text())
+    (folder / "environment.json").write_text(json.dumps(environment | {"jax": "0.1"}))
+    own.write_text("def short(verdict, episode):\n    return 3.0\n")
+    open_workdir(folder, config, "rl")
+    assert f"code.reward.{own}:short, jax changed: after step 3" in capsys.readouterr().err
+    (row,) = jsonl.read(folder / "changes.jsonl")
+    assert row["step"] == 3
+    assert [line.partition(": ")[0] for line in row["changes"]] == [f"code.reward.{own}:short", "jax"]
+    assert f"jax: 0.1 -> {environment['jax']}" in row["changes"]
+
+
 def test_the_same_config_may_continue(tmp_path):
     open_workdir(tmp_path, CONFIG, "rl")
     before = contents(tmp_path)
