@@ -220,8 +220,7 @@ def _unrolled(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
 
 
 def _scanned(config: PolicyConfig, layer: Callable, kinds, reads, x, inputs):
-    """A scan over stacked layers, a loop unless there are few. Layers of different kinds are selected by a scanned index.
-    """
+    """A scan over stacked layers, no loop if there are few. A scanned index selects layers of different kinds."""
 
     def stack(options, indices):
         if len(options) == 1:
