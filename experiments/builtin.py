@@ -43,6 +43,8 @@ def resolve(argument: str) -> str:
     file = FOLDER / f"{name}.py"
     if value.endswith(".json") and not file.is_file():
         return f"{flag}={_OF_RUN}:{value}"
+    if not file.is_file() and (of_run := Path(value, "config.json")).is_file():
+        raise ValueError(f"--config={value} is the folder of a run, whose config is --config={of_run}")
     if "/" in name:
         return argument
     if file.is_file():

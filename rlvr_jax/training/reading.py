@@ -97,7 +97,9 @@ def _open(
     """The complete checkpoint of a step, the newest by default, of a run which may still be running."""
     folder = folder_of(workdir)
     if not folder.is_dir():
-        raise CheckpointError(f"{workdir} holds no checkpoints: it is not the workdir of a run")
+        place = workdir.absolute()
+        missing = "holds no checkpoints: it is not the workdir of a run" if place.is_dir() else "is no folder"
+        raise CheckpointError(f"{place} {missing}")
     steps = complete(folder)
     if not steps:
         raise CheckpointError(f"{folder} holds no complete checkpoint")

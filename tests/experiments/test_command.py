@@ -201,6 +201,8 @@ def test_a_config_comes_from_the_record_of_a_run(tmp_path):
     config = dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, clip_high=0.5))
     (tmp_path / "config.json").write_text(json.dumps({"run": "rl"} | to_dict(config)))
     assert builtin.load(tmp_path / "config.json") == config
+    with pytest.raises(ValueError, match=f"--config={tmp_path}/config.json"):
+        builtin.resolve(f"--config={tmp_path}")
     record = builtin.made(builtin.resolve(f"--config={tmp_path}/config.json").partition("=")[2])
     record.algorithm.preset = "gspo"
     found = from_dict(record.to_dict()).algorithm

@@ -151,7 +151,7 @@ def test_a_run_that_can_not_start_is_one_line_that_says_why_and_changes_nothing(
             (2, "optimizer.learning_rate: 0.01 -> 0.5", "rollout.group_size: 4 -> 2"),
         ),
         (command("train", warm_start), (2, "run: sft -> rl")),
-        (command("train", new, init_from=nowhere), (1, "nowhere holds no checkpoints")),
+        (command("train", new, init_from=nowhere), (1, f"{nowhere} is no folder")),
         (
             command("train", new, init_from=warm_start, policy__width=32),
             (1, "another policy", "embed: (14, 16) instead of (14, 32)"),
