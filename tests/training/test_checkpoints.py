@@ -267,8 +267,10 @@ def test_parameters_of_another_shape_are_refused_by_their_names(run):
 
 def test_a_folder_without_checkpoints_is_named(tmp_path):
     shapes = shapes_of(state_of(0)).params
-    with pytest.raises(CheckpointError, match="it is not the workdir of a run"):
+    with pytest.raises(CheckpointError, match="nowhere is no folder"):
         load_params(tmp_path / "nowhere", shapes)
+    with pytest.raises(CheckpointError, match="it is not the workdir of a run"):
+        load_params(tmp_path, shapes)
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="holds no complete checkpoint"):
         load_params(tmp_path, shapes)
