@@ -23,7 +23,7 @@ class AlgorithmConfig:
       pass_k: k of the baseline "pass_at_k".
       tracker_prior: samples, half of them right, that a problem starts with, with the baseline "tracker".
       tracker_drift: mean change of a problem's log-probs (nats) at which what is known of it counts half.
-      tracker_low, tracker_high: bounds of what it counts, see `rlvr_jax.learner.baselines.tracker_decay`.
+      tracker_low, tracker_high: bounds of that weight, see `rlvr_jax.learner.baselines.tracker_decay`.
       length_reward: change of the reward by the length of a response, a key of `rlvr_jax.learner.lengths.LENGTHS`.
       length_coef: weight of that change; of each token with "exact" and "maximum".
       length_target: tokens that "exact" and "maximum" compare a response with.

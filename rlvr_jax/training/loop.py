@@ -143,7 +143,8 @@ def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None
         write_versions(setup, workdir)
         done = manager.latest_step() or 0
         if processes.index == 0 and done != num_steps:
-            print(*memory, *[origin(config)] * (done == 0), sep="\n", file=sys.stderr, flush=True)
+            begins = () if done else (origin(config),)
+            print(*memory, *begins, sep="\n", file=sys.stderr, flush=True)
         if done == num_steps:
             start(setup, make_optimizers(config), manager, jax.random.key(0))  # its newest checkpoint can be read
             return report(workdir, processes)

@@ -98,9 +98,8 @@ def open_workdir(
 
     Writes config.json and environment.json (versions, hardware, command line, sandbox engine if any, checksums of own
     code). A resumed run may change some keys, and versions, hardware and code; what has changed is a line of
-    changes.jsonl. A run that ended before its first step (the model could
-    not be loaded, memory did not suffice) is replaced. The first of several processes does all this, and the others
-    check that they see the folder.
+    changes.jsonl. A run that ended before its first step (the model could not be loaded, memory did not suffice) is
+    replaced. The first of several processes does all this, and the others check that they see the folder.
 
     Raises:
       ConfigError: the folder belongs to a run with another config, whose keys are named, or a process does not see it.
@@ -181,7 +180,11 @@ def _note_changes(workdir: Path, environment: Mapping[str, Any]) -> None:
     path, done = workdir / "environment.json", max(checkpoints.complete_steps(workdir), default=0)
     if done == 0 or not path.exists():
         return
-    before = {key: value for key, value in _read(path).items() if key in environment and key != "command"}
+    try:
+        kept = _read(path)
+    except ConfigError:  # no run needs it, and it is written anew
+        return
+    before = {key: value for key, value in kept.items() if key in environment and key != "command"}
     if different := differences(before, {key: environment[key] for key in before}):
         keys = ", ".join(line.partition(": ")[0] for line in different)
         _note(f"{keys} changed: after step {done} the results may not be those of a run that was not changed")
@@ -189,14 +192,14 @@ def _note_changes(workdir: Path, environment: Mapping[str, Any]) -> None:
 
 
 def _code_of(config: Config, kind: Run) -> dict[str, str]:
-    """For each function of the user that a config names, by its key, a checksum of the file that defines it."""
+    """For each function that a config names, by its key, a checksum of the file that defines it, if one does."""
     of_tasks = ("name", "verifier", "environment")
     names = {f"tasks.{label}.{key}": getattr(task, key) for label, task in config.tasks.items() for key in of_tasks}
     if kind == "rl":
         names |= {f"algorithm.{key}": getattr(config.algorithm, key) for key in ("advantage", "loss")}
         names |= {f"reward.{name}": name for name, _ in config.reward}
-    found = {key: named.file_of(name) for key, name in names.items() if named.is_name(name)}
-    return {key: hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] for key, file in found.items() if file}
+    found = {key: Path(named.file_of(name)) for key, name in names.items() if named.is_name(name)}
+    return {key: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for key, file in found.items() if file.is_file()}
 
 
 def _consequences(changed: Sequence[str], before: Config, config: Config, kind: Run, done: int) -> Iterator[str]:

@@ -74,6 +74,16 @@ def test_a_resumed_run_says_which_code_and_versions_have_changed(tmp_path, capsy
     assert row["step"] == 3
     assert [line.partition(": ")[0] for line in row["changes"]] == [f"code.reward.{own}:short", "jax"]
     assert f"jax: 0.1 -> {environment['jax']}" in row["changes"]
+    (folder / "environment.json").write_text("torn")
+    open_workdir(folder, config, "rl")
+    assert "jax" in json.loads((folder / "environment.json").read_text())
+
+
+def test_a_function_without_a_file_has_no_checksum(tmp_path):
+    (tmp_path / "made.py").write_text("exec('def short(verdict, episode): return 1.0')")
+    config = dataclasses.replace(CONFIG, reward=((f"{tmp_path}/made.py:short", 1.0), ("math:sqrt", 0.5)))
+    open_workdir(tmp_path / "run", config, "rl")
+    assert "code" not in json.loads((tmp_path / "run" / "environment.json").read_text())
 
 
 def test_the_same_config_may_continue(tmp_path):
