@@ -362,6 +362,17 @@ def _beyond(hint: type, value: Any) -> str | None:
     return None
 
 
+def _is_one(hint: Any, value: Any) -> bool:
+    """True for a tuple or list that is itself an item: ("score", 1.0) for (("score", 1.0),)."""
+    if typing.get_origin(hint) is not tuple:
+        return False
+    try:
+        _value(hint, value, "")
+    except ConfigError:
+        return False
+    return True
+
+
 def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
     """`value` as the annotated type `hint`; tuples may come as lists, floats as integers."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -374,6 +385,9 @@ def _value(hint: Any, value: Any, name: str, default: Any = None) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
         if len(kinds) == len(value):
+            if args[-1] is Ellipsis and _is_one(args[0], value):
+                right = (tuple(value),)
+                raise ConfigError(f"config.{name} must be {right!r}, with a comma behind its only item, not {value!r}")
             usual = default[0] if args[-1] is Ellipsis and default else None
             return tuple(
                 _value(kind, x, f"{name}[{i}]", usual) for i, (kind, x) in enumerate(zip(kinds, value, strict=True))

@@ -103,6 +103,7 @@ def test_an_unknown_key_is_named_in_full_with_a_proposal_or_all_that_there_are(d
         ({"sft": {"optimizer": []}}, "config.sft.optimizer must be a group of keys, not []"),
         ({"policy": {"dtype": "float16"}}, "config.policy.dtype must be one of 'float32', 'bfloat16', not 'float16'"),
         ({"policy": {"dtype": ["float32"]}}, "config.policy.dtype must be one of 'float32', 'bfloat16', not"),
+        ({"reward": ("score", 1)}, "config.reward must be (('score', 1),), with a comma"),
         ({"evaluation": {"ks": 8}}, "config.evaluation.ks must be of type tuple[int, ...], not 8"),
         ({"evaluation": {"ks": [1, "8"]}}, "config.evaluation.ks[1] must be of type int, not '8'"),
         ({"reward": {"score": 1.0}}, "config.reward must be of type tuple[tuple[str, float], ...], not {'score': 1.0}"),
