@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import itertools
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 from absl import flags, logging
 from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
 
 from rlvr_jax.config import Config, check_key, from_dict, overridden
 from rlvr_jax.errors import ConfigError, PreemptedError, RunError
@@ -81,6 +83,17 @@ OVERRIDES = {  # examples for the page of a command, by its name: keys and value
 }
 
 
+class _Tuple(flags.ArgumentParser):
+    """Tuples as ml_collections reads them. With its own parser all values of a repeated flag would be joined; with any
+    other one the last counts, as for the other types."""
+
+    def parse(self, argument: Any) -> tuple[Any, ...]:
+        return tuple_parser.TupleParser().parse(argument)
+
+
+config_flags.register_flag_parser_for_type(tuple, _Tuple())
+
+
 def define(config: bool = True, workdir: str = "Folder of the run. The same command in the same folder continues it."):
     """Defines the common flags."""
     if config:
@@ -110,7 +123,7 @@ def run(main: Callable[..., None], required: tuple[str, ...] = ("config", "workd
         print(_usage(main, program, required, arguments))
         return
     try:
-        sys.argv[1:] = _with_equals_signs(sys.argv[1:])
+        sys.argv[1:] = _config_first(sys.argv[1:])
         rest = FLAGS([sys.argv[0], *map(builtin.resolve, sys.argv[1:])])[1:]
         missing = [f"--{name}" for name in required if not FLAGS[name].value]
         unknown = "" if arguments else next(iter(rest), "")
@@ -219,15 +232,22 @@ def processes() -> contextlib.AbstractContextManager[Processes]:
     return connected(FLAGS.coordinator or "", FLAGS.num_processes, FLAGS.process_id)
 
 
-def _with_equals_signs(arguments: list[str]) -> list[str]:
-    """The arguments with `--config=NAME` for `--config NAME`, as ml_collections requires."""
-    joined: list[str] = []
-    for argument in arguments:
-        if joined and joined[-1] in ("--config", "-config"):
-            joined[-1] += f"={argument}"
+def _config_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--config=NAME` before its overrides, as ml_collections requires; the last of several counts.
+
+    It may also be `--config NAME`.
+    """
+    chosen, others, rest = [], [], iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            others.append(argument)
+            break
+        flag, equals, _ = argument.partition("=")
+        if flag not in ("--config", "-config"):
+            others.append(argument)
         else:
-            joined.append(argument)
-    return joined
+            chosen = [argument if equals else "=".join([flag, *itertools.islice(rest, 1)])]
+    return [*chosen, *others, *rest]
 
 
 def _usage(main: Callable[..., None], program: str, required: tuple[str, ...], arguments: str) -> str:

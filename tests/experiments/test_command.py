@@ -196,6 +196,18 @@ def test_a_built_in_config_is_found_by_its_name_and_a_path_is_left_alone(argumen
     assert builtin.resolve(argument) == (f"{flag}={ROOT / 'configs' / file}" if file else argument)
 
 
+def test_of_flags_that_are_repeated_the_last_one_counts():
+    python, *_ = command("keys", None)
+    keys = {"seed": "2", "evaluation.ks": "(4,)", "reward": "(('format', 1.0),)", "reward_models": "{'b': 'y'}"}
+    earlier = {"seed": "1", "evaluation.ks": "(1, 2)", "reward": "(('score', 1.0),)", "reward_models": "{'a': 'x'}"}
+    first = [f"--config.{key}={value}" for key, value in earlier.items()]
+    last = [word for key, value in keys.items() for word in (f"--config.{key}", value)]
+    line = [python, "-m", "experiments.keys", "--config=quickstart", *first, "--config", "countdown", *last]
+    status, stdout, _ = run([*line, *keys, "tasks.countdown.weight"])
+    assert status == 0
+    assert all(re.search(rf"^{re.escape(f'{key} = {value}')}( |$)", stdout, re.M) for key, value in keys.items())
+
+
 def test_a_config_comes_from_the_record_of_a_run(tmp_path):
     config = builtin.load("countdown")
     config = dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, clip_high=0.5))
