@@ -38,9 +38,11 @@ def main(*runs: str) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     try:
-        comparison.write_comparison(dict(zip(labels, workdirs, strict=True)), out)
+        edits = comparison.write_comparison(dict(zip(labels, workdirs, strict=True)), out)
     except ValueError as error:
         raise RunError(str(error)) from error
+    for line in edits:
+        print(f"note: the runs are of different code: {line}")
     print(f"report: {out}")
 
 

@@ -17,7 +17,7 @@ def main() -> None:
     config, workdir = command.config(), command.workdir()
     with command.pool(config) as pool, command.processes() as processes:  # before JAX touches a device
         from rlvr_jax.reporting import doctor
-        from rlvr_jax.reporting.report import json_of, rows_of
+        from rlvr_jax.reporting.report import edited, json_of, rows_of
         from rlvr_jax.training.checkpoints import complete_steps
         from rlvr_jax.training.loop import train
 
@@ -31,6 +31,8 @@ def main() -> None:
     evaluated = [row for row in rows if "eval/greedy_accuracy" in row]
     if evaluated:
         print(_change(evaluated[0], evaluated[-1]))
+        if edits := edited(rows_of(workdir / "changes.jsonl")):
+            print(f"note: {edits}, so these numbers are of different code")
     for found in doctor.findings(rows, json_of(workdir / "config.json")):
         print(f"the curves suggest: {found.title} (config: {', '.join(found.keys[:3])})")
     print(f"report: {report}")

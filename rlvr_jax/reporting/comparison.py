@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlvr_jax import own_code
 from rlvr_jax.config import flatten
 from rlvr_jax.reporting import curves, embedded, files
 from rlvr_jax.reporting.pages import page, shown
@@ -26,8 +27,8 @@ def labels_of(workdirs: Sequence[Path]) -> list[str]:
     return [str(path.relative_to(shared)) for path in paths]
 
 
-def write_comparison(workdirs: Mapping[str, Path], path: Path) -> None:
-    """Writes a page about runs, given by label, from their files.
+def write_comparison(workdirs: Mapping[str, Path], path: Path) -> list[str]:
+    """Writes a page about runs, given by label, from their files; the user's files that differ, in words.
 
     Raises:
       OSError: the file can't be written; the message names it.
@@ -36,6 +37,7 @@ def write_comparison(workdirs: Mapping[str, Path], path: Path) -> None:
     rows = {label: metrics_of(workdir / "metrics.jsonl") for label, workdir in workdirs.items()}
     samples = {label: samples_of(workdir / "samples.jsonl") for label, workdir in workdirs.items()}
     configs = {label: flatten(json_of(workdir / "config.json")) for label, workdir in workdirs.items()}
+    edits = own_code.versions({label: own_code.recorded(x / "environment.json") for label, x in workdirs.items()})
     panels = panels_of([row for of_run in rows.values() for row in of_run])
     content = page(
         Path(__file__).with_name("comparison.html"),
@@ -45,6 +47,7 @@ def write_comparison(workdirs: Mapping[str, Path], path: Path) -> None:
         columns=[name for name in _COLUMNS if any(name in row for of_run in rows.values() for row in of_run)],
         last={label: _last(of_run) for label, of_run in rows.items()},
         differences=_differences(configs),
+        edits=edits,
         panels=panels,
         pieces=[*embedded.curves_of(rows, panels), *embedded.samples_of(samples)],
         script=embedded.scripts(),
@@ -53,6 +56,7 @@ def write_comparison(workdirs: Mapping[str, Path], path: Path) -> None:
         shown=shown,
     )
     files.replace(path, content)
+    return edits
 
 
 def _last(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -83,13 +83,15 @@ def write_report(workdir: Path) -> Path:
     samples = samples_of(workdir / "samples.jsonl")
     config, environment = (json_of(workdir / name) for name in ("config.json", "environment.json"))
     title = f"{shown(' + '.join(_data(config)) or workdir.name)}, seed {config.get('seed', '?')}"
-    curves.curves_png(rows, workdir / "curves.png", title)
+    edits = edited(changes)
+    curves.curves_png(rows, workdir / "curves.png", f"{title}; {edits}" if edits else title)
     panels, comparison = panels_of(rows), _comparison(samples)
     openings = _openings([row for pair in comparison["pairs"] for row in pair] if comparison else [])
     content = page(
         Path(__file__).with_name("report.html"),
         title=title,
         headlines=_headlines(rows, config),
+        edits=edits,
         findings=findings(rows, config),
         panels=panels,
         pieces=[*embedded.curves_of({title: rows}, panels), *embedded.samples_of({title: samples})],
@@ -147,6 +149,12 @@ def samples_of(path: Path) -> list[dict[str, Any]]:
         if wrong:
             raise ValueError(f"{path} is damaged: {wrong[0]!r} of its sample {number} is missing or of another type")
     return rows
+
+
+def edited(changes: Sequence[Row]) -> str:
+    """`after step 8 mine.py (config.reward) was edited`: the user's files that were, from changes.jsonl; or empty."""
+    of_code = [row for row in changes if row.get("code")]
+    return "; ".join(f"after step {row['step']} {', '.join(row['code'])} was edited" for row in of_code)
 
 
 def json_of(path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The workdir of a run: starting and resuming it, and the provenance of its results."""
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -16,7 +15,7 @@ from typing import Any
 
 import jax
 
-from rlvr_jax import named
+from rlvr_jax import own_code
 from rlvr_jax.config import Config, Run, differences, flatten, from_dict, supervised_options, to_dict
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.learner.preferences import LOSSES
@@ -125,7 +124,8 @@ def _opened(workdir: Path, config: Config, kind: Run, sandbox: str) -> Iterator[
     with locked(workdir):
         if path.exists():
             _continue(workdir, record, config, kind)
-        found = {"sandbox": sandbox, "code": _code_of(config, kind)}
+        code = own_code.checksums(config, own_code.OF_RL if kind == "rl" else own_code.OF_TASKS)
+        found = {"sandbox": sandbox, "code": code}
         environment = _environment() | {key: value for key, value in found.items() if value}
         if path.exists():
             _note_changes(workdir, environment)
@@ -164,7 +164,8 @@ def _continue(workdir: Path, record: dict[str, Any], config: Config, kind: Run) 
     if refused:
         raise ConfigError(
             f"{workdir} holds a run with another config: {'; '.join(refused)}. "
-            "Use another --workdir, or the same config to continue that run"
+            "Use the same config to continue that run, or another --workdir for a new run, which may begin with that "
+            f"run's policy: --config.init_from={workdir}"
         )
     num_steps = flatten(record)[_STEPS[kind]]
     if num_steps < done:
@@ -184,22 +185,15 @@ def _note_changes(workdir: Path, environment: Mapping[str, Any]) -> None:
         kept = _read(path)
     except ConfigError:  # no run needs it, and it is written anew
         return
-    before = {key: value for key, value in kept.items() if key in environment and key != "command"}
-    if different := differences(before, {key: environment[key] for key in before}):
-        keys = ", ".join(line.partition(": ")[0] for line in different)
-        _note(f"{keys} changed: after step {done} the results may not be those of a run that was not changed")
-        jsonl.append(workdir / "changes.jsonl", [{"step": done, "changes": different}])
-
-
-def _code_of(config: Config, kind: Run) -> dict[str, str]:
-    """For each function that a config names, by its key, a checksum of the file that defines it, if one does."""
-    of_tasks = ("name", "verifier", "environment")
-    names = {f"tasks.{label}.{key}": getattr(task, key) for label, task in config.tasks.items() for key in of_tasks}
-    if kind == "rl":
-        names |= {f"algorithm.{key}": getattr(config.algorithm, key) for key in ("advantage", "loss")}
-        names |= {f"reward.{name}": name for name, _ in config.reward}
-    found = {key: Path(named.file_of(name)) for key, name in names.items() if named.is_name(name)}
-    return {key: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for key, file in found.items() if file.is_file()}
+    before = {key: kept[key] for key in environment if key in kept and key not in ("command", "code")}
+    different = differences(before, {key: environment[key] for key in before})
+    code = own_code.changed(own_code.recorded(path), environment.get("code", {}))
+    if keys := [*code, *(line.partition(": ")[0] for line in different)]:
+        _note(
+            f"{', '.join(keys)} changed: after step {done} the results may not be those of a run that was not changed"
+        )
+        row = {"step": done, "changes": [*(f"{file} was edited" for file in code), *different]}
+        jsonl.append(workdir / "changes.jsonl", [row | ({"code": code} if code else {})])
 
 
 def _consequences(changed: Sequence[str], before: Config, config: Config, kind: Run, done: int) -> Iterator[str]:

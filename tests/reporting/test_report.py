@@ -158,11 +158,14 @@ def test_a_page_about_several_runs_has_their_curves_samples_and_differences(tmp_
         rows = [{"step": 1, "train/reward": reward}, {"step": 2, "train/reward": 2 * reward}]
         config = {"seed": seed, "tasks": {"modsum": {"weight": 1.0}}, "optimizer": {"learning_rate": 0.1}}
         run_of(tmp_path / "runs" / name, rows, [sample(1, "train", reward=reward)], config)
+        environment = {"code": {"reward": {"mine.py": name}}}
+        (tmp_path / "runs" / name / "environment.json").write_text(json.dumps(environment))
     workdirs = [tmp_path / "runs" / "a", tmp_path / "runs" / "b"]
     write_comparison(dict(zip(labels_of(workdirs), workdirs, strict=True)), tmp_path / "both.html")
     page = Page((tmp_path / "both.html").read_text())
     text = " ".join(page.text.split())
     assert "a0.52 b12" in text
+    assert "mine.py (config.reward): one version in a; another in b" in text
     assert "seed12" in text
     assert "learning_rate" not in text
     assert [(run["label"], run["metrics"]["train/reward"][1]) for run in page.pieces["curves"]["runs"]] == [
@@ -322,7 +325,10 @@ def test_the_gold_answer_stands_where_the_verifier_is_given_something_else(tmp_p
 
 def test_changes_of_a_run_that_went_on_are_listed(tmp_path):
     jsonl.append(tmp_path / "changes.jsonl", [{"step": 40, "changes": ["training.num_steps: 40 -> 60"]}])
-    assert "after step 40: training.num_steps: 40 -> 60" in run_of(tmp_path, [{"step": 1, "train/reward": 0.0}]).text
+    jsonl.append(tmp_path / "changes.jsonl", [{"step": 50, "changes": ["x"], "code": ["mine.py (config.reward)"]}])
+    text = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}]).text
+    assert "after step 40: training.num_steps: 40 -> 60" in text
+    assert "after step 50 mine.py (config.reward) was edited" in text
 
 
 def test_turns_and_lag_have_panels_where_there_are_any():

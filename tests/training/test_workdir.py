@@ -69,21 +69,14 @@ def test_a_resumed_run_says_which_code_and_versions_have_changed(tmp_path, capsy
     (folder / "environment.json").write_text(json.dumps(environment | {"jax": "0.1"}))
     own.write_text("def short(verdict, episode):\n    return 3.0\n")
     open_workdir(folder, config, "rl")
-    assert f"code.reward.{own}:short, jax changed: after step 3" in capsys.readouterr().err
+    assert "own.py (config.reward), jax changed: after step 3" in capsys.readouterr().err
     (row,) = jsonl.read(folder / "changes.jsonl")
     assert row["step"] == 3
-    assert [line.partition(": ")[0] for line in row["changes"]] == [f"code.reward.{own}:short", "jax"]
-    assert f"jax: 0.1 -> {environment['jax']}" in row["changes"]
+    assert row["code"] == ["own.py (config.reward)"]
+    assert row["changes"] == ["own.py (config.reward) was edited", f"jax: 0.1 -> {environment['jax']}"]
     (folder / "environment.json").write_text("torn")
     open_workdir(folder, config, "rl")
     assert "jax" in json.loads((folder / "environment.json").read_text())
-
-
-def test_a_function_without_a_file_has_no_checksum(tmp_path):
-    (tmp_path / "made.py").write_text("exec('def short(verdict, episode): return 1.0')")
-    config = dataclasses.replace(CONFIG, reward=((f"{tmp_path}/made.py:short", 1.0), ("math:sqrt", 0.5)))
-    open_workdir(tmp_path / "run", config, "rl")
-    assert "code" not in json.loads((tmp_path / "run" / "environment.json").read_text())
 
 
 def test_the_same_config_may_continue(tmp_path):
@@ -211,6 +204,7 @@ def test_what_must_not_change_is_named_without_what_may(tmp_path):
     with pytest.raises(ConfigError) as error:
         open_workdir(tmp_path, changed(CONFIG, evaluation={"every": 3}, algorithm={"kl_coef": 0.5}), "rl")
     assert "algorithm.kl_coef" in str(error.value)
+    assert f"--config.init_from={tmp_path}" in str(error.value)
     assert "evaluation" not in str(error.value)
 
 
