@@ -42,6 +42,7 @@ def main() -> None:
         plan.check_folder(sweep)
         workers.shares(_AT_ONCE.value)
         workers.check_runs(sweep, plan.left(sweep, _RETRY.value))
+        sweeps.say_edits(sweep, _RETRY.value)
         print(estimate.lines(sweep, _AT_ONCE.value, _RETRY.value))
         return
     print(sweeps.make(sweep, _AT_ONCE.value, _RETRY.value, _METRIC.value, _THRESHOLD.value))

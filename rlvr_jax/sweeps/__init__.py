@@ -1,7 +1,9 @@
 """Sweeps: many runs that differ in some keys of the config, and what their curves tell."""
 
+import sys
+
 from rlvr_jax.errors import ConfigError, RunError
-from rlvr_jax.sweeps import plan, report
+from rlvr_jax.sweeps import edits, plan, report
 from rlvr_jax.sweeps.metric import METRIC, check_measured, check_metric
 from rlvr_jax.sweeps.plan import Run, Sweep
 from rlvr_jax.sweeps.results import Results
@@ -27,6 +29,7 @@ def make(
     with locked(sweep.folder):
         plan.remove_older(sweep)
         plan.write(sweep)
+        say_edits(sweep, retry)
         try:
             make_runs(sweep, at_once, retry, check)
         except ConfigError:
@@ -35,6 +38,17 @@ def make(
             _report(sweep, metric, threshold)
             raise
         return _report(sweep, metric, threshold)
+
+
+def say_edits(sweep: Sweep, retry: bool = False) -> None:
+    """Says which of the user's files are not the same in finished runs and in those that are to be made."""
+    waiting = plan.left(sweep, retry)
+    for line in edits.with_waiting(sweep, waiting) if waiting else ():
+        print(
+            f"note: the runs are compared, though their code differs: {line}. Remove the folders of older ones, and "
+            "they are made again",
+            file=sys.stderr,
+        )
 
 
 def _report(sweep: Sweep, metric: str, threshold: float | None) -> Results:

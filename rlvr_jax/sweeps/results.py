@@ -11,7 +11,7 @@ import numpy as np
 
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.reporting import files, jsonl
-from rlvr_jax.sweeps import statistics
+from rlvr_jax.sweeps import edits, statistics
 from rlvr_jax.sweeps.comparisons import Comparison, compare, interval, sentence, tested
 from rlvr_jax.sweeps.metric import METRIC
 from rlvr_jax.sweeps.plan import Run, Sweep, outcome, runs
@@ -94,6 +94,7 @@ class Results:
       seconds, cpu_seconds: of all runs, warm starts included.
       unfinished: number of runs that are neither finished nor failed.
       places: number of different versions and machines that finished runs.
+      edits: the user's files that differ between finished runs, in words.
       variants: the base first.
     """
 
@@ -105,6 +106,7 @@ class Results:
     cpu_seconds: float
     unfinished: int
     places: int
+    edits: list[str]
     variants: list[VariantResults]
 
     def __repr__(self) -> str:
@@ -171,6 +173,7 @@ def results(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) 
         cpu_seconds=total("cpu_seconds"),
         unfinished=sum(run.kind == "rl" and ends[run.folder] is None for run in every),
         places=len({json.dumps(end.get("place")) for end in ends.values() if end and end["status"] == "finished"}),
+        edits=edits.of_finished(sweep),
         variants=found,
     )
 
@@ -191,6 +194,7 @@ def table(found: Results) -> str:
         seeds = len(variant.final.values) if variant.final else 0
         cells = [interval(x) if x else "-" for x in (variant.final, variant.area)]
         lines.append(f"{variant.label:{width}}  {seeds:5}  {cells[0]:23}  {cells[1]:23}  {variant.sentence}")
+    lines += [f"note: the code of the runs differs: {line}" for line in found.edits]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from rlvr_jax import own_code, sweeps
 from rlvr_jax.config import from_dict
 from rlvr_jax.errors import ConfigError, RunError
 from rlvr_jax.learner.algorithm import AlgorithmConfig
@@ -217,6 +218,29 @@ def test_other_bits_on_the_same_machine_are_an_error_and_elsewhere_none(sweep, t
         for x in stored.compare(kept, stored.sweep_of(kept, folder, [1])):
             assert x.succeeded == succeeded
             assert ("NOT to the bit" if not succeeded else "(other jax)") in x.sentence
+
+
+def test_runs_of_different_code_are_named_before_the_first_run_and_in_the_report(tmp_path, capsys):
+    made = write_runs(tmp_path / "s", range(2))
+    own = tmp_path / "own.py"
+    reward = {"reward": [["score", 1.0], [f"{own}:brevity", 0.1]]}
+    made = dataclasses.replace(made, config=from_dict({"training": {"num_steps": 4}} | reward))
+    for text, finished in (("1", plan.runs(made)[:3]), ("2", plan.runs(made)[3:])):
+        own.write_text(text)
+        for run in finished:
+            environment = dict.fromkeys(("devices", "machine", "command"), "x")
+            environment["code"] = own_code.checksums(run.config)
+            (run.folder / "environment.json").write_text(json.dumps(environment))
+    names = [str(run.folder.relative_to(made.folder)) for run in plan.runs(made)]
+    line = f"own.py (config.reward): one version in {', '.join(names[:3])}; another in {{}}"
+    sweeps.say_edits(made)
+    assert capsys.readouterr().err == ""  # nothing is to be made
+    assert line.format(names[3]) in " ".join(Page(report(made)[0].read_text()).text.split())
+    assert line.format(names[3]) in repr(results(made))
+    (plan.runs(made)[3].folder / "outcome.json").unlink()
+    sweeps.say_edits(made)
+    assert line.format("the runs to be made") in capsys.readouterr().err
+    assert results(made).edits == []
 
 
 def test_runs_of_other_versions_are_made_again(tmp_path):
