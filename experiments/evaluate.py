@@ -50,6 +50,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the numbers, instead
 
 
 def main() -> None:
+    from rlvr_jax import own_code
     from rlvr_jax.evaluation.harness import columns, settings_of
     from rlvr_jax.reporting import jsonl, suite_page
     from rlvr_jax.training.judging import read_judges
@@ -58,7 +59,8 @@ def main() -> None:
     _check_samples()
     name = f"evaluation_{Path(_SUITE.value).stem}.json" if suite else "evaluation.json"
     output = command.file_to_write("output", _OUTPUT.value or (workdir and workdir / name))
-    other = _read(Path(_AGAINST.value).expanduser(), name) if _AGAINST.value else None
+    against = _against(name) if _AGAINST.value else None
+    other = _read(against) if against else None
     if suite and suite.unseen and output and output.exists():
         print(
             f"warning: {output} holds an earlier evaluation of the unseen suite {_SUITE.value}; choices that are made "
@@ -77,6 +79,8 @@ def main() -> None:
     result, notes = evaluated.plain(), evaluated.notes()
     settings = columns(result["values"], settings_of(config.tasks))
     differences = [] if other is None else compared(result["values"], other, evaluated.tasks)
+    if against and (edits := own_code.changed(own_code.recorded(against), evaluated.code)):
+        notes = [*notes, f"{_AGAINST.value} was made with another version of {', '.join(edits)}"]
     if other is not None and not differences:
         notes = [*notes, f"no metric of a problem is in {_AGAINST.value}, too: there are no differences"]
     policy = f"checkpoint of step {evaluated.step} in {workdir}" if workdir else config.init_from or config.pretrained
@@ -149,12 +153,18 @@ def _table(
         yield line(x["task"], x["metric"], f"{shown}, {x['problems']} problems: {x['word']}")
 
 
-def _read(path: Path, name: str) -> Mapping[str, Mapping[str, float]]:
-    """The results by metric and problem of an earlier evaluation."""
+def _against(name: str) -> Path:
+    """The file of --against, which in a workdir has this name."""
+    path = Path(_AGAINST.value).expanduser()
     file = path / name if path.is_dir() else path
     if not file.exists():
         hint = "; run `rlvr evaluate` there first" if path.is_dir() else ""
         raise ConfigError(f"--against: there is no file {file}{hint}")
+    return file
+
+
+def _read(file: Path) -> Mapping[str, Mapping[str, float]]:
+    """The results by metric and problem of an earlier evaluation."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))["values"]
         return {metric: {str(x): float(y) for x, y in of.items()} for metric, of in values.items()}

@@ -11,11 +11,12 @@ from typing import Any
 
 import jax
 
-from rlvr_jax import parallel
+from rlvr_jax import own_code, parallel
 from rlvr_jax.config import Config, anywhere
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation import Evaluation, evaluate
 from rlvr_jax.evaluation.results import rows_of
+from rlvr_jax.own_code import Code
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.collector import Collector
 from rlvr_jax.training.functions import make_asked, make_collector, make_sampler
@@ -40,6 +41,8 @@ class Evaluated:
       found: the results.
       limits: most tokens of a prompt and of a response.
       dropped: by task, the problems whose prompts are longer.
+      code: checksums of the user's functions that the tasks name.
+      edits: their files that are not those of the run.
     """
 
     step: int
@@ -51,6 +54,8 @@ class Evaluated:
     found: Evaluation
     limits: tuple[int, int]
     dropped: Mapping[str, int]
+    code: Code
+    edits: Sequence[str]
 
     def plain(self) -> dict[str, Any]:
         """As JSON data: settings, metrics, cost, and under "values" the results by metric and problem."""
@@ -59,7 +64,8 @@ class Evaluated:
         left = {f"task/{task}/dropped_prompts": count for task, count in self.dropped.items()}
         cut = {f"task/{task}/cut_off": share for task, share in self.cut_off().items()}
         costs = {"tokens": self.found.tokens, "seconds": self.seconds}
-        return settings | self.found.metrics | left | cut | costs | {"values": values}
+        code = {"code": self.code} if self.code else {}
+        return settings | self.found.metrics | left | cut | costs | code | {"values": values}
 
     def cut_off(self) -> dict[str, float]:
         """By task, the share of greedy responses that the limit of tokens cut off."""
@@ -76,6 +82,7 @@ class Evaluated:
         errors = self.found.metrics["eval/errors"]
         told = [f"problems left out, with prompts of more than {prompt} tokens: {', '.join(left)}"] * bool(left)
         told += [f"greedy responses cut off after {response} tokens: {', '.join(cut)}"] * bool(cut)
+        told += [f"the run was made with another version of {', '.join(self.edits)}"] * bool(self.edits)
         return told + [f"responses that could not be judged, which count as wrong: {errors:.0f}"] * bool(errors)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -172,6 +179,8 @@ def evaluate_policy(
             f"best_by: {unknown[0]!r} is neither a reward model of config.reward_models nor a judge; there are "
             f"{', '.join(known) or 'none'}"
         )
+    code = own_code.checksums(config, own_code.OF_TASKS)
+    edits = own_code.changed(own_code.recorded(workdir / "environment.json"), code) if workdir else []
     with opened_policy(config, workdir, pool, processes, step) as (setup, collector, step):
         folder = workdir and workdir / FOLDER
         judging = make_judging(setup, folder, tuple(judges))
@@ -182,4 +191,5 @@ def evaluate_policy(
         found = evaluate(collector, *examples, samples, key, ks, majority=True, judging=judging, best_by=best)
         seconds = time.perf_counter() - began
     limits = config.rollout.max_prompt_length, config.rollout.max_response_length
-    return Evaluated(step, problems, samples, seed, tuple(setup.tasks), seconds, found, limits, setup.dropped)
+    tasks = tuple(setup.tasks)
+    return Evaluated(step, problems, samples, seed, tasks, seconds, found, limits, setup.dropped, code, edits)

@@ -21,7 +21,9 @@ SIZE = {"training__num_steps": 1, "evaluation__every": 1, "tasks__modsum__option
 def folder(tmp_path_factory):
     """With the workdir of a run, which is that of the page."""
     folder = tmp_path_factory.mktemp("evaluation")
-    complete(command("train", folder / "runs" / "quickstart", **SIZE))
+    (folder / "own.py").write_text("from rlvr_jax.verifiers import verifier_of\n\ncheck = verifier_of('modsum')\n")
+    own = {"tasks__modsum__verifier": f"{folder}/own.py:check"}
+    complete(command("train", folder / "runs" / "quickstart", **SIZE, **own))
     return folder
 
 
@@ -35,9 +37,12 @@ def evaluate(folder, line):
 
 @pytest.fixture(scope="module")
 def outcomes(folder):
-    """Of the first commands of the page."""
-    lines = re.search(r"```bash\n(.*?)```", PAGE, re.DOTALL)[1].splitlines()
-    return [evaluate(folder, line) for line in lines]
+    """Of the first commands of the page; before the last one the verifier is edited."""
+    *lines, last = re.search(r"```bash\n(.*?)```", PAGE, re.DOTALL)[1].splitlines()
+    first = [evaluate(folder, line) for line in lines]
+    with (folder / "own.py").open("a") as file:
+        file.write("# edited")
+    return [*first, evaluate(folder, last)]
 
 
 def test_the_commands_of_the_page_compare_two_policies_on_the_same_problems(folder, outcomes):
@@ -59,6 +64,16 @@ def test_the_commands_of_the_page_compare_two_policies_on_the_same_problems(fold
     assert page.count("<svg") >= 3
     assert "Compared with another evaluation" in page
     assert all(row["id"] in page for row in rows)
+
+
+def test_an_edited_verifier_is_said_and_the_evaluation_has_its_checksum(folder, outcomes):
+    edits = [re.findall(r"^note: (.*) was made with.* own\.py \(config\.(.*)\)$", x, re.M) for _, x, _ in outcomes]
+    assert edits == [[], [], [(made, "tasks.modsum.verifier") for made in ("the run", "start.json")]]
+    sums = [
+        json.loads((folder / x).read_text())["code"]["tasks.modsum.verifier"]["own.py"]
+        for x in ("start.json", "runs/quickstart/evaluation.json")
+    ]
+    assert sums[0] != sums[1]
 
 
 def test_the_suite_of_the_page_is_evaluated_and_a_second_time_with_a_warning(folder):
