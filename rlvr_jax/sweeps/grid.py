@@ -114,7 +114,7 @@ def variants(config: Config, grid: Grid, one_at_a_time: bool = False) -> tuple[t
     found = []
     for changes in sets:
         name = ",".join(f"{key}={_text(value)}" for key, value in changes.items()) or BASE
-        label = ", ".join(f"{short[key]}={_text(value)}" for key, value in changes.items() if key in short) or BASE
+        label = ", ".join(f"{short[key]}={_as_typed(value)}" for key, value in changes.items() if key in short) or BASE
         found.append(Variant(file_name(name), label, changes))
     return tuple(found), seeds
 
@@ -235,6 +235,18 @@ def _short_keys(keys: Sequence[str]) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def _as_typed(value: Any) -> str:
+    """A value as in the text of a grid; its lists stand for tuples."""
+    if isinstance(value, str):
+        return value
+    part = lambda x: repr(x) if isinstance(x, str) else _as_typed(x)  # noqa: E731
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key!r}:{part(x)}' for key, x in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"({','.join(map(part, value))}{',' * (len(value) == 1)})"
+    return repr(value)
 
 
 def _plain(value: Any) -> Any:

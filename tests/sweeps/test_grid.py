@@ -73,6 +73,15 @@ def test_all_combinations_the_first_of_which_is_the_base():
     assert found[2].changes == {"algorithm.scale": "none", "algorithm.clip_low": 0.1}
 
 
+def test_a_label_has_the_values_as_the_grid_has_them_and_the_name_of_a_folder_stays():
+    typed = ["(('score',1.0),)", "(('score',1.0),('length',-0.1))"]
+    found, _ = variants(CONFIG, parse(f"reward={','.join(typed)};policy.tie_embeddings=true,false", CONFIG))
+    assert [x.label for x in found[:3:2]] == [f"reward={text}, tie_embeddings=True" for text in typed]
+    assert found[0].name.startswith("reward=-score-,1.0-,policy.tie_embeddings=true")
+    grid = {"tasks": [{"modsum": {"options": {"digits": x}}} for x in (2, 3)]}
+    assert variants(CONFIG, grid)[0][1].label == "tasks={'modsum':{'options':{'digits':3}}}"
+
+
 def test_one_thing_at_a_time_leaves_out_what_is_the_base():
     grid = {"algorithm.scale": ["group_std", "none"], "algorithm.clip_low": [0.1, 0.2, 0.3]}
     found, seeds = variants(CONFIG, grid, one_at_a_time=True)
