@@ -6,7 +6,8 @@
 Input  {"id"?, "completion": text, "reference": what the kind takes}
 Output {"id", "score": 0 to 1, "parts": {name: number}, "answer", "reason", "error"}
 An invalid line gets an error with its number, the rest is judged. docs/verifiers.md describes both records. The output
-file appears once it is complete; until then, and after a failure, OUTPUT.partial holds the verdicts so far.
+file appears once it is complete; until then, and after a failure, OUTPUT.partial holds the verdicts so far. The exit
+status is 0 if every line has its verdict or error; stderr counts the errors, and has the first one.
 """
 
 import contextlib
@@ -49,7 +50,7 @@ def main() -> None:
     if kind == "code":
         _check_sandbox(options)
     done = errors = 0
-    score = 0.0
+    score, first = 0.0, ""
     try:
         with (
             _input(_INPUT.value) as file,
@@ -60,8 +61,10 @@ def main() -> None:
             for lines in line_batches(file):
                 records = judge_lines(pool, kind, lines, options, done + 1)
                 write(b"".join(map(encode, records)))
+                wrong = [(number, x["error"]) for number, x in enumerate(records, done + 1) if x["error"] is not None]
+                first = first or next((f"line {n}: {x.removeprefix(f'line {n}: ')}" for n, x in wrong), "")
                 done += len(records)
-                errors += sum(record["error"] is not None for record in records)
+                errors += len(wrong)
                 score += sum(record["score"] for record in records)
                 progress.update(len(records))
     except KeyboardInterrupt:
@@ -72,7 +75,8 @@ def main() -> None:
         raise RunError(f"after {done} lines: {error}" + _whereabouts()) from error
     of = " of the others" if errors else ""
     mean = f", mean score{of} {score / (done - errors):.4f}" if done > errors else ""
-    print(f"{done} lines, {errors} of them with an error{mean}", file=sys.stderr)
+    said = f"; the first is {' '.join(first.split())}" if first else ""
+    print(f"{done} lines, {errors} of them with an error{mean}{said}", file=sys.stderr)
 
 
 def _kind_and_options() -> tuple[str, dict[str, Any]]:

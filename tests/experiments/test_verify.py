@@ -215,8 +215,9 @@ def test_the_command_writes_a_line_for_each_line_and_ends_with_status_0(tmp_path
     target.write_text("old\n")
     status, stdout, stderr = run(verify_command("modsum", source, target, "--workers=1"))
     assert (status, stdout) == (0, "")
-    assert stderr == f"{len(lines)} lines, {len(BAD)} of them with an error, mean score of the others 0.1875\n"
     got = [json.loads(each) for each in target.read_text().splitlines()]
+    counts = f"{len(lines)} lines, {len(BAD)} of them with an error, mean score of the others 0.1875"
+    assert stderr == f"{counts}; the first is {next(x['error'] for x in got if x['error'])}\n"
     with Pool(0) as pool:
         assert got == judge_lines(pool, "modsum", lines)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.jsonl", "verdicts.jsonl"]
