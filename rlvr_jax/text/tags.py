@@ -24,6 +24,8 @@ def after_thinking(text: str) -> str | None:
     Args:
       text: the response, preceded by `<think>` if the prompt has opened a thought.
     """
+    if "<" not in text:  # most texts are short and without tags
+        return text
     start = 0
     for match in _CLOSES.finditer(text):
         start = match.end()
@@ -32,7 +34,8 @@ def after_thinking(text: str) -> str | None:
 
 def opens_thinking(prompt: str) -> bool:
     """True if the prompt ends in an open thought, which the completion has to close."""
-    return _OPENS.fullmatch(prompt.rstrip()[-len(THINK) :]) is not None
+    end = prompt.rstrip()
+    return end.endswith(">") and _OPENS.fullmatch(end[-len(THINK) :]) is not None
 
 
 def answer_in_tags(text: str) -> str | None:

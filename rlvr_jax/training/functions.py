@@ -1,14 +1,16 @@
 """The compiled functions of a run: rollout, training step, scoring."""
 
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, no_type_check
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import struct
 from jaxtyping import Array, Float, Int
 
 from rlvr_jax import parallel, policy
@@ -47,13 +49,38 @@ def make_loss(setup: Setup) -> Loss:
     return objectives.make_loss(setup.policy, config.algorithm, *lengths, teacher, config.rollout.max_sequences)
 
 
+@no_type_check  # as a pytree it may hold shapes or shardings, too
+@struct.dataclass
+class Metrics(Mapping):
+    """Numbers by name, in one array, so that they take one transfer.
+
+    Attributes:
+      names: in order.
+      array: the number of each.
+    """
+
+    names: tuple[str, ...] = struct.field(pytree_node=False)
+    array: Float[Array, "names"]
+
+    def __getitem__(self, name: str) -> Float[Array, ""]:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.array[self.names.index(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 def make_training(
     setup: Setup,
     optimizers: Mapping[str, optax.GradientTransformation],
     loss: Loss,
     frozen: Mapping[str, Params] | None = None,
-) -> Callable[[Learner, Batch, Mapping[str, float], int], tuple[Learner, list[dict[str, Array]]]]:
-    """All updates of a step: a function (learner, batch, metrics, step) -> (learner, metrics of each update).
+) -> Callable[[Learner, Batch, Mapping[str, float], int], tuple[Learner, list[list[Metrics]]]]:
+    """All updates of a step: a function (learner, batch, metrics, step) -> (learner, metrics of each by network).
 
     The batch is split into minibatches, each of which updates the policy and the critic, if there is one; then follow
     the other epochs. In the first steps, those of the warm-up, only the critic is updated. A reference policy that
@@ -69,18 +96,19 @@ def make_training(
 
     def run(
         learner: Learner, batch: Batch, metrics: Mapping[str, float], step: int
-    ) -> tuple[Learner, list[dict[str, Array]]]:
+    ) -> tuple[Learner, list[list[Metrics]]]:
         states, found = dict(learner.states), []
         trained = [name for name in updates if name != "policy" or step > warmup_steps(config)]
         for minibatch in split(batch, algorithm.minibatches) * algorithm.epochs:
-            found.append({})
+            found.append([])
             for name in trained:
                 columns = {column: minibatch.columns[column] for column in losses[name].needs}
                 updated, described = updates[name]({name: states[name]}, minibatch.replace(columns=columns))
                 states |= updated
-                found[-1] |= described
-        if "entropy_coef" in learner.others and "train/entropy" in found[0]:
-            metrics = {**metrics, "train/entropy": float(found[0]["train/entropy"])}
+                found[-1].append(described)
+        first = ChainMap(*found[0])
+        if "entropy_coef" in learner.others and "train/entropy" in first:
+            metrics = {**metrics, "train/entropy": float(first["train/entropy"])}
         return _followed(setup, learner.replace(states=states), metrics, step), found
 
     return run
@@ -128,9 +156,13 @@ def _jitted_update(
     loss: Loss,
     optimizers: tuple[tuple[str, optax.GradientTransformation], ...],
     microbatches: int,
-    rows: jax.sharding.Sharding,
+    rows: jax.sharding.NamedSharding,
 ) -> jax.stages.Wrapped:
-    step = partial(train_step, loss, dict(optimizers), microbatches)
+    def step(states: Any, batch: Batch, *frozen: Mapping[str, Params]) -> tuple[Any, Metrics]:
+        states, metrics = train_step(loss, dict(optimizers), microbatches, states, batch, *frozen)
+        array = jax.lax.with_sharding_constraint(jnp.stack(list(metrics.values())), parallel.replicated(rows.mesh))
+        return states, Metrics(tuple(metrics), array)
+
     return jax.jit(step, in_shardings=(None, rows, *[None] * bool(loss.frozen)), donate_argnums=0)
 
 

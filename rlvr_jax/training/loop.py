@@ -34,6 +34,7 @@ from rlvr_jax.rollout.streams import fold_in, stream_of
 from rlvr_jax.training import checkpoints, preemption
 from rlvr_jax.training.frozen import find_teacher
 from rlvr_jax.training.functions import (
+    Metrics,
     make_asked,
     make_collector,
     make_credit,
@@ -99,7 +100,7 @@ class _Run:
     needs: Sequence[str]
     scorers: Callable[[Learner, int], Mapping[str, Scorer]]
     credit: Callable[..., tuple[Batch, dict[str, float]]]
-    update: Callable[..., tuple[Learner, list[dict[str, Any]]]]
+    update: Callable[..., tuple[Learner, list[list[Metrics]]]]
     evaluate: Callable[[int], tuple[dict[str, float], list[dict[str, Any]]]]
     is_news: Callable[[float], bool]
 

@@ -187,15 +187,15 @@ def _finishes(episodes: Sequence[Episode]) -> dict[str, float]:
     return {f"train/finish/{reason}": count / len(episodes) for reason, count in sorted(counts.items())}
 
 
-def describe_updates(updates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The metrics of a step's updates, from those that each returned: means, but the first one's difference between
-    trainer and sampler, since the policies of the later updates are no longer the one that sampled. The entropy of
-    actions of which there are none is left out: `train_step` gives 0 for an empty mean."""
-    values = {name: [metrics[name] for metrics in updates] for name in updates[0]}
+def describe_updates(updates: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    """The metrics of a step's updates, from those that the networks of each returned: means, but the first one's
+    difference between trainer and sampler, since the policies of the later updates are no longer the one that sampled.
+    The entropy of actions of which there are none is left out: `train_step` gives 0 for an empty mean."""
+    networks = zip(*updates, strict=True)
+    values = {name: [metrics[name] for metrics in network] for network in networks for name in network[0]}
+    first = {name: float(values[name][0]) for name in _OF_FIRST if name in values}  # a loss of the user's may have none
     values |= {name: [x for x in values[name] if x != 0] for name in _BY_SIGN if name in values}
-    means = {name: float(sum(of_updates) / len(of_updates)) for name, of_updates in values.items() if of_updates}
-    # A loss of the user's own may have none.
-    return means | {name: float(updates[0][name]) for name in _OF_FIRST if name in means}
+    return {name: float(sum(x) / len(x)) for name, x in values.items() if x} | first
 
 
 def throughput(cost: RolloutStats, trained: float, laps: Mapping[str, float]) -> dict[str, float]:

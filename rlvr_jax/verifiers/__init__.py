@@ -139,13 +139,11 @@ def _checked(verdict: Verdict) -> Verdict:
             raise ValueError(
                 f"the verifier gave part {name!r:.100} = {value}; parts are finite numbers with short printable names"
             )
-    for field in ("answer", "reason", "error"):
-        text = getattr(verdict, field)
-        if not (isinstance(text, str) or (text is None and field != "reason")):
+    answer, reason, error = verdict.answer, verdict.reason, verdict.error
+    for field, text in (("answer", answer), ("reason", reason), ("error", error)):
+        if not isinstance(text, str) and (text is not None or field == "reason"):
             raise TypeError(f"the verifier gave {field} of type {type(text).__name__}, not str")
-    if verdict.error is not None:
-        score = 0.0
-    return Verdict(score, parts, verdict.answer, verdict.reason, verdict.error)
+    return Verdict(score if error is None else 0.0, parts, answer, reason, error)
 
 
 def guarded(verifier: Callable[..., Verdict], completion: Any, reference: Any, options: Mapping[str, Any]) -> Verdict:

