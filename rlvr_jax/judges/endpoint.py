@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -45,11 +46,13 @@ def endpoint(config: JudgeConfig, name: str = "judge") -> Ask:
     if not key.isascii() or not key.isprintable():
         raise ConfigError(f"config.judges.{name}.key: the variable {config.key} holds no text of printable ASCII")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    trusted = httpx2.create_ssl_context()  # once: reading the certificates takes longer than a question
+    make_client = partial(httpx2.Client, headers=headers, timeout=config.timeout, verify=trusted)
     pace = _pace(config.per_minute)
 
     def ask(chats: Sequence[Messages]) -> list[Answer]:
         stop = threading.Event()
-        with _clients(headers, config.timeout) as client:
+        with _clients(make_client) as client:
             workers = ThreadPoolExecutor(config.in_flight, "judge")
             try:
                 return list(workers.map(lambda chat: _answered(client, url, config, chat, pace, stop), chats))
@@ -57,28 +60,28 @@ def endpoint(config: JudgeConfig, name: str = "judge") -> Ask:
                 stop.set()
                 workers.shutdown(cancel_futures=True)
 
-    if error := _refusal(url, headers, config):
+    if error := _refusal(url, make_client, config):
         raise ConfigError(f"config.judges.{name}: {error}")
     return ask
 
 
-def _refusal(url: str, headers: Mapping[str, str], config: JudgeConfig) -> str | None:
+def _refusal(url: str, make_client: Callable[[], httpx2.Client], config: JudgeConfig) -> str | None:
     """Why the endpoint does not take questions; None if it does, whatever it answers."""
     chat = ({"role": "user", "content": "Answer with: Score: 1"},)
     once = dataclasses.replace(config, retries=min(1, config.retries))
-    with _clients(headers, config.timeout) as client:
+    with _clients(make_client) as client:
         error = _answered(client, url, once, chat, lambda _: None, threading.Event()).error
     return error if error and error.startswith("the endpoint") else None
 
 
 @contextlib.contextmanager
-def _clients(headers: Mapping[str, str], seconds: float) -> Iterator[Callable[[], httpx2.Client]]:
+def _clients(make_client: Callable[[], httpx2.Client]) -> Iterator[Callable[[], httpx2.Client]]:
     """A function that returns the client of its thread, which has one connection: to close it ends its request."""
     local, every = threading.local(), []
 
     def client() -> httpx2.Client:
         if getattr(local, "client", None) is None or local.client.is_closed:
-            local.client = httpx2.Client(headers=headers, timeout=seconds)
+            local.client = make_client()
             every.append(local.client)
         return local.client
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 
+import httpx2
 import pytest
 
 from rlvr_jax.errors import ConfigError
@@ -121,6 +122,8 @@ def dripping(begin: bytes, drop: bytes) -> Iterator[str]:
             yield f"http://127.0.0.1:{server.getsockname()[1]}"
         finally:
             done.set()
+            with contextlib.suppress(OSError):  # if nobody has come
+                socket.create_connection(server.getsockname()).close()
             thread.join()
 
 
@@ -134,7 +137,7 @@ def dripping(begin: bytes, drop: bytes) -> Iterator[str]:
     ids=["body", "headers", "interim responses"],
 )
 def test_a_response_that_comes_in_drops_is_left_after_its_time(begin, drop):
-    with dripping(begin, drop) as url, endpoints._clients({}, 0.2) as client:
+    with dripping(begin, drop) as url, endpoints._clients(partial(httpx2.Client, timeout=0.2)) as client:
         answer = endpoints._answered(client, url, JudgeConfig(retries=0, timeout=0.2), chat("x"), *PATIENT)
     assert "did not end within 0.2 s" in answer.error
 
