@@ -1,5 +1,6 @@
 """Random packed rows, and attention over them in float64 NumPy with its gradients."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -57,4 +58,4 @@ def attention_and_gradients(query, keys, values, reads, weights, scale=1.0, soft
 
 def random_vectors(rng, batch, time, heads, kv, dim, dtype=jnp.float32):
     """Query, keys, values, and weights of the output in a loss."""
-    return tuple(jnp.asarray(rng.normal(size=(batch, time, h, dim)), dtype) for h in (heads, kv, kv, heads))
+    return tuple(jax.device_put(rng.normal(size=(batch, time, h, dim)).astype(dtype)) for h in (heads, kv, kv, heads))

@@ -43,13 +43,13 @@ def by_loops(query, parts):
 def random_input(heads, kv, part_shapes, seed=0, dtype=jnp.float32):
     """Queries and parts with ragged masks, in which each query reads at least one key."""
     rng = np.random.default_rng(seed)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)  # noqa: E731
+    normal = lambda *shape: jax.device_put(rng.normal(size=shape).astype(dtype))  # noqa: E731
     parts = []
     for batch, length in part_shapes:
         mask = rng.random((BATCH, TIME, length)) < 0.6
         parts.append((normal(batch, kv, DIM, length), normal(batch, kv, length, DIM), mask))
     parts[-1][2][:, :, 0] = True
-    return normal(BATCH, TIME, heads, DIM), tuple((k, v, jnp.asarray(m)) for k, v, m in parts)
+    return normal(BATCH, TIME, heads, DIM), tuple((k, v, jax.device_put(m)) for k, v, m in parts)
 
 
 @pytest.mark.parametrize(("heads", "kv", "part_shapes"), SHAPES)
@@ -63,7 +63,7 @@ def test_attention_equals_loops_in_float64(heads, kv, part_shapes):
 @pytest.mark.parametrize(("heads", "kv", "part_shapes"), SHAPES)
 def test_a_shared_part_equals_the_same_part_repeated(heads, kv, part_shapes):
     query, parts = random_input(heads, kv, part_shapes, seed=1)
-    spread = lambda x: jnp.repeat(x, BATCH // x.shape[0], axis=0)  # noqa: E731
+    spread = lambda x: np.repeat(x, BATCH // x.shape[0], axis=0)  # noqa: E731
     repeated = tuple((spread(keys), spread(values), mask) for keys, values, mask in parts)
     assert_close(attention(query, parts), attention(query, repeated), tolerance=2e-6)
 

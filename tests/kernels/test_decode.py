@@ -46,11 +46,11 @@ def random_mask(rng, batch, length, kind):
 def random_input(seed, stretches, heads=HEADS, kv=KV, dim=DIM, dtype=jnp.float32):
     """A query and parts (batch, length, kind of mask), where samples of a group see the same of a shared part."""
     rng = np.random.default_rng(seed)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)  # noqa: E731
+    normal = lambda *shape: jax.device_put(rng.normal(size=shape).astype(dtype))  # noqa: E731
     parts = []
     for batch, length, kind in stretches:
         mask = np.repeat(random_mask(rng, batch, length, kind), BATCH // batch, axis=0)
-        parts.append((normal(batch, kv, dim, length), normal(batch, kv, length, dim), jnp.asarray(mask)))
+        parts.append((normal(batch, kv, dim, length), normal(batch, kv, length, dim), jax.device_put(mask)))
     return normal(BATCH, heads, dim), tuple(parts)
 
 

@@ -124,7 +124,9 @@ def test_responses_behind_one_prompt_equal_each_response_behind_its_own(kernel):
         place = np.s_[0, : len(own)]
         alone = np.zeros((3, BATCH, TIME), np.int32)
         alone[0][place], alone[1][place] = np.arange(len(own)), 1
-        moved = [jnp.zeros_like(x).at[place].set(x[0, own]) for x in vectors]
+        moved = [np.zeros_like(x) for x in vectors]
+        for x, everything in zip(moved, map(np.asarray, vectors), strict=True):
+            x[place] = everything[0, own]
         output, gradients = run(tuple(moved), tuple(alone), kernel=kernel, scale=SCALE)
         assert_close(output[place], together[0][0, own], 1e-5)
         for total, gradient in zip(summed, gradients, strict=True):

@@ -15,7 +15,7 @@ ROWS, KEYS, DIM = 6, 24, 4
 def tile():
     """Query, keys, values and a mask in which the last row reads nothing."""
     rng = np.random.default_rng(0)
-    arrays = [jnp.asarray(rng.normal(size=(n, DIM)), jnp.float32) for n in (ROWS, KEYS, KEYS)]
+    arrays = [jax.device_put(np.float32(rng.normal(size=(n, DIM)))) for n in (ROWS, KEYS, KEYS)]
     return *arrays, jnp.asarray(rng.random((ROWS, KEYS)) < 0.5).at[-1].set(False).at[:-1, 0].set(True)
 
 

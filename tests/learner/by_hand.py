@@ -4,7 +4,6 @@ import math
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax import policy
@@ -29,8 +28,8 @@ def random_params():
     """With biases and norm scales that are not 0 and 1, so that their effect shows."""
     rng = np.random.default_rng(0)
     return jax.tree.map(
-        lambda x: x + jnp.asarray(rng.normal(size=x.shape) * 0.1, x.dtype),
-        jax.jit(partial(policy.init, SHAPE))(jax.random.key(0)),
+        lambda x: jax.device_put(x + (rng.normal(size=x.shape) * 0.1).astype(x.dtype)),
+        jax.device_get(jax.jit(partial(policy.init, SHAPE))(jax.random.key(0))),
     )
 
 

@@ -130,7 +130,7 @@ def test_ppo_is_that_of_a_hand_made_trajectory():
     surrogate = -np.minimum(ratio * white, np.clip(ratio, 0.8, 1.2) * white)
     limited = before + np.clip(new[actions].astype(np.float64) - before, -0.2, 0.2)
     error = np.maximum((new[actions] - target) ** 2, (limited - target) ** 2) / 2
-    device = jax.tree.map(jnp.asarray, made)
+    device = jax.device_put(made)
     sums = policy_loss(PPO, 6, jnp.asarray(logprobs), jnp.zeros_like(logprobs), device)
     assert float(sums.loss / sums.weight) == pytest.approx(surrogate.mean(), rel=1e-5)
     sums = value_loss(0.2, jnp.asarray(new), device)

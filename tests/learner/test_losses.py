@@ -210,7 +210,7 @@ def test_two_groups_of_different_length_weigh_the_same_by_group_and_not_by_token
         "behaviour": 0 * mask,
         "group_tokens": mask * np.array([[4], [1]]),
     }
-    batch = jax.tree.map(jnp.asarray, batch.with_columns(**columns))
+    batch = jax.device_put(batch.with_columns(**columns))
     loss = lambda name: policy_loss(replace(NO_KL, aggregation=name), BUDGET, 0 * mask, 0 * mask, batch)  # noqa: E731
     found = {name: float(loss(name).loss / loss(name).weight) for name in TABLES["aggregation"]}
     expected = {"token_mean": -2 / 5, "group_token_mean": 1 / 2, "sequence_mean": 1 / 2, "sequence_sum": -1.0}
@@ -301,7 +301,7 @@ def test_the_gradient_of_a_sample_in_gspo_is_s_a_over_n(length):
     logprobs, behaviour = jnp.asarray(rng.normal(size=(2, ROWS, TIME)) * 0.2 - 1, jnp.float32)
     batch = layout([[1]] * ROWS, [[1] * length] + [[]] * (ROWS - 1), 1, TIME)
     batch = batch.with_columns(advantages=np.full((ROWS, TIME), 0.7), behaviour=behaviour)
-    batch, mask = jax.tree.map(jnp.asarray, batch), batch.action_mask
+    batch, mask = jax.device_put(batch), batch.action_mask
     s = np.exp(np.mean(np.asarray((logprobs - behaviour)[0, :length], np.float64)))
     loss = lambda x: policy_loss(config, BUDGET, x, jnp.zeros_like(x), batch).loss  # noqa: E731
     close(loss(logprobs), -s * 0.7)
@@ -318,7 +318,7 @@ def weight_of(correction, w, **constants):
     zeros = jnp.zeros((1, len(w)))
     proximal = jnp.log(jnp.asarray([w], jnp.float32))
     batch = batch.with_columns(advantages=zeros - 1, behaviour=zeros, proximal=proximal)
-    batch = jax.tree.map(jnp.asarray, batch)
+    batch = jax.device_put(batch)
     return np.asarray(jax.grad(lambda x: policy_loss(config, BUDGET, x, zeros, batch).loss)(zeros))[0]
 
 

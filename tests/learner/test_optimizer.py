@@ -133,7 +133,7 @@ def test_every_update_is_that_of_the_optimizer(config):
     if config.clip_norm == 5.0:
         assert min(norms) < config.clip_norm < max(norms)
     optimizer = make_optimizer(config, UPDATES)
-    actual = jax.tree.map(jnp.asarray, params)
+    actual = jax.device_put(params)
     state = optimizer.init(actual)
     update = jax.jit(optimizer.update)
     for gradient, expected in zip(gradients, updated_by_hand(config, params, gradients), strict=True):
@@ -148,7 +148,7 @@ def test_moments_in_bfloat16_take_half_the_memory_and_are_rounded_between_update
     params, gradients = random_tree(rng, 1.0), [random_tree(rng, 1.0) for _ in range(3)]
     config = OptimizerConfig(name=name, learning_rate=0.01, moments="bfloat16")
     optimizer = make_optimizer(config, UPDATES)
-    actual = jax.tree.map(jnp.asarray, params)
+    actual = jax.device_put(params)
     state = optimizer.init(actual)
     whole = make_optimizer(OptimizerConfig(name=name), UPDATES).init(actual)
     assert 1.9 < sum(x.nbytes for x in jax.tree.leaves(whole)) / sum(x.nbytes for x in jax.tree.leaves(state)) <= 2
@@ -169,7 +169,7 @@ def test_moments_in_bfloat16_take_half_the_memory_and_are_rounded_between_update
 def test_moments_in_8_bits_are_neighbours_of_the_exact_ones_and_take_a_quarter_of_the_memory(name):
     rng = np.random.default_rng(2)
     shapes = {"embed": (9, 40), "layers": {"attention": {"q": (2, 40, 6, 3)}, "mlp_norm": (2, 40)}}
-    params = jax.tree.map(jnp.asarray, random_tree(rng, 1.0, shapes))
+    params = jax.device_put(random_tree(rng, 1.0, shapes))
     gradients = [random_tree(rng, scale, shapes) for scale in (1.0, 1e-6, 3.0)]
     for gradient in gradients:  # rows of tokens that hardly occur, and of one that never does
         gradient["embed"][1] *= 1e-7

@@ -26,7 +26,7 @@ def inputs():
     signs = np.array([*SIGNS, 0, 0])[:, None] * batch.action_mask
     columns = {"advantages": signs, "reference": reference, "behaviour": logprobs + 0.25}
     batch = batch.with_columns(**{name: np.float32(x) for name, x in columns.items()})
-    return jax.tree.map(jnp.asarray, batch), logprobs, reference, entropy
+    return jax.device_put(batch), logprobs, reference, entropy
 
 
 def by_hand(name: str, beta: float, logprobs, reference) -> list[float]:
@@ -79,7 +79,7 @@ def test_a_sample_is_all_its_context_windows():
     logprobs, reference = rng.normal(-2, 1, (2, *batch.action_mask.shape))
     rows = np.array([*sides[:3], *[0] * 5, *sides[3:], *[0] * 4])
     columns = {"advantages": rows[:, None] * batch.action_mask, "reference": reference, "behaviour": logprobs}
-    batch = jax.tree.map(jnp.asarray, batch.with_columns(**{name: np.float32(x) for name, x in columns.items()}))
+    batch = jax.device_put(batch.with_columns(**{name: np.float32(x) for name, x in columns.items()}))
     config = AlgorithmConfig(preference="dpo", preference_beta=0.3)
     found = pair_loss(config, jnp.float32(logprobs), jnp.zeros_like(batch.action_mask), batch, windows=2)
     ratios = np.sum(np.asarray(batch.action_mask) * (logprobs - reference), axis=1)

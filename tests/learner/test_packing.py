@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -56,7 +55,7 @@ def random_params(config: PolicyConfig):
     """With adapters, norm scales and biases that do something."""
     rng = np.random.default_rng(1)
     params = jax.device_get(jax.jit(partial(policy.init_with_adapters, config))(jax.random.key(0)))
-    return jax.tree.map(lambda x: jnp.asarray(x + (0.2 * rng.normal(size=x.shape)).astype(x.dtype)), params)
+    return jax.tree.map(lambda x: jax.device_put(x + (0.2 * rng.normal(size=x.shape)).astype(x.dtype)), params)
 
 
 def test_a_row_is_a_prompt_and_behind_it_its_responses_one_after_the_other():
@@ -158,9 +157,9 @@ def test_gradient_and_metrics_are_those_of_separate_rows(case):
 @pytest.mark.parametrize("function", [sample_sums, sample_means])
 def test_sums_and_means_of_samples_are_those_of_separate_rows(function, multiple):
     batch = random_batch(seed=3)
-    values, packed = batch.columns["advantages"], jax.tree.map(jnp.asarray, pack(batch, GROUP, multiple))
+    values, packed = batch.columns["advantages"], jax.device_put(pack(batch, GROUP, multiple))
     found = unpack(np.asarray(function(packed, packed.columns["advantages"])), batch, GROUP, multiple)
-    separate = jax.tree.map(jnp.asarray, batch)
+    separate = jax.device_put(batch)
     expected = values.astype(np.float64).sum(axis=1, keepdims=True)
     if function is sample_means:
         expected = expected / np.maximum(batch.action_mask.sum(axis=1, keepdims=True), 1)

@@ -155,7 +155,7 @@ def test_pairs_in_one_row_or_two_have_the_numbers_of_the_model(network):
                                                          rows("none").action_mask), 1e-6)  # fmt: skip
         made = preference_loss(SHAPE, config)
         assert (made.rows_together, "reference" in made.needs) == (2 - (packing != "none"), network == "policy")
-        parts = dealt(jax.tree.map(jnp.asarray, batch), 2, made.rows_together)
+        parts = dealt(jax.device_put(batch), 2, made.rows_together)
         total = lambda params, parts, made=made: sum(  # noqa: E731
             made.sums({network: params}, jax.tree.map(lambda x, i=i: x[i], parts)).loss for i in range(2)
         )

@@ -26,7 +26,7 @@ def random_params(config: PolicyConfig, seed: int = 0):
 
     def random(path, leaf):
         around = 1.0 if "norm" in jax.tree_util.keystr(path) else 0.0
-        return jnp.asarray(around + 0.3 * rng.normal(size=leaf.shape), leaf.dtype)
+        return jax.device_put((around + 0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))
 
     shapes = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
     return jax.tree.map_with_path(random, shapes)

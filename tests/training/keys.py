@@ -247,7 +247,7 @@ by_hand = By(of_setup(lambda ready: logits_in_float64(ready.policy, random_param
 def adapters(ready: Setup) -> np.ndarray:
     """The change of a weight by adapters that are all ones."""
     shapes = jax.eval_shape(functools.partial(policy.init_with_adapters, ready.policy), jax.random.key(0))
-    params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shapes)
+    params = jax.device_put(jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes))
     q = lambda params: params["layers"]["attention"]["q"]  # noqa: E731
     return np.asarray(q(policy.merged(ready.policy, params)) - q(params))
 
@@ -379,7 +379,7 @@ def surrogate(
         ones = np.ones_like(rows.action_mask)
         columns = {"advantages": advantage * ones, "behaviour": -ones, "proximal": np.log(proximal) - ones}
         columns["demonstrated"] = shown * ones
-        batch = jax.tree.map(jnp.asarray, rows.with_columns(**columns, reference=np.log(reference) - ones))
+        batch = jax.device_put(rows.with_columns(**columns, reference=np.log(reference) - ones))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(losses, "score", score)
             sums = make_loss(ready).sums({"policy": None}, batch)
@@ -442,7 +442,7 @@ def updates(network: str) -> Callable[[Config], Any]:
 def critics_embedding(ready: Setup) -> np.ndarray:
     """Of a critic that starts beside a policy of zeros."""
     with parallel.use_mesh(ready.mesh):
-        params = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), start.param_shapes(ready))
+        params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), start.param_shapes(ready))
         return np.asarray(start.initial_critic(ready, params, jax.random.key(0))["embed"])
 
 
