@@ -145,9 +145,11 @@ def prepared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bounded_memory() -> Iterator[None]:
     """Between modules, what JAX has traced and compiled is dropped where it has grown large: it would come to 7 GB."""
     yield
+    gc.freeze()  # what a module leaves mostly stays, and to look for garbage in it again and again takes time
     jax = sys.modules.get("jax")
     if jax is None or psutil.Process().memory_info().rss < MOST_MEMORY:
         return
+    gc.unfreeze()
     jax.clear_caches()
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc

@@ -139,8 +139,7 @@ def start(
         params["critic"] = initial_critic(setup, params["policy"], jax.random.fold_in(key, _FRESH_CRITIC))
     if "reward" in optimizers:
         params["reward"] = initial_reward(setup, params["policy"])
-    # Copies, because updates donate their state.
-    reference = jax.tree.map(jnp.copy, policy.trainable(params["policy"])) if moves or stays else None
+    reference = _copied(policy.trainable(params["policy"])) if moves or stays else None
     number = lambda x: parallel.put(np.asarray(x, np.float32), everywhere)  # noqa: E731
     of_start = {"reference": reference, "kl_coef": {"value": number(coef)}}
     of_start["entropy_coef"] = {"value": number(algorithm.entropy_coef), "entropy": number(np.inf)}
@@ -152,6 +151,12 @@ def start(
     learner = Learner(states, {name: of_start[name] for name in others})
     checkpoints.save(manager, learner, 0)
     return learner, kept(reference) if stays else None
+
+
+@jax.jit
+def _copied(params: Params) -> Params:
+    """The parameters in arrays of their own: updates donate theirs."""
+    return jax.tree.map(jnp.copy, params)
 
 
 def initial_params(setup: Setup, key: Key[Array, ""], step: int | None = None) -> Params:
@@ -192,11 +197,7 @@ def initial_reward(setup: Setup, params: Params) -> Params:
 
 def _with_head(setup: Setup, params: Params) -> Params:
     shardings = jax.tree.map(lambda x: x.sharding, network_shapes(setup.policy, setup.mesh, "critic"))
-
-    def copied(params: Params) -> Params:
-        """Updates of either network donate its parameters."""
-        return jax.tree.map(jnp.copy, policy.with_value_head(setup.policy, params))
-
+    copied = lambda params: _copied(policy.with_value_head(setup.policy, params))  # noqa: E731
     return jax.jit(copied, out_shardings=shardings)(params)
 
 
