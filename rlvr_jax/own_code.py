@@ -91,8 +91,8 @@ def _places(value: Any) -> Iterator[str]:
     """The modules and files of the functions that a value of a config names."""
     if isinstance(value, str) and (found := _NAME.fullmatch(value)):
         yield found["place"]
-    elif isinstance(value, list | tuple):
-        for item in value:
+    elif isinstance(value, list | tuple | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from _places(item)
 
 

@@ -34,6 +34,9 @@ def test_the_files_of_a_function_are_its_module_and_the_users_modules_that_it_im
         "tasks.mine.verifier": sorted(files.keys() - {"unused.py"}),
         "reward": ["unused.py"],
     }
+    options = {"tools": [{"call": f"{tmp_path}/unused.py:f"}]}
+    of_option = checksums(Config(tasks={"mine": TaskConfig(options=options)}))
+    assert of_option == {"tasks.mine.options.tools": found["reward"]}
     assert checksums(config, own_code.OF_TASKS).keys() == {"tasks.mine.verifier"}
     write(tmp_path, {"below_of_mine/other.py": "x = 1"})
     assert changed(found, checksums(config)) == ["below_of_mine/other.py (config.tasks.mine.verifier)"]
