@@ -37,7 +37,7 @@ _ALONE = 0.1  # share of the variation of length that is not who plays
 
 def main() -> None:
     from rlvr_jax.evaluation.arena import length_alone, rated, tells_intervals, wins
-    from rlvr_jax.evaluation.results import read_results
+    from rlvr_jax.evaluation.results import notes, read_results
     from rlvr_jax.training.arena import fought
 
     if len(_POLICIES.value) < 2:
@@ -50,7 +50,7 @@ def main() -> None:
     found = {"ratings": rated(battles, False, _DRAWS.value)}
     if _STYLE.value:
         found["controlled"] = rated(battles, True, _DRAWS.value)
-    print(table(found, wins(battles), battles.names))
+    print(table(found, wins(battles), battles.names), *([] if _BY.value else notes(results)), sep="\n")
     ties = int(sum(battles.outcome == 0.5))
     print(f"{len(battles.outcome)} comparisons, {ties} of them ties; {left_out} could not be judged and are left out")
     if not tells_intervals(battles):

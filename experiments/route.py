@@ -29,7 +29,7 @@ def main() -> None:
     import numpy as np
 
     from rlvr_jax.evaluation import mean_and_interval
-    from rlvr_jax.evaluation.results import in_common, read_results
+    from rlvr_jax.evaluation.results import in_common, notes, read_results
     from rlvr_jax.evaluation.routing import accuracy_at, frontiers, is_heldout
     from rlvr_jax.judges.prompts import text_of
     from rlvr_jax.reporting.frontiers import frontiers_png
@@ -50,7 +50,11 @@ def main() -> None:
         )
     except ValueError as error:
         raise ConfigError(f"{error}: the evaluations have {len(problems)} problems in common") from error
-    print(f"{int(heldout.sum())} held-out problems of {len(problems)}; cost of an answer in tokens times price")
+    print(
+        *notes(results),
+        f"{int(heldout.sum())} held-out problems of {len(problems)}; cost of an answer in tokens times price",
+        sep="\n",
+    )
     print(f"{'policy':20}{'cost':>10}{'accuracy':>10}   95 % interval")
     singles = {}
     for i, x in enumerate(results):

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlvr_jax import own_code
 from rlvr_jax.errors import ConfigError
 from rlvr_jax.evaluation.evaluate import Evaluation, Problem
+from rlvr_jax.own_code import Code
 from rlvr_jax.rollout.episode import Episode
 from rlvr_jax.verifiers.verdict import Verdict
 
@@ -25,10 +27,12 @@ class Results:
     Attributes:
       name: of the policy.
       rows: by problem.
+      code: checksums of the user's functions that judged it.
     """
 
     name: str
     rows: Mapping[Problem, Mapping[str, Any]]
+    code: Code
 
 
 def rows_of(found: Evaluation) -> list[dict[str, Any]]:
@@ -90,7 +94,14 @@ def read_results(source: str, suite: str = "") -> Results:
         rows[row["task"], row["id"]] = row
     if not rows:
         raise ConfigError(f"{file} is empty")
-    return Results(name if equals else folder.name if folder.is_dir() else folder.stem, rows)
+    name = name if equals else folder.name if folder.is_dir() else folder.stem
+    return Results(name, rows, own_code.recorded(file.with_suffix(".json")))
+
+
+def notes(results: Sequence[Results]) -> list[str]:
+    """The user's files that differ between evaluations whose verdicts are compared, a line for each."""
+    edits = own_code.versions({x.name: x.code for x in results})
+    return [f"note: the verdicts are of different code: {line}" for line in edits]
 
 
 def in_common(results: Sequence[Results]) -> list[Problem]:

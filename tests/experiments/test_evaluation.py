@@ -153,6 +153,8 @@ def test_arena_routing_and_judges_run_as_their_pages_say(folder, outcomes):
     assert all(
         word in text for text in (by_score, by_judge) for word in ("start", "end", "comparisons", "weight of length")
     )
+    edited = "own.py (config.tasks.modsum.verifier): one version in start; another in end"
+    assert [edited in text for text in (by_score, by_judge, routed)] == [True, False, True]
     assert re.search(r"(?m)^oracle ", routed)
     assert [x["name"] for x in json.loads((folder / "routing.json").read_text())["frontiers"]][-1] == "oracle"
     assert (folder / "routing.png").exists()
