@@ -138,6 +138,7 @@ class CallRecord:
       seconds: that it took.
       characters: of what the policy was told.
       executed: False for a mistake in the call.
+      error: why a call that was executed has no output, with file and line where the tool's function raised.
     """
 
     turn: int
@@ -146,6 +147,7 @@ class CallRecord:
     seconds: float = 0.0
     characters: int = 0
     executed: bool = True
+    error: str = ""
 
     @property
     def succeeded(self) -> bool:

@@ -30,6 +30,7 @@ MISTAKES = {
     *("unknown_tool", "wrong_arguments", "several"),
 }
 _MOST_LEVELS = 64  # of arguments, which are checked and written by functions that call themselves
+_MOST_OF_ERROR = 300  # characters that are kept of why a call failed
 _NO_TOKENS = "the output can not be shown"
 Shows = Literal["error", "garbage"]
 _ENDED_BY_LIMITS = ("timed_out", "out_of_memory", "died", "flood")  # such calls are not repeated for their state
@@ -263,7 +264,10 @@ def _reworded(rules: _Rules, state: _State) -> tuple[_State, Say]:
     of_turn = [call for call in state.calls if call.turn == state.turn]
     text = rules.failed(_NO_TOKENS)
     told = [
-        replace(call, outcome=UNENCODED if call.succeeded else call.outcome, characters=len(text)) for call in of_turn
+        replace(call, outcome=UNENCODED, characters=len(text), error=_NO_TOKENS)
+        if call.succeeded
+        else replace(call, characters=len(text))
+        for call in of_turn
     ]
     return replace(state, calls=(*before, *told)), Say(rules.form.observe([(call.tool, text) for call in told]))
 
@@ -347,7 +351,15 @@ def _with_records(
 ) -> _State:
     lengths = [len(text) for _, text in texts] or [0] * len(said)
     records = tuple(
-        CallRecord(state.turn, call.tool, result.outcome, result.seconds, length, _was_executed(call, result))
+        CallRecord(
+            state.turn,
+            call.tool,
+            result.outcome,
+            result.seconds,
+            length,
+            _was_executed(call, result),
+            _error_of(call, result),
+        )
         for (call, result), length in zip(said, lengths, strict=True)
     )
     return replace(state, calls=state.calls + records)
@@ -355,6 +367,12 @@ def _with_records(
 
 def _was_executed(call: ParsedCall, result: Result) -> bool:
     return not call.wrong and result.outcome != "several"
+
+
+def _error_of(call: ParsedCall, result: Result) -> str:
+    if result.succeeded or result.outcome == UNRELIABLE or not _was_executed(call, result):
+        return ""
+    return f"{result.text[:_MOST_OF_ERROR]} ({result.place})" if result.place else result.text[:_MOST_OF_ERROR]
 
 
 def _fields(result: ToolResult) -> tuple[Any, str | None]:

@@ -27,6 +27,8 @@ _PARTS, _LOST = 8, 0.05  # of the run, of the accuracy or score
 _CLEAR = 3.0  # standard errors of a difference, which is the largest of several
 _HACKED = 0.05  # share of programs
 _HIDDEN = 0.2  # between the shares of visible and hidden tests that pass
+_HARDLY = 0.05  # share of a tool's calls that work
+_EARLY = 10  # steps after which an untrained policy may still ramble
 _LONGER = 3.0  # times the length at the start
 
 
@@ -47,26 +49,30 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Run:
-    """The curves of a run: means of metrics over its first and its last steps, all steps, and its config."""
+    """The curves of a run: means of metrics over its first and its last steps, all rows, its config, its
+    logged samples, and the number of its training steps."""
 
     start: Mean
     end: Mean
     rows: Sequence[Row]
     config: Mapping[str, Any]
+    samples: Sequence[Row] = ()
+    steps: int = 0
 
 
-def findings(rows: Sequence[Row], config: Mapping[str, Any]) -> list[Finding]:
+def findings(rows: Sequence[Row], config: Mapping[str, Any], samples: Sequence[Row] = ()) -> list[Finding]:
     """Findings about a run of reinforcement learning, the most serious first; empty if there are none.
 
     Args:
       rows: of metrics.jsonl, names as in docs/metrics.md.
       config: of config.json.
+      samples: rows of samples.jsonl.
     """
     trained = [row for row in rows if "train/response_length" in row]
     if not trained:
         return []
     window = max(1, min(len(trained) // 4, 50))
-    run = _Run(_mean_of(trained[:window]), _mean_of(trained[-window:]), rows, config)
+    run = _Run(_mean_of(trained[:window]), _mean_of(trained[-window:]), rows, config, samples, len(trained))
     return [found for look in _LOOKS if (found := look(run))]
 
 
@@ -107,14 +113,28 @@ def _unjudged(run: _Run) -> Finding | None:
 
 def _failing_tools(run: _Run) -> Finding | None:
     names = sorted({key.split("/")[1] for row in run.rows for key in row if re.fullmatch("tool/[^/]+/success", key)})
-    failing = [name for name in names if not any(row.get(f"tool/{name}/success") for row in run.rows)]
-    if failing:
-        return Finding(
-            "a tool never works",
-            f"Every call of {', '.join(failing)} failed; the report's episodes show the reasons that the policy read.",
-            ("tasks", "verifier.timeout", "verifier.memory_mib"),
-        )
-    return None
+    shares = {name: _share_of_calls(run.rows, name) for name in names}
+    failing = {name: share for name, share in shares.items() if share < _HARDLY}
+    if not failing:
+        return None
+    few = max(failing.values())
+    title = "a tool hardly ever works" if few else "a tool never works"
+    share = "Every call" if not few else f"{1 - few:.1%} of the calls"
+    calls = [call for row in run.samples for call in row.get("calls") or ()]
+    errors = [call["error"] for call in calls if call["tool"] in failing and "error" in call]
+    first = f" The first of the logged samples: {errors[0]}." if errors else ""
+    return Finding(
+        title,
+        f"{share} of {', '.join(failing)} failed; the calls of the report's episodes have the reasons.{first}",
+        ("tasks", "verifier.timeout", "verifier.memory_mib"),
+    )
+
+
+def _share_of_calls(rows: Sequence[Row], tool: str) -> float:
+    """The share of a tool's calls in all steps that worked."""
+    pairs = [(row.get(f"tool/{tool}/calls", 1.0), row.get(f"tool/{tool}/success")) for row in rows]
+    calls, worked = np.array([(x, x * share) for x, share in pairs if share is not None]).sum(0)
+    return float(worked / calls) if calls else 1.0
 
 
 def _no_signal(run: _Run) -> Finding | None:
@@ -173,12 +193,15 @@ def _gap(run: _Run) -> Finding | None:
 
 def _cut_off(run: _Run) -> Finding | None:
     share, accuracy = run.end("train/truncated"), run.end("train/accuracy")
+    limits = ("rollout.max_response_length", "rollout.max_turns")
+    if run.steps < _EARLY:
+        return None
     # Of those cut off at least (accuracy - (1 - share)) / share are right: so many if all others are.
     if share > _CUT_OFF and not accuracy - (1 - share) >= _ALIKE * accuracy * share > 0:
         return Finding(
             "responses at the limit",
             f"{share:.0%} of the episodes are cut off by a limit of tokens or turns, and can hardly be right.",
-            ("rollout.max_response_length", "rollout.max_turns", "reward"),
+            (*(limits[::-1] if 2 * run.end("train/finish/turns") > share else limits), "reward"),
         )
     return None
 

@@ -92,7 +92,7 @@ def write_report(workdir: Path) -> Path:
         title=title,
         headlines=_headlines(rows, config),
         edits=edits,
-        findings=findings(rows, config),
+        findings=findings(rows, config, samples),
         panels=panels,
         pieces=[*embedded.curves_of({title: rows}, panels), *embedded.samples_of({title: samples})],
         script=embedded.scripts(),

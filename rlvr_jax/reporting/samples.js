@@ -189,6 +189,6 @@ function episodeOf(body) {
     const author = {env: "observation", other: "another policy", prompt: span.depth ? "question" : "new context window"}[span.author] || span.author;
     return element("div", {class: span.trained ? "own" : "told"}, element("span", {class: "why"},
       `${author}${span.depth ? " (asked by the policy)" : ""} · ${tokensOf(span.tokens)}${span.trained ? "" : ", not trained on"}`,
-      ...calls.map(call => ` · ${visible(call.tool) || "call"}: ${visible(call.outcome)}`)), element("pre", {}, visible(span.text || nothing(span.tokens))));
+      ...calls.map(call => ` · ${visible(call.tool) || "call"}: ${visible(call.outcome)}${call.error ? ` (${visible(call.error)})` : ""}`)), element("pre", {}, visible(span.text || nothing(span.tokens))));
   });
 }

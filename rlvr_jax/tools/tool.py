@@ -102,11 +102,13 @@ class Result:
         "timed_out", "out_of_memory", "died", "binary", or that of a `CallError`.
       text: the output, or the reason of the failure.
       seconds: that the function took, as measured where it ran; 0 if unknown.
+      place: file and line where the function raised, which the policy does not read; empty if it did not.
     """
 
     outcome: str
     text: str
     seconds: float = 0.0
+    place: str = ""
 
     @property
     def succeeded(self) -> bool:
@@ -128,7 +130,7 @@ def job_of(tool: Tool, arguments: Mapping[str, Any], earlier: tuple[Mapping[str,
 
 def run(function: str, arguments: Mapping[str, Any], tokens: int, lines: bool) -> dict[str, Any]:
     """Runs a tool's function, in a process of the pool: the fields of its `Result`."""
-    began = time.perf_counter()
+    began, place = time.perf_counter(), ""
     try:
         outcome, text = "ok", _text(named.load(function)(**arguments))
     except MemoryError:  # the process is to be replaced
@@ -136,13 +138,13 @@ def run(function: str, arguments: Mapping[str, Any], tokens: int, lines: bool) -
     except CallError as failure:
         outcome, text = failure.outcome, str(failure)
     except (Exception, SystemExit) as error:
-        outcome, text = "raised", _without_paths(error_text(error))
+        outcome, text, place = "raised", _without_paths(error_text(error)), named.raised_at(error, function)
     seconds = time.perf_counter() - began
     if _is_binary(text):
         outcome, text = "binary", f"the output is no text ({len(text)} characters)"
     whole, text = text, _within(text, tokens, lines, lambda part, most: part[: most * LONGEST + 1])
     outcome = "cut" if outcome == "ok" and text != whole else outcome
-    return {"outcome": outcome, "text": text, "seconds": seconds}
+    return {"outcome": outcome, "text": text, "seconds": seconds, "place": place}
 
 
 def result_of(value: Any, error: str | None) -> Result:

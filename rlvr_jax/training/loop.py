@@ -6,6 +6,7 @@ bits as an uninterrupted one.
 
 import contextlib
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -65,7 +66,7 @@ from rlvr_jax.training.reward_models import make_model_scores
 from rlvr_jax.training.rollouts import Rollout, Rollouts
 from rlvr_jax.training.setup import Setup, make_setup
 from rlvr_jax.training.start import check_start, origin, start
-from rlvr_jax.training.tool_metrics import describe_tools, tools_of
+from rlvr_jax.training.tool_metrics import describe_tools, tools_of, warn_failing_tools
 from rlvr_jax.training.versions import with_versions, write_versions
 from rlvr_jax.training.watchdog import watchdog
 from rlvr_jax.training.workdir import open_workdir
@@ -89,6 +90,7 @@ class _Run:
       scorers, credit, update: see `make_scorers`, `make_credit` and `make_training`.
       evaluate: step -> metrics and rows of samples.jsonl, beside what is in flight.
       is_news: share of unjudged samples -> whether it is worth a warning.
+      tool_news: by tool, share of failed calls -> the same.
     """
 
     setup: Setup
@@ -103,6 +105,7 @@ class _Run:
     update: Callable[..., tuple[Learner, list[list[Metrics]]]]
     evaluate: Callable[[int], tuple[dict[str, float], list[dict[str, Any]]]]
     is_news: Callable[[float], bool]
+    tool_news: Mapping[str, Callable[[float], bool]]
 
 
 def train(config: Config, workdir: Path, pool: Pool, processes: Processes | None = None) -> Path:
@@ -217,6 +220,7 @@ def _begun(
             make_collector(setup, sampler.beside(), pool, asked), step, key_of(EVALUATE, step)
         ),
         is_news=doubling(),
+        tool_news=defaultdict(doubling),
     )  # fmt: skip
     return run, learner, history
 
@@ -237,6 +241,7 @@ def _step(
 
     run.begin(f"update of step {step}")
     warn_unjudged(step, rewards, run.is_news)
+    warn_failing_tools(step, groups, run.tool_news)
     samples = samples_of(groups, rewards, config.rollout.episode_length, rollout.expected)
     found = signal(config.algorithm, samples, config.seed, step)
     rows = make_batch(groups, found, *lengths, rollout.steps)

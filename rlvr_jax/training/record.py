@@ -134,12 +134,16 @@ def warn_unjudged(step: int, rewards: Rewards, is_news: Callable[[float], bool])
     """Logs the number of unjudged samples of a step and the first error, if their share is news; see `doubling`."""
     errors = [verdict.error for verdict in rewards.verdicts if verdict.error is not None]
     if is_news(len(errors) / max(len(rewards.verdicts), 1)):
-        first = "".join(x if x.isprintable() else " " for x in errors[0])  # a policy may have written for the terminal
         _log.warning(
             "step %d: %d of %d samples could not be judged and are left out; the first: %s (verify/errors counts those "
             "of every step; this is said again if their share doubles)",
-            step, len(errors), len(rewards.verdicts), first,
+            step, len(errors), len(rewards.verdicts), printable(errors[0]),
         )  # fmt: skip
+
+
+def printable(text: str) -> str:
+    """The text without what a policy may have written for the terminal."""
+    return "".join(x if x.isprintable() else " " for x in text)
 
 
 def describe(groups: Sequence[Group], rewards: Rewards, version: int) -> dict[str, float | int]:
@@ -333,7 +337,8 @@ def _spans(episode: Episode, tokenizer: Any) -> list[dict[str, Any]] | None:
 
 def _without_seconds(call: CallRecord) -> dict[str, Any]:
     """A call as it is in two runs of the same config."""
-    return {"turn": call.turn, "tool": call.tool, "outcome": call.outcome, "characters": call.characters}
+    told = {"turn": call.turn, "tool": call.tool, "outcome": call.outcome, "characters": call.characters}
+    return told | ({"error": call.error} if call.error else {})
 
 
 def _transcript(episode: Episode, tokenizer: Any) -> str:

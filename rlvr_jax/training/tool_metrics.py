@@ -1,11 +1,16 @@
 """Metrics of the tools that the policy calls, and of its mistakes in calls."""
 
 import itertools
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rlvr_jax.rollout.episode import Episode, Group, flattened
 from rlvr_jax.rollout.playing import Source
+from rlvr_jax.training.record import printable
+
+_log = logging.getLogger(__name__)
+_HARDLY = 0.05  # share of calls that work, below which the tool and not the policy may be at fault
 
 
 def tools_of(sources: Mapping[str, Source]) -> tuple[str, ...]:
@@ -44,6 +49,28 @@ def describe_tools(groups: Sequence[Group], tools: Sequence[str]) -> dict[str, f
     for outcome, count in sorted(Counter(call.outcome for call in calls if call.outcome != "ok").items()):
         found[f"tool/outcome/{outcome}"] = count
     return found
+
+
+def warn_failing_tools(step: int, groups: Sequence[Group], is_news: Mapping[str, Callable[[float], bool]]) -> None:
+    """Logs the first error of each tool of whose calls in a step hardly any worked.
+
+    Calls that `reliability` makes to fail are left out.
+
+    Args:
+      step: of the groups.
+      groups: of the step's episodes.
+      is_news: by tool, share of failed calls -> whether it is worth a warning, see `record.doubling`.
+    """
+    calls = [call for episode in flattened(groups)[0] for call in episode.calls if call.executed]
+    for tool in sorted({call.tool for call in calls}):
+        own = [call for call in calls if call.tool == tool and (call.succeeded or call.error)]
+        errors = [call.error for call in own if call.error]
+        if errors and len(errors) >= (1 - _HARDLY) * len(own) and is_news[tool](len(errors) / len(own)):
+            _log.warning(
+                "step %d: %d of %d calls of the tool %s failed; the first: %s (this is said once, samples.jsonl has "
+                "the `error` of each call of the logged samples)",
+                step, len(errors), len(own), tool, printable(errors[0]),
+            )  # fmt: skip
 
 
 def observed(episode: Episode) -> Iterable[tuple[str, float]]:

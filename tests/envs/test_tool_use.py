@@ -1,6 +1,7 @@
 """The environment of a policy with tools: what it does with a turn, its limits, what it counts."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -323,6 +324,9 @@ def test_whatever_a_tool_does_is_an_observation(what, outcome):
     (group,) = played([[f"<{what}>", "84"]], options, limits)
     (episode,) = group.episodes
     assert (episode.finish_reason, episode.error, [call.outcome for call in episode.calls]) == ("stop", None, [outcome])
+    if outcome == "raised":  # the policy is told no place
+        assert re.fullmatch(r"RuntimeError: no luck \(/.*\.py, line \d+\)", episode.calls[0].error)
+        assert ".py" not in texts(episode)[2][1]
     assert texts(episode)[2][1].startswith("\n<output>")
 
 

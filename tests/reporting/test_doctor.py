@@ -64,6 +64,10 @@ def test_groups_of_equal_rewards_are_no_trouble_for_a_baseline_that_is_not_of_gr
         (curve(last={"verify/errors": 8}), "unjudged samples", "verifier.timeout", "48 of 192"),
         (curve({"tool/open/success": 0.5}, {"tool/open/success": 0.0, "tool/python/success": 0.0}),
          "a tool never works", "tasks", "Every call of python failed"),
+        (curve({"tool/open/success": 0.1, "tool/open/calls": 0.1}, {"tool/open/success": 0.0, "tool/open/calls": 2.0}),
+         "a tool hardly ever works", "tasks", "99.5% of the calls of open failed"),
+        (curve(last={"train/truncated": 0.8, "train/finish/turns": 0.7, "train/accuracy": 0.2}),
+         "responses at the limit", "rollout.max_turns", "80%"),
         (curve(last=SILENT | {"train/accuracy": 0.01}), "no signal: too hard", "tasks", "95%"),
         (curve(last=SILENT | {"train/accuracy": 0.99}), "no signal: too easy", "tasks", "0.99"),
         (curve(last=SILENT), "no signal: samples alike", "rollout.temperature", "95%"),
@@ -101,6 +105,20 @@ def test_the_report_shows_what_the_curves_suggest(tmp_path):
         page = write_report(tmp_path).read_text()
         assert ("No signal: samples alike" in page) is shown
         assert ("<code>config.rollout.temperature</code>" in page) is shown
+
+
+def test_a_failing_tool_is_named_with_the_first_logged_error():
+    rows = curve(last={"tool/add/success": 0.0})
+    samples = [
+        {"calls": None},
+        {"calls": [{"tool": "other", "error": "a"}, {"tool": "add", "error": "b (t.py, line 2)"}]},
+    ]
+    assert "b (t.py, line 2)" in findings(rows, CONFIG, samples)[0].text
+
+
+def test_an_untrained_policy_that_rambles_is_no_trouble_yet():
+    rows = curve({"train/truncated": 0.9, "train/accuracy": 0.0}, {"train/truncated": 0.9, "train/accuracy": 0.0}, 8)
+    assert findings(rows, CONFIG) == []
 
 
 def test_samples_that_are_cut_off_by_design_and_right_as_often_are_no_trouble():

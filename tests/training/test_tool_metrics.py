@@ -1,5 +1,7 @@
 """Metrics of tools, counted by hand."""
 
+from collections import defaultdict
+
 import numpy as np
 import pytest
 
@@ -8,8 +10,8 @@ from rlvr_jax.rollout import kept
 from rlvr_jax.rollout.episode import Episode, Sequence, Span
 from rlvr_jax.tasks import Example
 from rlvr_jax.text.tokenizers import byte_tokenizer
-from rlvr_jax.training.record import sample_rows
-from rlvr_jax.training.tool_metrics import describe_tools
+from rlvr_jax.training.record import doubling, sample_rows
+from rlvr_jax.training.tool_metrics import describe_tools, warn_failing_tools
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import grouped
 
@@ -62,3 +64,16 @@ def test_rows_of_samples_and_checkpoints_hold_the_calls():
     assert again.episodes[0].calls == groups[0].episodes[0].calls
     (plain,) = sample_rows(1, "train", grouped([Verdict(1.0)], [episode("p1 s3")], 1), byte_tokenizer())
     assert (plain["spans"], plain["calls"], plain["terms"]) == (None, [], None)
+
+
+def test_a_tool_of_which_hardly_any_call_works_is_warned_of_once_with_its_first_error(caplog):
+    failed = CallRecord(0, "add", "raised", error="ValueError: no\x1b (add.py, line 8)")
+    made_to_fail, working = call(0, "shown", "unreliable"), call(0, "python")
+    episodes = [episode("p1 s3", *[failed] * 2, made_to_fail, working), episode("p1 s3", working)]
+    groups, is_news = grouped([Verdict(1.0)] * 2, episodes, 2), defaultdict(doubling)
+    for step in (3, 4):
+        warn_failing_tools(step, groups, is_news)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "step 3: 2 of 2 calls of the tool add failed; the first: ValueError: no  (add.py, line 8)" in said
+    (row, _) = sample_rows(1, "train", groups, byte_tokenizer())
+    assert [x.get("error") for x in row["calls"]] == [failed.error, failed.error, None, None]
