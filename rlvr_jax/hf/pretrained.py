@@ -23,8 +23,8 @@ from rlvr_jax.hf.layout import SCORE, THREADS, Entry, entries, split_fused, text
 from rlvr_jax.hf.safetensors import DTYPES, StoredTensor, checkpoint_files, read_headers, read_rows
 from rlvr_jax.hf.source import find_checkpoint, read_config
 from rlvr_jax.policy.config import PolicyConfig
-from rlvr_jax.policy.model import Params, init, logical_axes
-from rlvr_jax.policy.value import init_critic
+from rlvr_jax.policy.model import Params, logical_axes, shapes
+from rlvr_jax.policy.value import critic_shapes
 
 # Tensors of older exporters that are ignored: frequencies are given by the config.
 _HEAD = "lm_head.weight"
@@ -63,8 +63,7 @@ def load_pretrained(
     if mesh is not None:
         from rlvr_jax.parallel import param_shardings  # here: a later room, which this one needs for the mesh only
 
-        shapes = jax.eval_shape(partial(init, config), jax.random.key(0))
-        shardings = param_shardings(mesh, logical_axes(config), shapes)
+        shardings = param_shardings(mesh, logical_axes(config), shapes(config))
     return config, load_params(folder, config, shardings)
 
 
@@ -93,12 +92,12 @@ def load_params(folder: Path, config: PolicyConfig, shardings: Any = None, scala
     stored, wanted = check_weights(folder, config, scalar), entries(config, scalar)
     if read_config(folder).get("model_type") in TEXT_MODELS:
         print(f"note: only the text model of {folder} is loaded, and exports are text models", file=sys.stderr)
-    shapes = jax.eval_shape(partial(init_critic if scalar else init, config), jax.random.key(0))
+    found = critic_shapes(config) if scalar else shapes(config)
     if shardings is None:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        shardings = jax.tree.map(lambda _: device, shapes)
-    paths = {tuple(key.key for key in path): i for i, (path, _) in enumerate(jax.tree.leaves_with_path(shapes))}
-    leaves, tree = jax.tree.flatten(shapes)
+        shardings = jax.tree.map(lambda _: device, found)
+    paths = {tuple(key.key for key in path): i for i, (path, _) in enumerate(jax.tree.leaves_with_path(found))}
+    leaves, tree = jax.tree.flatten(found)
     leaf_shardings = tree.flatten_up_to(shardings)
     stacked = [i for path, i in paths.items() if path[0] == "layers"]
     zeros = jax.jit(

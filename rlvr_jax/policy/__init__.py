@@ -10,6 +10,7 @@ from rlvr_jax.policy.lora import (
     init_with_adapters,
     merged,
     merged_weight,
+    shapes_with_adapters,
     trainable,
     with_trainable,
 )
@@ -22,9 +23,10 @@ from rlvr_jax.policy.model import (
     forward,
     init,
     logical_axes,
+    shapes,
     unstack,
 )
-from rlvr_jax.policy.value import VALUE, critic_axes, init_critic, values, with_value_head
+from rlvr_jax.policy.value import VALUE, critic_axes, critic_shapes, init_critic, values, with_value_head
 
 __all__ = [
     "ADAPTERS",
@@ -38,6 +40,7 @@ __all__ = [
     "axes_with_adapters",
     "base",
     "critic_axes",
+    "critic_shapes",
     "divergence_and_logprobs",
     "empty_key_values",
     "forward",
@@ -51,6 +54,8 @@ __all__ = [
     "logprobs_and_entropy",
     "merged",
     "merged_weight",
+    "shapes",
+    "shapes_with_adapters",
     "trainable",
     "unstack",
     "values",

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Key
 
 from rlvr_jax.policy.config import PolicyConfig, lora_scale
-from rlvr_jax.policy.model import ADAPTERS, Params, init, logical_axes
+from rlvr_jax.policy.model import ADAPTERS, Params, init, logical_axes, shapes
 
 _ADAPTERS_KEY = 4  # after the streams of `init`
 _PARTS = {"attention": ("q", "k", "v", "out"), "mlp": ("gate", "up", "down")}
@@ -41,6 +41,13 @@ def init_with_adapters(config: PolicyConfig, key: Key[Array, ""]) -> Params:
     return params | {ADAPTERS: init_adapters(config, key)} if config.lora.rank else params
 
 
+def shapes_with_adapters(config: PolicyConfig) -> Params:
+    """Shape and dtype of every parameter, in the pytree of `init_with_adapters`."""
+    if not config.lora.rank:
+        return shapes(config)
+    return shapes(config) | {ADAPTERS: jax.eval_shape(partial(init_adapters, config), jax.random.key(0))}
+
+
 def axes_with_adapters(config: PolicyConfig) -> Params:
     """`logical_axes` of the pytree of `init_with_adapters`."""
     axes = logical_axes(config)
@@ -51,10 +58,9 @@ def axes_with_adapters(config: PolicyConfig) -> Params:
 def init_adapters(config: PolicyConfig, key: Key[Array, ""]) -> Params:
     """Fresh adapters: A uniform with variance 1 / (3 fan-in), as in `peft`, B zero."""
     key = jax.random.fold_in(key, _ADAPTERS_KEY)
-    shapes = jax.eval_shape(partial(init, config), key)["layers"]
-    adapters: dict[str, Any] = {}
+    base, adapters = shapes(config)["layers"], {}
     for i, (part, name) in enumerate(_targets(config)):
-        layers, *shape = shapes[part][name].shape
+        layers, *shape = base[part][name].shape
         inner, outer = _split(name, tuple(shape))
         bound = math.prod(inner) ** -0.5
         shape = (layers, *inner, config.lora.rank)

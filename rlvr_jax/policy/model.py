@@ -7,6 +7,7 @@ computes the same, unrolled.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, no_type_check
 
@@ -90,8 +91,7 @@ def _init_boxed(config: PolicyConfig, key: Array) -> Params:
         return Layer(config).init(jax.random.fold_in(jax.random.fold_in(key, 2), layer), *inputs)["params"]
 
     layers = jax.lax.map(init_layer, jnp.arange(config.num_layers))  # compiles in half the time of jax.vmap
-    is_box = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)  # noqa: E731
-    layers = jax.tree.map(lambda leaf: leaf.replace(names=("layers", *leaf.names)), layers, is_leaf=is_box)
+    layers = jax.tree.map(lambda leaf: leaf.replace(names=("layers", *leaf.names)), layers, is_leaf=_is_box)
     params = {
         "embed": box(normal, ("vocab", "embed"), (config.vocab_size, config.width), 0),
         "layers": layers,
@@ -108,10 +108,27 @@ def init(config: PolicyConfig, key: Array) -> Params:
     return nn.unbox(_init_boxed(config, key))
 
 
-@lru_cache(maxsize=32)
+def shapes(config: PolicyConfig) -> Params:
+    """Shape and dtype of every parameter, in the pytree of `init`."""
+    return jax.tree.map(lambda box: box.value, _boxes(config), is_leaf=_is_box)
+
+
 def logical_axes(config: PolicyConfig) -> Params:
     """The names of the axes of every parameter, as `PartitionSpec`s of logical names in the pytree of `init`."""
-    return nn.get_partition_spec(jax.eval_shape(partial(_init_boxed, config), jax.random.key(0)))
+    return nn.get_partition_spec(_boxes(config))
+
+
+def _boxes(config: PolicyConfig) -> Params:
+    return _traced_boxes(replace(config, remat="none", head_chunk=0))  # what changes no parameter
+
+
+@lru_cache(maxsize=32)
+def _traced_boxes(config: PolicyConfig) -> Params:
+    return jax.eval_shape(partial(_init_boxed, config), jax.random.key(0))
+
+
+def _is_box(x: Any) -> bool:
+    return isinstance(x, nn.LogicallyPartitioned)
 
 
 def unstack(params: Params) -> Params:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from rlvr_jax.policy.config import PolicyConfig
 from rlvr_jax.policy.lora import base
-from rlvr_jax.policy.model import Params, init, logical_axes
+from rlvr_jax.policy.model import Params, init, logical_axes, shapes
 
 VALUE = "value"  # the key of the head
 
@@ -24,6 +24,11 @@ def with_value_head(config: PolicyConfig, params: Params) -> Params:
 def init_critic(config: PolicyConfig, key: Key[Array, ""]) -> Params:
     """A critic with a random decoder."""
     return with_value_head(config, init(config, key))
+
+
+def critic_shapes(config: PolicyConfig) -> Params:
+    """Shape and dtype of a critic's parameters."""
+    return jax.eval_shape(partial(with_value_head, config), shapes(config))
 
 
 def critic_axes(config: PolicyConfig) -> Params:

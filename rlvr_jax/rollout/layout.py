@@ -93,7 +93,7 @@ def shardings_of(config: PolicyConfig, mesh: Mesh) -> Params:
 
 def _stacked(config: PolicyConfig, mesh: Mesh, **rules: str) -> tuple[Params, Params]:
     """Shapes and shardings of the parameters before `prepare`; `rules` as of `parallel.param_shardings`."""
-    shapes = jax.eval_shape(partial(policy.init_with_adapters, config), jax.random.key(0))
+    shapes = policy.shapes_with_adapters(config)
     return shapes, parallel.param_shardings(mesh, policy.axes_with_adapters(config), shapes, **rules)
 
 

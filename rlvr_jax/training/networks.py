@@ -1,9 +1,7 @@
 """The networks that a run trains: their parameters, optimizers and states, as shapes."""
 
-from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from operator import attrgetter
-from typing import Any
 
 import jax
 import optax
@@ -63,17 +61,11 @@ def make_optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
     return {name: make_optimizer(options, counts[name]) for name, options in networks_of(config).items()}
 
 
-def shapes_and_axes(config: PolicyConfig, network: str = "policy") -> tuple[Any, Any]:
+def shapes_and_axes(config: PolicyConfig, network: str = "policy") -> tuple[Params, Params]:
     """Shapes of the parameters of a network, with adapters, and the names of their axes."""
-    return _shapes_and_axes(replace(config, remat="none", head_chunk=0), network)  # what changes no parameter
-
-
-@lru_cache(maxsize=32)
-def _shapes_and_axes(config: PolicyConfig, network: str) -> tuple[Any, Any]:
-    scalar = network in SCALAR
-    init = policy.init_critic if scalar else policy.init_with_adapters
-    axes = policy.critic_axes if scalar else policy.axes_with_adapters
-    return jax.eval_shape(partial(init, config), jax.random.key(0)), axes(config)
+    if network in SCALAR:
+        return policy.critic_shapes(config), policy.critic_axes(config)
+    return policy.shapes_with_adapters(config), policy.axes_with_adapters(config)
 
 
 def network_shapes(config: PolicyConfig, mesh: AnyMesh, network: str = "policy") -> Params:

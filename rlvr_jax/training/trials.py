@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import jax
 import numpy as np
@@ -17,7 +16,7 @@ from rlvr_jax.learner.losses import Loss, Sums
 from rlvr_jax.learner.objectives import LOSSES, make_loss
 from rlvr_jax.learner.rewards import TERMS, reward
 from rlvr_jax.learner.samples import make_samples
-from rlvr_jax.policy import PolicyConfig, init_with_adapters
+from rlvr_jax.policy import PolicyConfig, shapes_with_adapters
 from rlvr_jax.rollout.episode import Group, empty_episode
 from rlvr_jax.rollout.playing import Source
 from rlvr_jax.sandbox.engine import open_sandbox
@@ -136,7 +135,7 @@ def _try_loss(config: Config, policy: PolicyConfig, loss: Loss) -> None:
     rows = [[0]] * loss.rows_together
     batch = layout(rows, rows, rollout.max_prompt_length, rollout.max_response_length)
     batch = batch.with_columns(**dict.fromkeys(loss.needs, batch.action_mask))
-    params = {"policy": jax.eval_shape(partial(init_with_adapters, policy), jax.random.key(0))}
+    params = {"policy": shapes_with_adapters(policy)}
     try:
         sums = jax.eval_shape(loss.sums, params, batch)
     except (Exception, SystemExit) as error:
