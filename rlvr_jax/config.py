@@ -45,7 +45,8 @@ class TaskConfig:
         demonstrations.
       thinking: whether the model thinks before it answers, see `rlvr_jax.text.prompts`; "default" is the chat
         template's.
-      template: wording of the problems, a text with the placeholder {question}; empty for the task's own.
+      template: wording of the problems, a text with the placeholder {question} for the task's own, which with a `file`
+        may also be the name of the field `prompt`; empty for the task's own alone.
       verifier: a kind of `rlvr_jax.verifiers`, `module:function` or `file.py:function`; empty
         takes the task's own.
       verifier_options: keyword arguments of the verifier, in addition to the task's own.
@@ -85,6 +86,11 @@ class TaskConfig:
     alphabet: str = ""
     stage: int = 0
     steps: tuple[int, ...] = ()
+
+    @property
+    def wording(self) -> str:
+        """`template` with the placeholder {question}."""
+        return self.template.replace(f"{{{self.prompt}}}", "{question}") if self.file else self.template
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,9 @@ def _problems(c: Config) -> Rules:
             f"{where}: a task's key is made of letters, digits, _ . and -",
         )
         yield (
-            task.template != "" and "{question}" not in task.template,
-            f"{where}.template lacks the place {{question}}",
+            task.template != "" and "{question}" not in task.wording,
+            f"{where}.template lacks the place {{question}}, which stands for the text of the problem"
+            + (f", or {{{task.prompt}}}, the field of the file" if task.file else ""),
         )
         yield task.level != "" and not task.file, f"{where}.level is a field of a {where}.file, which is not set"
         yield task.heldout_file != "" and not task.file, f"{where}.heldout_file goes with a {where}.file"

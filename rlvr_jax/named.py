@@ -144,12 +144,32 @@ def raised_at(error: BaseException, name: str = "") -> str:
     If it went through none, the beginning of the function `name`, or where it was raised.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    libraries = (*sysconfig.get_paths().values(), str(Path(__file__).parent), "<")
-    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
+    own = _of_user(frames)
     if name and not own:
         return where(name)
     frame = (own or frames)[-1]
     return f"{frame.filename}, line {frame.lineno}"
+
+
+def placed(error: BaseException, function: Callable[..., Any] | None = None) -> str:
+    """`ZeroDivisionError: division by zero (file.py, line 3)`: an exception with the last line of the user's code.
+
+    If it went through none, the line is the beginning of `function`, whose result was refused; without, if neither is
+    the user's.
+    """
+    places = [(frame.filename, frame.lineno) for frame in _of_user(traceback.extract_tb(error.__traceback__))]
+    code = getattr(function, "__code__", None)
+    if code and not places and _is_of_user(code.co_filename):
+        places = [(code.co_filename, code.co_firstlineno)]
+    return f"{error_text(error)} ({places[-1][0]}, line {places[-1][1]})" if places else error_text(error)
+
+
+def _of_user(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    return [frame for frame in frames if _is_of_user(frame.filename)]
+
+
+def _is_of_user(file: str) -> bool:
+    return not file.startswith((*sysconfig.get_paths().values(), str(Path(__file__).parent), "<"))
 
 
 def _module(name: str, place: str) -> Any:

@@ -181,6 +181,7 @@ class Env:
       fitted: shorten -> the environment that cuts what its tools say to a number of tokens of the policy; None if it
         has no use for that.
       says: observations that it may make; a run in which one has no tokens does not start.
+      worded_by: the options that change them, in words for the message of such a run.
       reworded: state -> (state, other observation), in the place of one that has no tokens or can't be encoded; None
         if that is an error.
       read: (state, text of each token sampled) -> the state that `step` or `cut` gets; None for the same.
@@ -217,6 +218,7 @@ class Env:
     ends: tuple[str, ...] = ()
     fitted: "Callable[[Shorten], Env] | None" = None
     says: tuple[str | Messages, ...] = ()
+    worded_by: str = ""
     reworded: Callable[[Any], tuple[Any, Say]] | None = None
     one_sequence: bool = True
     read: Callable[[Any, Sequence[str]], Any] | None = None

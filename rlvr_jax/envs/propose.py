@@ -98,6 +98,7 @@ def propose(
         check=check,
         parts_of=lambda state: {"attempts": len(state.proposals), "first_score": state.score},
         says=(wrong.replace("{}", ""),),
+        worded_by="`wrong` to a text that it encodes, such as '!{}'",
     )
 
 

@@ -180,6 +180,7 @@ def _env(rules: _Rules) -> Env:
         ends=form.ends,
         fitted=lambda shorten: _env(replace(rules, shorten=shorten)),
         says=tuple(form.observe([(made[0].name, text)]) for text in _failures(rules)),
+        worded_by="`failure`, and the `observation` of `format_options`, to texts it encodes, such as '!!' and '{}|'",
         reworded=partial(_reworded, rules),
     )
 

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from rlvr_jax import named
-from rlvr_jax.errors import ConfigError, error_text
+from rlvr_jax.errors import ConfigError
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Group, flattened
 from rlvr_jax.time_limit import time_limits
@@ -269,7 +269,7 @@ def _values(
             more = "more numbers than" if len(found) > len(pairs) else f"{len(found)} numbers for"
             raise ValueError(f"it gave {more} {len(pairs)} episodes")
     except (Exception, SystemExit) as error:
-        return [f"the reward term {name!r} raised {error_text(error)}"] * len(pairs)
+        return [f"the reward term {name!r} raised {named.placed(error)}"] * len(pairs)
     return [_number(name, weight, lambda x: x, value) for value in found]
 
 
@@ -288,7 +288,7 @@ def _number(name: str, weight: float, function: Callable[..., Any], *arguments: 
     try:
         value = float(function(*arguments))
     except (Exception, SystemExit) as error:
-        return f"the reward term {name!r} raised {error_text(error)}"
+        return f"the reward term {name!r} raised {named.placed(error)}"
     if not abs(weight * value) <= _LARGEST:  # catches nan, too
         return f"the reward is not finite: the term {name!r} is {value:g}, its weight {weight:g}"
     return weight * value

@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from rlvr_jax import named
 from rlvr_jax.envs import Call, Done, Force, NewWindow, Say, ToolResult, checked
-from rlvr_jax.errors import error_text
 from rlvr_jax.rollout.playing import Limited, Limits, Playing, budget, judged
 from rlvr_jax.text.tags import after_thinking
 from rlvr_jax.text.tokenizers import encode
@@ -92,7 +92,7 @@ def action_of(
     except (Exception, SystemExit) as error:
         return {
             "kind": "end",
-            "ends": [{"reason": "env_error", "error": f"the environment raised {error_text(error)}"}],
+            "ends": [{"reason": "env_error", "error": f"the environment raised {named.placed(error)}"}],
         }
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt32
 
+from rlvr_jax import named
 from rlvr_jax.envs import CallRecord, Env, FinishReason, begin_group, is_single_turn
-from rlvr_jax.errors import error_text
 from rlvr_jax.parallel import Processes
 from rlvr_jax.rollout.episode import Episode, Span
 from rlvr_jax.rollout.episode import Sequence as Window
@@ -182,7 +182,7 @@ def begin(group: Sequence[Playing], limited: Limited) -> tuple[str, list[int]]:
             playing.state = playing.together[0].state
         return "", limited(lambda: [budget(playing) for playing in group])
     except (Exception, SystemExit) as error:
-        return f"the environment's start raised {error_text(error)}", [0] * len(group)
+        return f"the environment's start raised {named.placed(error)}", [0] * len(group)
 
 
 def budget(playing: Playing) -> int:

@@ -102,7 +102,7 @@ def sources(config: Config, prompted: Mapping[str, Task], envs: Mapping[str, Env
     for label, observe in observers.items():
         key = f"config.tasks.{label}.environment_options"
         for said in envs[label].says:
-            _check_observation(key, said, observe, tokenizer)
+            _check_observation(key, said, envs[label].worded_by, observe, tokenizer)
         if envs[label].tools and config.rollout.max_turns == 1:
             _log.warning("config.rollout.max_turns is 1: no call of a tool is answered in config.tasks.%s", label)
     _check_sequences(config, envs)
@@ -179,7 +179,7 @@ def _with_sequences(config: Config, label: str, source: Source, tokenizer: Any) 
 
 
 def _check_observation(
-    key: str, said: str | Messages, observe: Callable[[str | Messages, int], list[int]], tokenizer: Any
+    key: str, said: str | Messages, worded_by: str, observe: Callable[[str | Messages, int], list[int]], tokenizer: Any
 ) -> None:
     """Raises ConfigError if an observation that may be made has no tokens."""
     text = said if isinstance(said, str) else "".join(message["content"] for message in said)
@@ -192,10 +192,8 @@ def _check_observation(
         if not lacks:
             raise ConfigError(f"{key}: the observation {text!r:.200}: {error}") from error
         why = f"the tokenizer has no {' '.join(map(repr, lacks))} of the observation {text!r:.200}"
-    raise ConfigError(
-        f"{key}: {why}; set `failure`, and the `observation` of `format_options`, to texts that it encodes, such as "
-        "'!!' and '{}|'"
-    )
+    advice = f"; set {worded_by}, or config.tokenizer = 'bytes', which has every character" if worded_by else ""
+    raise ConfigError(f"{key}: {why}{advice}")
 
 
 def _single_tokens(label: str, tokenizer: Any, texts: Sequence[str]) -> tuple[int, ...]:
@@ -274,7 +272,7 @@ def _rendering(
 ) -> tuple[Callable[[str | Messages], str], Task]:
     """The function from a problem to its prompt, and the task with its problems worded."""
     prompt, options = config.prompt, config.tasks[label]
-    task = tasks.worded(task, options.template)
+    task = tasks.worded(task, options.wording)
     shots = tasks.shots_of(task, options.shots)
     system, thinking = options.system, options.thinking
     return renderer(tokenizer, prompt.format, prompt.template, system, thinking, shots, prompt.date, tools), task

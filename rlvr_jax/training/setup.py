@@ -125,7 +125,8 @@ def _make_setup(
     kind = str(folder or config.tokenizer or "characters")
     plain = {label: make_task(config, label) for label in config.tasks if problems or kind == "characters"}
     try:
-        alphabets = {x: task.alphabet and task.alphabet + config.tasks[x].alphabet for x, task in plain.items()}
+        more = {x: own.alphabet + own.wording.replace("{question}", "") for x, own in config.tasks.items()}
+        alphabets = {x: task.alphabet and task.alphabet + more[x] for x, task in plain.items()}
         tokenizer = make_tokenizer(kind, alphabets)
         turn = end_of_turn(tokenizer) if config.prompt.format == "chat" else None
     except ValueError as error:

@@ -163,8 +163,9 @@ def _try_verifier(label: str, task: Task, example: Example, pool: Pool) -> Verdi
     verdicts = pool.judge([Job(name, text, example.reference, task.verifier_options) for text in texts])
     for text, verdict in zip(texts, verdicts, strict=True):
         if verdict.error:
+            place = "" if ", line " in verdict.error else f"{named.where(name)}: "
             raise ConfigError(
-                f"{key}: {named.where(name)}: {name!r} on the completion {text!r} of {example.id}: {verdict.error}. "
+                f"{key}: {place}{name!r} on the completion {text!r} of {example.id}: {verdict.error}. "
                 "It should score unparsable completions 0; a sample with an error is left out of training"
             )
     return verdicts[0]

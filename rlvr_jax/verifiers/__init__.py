@@ -40,7 +40,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlvr_jax import named
-from rlvr_jax.errors import error_text
 from rlvr_jax.text.tags import after_thinking
 from rlvr_jax.verifiers import (
     arc,
@@ -110,9 +109,9 @@ def verifier_of(kind: str) -> Callable[..., Verdict]:
     return VERIFIERS[kind]
 
 
-def failure(error: str | BaseException) -> Verdict:
+def failure(error: str) -> Verdict:
     """The verdict of an unjudged completion: score 0 and the error."""
-    return Verdict(0.0, error=error_text(error) if isinstance(error, BaseException) else error[:_MAX_ERROR])
+    return Verdict(0.0, error=error[:_MAX_ERROR])
 
 
 def _as_verdict(returned: Any) -> Verdict:
@@ -160,7 +159,7 @@ def guarded(verifier: Callable[..., Verdict], completion: Any, reference: Any, o
     try:
         verdict = _checked(_as_verdict(verifier(answer or "", reference, **options)))
     except (Exception, SystemExit) as error:
-        return failure(error)
+        return Verdict(0.0, error=named.placed(error, verifier))
     if answer is None and verdict.error is None:  # some verifiers accept an empty answer
         return dataclasses.replace(verdict, score=0.0, answer=None, reason="no answer: the thought has no end")
     return verdict

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -88,13 +89,22 @@ def test_a_task_of_ones_own_is_a_task_like_any_other(mine):
     assert set(setup.tokenizer.get_vocab()) == {"<pad>", "<eos>", *"0123456789="}
 
 
+def test_a_template_may_name_the_field_of_the_prompt_and_has_characters_of_its_own(mine):
+    for place in ("{question}", "{field}"):
+        records = [{"field": f"{i}{i + 1}", "answer": "1"} for i in range(9)]
+        Path("q.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        own = {"file": "q.jsonl", "prompt": "field", "verifier": "own_reward:exact", "template": f"[{place}]"}
+        setup = make_setup(mine(**own))
+        assert re.fullmatch(r"\[\d{2}\]", setup.tasks["mine"].example("train", 0).prompt)
+
+
 def test_a_builtin_task_may_have_another_verifier_and_other_words(mine):
     task = TaskConfig(options={"digits": 2}, verifier="own_reward:exact", template="{question}")
     setup = make_setup(dataclasses.replace(mine(), tasks={"modsum": task}))
     assert setup.tasks["modsum"].verifier == "own_reward:exact"
-    worded = dataclasses.replace(task, template="={question}")
+    worded = dataclasses.replace(task, template=">{question}")
     setup = make_setup(dataclasses.replace(mine(), tasks={"modsum": worded}))
-    assert re.fullmatch("=[0-9]{2}=", setup.tasks["modsum"].example("train", 0).prompt)
+    assert re.fullmatch(">[0-9]{2}=", setup.tasks["modsum"].example("train", 0).prompt)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +119,10 @@ def test_a_builtin_task_may_have_another_verifier_and_other_words(mine):
         ({"verifier": "own_reward:one"}, r"mine\.verifier: .*own_reward\.py, line 11: 'own_reward:one' takes \(compl"),
         (
             {"verifier": "own_reward:raises"},
-            r"own_reward\.py, line 8: .* on the completion '' of mine/train/0: Val",
+            r"own_reward:raises' on the completion '' of mine/train/0: ValueError.*/own_reward\.py, line 9\)",
         ),
-        ({"verifier": "own_reward:text"}, r"own_reward\.py, line 14: .* returned str, not a number"),
-        ({"verifier": "own_reward:large"}, r"own_reward\.py, line 17: .* score 10\.0, which is not from 0 to 1"),
+        ({"verifier": "own_reward:text"}, r"returned str, not a number.*own_reward\.py, line 14\)"),
+        ({"verifier": "own_reward:large"}, r"score 10\.0, which is not from 0 to 1 .*/own_reward\.py, line 17\)"),
         ({"verifier": "own_reward:exact", "verifier_options": {"x": 1}}, r"line 2: 'own_reward:exact' takes"),
         (
             {"verifier": "gsm8k", "reference": "question"},
@@ -121,6 +131,18 @@ def test_a_builtin_task_may_have_another_verifier_and_other_words(mine):
         (
             {"verifier": "own_reward:exact", "prompt": "q"},
             r"tasks\.mine: mine\.jsonl, line 1: no field 'q'",
+        ),
+        (
+            {
+                "verifier": "own_reward:exact",
+                "environment": "propose",
+                "environment_options": {"verifier": "own_reward:exact"},
+            },
+            r"mine\.environment_options: the tokenizer has no 'T' .*; set `wrong` to .*'bytes'",
+        ),
+        (
+            {"verifier": "own_reward:exact", "template": "{q}="},
+            r"mine\.template .*\{question\}, .*\{question\}, the field",
         ),
         ({"verifier": "own_reward:exact", "file": "absent.jsonl"}, r"tasks\.mine\.file: .*absent\.jsonl"),
         (
