@@ -31,6 +31,7 @@ COMMANDS = {
     "benchmark": "speed of sampling and training on this machine",
 }
 _MODULES = {"benchmark": "benchmarks.speed"}  # of commands in subfolders
+_OTHER_WORDS = {"compare": "'report RUN RUN' or 'evaluate --against=RUN'", "plot": "'report'", "config": "'keys'"}
 _EXAMPLE = """\
 quick tour, a minute on a laptop:
   rlvr sft   --config=quickstart --workdir=runs/quickstart/sft
@@ -50,8 +51,8 @@ def main() -> None:
         sys.argv = [f"rlvr {name}", *rest]
         runpy.run_module(f"{__package__}.{_MODULES.get(name, name)}", run_name="__main__")
     else:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
+        close = _OTHER_WORDS.get(name) or ", ".join(map(repr, difflib.get_close_matches(name, COMMANDS, n=1)))
+        hint = f"did you mean {close}?" if close else f"there are {', '.join(COMMANDS)}"
         print(f"error: rlvr has no command {name!r}; {hint} (see rlvr --help)", file=sys.stderr)
         sys.exit(2)
 

@@ -16,16 +16,20 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rlvr_jax.algorithm_rules import CHOICES
 from rlvr_jax.config import Config
 from rlvr_jax.errors import ConfigError
+from rlvr_jax.learner.objectives import LOSSES
+from rlvr_jax.learner.presets import PRESETS
+from rlvr_jax.learner.rewards import term_names
 
 from . import command
 
 _WIDTH = 100
+_MOST_HINTS = 4  # keys that are proposed for an unknown one
 
 
 def main(*names: str) -> None:
@@ -34,10 +38,7 @@ def main(*names: str) -> None:
     known = {".".join(parts[:i]) for parts in (key.split(".") for key, *_ in keys) for i in range(1, len(parts) + 1)}
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise ConfigError(
-                f"config.{name}: there is no such key" + (f"; did you mean {close[0]!r}?" if close else "")
-            )
+            raise ConfigError(f"config.{name}: there is no such key; {hint_for(name, known)}")
     lines = []
     for key, value, default, meaning in keys:
         if not names or any(f"{key}.".startswith(f"{name}.") for name in names):
@@ -50,12 +51,42 @@ def main(*names: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # avoids an error at the interpreter's exit
 
 
+def hint_for(name: str, known: Collection[str]) -> str:
+    """Words on the keys that may have been meant: those of that last part in other groups, or of a similar name."""
+    last = {key: key.rpartition(".")[2] for key in sorted(known)}
+    own = name.rpartition(".")[2]
+    found = [key for key, part in last.items() if part == own] or difflib.get_close_matches(name, known, 1, 0.75)
+    similar = difflib.get_close_matches(own, set(last.values()), 1, 0.75)
+    found = found or [key for key, part in last.items() if part in similar]
+    shown = ", ".join(map(repr, found[:_MOST_HINTS]))
+    return f"did you mean {shown}?" if found else "`rlvr keys` lists all"
+
+
 def choices_of(key: str) -> list[str]:
-    """The named values of a key of the algorithm, each with the first paragraph about it; none for other keys."""
+    """The named values of a key with what is known of each, after the symbols of their formulas; none for other keys.
+
+    What is known of a function is the first paragraph of its docstring, with the formula that it may end in.
+    """
     group, _, name = key.partition(".")
-    table = CHOICES.get(name, {}) if group == "algorithm" else {}
-    texts = [" ".join((inspect.getdoc(x) or "").partition("\n\n")[0].split()) for x in table.values()]
-    return [f"{choice!r}: {text}" if text else repr(choice) for choice, text in zip(table, texts, strict=True)]
+    if key == "reward":
+        return [*map(repr, term_names()), "'module:function'", "and the parts of the verifier, see docs/rewards.md"]
+    if key == "algorithm.preset":
+        return [f"{choice!r}: {chosen.source}" for choice, chosen in PRESETS.items()]
+    table = (CHOICES | {"loss": LOSSES}).get(name, {}) if group == "algorithm" else {}
+    documented = [function for function in table.values() if inspect.getdoc(function)]
+    of_module = inspect.getdoc(inspect.getmodule(documented[0])) or "" if documented else ""
+    lines = [" ".join(text.split()) for text in of_module.split("\n\n")[1:]]
+    for choice, function in table.items():
+        text = _first_paragraph(function)
+        lines.append(f"{choice!r}: {text}" if text else repr(choice))
+    return lines
+
+
+def _first_paragraph(function: Any) -> str:
+    if function is None:
+        return "no such term"
+    first, *others = (inspect.getdoc(function) or "").split("\n\n")
+    return " ".join((first + " " + others[0] if first.endswith(":") and others else first).split())
 
 
 def _indented(text: str, spaces: int) -> str:

@@ -23,9 +23,10 @@ class AlgorithmConfig:
       pass_k: k of the baseline "pass_at_k".
       tracker_prior: samples, half of them right, that a problem starts with, with the baseline "tracker".
       tracker_drift: mean change of a problem's log-probs (nats) at which what is known of it counts half.
-      tracker_low, tracker_high: bounds of that weight, see `rlvr_jax.learner.baselines.tracker_decay`.
+      tracker_low, tracker_high: bounds of the weight of what is known of it, see
+        `rlvr_jax.learner.baselines.tracker_decay`.
       length_reward: change of the reward by the length of a response, a key of `rlvr_jax.learner.lengths.LENGTHS`.
-      length_coef: weight of that change; of each token with "exact" and "maximum".
+      length_coef: weight of the change by `length_reward`; of each token with "exact" and "maximum".
       length_target: tokens that "exact" and "maximum" compare a response with.
       length_buffer: tokens before the response budget at which "soft_overlong" begins; 0 for a fifth of the budget.
       overlong: "train" on samples that a limit of tokens or turns cut off, or "mask" them: they have no actions, but
@@ -37,7 +38,7 @@ class AlgorithmConfig:
         rewards count in the group, and their loss is `losses.shaped` (LUFFY).
       replay: groups of a step that are earlier groups, trained on again, instead of new problems.
       replay_size: earlier groups that are kept to choose from.
-      replay_order: which ones, "newest" or "deviation", see `rlvr_jax.rollout.replay.stored`.
+      replay_order: which earlier groups are trained on, "newest" or "deviation", see `rlvr_jax.rollout.replay.stored`.
       demonstration_shaping: the probability at which a token of a demonstration has half of the largest weight.
       state_samples: with `baseline` "monte_carlo", episodes that are sampled from each state between two steps.
       max_states: of an episode, from its prompt on, that are sampled from.
@@ -46,7 +47,7 @@ class AlgorithmConfig:
       loss: a key of `rlvr_jax.learner.objectives.LOSSES`, or the name of a function with the arguments of
         `rlvr_jax.learner.losses.policy_gradient` that returns a `Loss`.
       preference: loss of each pair, with the loss "preferences", see `rlvr_jax.learner.preferences.LOSSES`.
-      preference_beta: its beta.
+      preference_beta: beta of the loss `preference`.
       distillation_beta: weight of the teacher in the mixture of the loss "distillation": 1 is KL(policy || teacher), 0
         is KL(teacher || policy), see `rlvr_jax.policy.divergence`.
       ratio: level of the probability ratio policy / proximal, a key of `rlvr_jax.learner.ratios.RATIOS`.
@@ -62,9 +63,9 @@ class AlgorithmConfig:
         without that cost, where a step has a single update: the ratio is 1.
       correction: importance weight of the proximal policy relative to the behaviour policy, a key of
         `rlvr_jax.learner.correction.CORRECTIONS`.
-      importance_floor, importance_cap: bounds of that weight.
+      importance_floor, importance_cap: bounds of the weight of `correction`.
       kl: estimator of the KL divergence to the reference policy in the loss, a key of `rlvr_jax.learner.kl.KLS`.
-      kl_coef: its weight.
+      kl_coef: weight of the term `kl`.
       kl_reward_coef: weight of the divergence (k1) in the reward of each token, see `rlvr_jax.learner.credit`; with a
         target its first value.
       kl_reward_target: sum of k1 over an episode (nats) that an adaptive `kl_reward_coef` aims at; 0 for a fixed one.
@@ -80,9 +81,9 @@ class AlgorithmConfig:
       gae_lambda: weight of longer estimates in the advantages, per token, with the baseline "value": 1 is the return
         less the value.
       gae_length: makes that weight 1 - 1 / (gae_length * tokens of the sample); 0 for `gae_lambda`.
-      return_lambda: the same weight in the returns that the critic learns: 1 is the sum of all later rewards.
+      return_lambda: as `gae_lambda`, in the returns that the critic learns: 1 is the sum of all later rewards.
       entropy: use of the policy's entropy in the loss, a key of `rlvr_jax.learner.entropy.ENTROPIES`.
-      entropy_coef: weight of its term; with "adaptive" its first value.
+      entropy_coef: weight of the term `entropy`; with "adaptive" its first value.
       entropy_target, entropy_delta: entropy (nats) below which "adaptive" applies and grows its weight, and the change
         of the weight in a step.
       entropy_share: share of the tokens of an update that it selects.

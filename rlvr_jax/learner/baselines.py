@@ -2,7 +2,8 @@
 
 A baseline is a function (config, samples) -> the reward of each sample minus what it is compared with; a scale is a
 function (config, samples, differences) -> advantages. They read judged samples only; values at the others are ignored.
-Equal rewards in a group give differences of exactly 0.
+Equal rewards in a group give differences of exactly 0. r_i is the reward of sample i, d_i its difference, G the size of
+its group, of whose n judged samples c are right.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,6 +46,11 @@ def batch_mean(_: AlgorithmConfig, samples: Samples) -> Values:
 def no_baseline(_: AlgorithmConfig, samples: Samples) -> Values:
     """The reward itself (REINFORCE; Williams 1992)."""
     return samples.rewards
+
+
+def of_actions(config: AlgorithmConfig, samples: Samples) -> Values:
+    """The reward itself: what it is compared with differs between the actions, see `rlvr_jax.learner.credit`."""
+    return no_baseline(config, samples)
 
 
 def length_weighted(_: AlgorithmConfig, samples: Samples) -> Values:
@@ -240,9 +246,8 @@ BASELINES: Mapping[str, Baseline] = {
     "tracker": tracker,
     "pass_at_k": pass_at_k,
     "best_worst": best_worst,
-    # Of each action instead, see `rlvr_jax.learner.credit`:
-    "monte_carlo": no_baseline,
-    "value": no_baseline,
+    "monte_carlo": of_actions,
+    "value": of_actions,
 }
 SCALES: Mapping[str, Scale] = {
     "group_std": group_std,

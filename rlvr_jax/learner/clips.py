@@ -1,6 +1,7 @@
 """Clips: functions (terms, ratio) -> the loss of each token, and where the clip is active.
 
-u is the ratio, A the advantage, e_low and e_high are `clip_low` and `clip_high`.
+u is the ratio policy / proximal, A the advantage, e_low and e_high are `clip_low` and `clip_high`, sg[x] is x without
+its gradient.
 """
 
 from collections.abc import Callable, Mapping

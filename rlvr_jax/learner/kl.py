@@ -2,7 +2,7 @@
 
 d = log policy - log reference of the sampled token. Value and gradient are different questions: E stands for the
 gradient's expectation on-policy, with the state given. A token's effect on later states is left out of all of them;
-KL in the reward includes it.
+KL in the reward includes it. sg[x] is x without its gradient.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,7 +37,8 @@ def k2_loss(terms: Terms, reference: Actions) -> Actions:
 
 
 def k3_loss(terms: Terms, reference: Actions) -> Actions:
-    """`k3`, GRPO's term. E = grad KL(reference || policy): the forward divergence, not the one that its value is of.
+    """exp(-d) - 1 + d, GRPO's term. E = grad KL(reference || policy): the forward divergence, not the one that
+    its value is of.
 
     Source: Shao et al. 2024 (GRPO, arXiv:2402.03300), eq. 4; for the gradient Liu et al. 2025 (arXiv:2510.01555).
     """
@@ -50,7 +51,8 @@ def ratio_k1_loss(terms: Terms, reference: Actions) -> Actions:
 
 
 def ratio_k3_loss(terms: Terms, reference: Actions) -> Actions:
-    """r `k3`, r = policy / behaviour of the token, differentiable. E = grad KL(policy || reference), also off-policy.
+    """r (exp(-d) - 1 + d), r = policy / behaviour of the token, differentiable. E = grad KL(policy || reference),
+    also off-policy.
 
     Source: DeepSeek-V3.2 (arXiv:2512.02556), section 3.1, eq. 7.
     """

@@ -22,9 +22,10 @@ class OptimizerConfig:
         are comparable.
       learning_rate: peak value.
       warmup_steps: updates over which the learning rate rises linearly from 0.
-      decay: of the learning rate until the last update: "constant", or "linear" or "cosine" to 0.
-      b1, b2, eps: of Adam.
-      beta: of Muon's momentum.
+      decay: decay of the learning rate until the last update: "constant", or "linear" or "cosine" to 0.
+      b1, b2: decay of Adam's first and second moments.
+      eps: added to the root of Adam's second moments.
+      beta: decay of Muon's momentum.
       moments: storage dtype of the moments. "bfloat16" halves their memory; increments below 1/256 of a moment are
         lost, so b2 should be at most 0.99. "float8" halves it again, with stochastic rounding; not with Adafactor.
       offload: whether moments lie in the host's memory between updates, where a run with a large policy has more room.

@@ -263,7 +263,8 @@ def preset(name: str, **choices: Any) -> AlgorithmConfig:
     if not isinstance(name, str):
         raise ValueError(f"a preset is a name, not {name!r}")
     if name and name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(PRESETS)}"
+        close = ", ".join(map(repr, difflib.get_close_matches(name, PRESETS)))
+        hint = f"did you mean {close}? (`rlvr keys algorithm.preset` lists all)" if close else ""
+        hint = hint or f"there are {', '.join(PRESETS)}"
         raise ValueError(f"there is no preset {name!r}; {hint}")
     return replace(AlgorithmConfig(), preset=name, **{**(PRESETS[name].choices if name else {}), **choices})

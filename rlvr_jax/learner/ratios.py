@@ -1,6 +1,6 @@
 """Levels of the probability ratio policy / proximal: functions from log-ratios of tokens to factors of advantages.
 
-Everything is masked: 0 where a token is not trained on.
+Everything is masked: 0 where a token is not trained on. u_t is the ratio of token t, sg[x] is x without its gradient.
 """
 
 from collections.abc import Callable, Mapping

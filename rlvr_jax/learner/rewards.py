@@ -39,6 +39,12 @@ TERMS: Mapping[str, Term] = {
 }
 
 
+def term_names(parts: Iterable[str] = ()) -> list[str]:
+    """The names of terms, with those of verdicts that have these parts, but for functions."""
+    ensembles = (f"{kind}(…, …)" for kind in ENSEMBLES)
+    return [*TERMS, *(f"format/{check}" for check in form.CHECKS), *sorted(parts), *ensembles]
+
+
 def _mean_minus_std(scores: Float[np.ndarray, "parts"], coef: int | float = 1.0) -> float:
     return float(np.mean(scores) - coef * np.std(scores))
 
@@ -120,9 +126,7 @@ def term_of(name: str, parts: Sequence[str]) -> Term:
             raise ConfigError(f"config.reward: {error}") from None
         return named.load(name)
     if match is None or match[1] not in form.CHECKS:
-        ensembles = (f"{kind}(…, …)" for kind in ENSEMBLES)
-        checks = (f"format/{check}" for check in form.CHECKS)
-        known = ", ".join([*TERMS, *checks, *sorted(parts), *ensembles, "module:function"])
+        known = ", ".join([*term_names(parts), "module:function"])
         raise ConfigError(f"config.reward: there is no term {name!r}; there are: {known}")
     check = form.CHECKS[match[1]]
     try:

@@ -43,7 +43,7 @@ class MeshConfig:
     """Sizes of the mesh axes.
 
     Attributes:
-      data, fsdp, tensor: of training; -1 (for at most one) takes all remaining devices.
+      data, fsdp, tensor: sizes of the axes of training; -1 (for at most one) takes all remaining devices.
       context: number of devices that share a row of training, for long responses (see `parallel.RULES`); it divides
         the heads.
       rollout_tensor: tensor parallelism of sampling, on the same devices: each group of so many has all parameters and

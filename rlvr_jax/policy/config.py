@@ -17,7 +17,7 @@ class RopeScaling:
       original_length: window in tokens before the extension ("llama3", "yarn", "longrope").
       low_freq_factor, high_freq_factor: frequencies with fewer turns within `original_length` than the first are
         divided, with more than the second kept ("llama3").
-      beta_slow, beta_fast: the same for "yarn".
+      beta_slow, beta_fast: as `low_freq_factor` and `high_freq_factor`, for "yarn".
       truncate: round the resulting bounds outwards to whole frequency indices ("yarn").
       attention_factor: multiplies queries and keys; 0 for the papers' 0.1 ln(factor) + 1 ("yarn") or
         sqrt(1 + ln(factor) / ln(original_length)) ("longrope").

@@ -33,7 +33,8 @@ class CurriculumConfig:
       sampling: "mixture" takes problems in the order of the mixture, by the weights of the tasks. "towards_half" draws
         each from all levels (or problems) of the open tasks, with a weight of (p (1 - p))^power + floor, and then a
         problem of the level, all with the same chance; so does "towards_failure", with (1 - p)^power + floor.
-      power, floor: its constants. The floor is also the chance of a problem that the filter would leave out.
+      power: exponent in the weights of `sampling`.
+      floor: what is added to the weights of `sampling`; also the chance of a problem that the filter would leave out.
       low, high: the filter: problems with p outside of [low, high] are replaced by others.
       tries: candidates for one place of a step at most; if all are left out, the first is taken.
       threshold: the running pass rate that all tasks of a stage need for the next one to open. Tasks with
