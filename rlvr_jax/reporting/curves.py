@@ -5,6 +5,7 @@ imported late because it takes half a second.
 """
 
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ from rlvr_jax.reporting.panels import panels
 
 _INK, _FAINT = "#1f2328", "#6b7280"
 _LEGEND_COLUMNS = 5
+_LETTER, _HANDLE = (
+    0.56,
+    2.3,
+)  # widths in a legend, in the size of its font: of a letter; of what is drawn beside a label
 _OF_STEPS = "train/response_length"  # which every training step has
 _MAX_POINTS = 600  # longer runs are drawn as means over equal intervals of steps
 
@@ -107,21 +112,26 @@ def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
     low, high = min(steps, default=0), max(steps, default=1)
     margin = max(0.5, 0.015 * (high - low))
     axes.set_xlim(low - margin, high + margin)
-    drawn = _stack(axes, rows, panel) if panel.kind == "stack" else _lines(axes, rows, panel)
-    if panel.kind != "stack":
-        _set_limits(axes, panel, drawn)
+    note = ""
+    if panel.kind == "stack":
+        note = _stack(axes, rows, panel)
+    else:
+        _set_limits(axes, panel, _lines(axes, rows, panel))
     span = max((math.ceil(len(values(rows, line.metric)) / _MAX_POINTS) for line in panel.series), default=1)
     axes.set_xlabel("step" if span <= 1 else f"step (each point: {span} steps)", fontsize=9, color=_FAINT)
     axes.set_ylabel(panel.unit, fontsize=9, color=_FAINT)
     size = 12 if panel.wide else 11
     # With a place of its own it need not look for one, which would take a third of the time of drawing.
-    below = 22 + 11 * ((len(panel.series) - 1) // _LEGEND_COLUMNS)  # points for the rows of the legend
+    labels = axes.get_legend_handles_labels()[1]
+    crowded = len(labels) > 4 and not panel.wide
+    columns = legend_columns(labels, 8 if crowded else 9, axes.get_position().width * 72 * axes.figure.get_figwidth())
+    below = 22 + 11 * ((len(labels) - 1) // columns)  # points for the rows of the legend
     axes.set_title(panel.title, loc="left", y=1.0, fontsize=size, fontweight="bold", color=_INK, pad=below)
-    crowded = len(panel.series) > 4 and not panel.wide  # else the last labels would be cut off
+    axes.set_title(note, loc="right", y=1.0, fontsize=8.5, color=_FAINT, pad=below)
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.008, 0.985),
-        ncols=_LEGEND_COLUMNS,
+        ncols=columns,
         frameon=False,
         fontsize=8 if crowded else 9,
         handlelength=0.8 if crowded else 1.0,
@@ -141,6 +151,24 @@ def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     if axes.get_yscale() == "linear" and axes.get_ylim()[1] >= 1000:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,g}k" if value else "0"))
+
+
+def legend_columns(labels: Sequence[str], size: float, width: float) -> int:
+    """The most columns, one at least, of a legend that is not cut off, by the usual width of a letter: to measure the
+    drawn text takes longer than to draw it.
+
+    Args:
+      labels: of the lines, which fill one column after the other.
+      size: of the font, in points.
+      width: of the panel, in points.
+    """
+    for columns in range(min(_LEGEND_COLUMNS, len(labels)), 1, -1):
+        rows, longer = divmod(len(labels), columns)
+        ends = [i * rows + min(i, longer) for i in range(columns + 1)]
+        longest = [max(map(len, labels[begin:end])) for begin, end in itertools.pairwise(ends)]
+        if size * sum(_LETTER * count + _HANDLE for count in longest) <= width:
+            return columns
+    return 1
 
 
 def _lines(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
@@ -225,8 +253,8 @@ def stacked(rows: Sequence[Row], panel: Panel) -> tuple[list[float], list[list[f
     return edges, heights
 
 
-def _stack(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
-    """Stacked bars without gaps, one per step; a few outliers (compilation) are clipped, with a note."""
+def _stack(axes: Any, rows: Sequence[Row], panel: Panel) -> str:
+    """Stacked bars without gaps, one per step; a few outliers (compilation) are clipped, as the returned note says."""
     edges, heights = stacked(rows, panel)
     floor = [0.0] * (len(edges) // 2)
     for line, parts in zip(panel.series, heights, strict=True):
@@ -239,13 +267,9 @@ def _stack(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
     if highest > 4 * usual > 0:
         axes.set_ylim(0, 2 * usual)
         step = round(edges[2 * floor.index(highest)] + 0.5)
-        axes.text(
-            0.99, 0.96, f"off the axis: up to {short(highest)} s, at step {step}", transform=axes.transAxes,
-            ha="right", va="top", fontsize=8.5, color=_FAINT,
-        )  # fmt: skip
-    else:
-        axes.set_ylim(0, highest * 1.12 or 1)
-    return floor
+        return f"off the axis: up to {short(highest)} s (step {step})"
+    axes.set_ylim(0, highest * 1.12 or 1)
+    return ""
 
 
 def short(value: float | int) -> str:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from rlvr_jax.reporting import embedded, jsonl
+from rlvr_jax.reporting import curves, embedded, jsonl
 from rlvr_jax.reporting.comparison import labels_of, write_comparison
 from rlvr_jax.reporting.panels import panels
 from rlvr_jax.reporting.report import write_report
@@ -355,3 +355,9 @@ def test_whole_episodes_are_there_with_turns_calls_observations_and_terms_of_the
     assert not {"spans", "calls", "terms"} & page.samples[1].keys()
     assert "0.25 → 0.75" in page.text
     assert {"Use of tools"} <= {panel.title for panel in panels(rows)}
+
+
+def test_a_legend_has_as_many_columns_as_there_is_room_for():
+    assert [curves.legend_columns(["loss"] * n, 9, 270) for n in (1, 2, 5, 9)] == [1, 2, 5, 5]
+    long = ["train: 124", "held-out (greedy): 124", "right: 124", "wrong: 124"]
+    assert [curves.legend_columns(long, 9, width) for width in (600, 270, 100)] == [4, 2, 1]
