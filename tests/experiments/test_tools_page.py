@@ -14,12 +14,14 @@ from rlvr_jax.config import from_dict
 from rlvr_jax.envs import make_env
 from rlvr_jax.rollout.episode import LIMITED
 from rlvr_jax.tools import FORMATS, TOOLS, job_of, make_tools, result_of
+from rlvr_jax.training.setup import make_setup
+from rlvr_jax.verifiers import verify
 from rlvr_jax.verifiers.pool import Pool
 from tests.experiments.runs import ROOT, SHORT, complete
 from tests.pages import Page
 
 PAGE = (ROOT / "docs" / "tools.md").read_text()
-SETTINGS, NOTES, OWN, SERVER, OF_SERVER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SETTINGS, NOTES, OWN, ADDING, SUMS, SERVER, OF_SERVER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 (COMMANDS,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -50,6 +52,22 @@ def test_a_tool_of_ones_own_is_called(tmp_path, monkeypatch):
     with Pool(0) as pool:
         (future,) = pool.submit([job_of(tool, {"pattern": "cat", "most": 1})])
     assert (tool.name, result_of(future.result(), None).text) == ("lookup", "a cat")
+
+
+def test_the_tool_of_a_task_of_ones_own_is_called_and_its_config_makes_a_run(tmp_path, monkeypatch):
+    (tmp_path / "adding.py").write_text(ADDING)
+    (tmp_path / "sums.jsonl").write_text("".join(f'{{"q": "1{x}+3", "a": "{x + 13}"}}\n' for x in range(10)))
+    monkeypatch.chdir(tmp_path)
+    exec(SUMS, made := {})
+    setup = make_setup(from_dict(made["get_config"]().to_dict()))
+    source = setup.sources["sums"]
+    assert setup.tasks["sums"].example("train", 0).prompt.endswith("+3=")
+    state, _ = source.env.start(source.task.example("train", 0))
+    _, action = source.env.step(state, "<12+3>")
+    with Pool(0) as pool:
+        (future,) = pool.submit(action.calls)
+    assert result_of(future.result(), None).text == "15"
+    assert verify("adding.py:check", "<12+3>\n15", "15").score == 1
 
 
 def test_the_tools_of_the_server_of_the_page_are_called(tmp_path, monkeypatch):
