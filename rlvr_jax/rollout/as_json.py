@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ def array_of(text: str, dtype: str = "<i4") -> Num[np.ndarray, "n"]:
 
 def turn_to_json(turn: Turn) -> dict[str, Any]:
     """A turn as JSON data."""
-    return asdict(turn) | {"tokens": text_of(turn.tokens), "logprobs": text_of(turn.logprobs)}
+    return turn._asdict() | {"tokens": text_of(turn.tokens), "logprobs": text_of(turn.logprobs)}
 
 
 def turn_from_json(data: Mapping[str, Any]) -> Turn:
@@ -47,7 +46,7 @@ def groups_from_json(data: Sequence[Mapping[str, Any]]) -> list[list[Request]]:
 
 
 def _request_to_json(request: Request) -> dict[str, Any]:
-    data = {name: value for name, value in vars(request).items() if name not in ("prompt", "new")}
+    data = {name: value for name, value in request._asdict().items() if name not in ("prompt", "new")}
     return data | {"key": text_of(request.key)}
 
 

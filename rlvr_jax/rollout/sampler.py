@@ -6,7 +6,6 @@ engine. Scheduling depends on the order of the calls and on token counts, never 
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -152,7 +151,7 @@ class Sampler:
             whole = request
             if len(request.new):
                 parts, drawn = self._episodes[request.id]
-                whole = replace(request, prompt=np.concatenate([*parts, request.new]), new=NO_TOKENS, drawn=drawn)
+                whole = request._replace(prompt=np.concatenate([*parts, request.new]), new=NO_TOKENS, drawn=drawn)
             if request.keep:
                 self._episodes[request.id] = [whole.prompt], whole.drawn
             else:
@@ -294,7 +293,7 @@ def _after(request: Request, tokens: np.ndarray | None) -> Request:
     if tokens is None:
         return request
     prompt, sampled = np.concatenate([request.prompt, tokens]), len(tokens)
-    return replace(request, prompt=prompt, drawn=request.drawn + sampled, budget=request.budget - sampled)
+    return request._replace(prompt=prompt, drawn=request.drawn + sampled, budget=request.budget - sampled)
 
 
 def _devices(shardings: Params) -> list[jax.Device]:
