@@ -1,6 +1,7 @@
 """The command `rlvr`: runs and lists the commands of this folder. Imports nothing heavy."""
 
 import difflib
+import os
 import runpy
 import sys
 from importlib.metadata import version
@@ -44,7 +45,7 @@ def main() -> None:
     """Runs `rlvr COMMAND ...` as `python -m experiments.COMMAND ...` would."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help", "help"):
-        print(usage())
+        show(usage())
     elif name == "--version":
         print(f"rlvr_jax {version('rlvr_jax')}")
     elif name in COMMANDS:
@@ -55,6 +56,14 @@ def main() -> None:
         hint = f"did you mean {close}?" if close else f"there are {', '.join(COMMANDS)}"
         print(f"error: rlvr has no command {name!r}; {hint} (see rlvr --help)", file=sys.stderr)
         sys.exit(2)
+
+
+def show(text: str) -> None:
+    """Prints a page; its reader may have seen enough before its end, as `head` has."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # avoids an error at the interpreter's exit
 
 
 def usage() -> str:

@@ -24,7 +24,7 @@ from rlvr_jax.reporting import files
 from rlvr_jax.verifiers.pool import Pool, make_pool
 
 from . import builtin
-from .cli import table
+from .cli import show, table
 
 FLAGS = flags.FLAGS
 _POLICY = ("pretrained=FOLDER_OR_HUB_ID", "policy.lora.rank=32")
@@ -120,7 +120,7 @@ def run(main: Callable[..., None], required: tuple[str, ...] = ("config", "workd
     """
     program = name_of(main)
     if {"-h", "-help", "--help"} & set(sys.argv[1:]):
-        print(_usage(main, program, required, arguments))
+        show(_usage(main, program, required, arguments))
         return
     try:
         sys.argv[1:] = _config_first(sys.argv[1:])

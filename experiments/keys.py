@@ -12,9 +12,7 @@ Arguments are keys, or groups of them; of a key that is named, its values, too, 
 import dataclasses
 import difflib
 import inspect
-import os
 import re
-import sys
 import textwrap
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -27,6 +25,7 @@ from rlvr_jax.learner.presets import PRESETS
 from rlvr_jax.learner.rewards import term_names
 
 from . import command
+from .cli import show
 
 _WIDTH = 100
 _MOST_HINTS = 4  # keys that are proposed for an unknown one
@@ -45,10 +44,7 @@ def main(*names: str) -> None:
             lines.append(f"{key} = {value!r}" + ("" if value == default else f"  (default {default!r})"))
             lines.append(_indented(meaning, 4))
             lines += [_indented(line, 8) for line in choices_of(key) if key in names]
-    try:
-        print(*lines, sep="\n", flush=True)
-    except BrokenPipeError:  # its reader has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # avoids an error at the interpreter's exit
+    show("\n".join(lines))
 
 
 def hint_for(name: str, known: Collection[str]) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -243,3 +244,10 @@ def test_every_config_with_something_to_run_is_listed_with_a_summary_of_its_own(
     assert set(summaries) == set(FILES)
     assert all(10 < len(text) < 160 for text in summaries.values())
     assert len(set(summaries.values())) == len(summaries)
+
+
+def test_the_reader_of_a_page_may_leave_before_its_end():
+    page = "from experiments import cli; cli.show('x' * (1 << 20))"
+    script = 'set -o pipefail; "$0" -c "$1" | true'
+    ended = subprocess.run(["bash", "-c", script, sys.executable, page], cwd=ROOT, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
