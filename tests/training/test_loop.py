@@ -237,6 +237,7 @@ def test_a_verifier_that_raises_hangs_or_dies_leaves_its_sample_out_and_no_other
     kept = [sample for sample in rows_of(tmp_path, "samples.jsonl") if sample["split"] == "train"]
     assert [sample["error"] is not None for sample in kept] == [i < count for i in range(len(kept))]
     assert [sample["reward"] for sample in kept] == [None if i < count else 1.0 for i in range(len(kept))]
+    failures["raise"] += f" ({right_or_failing.__code__.co_filename}, line 13)"
     assert [sample["error"] for sample in kept[:count]] == list(failures.values())
 
 

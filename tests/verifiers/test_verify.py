@@ -140,8 +140,9 @@ def test_a_bad_reference_or_option_gets_an_error_verdict():
         (misbehaving.exits, "SystemExit: good bye"),
     ],
 )
-def test_what_a_verifier_raises_is_the_error_of_the_verdict(verifier, error):
-    assert guarded(verifier, "x", None, {}) == Verdict(0.0, error=error)
+def test_what_a_verifier_raises_is_the_error_of_the_verdict_with_its_place(verifier, error):
+    line = verifier.__code__.co_firstlineno + 1
+    assert guarded(verifier, "x", None, {}) == Verdict(0.0, error=f"{error} ({misbehaving.__file__}, line {line})")
 
 
 @pytest.mark.parametrize(
