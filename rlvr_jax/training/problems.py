@@ -186,14 +186,16 @@ def _check_observation(
     try:
         if observe(said, -1):
             return
+        more = ""
         why = f"the observation {text!r} has no tokens"
     except ValueError as error:
         lacks = lacking(tokenizer, [text])
         if not lacks:
             raise ConfigError(f"{key}: the observation {text!r:.200}: {error}") from error
+        more = "use config.tokenizer = 'bytes', which has every character"
         why = f"the tokenizer has no {' '.join(map(repr, lacks))} of the observation {text!r:.200}"
-    advice = f"; set {worded_by}, or config.tokenizer = 'bytes', which has every character" if worded_by else ""
-    raise ConfigError(f"{key}: {why}{advice}")
+    remedies = ", or ".join(filter(None, (worded_by and f"set {worded_by}", more)))
+    raise ConfigError(f"{key}: {why}" + (f"; {remedies}" if remedies else ""))
 
 
 def _single_tokens(label: str, tokenizer: Any, texts: Sequence[str]) -> tuple[int, ...]:
