@@ -20,8 +20,8 @@ def config_of(verifier, *terms):
 
 def test_the_files_of_a_function_are_its_module_and_the_users_modules_that_it_imports(tmp_path):
     files = {
-        "mine.py": "import json, numpy, rlvr_jax\nfrom neighbour_of_mine import size\nraise SystemExit\n",
-        "neighbour_of_mine.py": "def size():\n    import below_of_mine.deep\n",
+        "mine.py": "import json, numpy, rlvr_jax\nfrom helper_of_mine import size\nraise SystemExit\n",
+        "helper_of_mine.py": "def size():\n    import below_of_mine.deep\n",
         "below_of_mine/__init__.py": "from . import other\n",
         "below_of_mine/deep.py": "from .other import x\nfrom ..mine import y\n",
         "below_of_mine/other.py": "x = (\n",
