@@ -74,8 +74,7 @@ def command(name: str, workdir: Path | None, /, **changes) -> list[str]:
 def with_devices(number: int) -> dict[str, str]:
     """The environment of a process that has so many devices, and the commands of this interpreter's environment."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={number}"  # the last one counts
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return os.environ | {"XLA_FLAGS": flags, "PATH": path, _MIN_COMPILE_TIME: "0.03"}
+    return os.environ | {"XLA_FLAGS": flags, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 # What stands in a page for the number of steps of a training: few, of one layer.
