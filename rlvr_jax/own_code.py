@@ -40,7 +40,7 @@ def checksums(config: Config, sections: Sequence[str] = OF_RL) -> Code:
             roots = _roots(place)
             for path in _with_imports(roots):
                 name = os.path.relpath(path, roots[-1][1].parent)
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+                digest = hashlib.sha256(_read(path)).hexdigest()[:16]
                 files = found.setdefault(key, {})
                 files[name if files.get(name, digest) == digest else str(path)] = digest
     return found
@@ -119,6 +119,14 @@ def _with_imports(roots: Sequence[tuple[str, Path]]) -> list[Path]:
     return found
 
 
+def _read(path: Path) -> bytes:
+    """The content of a file; nothing of one that can't be read, which the function itself will find out."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def _is_installed(path: Path) -> bool:
     return str(path).startswith(_INSTALLED)
 
@@ -126,8 +134,8 @@ def _is_installed(path: Path) -> bool:
 def _imported(module: str, path: Path) -> list[str]:
     """Names of the modules that a file imports, anywhere; those of `from a import b` may be functions."""
     try:
-        nodes = list(ast.walk(ast.parse(path.read_bytes())))
-    except (SyntaxError, ValueError):
+        nodes = list(ast.walk(ast.parse(_read(path))))
+    except (SyntaxError, ValueError, RecursionError):
         return []
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]

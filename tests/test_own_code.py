@@ -1,6 +1,7 @@
 """The files of the user's functions, and how their versions are told apart."""
 
 import sys
+from pathlib import Path
 
 from rlvr_jax import own_code
 from rlvr_jax.config import Config, TaskConfig
@@ -67,3 +68,17 @@ def test_versions_are_told_by_file_keys_and_those_that_have_them(tmp_path):
         write(tmp_path, {f"{number}.json": text})
         assert recorded(tmp_path / f"{number}.json") == {}
     assert recorded(tmp_path / "none.json") == {}
+
+
+def test_a_file_that_can_not_be_read_is_left_to_the_function_that_needs_it(tmp_path, monkeypatch):
+    write(tmp_path, {"mine.py": "import lost_of_mine", "lost_of_mine.py": ""})
+    read = Path.read_bytes
+
+    def unreadable(path):
+        if path.name == "lost_of_mine.py":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    found = checksums(config_of(f"{tmp_path}/mine.py:check"))
+    assert found["tasks.mine.verifier"].keys() == {"mine.py", "lost_of_mine.py"}

@@ -17,10 +17,8 @@ from rlvr_jax.reporting.panels import panels
 
 _INK, _FAINT = "#1f2328", "#6b7280"
 _LEGEND_COLUMNS = 5
-_LETTER, _HANDLE = (
-    0.56,
-    2.3,
-)  # widths in a legend, in the size of its font: of a letter; of what is drawn beside a label
+# Widths in a legend, in the size of its font: of a letter, and of what is drawn beside a label.
+_LETTER, _HANDLE = 0.56, 2.3
 _OF_STEPS = "train/response_length"  # which every training step has
 _MAX_POINTS = 600  # longer runs are drawn as means over equal intervals of steps
 

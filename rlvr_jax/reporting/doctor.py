@@ -27,7 +27,7 @@ _PARTS, _LOST = 8, 0.05  # of the run, of the accuracy or score
 _CLEAR = 3.0  # standard errors of a difference, which is the largest of several
 _HACKED = 0.05  # share of programs
 _HIDDEN = 0.2  # between the shares of visible and hidden tests that pass
-_HARDLY = 0.05  # share of a tool's calls that work
+HARDLY = 0.05  # share of a tool's calls that work, below which the tool and not the policy may be at fault
 _EARLY = 10  # steps after which an untrained policy may still ramble
 _LONGER = 3.0  # times the length at the start
 
@@ -114,7 +114,7 @@ def _unjudged(run: _Run) -> Finding | None:
 def _failing_tools(run: _Run) -> Finding | None:
     names = sorted({key.split("/")[1] for row in run.rows for key in row if re.fullmatch("tool/[^/]+/success", key)})
     shares = {name: _share_of_calls(run.rows, name) for name in names}
-    failing = {name: share for name, share in shares.items() if share < _HARDLY}
+    failing = {name: share for name, share in shares.items() if share < HARDLY}
     if not failing:
         return None
     few = max(failing.values())
@@ -133,7 +133,7 @@ def _failing_tools(run: _Run) -> Finding | None:
 def _share_of_calls(rows: Sequence[Row], tool: str) -> float:
     """The share of a tool's calls in all steps that worked."""
     pairs = [(row.get(f"tool/{tool}/calls", 1.0), row.get(f"tool/{tool}/success")) for row in rows]
-    calls, worked = np.array([(x, x * share) for x, share in pairs if share is not None]).sum(0)
+    calls, worked = np.array([(x, x * share) for x, share in pairs if share is not None]).reshape(-1, 2).sum(0)
     return float(worked / calls) if calls else 1.0
 
 

@@ -5,12 +5,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from rlvr_jax.reporting.doctor import HARDLY
 from rlvr_jax.rollout.episode import Episode, Group, flattened
 from rlvr_jax.rollout.playing import Source
 from rlvr_jax.training.record import printable
 
 _log = logging.getLogger(__name__)
-_HARDLY = 0.05  # share of calls that work, below which the tool and not the policy may be at fault
 
 
 def tools_of(sources: Mapping[str, Source]) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def warn_failing_tools(step: int, groups: Sequence[Group], is_news: Mapping[str,
     for tool in sorted({call.tool for call in calls}):
         own = [call for call in calls if call.tool == tool and (call.succeeded or call.error)]
         errors = [call.error for call in own if call.error]
-        if errors and len(errors) >= (1 - _HARDLY) * len(own) and is_news[tool](len(errors) / len(own)):
+        if errors and len(errors) >= (1 - HARDLY) * len(own) and is_news[tool](len(errors) / len(own)):
             _log.warning(
                 "step %d: %d of %d calls of the tool %s failed; the first: %s (this is said once, samples.jsonl has "
                 "the `error` of each call of the logged samples)",

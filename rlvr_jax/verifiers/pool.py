@@ -101,12 +101,11 @@ class Pool:
         on return.
 
         If a job raises, hangs, runs out of memory or kills its process, only its own future is affected: that of a
-            `Job`
-        has a `Verdict.error`, that of a `ToolCall` raises a `ToolError`.
+        `Job` has a `Verdict.error`, that of a `ToolCall` raises a `ToolError`.
 
         Raises:
           ValueError: a job names a function that does not exist, or cannot be sent to a process; then none is
-              submitted.
+            submitted.
           PoolError: the pool is closed. Futures raise it, too, if the pool is closed before they are resolved, or its
             workers do not start.
         """

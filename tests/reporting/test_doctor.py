@@ -52,6 +52,10 @@ def test_healthy_short_and_empty_curves_have_no_findings():
         assert findings(rows, CONFIG) == []
 
 
+def test_a_tool_without_a_known_share_of_successes_is_no_finding():
+    assert findings(curve(last={"tool/python/success": None}), CONFIG) == []
+
+
 @pytest.mark.parametrize("baseline", ["value", "none", "batch_mean"])
 def test_groups_of_equal_rewards_are_no_trouble_for_a_baseline_that_is_not_of_groups(baseline):
     assert findings(curve(last=SILENT), CONFIG | {"algorithm": {"baseline": baseline}}) == []
