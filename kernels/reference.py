@@ -1,5 +1,7 @@
 """Training attention in plain JAX: the baseline of the kernels, and the implementation where there is none."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ def masked_attention(
     *,
     scale: float = 1.0,
     soft_cap: float | None = None,
-    start: int | jax.Array = 0,
+    start: int | jax.Array | None = None,
     keep_scores: bool = True,
 ) -> Float[Array, "batch queries heads dim"]:
     """Attention by the rule of `visible`, with all scores in memory. Queries without visible keys give 0.
@@ -30,11 +32,13 @@ def masked_attention(
       schedule: only its ids are used.
       scale: of the scores.
       soft_cap: scores become soft_cap * tanh(scores / soft_cap).
+      start: None if the last query is the last key's.
       keep_scores: name them, so that a rematerialisation policy may keep them for the backward pass.
 
     Source: Vaswani et al. 2017 (arXiv:1706.03762), eq. 1.
     """
     (batch, queries, _, dim), (_, time, kv, _) = query.shape, keys.shape
+    start = time - queries if start is None else start
     keys, values = keys.transpose(0, 2, 1, 3), values.transpose(0, 2, 1, 3)
     rows = query.reshape(batch, queries, kv, -1, dim).transpose(0, 2, 1, 3, 4).reshape(batch, kv, -1, dim)
     key_ids = [schedule.ids[:, row, None, :time] for row in (KEY_SEGMENT, KEY_POSITION)]
@@ -56,33 +60,35 @@ def masked_attention(
 
 
 def chunked_attention(
-    query: Float[Array, "batch time heads dim"],
-    keys: Float[Array, "batch time kv dim"],
-    values: Float[Array, "batch time kv dim"],
+    query: Float[Array, "batch queries heads dim"],
+    keys: Float[Array, "batch keys kv dim"],
+    values: Float[Array, "batch keys kv dim"],
     schedule: Schedule,
     *,
     scale: float = 1.0,
     soft_cap: float | None = None,
     chunk: int = 256,
-) -> Float[Array, "batch time heads dim"]:
+) -> Float[Array, "batch queries heads dim"]:
     """`masked_attention` over chunks of queries, forward and backward: memory is linear in time.
 
-    The row is divided into up to four pieces, each of which attends only to the keys up to its own end.
+    The queries, the last ones of the rows, are divided into up to four sections, each of which attends only to the keys
+    up to its own end.
 
     Args:
       chunk: maximum number of queries at a time.
     """
-    batch, time = query.shape[:2]
-    sections = min(4, -(-time // chunk))
-    pieces = -(-time // (sections * chunk))
-    size = -(-time // (sections * pieces))  # queries of a piece
-    pad = [(0, 0), (0, sections * pieces * size - time), (0, 0), (0, 0)]
+    (batch, count), time = query.shape[:2], keys.shape[1]
+    first = time - count
+    sections = min(4, -(-count // chunk))
+    pieces = -(-count // (sections * chunk))
+    size = -(-count // (sections * pieces))  # queries of a piece
+    pad = [(0, 0), (0, sections * pieces * size - count), (0, 0), (0, 0)]
     tail = [(0, 0), (0, 0), pad[1]]  # ids of padding queries, which attend to nothing
     schedule = schedule.replace(ids=jnp.pad(schedule.ids[..., :time], tail, constant_values=NOBODY))
     rows = jnp.pad(query, pad).reshape(batch, sections, pieces, size, *query.shape[2:])
 
     def section(number):
-        stop = min((number + 1) * pieces * size, time)
+        stop = min(first + (number + 1) * pieces * size, time)
         own = keys[:, :stop], values[:, :stop]
 
         @jax.checkpoint
@@ -91,8 +97,40 @@ def chunked_attention(
             options = {"scale": scale, "soft_cap": soft_cap, "start": start, "keep_scores": False}
             return masked_attention(rows, *own, schedule, **options)
 
-        starts = (number * pieces + jnp.arange(pieces)) * size
+        starts = first + (number * pieces + jnp.arange(pieces)) * size
         outputs = jax.lax.map(attend, (jnp.moveaxis(rows[:, number], 1, 0), starts))
         return jnp.moveaxis(outputs, 0, 1).reshape(batch, pieces * size, *query.shape[2:])
 
-    return jnp.concatenate([section(number) for number in range(sections)], axis=1)[:, :time]
+    return jnp.concatenate([section(number) for number in range(sections)], axis=1)[:, :count]
+
+
+def by_branch(
+    attend: Callable[..., Array],
+    query: Float[Array, "batch time heads dim"],
+    keys: Float[Array, "batch time kv dim"],
+    values: Float[Array, "batch time kv dim"],
+    schedule: Schedule,
+    **options: float | None,
+) -> Float[Array, "batch time heads dim"]:
+    """`attend`, one of the two above, without the scores between the responses of a row, which all are hidden.
+
+    In rows with `Schedule.branches` each response is a row of its own, with a copy of the prompt's keys and values.
+    """
+    if schedule.branches is None:
+        return attend(query, keys, values, schedule, **options)
+    prompt, response = schedule.branches
+    batch, time = query.shape[:2]
+    branches = (time - prompt) // response
+    stop = prompt + branches * response  # columns behind it are padding
+
+    def own(x):
+        return x[:, prompt:stop].reshape(batch * branches, response, *x.shape[2:])
+
+    def whole(x):
+        return jnp.concatenate([jnp.repeat(x[:, :prompt], branches, axis=0), own(x)], axis=1)
+
+    ids = jnp.moveaxis(whole(jnp.moveaxis(schedule.ids, 2, 1)), 1, 2)
+    first = attend(query[:, :prompt], keys[:, :prompt], values[:, :prompt], schedule, **options)
+    rest = attend(own(query), whole(keys), whole(values), schedule.replace(ids=ids), **options)
+    rest = jnp.pad(rest.reshape(batch, -1, *query.shape[2:]), ((0, 0), (0, time - stop), (0, 0), (0, 0)))
+    return jnp.concatenate([first, rest], axis=1)

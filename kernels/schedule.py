@@ -79,6 +79,7 @@ class Schedule:
       block_q, block_k: tokens in a block.
       window, platform: as given to `make_schedule`.
       packed, tree: whether segment ids, parents were given.
+      branches: as given to `make_schedule`.
     """
 
     ids: Int[Array, "batch rows padded_time"]
@@ -91,6 +92,12 @@ class Schedule:
     platform: Literal["tpu", "gpu"] = struct.field(pytree_node=False)
     packed: bool = struct.field(pytree_node=False)
     tree: bool = struct.field(pytree_node=False)
+    branches: tuple[int, int] | None = struct.field(pytree_node=False, default=None)
+
+    @property
+    def longest(self) -> int:
+        """The columns that a sequence may have."""
+        return sum(self.branches) if self.branches else self.time
 
 
 def make_schedule(
@@ -103,6 +110,7 @@ def make_schedule(
     block_q: int | None = None,
     block_k: int | None = None,
     platform: Literal["tpu", "gpu"] | None = None,
+    branches: tuple[int, int] | None = None,
 ) -> Schedule:
     """The schedule of a batch of rows.
 
@@ -120,6 +128,8 @@ def make_schedule(
         steps and more memory, and skip less. None: the default of the platform.
       platform: whose kernels visit the blocks: on TPU in the order of their indices, on GPU those without a mask first.
         None: the target platform's, on CPU the TPU's.
+      branches: the number of columns of a row's prompt, which come first, and of each response to it, whose columns
+        have one segment besides padding. None: segments are anywhere in the row.
 
     Raises:
       ValueError: sizes are not positive, neither block size divides the other, or parents come without segment ids.
@@ -149,7 +159,7 @@ def make_schedule(
     unmasked_first = platform == "gpu"
     by_query = block_pairs(active, full, capacity, unmasked_first)
     by_key = block_pairs(active.swapaxes(1, 2), full.swapaxes(1, 2), capacity, unmasked_first)
-    return Schedule(ids, by_query, by_key, time, block_q, block_k, window, platform, packed, tree)
+    return Schedule(ids, by_query, by_key, time, block_q, block_k, window, platform, packed, tree, branches)
 
 
 def default_blocks(group: int, platform: Literal["tpu", "gpu"]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from rlvr_jax.kernels.flash import flash_attention
 from rlvr_jax.kernels.library import cudnn_attention, splash_attention
 from rlvr_jax.kernels.platform import kernels_take, target_platform
-from rlvr_jax.kernels.reference import chunked_attention, masked_attention
+from rlvr_jax.kernels.reference import by_branch, chunked_attention, masked_attention
 from rlvr_jax.kernels.schedule import Schedule
 
 Implementation = Literal["auto", "pallas", "xla", "splash", "cudnn", "reference"]
@@ -69,10 +69,10 @@ def training_attention(
         check_platform(implementation, platform)
     attend = {
         "pallas": partial(flash_attention, interpret=interpret),
-        "xla": chunked_attention,
+        "xla": partial(by_branch, chunked_attention),
         "splash": partial(splash_attention, interpret=bool(interpret)),
         "cudnn": cudnn_attention,
-        "reference": masked_attention,
+        "reference": partial(by_branch, masked_attention),
     }.get(implementation)
     if attend is None:
         names = ", ".join(Implementation.__args__)

@@ -2,11 +2,12 @@
 
     rlvr benchmark rollout --size=tiny
     rlvr benchmark train --size=small --runs=5
+    rlvr benchmark train --packing=prefix_tree
     rlvr benchmark rollout --lengths=longtail
 
 Workload: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 without
-filters; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Compilation is
-reported separately. The machine's limits are measured in the same run: the rate of float32 products of 2048 x 2048
+filters; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term, with a row for each
+sample or, with `--packing=prefix_tree`, one for each prompt. Compilation is reported separately. The machine's limits are measured in the same run: the rate of float32 products of 2048 x 2048
 matrices, and of copying 256 MiB.
 
 With `--lengths=longtail`: 64 prompts, 8 samples of each over 32 slots. Lengths follow an exponential distribution with
@@ -48,6 +49,7 @@ from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.batch import layout
 from rlvr_jax.learner.losses import policy_gradient
 from rlvr_jax.learner.optimizer import OptimizerConfig, make_optimizer
+from rlvr_jax.learner.packing import pack
 from rlvr_jax.learner.step import new_state, train_step
 from rlvr_jax.parallel.host import keep_freed_memory
 from rlvr_jax.policy import PolicyConfig
@@ -162,13 +164,13 @@ def longtail(config: PolicyConfig, runs: int) -> None:
     )
 
 
-def train_call(config: PolicyConfig) -> Callable[[], object]:
+def train_call(config: PolicyConfig, packed: bool = False) -> Callable[[], object]:
     """One training step, as a function without arguments; each call starts from the state of the last one."""
     optimizer = make_optimizer(OptimizerConfig(), num_updates=1000)
     init = jax.jit(lambda key: {"policy": new_state(optimizer, policy.init(config, key))})
     states = [init(jax.random.key(0))]
     rng = np.random.default_rng(0)
-    prompts = rng.integers(0, config.vocab_size, (SAMPLES, PROMPT_LENGTH)).tolist()
+    prompts = rng.integers(0, config.vocab_size, (PROMPTS, PROMPT_LENGTH)).repeat(GROUP, axis=0).tolist()
     responses = rng.integers(0, config.vocab_size, (SAMPLES, RESPONSE_LENGTH)).tolist()
     batch = layout(prompts, responses, PROMPT_LENGTH, RESPONSE_LENGTH)
     shape = batch.action_mask.shape
@@ -177,7 +179,7 @@ def train_call(config: PolicyConfig) -> Callable[[], object]:
     compiled = jax.jit(partial(train_step, loss, {"policy": optimizer}, MICROBATCHES), donate_argnums=0)
 
     def call() -> object:
-        states[0], metrics = compiled(states[0], batch)
+        states[0], metrics = compiled(states[0], pack(batch, GROUP) if packed else batch)
         return metrics
 
     return call
@@ -195,6 +197,9 @@ def main() -> None:
     parser.add_argument(
         "--lengths", choices=("equal", "longtail"), default="equal", help="of the responses in `rollout`"
     )
+    parser.add_argument(
+        "--packing", choices=("none", "prefix_tree"), default="none", help="rows of `train`, see `rlvr keys training`"
+    )
     parser.add_argument("--runs", type=int, default=5, help="timed runs; the median is reported (default: 5)")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the table of `attention` into this file")
     args = parser.parse_args()
@@ -204,6 +209,8 @@ def main() -> None:
         sys.exit(f"error: --picture is of `attention`, not of `{args.what}`")
     if args.lengths == "longtail" and args.what != "rollout":
         sys.exit(f"error: --lengths=longtail is a case of `rollout`, not of `{args.what}`")
+    if args.packing != "none" and args.what != "train":
+        sys.exit(f"error: --packing={args.packing} is a case of `train`, not of `{args.what}`")
     keep_freed_memory()
 
     if args.what in parts:
@@ -220,14 +227,15 @@ def main() -> None:
     if args.what == "rollout":
         call, work, tokens = rollout_call(config), forward_flops(config), SAMPLES * RESPONSE_LENGTH
     else:
-        call, work, tokens = train_call(config), 3 * forward_flops(config), SAMPLES * LENGTH
+        call, work, tokens = train_call(config, args.packing == "prefix_tree"), 3 * forward_flops(config), SAMPLES * LENGTH
     (first,) = seconds(call, 1)
     before, times, after = machine_limits(), seconds(call, args.runs), machine_limits()
     matmul, bandwidth = (max(pair) for pair in zip(before, after, strict=True))
     median = statistics.median(times)
 
     device = jax.devices()[0]
-    print(f"{args.what}, size {args.size}: {work / 1e9:.0f} GFLOP, {tokens} tokens; on {device.device_kind}")
+    name = f"{args.what}, packed" if args.packing != "none" else args.what
+    print(f"{name}, size {args.size}: {work / 1e9:.0f} GFLOP, {tokens} tokens; on {device.device_kind}")
     print(f"first call, with compilation: {first:.1f} s; {args.runs} more: {min(times):.3f} to {max(times):.3f} s")
     print(f"matrix product {matmul / 1e9:.0f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s: measured in this run")
     share = work / matmul / median

@@ -45,6 +45,7 @@ class Batch:
         have no behaviour policy. Of supervised runs: the number of the data source ("source"), and see
         `preferences.Pairs` ("pair_margin", "good", "baseline").
       parents: see `rlvr_jax.policy.forward`; None if no segment has one.
+      branches: the columns of a row's prompt and of each response to it, where these have columns of their own.
     """
 
     tokens: Int[Array | np.ndarray, "batch time"]
@@ -55,6 +56,7 @@ class Batch:
     samples: Float[Array | np.ndarray, "batch"]
     columns: dict[str, Float[Array | np.ndarray, "batch action"]] = struct.field(default_factory=dict)
     parents: Int[Array | np.ndarray, "batch time"] | None = None
+    branches: tuple[int, int] | None = struct.field(pytree_node=False, default=None)
 
     def with_columns(self, **columns: Float[Array | np.ndarray, "batch action"]) -> "Batch":
         """The batch with these columns added or replaced."""

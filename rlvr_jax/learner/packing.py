@@ -22,8 +22,8 @@ def pack(batch: Batch, group: int, multiple: int = 0) -> Batch:
     Args:
       batch: from `layout` or `in_groups`; every `group` rows have the same prompt, except padding rows after the first.
       group: samples per prompt, padding rows included.
-      multiple: the responses' share of the rows is the longest of the batch, rounded up to a multiple of this; 0 for
-        `group` responses of full length, a single shape.
+      multiple: the responses' share of the rows is the longest of the batch, rounded up to a multiple of this. 0 for
+        `group` responses of full length, a single shape: each has columns of its own, the `branches` of the batch.
 
     Raises:
       ValueError: rows of a group differ in their prompt.
@@ -58,6 +58,7 @@ def pack(batch: Batch, group: int, multiple: int = 0) -> Batch:
         action_mask=gather(batch.action_mask),
         samples=samples.sum(axis=1),
         columns={name: gather(x) for name, x in batch.columns.items()},
+        branches=None if multiple else (first, length),
     )
 
 
@@ -75,10 +76,11 @@ def unpack(
 def _order(batch: Batch, group: int, multiple: int) -> Int[np.ndarray, "prompts packed"]:
     """Gather indices: for each packed position after the prompt, its source in the concatenated responses."""
     rows, length = batch.action_mask.shape
+    if not multiple:
+        return np.tile(np.arange(group * length), (rows // group, 1))
     real = batch.segment_ids[:, -length:].reshape(rows // group, group * length) > 0
-    order = np.argsort(~real, axis=1, kind="stable")
     longest = max(1, int(real.sum(axis=1).max()))
-    return order[:, : -(-longest // multiple) * multiple] if multiple else order
+    return np.argsort(~real, axis=1, kind="stable")[:, : -(-longest // multiple) * multiple]
 
 
 def savings(prompt: int, response: int, group: int) -> tuple[float, float]:

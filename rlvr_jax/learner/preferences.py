@@ -239,7 +239,8 @@ def of_completions(batch: Batch, values: Float[Array | np.ndarray, "batch action
 
 def rewards_of(shape: PolicyConfig, params: Params, batch: Batch) -> Float[Array, "completions"]:
     """The reward of each completion, from the hidden state of its last token; two in each row of a packed batch."""
-    hidden, _ = policy.forward(shape, params, batch.tokens, batch.positions, batch.segment_ids, parents=batch.parents)
+    ids = batch.tokens, batch.positions, batch.segment_ids
+    hidden, _ = policy.forward(shape, params, *ids, parents=batch.parents, branches=batch.branches)
     of = (1,) if batch.parents is None else (_FIRST, _FIRST + 1)
     last = jnp.stack([_last(batch.segment_ids == segment) for segment in of], axis=1)
     states = jnp.take_along_axis(hidden, last[..., None], axis=1)

@@ -24,7 +24,8 @@ def score(
 
 def hidden_states(config: PolicyConfig, params: Params, batch: Batch) -> Float[Array, "batch action width"]:
     """The hidden state that predicts each action."""
-    hidden, _ = policy.forward(config, params, batch.tokens, batch.positions, batch.segment_ids, parents=batch.parents)
+    ids = batch.tokens, batch.positions, batch.segment_ids
+    hidden, _ = policy.forward(config, params, *ids, parents=batch.parents, branches=batch.branches)
     return jax.vmap(lambda row, columns: row.at[columns].get(mode="promise_in_bounds"))(hidden, batch.predictors)
 
 

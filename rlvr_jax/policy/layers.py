@@ -138,7 +138,7 @@ def _self_attention(
     al. 2023 (arXiv:2309.14509), section 3.1. So every device has whole rows of the ids that masks derive from.
     """
     implementation = config.attention
-    if implementation == "auto" and dense(query.shape[1]):
+    if implementation == "auto" and dense(schedule.longest):
         implementation = "reference"
     partition = _partition(query.shape[0], query.shape[2])
     if partition and partition[2]:

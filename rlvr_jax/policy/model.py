@@ -269,6 +269,7 @@ def forward(
     segment_ids: Int[Array, "batch time"],
     cache: Cache | None = None,
     parents: Int[Array, "batch time"] | None = None,
+    branches: tuple[int, int] | None = None,
 ) -> tuple[Float[Array, "batch time width"], Cache | None]:
     """Runs the decoder.
 
@@ -281,6 +282,7 @@ def forward(
       cache: of earlier tokens; the new ones are appended to `cache.own`, which must have space for them.
       parents: the segment that a token's segment continues, and also attends to; 0 for none. A parent precedes its
         children in the row, and their positions continue its own. Without a cache only; a cache has `prefix` instead.
+      branches: of rows with parents, see `make_schedule`.
 
     Returns:
       Final hidden states (after the last norm), and the cache with the new tokens in it (None without a cache).
@@ -290,12 +292,13 @@ def forward(
     """
     own = prefix = None
     time = tokens.shape[1]
-    if cache is None and time % row_parts():
+    if cache is None and time % row_parts():  # columns behind the branches, if there are any
         pad = partial(jnp.pad, pad_width=((0, 0), (0, -time % row_parts())))
         tokens, positions, segment_ids = pad(tokens), pad(positions), pad(segment_ids)
         parents = None if parents is None else pad(parents)
     group = config.num_heads // config.num_kv_heads
-    reads = lambda window: make_schedule(positions, segment_ids, parents, window=window or None, group=group)  # noqa: E731
+    schedule = partial(make_schedule, positions, segment_ids, parents, group=group, branches=branches)
+    reads = lambda window: schedule(window=window or None)  # noqa: E731
     if cache is not None:
         if parents is not None:
             raise ValueError("parents are for rows without a cache; with one, use `cache.prefix` for the shared prompt")

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from rlvr_jax import parallel, policy
 from rlvr_jax.device_rules import check_update
+from rlvr_jax.kernels.platform import target_platform
 from rlvr_jax.learner import objectives
 from rlvr_jax.learner.aggregation import group_tokens
 from rlvr_jax.learner.batch import SCORED, Batch, split
@@ -136,7 +137,7 @@ def make_update(
       ConfigError: the updates of this config can't be divided into microbatches.
     """
     check_update(setup.config, setup.mesh.shape["data"] * setup.mesh.shape["fsdp"], loss.rows_together)
-    jitted, options = make_jitted_update(setup, optimizers, loss, microbatches), _packing(setup)
+    jitted, options = make_jitted_update(setup, optimizers, loss, microbatches), packing(setup)
     rows = parallel.batch_sharding(setup.mesh)
     others = [{name: (frozen or {})[name] for name in loss.frozen}] if loss.frozen else []
     if not options:
@@ -218,7 +219,7 @@ def make_score(setup: Setup, of: Scored = "logprobs", shape: PolicyConfig | None
     The network has the policy's architecture, or `shape`. It packs as `make_update` does, and takes the rows in as many
     parts as an update, so that it needs no more memory.
     """
-    jitted, options, config = make_jitted_score(setup, of, shape), _packing(setup), setup.config
+    jitted, options, config = make_jitted_score(setup, of, shape), packing(setup), setup.config
     sharding = parallel.batch_sharding(setup.mesh)
     optimizer = config.critic.optimizer if of == "values" else config.optimizer
     parts = config.algorithm.minibatches * optimizer.microbatches
@@ -299,12 +300,19 @@ def _moved(reference: Params, params: Params, share: float | Float[Array, ""]) -
     return jax.tree.map(moved, reference, params)
 
 
-def _packing(setup: Setup) -> tuple[int, int] | None:
-    """The options of `pack` and `unpack`, or None without packing."""
-    config = setup.config
-    if config.training.packing == "none":
+def packing(setup: Setup) -> tuple[int, int] | None:
+    """The options of `pack` and `unpack`, or None without packing.
+
+    Attention in plain JAX, that of CPU, reads rows by the columns of their responses; a kernel skips blocks of padding,
+    of which there are more behind all responses than between them.
+    """
+    training, rollout = setup.config.training, setup.config.rollout
+    if training.packing == "none":
         return None
-    return config.rollout.group_size, config.training.packing_multiple
+    with parallel.use_mesh(setup.mesh):
+        plain = target_platform() == "cpu"
+    whole = rollout.group_size * rollout.max_response_length
+    return rollout.group_size, training.packing_multiple or (0 if plain else whole)
 
 
 def make_sampler(setup: Setup) -> Sampler:

@@ -19,11 +19,13 @@ class Load:
       rows: sequences.
       length: tokens of each, padding included.
       actions: tokens per row whose log-probs are computed.
+      longest: tokens that one may attend to; 0 for all of the row.
     """
 
     rows: int
     length: int
     actions: int
+    longest: int = 0
 
 
 def activation_bytes(config: PolicyConfig, load: Load) -> int:
@@ -87,8 +89,9 @@ def _layer_bytes(config: PolicyConfig, load: Load, tensor: int, scores: bool) ->
     """Bytes that a layer computes, see `activation_bytes`, on one device of the mesh axis `tensor`."""
     heads, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     of_heads = 2 * config.mlp_width + 2 * heads + 2 * kv
-    if scores and load.length <= DENSE_LENGTH:
-        of_heads += config.num_heads * load.length
+    longest = load.longest or load.length
+    if scores and longest <= DENSE_LENGTH:
+        of_heads += config.num_heads * longest
     wide = 2 if config.norm_placement == "pre" else 3
     return load.rows * load.length * (wide * config.width + of_heads // tensor) * _itemsize(config)
 

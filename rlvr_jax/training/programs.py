@@ -28,6 +28,7 @@ from rlvr_jax.training.functions import (
     make_jitted_score,
     make_jitted_update,
     make_loss,
+    packing,
     sampling_config,
 )
 from rlvr_jax.training.networks import make_optimizers, network_shapes, networks_of, state_shapes, updates_of_step
@@ -151,8 +152,8 @@ def _of_supervised(setup: Setup) -> Iterator[Program]:
 
 def batch_shapes(setup: Setup, parts: int, columns: tuple[str, ...]) -> Batch:
     """The shapes of a step's batch, or of one of `parts` equal parts, packed as the config says."""
-    rollout, packed = setup.config.rollout, setup.config.training.packing == "prefix_tree"
-    group = rollout.group_size if packed else 1
+    rollout, packed = setup.config.rollout, packing(setup)
+    group, multiple = packed or (1, 0)
     rows = rollout.prompts * rollout.group_rows // group // parts
     actions = group * rollout.max_response_length
     ids = jax.ShapeDtypeStruct((rows, rollout.max_prompt_length + actions), jnp.int32)
@@ -166,6 +167,7 @@ def batch_shapes(setup: Setup, parts: int, columns: tuple[str, ...]) -> Batch:
         samples=jax.ShapeDtypeStruct((rows,), jnp.float32),
         columns=dict.fromkeys(columns, numbers),
         parents=ids if packed else None,
+        branches=None if not packed or multiple else (rollout.max_prompt_length, rollout.max_response_length),
     )
 
 

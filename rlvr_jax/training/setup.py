@@ -187,7 +187,9 @@ def update_load(config: Config, run: Run, mesh: AnyMesh, packed: bool = False, n
     length = rollout.max_prompt_length + group * rollout.max_response_length
     actions *= group
     part = lambda length: -(-length // mesh.shape["context"])  # noqa: E731
-    return Load(rows, part(length), part(actions))
+    branches = group > 1 and run == "rl" and not config.training.packing_multiple
+    longest = rollout.max_prompt_length + rollout.max_response_length if branches else 0
+    return Load(rows, part(length), part(actions), longest)
 
 
 def load_of(setup: Setup, network: str = "policy") -> tuple[Load, int]:

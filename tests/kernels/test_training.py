@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from rlvr_jax.kernels.reference import by_branch, chunked_attention, masked_attention
 from rlvr_jax.kernels.schedule import make_schedule
 from rlvr_jax.kernels.training import training_attention
 from tests.close import assert_close
-from tests.kernels.rows import random_rows, random_vectors
+from tests.kernels.rows import attention_and_gradients, random_rows, random_vectors, readable
 
 BATCH, TIME, HEADS, KV, DIM = 4, 40, 4, 2, 16
 PARTITION = PartitionSpec(("data", "fsdp"), None, "tensor")
@@ -59,6 +60,32 @@ def test_splash_equals_the_reference_on_packed_rows():
     # Splash leaves padding to itself: its rows are compared nowhere.
     actual = run(inputs, implementation="splash", interpret=True)
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), keep(actual), keep(expected))
+
+
+@pytest.mark.parametrize("attend", [masked_attention, partial(chunked_attention, chunk=3)])
+@pytest.mark.parametrize("window", [None, 6])
+def test_responses_in_columns_of_their_own_equal_float64(attend, window):
+    (prompt, response, behind), rng = (5, 7, 3), np.random.default_rng(2)
+    positions, segments, parents = np.zeros((3, BATCH, prompt + 4 * response + behind), np.int32)
+    for row in range(BATCH):
+        length = rng.integers(1, prompt + 1)
+        own = np.s_[row, prompt - length : prompt]
+        positions[own], segments[own] = np.arange(length), 1
+        for number, first in enumerate(range(prompt, prompt + 4 * response, response)):
+            own = np.s_[row, first : first + rng.integers(0, response + 1)]
+            positions[own] = length + np.arange(segments[own].size)
+            segments[own], parents[own] = 2 + number, 1
+    *vectors, weights = random_vectors(rng, *segments.shape, HEADS, KV, DIM)
+
+    @jax.jit
+    def gradients(rows, *vectors):
+        schedule = make_schedule(*rows, window=window, branches=(prompt, response))
+        output, gradients = jax.vjp(lambda *x: by_branch(attend, *x, schedule, scale=0.3, soft_cap=4.0), *vectors)
+        return output, gradients(weights)
+
+    rows = positions, segments, parents
+    expected = attention_and_gradients(*vectors, readable(*rows, window), weights, scale=0.3, soft_cap=4.0)
+    assert_close(gradients(rows, *vectors), expected)
 
 
 @pytest.mark.parametrize("options", [{"implementation": "pallas", "interpret": True}, {"implementation": "xla"}])

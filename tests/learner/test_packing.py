@@ -60,7 +60,7 @@ def random_params(config: PolicyConfig):
 
 def test_a_row_is_a_prompt_and_behind_it_its_responses_one_after_the_other():
     prompts, responses = [[11, 12], [11, 12], [13], [13]], [[21, 22], [23], [], [24, 25, 26]]
-    packed = pack(layout(prompts, responses, prompt_length=3, response_length=4), group=2)
+    packed = pack(layout(prompts, responses, prompt_length=3, response_length=4), group=2, multiple=8)
     rest = [0] * 5
     np.testing.assert_array_equal(packed.tokens, [[0, 11, 12, 21, 22, 23, *rest], [0, 0, 13, 24, 25, 26, *rest]])
     np.testing.assert_array_equal(packed.positions, [[0, 0, 1, 2, 3, 2, *rest], [0, 0, 0, 1, 2, 3, *rest]])
@@ -75,8 +75,8 @@ def test_a_row_is_a_prompt_and_behind_it_its_responses_one_after_the_other():
 def test_packed_rows_are_as_long_as_the_longest_needs_rounded_up_or_of_one_length():
     batch = random_batch()
     longest = int(batch.segment_ids[:, PROMPT:].reshape(PROMPTS, -1).sum(axis=1).max())
-    whole = pack(batch, GROUP)
-    assert whole.tokens.shape == (PROMPTS, PROMPT + GROUP * RESPONSE)
+    whole = pack(batch, GROUP, GROUP * RESPONSE)
+    assert whole.tokens.shape == pack(batch, GROUP).tokens.shape == (PROMPTS, PROMPT + GROUP * RESPONSE)
     for multiple in (1, 4, 100):
         width = min(-(-longest // multiple) * multiple, GROUP * RESPONSE)
         cut = pack(batch, GROUP, multiple)
@@ -87,6 +87,17 @@ def test_packed_rows_are_as_long_as_the_longest_needs_rounded_up_or_of_one_lengt
         jax.tree.map(np.testing.assert_array_equal, cut, expected)
     empty = layout([[1]] * 2, [[]] * 2, prompt_length=1, response_length=3)
     assert pack(empty, 2, 1).action_mask.shape == (1, 1)
+
+
+def test_rows_of_one_length_have_columns_for_each_response():
+    prompts, responses = [[11, 12], [11, 12], [13], [13]], [[21, 22], [23], [], [24, 25, 26]]
+    packed = pack(layout(prompts, responses, prompt_length=3, response_length=4), group=2)
+    np.testing.assert_array_equal(
+        packed.tokens, [[0, 11, 12, 21, 22, 0, 0, 23, 0, 0, 0], [0, 0, 13, 0, 0, 0, 0, 24, 25, 26, 0]]
+    )
+    np.testing.assert_array_equal(packed.segment_ids[:, 3:], [[2, 2, 0, 0, 3, 0, 0, 0], [0, 0, 0, 0, 3, 3, 3, 0]])
+    np.testing.assert_array_equal(packed.predictors, [[2, 3, 4, 5, 2, 7, 8, 9]] * 2)
+    assert packed.branches == (3, 4)
 
 
 @pytest.mark.parametrize("multiple", [0, 1, 4])
@@ -100,7 +111,7 @@ def test_values_of_actions_come_back_from_packed_rows(multiple):
 
 def test_a_packed_batch_keeps_every_dtype():
     batch, packed = random_batch(), pack(random_batch(), GROUP)
-    same = jax.tree.map(lambda x, y: x.dtype == y.dtype, packed.replace(parents=None), batch)
+    same = jax.tree.map(lambda x, y: x.dtype == y.dtype, packed.replace(parents=None, branches=None), batch)
     assert all(jax.tree.leaves(same))
     assert packed.parents.dtype == np.int32
 
