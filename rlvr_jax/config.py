@@ -142,7 +142,7 @@ class TrainingConfig:
         steps are sampled and judged while a step trains; 0 is on-policy.
       max_skipped_in_a_row: the run stops after this many consecutive non-finite updates.
       packing: "none" trains on one row per sample; "prefix_tree" on one row per prompt, followed by all its responses,
-        see `rlvr_jax.learner.packing`: the same results, faster for long prompts.
+        see `rlvr_jax.learner.packing`: the same results, faster by the tokens that are computed once.
       packing_multiple: the responses' share of a packed row is the longest of an update, rounded up to a multiple of
         this many tokens; each length is compiled once. 0 for a single length, that of full responses.
       offload_reference: whether the parameters of a reference policy that stays lie in the host's memory, except while

@@ -6,9 +6,10 @@
     rlvr benchmark rollout --lengths=longtail
 
 Workload: 16 prompts of 32 random tokens, 8 samples of each with exactly 128 new tokens, at temperature 1 without
-filters; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term, with a row for each
-sample or, with `--packing=prefix_tree`, one for each prompt. Compilation is reported separately. The machine's limits are measured in the same run: the rate of float32 products of 2048 x 2048
-matrices, and of copying 256 MiB.
+filters; training is one Adam update over those 128 sequences in 4 microbatches, without a KL term. Its rows are the
+samples or, with `--packing=prefix_tree`, prompts with all their samples. Compilation is reported separately. The
+machine's limits are measured in the same run: the rate of float32 products of 2048 x 2048 matrices, and of copying
+256 MiB.
 
 With `--lengths=longtail`: 64 prompts, 8 samples of each over 32 slots. Lengths follow an exponential distribution with
 a mean of a quarter of the maximum, 128, and are passed to the sampler as budgets. Two variants alternate: free slots
@@ -164,7 +165,7 @@ def longtail(config: PolicyConfig, runs: int) -> None:
     )
 
 
-def train_call(config: PolicyConfig, packed: bool = False) -> Callable[[], object]:
+def train_call(config: PolicyConfig, packing: str) -> Callable[[], object]:
     """One training step, as a function without arguments; each call starts from the state of the last one."""
     optimizer = make_optimizer(OptimizerConfig(), num_updates=1000)
     init = jax.jit(lambda key: {"policy": new_state(optimizer, policy.init(config, key))})
@@ -179,7 +180,7 @@ def train_call(config: PolicyConfig, packed: bool = False) -> Callable[[], objec
     compiled = jax.jit(partial(train_step, loss, {"policy": optimizer}, MICROBATCHES), donate_argnums=0)
 
     def call() -> object:
-        states[0], metrics = compiled(states[0], pack(batch, GROUP) if packed else batch)
+        states[0], metrics = compiled(states[0], pack(batch, GROUP) if packing == "prefix_tree" else batch)
         return metrics
 
     return call
@@ -227,15 +228,15 @@ def main() -> None:
     if args.what == "rollout":
         call, work, tokens = rollout_call(config), forward_flops(config), SAMPLES * RESPONSE_LENGTH
     else:
-        call, work, tokens = train_call(config, args.packing == "prefix_tree"), 3 * forward_flops(config), SAMPLES * LENGTH
+        call, work, tokens = train_call(config, args.packing), 3 * forward_flops(config), SAMPLES * LENGTH
     (first,) = seconds(call, 1)
     before, times, after = machine_limits(), seconds(call, args.runs), machine_limits()
     matmul, bandwidth = (max(pair) for pair in zip(before, after, strict=True))
     median = statistics.median(times)
 
     device = jax.devices()[0]
-    name = f"{args.what}, packed" if args.packing != "none" else args.what
-    print(f"{name}, size {args.size}: {work / 1e9:.0f} GFLOP, {tokens} tokens; on {device.device_kind}")
+    rows = f", packing {args.packing}" if args.what == "train" else ""
+    print(f"{args.what}{rows}, size {args.size}: {work / 1e9:.0f} GFLOP, {tokens} tokens; on {device.device_kind}")
     print(f"first call, with compilation: {first:.1f} s; {args.runs} more: {min(times):.3f} to {max(times):.3f} s")
     print(f"matrix product {matmul / 1e9:.0f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s: measured in this run")
     share = work / matmul / median
