@@ -1,6 +1,7 @@
 """Inputs and output of the component benchmarks, not their times."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,3 +61,26 @@ def test_attention_calls_have_the_requested_shapes(implementation):
     forward, backward = parts.attention_calls(parts.tree(8, 4, 2), implementation, 3, 4, 2, 8, np.float32)
     assert forward().shape == (3, 16, 4, 8)
     assert [x.shape for x in backward()] == [(3, 16, 4, 8), (3, 16, 2, 8), (3, 16, 2, 8)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "first", "tokens"),
+    [
+        (["rollout"], "rollout, size tiny: ", 128 * 6),
+        (["train"], "train, packing none, size tiny: ", 128 * 10),
+        (["train", "--packing=prefix_tree"], "train, packing prefix_tree, size tiny: ", 128 * 10),
+    ],
+)
+def test_the_command_measures_a_rollout_and_a_training_step(monkeypatch, capsys, flags, first, tokens):
+    small = {"vocab_size": 16, "num_layers": 1, "width": 16, "num_heads": 2, "num_kv_heads": 1, "head_dim": 8}
+    monkeypatch.setitem(speed.SIZES, "tiny", replace(speed.SIZES["tiny"], **small, mlp_width=16))
+    for name, number in {"PROMPT_LENGTH": 4, "RESPONSE_LENGTH": 6, "LENGTH": 10}.items():
+        monkeypatch.setattr(speed, name, number)
+    monkeypatch.setattr(speed, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(speed, "machine_limits", lambda: (1e9, 1e9))
+    monkeypatch.setattr(sys, "argv", ["rlvr benchmark", *flags, "--runs=1"])
+    speed.main()
+    line, _, _, median, *_ = capsys.readouterr().out.splitlines()
+    assert line.startswith(first)
+    assert f", {tokens} tokens; on cpu" in line
+    assert float(median.split()[1]) > 0
