@@ -165,6 +165,25 @@ def empty_key_values(
     return KeyValues(layers, zeros, zeros, jnp.zeros((), jnp.int32))
 
 
+def cache_widths(length: int) -> tuple[int, ...]:
+    """The lengths that a KV segment for up to `length` tokens takes, one after the other, while it fills.
+
+    On CPU, where attention reads all columns, filled or not, a quarter, half and all of them, in whole blocks.
+    """
+    parts = (4, 2, 1) if target_platform() == "cpu" else (1,)
+    return tuple(sorted({min(length, -(-length // (part * KEY_BLOCK)) * KEY_BLOCK) for part in parts}))
+
+
+def moved(own: KeyValues, empty: KeyValues) -> KeyValues:
+    """The tokens of a KV segment in a longer one, which was empty; both are for one token at a time."""
+
+    def filled(new: Array, old: Array) -> Array:
+        old = old[:, :, None] if old.ndim < new.ndim else old  # keys of one block
+        return jax.lax.dynamic_update_slice(new, old, (0,) * new.ndim)
+
+    return jax.tree.map(filled, empty, own)
+
+
 def _may_read(window, positions, segment_ids, key_positions, key_segment_ids) -> Bool[Array, "batch time length"]:
     """A token attends to its own sequence up to its own position, or to the last `window` tokens of that."""
     same = segment_ids[:, :, None] == key_segment_ids[:, None, :]

@@ -94,11 +94,10 @@ def sample(
     first, logprob, finish = draw_next(sampling, draws, logits)
     column = lambda x: jnp.zeros((num_samples, length), x.dtype).at[:, 0].set(x)  # noqa: E731
     samples = Samples(column(first), column(logprob), jnp.ones(num_samples, jnp.int32), finish)
-    own = policy.empty_key_values(config, params, num_samples, max(length - 1, 1), one_by_one=True)
 
-    def unfinished(state):
+    def unfinished(width, state):
         t, _, _, samples = state
-        return (t < length) & jnp.any(samples.finish == 0)
+        return (t < length) & (t <= width) & jnp.any(samples.finish == 0)
 
     def decode(state):
         t, last, own, samples = state
@@ -121,7 +120,12 @@ def sample(
         )
         return t + 1, token, cache.own, samples
 
-    return jax.lax.while_loop(unfinished, decode, (jnp.int32(1), first, own, samples))[-1]
+    t, own = jnp.int32(1), None
+    for width in policy.cache_widths(max(length - 1, 1)):
+        empty = policy.empty_key_values(config, params, num_samples, width, one_by_one=True)
+        own = empty if own is None else policy.moved(own, empty)
+        t, first, own, samples = jax.lax.while_loop(partial(unfinished, width), decode, (t, first, own, samples))
+    return samples
 
 
 def prompts_per_batch(

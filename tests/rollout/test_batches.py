@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import policy
+from rlvr_jax.policy import model
 from rlvr_jax.rollout.batches import pad_prompts, prompt_positions, sample
 from rlvr_jax.rollout.layout import prepare
 from rlvr_jax.rollout.requests import Request, draws_of
@@ -189,6 +190,14 @@ def test_decoding_ends_with_the_last_response_and_a_longer_budget_changes_nothin
     assert_well_formed(longer, QUICK, 20)
     assert len(calls) == longer.lengths.max()  # one prefill, and one step for each token but the first
     assert_same_tokens(longer.replace(tokens=longer.tokens[:, :LENGTH], logprobs=longer.logprobs[:, :LENGTH]), samples)
+
+
+def test_a_cache_that_grows_gives_the_samples_of_a_whole_one(prompts, samples, monkeypatch):
+    monkeypatch.setattr(model, "KEY_BLOCK", 3)
+    assert policy.cache_widths(LENGTH) == (3, 6, 8)
+    grown = run(prompts, replace(SAMPLING, max_response_length=LENGTH + 1), budget=LENGTH)
+    assert grown.lengths.max() == LENGTH
+    assert_same_tokens(grown.replace(tokens=grown.tokens[:, :LENGTH], logprobs=grown.logprobs[:, :LENGTH]), samples)
 
 
 # What it reports
