@@ -116,10 +116,10 @@ function stackOf(panel) {
   const usual = [...floors].sort((a, b) => a - b)[Math.floor(0.9 * (floors.length - 1))] || 0;
   const highest = Math.max(0, ...floors), clipped = highest > 4 * usual && usual > 0;
   return {lines, edges, range: [0, clipped ? 2 * usual : highest * 1.12 || 1],
-    note: clipped ? `off the axis: up to ${short(highest)} s, at step ${Math.round(middles[floors.indexOf(highest)])}` : ""};
+    note: clipped ? `off the axis: up to ${short(highest)} s (step ${Math.round(middles[floors.indexOf(highest)])})` : ""};
 }
 
-function figureOf(panel, runs) {
+function figureOf(panel, runs, changes) {
   const state = {log: panel.scale === "log", logSteps: false};
   const title = element("span", {}, element("b", {}, panel.title), element("span", {class: "why"}, ` ${panel.unit}`)), legend = element("div", {class: "legend"});
   const button = element("button", {type: "button", class: "log", title: "logarithmic or linear vertical axis",
@@ -162,6 +162,11 @@ function figureOf(panel, runs) {
         "stroke-width": line.width, "stroke-dasharray": line.dash, "stroke-linejoin": "round", "stroke-linecap": "round", class: "curve"}));
       if (line.marked) line.x.forEach((step, i) => line.y[i] !== null && svg.append(
         element("circle", {cx: x(step), cy: y(line.y[i]), r: 2.4, fill: line.colour})));
+    }
+    for (const [step, change] of changes) {
+      const where = x(step + 0.5);
+      svg.append(element("g", {class: "changed"}, element("title", {}, `after step ${step}: ${change}`),
+        element("line", {x1: where, x2: where, y1: TOP, y2: height - BOTTOM, stroke: FAINT, "stroke-dasharray": "2 3"})));
     }
     for (const step of new Set(lines.flatMap(line => line.lost)))
       svg.append(element("line", {x1: x(step), x2: x(step), y1: height - BOTTOM - 9, y2: height - BOTTOM, stroke: LOST, "stroke-width": 1.6, class: "lost"}));
@@ -224,15 +229,15 @@ function lastOf(line) {
 }
 
 async function showCurves(place) {
-  const {runs, panels} = await embedded("curves");
-  const figures = panels.map(panel => figureOf(panel, runs));
+  const {runs, panels, changes} = await embedded("curves");
+  const figures = panels.map(panel => figureOf(panel, runs, changes));
   const grid = element("div", {class: "figures"}, ...figures.map(made => made.figure));
   const redraw = change => { figures.forEach(change); figures.forEach(made => made.draw()); };
   const names = [...new Set(runs.flatMap(run => Object.keys(run.metrics)))].sort();
   const chooser = element("select", {id: "metric", onchange: () => {
     if (!chooser.value) return;
     const made = figureOf({title: chooser.value, unit: "", caption: "", kind: "lines", scale: "linear", wide: false,
-      series: [{metric: chooser.value, label: chooser.value, colour: CYCLE[0]}]}, runs);
+      series: [{metric: chooser.value, label: chooser.value, colour: CYCLE[0]}]}, runs, changes);
     made.state.logSteps = steps.checked;
     made.draw();
     figures.push(made);

@@ -23,13 +23,14 @@ _OF_STEPS = "train/response_length"  # which every training step has
 _MAX_POINTS = 600  # longer runs are drawn as means over equal intervals of steps
 
 
-def curves_png(rows: Sequence[Row], path: Path | str, title: str) -> None:
+def curves_png(rows: Sequence[Row], path: Path | str, title: str, changed: Sequence[int] = ()) -> None:
     """Draws all panels on one page and writes it atomically as a PNG, 1540 pixels wide.
 
     Args:
       rows: of `metrics.jsonl`; may be empty.
       path: of the file.
       title: of the page.
+      changed: steps after which the run went on with changes, which are marked.
 
     Raises:
       OSError: the file cannot be written; the message names it.
@@ -68,7 +69,7 @@ def curves_png(rows: Sequence[Row], path: Path | str, title: str) -> None:
             )
         else:
             place = grid[index // 3, index % 3]
-        _draw(figure.add_subplot(place), rows, panel)
+        _draw(figure.add_subplot(place), rows, panel, changed)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     files.replace(Path(path), buffer.getvalue())
@@ -103,7 +104,7 @@ def points(rows: Sequence[Row], metric: str, reduce: str = "mean") -> tuple[list
     return steps, reduced, lost
 
 
-def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
+def _draw(axes: Any, rows: Sequence[Row], panel: Panel, changed: Sequence[int]) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     steps = [row["step"] for row in rows]
@@ -115,6 +116,8 @@ def _draw(axes: Any, rows: Sequence[Row], panel: Panel) -> None:
         note = _stack(axes, rows, panel)
     else:
         _set_limits(axes, panel, _lines(axes, rows, panel))
+    for step in changed:
+        axes.axvline(step + 0.5, color=_FAINT, linewidth=0.9, linestyle=(0, (2, 3)))
     span = max((math.ceil(len(values(rows, line.metric)) / _MAX_POINTS) for line in panel.series), default=1)
     axes.set_xlabel("step" if span <= 1 else f"step (each point: {span} steps)", fontsize=9, color=_FAINT)
     axes.set_ylabel(panel.unit, fontsize=9, color=_FAINT)

@@ -10,7 +10,7 @@ async function embedded(id) {
 }
 
 function element(tag, attributes = {}, ...children) {
-  const svg = ["svg", "g", "path", "line", "text", "rect", "circle"].includes(tag);
+  const svg = ["svg", "title", "g", "path", "line", "text", "rect", "circle"].includes(tag);
   const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);

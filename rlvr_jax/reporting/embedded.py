@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rlvr_jax.reporting import curves
@@ -39,8 +40,10 @@ def unpacked(text: str) -> Any:
     return json.loads(gzip.decompress(base64.b64decode(text)))
 
 
-def curves_of(runs: Mapping[str, Sequence[Row]], panels: Sequence[Panel]) -> Pieces:
-    """The piece `curves`: the panels, and all metrics of the runs, which are given by label.
+def curves_of(
+    runs: Mapping[str, Sequence[Row]], panels: Sequence[Panel], changes: Mapping[int, str] = MappingProxyType({})
+) -> Pieces:
+    """The piece `curves`: the panels, all metrics of the runs, which are given by label, and changes by their step.
 
     A metric is `[steps, values, steps of non-finite values]`, with null for what is not finite, and reduced as in
     `curves.png` if it is long. A stack, of the first run, has edges of steps and the heights of its parts between them.
@@ -63,7 +66,7 @@ def curves_of(runs: Mapping[str, Sequence[Row]], panels: Sequence[Panel]) -> Pie
         points = {name: curves.points(rows, name, reduce.get(name, "mean")) for name in names}
         metrics = {name: [steps, _numbers(y), lost] for name, (steps, y, lost) in points.items() if steps}
         found.append({"label": label, "metrics": metrics})
-    return [("curves", packed({"runs": found, "panels": drawn}))]
+    return [("curves", packed({"runs": found, "panels": drawn, "changes": [*changes.items()]}))]
 
 
 def samples_of(runs: Mapping[str, Sequence[Row]]) -> Pieces:

@@ -84,7 +84,8 @@ def write_report(workdir: Path) -> Path:
     config, environment = (json_of(workdir / name) for name in ("config.json", "environment.json"))
     title = f"{shown(' + '.join(_data(config)) or workdir.name)}, seed {config.get('seed', '?')}"
     edits = edited(changes)
-    curves.curves_png(rows, workdir / "curves.png", f"{title}; {edits}" if edits else title)
+    marks = marks_of(changes)
+    curves.curves_png(rows, workdir / "curves.png", f"{title}; {edits}" if edits else title, list(marks))
     panels, comparison = panels_of(rows), _comparison(samples)
     openings = _openings([row for pair in comparison["pairs"] for row in pair] if comparison else [])
     content = page(
@@ -94,7 +95,7 @@ def write_report(workdir: Path) -> Path:
         edits=edits,
         findings=findings(rows, config, samples),
         panels=panels,
-        pieces=[*embedded.curves_of({title: rows}, panels), *embedded.samples_of({title: samples})],
+        pieces=[*embedded.curves_of({title: rows}, panels, marks), *embedded.samples_of({title: samples})],
         script=embedded.scripts(),
         num_samples=len(samples),
         tasks=_table(rows, r"task/([^/]+)/.*", _OF_A_TASK),
@@ -155,6 +156,14 @@ def edited(changes: Sequence[Row]) -> str:
     """`after step 8 mine.py (config.reward) was edited`: the user's files that were, from changes.jsonl; or empty."""
     of_code = [row for row in changes if row.get("code")]
     return "; ".join(f"after step {row['step']} {', '.join(row['code'])} was edited" for row in of_code)
+
+
+def marks_of(changes: Sequence[Row]) -> dict[int, str]:
+    """The changes by the step after which they came, from changes.jsonl."""
+    found: dict[int, list[str]] = {}
+    for row in changes:
+        found.setdefault(row["step"], []).extend(row["changes"])
+    return {step: ", ".join(found[step]) for step in sorted(found) if step > 0}
 
 
 def json_of(path: Path) -> dict[str, Any]:

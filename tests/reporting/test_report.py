@@ -323,12 +323,14 @@ def test_the_gold_answer_stands_where_the_verifier_is_given_something_else(tmp_p
     assert [x["gold"] for x in page.samples] == ["-396", "[7, 8]"]
 
 
-def test_changes_of_a_run_that_went_on_are_listed(tmp_path):
+def test_changes_of_a_run_that_went_on_are_listed_and_marked(tmp_path):
     jsonl.append(tmp_path / "changes.jsonl", [{"step": 40, "changes": ["training.num_steps: 40 -> 60"]}])
     jsonl.append(tmp_path / "changes.jsonl", [{"step": 50, "changes": ["x"], "code": ["mine.py (config.reward)"]}])
-    text = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}]).text
-    assert "after step 40: training.num_steps: 40 -> 60" in text
-    assert "after step 50 mine.py (config.reward) was edited" in text
+    jsonl.append(tmp_path / "changes.jsonl", [{"step": 50, "changes": ["y"]}])
+    page = run_of(tmp_path, [{"step": 1, "train/reward": 0.0}])
+    assert "after step 40: training.num_steps: 40 -> 60" in page.text
+    assert "after step 50 mine.py (config.reward) was edited" in page.text
+    assert page.pieces["curves"]["changes"] == [[40, "training.num_steps: 40 -> 60"], [50, "x, y"]]
 
 
 def test_turns_and_lag_have_panels_where_there_are_any():
