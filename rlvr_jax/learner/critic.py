@@ -40,11 +40,11 @@ def action_values(config: PolicyConfig, params: Params, batch: Batch) -> Float[A
 
 
 @lru_cache(maxsize=32)  # the runs of a process share losses, and so what is compiled for them
-def critic_loss(config: PolicyConfig, critic: CriticConfig) -> Loss:
+def critic_loss(config: PolicyConfig, clip: float) -> Loss:
     """The regression of values to returns; it trains "critic". See `value_loss`."""
 
     def sums(params: Mapping[str, Params], batch: Batch) -> Sums:
-        return value_loss(critic.clip, action_values(config, params["critic"], batch), batch)
+        return value_loss(clip, action_values(config, params["critic"], batch), batch)
 
     return Loss(sums, ("values", "returns"), metrics="critic")
 

@@ -4,7 +4,7 @@ Sums, not means: a microbatch does not know the weight of the whole batch.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -102,7 +102,8 @@ def columns_of(algorithm: AlgorithmConfig) -> tuple[str, ...]:
     return needs + ("reference",) * (algorithm.reference != "none")
 
 
-def imitation(config: PolicyConfig, sources: Sequence[str] = ()) -> Loss:
+@functools.lru_cache(maxsize=32)  # the runs of a process share losses, and so what is compiled for them
+def imitation(config: PolicyConfig, sources: tuple[str, ...] = ()) -> Loss:
     """The loss of supervised learning; it trains "policy".
 
     With names of sources, of which a batch has the numbers as the column "source", there is a metric of each.

@@ -118,7 +118,7 @@ def make_training(
 def losses_of(setup: Setup, loss: Loss) -> dict[str, Loss]:
     """The loss of each network, given that of the policy."""
     critic = has_critic(setup.config.algorithm)
-    return {"policy": loss} | ({"critic": critic_loss(setup.policy, setup.config.critic)} if critic else {})
+    return {"policy": loss} | ({"critic": critic_loss(setup.policy, setup.config.critic.clip)} if critic else {})
 
 
 def make_update(

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,14 @@ def make_jitted_updates(
     objective: Objective, optimizers: Mapping[str, optax.GradientTransformation], microbatches: int
 ) -> jax.stages.Wrapped:
     """The jitted function (states, stacked batches) -> (states, metrics of each), which donates the states."""
-    step = partial(train_step, objective.loss, optimizers, microbatches)
+    return _jitted_updates(objective, tuple(optimizers.items()), microbatches)
+
+
+@lru_cache(maxsize=32)  # the runs of a process share compiled functions
+def _jitted_updates(
+    objective: Objective, optimizers: tuple[tuple[str, optax.GradientTransformation], ...], microbatches: int
+) -> jax.stages.Wrapped:
+    step = partial(train_step, objective.loss, dict(optimizers), microbatches)
     if objective.prepared is not None:
         step = partial(_prepared, objective.prepared, step)
     return jax.jit(partial(jax.lax.scan, step), donate_argnums=0)

@@ -10,7 +10,7 @@ import pytest
 
 from rlvr_jax import policy
 from rlvr_jax.learner.batch import layout
-from rlvr_jax.learner.critic import CriticConfig, action_values, critic_loss, value_loss
+from rlvr_jax.learner.critic import action_values, critic_loss, value_loss
 from rlvr_jax.learner.packing import pack
 from rlvr_jax.learner.step import new_state, train_step
 from tests.close import assert_close
@@ -84,9 +84,9 @@ def test_the_loss_is_half_the_larger_square_of_the_plain_and_the_limited_value(b
 
 def test_the_gradient_is_that_of_finite_differences_and_of_microbatches_of_any_number(params, batch):
     """Away from the corners of the loss: no old value is near the edge of its range."""
-    critic, steps = CriticConfig(clip=0.2), {}
+    clip, steps = 0.2, {}
     for n in (1, 2, 4):
-        step = jax.jit(partial(train_step, critic_loss(SHAPE, critic), {"critic": optax.sgd(1.0)}, n))
+        step = jax.jit(partial(train_step, critic_loss(SHAPE, clip), {"critic": optax.sgd(1.0)}, n))
         states, metrics = step({"critic": new_state(optax.sgd(1.0), params)}, batch)
         steps[n] = jax.tree.map(lambda x, y: np.float64(x) - np.float64(y), params, states["critic"].params)
         assert {"critic/loss", "critic/clip_fraction", "critic/grad_norm"} == metrics.keys()
@@ -97,7 +97,7 @@ def test_the_gradient_is_that_of_finite_differences_and_of_microbatches_of_any_n
             middle, losses = moved[name][place], []
             for shift in (h, -h):
                 moved[name][place] = middle + shift
-                losses.append(loss_by_hand(values_by_hand(moved), batch, critic.clip)[0])
+                losses.append(loss_by_hand(values_by_hand(moved), batch, clip)[0])
             moved[name][place] = middle
             expected[name][place] = (losses[0] - losses[1]) / (2 * h)
         assert_close(steps[1][name], expected[name], 2e-5)
