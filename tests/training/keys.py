@@ -15,6 +15,7 @@ from unittest.mock import Mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 
@@ -28,26 +29,25 @@ from rlvr_jax.learner.advantages import advantages, signal
 from rlvr_jax.learner.batch import Batch, layout
 from rlvr_jax.learner.entropy import by_covariance
 from rlvr_jax.learner.losses import Loss, policy_gradient
-from rlvr_jax.learner.optimizer import make_optimizer
 from rlvr_jax.learner.samples import make_samples
-from rlvr_jax.learner.step import Learner, new_state
+from rlvr_jax.learner.step import Learner
 from rlvr_jax.policy import PolicyConfig
+from rlvr_jax.policy.rotary import rotary
 from rlvr_jax.rollout.episode import Group
 from rlvr_jax.rollout.replay import Outcome
 from rlvr_jax.rollout.requests import Request
 from rlvr_jax.rollout.streams import stream_of
 from rlvr_jax.tasks import Example, Task
 from rlvr_jax.tasks.curriculum import Chosen, Counts
-from rlvr_jax.training import checkpoints, functions, history, loop, networks, start, supervised
-from rlvr_jax.training.functions import make_collector, make_credit, make_jitted_update, make_loss, make_sampler
+from rlvr_jax.training import checkpoints, functions, history, networks, start, supervised
+from rlvr_jax.training.functions import make_collector, make_credit, make_loss, make_sampler
 from rlvr_jax.training.rollouts import Rollouts
 from rlvr_jax.training.setup import Setup, make_setup, training_mixture
 from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode
-from tests.learner.test_optimizer import random_tree
+from tests.policy.reference import frequencies, random_params
 from tests.policy.reference import logits as logits_in_float64
-from tests.policy.reference import random_params
 from tests.rollout.scripted import Scripted
 from tests.rollout.test_collector import Policy
 
@@ -230,17 +230,38 @@ def start_weights(*path: str) -> Callable[[Config], np.ndarray]:
     return of_setup(seen)
 
 
+def rotations(kind: str) -> tuple[Callable[[Config], np.ndarray], By]:
+    """Cosines and sines of the rotary positions 0, 1 and 7 in layers of a kind; and by hand."""
+
+    def seen(ready: Setup) -> np.ndarray:
+        found = rotary(ready.policy, kind, jax.device_put(np.array([[0, 1, 7]], np.int32)))
+        return np.stack(found)[:, 0, :, 0]
+
+    def expected(ready: Setup) -> np.ndarray:
+        shape = ready.policy
+        if kind == "unscaled":
+            theta = shape.rope_theta_unscaled or shape.rope_theta
+            shape = PolicyConfig(rope_theta=theta, head_dim=shape.head_dim)
+        found, factor = frequencies(shape)
+        angles = np.outer([0, 1, 7], found)
+        return factor * np.stack([np.cos(angles), np.sin(angles)])
+
+    return of_setup(seen), By(of_setup(expected))
+
+
 TOKENS = np.array([[3, 9, 4, 4, 11, 2]])
 
 
-@functools.cache
-def _logits(config: PolicyConfig) -> np.ndarray:
+@of_setup
+def logits(ready: Setup) -> np.ndarray:
+    """Of a policy in which no norm is 1, and no bias is 0."""
     run = jax.jit(policy.logits, static_argnums=0)
-    return np.asarray(run(config, random_params(config), TOKENS), np.float32)[0]
+    return np.asarray(run(ready.policy, random_params(ready.policy), TOKENS))[0]
 
 
-logits = of_setup(lambda ready: _logits(ready.policy))  # no norm is 1, and no bias is 0
-by_hand = By(of_setup(lambda ready: logits_in_float64(ready.policy, random_params(ready.policy), TOKENS[0])))
+@of_setup
+def logits_by_hand(ready: Setup) -> np.ndarray:
+    return logits_in_float64(ready.policy, random_params(ready.policy), TOKENS[0])
 
 
 @of_setup
@@ -254,22 +275,32 @@ def adapters(ready: Setup) -> np.ndarray:
 
 @once_for_each_config
 @of_setup
-def update_program(ready: Setup) -> str:
-    """The training step as JAX traces it."""
+def loss_program(ready: Setup) -> str:
+    """The loss as JAX traces it."""
     config = ready.config
     rows, length = config.rollout.prompts * config.rollout.group_size, config.rollout.max_response_length
     batch = layout([[1]] * rows, [[1]] * rows, config.rollout.max_prompt_length, length)
     columns = dict.fromkeys(("advantages", "behaviour", "reference"), batch.action_mask)
     with parallel.use_mesh(ready.mesh):
-        optimizer, params = make_optimizer(config.optimizer, 1), start.param_shapes(ready)
-        state = jax.eval_shape(functools.partial(new_state, optimizer), params)
-        jitted = make_jitted_update(ready, {"policy": optimizer}, make_loss(ready), config.optimizer.microbatches)
-        return str(jitted.trace({"policy": state}, batch.with_columns(**columns)).jaxpr)
+        traced = jax.jit(make_loss(ready).sums).trace(
+            {"policy": start.param_shapes(ready)}, batch.with_columns(**columns)
+        )
+        return str(traced.jaxpr)
 
 
 def count(text: str) -> Callable[[Config], int]:
-    """How often a text is in the traced training step."""
-    return lambda config: update_program(config).count(text)
+    """How often a text is in the traced loss."""
+    return lambda config: loss_program(config).count(text)
+
+
+@of_setup
+def microbatches(ready: Setup) -> int:
+    """Those of an update of the policy."""
+    found: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functions, "make_update", lambda *arguments: found.append(arguments[3]))
+        functions.make_training(ready, networks.make_optimizers(ready.config), make_loss(ready))
+    return found[0]
 
 
 def signal_of(name: str, binary: bool = False) -> Callable[[Config], list[float | bool]]:
@@ -313,12 +344,15 @@ def memory_of_moments(run: str) -> Callable[[Config], set[str]]:
 
 
 @functools.cache
-def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
-    """Parameters after each of three updates by an optimizer, flat: that of "rl", "critic", "sft" or "preferences"."""
+def optimizer_of(run: str) -> Callable[[Config], optax.GradientTransformation]:
+    """The optimizer of "rl", "critic", "sft" or "preferences"."""
 
-    def seen(config: Config) -> list[np.ndarray]:
+    def seen(config: Config) -> optax.GradientTransformation:
+        if run in ("rl", "critic"):
+            return networks.make_optimizers(config)["critic" if run == "critic" else "policy"]
+
         def stop(_, optimizers, *__, **___):
-            made.append(optimizers["critic" if run == "critic" else "policy"])
+            made.append(optimizers["policy"])
             raise StoppedError
 
         made: list[Any] = []
@@ -326,38 +360,16 @@ def optimizer_of(run: str) -> Callable[[Config], list[np.ndarray]]:
             tempfile.TemporaryDirectory() as folder,
             pytest.MonkeyPatch.context() as patch,
             contextlib.suppress(StoppedError),
-            Pool(0) as pool,
         ):
             empty = Mock(spec=ocp.CheckpointManager, latest_step=lambda: None)
             patch.setattr(checkpoints, "open_manager", lambda *_, **__: contextlib.nullcontext(empty))
-            patch.setattr(loop, "start", stop)
             patch.setattr(supervised, "start", stop)
-            if run in ("rl", "critic"):
-                loop.train(config, Path(folder), pool)
-            else:
-                ready = make_setup(config, problems=False, run=run)
-                supervised.supervise(
-                    ready,
-                    supervised.Supervised(
-                        supervised.Objective("policy", losses.imitation(ready.policy)), lambda _: None
-                    ),
-                    Path(folder),
-                )
-        params, gradients = trees()
-        state, found = made[0].init(params), []
-        for gradient in gradients:
-            updates, state = made[0].update(gradient, state, params)
-            params = jax.tree.map(jnp.add, params, updates)
-            found.append([np.asarray(x) for x in jax.tree.leaves(params)])
-        return found
+            ready = make_setup(config, problems=False, run=run)
+            objective = supervised.Objective("policy", losses.imitation(ready.policy))
+            supervised.supervise(ready, supervised.Supervised(objective, lambda _: None), Path(folder))
+        return made[0]
 
     return once_for_each_config(seen)
-
-
-def trees() -> tuple[Any, list[Any]]:
-    """Parameters, and gradients for three updates."""
-    rng = np.random.default_rng(0)
-    return random_tree(rng, 0.5), [random_tree(rng, scale) for scale in (1.0, 0.03, 0.3)]
 
 
 def surrogate(
@@ -440,8 +452,10 @@ def updates(network: str) -> Callable[[Config], Any]:
 
 
 def critics_embedding(ready: Setup) -> np.ndarray:
-    """Of a critic that starts beside a policy of zeros."""
-    with parallel.use_mesh(ready.mesh):
+    """Of a critic that starts beside a policy of zeros; random numbers are ones."""
+    ones = lambda shape, _: jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), policy.critic_shapes(shape))  # noqa: E731
+    with parallel.use_mesh(ready.mesh), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "init_critic", ones)
         params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), start.param_shapes(ready))
         return np.asarray(start.initial_critic(ready, params, jax.random.key(0))["embed"])
 

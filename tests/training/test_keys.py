@@ -9,7 +9,9 @@ import pytest
 
 from rlvr_jax.config import Config, from_dict, to_dict
 from rlvr_jax.learner.baselines import tracker_decay
+from rlvr_jax.learner.optimizer import make_optimizer
 from rlvr_jax.policy import ADAPTERS
+from rlvr_jax.rollout.layout import param_shapes as sampler_shapes
 from rlvr_jax.rollout.memory import cache_bytes
 from rlvr_jax.training.functions import make_loss
 from rlvr_jax.training.history import prior
@@ -17,7 +19,6 @@ from rlvr_jax.training.plan import memory_of_run
 from rlvr_jax.training.programs import batch_shapes
 from rlvr_jax.training.setup import training_mixture
 from tests.hf.checkpoints import random_weights, write_model
-from tests.learner.test_optimizer import updated_by_hand
 from tests.text.pretrained import EOS, tokenizer
 from tests.training import keys_of_supervised, test_keys_of_runs
 from tests.training.keys import (
@@ -25,7 +26,6 @@ from tests.training.keys import (
     By,
     Row,
     adapters,
-    by_hand,
     chosen,
     count,
     credit_of,
@@ -36,7 +36,9 @@ from tests.training.keys import (
     in_flight,
     leaves,
     logits,
+    logits_by_hand,
     memory_of_moments,
+    microbatches,
     of_setup,
     on_one_device,
     optimizer_of,
@@ -47,6 +49,8 @@ from tests.training.keys import (
     refusal,
     refused_with,
     remembered,
+    rotations,
+    same,
     sampling,
     selected,
     shape,
@@ -57,7 +61,6 @@ from tests.training.keys import (
     surrogate,
     task_of,
     trained,
-    trees,
     updates,
     with_keys,
     wrong,
@@ -113,7 +116,6 @@ BY_PROBLEM = OWN | {"curriculum.by": "problem"}
 indices = lambda places: sorted({index for _, index in places})  # noqa: E731
 zeros = lambda places: [index for _, index in places].count(0)  # noqa: E731
 of_the_file = lambda _: random_weights(SHAPE)["model.embed_tokens.weight"]  # noqa: E731
-rounded = lambda plain, found: 1e-5 < abs(found - plain).max() / abs(plain).max() < 0.05  # noqa: E731
 doubled = lambda plain, found: np.allclose(found, 2 * plain)  # noqa: E731
 more = lambda plain, found: found > plain  # noqa: E731
 rows = lambda ready: batch_shapes(ready, 1, ()).tokens.shape[0]  # noqa: E731
@@ -128,31 +130,43 @@ said_a_number = {"tasks.modsum.verifier": f"{HERE}:judge"}
 def optimizer_rows(run):
     """The rows of an optimizer: that of the policy or the critic in reinforcement learning, or of a supervised run."""
     group = "optimizer" if run == "rl" else f"{run}.optimizer"
-
-    def expected(config):
-        options = operator.attrgetter(group)(config)
-        params, gradients = trees()
-        return [[x.astype(np.float32) for x in step] for step in updated_by_hand(options, params, gradients)]
-
-    # Ten updates, with a clipped gradient, and an epsilon and a decay that count.
+    # Ten updates.
     length = (
         {f"{run}.num_steps": 10, f"{run}.save_every": 10}
         if run in ("sft", "preferences")
         else {"training.num_steps": 5, "algorithm.minibatches": 2}
     ) | (CRITIC if run == "critic" else {})
-    plain = {"learning_rate": 0.01, "eps": 0.01, "weight_decay": 0.1, "warmup_steps": 0, "decay": "linear"}
-    beside = length | {f"{group}.{key}": value for key, value in plain.items()}
+    made = By(lambda config: make_optimizer(operator.attrgetter(group)(config), 10))  # runs share equal ones
+    beside = length | {f"{group}.decay": "linear"}
     values = {"learning_rate": 0.02, "warmup_steps": 2, "decay": "cosine", "b1": 0.5, "b2": 0.5, "eps": 0.1}
     values |= {"weight_decay": 0.3, "clip_norm": 0.5, "name": "adafactor", "moments": "bfloat16", "beta": 0.5}
-    muon = {f"{group}.name": "muon"}
     critic = CRITIC if run == "critic" else {}
     return [
-        *(
-            Row(f"{group}.{key}", value, optimizer_of(run), By(expected), beside | (muon if key == "beta" else {}))
-            for key, value in values.items()
-        ),
+        *(Row(f"{group}.{key}", value, optimizer_of(run), made, beside) for key, value in values.items()),
         Row(f"{group}.offload", True, memory_of_moments(run), {"device", "pinned_host"}, critic),  # counts stay
     ]
+
+
+# Keys of a policy's logits, all at once.
+ARCHITECTURES = [
+    {
+        "rope_pattern": ("none", "scaled"),
+        "window_pattern": (2, 0),
+        "norm_placement": "both",
+        "norm_eps": 0.5,
+        "norm_offset": 1.0,
+        "qk_norm": "head",
+        "qkv_bias": True,
+        "score_dim": 3,
+        "activation": "gelu_tanh",
+        "scale_embeddings": True,
+        "tie_embeddings": False,
+    },
+    {"norm_placement": "post"},
+]
+of_embedding = of_setup(lambda s: str(sampler_shapes(s.policy, s.sampling_mesh)["embed"].dtype))
+scaled, scaled_by_hand = rotations("scaled")
+unscaled, unscaled_by_hand = rotations("unscaled")
 
 
 ROWS = [
@@ -198,12 +212,12 @@ ROWS = [
     Row("policy.num_kv_heads", 2, shape("layers", "attention", "k"), (2, 16, 2, 8)),
     Row("policy.head_dim", 6, shape("layers", "attention", "out"), (2, 2, 6, 16)),
     Row("policy.mlp_width", 24, shape("layers", "mlp", "gate"), (2, 16, 24)),
-    Row("policy.rotary_dim", 4, logits, by_hand),
-    Row("policy.rope_theta", 100.0, logits, by_hand),
-    Row("policy.rope_theta_unscaled", 100.0, logits, by_hand, {"policy.rope_pattern": ("unscaled", "scaled")}),
-    Row("policy.rope_scaling.type", "linear", logits, by_hand, {"policy.rope_scaling.factor": 4.0}),
+    Row("policy.rotary_dim", 4, scaled, scaled_by_hand),
+    Row("policy.rope_theta", 100.0, scaled, scaled_by_hand),
+    Row("policy.rope_theta_unscaled", 100.0, unscaled, unscaled_by_hand),
+    Row("policy.rope_scaling.type", "linear", scaled, scaled_by_hand, {"policy.rope_scaling.factor": 4.0}),
     *(
-        Row(f"policy.rope_scaling.{key}", value, logits, by_hand, beside)
+        Row(f"policy.rope_scaling.{key}", value, scaled, scaled_by_hand, beside)
         for key, value, beside in [
             ("factor", 8.0, YARN),
             ("original_length", 512, YARN),
@@ -217,28 +231,16 @@ ROWS = [
             ("long_factors", (1.0, 4.0, 8.0, 9.0), LONG_ROPE),
         ]
     ),
-    Row("policy.rope_pattern", ("none", "scaled"), logits, by_hand),
-    Row("policy.window_pattern", (2, 0), logits, by_hand),
-    Row("policy.norm_placement", "post", logits, by_hand),
-    Row("policy.norm_placement", "both", logits, by_hand),
-    Row("policy.norm_eps", 0.5, logits, by_hand),
-    Row("policy.norm_offset", 1.0, logits, by_hand),
-    Row("policy.qk_norm", "head", logits, by_hand),
-    Row("policy.qkv_bias", True, logits, by_hand),
-    Row("policy.score_dim", 3, logits, by_hand),
-    Row("policy.activation", "gelu_tanh", logits, by_hand),
-    Row("policy.scale_embeddings", True, logits, by_hand),
-    Row("policy.tie_embeddings", False, logits, by_hand),
     Row("policy.lora.rank", 4, shape(ADAPTERS, "attention", "q", "a"), (2, 16, 4), {"policy.lora.rank": 1}),
     Row("policy.lora.alpha", 64.0, adapters, doubled, LORA),
     Row("policy.lora.targets", ("q", "up"), of_setup(lambda s: jax.tree.map(lambda _: 0, s.param_shardings[ADAPTERS])),
         {"attention": {"q": {"a": 0, "b": 0}}, "mlp": {"up": {"a": 0, "b": 0}}}, LORA),
     Row("policy.max_length", 905, refusal, refused_with("max_length = 905", "900 + 6")),
-    Row("policy.init_scale", 0.04, start_weights("embed"), doubled),
-    Row("policy.dtype", "bfloat16", logits, rounded),
+    Row("policy.init_scale", 0.04, of_setup(lambda s: s.policy.init_scale), 0.04),
+    Row("policy.dtype", "bfloat16", of_embedding, "bfloat16"),
     Row("policy.param_dtype", "bfloat16", of_setup(lambda s: str(s.policy.param_dtype)), "bfloat16"),
     Row("policy.cache_dtype", "int8", of_setup(lambda s: cache_bytes(s.policy, 1, 1)), 2 * 2 * 1 * (8 + 4)),
-    Row("policy.remat", "full", count("dot_general["), more),
+    Row("policy.remat", "full", count("SaveOnlyTheseNames"), 1),
     Row("policy.attention", "reference", count("scan["), lambda plain, found: found < plain),
     Row("policy.head_chunk", 4, count("scan["), more),
     # Rollouts.
@@ -368,7 +370,7 @@ ROWS = [
     Row("algorithm.reference_every", 2, followed("reference"), 1.0, {"algorithm.reference_every": 3}),
     Row("algorithm.reference_share", 0.25, followed("reference"), 0.25, MOVES),
     *optimizer_rows("critic"),
-    Row("optimizer.microbatches", 2, count("scan["), more),
+    Row("optimizer.microbatches", 2, microbatches, 2),
     *optimizer_rows("rl"),
     *optimizer_rows("sft"),
     *optimizer_rows("preferences"),
@@ -407,7 +409,17 @@ def test_a_key_changes_what_it_should(row, files):
     assert not message, message
 
 
+@pytest.mark.parametrize("values", ARCHITECTURES, ids=lambda values: values["norm_placement"])
+def test_all_keys_of_an_architecture_change_its_logits_as_those_of_a_decoder_in_float64(values):
+    config = with_keys(PLAIN, {f"policy.{key}": value for key, value in values.items()})
+    found = logits(config)
+    assert same(found, logits_by_hand(config))
+    for key in values:
+        plain = getattr(PLAIN.policy, key)
+        assert not same(found, logits_by_hand(with_keys(config, {f"policy.{key}": plain}))), key
+
+
 def test_every_key_of_the_config_has_a_row():
-    keys = leaves(to_dict(Config()))
-    assert {row.key for row in (*ROWS, *test_keys_of_runs.ROWS)} == set(keys)
+    keys, of_policy = leaves(to_dict(Config())), {f"policy.{key}" for key in ARCHITECTURES[0]}
+    assert {row.key for row in (*ROWS, *test_keys_of_runs.ROWS)} | of_policy == set(keys)
     assert from_dict(to_dict(PLAIN)) == PLAIN
