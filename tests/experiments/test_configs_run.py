@@ -29,8 +29,9 @@ TASKS = {
     "smollm2_135m_sums": ("sums",),
     "papers_search": ("find_one", "find_three", "author", "citation"),
 }
-PROMPT_LENGTHS = {"papers_search": 1792, "math_python_qwen25_1p5b": 960}  # others have 640 bytes
 OWN_POLICY = "gsm8k_gemma3_1b"
+# Others have 640 bytes; its own policy reads half of the problems.
+PROMPT_LENGTHS = {"papers_search": 1792, "math_python_qwen25_1p5b": 960, OWN_POLICY: 240}
 SIZE = {
     "num_layers": 1,
     "width": 16,
@@ -53,16 +54,18 @@ def tiny(name: str, manual_dir, data_dir) -> Config:
         "shrink": 128,
         "data.manual_dir": manual_dir,
         "data.data_dir": data_dir,
-        "rollout.prompts": 8,
+        "rollout.prompts": 2,
         "rollout.group_size": 2,
         "rollout.max_prompt_length": PROMPT_LENGTHS.get(name, 640),
         "rollout.max_response_length": 8,
         "algorithm.minibatches": 1,
         "optimizer.microbatches": 1,
+        "optimizer.warmup_steps": 0,
+        "rollout.temperature": 1.0,
         "training.num_steps": 2,
         "training.save_every": 2,
         "evaluation.every": 2,
-        "evaluation.problems": 8,
+        "evaluation.problems": max(4 // len(TASKS[name]), 1),
         "evaluation.pass_problems": 0,
     }
     if name != "r1_zero_countdown_qwen25_3b":
@@ -70,7 +73,6 @@ def tiny(name: str, manual_dir, data_dir) -> Config:
     if "math" in TASKS[name]:
         overrides["tasks.math.options.heldout"] = "holdback"  # MATH-500 is not among the files here
     if name == "papers_search":
-        overrides |= {"rollout.prompts": 4, "evaluation.problems": 1}
         # Without a chat template there are no messages of tools.
         overrides |= {f"tasks.{task}.environment_options.format": "tags" for task in TASKS[name]}
         name += f":{next(manual_dir.glob(f'{CORPUS}*'))}"
@@ -83,10 +85,10 @@ def shorter(config: Config) -> Config:
     return dataclasses.replace(config, policy=dataclasses.replace(config.policy, **patterns, dtype="float32"))
 
 
-def with_same_policy(config: Config) -> Config:
-    """With the small policy that most train here, computed as the config says."""
-    kept = {name: getattr(config.policy, name) for name in ("dtype", "remat", "head_chunk")}
-    return dataclasses.replace(config, policy=PolicyConfig(**SIZE, **kept), shrink=1)
+def with_same_policy(config: Config, *kept: str) -> Config:
+    """With the small policy that most train here, and these fields of the config's own."""
+    own = {name: getattr(config.policy, name) for name in kept}
+    return dataclasses.replace(config, policy=PolicyConfig(**SIZE, **own), shrink=1)
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +115,12 @@ def test_a_config_for_a_real_model_trains_at_reduced_width_on_real_data(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(prepared_dir))
     config = tiny(name, data_sets, prepared_dir)
-    config = shorter(config) if name == OWN_POLICY else with_same_policy(config)
+    kept = ("dtype", "remat", "head_chunk") if name == "papers_search" else ()  # it shares little with others
+    config = shorter(config) if name == OWN_POLICY else with_same_policy(config, *kept)
     report = train(config, tmp_path, pool)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2]
-    assert all(row["verify/errors"] == 0 and row["train/logprob_gap"] < 0.1 for row in rows[1:])  # in bfloat16
+    assert all(row["verify/errors"] == 0 and row["train/logprob_gap"] < (0.1 if kept else 2e-5) for row in rows[1:])
     assert all(math.isfinite(x) for row in rows for x in row.values())
     page = report.read_text()
     for task in TASKS[name]:
