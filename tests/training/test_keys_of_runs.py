@@ -180,6 +180,15 @@ def first_advantages(run: Run) -> tuple[np.ndarray, np.ndarray]:
     return batch.columns["advantages"][:, 0], batch.action_mask.sum(axis=1)
 
 
+def step_advantages(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Advantage and length of each sample of the first of two steps."""
+    batches = run.batches[: len(run.batches) // 2]
+    return tuple(
+        np.concatenate(x)
+        for x in ([b.columns["advantages"][:, 0] for b in batches], [b.action_mask.sum(axis=1) for b in batches])
+    )
+
+
 def groups_are_equal(size: int) -> Callable[[Run], bool]:
     """Whether the samples of each group of the first update are the same."""
 
@@ -215,16 +224,13 @@ def key_of(seed: int, stream: int, step: int) -> list[int]:
     return jax.random.key_data(key).tolist()
 
 
-def unscaled_and_shuffled(_, found) -> bool:
-    """The rewards are twice the lengths."""
+def three_times_shuffled_lengths(_, found) -> bool:
+    """The seed is 1."""
     advantages, lengths = found
-    ones = np.ones(len(lengths), bool)
-    rewards = shuffled(2 * lengths, ones, PLAIN.seed, 1)
-    expected = advantages_of(AlgorithmConfig(scale="none"), make_samples(rewards, np.arange(len(lengths)) // 2))
-    return np.allclose(advantages, expected, atol=1e-5) and np.abs(advantages).max() > 0
+    expected = 3 * shuffled(lengths, np.ones(len(lengths), bool), 1, 1)
+    return np.allclose(advantages, expected) and not np.allclose(advantages, 3 * lengths)
 
 
-three_times_the_length = lambda _, found: np.allclose(found[0], 3 * found[1])  # noqa: E731
 reward_of_a_token = lambda run: run.rows[1]["train/reward"] / run.rows[1]["train/response_length"]  # noqa: E731
 twice_the_loss = lambda run: [row.get("train/twice", 0) / row["train/loss"] for row in run.rows[1:]]  # noqa: E731
 goes_on = lambda plain, found: np.array_equal(found[0], plain[1]) and not np.array_equal(found[0], plain[0])  # noqa: E731
@@ -237,9 +243,6 @@ RUNS = {
         Row("rollout.group_size", 2, started(1, 1), 2),
         Row("rollout.max_response_length", 5, lambda run: run.batches[0].action_mask.shape, (32, 5)),
         Row("reward", (("length", 2.0),), reward_of_a_token, 2.0),
-        Row("algorithm.scale", "none", first_advantages, unscaled_and_shuffled),
-        Row("algorithm.shuffle_rewards", True, first_advantages, unscaled_and_shuffled),
-        Row("optimizer.learning_rate", 0.006, first_change, 0.006),
         Row("optimizer.learning_rate", 0.006, of_rows("train/learning_rate"), [0.006] * 3),
         Row("training.num_steps", 3, lambda run: [row["step"] for row in run.rows], [0, 1, 2, 3]),
         Row("training.save_every", 2, lambda run: run.saved, [0, 2, 3]),
@@ -255,6 +258,15 @@ RUNS = {
         Row("evaluation.pass_samples", 2, started("pass@k", 1), 2),
         Row("evaluation.ks", (2,), passes, {"eval/pass@2"}),
         Row("evaluation.shown", 1, heldout_samples, 1),
+        Row("training.max_lag", 1, of_rows("train/lag"), [0.0, 1.0, 1.0]),
+        Row("training.max_lag", 1, lambda run: run.in_flight, {0: [], 2: ["3"], 3: []}),
+        Row("rollout.top_k", 1, groups_are_equal(2), True),
+        Row("rollout.top_p", 1e-6, groups_are_equal(2), True),
+        # Sampled tokens are certain after the filters, and their weight is their probability before.
+        Row("algorithm.proximal", "recompute", first_ratio, lambda _, found: 0 < found < 1),
+        Row("algorithm.correction", "token_tis", of_rows("train/importance_weight"),
+            lambda plain, found: plain == [] and all(0 < x < 1 for x in found)),
+        Row("rollout.temperature", 0.5, started(2, 3), 0.5),
     ],
     "updates": [
         Row("rollout.prompts", 16, started(2, 0), 16),
@@ -272,23 +284,12 @@ RUNS = {
         Row("training.packing_multiple", 12, lambda run: run.packed[0].action_mask.shape[1], 12),
         Row("algorithm.proximal", "recompute", first_ratio, 1.0),
         Row("rollout.temperature", 0.7, first_ratio, 1.0),
-        Row("algorithm.advantage", f"{HERE}:rewards_tripled", first_advantages, three_times_the_length),
+        Row("algorithm.advantage", f"{HERE}:rewards_tripled", step_advantages, three_times_shuffled_lengths),
+        Row("algorithm.shuffle_rewards", True, step_advantages, three_times_shuffled_lengths),
         Row("algorithm.loss", f"{HERE}:reported_twice", twice_the_loss, [2.0, 2.0]),
         Row("algorithm.kl_coef", 0.0, of_rows("train/kl"), []),
         Row("algorithm.reference", "none", of_rows("train/kl"), []),
         Row("optimizer.warmup_steps", 4, of_rows("train/learning_rate"), [0.0, 0.0015]),
-    ],
-    "behind": [
-        Row("training.max_lag", 1, of_rows("train/lag"), [0.0, 1.0]),
-        Row("training.max_lag", 1, lambda run: run.in_flight, {0: [], 1: ["2"], 2: []}),
-        Row("training.max_lag", 1, problems, lambda plain, found: found == plain),
-        Row("rollout.top_k", 1, groups_are_equal(GROUP), True),
-        Row("rollout.top_p", 1e-6, groups_are_equal(GROUP), True),
-        # Sampled tokens are certain after the filters, and their weight is their probability before.
-        Row("algorithm.proximal", "recompute", first_ratio, lambda _, found: 0 < found < 1),
-        Row("algorithm.correction", "token_tis", of_rows("train/importance_weight"),
-            lambda plain, found: plain == [] and all(0 < x < 1 for x in found)),
-        Row("rollout.temperature", 0.5, started(2, 3), 0.5),
         Row("evaluation.pass_problems", 0, passes, set()),
     ],
     "broken": [
@@ -298,7 +299,7 @@ RUNS = {
 SFT = [
     Row("sft.num_steps", 8, lambda run: [row["step"] for row in run.rows], [1, 4, 8]),
     Row("sft.updates_per_call", 4, lambda run: [row["step"] for row in run.rows], [1, 4, 8]),
-    Row("sft.batch_size", 32, lambda run: run.batches[0].tokens.shape, (32, 10)),
+    Row("sft.batch_size", 32, lambda run: run.batches[0].tokens.shape[1:], (32, 10)),
     Row("sft.save_every", 4, lambda run: run.saved, [0, 4, 8]),
     Row("sft.optimizer.microbatches", 2, lambda run: run.packed[0], 2),
     Row("sft.optimizer.learning_rate", 0.01, lambda run: run.rows[-1]["train/learning_rate"], 0.01 * 1 / 6),
@@ -308,7 +309,7 @@ SFT = [
 PREFERENCES = [
     Row("preferences.num_steps", 8, lambda run: [row["step"] for row in run.rows], [0, 1, 4, 8]),
     Row("preferences.updates_per_call", 4, lambda run: [row["step"] for row in run.rows], [0, 1, 4, 8]),
-    Row("preferences.batch_size", 32, lambda run: run.batches[0].tokens.shape, (32, 10)),
+    Row("preferences.batch_size", 32, lambda run: run.batches[0].tokens.shape[1:], (32, 10)),
     Row("preferences.save_every", 4, lambda run: run.saved, [0, 4, 8]),
     Row("preferences.optimizer.microbatches", 2, lambda run: run.packed[0], 2),
 ]
@@ -343,17 +344,20 @@ def test_in_the_plain_run_an_advantage_is_the_length_relative_to_the_groups(plai
     assert np.abs(expected).max() > 0
 
 
-def imitated(config, workdir, run_it=sft.sft, trains=True):
-    """A supervised run: the batches and the microbatches of its updates, and what it saved."""
-    run, step, save = Run(workdir), supervised.train_step, checkpoints.save
+def test_in_the_plain_run_the_first_update_changes_parameters_by_the_learning_rate(plain):
+    assert first_change(plain) == pytest.approx(PLAIN.optimizer.learning_rate, rel=1e-4)
 
-    def one(loss, optimizers, microbatches, states, batch):
-        run.batches.append(batch)
+
+def imitated(config, workdir, run_it=sft.sft):
+    """A supervised run whose updates change nothing: their batches and microbatches, and what it saved."""
+    run, save = Run(workdir), checkpoints.save
+
+    def updates(_, __, microbatches):
         run.packed.append(microbatches)
-        return step(loss, optimizers, microbatches, states, batch) if trains else (states, {})
+        return lambda states, batches: (run.batches.append(batches), (states, {}))[1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervised, "train_step", one)
+        patch.setattr(supervised, "make_jitted_updates", updates)
         patch.setattr(checkpoints, "save", lambda *args: (run.saved.append(args[2]), save(*args)))
         run_it(config, workdir)
     run.rows = rows_of(workdir)
@@ -373,8 +377,5 @@ def test_the_keys_of_a_run_of_preferences_change_what_they_should(tmp_path):
     sizes = {"num_steps": 6, "updates_per_call": 2, "save_every": 6, "batch_size": 16}
     before = with_keys(PLAIN, {f"preferences.{key}": value for key, value in (options | sizes).items()})
     config = with_keys(before, {row.key: row.value for row in PREFERENCES})
-    plain, run = (
-        imitated(x, tmp_path / name, preferences.prefer, trains=False)
-        for x, name in ((before, "plain"), (config, "run"))
-    )
+    plain, run = (imitated(x, tmp_path / name, preferences.prefer) for x, name in ((before, "plain"), (config, "run")))
     assert [x for row in PREFERENCES if (x := wrong(row, config, row.seen(plain), row.seen(run)))] == []
