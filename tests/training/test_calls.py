@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from rlvr_jax import parallel
 from rlvr_jax.training import checkpoints, functions, loop
+from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
-from tests.training.test_loop import TINY, changed, equal, rows_of
+from tests.training.test_loop import QUIET, TINY, changed, equal, rows_of
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -63,17 +65,30 @@ class Calls:
         monkeypatch.setattr(functions, "make_update", update)
 
 
-def test_the_compiled_functions_get_what_the_config_says(tmp_path, monkeypatch):
-    calls = Calls(monkeypatch)
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The config of a run, its workdir and its calls."""
     config = changed(
         TINY,
         rollout={"temperature": 0.7},
         reward=(("length", 1.0),),
-        algorithm={"minibatches": 2, "scale": "none", "aggregation": "constant"},
-        evaluation={"pass_problems": 0},
+        algorithm={
+            "minibatches": 2,
+            "scale": "none",
+            "aggregation": "constant",
+            "proximal": "recompute",
+            "correction": "token_tis",
+        },
+        evaluation=QUIET,
     )
-    with Pool(0) as pool:
-        loop.train(config, tmp_path, pool)
+    with Pool(0) as pool, pytest.MonkeyPatch.context() as patch:
+        calls = Calls(patch)
+        loop.train(config, workdir := tmp_path_factory.mktemp("run"), pool)
+    return config, workdir, calls
+
+
+def test_the_compiled_functions_get_what_the_config_says(recorded):
+    config, workdir, calls = recorded
     rollout = config.rollout
     (found,) = {*calls.sampling}  # that of training and of each evaluation
     assert (found.group_size, found.batch_size) == (rollout.group_size, rollout.prompts)
@@ -85,13 +100,12 @@ def test_the_compiled_functions_get_what_the_config_says(tmp_path, monkeypatch):
     assert calls.keys == [jax.random.key_data(key(loop.SAMPLE, step)).tolist() for step in (1, 2)]
 
     # The reference stays what the policy was before the first update, which all four updates change.
-    assert len(calls.scored) == 2
-    assert len(calls.params) == 4
-    assert all(equal(frozen, calls.params[0]) for frozen in calls.scored)
+    assert len(calls.scored) == len(calls.params) == 4
+    assert all(equal(frozen, calls.params[0]) for frozen in calls.scored[::2])
     assert not any(equal(*pair) for pair in itertools.pairwise(calls.params))
-    _, first, second = rows_of(tmp_path)
+    _, first, second = rows_of(workdir)
     assert 0 < first["train/kl"] < second["train/kl"]  # after the first of two minibatches
-    with checkpoints.open_manager(tmp_path, keep=9) as manager:
+    with checkpoints.open_manager(workdir, keep=9) as manager:
         assert int(manager.restore(2)["rest"]["updates"]) == 4
 
     # The reward is the length, the advantage its difference from the group's mean, not divided by anything.
@@ -114,37 +128,23 @@ def test_the_compiled_functions_get_what_the_config_says(tmp_path, monkeypatch):
         assert metrics["train/loss"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_proximal_logprobs_are_those_of_the_policy_before_the_first_update_of_the_step(tmp_path, monkeypatch):
-    calls = Calls(monkeypatch)
-    algorithm = {"reference": "none", "kl_coef": 0.0, "proximal": "recompute", "minibatches": 2}
-    algorithm["correction"] = "token_tis"
-    config = changed(TINY, algorithm=algorithm, evaluation={"pass_problems": 0})
-    with Pool(0) as pool:
-        loop.train(config, tmp_path, pool)
-    assert len(calls.scored) == 2
-    assert all(equal(*pair) for pair in zip(calls.scored, calls.params[::2], strict=True))
+def test_proximal_logprobs_are_those_of_the_policy_before_the_first_update_of_the_step(recorded):
+    _, workdir, calls = recorded
+    assert all(equal(*pair) for pair in zip(calls.scored[1::2], calls.params[::2], strict=True))
     for batch in calls.batches:
-        assert batch.columns.keys() == {"advantages", "behaviour", "proximal"}
+        assert batch.columns.keys() == {"advantages", "behaviour", "proximal", "reference"}
         difference = (batch.columns["proximal"] - batch.columns["behaviour"]) * batch.action_mask
         assert np.abs(difference).max() <= 2e-5
     # Both are of the policy that sampled, which the second update of a step does not follow.
     assert calls.metrics[1]["train/logprob_gap"] > 1e-4
-    assert [row["train/importance_weight"] for row in rows_of(tmp_path)[1:]] == pytest.approx([1.0, 1.0], abs=1e-5)
+    assert [row["train/importance_weight"] for row in rows_of(workdir)[1:]] == pytest.approx([1.0, 1.0], abs=1e-5)
 
 
-def test_without_a_reference_nothing_is_scored_and_no_parameters_are_kept(tmp_path, monkeypatch):
-    calls, kept = Calls(monkeypatch), []
-    start = loop.start
-
-    def recorded(*arguments):
-        learner, reference = start(*arguments)
-        kept.append((reference, learner.others))
-        return learner, reference
-
-    monkeypatch.setattr(loop, "start", recorded)
-    algorithm = {"reference": "none", "kl_coef": 0.0}
-    with Pool(0) as pool:
-        config = changed(TINY, algorithm=algorithm, training={"num_steps": 1}, evaluation={"pass_problems": 0})
-        loop.train(config, tmp_path, pool)
-    assert (calls.scored, kept) == ([], [(None, {})])
-    assert [batch.columns.keys() for batch in calls.batches] == [{"advantages", "behaviour"}]
+def test_without_a_reference_nothing_is_scored_and_no_parameters_are_kept(tmp_path):
+    ready = make_setup(changed(TINY, algorithm={"reference": "none", "kl_coef": 0.0}))
+    loss, key = functions.make_loss(ready), jax.random.wrap_key_data(np.zeros(2, np.uint32))
+    columns = functions.scored_columns(ready, loss)
+    assert (columns, loss.needs) == ((), ("advantages", "behaviour"))
+    with parallel.use_mesh(ready.mesh), checkpoints.open_manager(tmp_path) as manager:
+        learner, kept = loop.start(ready, loop.make_optimizers(ready.config), manager, key, "reference" in columns)
+    assert (kept, learner.others) == (None, {})

@@ -24,7 +24,7 @@ from rlvr_jax.training.programs import programs
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.start import start
 from rlvr_jax.verifiers.pool import Pool
-from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
+from tests.training.test_loop import QUIET, TINY, changed, equal, params_of, rows_of
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -47,7 +47,7 @@ PPO = changed(
     },
     critic=CriticConfig(clip=9.0, warmup_steps=1, optimizer=OptimizerConfig(learning_rate=2e-2, microbatches=2)),
     training={"num_steps": 3},
-    evaluation={"every": 9, "pass_problems": 0},
+    evaluation=QUIET,
 )
 CRITICS = {"critic/loss", "critic/clip_fraction", "critic/grad_norm", "critic/value", "critic/return"}
 CRITICS |= {"critic/explained_variance"}

@@ -21,7 +21,7 @@ from rlvr_jax.training.sft import sft
 from rlvr_jax.training.versions import with_versions, write_versions
 from rlvr_jax.verifiers.judge import JudgeConfig
 from rlvr_jax.verifiers.pool import Pool
-from tests.training.test_loop import TINY, changed
+from tests.training.test_loop import QUIET, TINY, changed
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -38,7 +38,7 @@ def teacher(tmp_path_factory):
 
 def student(teacher, name: str, **algorithm):
     config = dataclasses.replace(TINY, policy=SMALLER, teacher=str(teacher), algorithm=preset(name, **algorithm))
-    return changed(config, training={"num_steps": 1}, evaluation={"every": 9, "pass_problems": 0})
+    return changed(config, training={"num_steps": 1}, evaluation=QUIET)
 
 
 def row_of(config, workdir) -> dict:
@@ -153,7 +153,7 @@ def test_online_preferences_raise_the_reward_of_the_best_over_that_of_the_worst(
     config = changed(
         dataclasses.replace(TINY, algorithm=preset("online_dpo", preference_beta=0.5, epochs=2)),
         training={"num_steps": 2},
-        evaluation={"every": 9, "pass_problems": 0},
+        evaluation=QUIET,
     )
     with Pool(0) as pool:
         train(config, tmp_path, pool)

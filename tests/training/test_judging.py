@@ -19,7 +19,7 @@ from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.episodes import episode
 from tests.judges.server import last_of, serving
-from tests.training.test_loop import TINY, changed, rows_of
+from tests.training.test_loop import QUIET, TINY, changed, rows_of
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -50,7 +50,7 @@ def same_rows(a, b):
 
 def test_a_judge_is_a_term_of_the_reward_and_its_failures_are_counted_by_name(tmp_path):
     with serving(by_length) as server, Pool(0) as pool:
-        once = changed(TINY, training={"num_steps": 1}, evaluation={"problems": 4, "pass_problems": 0})
+        once = changed(TINY, training={"num_steps": 1}, evaluation=QUIET)
         config = dataclasses.replace(once, judges={"helpful": judged_by(server)}, reward=(("helpful", 1.0),))
         train(config, tmp_path / "a", pool)
         asked = len(server.requests)

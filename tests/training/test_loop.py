@@ -14,9 +14,9 @@ from rlvr_jax.learner import credit
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.parallel import MeshConfig
-from rlvr_jax.policy import ADAPTERS, LoraConfig, PolicyConfig, base, logits
+from rlvr_jax.policy import ADAPTERS, LoraConfig, PolicyConfig, base
 from rlvr_jax.rollout.player import Player
-from rlvr_jax.training import checkpoints, reading, setup
+from rlvr_jax.training import checkpoints, setup, supervised
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.sft import sft
@@ -44,6 +44,8 @@ TINY = Config(
         optimizer=OptimizerConfig(learning_rate=3e-3),
     ),
 )
+# At the beginning and the end, in one batch of the shape of a step's, so that nothing more is compiled.
+QUIET = {"every": 9, "problems": 4, "pass_problems": 1}
 METRICS = {
     "step",
     "train/reward",
@@ -109,16 +111,33 @@ def judged_here():
 
 @pytest.fixture(scope="module")
 def plain(pool, tmp_path_factory):
-    """The workdir of a run of `TINY`."""
+    """The workdir of a run of `TINY`, whose second step is traced."""
     workdir = tmp_path_factory.mktemp("plain")
-    train(TINY, workdir, pool)
+    train(changed(TINY, training={"profile": "2:2"}), workdir, pool)
     return workdir
 
 
-MESH = MeshConfig(data=2, fsdp=2, tensor=2)
+def training(row):
+    """What a row says of training, without the clock."""
+    return {name: value for name, value in row.items() if name.startswith("train/")}
+
+
+def test_the_steps_asked_for_are_traced(plain):
+    assert len(list((plain / "profile").rglob("*.xplane.pb"))) == 1
+
+
+def test_more_steps_and_other_evaluations_give_the_bits_of_a_run_that_was_never_stopped(plain, judged_here, tmp_path):
+    train(changed(TINY, training={"num_steps": 1}), tmp_path, judged_here)
+    train(changed(TINY, evaluation=QUIET), tmp_path, judged_here)
+    assert equal(params_of(TINY, tmp_path, 2), params_of(TINY, plain, 2))
+    assert [training(row) for row in rows_of(tmp_path)] == [training(row) for row in rows_of(plain)]
+    assert rows_of(tmp_path, "changes.jsonl")[0]["step"] == 1
+
+
+MESH = MeshConfig(fsdp=4, tensor=2)
 CHOICES = {
     "plain": {},
-    "microbatches of rows that share a prompt, cut, on a mesh of all axes, with moments and reference on the host": {
+    "microbatches of rows that share a prompt, cut, on a mesh, with moments and reference on the host": {
         "training": {"packing": "prefix_tree", "packing_multiple": 8, "offload_reference": True},
         "optimizer": {"offload": True, "microbatches": 2},
         "mesh": MESH,
@@ -155,50 +174,77 @@ def test_choices_of_how_to_compute_give_the_metrics_of_the_plain_run(choice, pla
         train(config, workdir, pool)
         again = rows_of(workdir)[-1]
         assert {x: again[x] for x in again if "time/" not in x} == {x: row[x] for x in row if "time/" not in x}
+        shutil.rmtree(workdir / "checkpoints" / "2")
+        monkeypatch.setattr(jax, "devices", lambda *_: jax.local_devices()[:1])
+        train(TINY, workdir, pool)  # on other devices
+        assert training(rows_of(workdir)[-1]) == pytest.approx(training(expected_rows[-1]), rel=1e-3, abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """The workdir of a warm start on all devices."""
+    workdir = tmp_path_factory.mktemp("warm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", jax.local_devices)
+        sft(changed(TINY, mesh=MESH), workdir)
+    return workdir
+
+
+def test_a_warm_start_lowers_the_loss_on_any_mesh(warm):
+    rows = rows_of(warm)
+    assert [row["step"] for row in rows] == [1, *range(2, 13, 2)]
+    assert rows[-1]["sft/loss"] < rows[0]["sft/loss"]
+
+
+ADAPTED = changed(
+    TINY,
+    policy={"lora": LoraConfig(rank=2, alpha=8.0)},
+    mesh=MESH,
+    optimizer={"learning_rate": 0.3},
+)
+
+
+@pytest.fixture(scope="module")
+def adapted(warm, tmp_path_factory):
+    """The workdir of a run of `ADAPTED` from the warm start."""
+    workdir = tmp_path_factory.mktemp("adapted")
+    with Pool(0) as pool, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", jax.local_devices)
+        train(dataclasses.replace(ADAPTED, init_from=str(warm)), workdir, pool)
+    return workdir
+
+
+@pytest.mark.usefixtures("eight_devices")
 def test_with_adapters_on_a_mesh_the_base_stays_and_is_the_reference_and_a_warm_start_without_them_serves(
-    pool, tmp_path, monkeypatch
+    warm, adapted
 ):
-    sft(TINY, tmp_path / "sft")
-    monkeypatch.setattr(jax, "devices", jax.local_devices)
-    config = changed(TINY, policy={"lora": LoraConfig(rank=2)}, init_from=str(tmp_path / "sft"), mesh=MESH)
-    train(config, tmp_path / "rl", pool)
-    before, after = (params_of(config, tmp_path / "rl", step) for step in (0, 2))
-    assert equal(base(before), params_of(changed(TINY, mesh=MESH), tmp_path / "sft", TINY.sft.num_steps))
+    before, after = (params_of(ADAPTED, adapted, step) for step in (0, 2))
+    assert equal(base(before), params_of(changed(TINY, mesh=MESH), warm, TINY.sft.num_steps))
     assert equal(base(before), base(after))
     assert all(
         not np.array_equal(*pair)
         for pair in zip(*map(jax.tree.leaves, (before[ADAPTERS], after[ADAPTERS])), strict=True)
     )
-    _, first, second = rows_of(tmp_path / "rl")
+    _, first, second = rows_of(adapted)
     assert first["train/kl"] == pytest.approx(0, abs=1e-9)  # a fresh adapter changes nothing
     assert all(math.isfinite(row[name]) for row in (first, second) for name in METRICS)
     assert first["train/logprob_gap"] <= 2e-5
-    assert second["train/kl"] > 0
-    with checkpoints.open_manager(tmp_path / "rl", keep=9) as manager:
+    assert second["train/kl"] > 1e-3
+    with checkpoints.open_manager(adapted, keep=9) as manager:
         moments = manager.restore(2)["rest"]["opt_state"]
     assert sum(x.size for x in jax.tree.leaves(moments)) < 3 * sum(x.size for x in jax.tree.leaves(after[ADAPTERS]))
 
 
-def test_adapters_that_go_on_from_those_of_a_run_are_measured_against_them(judged_here, tmp_path):
-    lora = LoraConfig(rank=2, alpha=8.0)
-    config = changed(TINY, policy={"lora": lora}, optimizer={"learning_rate": 0.3, "warmup_steps": 0})
-    train(config, tmp_path / "first", judged_here)
-    first, _ = reading.load_params(tmp_path / "first", param_shapes(make_setup(config)))
-    tokens, shape = np.arange(8).reshape(2, 4), dataclasses.replace(config.policy, vocab_size=14)
-    logits_of = jax.jit(logits, static_argnums=0)
-    with_adapters, without = (np.asarray(logits_of(shape, params, tokens)) for params in (first, base(first)))
-    assert np.abs(with_adapters - without).max() > 0.01
-    again = changed(config, init_from=str(tmp_path / "first"))
-    train(again, tmp_path / "whole", judged_here)
-    rows = rows_of(tmp_path / "whole")
-    assert abs(rows[1]["train/kl"]) < 1e-6
-    assert rows[2]["train/kl"] > 1e-4
-    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
-    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "2")
-    train(again, tmp_path / "resumed", judged_here)
-    assert rows_of(tmp_path / "resumed")[-1]["train/kl"] == rows[2]["train/kl"]
+@pytest.mark.usefixtures("eight_devices")
+def test_adapters_that_go_on_from_those_of_a_run_are_measured_against_them(adapted, judged_here, tmp_path):
+    again = dataclasses.replace(ADAPTED, init_from=str(adapted))
+    train(again, tmp_path / "run", judged_here)
+    _, first, second = rows_of(tmp_path / "run")
+    assert abs(first["train/kl"]) < 1e-6
+    assert second["train/kl"] > 1e-4
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")
+    train(again, tmp_path / "run", judged_here)
+    assert rows_of(tmp_path / "run")[-1]["train/kl"] == second["train/kl"]
     for wrong in (LoraConfig(rank=2, alpha=4.0), LoraConfig(rank=3, alpha=8.0)):
         with pytest.raises((ConfigError, CheckpointError), match=r"lora\.alpha is 4\.0|holds another policy"):
             train(changed(again, policy={"lora": wrong}), tmp_path / "wrong", judged_here)
@@ -252,26 +298,29 @@ def with_advantages(monkeypatch, broken):
     monkeypatch.setattr(credit, "advantages", sometimes)
 
 
-def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(judged_here, tmp_path, monkeypatch):
-    with_advantages(monkeypatch, {2, 3})
-    config = changed(TINY, training={"num_steps": 4})
-    train(config, tmp_path, judged_here)
-    assert [row["train/skipped_steps"] for row in rows_of(tmp_path)[1:]] == [0, 1, 2, 2]
-    assert rows_of(tmp_path)[2]["train/grad_norm"] == "NaN"
-    saved = [params_of(config, tmp_path, step) for step in range(5)]
-    assert [equal(a, b) for a, b in itertools.pairwise(saved)] == [False, True, True, False]
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory):
+    """The workdir of a run in whose second step alone the gradient is finite; and the parameters of its steps."""
+    workdir, config = tmp_path_factory.mktemp("diverged"), changed(TINY, training={"num_steps": 9})
+    with Pool(0) as pool, pytest.MonkeyPatch.context() as patch:
+        with_advantages(patch, {1, 3, 4, 5})
+        with pytest.raises(DivergedError, match="step 5: 3 updates"):
+            train(config, workdir, pool)
+    return workdir, [params_of(config, workdir, step) for step in range(5)]
+
+
+def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(diverged):
+    workdir, saved = diverged
+    assert [row["train/skipped_steps"] for row in rows_of(workdir)[1:]] == [1, 1, 2, 3, 4]
+    assert rows_of(workdir)[1]["train/grad_norm"] == "NaN"
+    assert [equal(a, b) for a, b in itertools.pairwise(saved)] == [True, False, True, True]
+
+
+def test_after_several_in_a_row_the_run_stops_and_the_last_good_checkpoint_loads(diverged):
+    workdir, saved = diverged
+    assert [row["step"] for row in rows_of(workdir)] == [0, 1, 2, 3, 4, 5]
+    assert checkpoints.complete_steps(workdir) == [0, 1, 2, 3, 4]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
-
-
-def test_after_several_in_a_row_the_run_stops_and_the_last_good_checkpoint_loads(judged_here, tmp_path, monkeypatch):
-    with_advantages(monkeypatch, {1, 3, 4, 5})
-    config = changed(TINY, training={"num_steps": 9})
-    with pytest.raises(DivergedError, match="step 5: 3 updates"):
-        train(config, tmp_path, judged_here)
-    assert [row["step"] for row in rows_of(tmp_path)] == [0, 1, 2, 3, 4, 5]
-    assert checkpoints.complete_steps(tmp_path) == [0, 1, 2, 3, 4]
-    assert equal(params_of(config, tmp_path, 4), params_of(config, tmp_path, 2))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params_of(config, tmp_path, 4)))
 
 
 def test_a_reward_that_is_not_finite_leaves_its_sample_out(judged_here, tmp_path):
@@ -287,20 +336,22 @@ def test_a_reward_that_is_not_finite_leaves_its_sample_out(judged_here, tmp_path
     assert (row["train/zero_signal_groups"], row["train/skipped_steps"]) == (1.0, 0)
 
 
-def test_a_warm_start_that_diverges_stops_and_keeps_the_checkpoint_from_before(tmp_path):
-    config = changed(TINY, sft={"optimizer": OptimizerConfig(learning_rate=1e38)})
+@pytest.mark.usefixtures("eight_devices")
+def test_a_warm_start_that_diverges_stops_and_keeps_the_checkpoint_from_before(tmp_path, monkeypatch):
+    config = changed(TINY, mesh=MESH)
+
+    def start(*arguments):
+        learner, reference = supervised_start(*arguments)
+        state = learner.policy
+        broken = state.params | {"norm": np.nan * state.params["norm"]}
+        return learner.replace(states={"policy": state.replace(params=broken)}), reference
+
+    supervised_start = supervised.start
+    monkeypatch.setattr(supervised, "start", start)
     with pytest.raises(DivergedError, match="not finite"):
         sft(config, tmp_path)
     assert checkpoints.complete_steps(tmp_path) == [0]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params_of(config, tmp_path, 0)))
-
-
-@pytest.mark.usefixtures("eight_devices")
-def test_a_warm_start_lowers_the_loss_on_any_mesh(tmp_path):
-    sft(changed(TINY, mesh=MeshConfig(data=2, fsdp=2, tensor=2)), tmp_path)
-    rows = rows_of(tmp_path)
-    assert [row["step"] for row in rows] == [1, *range(2, 13, 2)]
-    assert rows[-1]["sft/loss"] < rows[0]["sft/loss"]
 
 
 def test_a_task_without_demonstrations_has_no_warm_start(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from rlvr_jax.errors import ConfigError, FunctionError
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
-from tests.training.test_loop import TINY, changed, rows_of
+from tests.training.test_loop import QUIET, TINY, changed, rows_of
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -84,8 +84,7 @@ def own(tmp_path_factory):
 
 def config_of(own, **algorithm):
     algorithm = {name: f"{own}:{function}" for name, function in algorithm.items()}
-    quiet = {"problems": 2, "pass_problems": 0, "every": 9}
-    return changed(TINY, algorithm={"kl_coef": 0.0, "reference": "none", **algorithm}, evaluation=quiet)
+    return changed(TINY, algorithm={"kl_coef": 0.0, "reference": "none", **algorithm}, evaluation=QUIET)
 
 
 @pytest.mark.parametrize(

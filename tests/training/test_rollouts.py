@@ -22,7 +22,7 @@ from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
 from rlvr_jax.verifiers.verdict import Verdict
 from tests.rollout.scripted import Scripted
-from tests.training.test_loop import TINY, changed, equal, params_of, rows_of
+from tests.training.test_loop import QUIET, TINY, changed, equal, params_of, rows_of
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -194,7 +194,9 @@ def test_a_run_with_further_episodes_is_continued_to_the_bit_with_a_lag(pool, na
         "dapo": {"length_buffer": 2, "max_draws": 2},
         "vine_ppo": {"step_length": 2, "state_samples": 2},
     }.get(name, {})
-    config = changed(SCORES, training={"num_steps": 3, "max_lag": 1}, evaluation={"every": 9, "pass_problems": 0})
+    config = changed(
+        SCORES, training={"num_steps": 3, "max_lag": 1}, evaluation=QUIET | {"pass_samples": SIZE, "ks": (1, SIZE)}
+    )
     config = dataclasses.replace(config, algorithm=presets.preset(name, **choices))
     train(config, tmp_path / "whole", pool)
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
