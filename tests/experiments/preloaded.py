@@ -12,7 +12,7 @@ from rlvr_jax.reporting import curves
 from rlvr_jax.text.tokenizers import character_tokenizer
 from rlvr_jax.training import loop, sft  # noqa: F401
 from tests.curves import NO_CURVES
-from tests.experiments import runs  # noqa: F401
+from tests.experiments import calls, runs  # noqa: F401
 
 character_tokenizer("0")  # imports transformers
 vars(curves).update(NO_CURVES)

@@ -1,20 +1,19 @@
 """Real runs of the commands, in processes of their own, as small as runs can be."""
 
 import atexit
-import contextlib
 import json
 import multiprocessing
 import os
 import re
 import runpy
+import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import jax
@@ -77,11 +76,42 @@ def with_devices(number: int) -> dict[str, str]:
     return os.environ | {"XLA_FLAGS": flags, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
-# What stands in a page for the number of steps of a training: few, of one layer.
-SHORT = (
-    "num_steps=2 --config.policy.num_layers=1 --config.evaluation.problems=8 --config.evaluation.pass_problems=0 "
-    "--config.verifier.workers=0"
-)
+# The size of the runs of pages, which so share what is compiled. Their tasks have at most 24 characters.
+SMALL = {
+    "policy.vocab_size": 24,
+    "policy.num_layers": 1,
+    "policy.width": 16,
+    "policy.num_heads": 2,
+    "policy.num_kv_heads": 1,
+    "policy.head_dim": 8,
+    "policy.mlp_width": 16,
+    "policy.max_length": 32,
+    "rollout.prompts": 4,
+    "rollout.group_size": 2,
+    "rollout.batch_size": 4,
+    "rollout.max_prompt_length": 8,
+    "rollout.max_response_length": 15,
+    "optimizer.learning_rate": 1e-3,
+    "evaluation.problems": 4,
+    "evaluation.pass_problems": 0,
+    "verifier.workers": 0,
+    **{f"sft.{key}": 20 for key in ("num_steps", "updates_per_call", "save_every")},
+    "sft.batch_size": 8,
+    **{f"preferences.{key}": 2 for key in ("num_steps", "updates_per_call", "save_every")},
+    "preferences.batch_size": 8,
+    **{f"training.{key}": 2 for key in ("num_steps", "save_every")},
+}
+# The same for environments, where an observation of the grid world is the longest.
+TURNS = SMALL | {"policy.max_length": 98, "rollout.max_prompt_length": 10, "rollout.max_response_length": 88}
+
+
+def overrides(changes: Mapping[str, object]) -> str:
+    """The flags of such changes of a config, for a shell."""
+    return " ".join(f"--config.{shlex.quote(f'{key}={value}')}" for key, value in changes.items())
+
+
+# What stands in a page for the number of steps of a training, so that its other flags still count.
+SHORT = f"num_steps=2 {overrides(SMALL)}"
 
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -93,8 +123,9 @@ class Forked:
 
     def __init__(self, module: str, arguments: list[str], cwd: Path, environment: dict[str, str]):
         self._output = tempfile.NamedTemporaryFile("r"), tempfile.NamedTemporaryFile("r")  # noqa: SIM115
-        command = module, arguments, cwd, environment, [file.name for file in self._output], [str(cwd)]
-        self._process = _FORKS.Process(target=_become, args=command, daemon=True)
+        files = [os.devnull, *(file.name for file in self._output)]
+        command = module, arguments, cwd, environment, files, [str(cwd)]
+        self._process = _FORKS.Process(target=become, args=command, daemon=True)
         self._process.start()
         self.pid = self._process.pid
 
@@ -119,22 +150,20 @@ class Forked:
         return tuple(file.read() for file in self._output)
 
 
-def _become(
-    module: str,
-    arguments: list[str],
-    cwd: Path,
-    environment: dict[str, str],
-    output: list[str],
-    path: list[str],
-    stdin: str = os.devnull,
+def become(*command) -> None:
+    """Does what `run_module` does, in a process that was forked for it and ends with it."""
+    try:
+        run_module(*command)
+    finally:
+        leave()
+
+
+def run_module(
+    module: str, arguments: list[str], cwd: Path, environment: dict[str, str], files: list[str], path: list[str]
 ) -> None:
-    """Runs a module as a program, in a process that was forked for it, with these folders before its `sys.path`."""
-    with Path(stdin).open("rb") as file:
-        os.dup2(file.fileno(), 0)
-    sys.stdin = open(0)  # noqa: SIM115
-    for descriptor, name in enumerate(output, start=1):
-        with Path(name).open("ab") as file:
-            os.dup2(file.fileno(), descriptor)
+    """Runs a module as a program, with these files as stdin, stdout and stderr and folders before its `sys.path`."""
+    take_files(files)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
@@ -147,11 +176,20 @@ def _become(
     workers._WORKER = environment.get("RUN_WORKER", workers._WORKER)
     if (rows := int(environment.get("RUN_PAUSES", 0))) > 0:
         _pause_after(rows, Path(environment["RUN_GOES_ON"]))
-    try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    finally:  # as an interpreter ends
-        threading._shutdown()
-        atexit._run_exitfuncs()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def take_files(names: list[str]) -> None:
+    """Has these files as stdin, stdout and stderr from now on."""
+    for descriptor, (name, mode) in enumerate(zip(names, ("rb", "ab", "ab"), strict=True)):
+        with Path(name).open(mode) as file:
+            os.dup2(file.fileno(), descriptor)
+
+
+def leave() -> None:
+    """What an interpreter does at its end."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
 
 
 def _pause_after(rows: int, go: Path) -> None:
@@ -180,53 +218,6 @@ def start(
         return Forked(line[2], line[3:], cwd, environment)
     pipe = subprocess.PIPE
     return subprocess.Popen(line, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
-
-
-@contextlib.contextmanager
-def forking() -> Iterator[str]:
-    """Address for `forked.py`, whose processes are forked as the commands are, one at a time."""
-    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as calls:
-        calls.bind(address := f"{place}/calls")
-        calls.listen()
-        answering = threading.Thread(target=_answer, args=(calls,))
-        answering.start()
-        try:
-            yield address
-        finally:
-            calls.shutdown(socket.SHUT_RDWR)
-            answering.join()
-
-
-def _answer(calls: socket.socket) -> None:
-    """Runs what is called, one after the other, until the socket is shut."""
-    with contextlib.suppress(OSError):
-        while True:
-            call, _ = calls.accept()
-            with call, call.makefile("rw") as stream:
-                caller, (module, *arguments), cwd, environment = json.loads(stream.readline())
-                files = [f"/proc/{caller}/fd/{descriptor}" for descriptor in range(3)]
-                command = module, arguments, cwd, environment, files[1:], [], files[0]
-                process = _FORKS.Process(target=_become, args=command, daemon=True)
-                process.start()
-                process.join()
-                print(process.exitcode, file=stream, flush=True)
-
-
-def run_script(script: str, folder: Path) -> None:
-    """Runs a script of a page of the documentation in a folder; each of its commands must succeed.
-
-    Its `rlvr` is forked as the other commands are.
-    """
-    with tempfile.TemporaryDirectory() as place, forking() as address:
-        rlvr = Path(place, "rlvr")
-        forked = Path(__file__).with_name("forked.py")
-        rlvr.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{forked}" "{address}" experiments.cli "$@"\n')
-        rlvr.chmod(0o700)
-        environment = with_devices(1)
-        environment["PATH"] = f"{place}:{environment['PATH']}"
-        line = ["bash", "-ec", script]
-        ended = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
 
 
 def finish(process: subprocess.Popen | Forked) -> tuple[int, str, str]:

@@ -13,7 +13,8 @@ from rlvr_jax.learner.advantages import advantages
 from rlvr_jax.learner.algorithm import AlgorithmConfig
 from rlvr_jax.learner.presets import PRESETS
 from rlvr_jax.learner.samples import make_samples
-from tests.experiments.runs import ROOT, SHORT, run_script
+from tests.experiments.calls import run_script
+from tests.experiments.runs import ROOT, SHORT
 from tests.learner.loss_by_hand import loss_of, random_inputs
 
 PAGE = (ROOT / "docs" / "algorithms.md").read_text()
@@ -61,8 +62,8 @@ def test_the_examples_are_choices_once_they_are_in_their_tables(monkeypatch):
     assert advantages(config, make_samples([1, 5, 3, 2], [0, 0, 0, 1])).tolist() == [-2, 2, 0, 0]
 
 
-def test_the_command_of_the_page_trains(after_quickstart):
-    run_script(COMMAND.replace("num_steps=60", SHORT), after_quickstart)
+def test_the_command_of_the_page_trains(after_quickstart, commands):
+    run_script(COMMAND.replace("num_steps=60", SHORT), after_quickstart, commands)
     config = json.loads((after_quickstart / "dapo" / "config.json").read_text())["algorithm"]
     assert (config["preset"], config["clip_low"], config["clip_high"]) == ("dapo", 0.2, 0.3)
     assert config["aggregation"] == "group_token_mean"

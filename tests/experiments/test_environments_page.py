@@ -8,24 +8,19 @@ from rlvr_jax.envs import Call, Say, make_env
 from rlvr_jax.reporting import jsonl
 from rlvr_jax.tasks import make_task
 from tests.data.read import lines_of
-from tests.experiments.runs import ROOT, run_script
+from tests.experiments.calls import run_script
+from tests.experiments.runs import ROOT, TURNS, overrides
 
 PAGE = (ROOT / "docs" / "environments.md").read_text()
 COMMANDS = dict(
     zip(("kv_search", "grid_world", "self_play"), re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL), strict=True)
 )
 MOVES, PROPOSALS, OF_VERIFIERS, TOOLS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-SMALL = (
-    "sft.num_steps=20 sft.updates_per_call=20 sft.save_every=20 sft.batch_size=4 training.num_steps=2 "
-    "evaluation.problems=2 evaluation.pass_problems=0 rollout.prompts=4 rollout.group_size=2 policy.num_layers=1 "
-    "policy.width=16 verifier.workers=0"
-)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_commands_of_the_page_train(name, tmp_path):
-    small = " ".join(f"--config.{key}" for key in SMALL.split())
-    run_script(COMMANDS[name].replace(f"--config={name}", f"--config={name} {small}"), tmp_path)
+def test_the_commands_of_the_page_train(name, tmp_path, commands):
+    run_script(COMMANDS[name].replace(f"--config={name}", f"--config={name} {overrides(TURNS)}"), tmp_path, commands)
     _, first, second = jsonl.read(tmp_path / "runs" / name / "metrics.jsonl")
     for row in (first, second):
         assert row["verify/errors"] == 0

@@ -9,40 +9,47 @@ import pytest
 
 import rlvr_jax
 from rlvr_jax.judges.rubrics import rubric_of
-from tests.experiments.runs import ROOT, TINY, command, complete, error_of, run
+from tests.experiments.calls import call, complete
+from tests.experiments.runs import ROOT, SMALL, error_of, overrides
 from tests.judges.server import last_of, serving
 
 PAGE = (ROOT / "docs" / "evaluation.md").read_text()
 JUDGES = (ROOT / "docs" / "judges.md").read_text()
-SIZE = {"training__num_steps": 1, "evaluation__every": 1, "tasks__modsum__options__digits": 2, "verifier__workers": 0}
+LONG = {"reward": "(('length',1.0),('score',1.0))"}  # which a random policy can change from the first step on
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, commands):
     """With the workdir of a run, which is that of the page."""
     folder = tmp_path_factory.mktemp("evaluation")
     (folder / "own.py").write_text("from rlvr_jax.verifiers import verifier_of\n\ncheck = verifier_of('modsum')\n")
-    own = {"tasks__modsum__verifier": f"{folder}/own.py:check"}
-    complete(command("train", folder / "runs" / "quickstart", **SIZE, **own))
+    own = {"tasks.modsum.verifier": f"{folder}/own.py:check", "tasks.modsum.options.digits": 2}
+    line = f"rlvr train --config=quickstart --workdir=runs/quickstart {overrides(SMALL | LONG | own)}"
+    complete(module_of(line), folder, commands)
     return folder
 
 
-def evaluate(folder, line):
-    words = line.split()
-    assert words[:2] == ["rlvr", "evaluate"]
+def module_of(line):
+    """The command of a page as that of a module."""
+    program, name, *words = shlex.split(line)
+    assert program == "rlvr"
+    return [sys.executable, "-m", f"experiments.{name}", *words]
+
+
+def evaluate(commands, folder, line):
     sizes = {r"--problems=.*": "--problems=8", r"--samples=[1-9].*": "--samples=4"}
-    small = [next((y for x, y in sizes.items() if re.fullmatch(x, word)), word) for word in words[2:]]
-    return run([*command("evaluate", None)[:3], *small], cwd=folder)
+    small = [next((y for x, y in sizes.items() if re.fullmatch(x, word)), word) for word in module_of(line)]
+    return call(small, folder, commands)
 
 
 @pytest.fixture(scope="module")
-def outcomes(folder):
+def outcomes(folder, commands):
     """Of the first commands of the page; before the last one the verifier is edited."""
     *lines, last = re.search(r"```bash\n(.*?)```", PAGE, re.DOTALL)[1].splitlines()
-    first = [evaluate(folder, line) for line in lines]
+    first = [evaluate(commands, folder, line) for line in lines]
     with (folder / "own.py").open("a") as file:
         file.write("# edited")
-    return [*first, evaluate(folder, last)]
+    return [*first, evaluate(commands, folder, last)]
 
 
 def test_the_commands_of_the_page_compare_two_policies_on_the_same_problems(folder, outcomes):
@@ -57,7 +64,7 @@ def test_the_commands_of_the_page_compare_two_policies_on_the_same_problems(fold
     rows = [json.loads(line) for line in (folder / "start.jsonl").read_text().splitlines()]
     assert [row["task"] for row in rows] == ["modsum"] * 7
     assert all(len(row["samples"]) == 4 for row in rows)
-    cut, limit = start["task/modsum/cut_off"], TINY["rollout.max_response_length"]
+    cut, limit = start["task/modsum/cut_off"], SMALL["rollout.max_response_length"]
     assert cut <= sum(row["length"] == limit for row in rows) / 7
     assert (cut > 0) == (f"cut off after {limit} tokens" in outcomes[1][1])
     page = (folder / "runs" / "quickstart" / "evaluation.html").read_text()
@@ -76,13 +83,13 @@ def test_an_edited_verifier_is_said_and_the_evaluation_has_its_checksum(folder, 
     assert sums[0] != sums[1]
 
 
-def test_the_suite_of_the_page_is_evaluated_and_a_second_time_with_a_warning(folder):
+def test_the_suite_of_the_page_is_evaluated_and_a_second_time_with_a_warning(folder, commands):
     suite = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
     suite["tasks"]["short"]["options"]["digits"], suite["tasks"]["long"]["options"]["digits"] = 1, 2
     suite["changes"]["rollout.max_response_length"] = 8
     (folder / "mine.json").write_text(json.dumps(suite))
     line = "rlvr evaluate --workdir=runs/quickstart --suite=./mine.json --problems=8 --samples=4"
-    (first, stdout, stderr), (second, again, warning) = evaluate(folder, line), evaluate(folder, line)
+    (first, stdout, stderr), (second, again, warning) = (evaluate(commands, folder, line) for _ in range(2))
     assert (first, second) == (0, 0), stderr
     assert {"short", "long"} <= {row.split()[0] for row in stdout.splitlines()}
     assert stdout.splitlines()[:-1] == again.splitlines()[:-1]
@@ -90,7 +97,7 @@ def test_the_suite_of_the_page_is_evaluated_and_a_second_time_with_a_warning(fol
     assert (folder / "runs" / "quickstart" / "evaluation_mine.json").exists()
 
 
-def test_what_is_no_evaluation_is_named_before_anything_is_sampled(folder):
+def test_what_is_no_evaluation_is_named_before_anything_is_sampled(folder, commands):
     for line, message in (
         ("rlvr evaluate --workdir=runs/quickstart --against=runs/nothing", "--against"),
         ("rlvr evaluate --workdir=runs/quickstart --against=runs/quickstart/metrics.jsonl", "--against"),
@@ -99,15 +106,14 @@ def test_what_is_no_evaluation_is_named_before_anything_is_sampled(folder):
         ("rlvr evaluate --workdir=runs/quickstart --samples=0 --best_by=rm", "--best_by"),
         ("rlvr evaluate --workdir=runs/quickstart --config.seed=1", "--config.seed"),
     ):
-        assert message in error_of(evaluate(folder, line), 2)
+        assert message in error_of(evaluate(commands, folder, line), 2)
 
 
-def of_page(folder, line, url):
+def of_page(commands, folder, line, url):
     """Runs a line of a page in the folder, with a judge at `url`, as small as it can be."""
-    _, name, *words = shlex.split(line.replace("http://localhost:8000/v1", url))
-    changes = TINY | {"training.num_steps": 1, "training.save_every": 1}
-    small = [f"--config.{key}={value}" for key, value in changes.items() if name == "train" and key != "reward"]
-    status, stdout, stderr = run([sys.executable, "-m", f"experiments.{name}", *words, *small], cwd=folder)
+    line = line.replace("http://localhost:8000/v1", url)
+    small = overrides(SMALL) if line.startswith("rlvr train") else ""
+    status, stdout, stderr = call(module_of(f"{line} {small}"), folder, commands)
     assert status == 0, stderr
     return stdout
 
@@ -126,7 +132,7 @@ def answer(body, _):
     return f"Score: {1 + len(re.search(r'Response:(.*?)Grade', text, re.DOTALL)[1]) % 5}"
 
 
-def test_arena_routing_and_judges_run_as_their_pages_say(folder, outcomes):
+def test_arena_routing_and_judges_run_as_their_pages_say(folder, outcomes, commands):
     assert len(outcomes) == 3
     given = {"prompt": "1+1?", "completion": "2"}
     (folder / "completions.jsonl").write_text(
@@ -138,7 +144,7 @@ def test_arena_routing_and_judges_run_as_their_pages_say(folder, outcomes):
     (judging,) = re.findall(r"```bash\n(.*?)```", JUDGES, re.DOTALL)
     with serving(answer) as server:
         (folder / "judges.json").write_text(judges.replace("http://localhost:8000/v1", server.url))
-        said = [of_page(folder, line, server.url) for line in (*judging.splitlines(), *arenas, *route)]
+        said = [of_page(commands, folder, line, server.url) for line in (*judging.splitlines(), *arenas, *route)]
     bias, scores, evaluated, _, by_score, by_judge, routed = said
     assert re.search(r"padded +1\.000", bias)
     assert "2 completions: mean score" in scores
@@ -160,11 +166,11 @@ def test_arena_routing_and_judges_run_as_their_pages_say(folder, outcomes):
     assert (folder / "routing.png").exists()
 
 
-def test_the_command_of_lm_eval_asks_the_policy_of_a_run(folder):
-    (line,) = re.findall(r"(?m)^    rlvr (lm_eval .*)$", PAGE)
-    name, *words = line.replace("runs/gsm8k", "runs/quickstart").split()
+def test_the_command_of_lm_eval_asks_the_policy_of_a_run(folder, commands):
+    (line,) = re.findall(r"(?m)^    (rlvr lm_eval .*)$", PAGE)
+    line = line.replace("runs/gsm8k", "runs/quickstart")
     (folder / "lm_eval").symlink_to(ROOT / "tests" / "experiments" / "stand_in" / "lm_eval")
-    status, stdout, stderr = run([sys.executable, "-m", f"experiments.{name}", *words], cwd=folder)
+    status, stdout, stderr = call(module_of(line), folder, commands)
     assert status == 0, stderr
     told = json.loads((folder / "lm_eval.json").read_text())["results"]
     model = rlvr_jax.load(folder / "runs" / "quickstart")
@@ -173,5 +179,5 @@ def test_the_command_of_lm_eval_asks_the_policy_of_a_run(folder):
         assert told[task]["logprob,none"] == pytest.approx(logprobs.sum(), rel=1e-4)
         assert told[task]["alias"] == model.generate("11=", max_tokens=4, temperature=0)[0].text.split("0")[0]
         assert re.search(rf"{task} +logprob \(none\) +{told[task]['logprob,none']:.4f} +0\.5000", stdout)
-    unknown = [x.replace("arc_easy", "arc_esy") for x in words]
-    assert "arc_esy" in error_of(run([sys.executable, "-m", f"experiments.{name}", *unknown], cwd=folder), 2)
+    unknown = line.replace("arc_easy", "arc_esy")
+    assert "arc_esy" in error_of(call(module_of(unknown), folder, commands), 2)

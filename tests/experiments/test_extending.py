@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pytest
 
-from tests.experiments.runs import ROOT, SHORT, complete
+from tests.experiments.calls import complete
+from tests.experiments.runs import ROOT, SHORT, overrides
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 FILES = ("guess.py", "calculator.py", "best.py", "reinforce.py")
 PROGRAMS = dict(zip(FILES, re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL), strict=True))
+MORE = {"rollout.prompts": 16, "rollout.group_size": 8}  # samples, of which some call the tool
 COMMANDS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -21,13 +23,14 @@ def test_the_examples_are_short():
 
 
 @pytest.mark.parametrize("workdir", ["run", "tool", "best", "loss"])
-def test_the_commands_of_the_page_train(workdir, after_quickstart):
+def test_the_commands_of_the_page_train(workdir, after_quickstart, commands):
     for file, program in PROGRAMS.items():
         (after_quickstart / file).write_text(program)
+    more = overrides(MORE if workdir in ("run", "tool") else {})
     (command,) = (command for command in COMMANDS if f"--workdir={workdir} " in command)
-    program, name, *flags = shlex.split(command.replace("num_steps=60", SHORT).replace("\\\n", ""))
+    program, name, *flags = shlex.split(command.replace("num_steps=60", f"{SHORT} {more}").replace("\\\n", ""))
     assert program == "rlvr"
-    complete([sys.executable, "-m", f"experiments.{name}", *flags], cwd=after_quickstart)
+    complete([sys.executable, "-m", f"experiments.{name}", *flags], after_quickstart, commands)
     rows = [json.loads(line) for line in (after_quickstart / workdir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert all(row["verify/errors"] == 0 for row in rows[1:])

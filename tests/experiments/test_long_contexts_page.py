@@ -6,23 +6,20 @@ import pytest
 
 from rlvr_jax.envs import ENVS, WRAPPERS, make_env
 from rlvr_jax.reporting import jsonl
-from tests.experiments.runs import ROOT, run_script
+from tests.experiments.calls import run_script
+from tests.experiments.runs import ROOT, SMALL, overrides
 from tests.pages import Page
 
 PAGE = (ROOT / "docs" / "long_contexts.md").read_text()
 COMMANDS = dict(zip(("compaction", "plans"), re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL), strict=True))
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-SMALL = (
-    "sft.num_steps=20 sft.updates_per_call=20 sft.save_every=20 sft.batch_size=4 training.num_steps=2 "
-    "evaluation.problems=2 evaluation.pass_problems=0 rollout.prompts=4 rollout.group_size=2 policy.num_layers=1 "
-    "policy.width=16 verifier.workers=0"
-)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_commands_of_the_page_train(name, tmp_path):
-    small = " ".join(f"--config.{key}" for key in SMALL.split())
-    run_script(COMMANDS[name].replace(f"--config={name}", f"--config={name} {small}"), tmp_path)
+def test_the_commands_of_the_page_train(name, tmp_path, commands):
+    lengths = {"rollout.max_response_length": 4, "rollout.chunk": 3} if name == "compaction" else {}
+    small = overrides(SMALL | lengths)
+    run_script(COMMANDS[name].replace(f"--config={name}", f"--config={name} {small}"), tmp_path, commands)
     _, first, second = jsonl.read(tmp_path / "runs" / name / "metrics.jsonl")
     for row in (first, second):
         assert row["verify/errors"] == 0

@@ -8,41 +8,27 @@ import sys
 import pytest
 
 from rlvr_jax.learner.preferences import LOSSES
-from tests.experiments.runs import ROOT, complete, metrics
+from tests.experiments.calls import complete
+from tests.experiments.runs import ROOT, SMALL, metrics
 
 PAGE = (ROOT / "docs" / "preferences.md").read_text()
 (PYTHON,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS, PAIRS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 (START,) = re.findall(r"^    (rlvr prefer .*)$", (ROOT / "docs" / "start.md").read_text(), re.MULTILINE)
-SMALL = {
-    "policy.num_layers": 1,
-    "policy.width": 16,
-    "policy.num_heads": 2,
-    "policy.num_kv_heads": 1,
-    "policy.head_dim": 8,
-    "policy.mlp_width": 16,
-    "rollout.prompts": 2,
-    "rollout.group_size": 2,
-    "evaluation.problems": 2,
-    "verifier.workers": 0,
-    **{f"{run}.{key}": 2 for run in ("sft", "preferences", "training") for key in ("num_steps", "save_every")},
-    **{f"{run}.updates_per_call": 1 for run in ("sft", "preferences")},
-    **{f"{run}.batch_size": 8 for run in ("sft", "preferences")},
-}
 
 
 def test_every_loss_is_on_the_page():
     assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == list(LOSSES)
 
 
-def test_the_commands_lead_from_files_to_a_learned_reward(tmp_path, monkeypatch):
+def test_the_commands_lead_from_files_to_a_learned_reward(tmp_path, monkeypatch, commands):
     monkeypatch.chdir(tmp_path)
     exec(PYTHON.replace("range(2000)", "range(40)"), {})
     for line in [*COMMANDS.splitlines(), START.replace("runs/rm", "runs/start"), *PAIRS.splitlines()]:
         _, name, *arguments = shlex.split(line)
         overrides = [f"--config.{key}={value}" for key, value in SMALL.items()] if name != "export" else []
         arguments = [re.sub("--problems=.*", "--problems=8", x) for x in arguments]
-        complete([sys.executable, "-m", f"experiments.{name}", *arguments, *overrides], tmp_path)
+        complete([sys.executable, "-m", f"experiments.{name}", *arguments, *overrides], tmp_path, commands)
     rows = {run: metrics(tmp_path / "runs" / run) for run in ("sft", "dpo", "rm", "rl")}
     assert {"data/mine/rows", "data/mine/left_out"} <= rows["sft"][0].keys()
     assert "eval/preference_accuracy" in rows["dpo"][-1]

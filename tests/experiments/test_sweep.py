@@ -14,7 +14,8 @@ from experiments import cli
 from rlvr_jax.config import Config, to_dict
 from rlvr_jax.reporting import jsonl
 from rlvr_jax.sweeps import pictures, workers
-from tests.experiments.runs import ROOT, command, error_of, finish, forking, metrics, run, start
+from tests.experiments.calls import forking
+from tests.experiments.runs import ROOT, command, error_of, finish, metrics, run, start
 
 METRICS = "eval/greedy_accuracy,train/reward"
 SIZE = {"training__num_steps": 2, "sft__num_steps": 2, "sft__save_every": 2, "evaluation__every": 1}

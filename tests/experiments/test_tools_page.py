@@ -17,7 +17,8 @@ from rlvr_jax.tools import FORMATS, TOOLS, job_of, make_tools, result_of
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers import verify
 from rlvr_jax.verifiers.pool import Pool
-from tests.experiments.runs import ROOT, SHORT, complete
+from tests.experiments.calls import complete
+from tests.experiments.runs import ROOT, TURNS, overrides
 from tests.pages import Page
 
 PAGE = (ROOT / "docs" / "tools.md").read_text()
@@ -88,13 +89,12 @@ def test_the_page_names_all_there_are(names):
     assert [name for name in names if f"`{name}`" not in PAGE] == []
 
 
-def test_the_commands_of_the_page_train(tmp_path):
+def test_the_commands_of_the_page_train(tmp_path, commands):
     for command in COMMANDS.strip().splitlines():
         program, name, *flags = shlex.split(command)
-        short = f"--config.training.{SHORT}".split()
-        short += ["--config.sft.num_steps=2", "--config.sft.save_every=2", "--config.sft.updates_per_call=1"]
+        small = overrides(TURNS).split()
         assert program == "rlvr"
-        complete([sys.executable, "-m", f"experiments.{name}", *flags, *short], cwd=tmp_path)
+        complete([sys.executable, "-m", f"experiments.{name}", *flags, *small], tmp_path, commands)
     rows = [json.loads(line) for line in (tmp_path / "runs/calculator/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert all({"tool/calculator/episodes", "time/tool/calculator", "tool/malformed"} <= row.keys() for row in rows[1:])
