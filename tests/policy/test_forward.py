@@ -59,16 +59,17 @@ CONFIGS = {
         rope_pattern=("unscaled", "unscaled", "scaled"),
     ),
 }
+# Layers, and the new tokens of each call that decodes after a prefix: several at once go, too.
 CACHED = [
-    ("qwen2", "unstacked"),
-    ("qwen3", "unstacked"),
-    ("olmo3", "stacked"),
-    ("olmo3", "unstacked"),
-    ("smollm3", "unstacked"),
-    ("gemma3", "unstacked"),
+    ("qwen2", "unstacked", [1] * 4),
+    ("qwen3", "unstacked", [1] * 4),
+    ("olmo3", "stacked", [1, 1, 2]),
+    ("olmo3", "unstacked", [1] * 4),
+    ("smollm3", "unstacked", [1] * 4),
+    ("gemma3", "unstacked", [1, 1, 2]),
 ]
 LENGTHS = [9, 1, 5, 12]
-WINDOW = 12
+WINDOW = 13
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -79,7 +80,7 @@ def case(request):
 
 @partial(jax.jit, static_argnums=0)
 def apply(config, params, *inputs):
-    """Hidden states without a cache, compiled once for all tests of a config and a shape."""
+    """Hidden states without a cache, compiled once for all tests of a config."""
     return policy.forward(config, params, *inputs)[0]
 
 
@@ -89,36 +90,27 @@ unstack = jax.jit(policy.unstack)
 
 
 @partial(jax.jit, static_argnums=0)
-def head_logprobs(config, params, hidden):
-    return jax.nn.log_softmax(policy.head_logits(config, params, hidden))
-
-
-@partial(jax.jit, static_argnums=0)
-def loss_and_gradient(config, params, *inputs, parents=None):
-    """The sum of the cubes of all hidden states."""
+def gradients_and_hidden(config, params, weights, *row):
+    """Gradients of sum(hidden states * weights) of rows with parents, and the hidden states."""
 
     def loss(params):
-        return jnp.sum(policy.forward(config, params, *inputs, parents=parents)[0] ** 3)
+        hidden = policy.forward(config, params, *row[:3], parents=row[3])[0]
+        return jnp.sum(hidden * weights), hidden
 
-    return jax.value_and_grad(loss)(params)
-
-
-@partial(jax.jit, static_argnums=0)
-def gradients_of_sum(config, params, weights, *inputs):
-    """Gradients of sum(hidden states * weights)."""
-    return jax.grad(lambda params: jnp.sum(policy.forward(config, params, *inputs)[0][0] * weights))(params)
+    return jax.grad(loss, has_aux=True)(params)
 
 
 def test_forward_equals_a_decoder_in_float64_on_left_padded_sequences(case):
     config, params = case
     sequences = random_sequences(LENGTHS)
-    hidden = apply(config, params, *left_padded(sequences, WINDOW))
+    hidden = apply(config, unstack(params), *left_padded(sequences, WINDOW))
     assert hidden.dtype == jnp.float32
     for row, sequence in zip(hidden, sequences, strict=True):
         expected = reference.hidden(config, params, sequence)
         assert_close(row[WINDOW - len(sequence) :], expected)
 
 
+@pytest.mark.parametrize("case", ["llama", "qwen2"], indirect=True)  # with the embedding's table and another one
 def test_logits_are_float32_and_equal_the_decoder_in_float64(case):
     config, params = case
     sequences = random_sequences([7, 7])
@@ -129,41 +121,20 @@ def test_logits_are_float32_and_equal_the_decoder_in_float64(case):
         assert_close(row, reference.logits(config, params, sequence))
 
 
-def test_gradients_equal_finite_differences_of_the_decoder_in_float64(case):
-    config, params = case
-    sequence = random_sequences([6], seed=3)[0]
-    weights = np.random.default_rng(0).normal(size=(6, config.width))
-    inputs = left_padded([sequence], 6)
-    gradients = gradients_of_sum(config, params, weights, *inputs)
-    exact = reference.in_float64(params)
-    paths = [path for path, _ in jax.tree.leaves_with_path(exact)]
-    for place, path in enumerate(paths):
-        leaves, tree = jax.tree.flatten(exact)
-        direction = np.random.default_rng(place).normal(size=leaves[place].shape)
-
-        def moved(step, leaves=leaves, tree=tree, place=place, direction=direction):
-            params = tree.unflatten([*leaves[:place], leaves[place] + step * direction, *leaves[place + 1 :]])
-            return np.sum(reference.hidden(config, params, sequence) * weights)
-
-        expected = (moved(1e-6) - moved(-1e-6)) / 2e-6
-        actual = np.sum(np.asarray(jax.tree.leaves(gradients)[place], np.float64) * direction)
-        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4, err_msg=jax.tree_util.keystr(path))
-
-
 def test_packed_sequences_equal_separate_ones(case):
     config, params = case
     sequences = random_sequences([5, 1, 4], seed=1)
-    tokens, positions, segments = (np.zeros((2, WINDOW), np.int32) for _ in range(3))
+    tokens, positions, segments = (np.zeros((len(LENGTHS), WINDOW), np.int32) for _ in range(3))
     start = 0
     for number, sequence in enumerate(sequences, start=1):
         place = slice(start, start + len(sequence))
         tokens[0, place], positions[0, place], segments[0, place] = sequence, np.arange(len(sequence)), number
         start += len(sequence)
-    # The same sequences in the other order, one place further right, in the second row.
+    # The same sequences in the other order, one place further right, in the second row; nothing in the others.
     order = np.concatenate([np.arange(6, 10), np.arange(5, 6), np.arange(5)])
     for x in (tokens, positions, segments):
         x[1, 1:11] = x[0, order]
-    packed = apply(config, params, *map(jnp.asarray, (tokens, positions, segments)))
+    packed = apply(config, unstack(params), tokens, positions, segments)
     expected = np.concatenate([reference.hidden(config, params, sequence) for sequence in sequences])
     assert_close(packed[0, :10], expected)
     assert_close(packed[1, 1:11], expected[order])
@@ -171,12 +142,11 @@ def test_packed_sequences_equal_separate_ones(case):
 
 def test_what_stands_in_the_padding_changes_no_bit_of_real_tokens(case):
     config, params = case
-    sequences = random_sequences(LENGTHS)
-    tokens, positions, segments = left_padded(sequences, WINDOW)
-    hidden = apply(config, params, tokens, positions, segments)
-    other = jnp.where(segments == 0, 7, tokens), jnp.where(segments == 0, 3, positions), segments
-    real = np.asarray(segments) == 1
-    np.testing.assert_array_equal(np.asarray(apply(config, params, *other))[real], np.asarray(hidden)[real])
+    tokens, positions, segments = map(np.asarray, left_padded(random_sequences(LENGTHS), WINDOW))
+    hidden = apply(config, unstack(params), tokens, positions, segments)
+    other = np.where(segments == 0, 7, tokens), np.where(segments == 0, 3, positions), segments
+    found, real = np.asarray(apply(config, unstack(params), *other)), segments == 1
+    np.testing.assert_array_equal(found[real], np.asarray(hidden)[real])
     assert np.isfinite(hidden).all()
 
 
@@ -187,16 +157,46 @@ def shared_prefix():
     positions = np.concatenate([np.arange(5), *(5 + np.arange(length) for length in lengths)])
     segments = np.repeat([1, 2, 3, 4], [5, *lengths])
     rows = (np.concatenate([prompt, *responses]), positions, segments, np.where(segments > 1, 1, 0))
-    return [jnp.asarray(x, jnp.int32)[None] for x in rows], [np.concatenate([prompt, x]) for x in responses]
+    return [jax.device_put(np.asarray(x, np.int32)[None]) for x in rows], [
+        np.concatenate([prompt, x]) for x in responses
+    ]
+
+
+def separate(config, params, sequences):
+    """Hidden states of the row of `shared_prefix`, sequence by sequence in float64."""
+    whole = [reference.hidden(config, params, sequence) for sequence in sequences]
+    return np.concatenate([whole[0][:5], *(x[5:] for x in whole)])
+
+
+def weights_of(config):
+    return np.random.default_rng(0).normal(size=(WINDOW, config.width)).astype(np.float32)
 
 
 def test_segments_with_a_parent_equal_separate_sequences(case):
     config, params = case
-    (*row, parents), sequences = shared_prefix()
-    hidden = jax.jit(lambda params: policy.forward(config, params, *row, parents=parents)[0][0])(params)
-    expected = [reference.hidden(config, params, sequence) for sequence in sequences]
-    expected = np.concatenate([expected[0][:5], *(x[5:] for x in expected)])
-    assert_close(hidden, expected)
+    row, sequences = shared_prefix()
+    _, hidden = gradients_and_hidden(config, params, weights_of(config), *row)
+    assert_close(hidden[0], separate(config, params, sequences))
+
+
+def test_gradients_equal_finite_differences_of_the_decoder_in_float64(case):
+    config, params = case
+    row, sequences = shared_prefix()
+    weights = weights_of(config)
+    gradients, _ = gradients_and_hidden(config, params, weights, *row)
+    exact = reference.in_float64(params)
+    paths = [path for path, _ in jax.tree.leaves_with_path(exact)]
+    for place, path in enumerate(paths):
+        leaves, tree = jax.tree.flatten(exact)
+        direction = np.random.default_rng(place).normal(size=leaves[place].shape)
+
+        def moved(step, leaves=leaves, tree=tree, place=place, direction=direction):
+            params = tree.unflatten([*leaves[:place], leaves[place] + step * direction, *leaves[place + 1 :]])
+            return np.sum(separate(config, params, sequences) * weights)
+
+        expected = (moved(1e-6) - moved(-1e-6)) / 2e-6
+        actual = np.sum(np.asarray(jax.tree.leaves(gradients)[place], np.float64) * direction)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4, err_msg=jax.tree_util.keystr(path))
 
 
 def test_parents_with_a_cache_are_refused():
@@ -210,19 +210,16 @@ def test_parents_with_a_cache_are_refused():
 @pytest.mark.parametrize("case", ["llama", "olmo3"], indirect=True)  # one layer like the others, and four kinds
 def test_gradients_through_some_queries_at_a_time_are_those_of_all_at_once(case):
     config, params = case
-    (*row, parents), _ = shared_prefix()
-    chunks, whole = (
-        loss_and_gradient(replace(config, attention=attention), params, *row, parents=parents)
-        for attention in ("xla", "reference")
-    )
-    assert_close(chunks, whole)
+    row, _ = shared_prefix()
+    chunks = gradients_and_hidden(replace(config, attention="xla"), params, weights_of(config), *row)
+    assert_close(chunks, gradients_and_hidden(config, params, weights_of(config), *row))
 
 
 def test_long_rows_need_far_less_memory_than_all_scores_at_once():
-    inputs = [jax.ShapeDtypeStruct((1, 4 * DENSE_LENGTH), jnp.int32)] * 3
+    inputs = [jax.ShapeDtypeStruct((1, 8 * DENSE_LENGTH), jnp.int32)] * 3
 
     def memory(attention):
-        config = replace(TINY, attention=attention)
+        config = replace(TINY, num_layers=1, attention=attention)
         loss = lambda params, *inputs: jnp.sum(policy.forward(config, params, *inputs)[0])  # noqa: E731
         lowered = jax.jit(jax.grad(loss)).lower(random_params(config), *inputs)
         return lowered.compile().memory_analysis().temp_size_in_bytes
@@ -235,13 +232,13 @@ def test_attention_of_another_platform_is_refused_by_name():
         logits_of(replace(TINY, attention="pallas"), random_params(TINY), np.ones((1, 3), np.int32))
 
 
-@pytest.mark.parametrize(("name", "layers"), CACHED)
+@pytest.mark.parametrize(("name", "layers"), [("olmo3", "stacked"), ("gemma3", "unstacked")])
 def test_prefill_and_decoding_token_by_token_equal_the_teacher_forced_forward(name, layers):
     config = CONFIGS[name]
     params = random_params(config)
     sequences = random_sequences([10, 10, 10], seed=4)
     prompt_lengths, prompt_window = [4, 1, 3], 5
-    expected = reference.log_softmax(np.asarray(logits_of(config, params, np.stack(sequences)), np.float64))
+    expected = [reference.hidden(config, params, sequence) for sequence in sequences]
     run = unstack(params) if layers == "unstacked" else params
 
     prompts = [sequence[:length] for sequence, length in zip(sequences, prompt_lengths, strict=True)]
@@ -252,104 +249,85 @@ def test_prefill_and_decoding_token_by_token_equal_the_teacher_forced_forward(na
             positions = np.array(prompt_lengths)[:, None] + t - 1
             tokens = np.stack([s[p] for s, p in zip(sequences, positions, strict=True)])
             hidden, cache = step(config, run, tokens, positions.astype(np.int32), np.ones((3, 1), np.int32), cache)
-        actual = head_logprobs(config, run, np.asarray(hidden)[:, -1])
         for row, length in enumerate(prompt_lengths):
-            assert_close(actual[row], expected[row, length + t - 1])
+            assert_close(np.asarray(hidden)[row, -1], expected[row][length + t - 1])
     assert int(cache.own.size) == prompt_window + 5
 
 
-@pytest.mark.parametrize(("name", "layers"), CACHED)
-def test_decoding_after_a_prefix_shared_by_a_group_equals_the_teacher_forced_forward(name, layers):
+def filled_prefix(config, run, prompts):
+    """The cache of prompts, as it is shared by groups of responses."""
+    window = max(map(len, prompts))
+    empty = Cache(policy.empty_key_values(config, run, len(prompts), window))
+    return step(config, run, *left_padded(prompts, window), empty)[1].own
+
+
+def decoded(config, run, prefix, own, lengths, responses, widths):
+    """The own cache after the responses, which are appended so many tokens at a time, and their hidden states."""
+    outputs, start = [], 0
+    for width in widths:
+        tokens = responses[:, start : start + width]
+        positions = np.asarray(lengths[:, None] + np.arange(start, start + width), np.int32)
+        hidden, cache = step(config, run, tokens, positions, np.ones_like(tokens), Cache(own, prefix))
+        own, start = cache.own, start + width
+        outputs.append(np.asarray(hidden))
+    return own, np.concatenate(outputs, axis=1)
+
+
+@pytest.mark.parametrize(("name", "layers", "widths"), CACHED)
+def test_decoding_after_a_prefix_shared_by_a_group_equals_the_teacher_forced_forward(name, layers, widths):
     config = CONFIGS[name]
     params = random_params(config)
-    group, window = 3, 6
-    prompts = random_sequences([2, 6], seed=5)
-    responses = random_sequences([4] * (len(prompts) * group), seed=6)
+    group, prompts = 3, random_sequences([2, 6], seed=5)
+    responses = np.stack(random_sequences([4] * (len(prompts) * group), seed=6))
     run = unstack(params) if layers == "unstacked" else params
 
-    _, filled = step(
-        config, run, *left_padded(prompts, window), Cache(policy.empty_key_values(config, run, len(prompts), window))
-    )
     own = policy.empty_key_values(config, run, len(responses), 4)
-    lengths = np.repeat([len(prompt) for prompt in prompts], group)[:, None]
-    for start, stop in [(0, 1), (1, 2), (2, 4)]:  # several tokens at once go, too
-        tokens = np.stack(responses)[:, start:stop]
-        positions = np.asarray(lengths + np.arange(start, stop), np.int32)
-        hidden, cache = step(config, run, tokens, positions, np.ones_like(tokens), Cache(own, filled.own))
-        own = cache.own
-        actual = head_logprobs(config, run, hidden)
-        for i, response in enumerate(responses):
-            whole = np.concatenate([prompts[i // group], response])
-            expected = reference.log_softmax(reference.logits(config, params, whole))
-            first = len(prompts[i // group])
-            assert_close(actual[i], expected[first + start : first + stop])
+    lengths = np.repeat([len(prompt) for prompt in prompts], group)
+    _, hidden = decoded(config, run, filled_prefix(config, run, prompts), own, lengths, responses, widths)
+    for i, response in enumerate(responses):
+        whole = np.concatenate([prompts[i // group], response])
+        assert_close(hidden[i], reference.hidden(config, params, whole)[-len(response) :])
 
 
-@pytest.mark.parametrize(("name", "layers"), [("qwen3", "unstacked"), ("olmo3", "unstacked")])
-def test_prefill_as_in_training_fills_the_cache_as_with_masks(name, layers, monkeypatch):
-    config = CONFIGS[name]
-    run = policy.unstack(random_params(config)) if layers == "unstacked" else random_params(config)
-    *row, mask = left_padded(random_sequences(LENGTHS), WINDOW)
-    cache = Cache(policy.empty_key_values(config, run, len(LENGTHS), WINDOW + 1), empty=True)
-    later = (
-        jnp.ones((len(LENGTHS), 1), jnp.int32),
-        jnp.asarray(LENGTHS)[:, None],
-        jnp.ones((len(LENGTHS), 1), jnp.int32),
-    )
-
-    def states(forward):
-        """Those of the prompts, and of one more token, which reads the cache."""
-        hidden, filled = forward(config, run, *row, mask, cache)
-        return np.asarray(hidden)[np.asarray(mask, bool)], forward(config, run, *later, filled)[0]
-
-    expected = states(step)
+def test_prefill_as_in_training_fills_the_cache_as_with_masks(monkeypatch):
     monkeypatch.setattr(layers_module, "DENSE_LENGTH", 0)
+    config = CONFIGS["olmo3"]
+    params, sequences, count = random_params(config), random_sequences(LENGTHS), len(LENGTHS)
+    run = unstack(params)
     traced_anew = jax.jit(lambda *inputs: policy.forward(config, *inputs))
-    assert_close(states(lambda _, *inputs: traced_anew(*inputs)), expected)
+    cache = Cache(policy.empty_key_values(config, run, count, WINDOW + 1), empty=True)
+    *row, mask = left_padded(sequences, WINDOW)
+    hidden, filled = traced_anew(run, *row, mask, cache)
+    # One more token reads the cache.
+    ones = np.ones((count, 1), np.int32)
+    last, _ = traced_anew(run, ones, np.asarray(LENGTHS, np.int32)[:, None], ones, filled)
+    found = np.concatenate([hidden, last], axis=1)
+    for states, sequence in zip(found, sequences, strict=True):
+        assert_close(states[WINDOW - len(sequence) :], reference.hidden(config, params, [*sequence, 1]))
 
 
 def test_keys_in_blocks_hold_what_whole_ones_do(monkeypatch):
     monkeypatch.setattr(model, "KEY_BLOCK", 4)
     config, group = CONFIGS["olmo3"], 2
-    params = unstack(random_params(config))
-    prompts = random_sequences([2, 6], seed=8)
-    _, filled = step(config, params, *left_padded(prompts, 6), Cache(policy.empty_key_values(config, params, 2, 6)))
-    tokens = np.stack(random_sequences([6] * 4, seed=9))
-    lengths = np.repeat([2, 6], group)[:, None]
-
-    def decode(one_by_one):
-        own = policy.empty_key_values(config, params, 4, 6, one_by_one)
-        outputs = []
-        for t in range(6):
-            inputs = tokens[:, t : t + 1], np.asarray(lengths + t, np.int32), np.ones((4, 1), np.int32)
-            hidden, cache = step(config, params, *inputs, Cache(own, filled.own))
-            own = cache.own
-            outputs.append(hidden)
-        return own, outputs
-
-    (blocks, actual), (_, expected) = decode(True), decode(False)
+    params = random_params(config)
+    run = unstack(params)
+    prompts, responses = random_sequences([2, 6], seed=8), np.stack(random_sequences([6] * 4, seed=9))
+    lengths = np.repeat([2, 6], group)
+    prefix, own = filled_prefix(config, run, prompts), policy.empty_key_values(config, run, 4, 6, one_by_one=True)
+    blocks, hidden = decoded(config, run, prefix, own, lengths, responses, [1] * 6)
     assert blocks.layers[0][0].shape == (4, config.num_kv_heads, 2, config.head_dim, 4)
-    assert_close(actual, expected)
-    inputs = tokens[:, :2], jnp.asarray(lengths + np.arange(2)), jnp.ones((4, 2), jnp.int32)
+    for i, response in enumerate(responses):
+        whole = np.concatenate([prompts[i // group], response])
+        assert_close(hidden[i], reference.hidden(config, params, whole)[-len(response) :])
     with pytest.raises(ValueError, match="one token at a time, not 2"):
-        step(config, params, *inputs, Cache(blocks, filled.own))
+        decoded(config, run, prefix, blocks, lengths, responses, [2])
 
 
-def test_unstacked_layers_compute_the_same(case):
-    config, params = case
-    inputs = left_padded(random_sequences(LENGTHS), WINDOW)
-    unstacked = unstack(params)
-    assert len(unstacked["layers"]) == config.num_layers
-    assert_close(apply(config, unstacked, *inputs), apply(config, params, *inputs))
-
-
-@pytest.mark.parametrize(("name", "remat"), [("llama", "dots"), ("llama", "full"), ("olmo3", "full")])
-def test_rematerialisation_changes_neither_loss_nor_gradient(name, remat):
-    base = CONFIGS[name]
-    params = random_params(base)
-    inputs = left_padded(random_sequences(LENGTHS), WINDOW)
-    rematerialised = loss_and_gradient(replace(base, remat=remat), params, *inputs)
-    assert_close(rematerialised, loss_and_gradient(base, params, *inputs))
+@pytest.mark.parametrize(("name", "remat"), [("llama", "full"), ("olmo3", "dots")])  # without a loop and with one
+def test_rematerialisation_changes_neither_hidden_states_nor_gradients(name, remat):
+    base, (row, _) = CONFIGS[name], shared_prefix()
+    inputs = random_params(base), weights_of(base), *row
+    assert_close(gradients_and_hidden(replace(base, remat=remat), *inputs), gradients_and_hidden(base, *inputs))
 
 
 @pytest.mark.parametrize(
@@ -376,21 +354,18 @@ def test_attention_in_chunks_keeps_no_scores():
     assert max(x.size for x in jax.tree.leaves(pullback)) < 300 * 300
 
 
-def test_bfloat16_compute_gives_float32_logits_near_those_of_float32():
-    config = replace(TINY, qk_norm="head", qkv_bias=True)
-    low = replace(config, dtype="bfloat16")
-    params = random_params(config)
-    tokens = jnp.asarray(np.stack(random_sequences([WINDOW] * 4)))
-    exact, rounded = logits_of(config, params, tokens), logits_of(low, params, tokens)
-    assert rounded.dtype == jnp.float32
-    exact, rounded = np.asarray(exact), np.asarray(rounded)
-    assert np.max(np.abs(rounded - exact)) > 0  # it did compute in another precision
-    np.testing.assert_allclose(rounded, exact, atol=0.05 * np.max(np.abs(exact)), rtol=0)
-    hidden, cache = step(
-        low, params, tokens, *left_padded(tokens, WINDOW)[1:], Cache(policy.empty_key_values(low, params, 4, WINDOW))
-    )
+def test_bfloat16_compute_gives_float32_logits_near_those_of_float64():
+    config = replace(TINY, qk_norm="head", qkv_bias=True, dtype="bfloat16")
+    params, sequences = random_params(config), random_sequences([12] * 4)
+    cache = Cache(policy.empty_key_values(config, params, 4, 12))
+    hidden, cache = step(config, params, *left_padded(sequences, 12), cache)
     assert hidden.dtype == jnp.bfloat16
     assert {x.dtype for x in jax.tree.leaves(cache.own.layers)} == {jnp.dtype("bfloat16")}
+    rounded = policy.head_logits(config, params, hidden)
+    assert rounded.dtype == jnp.float32
+    exact = np.stack([reference.logits(config, params, sequence) for sequence in sequences])
+    assert np.max(np.abs(rounded - exact)) > 1e-4 * np.max(np.abs(exact))  # it did compute in another precision
+    np.testing.assert_allclose(rounded, exact, atol=0.05 * np.max(np.abs(exact)), rtol=0)
 
 
 def test_gradients_have_the_parameters_dtype_whatever_the_compute_dtype():
