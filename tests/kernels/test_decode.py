@@ -74,7 +74,6 @@ def in_float64(query, parts, scale=1.0, soft_cap=None):
 
 
 CASES = [
-    ([(BATCH, 50, "filled")], {}, {"block": 16}),
     ([(2, 40, "padded"), (BATCH, 33, "filled")], {}, {"block": 16, "scale": 0.3}),
     ([(1, 16, "padded"), (3, 32, "ring"), (BATCH, 7, "ring")], {"heads": 3, "kv": 1}, {"block": 16, "soft_cap": 3.0}),
     ([(BATCH, 300, "ring")], {"heads": 2, "kv": 2}, {"block": 128}),
@@ -92,7 +91,7 @@ def test_outputs_equal_float64(name, stretches, sizes, options):
 
 @pytest.mark.parametrize("name", EACH)
 def test_bfloat16_is_within_its_rounding_of_float64(name):
-    stretches, _, options = CASES[1]
+    stretches, _, options = CASES[0]
     for seed in range(3):
         query, parts = random_input(seed, stretches, dtype=jnp.bfloat16)
         output = run(query, parts, name, **options)
@@ -107,6 +106,7 @@ def test_large_heads_in_the_default_blocks_are_within_rounding_of_float64(dim):
     assert_close(run(query, parts, "gpu", scale=dim**-0.5), in_float64(query, parts, dim**-0.5), 1e-2)
 
 
+@jax.jit
 def in_8_bits(parts):
     """The parts quantised, and the same numbers as floats."""
     stored = []
@@ -117,7 +117,7 @@ def in_8_bits(parts):
 
 
 @pytest.mark.parametrize("name", EACH)
-@pytest.mark.parametrize(("stretches", "sizes", "options"), CASES[2:3])
+@pytest.mark.parametrize(("stretches", "sizes", "options"), CASES[1:2])
 def test_keys_and_values_in_8_bits_equal_float64_of_the_numbers_that_they_stand_for(name, stretches, sizes, options):
     numbers = {k: options[k] for k in ("scale", "soft_cap") if k in options}
     query, parts = random_input(13, stretches, **sizes)
@@ -133,35 +133,28 @@ def test_keys_and_values_in_8_bits_equal_float64_of_the_numbers_that_they_stand_
 
 @pytest.mark.parametrize("options", [{"implementation": "reference"}, {"implementation": "xla"}, {}])
 def test_one_call_serves_every_implementation(options):
-    query, parts = random_input(9, CASES[1][0])
+    query, parts = random_input(9, CASES[0][0])
     output = jax.jit(partial(decode_attention, scale=0.3, **options))(query, parts)
     assert_close(output, in_float64(query, parts, scale=0.3), 1e-5)
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_a_shared_part_equals_the_same_part_repeated(name):
-    stretches, _, options = CASES[1]
-    query, parts = random_input(5, stretches)
-    spread = lambda x: jnp.repeat(x, BATCH // x.shape[0], axis=0)  # noqa: E731
-    repeated = tuple((spread(keys), spread(values), mask) for keys, values, mask in parts)
-    assert_close(run(query, parts, name, **options), run(query, repeated, name, **options), 1e-6)
-
-
-@pytest.mark.parametrize("name", EACH)
 def test_blocks_that_nobody_reads_are_not_read(name):
-    query, ((keys, values, mask),) = random_input(6, [(BATCH, 64, "filled")])
+    stretches, sizes, options = CASES[2]
+    query, ((keys, values, mask),) = random_input(6, stretches, **sizes)
     # Row by row in the kernels, for all rows together in plain JAX.
-    ends = np.full(BATCH, 40) if name == "xla" else np.array([1, 16, 17, 33, 40, 2])
-    mask = np.arange(64) < ends[:, None]
-    beyond = np.arange(64) >= -(-ends[:, None] // 16) * 16
+    ends = np.full(BATCH, 140) if name == "xla" else np.array([1, 128, 129, 256, 140, 2])
+    (length, block), ends = (mask.shape[1], options["block"]), ends[:, None]
+    mask = np.arange(length) < ends
+    beyond = np.arange(length) >= -(-ends // block) * block
     poisoned = jnp.where(beyond[:, None, None], np.nan, keys), jnp.where(beyond[:, None, :, None], np.nan, values)
-    clean = run(query, ((keys, values, jnp.asarray(mask)),), name, block=16)
-    np.testing.assert_array_equal(run(query, ((*poisoned, jnp.asarray(mask)),), name, block=16), clean)
+    clean = run(query, ((keys, values, jnp.asarray(mask)),), name, **options)
+    np.testing.assert_array_equal(run(query, ((*poisoned, jnp.asarray(mask)),), name, **options), clean)
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_rows_that_read_nothing_are_finite_and_leave_the_others_alone(name):
-    stretches, _, options = CASES[1]
+    stretches, _, options = CASES[0]
     query, parts = random_input(7, stretches)
     blind = np.isin(np.arange(BATCH), [1, 5])
     hidden = tuple((keys, values, mask & ~blind[:, None]) for keys, values, mask in parts)
@@ -230,8 +223,7 @@ def test_eight_devices_equal_one(options):
     assert_close(output, expected, 1e-6)
 
 
-@pytest.mark.parametrize("length", [1000, 1024])
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.int8])
+@pytest.mark.parametrize(("length", "dtype"), [(1000, jnp.bfloat16), (1024, jnp.float32), (1000, jnp.int8)])
 def test_the_gpu_kernel_lowers_to_triton(length, dtype):
     def part(batch, length):
         shapes = (batch, 2, 64, length), (batch, 2, length, 64)
@@ -293,5 +285,5 @@ def test_parts_that_do_not_fit_the_query_are_refused(batch, kv):
 
 
 def test_the_reference_is_attention_with_one_query_a_row():
-    query, parts = random_input(12, CASES[1][0])
+    query, parts = random_input(12, CASES[0][0])
     assert_close(jax.jit(reference)(query, parts), in_float64(query, parts), 1e-5)
