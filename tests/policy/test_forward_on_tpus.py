@@ -53,7 +53,7 @@ def on_chips(config):
 
 
 def test_each_kernel_is_in_the_program_once_even_if_everything_is_computed_again():
-    config = replace(GEMMA, num_layers=3, remat="full")  # in a loop, as two would not be
+    config = replace(GEMMA, head_dim=128, num_layers=3, remat="full")  # in a loop, as two would not be
     mesh, params = on_chips(config)
     rows = jax.ShapeDtypeStruct((4, 300), jnp.int32, sharding=parallel.batch_sharding(mesh))
 
@@ -79,7 +79,7 @@ def test_devices_that_share_rows_run_the_kernels_and_share_the_memory():
         shapes = jax.eval_shape(lambda: policy.init(config, jax.random.key(0)))
         shardings = parallel.param_shardings(mesh, policy.logical_axes(config), shapes)
         params = jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=y), shapes, shardings)
-        row = jax.ShapeDtypeStruct((1, 4096), jnp.int32, sharding=parallel.batch_sharding(mesh))
+        row = jax.ShapeDtypeStruct((1, 1024), jnp.int32, sharding=parallel.batch_sharding(mesh))
 
         def loss(params, *row):
             hidden, _ = policy.forward(config, params, *row)
@@ -95,17 +95,10 @@ def test_devices_that_share_rows_run_the_kernels_and_share_the_memory():
     assert memory[1] < 0.65 * memory[0], memory
 
 
-ONE_LAYER = {"num_layers": 1, "window_pattern": (100,)}  # the sampler's layers are unrolled, and each is compiled
-
-
-@pytest.mark.parametrize(
-    ("config", "kernels"),
-    [
-        (replace(GEMMA, num_kv_heads=2, rope_pattern=("unscaled",), **ONE_LAYER), True),
-        (replace(SHAPE, num_kv_heads=2, head_dim=16, **ONE_LAYER), False),
-    ],
-)
-def test_the_sampler_decodes_with_the_kernel_if_it_takes_heads_of_that_size(config, kernels):
+def test_the_sampler_decodes_without_the_kernel_if_it_does_not_take_heads_of_that_size():
+    """With it in `rollout/test_layouts_on_tpus.py`."""
+    # The sampler's layers are unrolled, and each is compiled.
+    config = replace(SHAPE, num_kv_heads=2, head_dim=16, num_layers=1, window_pattern=(100,))
     mesh, params = on_chips(config)
     batch = parallel.batch_sharding(mesh)
     of = lambda shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=batch)  # noqa: E731
@@ -117,4 +110,4 @@ def test_the_sampler_decodes_with_the_kernel_if_it_takes_heads_of_that_size(conf
 
     with parallel.use_mesh(mesh):
         program = rollout.lower(params, of((4, 128)), of((4, 128), bool), draws).compile().as_text()
-    assert any("custom-call(" in line and "decode" in line for line in program.splitlines()) == kernels
+    assert not any("custom-call(" in line and "decode" in line for line in program.splitlines())

@@ -103,21 +103,17 @@ def test_decoding_communicates_no_parameters(chip, engine, tensor):
 
 def test_in_the_layout_of_training_it_would():
     training = Mesh(np.array(devices("v5e")).reshape(1, 4, 1, 1), parallel.AXES)
-    assert max(size for _, size in communicated(decoding("batches", training))) >= SMALLEST_WEIGHT
+    assert max(size for _, size in communicated(decoding("slots", training))) >= SMALLEST_WEIGHT
 
 
-def test_the_memory_of_prefill_is_that_of_activations_and_grows_with_the_length():
-    mesh, count, lengths = parallel.rollout_mesh(devices("v5e", 1), 1), 16, (2048, 4096)
+def test_the_memory_of_prefill_is_that_of_activations():
+    mesh, count, length = parallel.rollout_mesh(devices("v5e", 1), 1), 16, 4096
     config = replace(SHAPE, mlp_width=2048)
     prefill = jax.jit(lambda params, tokens, mask: batches.prefill(config, params, tokens, mask > 0))
     params = param_shapes(config, mesh)  # not under the mesh, whose devices can't run anything
-    memory = []
-    for length in lengths:
-        rows = jax.ShapeDtypeStruct((count, length), jnp.int32, sharding=parallel.batch_sharding(mesh))
-        with parallel.use_mesh(mesh):
-            compiled = prefill.lower(params, rows, rows).compile()
-        memory.append(compiled.memory_analysis().temp_size_in_bytes)
-    # In bfloat16. Activations are more than what fits into a core's vector memory; scores would be four times that.
-    activations, scores = 2 * count * lengths[0] * config.mlp_width, 2 * count * config.num_heads * lengths[0] ** 2
-    assert 0.75 * activations < memory[0] < scores / 2
-    assert memory[1] < 2.1 * memory[0], memory  # scores: four times as much
+    rows = jax.ShapeDtypeStruct((count, length), jnp.int32, sharding=parallel.batch_sharding(mesh))
+    with parallel.use_mesh(mesh):
+        memory = prefill.lower(params, rows, rows).compile().memory_analysis().temp_size_in_bytes
+    # In bfloat16. Activations are more than what fits into a core's vector memory; scores would be eight times that.
+    activations, scores = 2 * count * length * config.mlp_width, 2 * count * config.num_heads * length**2
+    assert 0.75 * activations < memory < scores / 4
