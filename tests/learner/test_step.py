@@ -73,7 +73,7 @@ def adam():
 @pytest.fixture(scope="module")
 def gradient():
     """(params, batch, microbatches) -> gradient and metrics: what plain descent with rate 1 subtracts."""
-    steps = {n: jitted(reinforcement(), optax.sgd(1.0), n) for n in (1, 2, 4)}
+    steps = {n: jitted(reinforcement(), optax.sgd(1.0), n) for n in (1, 4)}
 
     def run(params, batch, microbatches):
         new, update = steps[microbatches]
@@ -160,12 +160,11 @@ def test_a_whole_update_is_adamw_on_the_clipped_gradient(params, batch, adam, gr
     assert int(state.skipped) == 0
 
 
-@pytest.mark.parametrize("microbatches", [2, 4])
-def test_microbatches_give_the_update_and_metrics_of_the_whole_batch(params, batch, gradient, microbatches):
+def test_microbatches_give_the_update_and_metrics_of_the_whole_batch(params, batch, gradient):
     """They hold different numbers of actions, so a mean of their means would be another update."""
-    counts = batch.action_mask.reshape(-1, microbatches, RESPONSE).sum(axis=(0, 2))
+    counts = batch.action_mask.reshape(-1, 4, RESPONSE).sum(axis=(0, 2))
     assert len(set(counts.tolist())) > 1
-    (whole, whole_metrics), (parts, parts_metrics) = (gradient(params, batch, n) for n in (1, microbatches))
+    (whole, whole_metrics), (parts, parts_metrics) = (gradient(params, batch, n) for n in (1, 4))
     assert_close(parts, whole, 1e-6)
     assert parts_metrics.keys() == whole_metrics.keys()
     for name, value in whole_metrics.items():
@@ -302,8 +301,7 @@ def test_imitation_learns_the_demonstrations(params):
     assert losses[-1] < 0.5
 
 
-@pytest.mark.parametrize("microbatches", [1, 2])
-@pytest.mark.parametrize("param_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("microbatches", "param_dtype"), [(1, "float32"), (2, "bfloat16")])
 def test_an_update_keeps_every_dtype_and_moments_and_metrics_are_float32(params, batch, param_dtype, microbatches):
     optimizer = make_optimizer(OPTIMIZER, 100)
     params = jax.tree.map(lambda x: x.astype(param_dtype), params)
