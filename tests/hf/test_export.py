@@ -34,10 +34,10 @@ def golden_checkpoint(folder, name="olmo3", dtype="float32"):
     return write_checkpoint(folder, config, golden_weights(golden, dtype), files=2)
 
 
-@pytest.mark.parametrize(
-    "name", ["llama3", "qwen2", "qwen3", "olmo2_tied", "olmo3", "smollm3", "gemma3", "mistral", "phi3"]
-)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+FAMILIES = ("llama3", "qwen2", "qwen3", "olmo2_tied", "olmo3", "smollm3", "gemma3", "mistral", "phi3")
+
+
+@pytest.mark.parametrize(("name", "dtype"), [*((name, "bfloat16") for name in FAMILIES), ("olmo3", "float32")])
 def test_the_export_of_an_import_is_identical_in_every_tensor_and_in_the_config(tmp_path, name, dtype):
     source = golden_checkpoint(tmp_path / "source", name, dtype)
     config, params = load_pretrained(source)
