@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from .overlap import policy_of
 from .parts import table
 
 LONGEST, TURNS = 2.0, 6  # seconds of a call, turns of an episode
@@ -71,17 +72,13 @@ def latency(
     from rlvr_jax.config import Config, EvaluationConfig, RolloutConfig, TaskConfig, TrainingConfig
     from rlvr_jax.learner.algorithm import AlgorithmConfig
     from rlvr_jax.learner.optimizer import OptimizerConfig
-    from rlvr_jax.policy import PolicyConfig
     from rlvr_jax.training.loop import train
     from rlvr_jax.verifiers.pool import Pool
 
     episodes, response = prompts * group, TURNS * (turn + 2)
     config = Config(
         tasks={"modsum": TaskConfig(environment=f"{__name__}:calling", environment_options={"longest": longest})},
-        policy=PolicyConfig(
-            num_layers=layers, width=width, num_heads=4, num_kv_heads=4, head_dim=width // 4, mlp_width=4 * width,
-            max_length=response + 32,
-        ),
+        policy=policy_of(layers, width),
         rollout=RolloutConfig(
             prompts=prompts, group_size=group, max_prompt_length=32, max_response_length=response,
             max_turn_length=turn, slots=episodes, chunk=8,
