@@ -21,7 +21,7 @@ from tests.test_configs import load
 SMALL = {
     "policy.num_layers": 1,
     "policy.width": 256,
-    "policy.num_heads": 4,
+    "policy.num_heads": 2,
     "policy.num_kv_heads": 2,
     "policy.head_dim": 64,
     "policy.mlp_width": 512,
@@ -137,7 +137,7 @@ def test_meshes_and_batches_that_do_not_divide_are_refused_as_in_a_run(override,
 
 def test_heads_that_tensor_parallelism_does_not_divide_are_refused():
     where = places("v5e:4x4", None, 0, compiles=False)
-    with pytest.raises(ConfigError, match=r"num_heads = 4 .*tensor = 16"):
+    with pytest.raises(ConfigError, match=r"num_heads = 2 .*tensor = 16"):
         make_setup(small("--config.mesh.fsdp=1", "--config.mesh.tensor=16"), problems=False, devices=where.devices)
 
 
@@ -164,11 +164,15 @@ def test_what_does_not_fit_gets_a_change_that_does(name, key, run, topology):
 
 
 @pytest.mark.parametrize(
-    ("name", "run", "topology"),
-    [("gsm8k_qwen3_1p7b", "rl", "v5e:2x4"), ("tulu3_sft_8b", "sft", "v5p:2x2x1")],
+    ("name", "options", "run", "topology"),
+    [
+        # Sizes of few divisors, which are what is tried.
+        ("gsm8k_qwen3_1p7b", ["--config.rollout.prompts=16", "--config.rollout.group_size=2"], "rl", "v5e:2x4"),
+        ("tulu3_sft_8b", [], "sft", "v5p:2x2x1"),
+    ],
 )
-def test_fit_finds_settings_that_fit_and_none_is_faster_among_those_it_ranks(name, run, topology):
-    config = offline(load(name))
+def test_fit_finds_settings_that_fit_and_none_is_faster_among_those_it_ranks(name, options, run, topology):
+    config = offline(load(name, *options))
     where = places(topology, None, 0, compiles=False)
     found = fastest(config, where.devices, where.chip, where.torus, run)
     assert found
@@ -180,7 +184,8 @@ def test_fit_finds_settings_that_fit_and_none_is_faster_among_those_it_ranks(nam
 
 
 def test_fit_shares_rows_that_no_device_has_room_for():
-    long = {"policy.max_length": 131072, "rollout.max_response_length": 130000, "rollout.group_size": 2}
+    long = {"policy.max_length": 131072, "rollout.max_response_length": 130000}
+    long |= {"rollout.prompts": 16, "rollout.group_size": 2}
     config = offline(load("gsm8k_qwen3_1p7b", *[f"--config.{key}={value}" for key, value in long.items()]))
     where = places("v5e:2x4", None, 0, compiles=False)
     found = fastest(config, where.devices, where.chip, where.torus)
