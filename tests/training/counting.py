@@ -10,7 +10,7 @@ CALLS: list[str] = []  # of the tool, in this process
 def numbers():
     """Problems whose answer is a digit."""
     example = lambda split, index: Example(f"n/{split}/{index}", f"{index % 9}?", str(index % 9), task="n")  # noqa: E731
-    return Task("n", f"{HERE}:found", example, lambda _: 90, alphabet="0123456789?")
+    return Task("n", f"{HERE}:found", example, lambda _: 90, alphabet="0123456789?#")
 
 
 def found(completion, reference):

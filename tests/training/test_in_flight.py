@@ -21,12 +21,21 @@ from tests.training.test_queue import go_on, of_training
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
-STEPS = 5
-TASK = TaskConfig(name=f"{counting.HERE}:numbers", environment=f"{counting.HERE}:asking")
+STEPS = 4
+TASK = TaskConfig(
+    name=f"{counting.HERE}:numbers", environment=f"{counting.HERE}:asking", environment_options={"ends": "1"}
+)
 GOES_ON = changed(
     dataclasses.replace(TINY, tasks={"n": TASK}),
-    policy={"max_length": 24},
-    rollout={"max_response_length": 20, "slots": 8, "chunk": 2, "patience": 3},
+    policy={"max_length": 20},
+    rollout={
+        "max_prompt_length": 8,
+        "max_response_length": 12,
+        "max_turn_length": 6,
+        "slots": 8,
+        "chunk": 2,
+        "patience": 3,
+    },
     training={"num_steps": STEPS, "max_lag": 1},
     reward=(("score", 1.0),),
     algorithm={"kl_coef": 0.0, "reference": "none", "proximal": "recompute", "correction": "token_tis"},
@@ -91,7 +100,7 @@ def test_each_token_has_the_logprob_of_the_policy_that_sampled_it(runs):
         tokens = np.concatenate([x.tokens for x in window.spans])
         before = itertools.takewhile(lambda x, span=span: x is not span, window.spans)
         start = sum(len(x.tokens) for x in before)
-        padded = np.pad(tokens, (0, 24 - len(tokens)))
+        padded = np.pad(tokens, (0, 20 - len(tokens)))
         place = start + np.arange(len(span.tokens))
         of = np.repeat([version for _, version in span.versions], [n for n, _ in span.versions])
         expected = [score(versions[v], padded)[i - 1, tokens[i]] for v, i in zip(of.tolist(), place, strict=True)]
