@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from rlvr_jax.training import checkpoints, reading
 from rlvr_jax.training.checkpoints import complete_steps, open_manager
 from rlvr_jax.training.checksums import checksums_of, on_devices, on_host
 from rlvr_jax.training.reading import has_network, load_params, open_params
+from tests.experiments import runs
 
 OPTIMIZER = optax.adam(0.1)
 
@@ -184,6 +184,8 @@ def cut(path: Path):
 def test_a_damaged_checkpoint_is_an_error_or_harmless_and_never_other_bits(damage, run, tmp_path):
     right, before, shapes, errors = bits(state_of(5)), bits(state_of(3)), shapes_of(state_of(0)), {}
     files = sorted(path.relative_to(run) for path in (run / "checkpoints" / "5").rglob("*") if path.is_file())
+    spared = {cut: "rest", Path.unlink: "params"}.get(damage)  # both have files of the same kinds
+    files = [file for file in files if file.parts[2] != spared]
     for i, file in enumerate(files):
         workdir = tmp_path / str(i)
         shutil.copytree(run, workdir)
@@ -198,7 +200,7 @@ def test_a_damaged_checkpoint_is_an_error_or_harmless_and_never_other_bits(damag
                 errors[file] = str(error)
                 if len(errors) < 3:
                     assert bits(restore(manager, shapes, 3)) == before
-    assert len(errors) >= 6
+    assert len(errors) >= 4
     for file, error in errors.items():
         assert "could not be read at step 5" in error
         assert "goes on from step 3" in error
@@ -283,53 +285,13 @@ def test_a_file_in_place_of_the_folder_is_one_clear_error(tmp_path):
     assert str(tmp_path / "checkpoints") in str(error.value)
 
 
-FULL = """
-import resource, sys
-from pathlib import Path
-from absl import logging
-from rlvr_jax.errors import CheckpointError
-from rlvr_jax.training.checkpoints import complete_steps, open_manager, wait
-from tests.training.test_checkpoints import bits, newest, save, state_of
-
-logging.set_verbosity(logging.FATAL)
-sys.unraisablehook = lambda _: None
-states = [state_of(step) for step in range(3)]
-for when in sys.argv[2:]:
-    workdir = Path(sys.argv[1]) / when
-    with open_manager(workdir) as manager:
-        save(manager, states[0], 0)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with open_manager(workdir) as manager:
-            save(manager, states[1], 1)
-            if when == "wait":
-                wait(manager)
-            elif when == "save":
-                save(manager, states[2], 2)
-    except CheckpointError as error:
-        print(error)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert complete_steps(workdir) == [0], complete_steps(workdir)
-    step, state = newest(workdir)
-    assert step == 0 and bits(state) == bits(states[0])
-"""
-
-
 def test_a_checkpoint_that_can_not_be_written_is_an_error_and_the_one_before_it_loads(tmp_path):
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "0"}  # its files would hit the limit, too
     moments = ("save", "wait", "close")
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, tmp_path, *moments],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    errors = done.stdout.splitlines()
-    assert len(errors) == len(moments), done.stdout
+    line = [sys.executable, "-m", "tests.training.full_disk", str(tmp_path), *moments]
+    status, stdout, stderr = runs.run(line, devices=8, doomed=True)  # no cache: its files would hit the limit, too
+    assert status == 0, stderr
+    errors = stdout.splitlines()
+    assert len(errors) == len(moments), stdout
     for when, error in zip(moments, errors, strict=True):
         assert f"{tmp_path / when}" in error
         assert "could not be written" in error
