@@ -51,16 +51,14 @@ def finite(tmp_path_factory):
     file = tmp_path_factory.mktemp("problems") / "sums.jsonl"
     rows = [{"prompt": p, "reference": r, "hard": h} for p, r, h in PROBLEMS]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = TaskConfig(file=str(file), verifier="tests.training.test_history:parity", level="hard")
+    verifier = "tests.training.test_history:parity"
+    task = TaskConfig(file=str(file), verifier=verifier, level="hard", heldout_share=0.3, alphabet="0123456789=#")
     return changed(
         replace(TINY, tasks={"sums": task}),
-        tokenizer="bytes",
         reward=(("score", 1.0),),
-        policy={"max_length": 12},
-        rollout={"max_response_length": 3},
         algorithm={"kl_coef": 0.0, "reference": "none"},
         training={"num_steps": 4},
-        evaluation={"every": 9, "pass_problems": 0, "problems": 2},
+        evaluation={"every": 9, "problems": 4, "pass_problems": 4},
     )
 
 
@@ -215,14 +213,15 @@ def test_a_run_with_tracked_problems_goes_on_to_the_bit(finite, tmp_path, monkey
     config = changed(
         finite,
         algorithm={"baseline": "tracker", "scale": "batch_whitening"},
-        rollout={"group_size": 1, "prompts": 16},
+        rollout={"group_size": 1},
+        evaluation={"pass_samples": 1, "ks": (1,)},
         optimizer={"learning_rate": 0.03},
         training={"num_steps": 3},
     )
     with Pool(0) as pool:
         train(config, tmp_path / "whole", pool)
-    assert (drifts[0], len(drifts[1]) >= 10) == ({}, True)
-    assert all(0 < x < 1 for x in drifts[1].values())
+    assert (drifts[0], len(drifts[2]) >= 5) == ({}, True)
+    assert all(0 < x < 1 for x in drifts[2].values())
     rows = rows_of(tmp_path / "whole")[1:]
     assert rows[0]["train/tracked_reward"] == 0.5 != rows[2]["train/tracked_reward"]
     continued(config, tmp_path / "whole", tmp_path / "again", 1)
