@@ -34,16 +34,16 @@ def test_a_run_starts_from_a_warm_start_goes_on_and_shows_what_it_has_written(tm
     assert two.curve("train/reward")[1] == one.curve("train/reward")[1]
     assert two.report.exists()
     suite = {"tasks": {"sums": {"name": "modsum", "options": {"digits": 2}}}}
-    numbers = rlvr_jax.evaluate(two, problems=4, samples=2, ks=[2], suite=suite)
+    numbers = rlvr_jax.evaluate(two, problems=4, samples=4, ks=[2], suite=suite)
     assert (numbers["step"], len(numbers["values"]["pass@2"])) == (2, 4)
     assert numbers["task/sums/pass@2"] == numbers["eval/pass@2"]
-    assert [len(row["samples"]) for row in numbers["rows"]] == [2] * 4
+    assert [len(row["samples"]) for row in numbers["rows"]] == [4] * 4
     assert "eval/pass@1" not in numbers
     with pytest.raises(ConfigError, match=r"3 .* 2"):
         rlvr_jax.evaluate(tmp_path / "run", samples=2, ks=[3])
     assert {"train", "heldout"} == {row["split"] for row in two.samples}
     assert two.findings == []  # of two steps
-    counts = rlvr_jax.sample(two, tmp_path / "best.jsonl", keep="best", problems=4, samples=2)
+    counts = rlvr_jax.sample(two, tmp_path / "best.jsonl", keep="best", problems=5, samples=4)
     rows = [json.loads(line) for line in (tmp_path / "best.jsonl").read_text().splitlines()]
     assert counts["written"] == len(rows) > 0
     pairs = [{"prompt": x["prompt"], "chosen": "#1", "rejected": "#2", "margin": 1.0} for x in rows]
