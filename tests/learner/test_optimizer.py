@@ -17,6 +17,7 @@ from rlvr_jax.policy import PolicyConfig
 from tests.close import assert_close
 
 UPDATES = 10
+unpacked_moments = jax.jit(unpack)
 SHAPES = {
     "embed": (5, 4),
     "layers": {"attention": {"q": (2, 4, 3), "q_bias": (2, 3), "out": (2, 3, 2, 4)}, "mlp_norm": (2, 4)},
@@ -181,13 +182,13 @@ def test_moments_in_8_bits_are_neighbours_of_the_exact_ones_and_take_a_quarter_o
     state, whole = optimizer.init(params), make_optimizer(OptimizerConfig(name=name), UPDATES).init(params)
     assert 3.7 < sum(x.nbytes for x in jax.tree.leaves(whole)) / sum(x.nbytes for x in jax.tree.leaves(state)) <= 4
     for gradient in gradients:
-        unpacked = (state[0], unpack(state[1], gradient))
+        unpacked = (state[0], unpacked_moments(state[1], gradient))
         expected_changes, expected = exact(gradient, unpacked, params)
         changes, state = update(gradient, state, params)
         assert_close(jax.tree.leaves(changes), jax.tree.leaves(expected_changes), tolerance=1e-5)
         assert all(np.abs(x).max() < 4 * config.learning_rate for x in jax.tree.leaves(changes))
         known = jax.tree_util.tree_leaves_with_path(expected[1])
-        found = jax.tree.leaves(unpack(state[1], gradient))
+        found = jax.tree.leaves(unpacked_moments(state[1], gradient))
         moments = [
             (path, x, y) for (path, x), y in zip(known, found, strict=True) if {".mu", ".nu"} & {*map(str, path)}
         ]
@@ -209,7 +210,7 @@ def test_a_moment_that_changes_by_less_than_its_last_place_still_moves_in_the_me
     state, _ = jax.lax.scan(
         lambda state, _: (optimizer.update(gradient, state, zeros)[1], None), optimizer.init(zeros), length=50
     )
-    adam = unpack(state[1], zeros)[0]
+    adam = unpacked_moments(state[1], zeros)[0]
     expected = 1 - 0.99**50
     assert_close(np.mean(adam.mu["x"][1:]), expected, tolerance=0.02)
     assert_close(np.mean(adam.nu["x"][1:]), expected, tolerance=0.04)  # its root is exact in the mean
@@ -219,7 +220,7 @@ def test_a_moment_that_changes_by_less_than_its_last_place_still_moves_in_the_me
 def test_rounding_to_8_bits_is_exact_in_the_mean_and_keeps_what_fits():
     fits = np.arange(256, dtype=np.uint8).view(jnp.float8_e4m3fn).astype(np.float32)
     fits = fits[np.isfinite(fits)]
-    rounded = jax.vmap(randomly_rounded, (0, None))
+    rounded = jax.jit(jax.vmap(randomly_rounded, (0, None)))
     keys = jax.random.split(jax.random.key(0), 2000)
     assert np.array_equal(np.asarray(rounded(keys[:3], jnp.asarray(fits)), np.float32), np.stack([fits] * 3))
     x = np.random.default_rng(0).uniform(-1, 1, 50).astype(np.float32) * np.float32(10.0) ** np.arange(-3, 2).repeat(10)
