@@ -29,7 +29,7 @@ CHAIN, CHARACTER = re.findall(r"```bash\n(.*?)```", TULU, re.DOTALL)
 REAL = (ROOT / "docs" / "real_model.md").read_text()
 # Of a policy that has hardly been trained nothing is right.
 REWARDED = SMALL | {"reward": "(('score',1.0),('length',0.1))"}
-FEWER = {"--problems": 8, "--samples": 4}
+FEWER = {"--problems": 16, "--samples": 2}  # samples of a problem as in training
 
 
 def run(commands: str, script: str, folder, small=REWARDED) -> None:
