@@ -27,7 +27,7 @@ from tests.processes import children, is_alive
 ROOT = Path(__file__).parents[2]
 PATIENT = 900.0  # seconds after which a process hangs, and is not only slow on a busy machine
 _MIN_COMPILE_TIME = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
-STEPS, EVALUATED, IMITATED = 40, 10, 20  # steps of a run, those between evaluations, and steps of a warm start
+STEPS, EVALUATED, IMITATED = 24, 8, 12  # steps of a run, those between evaluations, and steps of a warm start
 # The reward is the length of the response, which a random policy can change from the first step on.
 TINY = {
     "tasks.modsum.options.digits": 3,
@@ -47,7 +47,7 @@ TINY = {
     "algorithm.reference": "initial",
     "optimizer.learning_rate": 1e-2,
     "training.num_steps": STEPS,
-    "training.save_every": 8,
+    "training.save_every": 4,
     "evaluation.every": EVALUATED,
     "evaluation.problems": 8,
     "evaluation.pass_problems": 4,
@@ -57,7 +57,7 @@ TINY = {
     "sft.num_steps": IMITATED,
     "sft.batch_size": 8,
     "sft.updates_per_call": 2,
-    "sft.save_every": 10,
+    "sft.save_every": 6,
     "verifier.workers": 1,
 }
 

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -32,14 +31,6 @@ from tests.experiments.runs import (
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """The workdir of a run that nothing happened to."""
-    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
-    complete(command("train", workdir))
-    return workdir
-
-
-@pytest.fixture(scope="module")
 def warm_start(tmp_path_factory):
     """The workdir of a supervised run that nothing happened to."""
     workdir = tmp_path_factory.mktemp("warm_start") / "sft"
@@ -47,12 +38,31 @@ def warm_start(tmp_path_factory):
     return workdir
 
 
-def assert_same_run(workdir: Path, other: Path, last: int = STEPS) -> None:
-    assert metrics(workdir) == metrics(other)
-    assert (workdir / "samples.jsonl").read_bytes() == (other / "samples.jsonl").read_bytes()
-    assert saved_steps(workdir) == saved_steps(other)
-    assert saved(workdir, last) == saved(other, last)
-    assert saved(workdir, 0) == saved(other, 0)
+@pytest.fixture(scope="module")
+def of_page(warm_start, tmp_path_factory):
+    """The folder with the two runs of the page, and what the first one said of JAX at the pool's start."""
+    folder = tmp_path_factory.mktemp("of_page")
+    first, again = re.findall(r"(?m)^    rlvr train (.*)$", (ROOT / "docs" / "runs.md").read_text())
+    (folder / "runs" / "quickstart").mkdir(parents=True)
+    (folder / "runs" / "quickstart" / "sft").symlink_to(warm_start)
+    small = [f"--config.{key}={value}" for key, value in TINY.items()]
+    looked_at = [sys.executable, "-m", "tests.experiments.devices_in_use", "experiments.train"]
+    status, stdout, stderr = run([*looked_at, *shlex.split(first), *small], cwd=folder)
+    assert status == 0, stderr
+    complete([sys.executable, "-m", "experiments.train", *shlex.split(again), "--config.training.num_steps=1"], folder)
+    return folder / "runs", stdout
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(of_page):
+    """The workdir of a run that nothing happened to: the first one of the page."""
+    return of_page[0] / "mine"
+
+
+@pytest.fixture(scope="module")
+def line(warm_start):
+    """A function of a workdir: the command of the same run."""
+    return lambda workdir, **changes: command("train", workdir, init_from=warm_start, **changes)
 
 
 def test_a_run_writes_every_step_and_learns(uninterrupted):
@@ -65,161 +75,143 @@ def test_a_run_writes_every_step_and_learns(uninterrupted):
     assert steps == {1, *range(0, STEPS + 1, EVALUATED)}
 
 
-def test_a_run_killed_at_several_moments_and_continued_ends_with_the_same_bits(uninterrupted, tmp_path):
-    line, folder = command("train", tmp_path), tmp_path / "checkpoints"
+@pytest.fixture(scope="module")
+def interrupted(line, tmp_path_factory):
+    """The workdir of a run that was killed, preempted, killed while it wrote a checkpoint, and lost its newest one.
+
+    Besides, how the preempted run and the one with a damaged checkpoint ended, and what was there in between.
+    """
+    workdir = tmp_path_factory.mktemp("interrupted")
+    same, folder, rows, said = line(workdir), workdir / "checkpoints", workdir / "metrics.jsonl", {}
     unfinished = lambda: [path for path in folder.glob("*tmp*") if not path.name.startswith("0.")]  # noqa: E731
-    moments = [
-        lambda: (tmp_path / "config.json").exists(),  # before the first checkpoint
-        lambda: lines_of(tmp_path / "metrics.jsonl") >= 1,
-        *[lambda: bool(unfinished())] * 5,  # while it writes a checkpoint, if the kill is quick enough
-    ]
-    for moment in moments:
-        assert interrupt(line, moment, signal.SIGKILL)[0] == -signal.SIGKILL
+    before_any_checkpoint = lambda: (workdir / "config.json").exists()  # noqa: E731
+    assert interrupt(same, before_any_checkpoint, signal.SIGKILL)[0] == -signal.SIGKILL
+    said["preempted"] = interrupt(same, lambda: lines_of(rows) >= 7, signal.SIGTERM, paused=7)
+    said["step"], said["rows"] = saved_steps(workdir)[-1], metrics(workdir)
+    said["report"] = (workdir / "report.html").read_text()
+    for _ in range(5):  # while it writes a checkpoint, if the kill is quick enough
+        assert interrupt(same, lambda: bool(unfinished()), signal.SIGKILL)[0] == -signal.SIGKILL
         if unfinished():
             break
     assert unfinished(), "no kill fell into the writing of a checkpoint"
-    assert lines_of(tmp_path / "metrics.jsonl") < STEPS
-    complete(line)
+    assert lines_of(rows) < STEPS + 1
+    newest = folder / str(saved_steps(workdir)[-1])
+    for path in [*newest.glob("*/ocdbt.process_0/d/*"), *newest.glob("*/d/*")]:
+        os.truncate(path, path.stat().st_size // 2)
+    said["damaged"], said["newest"] = run(same), newest.name
+    shutil.rmtree(newest)
+    complete(same)
     assert not unfinished()
-    assert_same_run(tmp_path, uninterrupted)
+    return workdir, said
 
 
-def test_sigterm_saves_exits_with_143_and_the_same_command_continues_to_the_same_bits(uninterrupted, tmp_path):
-    line = command("train", tmp_path)
-    outcome = interrupt(line, lambda: lines_of(tmp_path / "metrics.jsonl") >= 13, signal.SIGTERM, paused=13)
-    assert outcome[:2] == (143, "")
-    noted, message = filter(None, complaints(outcome[2]).splitlines())
-    step = saved_steps(tmp_path)[-1]
-    assert step == 12
+def test_a_run_killed_at_several_moments_preempted_and_continued_ends_with_the_same_bits(uninterrupted, interrupted):
+    workdir, said = interrupted
+    assert said["rows"] == metrics(uninterrupted)[: said["step"] + 1]
+    assert metrics(workdir) == metrics(uninterrupted)
+    assert (workdir / "samples.jsonl").read_bytes() == (uninterrupted / "samples.jsonl").read_bytes()
+    assert saved_steps(workdir) == saved_steps(uninterrupted)
+    assert saved(workdir, STEPS) == saved(uninterrupted, STEPS)
+    assert saved(workdir, 0) == saved(uninterrupted, 0)
+
+
+def test_sigterm_saves_and_exits_with_143(interrupted):
+    _, said = interrupted
+    status, stdout, stderr = said["preempted"]
+    assert (status, stdout) == (143, "")
+    noted, message = filter(None, complaints(stderr).splitlines())
+    assert said["step"] == said["rows"][-1]["step"] == 6
     assert noted.startswith("SIGTERM: ")
-    assert message.startswith(f"SIGTERM: saved the state of step {step} and stopped")
+    assert message.startswith(f"SIGTERM: saved the state of step {said['step']} and stopped")
     assert "run the same command again" in message
-    assert metrics(tmp_path)[-1]["step"] == step
-    assert "step 0 → " in (tmp_path / "report.html").read_text()
-    complete(line)
-    assert metrics(tmp_path) == metrics(uninterrupted)
-    assert saved(tmp_path, STEPS) == saved(uninterrupted, STEPS)
+    assert "step 0 → " in said["report"]
 
 
-def test_a_warm_start_killed_and_preempted_ends_with_the_same_bits(warm_start, tmp_path):
+def test_a_damaged_newest_checkpoint_is_one_line(interrupted):
+    _, said = interrupted
+    message = error_of(said["damaged"], 1)
+    assert f"could not be read at step {said['newest']}" in message
+    assert "delete its folder" in message
+
+
+def test_a_warm_start_preempted_and_continued_ends_with_the_same_bits(warm_start, tmp_path):
     line, rows = command("sft", tmp_path), tmp_path / "metrics.jsonl"
-    assert interrupt(line, lambda: lines_of(rows) >= 1, signal.SIGKILL)[0] in (0, -signal.SIGKILL)
-    assert interrupt(line, lambda: lines_of(rows) >= 2, signal.SIGTERM)[0] in (0, 143)
+    assert interrupt(line, lambda: lines_of(rows) >= 2, signal.SIGTERM, paused=2)[0] == 143
     complete(line)
     assert metrics(tmp_path) == metrics(warm_start)
     assert saved(tmp_path, IMITATED) == saved(warm_start, IMITATED)
 
 
-def test_the_commands_of_the_page_train_and_train_again_from_the_config_of_that_run(warm_start, tmp_path):
-    first, again = re.findall(r"(?m)^    rlvr train (.*)$", (ROOT / "docs" / "runs.md").read_text())
-    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
-    shutil.copytree(warm_start, tmp_path / "runs" / "quickstart" / "sft")
-    small = [f"--config.{key}={value}" for key, value in (TINY | {"training.num_steps": 2}).items()]
-    for arguments in ([*shlex.split(first), *small], shlex.split(again)):
-        complete([sys.executable, "-m", "experiments.train", *arguments], tmp_path)
-    made, other = (json.loads((tmp_path / "runs" / x / "config.json").read_text()) for x in ("mine", "other"))
+def test_the_commands_of_the_page_train_and_train_again_from_the_config_of_that_run(of_page):
+    folder, _ = of_page
+    made, other = (json.loads((folder / x / "config.json").read_text()) for x in ("mine", "other"))
+    made["training"]["num_steps"] = 1
     assert (made["seed"], other["seed"], made | {"seed": 1}) == (0, 1, other)
-    rows, others = (metrics(tmp_path / "runs" / name) for name in ("mine", "other"))
-    assert len(rows) == len(others) == 3
-    assert rows[1:] != others[1:]
+    rows, others = (metrics(folder / name) for name in ("mine", "other"))
+    assert (len(rows), len(others)) == (STEPS + 1, 2)
+    assert rows[1] != others[1]
 
 
-def test_a_finished_run_started_again_says_so_and_changes_nothing(uninterrupted, warm_start):
-    workdirs = {"train": uninterrupted, "sft": warm_start}
-    before = {name: contents(workdir) for name, workdir in workdirs.items()}
-    for name, workdir in workdirs.items():
-        status, stdout, stderr = run(command(name, workdir))
-        assert (status, stderr) == (0, "")
-        assert stdout.startswith(f"{workdir} already holds all")
-        after = contents(workdir)
-        assert before[name].keys() == after.keys()
-        made_again = {"environment.json", "report.html", "curves.png"}
-        assert {path for path in after if before[name][path] != after[path]} <= made_again
-
-
-def test_a_run_that_can_not_start_is_one_line_that_says_why_and_changes_nothing(uninterrupted, warm_start, tmp_path):
-    before = contents(uninterrupted), contents(warm_start)
-    shutil.copytree(uninterrupted, tmp_path / "damaged")
-    rows = tmp_path / "damaged" / "metrics.jsonl"
-    rows.write_text(rows.read_text().replace('{"step": 3,', '{"step": 3;', 1))
-    shutil.rmtree(tmp_path / "damaged" / "checkpoints" / str(STEPS))
-    (tmp_path / "file").write_text("")
-    new, nowhere = tmp_path / "new", tmp_path / "nowhere"
-    wrong = [
-        (
-            command("train", uninterrupted, rollout__group_size=2, optimizer__learning_rate=0.5),
-            (2, "optimizer.learning_rate: 0.01 -> 0.5", "rollout.group_size: 4 -> 2"),
-        ),
-        (command("train", warm_start), (2, "run: sft -> rl")),
-        (command("train", new, init_from=nowhere), (1, f"{nowhere} is no folder")),
-        (
-            command("train", new, init_from=warm_start, policy__width=32),
-            (1, "another policy", "embed: (14, 16) instead of (14, 32)"),
-        ),
-        (command("train", tmp_path / "file" / "run"), (1, f"{tmp_path / 'file' / 'run'}")),
-        (command("train", tmp_path / "damaged"), (1, "metrics.jsonl, line 4: not a JSON object")),
-    ]
-    for line, (status, *words) in wrong:
-        message = error_of(run(line), status)
-        assert all(word in message for word in words), message
-        assert "rollout.prompts" not in message
-    assert not new.exists()
-    assert (contents(uninterrupted), contents(warm_start)) == before
-
-
-@pytest.fixture(scope="module")
-def from_warm_start(warm_start, tmp_path_factory):
-    """The workdir of a run of one step that starts from the warm start, and what it said of JAX at the pool's start."""
-    workdir = tmp_path_factory.mktemp("from_warm_start") / "run"
-    python, flag, *line = command("train", workdir, init_from=warm_start, training__num_steps=1)
-    status, stdout, stderr = run([python, flag, "tests.experiments.devices_in_use", *line])
-    assert status == 0, stderr
-    return workdir, stdout
-
-
-def test_reinforcement_learning_starts_from_the_parameters_of_the_warm_start(from_warm_start, warm_start):
-    end, begin = saved(warm_start, IMITATED), saved(from_warm_start[0], 0)
+def test_reinforcement_learning_starts_from_the_parameters_of_the_warm_start(of_page, warm_start):
+    end, begin = saved(warm_start, IMITATED), saved(of_page[0] / "mine", 0)
     params = [name for name in end if name.startswith("params/")]
     assert params
     assert all(end[name] == begin[name] for name in params)
 
 
-def test_the_verifier_processes_start_before_jax_touches_a_device(from_warm_start):
-    assert from_warm_start[1].startswith("devices in use: False\n")
+def test_the_verifier_processes_start_before_jax_touches_a_device(of_page):
+    assert of_page[1].startswith("devices in use: False\n")
 
 
-def test_a_damaged_newest_checkpoint_is_one_line_and_without_it_the_run_continues(uninterrupted, tmp_path):
-    shutil.copytree(uninterrupted, tmp_path / "run")
-    newest = tmp_path / "run" / "checkpoints" / str(STEPS)
-    for path in newest.glob("*/ocdbt.process_0/d/*"):
-        os.truncate(path, path.stat().st_size // 2)
-    for path in newest.glob("*/d/*"):
-        os.truncate(path, path.stat().st_size // 2)
-    line = command("train", tmp_path / "run")
-    message = error_of(run(line), 1)
-    assert f"could not be read at step {STEPS}" in message
-    assert "delete its folder" in message
-    shutil.rmtree(newest)
-    complete(line)
-    assert_same_run(tmp_path / "run", uninterrupted)
+def test_a_finished_run_started_again_says_so_and_changes_nothing(interrupted, line, warm_start):
+    workdir, _ = interrupted
+    for folder, again in ((workdir, line(workdir)), (warm_start, command("sft", warm_start))):
+        before = contents(folder)
+        status, stdout, stderr = run(again)
+        assert (status, stderr) == (0, "")
+        assert stdout.startswith(f"{folder} already holds all")
+        after = contents(folder)
+        assert before.keys() == after.keys()
+        made_again = {"environment.json", "report.html", "curves.png"}
+        assert {path for path in after if before[path] != after[path]} <= made_again
 
 
-def test_a_full_disk_is_one_line_and_with_more_room_the_same_command_ends_with_the_same_bits(uninterrupted, tmp_path):
+def test_a_run_that_can_not_start_is_one_line_that_says_why_and_changes_nothing(
+    interrupted, line, warm_start, tmp_path
+):
+    workdir, _ = interrupted
+    before = contents(workdir), contents(warm_start)
+    shutil.copytree(workdir, tmp_path / "damaged")
+    rows = tmp_path / "damaged" / "metrics.jsonl"
+    rows.write_text(rows.read_text().replace('{"step": 3,', '{"step": 3;', 1))
+    shutil.rmtree(tmp_path / "damaged" / "checkpoints" / str(STEPS))
+    new = tmp_path / "new"
+    wrong = [
+        (
+            line(workdir, rollout__group_size=2, optimizer__learning_rate=0.5),
+            (2, "optimizer.learning_rate: 0.01 -> 0.5", "rollout.group_size: 4 -> 2"),
+        ),
+        (line(new, policy__width=32), (1, "another policy", "embed: (14, 16) instead of (14, 32)")),
+        (line(tmp_path / "damaged"), (1, "metrics.jsonl, line 4: not a JSON object")),
+    ]
+    for bad, (status, *words) in wrong:
+        message = error_of(run(bad), status)
+        assert all(word in message for word in words), message
+        assert "rollout.prompts" not in message
+    assert not new.exists()
+    assert (contents(workdir), contents(warm_start)) == before
+
+
+def test_a_full_disk_is_one_line_and_with_more_room_the_same_command_ends_with_the_same_bits(
+    uninterrupted, line, tmp_path
+):
     disk = tmp_path / "disk"
     disk.mkdir()
-    python, flag, *line = command("train", disk / "run")
-    status, _, stderr = run([python, flag, "tests.experiments.small_disk", str(disk), *line])
+    python, flag, *train = line(disk / "run")
+    status, _, stderr = run([python, flag, "tests.experiments.small_disk", str(disk), *train])
     assert status == 0, stderr
     (message,) = complaints(stderr).splitlines()
     assert message.startswith("error: ")
     assert "No space left on device" in message
-    assert_same_run(tmp_path / "disk-after" / "run", uninterrupted)
-
-
-def test_a_checkpoint_that_can_not_be_written_is_one_line(uninterrupted, tmp_path):
-    largest = max(path.stat().st_size for path in (uninterrupted / "checkpoints" / "0").rglob("*") if path.is_file())
-    python, flag, *line = command("train", tmp_path, training__save_every=1)
-    outcome = run([python, flag, "tests.experiments.small_files", str(largest - 1), *line], doomed=True)
-    message = error_of(outcome, 1)
-    assert f"a checkpoint in {tmp_path / 'checkpoints'} could not be written" in message
-    assert "Complete checkpoints: none" in message
+    assert metrics(tmp_path / "disk-after" / "run") == metrics(uninterrupted)
+    assert saved(tmp_path / "disk-after" / "run", STEPS) == saved(uninterrupted, STEPS)
