@@ -1,5 +1,6 @@
 """A run in several processes, on CPU: the curve of one process, and what happens when a process ends."""
 
+import dataclasses
 import json
 import math
 import re
@@ -8,20 +9,28 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from rlvr_jax import policy
+from rlvr_jax.training.loop import INIT
+from rlvr_jax.training.reading import load_params
+from rlvr_jax.training.workdir import read_config
 from tests.experiments.runs import command, finish, lines_of, metrics, saved_steps, start, wait_until
 
 # Words of the library for collectives on CPU, whose threads print through each other.
 GLOO = {"Gloo", "Rank", "is", "connected", "to", "peer", "ranks", "Expected", "number", "of"}
-STEPS = 6
+STEPS = 3
 # Four devices: a batch of 4 prompts, of which each has one.
 TINY = {
     "training__num_steps": STEPS,
-    "training__save_every": 2,
-    "evaluation__every": 4,
+    "training__save_every": 1,
+    "training__keep_checkpoints": STEPS,
+    "evaluation__every": STEPS,
     "evaluation__pass_problems": 0,
     "mesh__fsdp": 2,
     "algorithm__minibatches": 2,
@@ -74,9 +83,9 @@ def rows_of(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "samples.jsonl").read_text().splitlines()]
 
 
-def checksums(workdir: Path) -> dict[str, int]:
-    """Those of the last checkpoint, whose arrays only as many devices could read."""
-    data = json.loads((workdir / "checkpoints" / str(STEPS) / "_CHECKPOINT_METADATA").read_text())
+def checksums(workdir: Path, step: int) -> dict[str, dict[str, int]]:
+    """Those of a checkpoint, whose arrays only as many devices could read."""
+    data = json.loads((workdir / "checkpoints" / str(step) / "_CHECKPOINT_METADATA").read_text())
     return data["custom_metadata"]["checksums"]
 
 
@@ -94,31 +103,30 @@ def told(row: dict) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """The workdir of a run in one process with four devices."""
-    workdir = tmp_path_factory.mktemp("alone") / "run"
-    completed(workdir, 1)
-    return workdir
-
-
-@pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """The workdir of the same run in two processes with two devices each, and what they said."""
+    """The workdir of a run in two processes with two devices each, and what they said."""
     workdir = tmp_path_factory.mktemp("pair") / "run"
     return workdir, completed(workdir, 2)
 
 
-def test_two_processes_give_the_curve_of_one_and_the_first_alone_writes(alone, pair):
+def test_the_first_of_two_processes_alone_writes(pair):
     workdir, (first, second) = pair
-    assert_close(metrics(workdir), metrics(alone))
-    samples = [[{**row, "reason": None} for row in rows_of(run)] for run in (workdir, alone)]  # the process that judged
-    assert samples[0] == samples[1]
-    assert saved_steps(workdir) == saved_steps(alone)
-    assert {path.name for path in workdir.iterdir()} == {path.name for path in alone.iterdir()}
+    assert [row["step"] for row in metrics(workdir)] == list(range(STEPS + 1))
+    assert saved_steps(workdir) == list(range(STEPS + 1))
     assert "report: " in first[1]
     assert set(re.findall("[A-Za-z]+", second[1])) <= GLOO
     assert "training " in first[2]
     assert "training " not in second[2]
+
+
+def test_two_processes_begin_as_one(pair):
+    config = read_config(pair[0])
+    shape = dataclasses.replace(config.policy, vocab_size=14)  # 12 characters, pad and end
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), INIT), 0)
+    made = jax.jit(policy.init, static_argnums=0)(shape, key)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), made)
+    begun, _ = load_params(pair[0], shapes, 0)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), begun, made)
 
 
 def test_each_process_judges_its_own_groups(pair):
@@ -128,21 +136,49 @@ def test_each_process_judges_its_own_groups(pair):
     assert of_step == ["process 0"] * 4 + ["process 1"] * 4
 
 
-def test_a_killed_process_ends_the_other_and_the_run_continues_to_the_bit_or_in_one_process(alone, pair, tmp_path):
-    workdir = tmp_path / "run"
+@pytest.fixture(scope="module")
+def killed(pair, tmp_path_factory):
+    """The workdir of two processes that continued the run at step 1, of which one was killed in step 3.
+
+    Besides, how the other one ended.
+    """
+    workdir = tmp_path_factory.mktemp("killed") / "run"
+    copied(pair[0], workdir, 1)
     first, second = started(workdir, 2, doomed=True, hangs=1, when="checkpoints/2")  # so that the kill is in time
     wait_until(lambda: first.poll() is not None or (workdir / "checkpoints" / "2").exists())
     second.kill()
-    status, _, stderr = finish(first)
+    return workdir, finish(first)
+
+
+def copied(workdir: Path, to: Path, step: int) -> None:
+    """As it was before the checkpoints that came after that of a step."""
+    shutil.copytree(workdir, to)
+    for late in saved_steps(to):
+        if late > step:
+            shutil.rmtree(to / "checkpoints" / str(late))
+
+
+def test_a_killed_process_ends_the_other(killed):
+    workdir, (status, _, stderr) = killed
     assert status == 1
     assert "process 1 on " in stderr
-    assert saved_steps(workdir)[-1] < STEPS
-    shutil.copytree(workdir, tmp_path / "other")
-    completed(workdir, 2)
-    assert metrics(workdir) == metrics(pair[0])
-    assert checksums(workdir) == checksums(pair[0])
-    completed(tmp_path / "other", 1)
-    assert_close(metrics(tmp_path / "other"), metrics(alone))
+    assert saved_steps(workdir)[-1] == 2
+
+
+def test_two_processes_continue_a_run_to_the_bit(killed, pair):
+    assert metrics(killed[0])[:3] == metrics(pair[0])[:3]
+    assert checksums(killed[0], 2) == checksums(pair[0], 2)
+
+
+def test_one_process_continues_what_two_have_begun_with_the_same_curve(killed, pair, tmp_path):
+    copied(killed[0], tmp_path / "run", 1)
+    completed(tmp_path / "run", 1)
+    runs = tmp_path / "run", pair[0]
+    assert_close(*map(metrics, runs))
+    samples = [[{**row, "reason": None} for row in rows_of(run)] for run in runs]  # the process that judged
+    assert samples[0] == samples[1]
+    assert saved_steps(runs[0]) == saved_steps(runs[1])
+    assert {path.name for path in runs[0].iterdir()} == {path.name for path in runs[1].iterdir()}
 
 
 @pytest.mark.full
@@ -160,22 +196,18 @@ def test_a_disk_that_is_full_of_one_process_s_part_of_a_checkpoint_ends_both_at_
 
 
 @pytest.mark.full
-def test_four_processes_continue_the_run_of_two(alone, pair, tmp_path):
-    shutil.copytree(pair[0], tmp_path / "run")
-    for step in saved_steps(tmp_path / "run")[2:]:
-        shutil.rmtree(tmp_path / "run" / "checkpoints" / str(step))
+def test_four_processes_continue_the_run_of_two(pair, tmp_path):
+    copied(pair[0], tmp_path / "run", 1)
     completed(tmp_path / "run", 4)
-    assert_close(metrics(tmp_path / "run"), metrics(alone))
+    assert_close(metrics(tmp_path / "run"), metrics(pair[0]))
 
 
 def test_tools_and_verifiers_that_hang_on_one_host_hold_up_nobody_and_sigterm_to_one_process_saves_in_all(tmp_path):
-    workdir, few = (
-        tmp_path / "run",
-        {"evaluation__problems": 2, "evaluation__pass_problems": 0, "rollout__group_size": 2},
-    )
-    limits = {"verifier__timeout": 2.0, "verifier__workers": 4}
+    workdir, few = tmp_path / "run", {"evaluation__problems": 2, "rollout__group_size": 2, "algorithm__minibatches": 1}
+    few |= {"algorithm__kl_coef": 0.0, "training__num_steps": 100}
+    limits = {"verifier__timeout": 1.0, "verifier__workers": 2}
     asks = {"tasks__modsum__environment": "tests/experiments/judge_on_hosts.py:asking"} | IN_FLIGHT
-    processes = started(workdir, 2, True, hangs=1, training__num_steps=100, **limits, **few, **asks)
+    processes = started(workdir, 2, True, hangs=1, **limits, **few, **asks)
     wait_until(lambda: processes[0].poll() is not None or lines_of(workdir / "metrics.jsonl") >= 2)
     processes[1].send_signal(signal.SIGTERM)
     outcomes = [finish(process) for process in processes]
