@@ -26,6 +26,7 @@ from rlvr_jax.errors import PreemptedError
 from rlvr_jax.evaluation.suites import suite_of
 from rlvr_jax.experiments.benchmarks import over_optimisation
 from rlvr_jax.runs import Run
+from rlvr_jax.sweeps import pictures
 from tests.experiments.runs import run
 from tests.sweeps import fake_worker
 
@@ -43,8 +44,9 @@ SMALL = {
     "08_complaints_about_grpo": {"SEEDS": 2, "STEPS": 2},
     "09_long_contexts": {"SEEDS": 2, "STEPS": 2, "LENGTHS": (2, 5)},
     "10_tulu_in_miniature": {"SEEDS": 2, "SFT, DPO, RL": (100, 100, 2)},
-    "11_a_pod_without_a_pod": {},
+    "11_a_pod_without_a_pod": {"CONFIG": "quickstart"},
 }
+TINY = {"num_layers": 1, "width": 16, "num_heads": 2, "num_kv_heads": 1, "head_dim": 8, "mlp_width": 16}
 
 
 def read(name):
@@ -161,6 +163,17 @@ def offline(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
 
 
+@pytest.fixture
+def tiny(monkeypatch):
+    """Policies of one narrow layer, runs that evaluate little, and verifiers in this process."""
+    less = {"evaluation.problems": 8, "evaluation.pass_problems": 0, "verifier.workers": 0}
+    less |= {f"policy.{key}": value for key, value in TINY.items()}
+    for name in ("sft", "train"):
+        whole = getattr(rlvr_jax, name)
+        changed = lambda config, workdir, changes, whole=whole: whole(config, workdir, less | changes)  # noqa: E731
+        monkeypatch.setattr(rlvr_jax, name, changed)
+
+
 def test_the_loop_that_is_written_out_learns_from_rewards():
     found, printed = execute("00_quickstart")
     assert len(found["curve"]) == len(found["lengths"]) == 3
@@ -169,6 +182,7 @@ def test_the_loop_that_is_written_out_learns_from_rewards():
     assert found["Picture"](found["figure"])._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("tiny")
 def test_a_verifier_of_ones_own_is_tried_attacked_and_trained_on_and_the_run_goes_on_after_an_interrupt(monkeypatch):
     found, (texts, _) = {}, cells("01_write_a_verifier")
     printed = "".join(show(text, found)[0] for text in texts[:-1])
@@ -184,10 +198,11 @@ def test_a_verifier_of_ones_own_is_tried_attacked_and_trained_on_and_the_run_goe
     show(texts[-1], found)
     assert [row["step"] for row in found["run"].metrics] == [0, 1, 2]
     before = (found["run"].workdir / "metrics.jsonl").read_bytes()
-    again, _ = execute("01_write_a_verifier", again=False)
-    assert (again["run"].workdir / "metrics.jsonl").read_bytes() == before
+    show(texts[-1], found)
+    assert (found["run"].workdir / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.usefixtures("tiny")
 def test_samples_are_chosen_by_oracle_majority_and_chance():
     found, printed = execute("07_inference_time_compute")
     assert (found["before"]["step"], found["after"]["step"]) == (0, 1)
@@ -198,8 +213,10 @@ def test_samples_are_chosen_by_oracle_majority_and_chance():
 
 @pytest.fixture
 def pretend(monkeypatch):
-    """Runs and their evaluations only pretend; configs, suites and keys are checked."""
+    """Runs and their evaluations only pretend, and reports have no pictures; configs, suites and keys are checked."""
     monkeypatch.setattr("rlvr_jax.sweeps.workers._WORKER", "tests.sweeps.fake_worker")
+    for name in ("curves_svg", "differences_svg"):
+        monkeypatch.setattr(pictures, name, lambda *_: b"<svg/>")
     for name, kind in (("sft", "sft"), ("prefer", "preferences"), ("train", "rl")):
         monkeypatch.setattr(rlvr_jax, name, functools.partial(made, kind))
     monkeypatch.setattr(rlvr_jax, "sample", lambda run, output, **_: Path(output).write_text(f"{run.workdir}\n"))
