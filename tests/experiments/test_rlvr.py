@@ -1,6 +1,7 @@
-"""The command `rlvr` of the installed wheel, far from the repository: every command does its work from end to end.
+"""The command `rlvr` of the installed wheel, far from the repository, and what is done with a run from start to end.
 
 The wheel lies in an environment of its own. It sees the packages that this one has, but not its editable installation.
+It has the files of the repository, so all but the run itself is done by forked commands.
 """
 
 import json
@@ -49,7 +50,17 @@ def rlvr(tmp_path_factory) -> str:
         check=True,
     )
     assert where.stdout.startswith(str(own))
+    for name in ("configs", "experiments", "kernels"):
+        assert files(own / "rlvr_jax" / name) == files(ROOT / name)
+    assert files(own / "rlvr_jax") >= files(ROOT / "rlvr_jax")
     return str(home / "bin" / "rlvr")
+
+
+def files(folder: Path) -> set[Path]:
+    """Those below a folder, which is not empty, but for what Python writes and the scripts for clusters."""
+    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    assert found
+    return {path for path in found if not {"__pycache__", "launch"} & set(path.parts)}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +72,7 @@ def elsewhere(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def workdir(rlvr, elsewhere) -> Path:
     """Of a shortened quickstart: a warm start and reinforcement learning from it."""
-    stdout = done(rlvr, elsewhere, "sft", "--config=quickstart", "--workdir=run/sft", *OVERRIDES)
+    stdout = forked(elsewhere, "sft", "--config=quickstart", "--workdir=run/sft", *OVERRIDES)
     assert re.fullmatch(
         r"loss \d\.\d{3} -> \d\.\d{3}; train from here with --config.init_from=run/sft\nreport: run/sft/report.html\n",
         stdout,
@@ -78,15 +89,24 @@ def workdir(rlvr, elsewhere) -> Path:
 
 
 @pytest.fixture(scope="module")
-def evaluated(rlvr, elsewhere, workdir) -> tuple[str, dict]:
-    """What `rlvr evaluate` says of the run, and the numbers that it writes."""
-    stdout = done(rlvr, elsewhere, "evaluate", "--workdir=run", *EVALUATION)
+def evaluated(elsewhere, workdir) -> tuple[str, dict]:
+    """What the command says of the run, and the numbers that it writes."""
+    stdout = forked(elsewhere, "evaluate", "--workdir=run", *EVALUATION)
     return stdout, json.loads((workdir / "evaluation.json").read_text())
 
 
 def done(rlvr: str, folder: Path, *arguments: object) -> str:
     """What the command prints; it must succeed and have nothing to complain about."""
-    status, stdout, stderr = run([rlvr, *map(str, arguments)], cwd=folder)
+    return without_complaints(run([rlvr, *map(str, arguments)], cwd=folder))
+
+
+def forked(folder: Path, name: str, *arguments: str) -> str:
+    """The same of a command of the repository."""
+    return without_complaints(run([sys.executable, "-m", f"experiments.{name}", *arguments], cwd=folder))
+
+
+def without_complaints(outcome: tuple[int, str, str]) -> str:
+    status, stdout, stderr = outcome
     assert (status, complaints(stderr)) == (0, ""), stderr
     return stdout
 
@@ -122,9 +142,9 @@ def test_evaluate_prints_a_table_and_writes_it(evaluated):
         assert float(low) <= float(mean) <= float(high)
 
 
-def test_evaluate_and_export_agree_on_a_policy_with_and_without_its_workdir(rlvr, elsewhere, evaluated):
+def test_evaluate_and_export_agree_on_a_policy_with_and_without_its_workdir(elsewhere, evaluated):
     out = elsewhere / "exported"
-    assert done(rlvr, elsewhere, "export", "--workdir=run", f"--out={out}") == f"policy of step 2 written to {out}\n"
+    assert forked(elsewhere, "export", "--workdir=run", f"--out={out}") == f"policy of step 2 written to {out}\n"
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in out.iterdir()}
     bare = ["--config=quickstart", *OVERRIDES, f"--config.pretrained={out}", *EVALUATION, "--output=bare.json"]
     complete([sys.executable, "-m", "experiments.evaluate", *bare], cwd=elsewhere)
@@ -132,27 +152,17 @@ def test_evaluate_and_export_agree_on_a_policy_with_and_without_its_workdir(rlvr
     assert found == evaluated[1] | {"step": 0, "seconds": found["seconds"]}
 
 
-def test_report_is_drawn_again(rlvr, elsewhere, workdir):
+def test_report_is_drawn_again(elsewhere, workdir):
     (workdir / "report.html").unlink()
-    assert done(rlvr, elsewhere, "report", "--workdir=run", "--out=page.html") == "report: page.html\n"
+    assert forked(elsewhere, "report", "--workdir=run", "--out=page.html") == "report: page.html\n"
     assert (elsewhere / "page.html").read_bytes() == (workdir / "report.html").read_bytes()
     assert "modsum, seed 0" in (workdir / "report.html").read_text()
 
 
-def test_verify_judges_lines(rlvr, elsewhere):
-    rows = [{"completion": "#7", "reference": "7"}, {"completion": "#8", "reference": "7"}]
-    (elsewhere / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    arguments = ["verify", "--kind=modsum", "--input=pairs.jsonl", "--output=-", "--workers=1"]
-    status, stdout, stderr = run([rlvr, *arguments], cwd=elsewhere)
-    assert status == 0
-    assert [json.loads(line)["score"] for line in stdout.splitlines()] == [1.0, 0.0]
-    assert stderr == "2 lines, 0 of them with an error, mean score 0.5000\n"
-
-
-def test_decontaminate_compares_the_tasks_of_a_config(rlvr, elsewhere):
-    stdout = done(rlvr, elsewhere, "decontaminate", "--config=quickstart", "--examples=50")
+def test_decontaminate_compares_the_tasks_of_a_config(elsewhere):
+    stdout = forked(elsewhere, "decontaminate", "--config=quickstart", "--examples=50")
     assert "| modsum:train (50) | modsum:heldout (50) |" in stdout
 
 
-def test_benchmark_is_there(rlvr, elsewhere):
-    assert "rlvr benchmark head " in done(rlvr, elsewhere, "benchmark", "--help")
+def test_benchmark_is_there(elsewhere):
+    assert "rlvr benchmark head " in forked(elsewhere, "cli", "benchmark", "--help")

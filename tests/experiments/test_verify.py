@@ -229,7 +229,7 @@ def test_a_program_at_the_other_end_of_a_pipe_gets_each_verdict_when_it_has_sent
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     ) as process:
         for digit in range(3):
             process.stdin.write(line(id=digit, completion=f"#{digit}", reference="1") + b"\n")
@@ -238,6 +238,7 @@ def test_a_program_at_the_other_end_of_a_pipe_gets_each_verdict_when_it_has_sent
             assert (record["id"], record["score"]) == (digit, float(digit == 1))
         process.stdin.close()
         assert process.stdout.read() == b""
+        assert process.stderr.read() == b"3 lines, 0 of them with an error, mean score 0.3333\n"
         assert process.wait(PATIENT) == 0
 
 
