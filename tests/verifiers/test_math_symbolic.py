@@ -57,10 +57,18 @@ def test_an_endless_answer_is_refused_in_the_verdict():
     assert verdict.reason.startswith("refused: more than 0.5 s of processor time")
 
 
-def test_a_sum_is_no_answer_where_the_reference_has_none():
-    symbolic._helper().stop()
+@pytest.fixture
+def fresh(monkeypatch):
+    """A helper that has not been started, in place of the one of the other tests, which takes seconds to start."""
+    helper = symbolic._Helper()
+    monkeypatch.setattr(symbolic, "_helper", lambda: helper)
+    yield helper
+    helper.stop()
+
+
+def test_a_sum_is_no_answer_where_the_reference_has_none(fresh):
     assert verify("math", r"\boxed{\sum_{k=1}^{2} k}", "3").score == 0.0
-    assert symbolic._helper().process is None, "the helper was asked"
+    assert fresh.process is None, "the helper was asked"
 
 
 def test_a_helper_that_was_killed_is_started_again():
@@ -87,13 +95,11 @@ def test_threads_share_the_helper_and_get_their_own_answers():
     assert answers == {index: bool(index % 2) for index in range(12)}
 
 
+@pytest.mark.usefixtures("fresh")
 def test_a_helper_that_does_not_start_is_an_error_of_the_verdict(monkeypatch, tmp_path):
     (tmp_path / "math_verify.py").write_text("raise ImportError('no such luck')\n")
-    symbolic._helper().stop()
     monkeypatch.syspath_prepend(tmp_path)
     verdict = verify("math", rf"\boxed{{{EQUAL[0][1]}}}", EQUAL[0][0])
-    monkeypatch.undo()
-    symbolic._helper().stop()
     assert verdict.score == 0.0
     assert "helper process" in verdict.error
     assert "no such luck" in verdict.error

@@ -91,13 +91,6 @@ def pool():
         yield pool
 
 
-@pytest.fixture(scope="module")
-def impatient():
-    """A pool for items that hang. Its limit is long enough for the well-behaved items around them."""
-    with Pool(2, timeout=2.0) as pool:
-        yield pool
-
-
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 31, 128, 1000])
 def test_verdicts_come_in_the_order_of_the_jobs(pool, count):
     jobs = [Job(misbehaving.echo, f"item {i}", i) for i in range(count)]
@@ -142,52 +135,56 @@ def test_a_completion_too_large_for_a_worker_gets_an_error_verdict_and_the_other
     assert largest[0].score == 1.0
 
 
-@pytest.mark.parametrize(
-    ("verifier", "error"),
-    [
-        (misbehaving.raises, r"KeyError: 'what a pity' \(.*misbehaving\.py, line \d+\)"),
-        (misbehaving.raises_unprintable, r"Unprintable \(.*misbehaving\.py, line \d+\)"),
-        (misbehaving.exits, r"SystemExit: good bye \(.*misbehaving\.py, line \d+\)"),
-        (misbehaving.dies_of_signal, r"worker process died \(signal 9\)"),
-        (misbehaving.dies_with_exit_code, r"worker process died \(exit code 7\)"),
-        (misbehaving.closes_every_file, r"worker process died \(signal 9\)"),
-        (misbehaving.wants_memory, f"MemoryError: more than {1 << 30} bytes needed in all"),
-    ],
-)
-def test_a_verifier_that_fails_costs_its_own_item_and_no_other(pool, verifier, error):
+FAILS = {
+    misbehaving.raises: r"KeyError: 'what a pity' \(.*misbehaving\.py, line \d+\)",
+    misbehaving.raises_unprintable: r"Unprintable \(.*misbehaving\.py, line \d+\)",
+    misbehaving.exits: r"SystemExit: good bye \(.*misbehaving\.py, line \d+\)",
+    misbehaving.dies_of_signal: r"worker process died \(signal 9\)",
+    misbehaving.dies_with_exit_code: r"worker process died \(exit code 7\)",
+    misbehaving.closes_every_file: r"worker process died \(signal 9\)",
+    misbehaving.wants_memory: f"MemoryError: more than {1 << 30} bytes needed in all",
+}
+
+
+def test_a_verifier_that_fails_costs_its_own_item_and_no_other(pool):
+    """Two of each kind: the first and the last of the batch, and some behind each other."""
     jobs, scores = sums(60)
-    bad = (0, 7, 8, 59)
-    for index in bad:
+    bad = dict(zip((0, 7, 8, 9, 10, 11, 30, 31, 45, 46, 47, 57, 58, 59), [*FAILS] * 2, strict=True))
+    for index, verifier in bad.items():
         jobs[index] = Job(verifier, "7", None)
         scores[index] = 0.0
     verdicts = pool.judge(jobs)
     assert [verdict.score for verdict in verdicts] == scores
-    assert all(re.fullmatch(error, verdicts[index].error) for index in bad)
-    assert {index for index in range(60) if verdicts[index].error} == set(bad)
+    for index, verifier in bad.items():
+        assert re.fullmatch(FAILS[verifier], verdicts[index].error), (verifier, verdicts[index])
+    assert {index for index in range(60) if verdicts[index].error} == {*bad}
 
 
-def test_a_verifier_that_hangs_times_out_and_costs_no_other_item(impatient):
+def test_a_verifier_that_hangs_times_out_and_costs_no_other_item(pool):
     jobs, scores = sums(60)
     bad = (0, 1, 30)
     for index in bad:
-        jobs[index] = Job(misbehaving.hangs, "7", None)
+        jobs[index] = Job(misbehaving.hangs, "7", None, timeout=0.3)
         scores[index] = 0.0
-    verdicts = impatient.judge(jobs)
+    verdicts = pool.judge(jobs)
     assert [verdict.score for verdict in verdicts] == scores
-    error = "timed out after 2 s"
+    error = "timed out after 0.3 s"
     assert [verdict.error for verdict in verdicts] == [error if index in bad else None for index in range(60)]
 
 
-def test_the_same_verifier_may_hang_die_and_be_right_in_one_batch(impatient):
+def test_the_same_verifier_may_hang_die_and_be_right_in_one_batch(pool):
     told = ["fine", "hang", "fine", "die", "die", "fine", "hang", "die", "fine", "fine"]
-    errors = {"hang": "timed out after 2 s", "die": "worker process died (signal 9)", "fine": None}
-    verdicts = impatient.judge([Job(misbehaving.hangs_when_told, what, None) for what in told])
+    errors = {"hang": "timed out after 0.3 s", "die": "worker process died (signal 9)", "fine": None}
+    limits = {"hang": 0.3}
+    verdicts = pool.judge(
+        [Job(misbehaving.hangs_when_told, what, None, timeout=limits.get(what, PATIENT)) for what in told]
+    )
     assert [verdict.error for verdict in verdicts] == [errors[what] for what in told]
 
 
-def test_a_child_that_a_verifier_forks_answers_for_no_other_item(impatient):
+def test_a_child_that_a_verifier_forks_answers_for_no_other_item(pool):
     told = ["a", "fork", "b", "fork", "c", "d"]
-    verdicts = impatient.judge([Job(misbehaving.forks_and_lets_the_child_go_on, what, None) for what in told])
+    verdicts = pool.judge([Job(misbehaving.forks_and_lets_the_child_go_on, what, None) for what in told])
     assert [verdict.answer for verdict in verdicts] == [None if what == "fork" else what for what in told]
     assert [verdict.score for verdict in verdicts] == [0.5 if what == "fork" else 0.25 for what in told]
 
@@ -199,9 +196,9 @@ def test_importing_a_verifier_does_not_count_as_time_of_its_first_item():
         assert pool.judge([Job(slow_to_import.verify, "", None)] * 3) == [Verdict(1.0)] * 3
 
 
-def test_a_hang_ends_the_processes_that_the_verifier_has_started(impatient, tmp_path):
+def test_a_hang_ends_the_processes_that_the_verifier_has_started(pool, tmp_path):
     file = tmp_path / "child"
-    (verdict,) = impatient.judge([Job(misbehaving.starts_a_process_and_hangs, "", str(file))])
+    (verdict,) = pool.judge([Job(misbehaving.starts_a_process_and_hangs, "", str(file), timeout=2.0)])
     assert verdict.error == "timed out after 2 s"
     wait_until_dead([int(file.read_text())])
 
@@ -424,9 +421,8 @@ def test_functions_by_name_are_judged_like_any_kind_bounded_and_from_a_file_of_t
     texts = {"yes": None, "no": None, "hoard": "MemoryError", "raise": "KeyError", "<think>yes": None}
     with Pool(1, timeout=PATIENT) as own:
         verdicts = own.judge([Job(name, text, "yes") for text in texts])
+        (hung,) = own.judge([Job(name, "hang", "yes", timeout=0.3)])
     assert [verdict.score for verdict in verdicts] == [1, 0, 0, 0, 0]
     assert verdicts[1].parts == {"length": 2.0}
     assert [(verdict.error or "None").partition(":")[0] for verdict in verdicts] == [str(x) for x in texts.values()]
-    with Pool(1, timeout=2.0) as own:
-        (verdict,) = own.judge([Job(name, "hang", "yes")])
-    assert verdict.error == "timed out after 2 s"
+    assert hung.error == "timed out after 0.3 s"
