@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 
 import jax
 import numpy as np
@@ -15,17 +14,13 @@ from rlvr_jax import policy
 from rlvr_jax.config import Config, EvaluationConfig, PromptConfig, RolloutConfig, TaskConfig, TrainingConfig
 from rlvr_jax.errors import CheckpointError, ConfigError
 from rlvr_jax.hf.export import save_pretrained
-from rlvr_jax.hf.pretrained import load_pretrained
-from rlvr_jax.hf.source import listed_stop_tokens
 from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.policy import LoraConfig, PolicyConfig
 from rlvr_jax.text.tokenizers import decode, encode, pretrained_tokenizer, stop_tokens
 from rlvr_jax.training.export import export
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup
-from rlvr_jax.training.workdir import read_config
 from rlvr_jax.verifiers.pool import Pool
-from tests.experiments.runs import command, complete, error_of, run
 from tests.pages import Page
 
 SHAPE = PolicyConfig(
@@ -164,25 +159,6 @@ def test_adapters_come_out_merged_or_alone_in_the_format_of_peft(finished, check
     assert len(changed) == 3
     with pytest.raises(CheckpointError, match="these parameters have no adapters"):
         export(finished["full"], tmp_path / "none", adapters=True)
-
-
-def test_the_command_exports_a_policy_that_was_trained_from_nothing(tmp_path):
-    complete(command("sft", tmp_path / "run", sft__num_steps=2, sft__save_every=2))
-    line = [sys.executable, "-m", "experiments.export", f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'out'}"]
-    status, stdout, _ = run(line)
-    assert (status, stdout) == (0, f"policy of step 2 written to {tmp_path / 'out'}\n")
-    assert "choose another folder" in error_of(run(line), 1)
-    found, params = load_pretrained(tmp_path / "out")
-    assert found == read_shape(tmp_path / "run")
-    assert params["embed"].shape == (found.vocab_size, found.width)
-    tokenizer = pretrained_tokenizer(str(tmp_path / "out"))
-    assert decode(tokenizer, [encode(tokenizer, "123=#6")]) == ["123=#6"]
-    assert stop_tokens(tokenizer, listed_stop_tokens(tmp_path / "out")) == (1,)
-
-
-def read_shape(workdir):
-    config = read_config(workdir)
-    return dataclasses.replace(config.policy, vocab_size=14)  # 12 characters, pad and end
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The wheel lies in an environment of its own. It sees the packages that this one 
 It has the files of the repository, so all but the run itself is done by forked commands.
 """
 
+import dataclasses
 import json
 import re
 import shutil
@@ -16,7 +17,11 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import COMMANDS
-from tests.experiments.runs import ROOT, TINY, complaints, complete, lines_of, run, saved_steps
+from rlvr_jax.hf.pretrained import load_pretrained
+from rlvr_jax.hf.source import listed_stop_tokens
+from rlvr_jax.text.tokenizers import decode, encode, pretrained_tokenizer, stop_tokens
+from rlvr_jax.training.workdir import read_config
+from tests.experiments.runs import ROOT, TINY, complaints, complete, error_of, lines_of, run, saved_steps
 
 SIZE = TINY | {"training.num_steps": 2, "sft.num_steps": 2, "sft.save_every": 2}
 EVALUATION = ["--problems=8", "--samples=2", "--seed=3"]
@@ -142,14 +147,32 @@ def test_evaluate_prints_a_table_and_writes_it(evaluated):
         assert float(low) <= float(mean) <= float(high)
 
 
-def test_evaluate_and_export_agree_on_a_policy_with_and_without_its_workdir(elsewhere, evaluated):
+@pytest.fixture(scope="module")
+def exported(elsewhere, workdir) -> Path:
+    """The policy of the run as a Hugging Face checkpoint."""
     out = elsewhere / "exported"
-    assert forked(elsewhere, "export", "--workdir=run", f"--out={out}") == f"policy of step 2 written to {out}\n"
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in out.iterdir()}
-    bare = ["--config=quickstart", *OVERRIDES, f"--config.pretrained={out}", *EVALUATION, "--output=bare.json"]
+    assert forked(workdir.parent, "export", "--workdir=run", f"--out={out}") == f"policy of step 2 written to {out}\n"
+    return out
+
+
+def test_evaluate_and_export_agree_on_a_policy_with_and_without_its_workdir(elsewhere, evaluated, exported):
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in exported.iterdir()}
+    bare = ["--config=quickstart", *OVERRIDES, f"--config.pretrained={exported}", *EVALUATION, "--output=bare.json"]
     complete([sys.executable, "-m", "experiments.evaluate", *bare], cwd=elsewhere)
     found = json.loads((elsewhere / "bare.json").read_text())
     assert found == evaluated[1] | {"step": 0, "seconds": found["seconds"]}
+
+
+def test_a_policy_that_was_trained_from_nothing_is_exported_with_its_shape_and_tokenizer(exported, workdir):
+    shape, params = load_pretrained(exported)
+    assert shape == dataclasses.replace(read_config(workdir).policy, vocab_size=14)  # 12 characters, pad and end
+    assert params["embed"].shape == (shape.vocab_size, shape.width)
+    tokenizer = pretrained_tokenizer(str(exported))
+    assert decode(tokenizer, [encode(tokenizer, "123=#6")]) == ["123=#6"]
+    assert stop_tokens(tokenizer, listed_stop_tokens(exported)) == (1,)
+    assert "choose another folder" in error_of(
+        run([sys.executable, "-m", "experiments.export", f"--workdir={workdir}", f"--out={exported}"]), 1
+    )
 
 
 def test_report_is_drawn_again(elsewhere, workdir):
