@@ -21,15 +21,17 @@ def config_of(verifier, *terms):
 
 def test_the_files_of_a_function_are_its_module_and_the_users_modules_that_it_imports(tmp_path):
     files = {
-        "mine.py": "import json, numpy, rlvr_jax\nfrom helper_of_mine import size\nraise SystemExit\n",
+        "top_of_mine.py": "import json, numpy, rlvr_jax\nfrom helper_of_mine import size\nraise SystemExit\n",
         "helper_of_mine.py": "def size():\n    import below_of_mine.deep\n",
         "below_of_mine/__init__.py": "from . import other\n",
-        "below_of_mine/deep.py": "from .other import x\nfrom ..mine import y\n",
+        "below_of_mine/deep.py": "from .other import x\nfrom ..top_of_mine import y\n",
         "below_of_mine/other.py": "x = (\n",
         "unused.py": "",
     }
     write(tmp_path, files)
-    config = config_of(f"{tmp_path}/mine.py:check", f"{tmp_path}/unused.py:term", "math:sqrt", f"{tmp_path}/no.py:f")
+    config = config_of(
+        f"{tmp_path}/top_of_mine.py:check", f"{tmp_path}/unused.py:term", "math:sqrt", f"{tmp_path}/no.py:f"
+    )
     found = checksums(config)
     assert {key: sorted(of) for key, of in found.items()} == {
         "tasks.mine.verifier": sorted(files.keys() - {"unused.py"}),
