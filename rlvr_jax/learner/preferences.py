@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from rlvr_jax import policy
 from rlvr_jax.learner.batch import Batch
 from rlvr_jax.learner.losses import Loss, Sums
-from rlvr_jax.learner.scores import score
+from rlvr_jax.learner.scores import score, token_states
 from rlvr_jax.learner.supervised import PreferencesConfig
 from rlvr_jax.policy import Params, PolicyConfig
 
@@ -239,8 +239,7 @@ def of_completions(batch: Batch, values: Float[Array | np.ndarray, "batch action
 
 def rewards_of(shape: PolicyConfig, params: Params, batch: Batch) -> Float[Array, "completions"]:
     """The reward of each completion, from the hidden state of its last token; two in each row of a packed batch."""
-    ids = batch.tokens, batch.positions, batch.segment_ids
-    hidden, _ = policy.forward(shape, params, *ids, parents=batch.parents, branches=batch.branches)
+    hidden = token_states(shape, params, batch)
     of = (1,) if batch.parents is None else (_FIRST, _FIRST + 1)
     last = jnp.stack([_last(batch.segment_ids == segment) for segment in of], axis=1)
     states = jnp.take_along_axis(hidden, last[..., None], axis=1)

@@ -24,9 +24,14 @@ def score(
 
 def hidden_states(config: PolicyConfig, params: Params, batch: Batch) -> Float[Array, "batch action width"]:
     """The hidden state that predicts each action."""
-    ids = batch.tokens, batch.positions, batch.segment_ids
-    hidden, _ = policy.forward(config, params, *ids, parents=batch.parents, branches=batch.branches)
+    hidden = token_states(config, params, batch)
     return jax.vmap(lambda row, columns: row.at[columns].get(mode="promise_in_bounds"))(hidden, batch.predictors)
+
+
+def token_states(config: PolicyConfig, params: Params, batch: Batch) -> Float[Array, "batch time width"]:
+    """The hidden state of each token."""
+    ids = batch.tokens, batch.positions, batch.segment_ids
+    return policy.forward(config, params, *ids, parents=batch.parents, branches=batch.branches)[0]
 
 
 def fill(names: Sequence[str], batch: Batch, scorers: Mapping[str, Scorer]) -> Batch:

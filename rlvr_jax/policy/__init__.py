@@ -24,9 +24,9 @@ from rlvr_jax.policy.model import (
     forward,
     init,
     logical_axes,
-    moved,
     shapes,
     unstack,
+    widened,
 )
 from rlvr_jax.policy.value import VALUE, critic_axes, critic_shapes, init_critic, values, with_value_head
 
@@ -57,12 +57,12 @@ __all__ = [
     "logprobs_and_entropy",
     "merged",
     "merged_weight",
-    "moved",
     "shapes",
     "shapes_with_adapters",
     "trainable",
     "unstack",
     "values",
+    "widened",
     "with_trainable",
     "with_value_head",
 ]

@@ -174,7 +174,7 @@ def cache_widths(length: int) -> tuple[int, ...]:
     return tuple(sorted({min(length, -(-length // (part * KEY_BLOCK)) * KEY_BLOCK) for part in parts}))
 
 
-def moved(own: KeyValues, empty: KeyValues) -> KeyValues:
+def widened(own: KeyValues, empty: KeyValues) -> KeyValues:
     """The tokens of a KV segment in a longer one, which was empty; both are for one token at a time."""
 
     def filled(new: Array, old: Array) -> Array:

@@ -123,7 +123,7 @@ def sample(
     t, own = jnp.int32(1), None
     for width in policy.cache_widths(max(length - 1, 1)):
         empty = policy.empty_key_values(config, params, num_samples, width, one_by_one=True)
-        own = empty if own is None else policy.moved(own, empty)
+        own = empty if own is None else policy.widened(own, empty)
         t, first, own, samples = jax.lax.while_loop(partial(unfinished, width), decode, (t, first, own, samples))
     return samples
 

@@ -28,15 +28,18 @@ ROOT = Path(__file__).parents[2]
 PATIENT = 900.0  # seconds after which a process hangs, and is not only slow on a busy machine
 _MIN_COMPILE_TIME = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 STEPS, EVALUATED, IMITATED = 24, 8, 12  # steps of a run, those between evaluations, and steps of a warm start
-# The reward is the length of the response, which a random policy can change from the first step on.
-TINY = {
-    "tasks.modsum.options.digits": 3,
+_POLICY = {
     "policy.num_layers": 1,
     "policy.width": 16,
     "policy.num_heads": 2,
     "policy.num_kv_heads": 1,
     "policy.head_dim": 8,
     "policy.mlp_width": 16,
+}
+# The reward is the length of the response, which a random policy can change from the first step on.
+TINY = {
+    "tasks.modsum.options.digits": 3,
+    **_POLICY,
     "policy.max_length": 12,
     "rollout.prompts": 4,
     "rollout.group_size": 4,
@@ -79,12 +82,7 @@ def with_devices(number: int) -> dict[str, str]:
 # The size of the runs of pages, which so share what is compiled. Their tasks have at most 24 characters.
 SMALL = {
     "policy.vocab_size": 24,
-    "policy.num_layers": 1,
-    "policy.width": 16,
-    "policy.num_heads": 2,
-    "policy.num_kv_heads": 1,
-    "policy.head_dim": 8,
-    "policy.mlp_width": 16,
+    **_POLICY,
     "policy.max_length": 32,
     "rollout.prompts": 4,
     "rollout.group_size": 2,
