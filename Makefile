@@ -6,7 +6,7 @@ REAL ?= runs/real
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 # Modules are compiled to bytecode when they are first imported: most never are.
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .PHONY: quickstart real curves colabs docs test test-fast test-full test-data test-browser test-gpu lint
 
@@ -81,6 +81,7 @@ lint: .venv/installed-test
 		f"error: Python 3.11 or newer is needed, this is {v[0]}.{v[1]}; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	@echo "setting up .venv (once)"
 	@$(PYTHON) -m venv .venv
+	@$(INSTALL) 'pip>=25'  # the version that comes with Python 3.11 takes twice as long for the packages
 
 .venv/installed: setup.py constraints.txt | .venv/bin/pip
 	@$(INSTALL) --editable .

@@ -20,6 +20,7 @@ from rlvr_jax.hf.export import save_pretrained
 from rlvr_jax.hf.pretrained import loading_speed
 from rlvr_jax.kernels.decode import decode_attention
 from rlvr_jax.kernels.platform import target_platform
+from rlvr_jax.kernels.quantized import quantized
 from rlvr_jax.kernels.schedule import make_schedule
 from rlvr_jax.kernels.training import training_attention
 from rlvr_jax.policy import PolicyConfig
@@ -171,6 +172,11 @@ def decode(runs: int) -> str:
         keys = jax.random.normal(jax.random.key(columns), (rows, kv, dim, columns), dtype)
         return keys, keys.swapaxes(2, 3) * 1, jnp.asarray(np.arange(columns) < lengths[:, None])
 
+    def in_8_bits(segment):
+        keys, values, mask = segment
+        (keys, of_keys), (values, of_values) = quantized(keys.swapaxes(2, 3)), quantized(values)
+        return keys.swapaxes(2, 3), values, mask, of_keys, of_values
+
     full = np.full(batch, length)
     cases = {
         f"{batch} rows, all {length} long": ((batch, length, full),),
@@ -188,6 +194,7 @@ def decode(runs: int) -> str:
         alone = per_column * sum(int(lengths.sum()) for *_, lengths in sizes)
         step = {x: jax.jit(partial(decode_attention, implementation=x)) for x in (ours, "reference")}
         calls = {x: partial(call, query, segments) for x, call in step.items()}
+        calls["8 bits"] = partial(step[ours], query, tuple(map(in_8_bits, segments)))
         before, seconds, after = bandwidth(), side_by_side(calls, runs, burst()), bandwidth()
         rate = max(before, after)
         lines.append(
@@ -199,6 +206,7 @@ def decode(runs: int) -> str:
                 f"{needed / seconds[ours] / rate:.0%}",
                 f"{1e3 * seconds['reference']:.2f}",
                 f"{needed / seconds['reference'] / rate:.0%}",
+                f"{1e3 * seconds['8 bits']:.2f}",
             ]
         )
     head = (
@@ -209,6 +217,7 @@ def decode(runs: int) -> str:
         "of bandwidth",
         "reference, ms",
         "of bandwidth",
+        f"{ours}, cache in 8 bits, ms",
     )
     title = f"{heads} query heads, {kv} key/value heads of size {dim}, {jnp.dtype(dtype).name}\n\n"
     return title + table(head, lines)
