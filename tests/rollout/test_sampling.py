@@ -1,5 +1,6 @@
 """Filters, the draw of one token, and its log-probabilities against float64 NumPy."""
 
+import os
 import subprocess
 import sys
 from functools import partial
@@ -212,14 +213,14 @@ def test_the_first_of_the_largest_entries_is_taken():
 
 COMPILE_DRAWS = """
 import resource
-resource.setrlimit(resource.RLIMIT_CPU, (120, 120))  # it takes 10 seconds, or else has no end
+resource.setrlimit(resource.RLIMIT_CPU, (120, 120))  # it takes 2 seconds, or else minutes
 import jax, jax.numpy as jnp
 from rlvr_jax.rollout.sampling import draw_token
 
 def draw(keys, temperature, *logits):  # of a group's first tokens, from the logits of its prompt
     return [draw_token(keys, jnp.repeat(x, 8, axis=0), temperature, 0, 1.0, 1.0) for x in logits]
 
-logits = [jax.ShapeDtypeStruct((16, vocab), jnp.float32) for vocab in (*range(10, 41), 100, 101, 499, 512)]
+logits = [jax.ShapeDtypeStruct((16, vocab), jnp.float32) for vocab in (22, 27)]  # see `first_largest`
 keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0, impl="rbg"), 128))
 jax.jit(draw).lower(keys, jax.ShapeDtypeStruct((128,), jnp.float32), *logits).compile()
 """
@@ -227,4 +228,7 @@ jax.jit(draw).lower(keys, jax.ShapeDtypeStruct((128,), jnp.float32), *logits).co
 
 def test_draws_compile_for_vocabularies_of_any_size():
     # A process of its own, since a compilation can't be interrupted, and CPU seconds, which no busy machine stretches.
-    subprocess.run([sys.executable, "-c", COMPILE_DRAWS], check=True)
+    # With the optimizations that users have: without them it always ends.
+    optimized = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    optimized.pop("XLA_FLAGS")
+    subprocess.run([sys.executable, "-c", COMPILE_DRAWS], env=optimized, check=True)
