@@ -101,17 +101,18 @@ def test_the_size_of_the_batch_does_not_change_a_samples_tokens(prompts, samples
         assert_same_tokens(alone, take(samples, slice(i * GROUP, (i + 1) * GROUP)))
 
 
-def test_the_padding_of_the_prompts_does_not_change_a_samples_tokens(prompts, samples):
-    assert_same_tokens(run(prompts, replace(SAMPLING, prompt_length=11)), samples)
+WIDER = replace(SAMPLING, prompt_length=WINDOW + 1)
+
+
+def test_neither_a_prefill_of_its_own_nor_the_padding_of_its_prompt_changes_a_samples_tokens(prompts, samples):
+    singly = run([prompts[i // GROUP] for i in range(len(samples.lengths))], WIDER, group=1)
+    assert_same_tokens(singly, samples)
 
 
 def test_the_key_names_the_random_stream_wherever_the_sample_stands(prompts, samples):
     ids = np.arange(len(prompts) * GROUP)
     # The group's members backwards, and the prompts backwards with them.
     assert_same_tokens(run(prompts[::-1], ids=ids[::-1]), take(samples, ids[::-1]))
-    # The same samples, each with a prefill of its own instead of a group's.
-    singly = run([prompts[i // GROUP] for i in ids], group=1)
-    assert_same_tokens(singly, samples)
 
 
 def test_two_samples_of_one_key_are_the_same(prompts):
@@ -125,8 +126,8 @@ def test_the_random_stream_counts_the_tokens_that_were_drawn_before(prompts, sam
     rows = list(range(len(samples.lengths)))
     contexts = [np.r_[prompts[i // GROUP], samples.tokens[i, :1]] for i in rows]
     requests = [Request(i, keys([i])[0], budget=LENGTH - 1, stop_tokens=STOPS, drawn=1) for i in rows]
-    inputs = pad_prompts(contexts, 7)
-    rest = sample(CONFIG, replace(SAMPLING, prompt_length=7), prepared(CONFIG), *inputs, draws_of(requests, 9))
+    inputs = pad_prompts(contexts, WIDER.prompt_length)
+    rest = jax.device_get(sample(CONFIG, WIDER, prepared(CONFIG), *inputs, draws_of(requests, 9)))
     for i in np.flatnonzero(samples.lengths > 1):
         np.testing.assert_array_equal(rest.tokens[i, : rest.lengths[i]], samples.tokens[i, 1 : samples.lengths[i]])
 

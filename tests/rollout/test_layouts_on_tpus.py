@@ -21,10 +21,10 @@ from tests.kernels.test_flash_on_tpus import CHIPS
 pytestmark = pytest.mark.usefixtures("no_cache")
 
 SHAPE = PolicyConfig(
-    vocab_size=512, num_layers=1, width=256, num_heads=4, num_kv_heads=2, head_dim=128, mlp_width=512, dtype="bfloat16"
+    vocab_size=512, num_layers=1, width=256, num_heads=4, num_kv_heads=1, head_dim=128, mlp_width=512, dtype="bfloat16"
 )
 SAMPLING = SamplingConfig(prompt_length=128, max_response_length=64, group_size=2, batch_size=4, slots=8, chunk=4)
-SMALLEST_WEIGHT = 256 * 128  # numbers of the key projection on one of two devices, or of four, with a head on two
+SMALLEST_WEIGHT = 256 * 128  # numbers of the key projection, whose head each of two devices has
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -83,10 +83,7 @@ def communicated(program):
     return found
 
 
-@pytest.mark.parametrize(
-    ("chip", "engine", "tensor"),
-    [("v5e", "batches", 1), ("v5p", "batches", 2), ("v5p", "slots", 1), ("v5e", "slots", 4)],
-)
+@pytest.mark.parametrize(("chip", "engine", "tensor"), [("v5e", "batches", 1), ("v5p", "slots", 2)])
 def test_decoding_communicates_no_parameters(chip, engine, tensor):
     training = Mesh(np.array(devices(chip)).reshape(1, 4, 1, 1), parallel.AXES)
     program = decoding(engine, parallel.rollout_mesh(training.devices.flat, tensor))
