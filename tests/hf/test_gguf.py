@@ -160,13 +160,6 @@ def gpt2() -> list:
     return [pre_tokenizers.ByteLevel(add_prefix_space=False)]
 
 
-def logits(folder):
-    from rlvr_jax.policy import logits as of
-
-    config, params = load_pretrained(folder)
-    return of(config, params, jax.numpy.arange(24).reshape(2, 12) * 13 % 320)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_and_the_checkpoint_of_the_same_weights_are_one_policy(tmp_path, case):
     kind, shape, weights = case.split()[0], CASES[case], random_weights(CASES[case])
@@ -178,8 +171,6 @@ def test_a_file_and_the_checkpoint_of_the_same_weights_are_one_policy(tmp_path, 
     found, expected = load_pretrained(file), load_pretrained(folder)
     assert found[0] == replace(expected[0], init_scale=found[0].init_scale)
     jax.tree.map(np.testing.assert_array_equal, found[1], expected[1])
-    if case == "llama":
-        np.testing.assert_array_equal(logits(file), logits(folder))
 
 
 def test_quantised_weights_keep_their_values_and_half_ones_their_type(tmp_path):

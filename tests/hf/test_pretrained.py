@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -20,6 +19,7 @@ from rlvr_jax.hf.layout import entries
 from rlvr_jax.hf.pretrained import load_params, load_pretrained, loading_speed, pretrained_config
 from rlvr_jax.hf.safetensors import write_file
 from rlvr_jax.parallel import MeshConfig, make_mesh
+from tests.experiments.runs import run
 from tests.golden import make_golden
 from tests.hf.checkpoints import golden_weights, stored_bytes, write_checkpoint
 from tests.policy.reference import TINY
@@ -241,27 +241,14 @@ def test_host_buffers_hold_a_few_tensors_at_a_time(tmp_path, fsdp):
     assert largest < peak < 6 * largest < total / 3
 
 
-CHILD = """
-import resource, sys
-from pathlib import Path
-import jax
-from rlvr_jax.hf.pretrained import load_params, pretrained_config
-small, large = map(Path, sys.argv[1:])
-jax.block_until_ready(load_params(small, pretrained_config(small)))  # what compiling and importing take
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-params = jax.block_until_ready(load_params(large, pretrained_config(large)))
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(1024 * (after - before) - sum(x.nbytes for x in jax.tree.leaves(params)))
-"""
-
-
 def test_a_process_takes_little_more_memory_than_the_parameters(tmp_path):
     config = replace(TINY, num_layers=10, width=512, head_dim=64, mlp_width=2048, vocab_size=2000)
     largest, total = random_checkpoint(tmp_path / "large", config)
     random_checkpoint(tmp_path / "small", replace(config, num_layers=1))
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "small"), str(tmp_path / "large")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    extra = int(done.stdout)
+    command = [sys.executable, "-m", "tests.hf.loaded", str(tmp_path / "small"), str(tmp_path / "large")]
+    status, stdout, stderr = run(command)
+    assert status == 0, stderr
+    extra = int(stdout)
     assert largest == 4 << 20
     assert extra < 12 * largest < total / 2.5, f"{extra / largest:.1f} times the largest tensor"
 
