@@ -11,7 +11,7 @@ from rlvr_jax.policy import PolicyConfig
 
 SHAPE = PolicyConfig(
     vocab_size=7,
-    num_layers=2,
+    num_layers=1,
     width=4,
     num_heads=2,
     num_kv_heads=1,

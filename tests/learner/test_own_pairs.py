@@ -1,5 +1,7 @@
 """The loss of pairs of the policy's own samples against float64 NumPy, on rows in any order, padding among them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,8 +51,14 @@ def by_hand(name: str, beta: float, logprobs, reference) -> list[float]:
 def test_the_loss_of_the_best_and_the_worst_sample_is_that_of_the_formula(name):
     batch, logprobs, reference, entropy = inputs()
     config = AlgorithmConfig(preference=name, preference_beta=BETAS[name])
-    found = lambda x: pair_loss(config, x, jnp.float32(entropy), batch)  # noqa: E731
-    sums = found(jnp.float32(logprobs))
+
+    @jax.jit
+    @partial(jax.grad, has_aux=True)
+    def gradient_and_sums(logprobs):
+        sums = pair_loss(config, logprobs, jnp.float32(entropy), batch)
+        return sums.loss, sums
+
+    gradient, sums = gradient_and_sums(jnp.float32(logprobs))
     expected = by_hand(name, BETAS[name], logprobs, reference)
     assert sums.weight == 3
     assert_close(sums.loss, np.sum(expected), 2e-6)
@@ -60,7 +68,7 @@ def test_the_loss_of_the_best_and_the_worst_sample_is_that_of_the_formula(name):
         moved[place] = step
         above, below = (np.sum(by_hand(name, BETAS[name], logprobs + x, reference)) for x in (moved, -moved))
         differences[place] = (above - below) / (2 * step)
-    assert_close(jax.grad(lambda x: found(x).loss)(jnp.float32(logprobs)), differences, 1e-5)
+    assert_close(gradient, differences, 1e-5)
     assert sums.means["preferences/loss"][1] == 3
     mask = np.asarray(batch.action_mask)
     assert_close(sums.means["train/entropy"][0], np.sum(mask * entropy), 1e-5)
@@ -81,7 +89,7 @@ def test_a_sample_is_all_its_context_windows():
     columns = {"advantages": rows[:, None] * batch.action_mask, "reference": reference, "behaviour": logprobs}
     batch = jax.device_put(batch.with_columns(**{name: np.float32(x) for name, x in columns.items()}))
     config = AlgorithmConfig(preference="dpo", preference_beta=0.3)
-    found = pair_loss(config, jnp.float32(logprobs), jnp.zeros_like(batch.action_mask), batch, windows=2)
+    found = jax.jit(partial(pair_loss, config, windows=2))(jnp.float32(logprobs), batch.action_mask * 0, batch)
     ratios = np.sum(np.asarray(batch.action_mask) * (logprobs - reference), axis=1)
     gaps = [np.sum(rows[i : i + 4] * ratios[i : i + 4]) for i in (0, 8)]
     assert found.weight == 2
