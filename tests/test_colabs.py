@@ -40,7 +40,7 @@ SMALL = {
     "04_mixtures": {"SEEDS": 2, "STEPS": 2},
     "05_tools": {"SEEDS": 2, "STEPS": 30},
     "06_thinking": {"SEEDS": 2, "WARM_UP": 100, "STEPS": 2, "PLAN_STEPS": 2, "BUDGETS": (1, 7)},
-    "07_inference_time_compute": {"WARM_UP": 100, "STEPS": 1, "PROBLEMS": 8, "SAMPLES": 4},
+    "07_inference_time_compute": {"WARM_UP": 100, "STEPS": 1, "PROBLEMS": 8, "SAMPLES": 8},
     "08_complaints_about_grpo": {"SEEDS": 2, "STEPS": 2},
     "09_long_contexts": {"SEEDS": 2, "STEPS": 2, "LENGTHS": (2, 5)},
     "10_tulu_in_miniature": {"SEEDS": 2, "SFT, DPO, RL": (100, 100, 2)},
@@ -55,7 +55,10 @@ def read(name):
 
 
 def cells(name):
-    """The code of each cell, with the knobs turned to a small size; the number of those up to the knobs."""
+    """The code of each cell, with the knobs turned to a small size; the number of those up to the knobs.
+
+    Policies that a cell itself makes are tiny, and a pool has one process.
+    """
     texts, begun = [], 0
     for cell in read(name):
         text = "".join(cell["source"])
@@ -65,7 +68,7 @@ def cells(name):
                 assert count == 1
             begun = len(texts) + 1
         if cell["cell_type"] == "code":
-            texts.append(text)
+            texts.append(text.replace("PolicyConfig(", f"PolicyConfig(**{TINY}, ").replace("Pool(2, ", "Pool(1, "))
     return texts, begun
 
 
@@ -165,8 +168,13 @@ def offline(monkeypatch):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Policies of one narrow layer, runs that evaluate little, and verifiers in this process."""
-    less = {"evaluation.problems": 8, "evaluation.pass_problems": 0, "verifier.workers": 0}
+    """Policies of one narrow layer, verifiers in this process, and evaluations in one batch of the shape of a step's."""
+    less = {
+        "evaluation.problems": 8,
+        "evaluation.pass_problems": 1,
+        "evaluation.pass_samples": 16,
+        "verifier.workers": 0,
+    }
     less |= {f"policy.{key}": value for key, value in TINY.items()}
     for name in ("sft", "train"):
         whole = getattr(rlvr_jax, name)
@@ -207,8 +215,8 @@ def test_samples_are_chosen_by_oracle_majority_and_chance():
     found, printed = execute("07_inference_time_compute")
     assert (found["before"]["step"], found["after"]["step"]) == (0, 1)
     assert [len(axes.lines) for axes in found["figure"].axes] == [3, 3]
-    assert found["ks"] == [1, 2, 4]
-    assert printed.count("maj@4") == 2
+    assert found["ks"] == [1, 2, 4, 8]
+    assert printed.count("maj@8") == 2
 
 
 @pytest.fixture
