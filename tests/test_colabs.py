@@ -168,7 +168,7 @@ def offline(monkeypatch):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Policies of one narrow layer, verifiers in this process, and evaluations in one batch of the shape of a step's."""
+    """Policies of one narrow layer, verifiers in this process, evaluations in one batch of the shape of a step's."""
     less = {
         "evaluation.problems": 8,
         "evaluation.pass_problems": 1,
