@@ -1,12 +1,19 @@
 import gc
 import sys
 
+import jax
 import pytest
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick(no_curves):
     """Curves are tested in `reporting` and by the commands."""
+
+
+@pytest.fixture
+def four_devices(one_device, monkeypatch):  # noqa: ARG001
+    """Four of the eight, for a test on meshes in a module with one device."""
+    monkeypatch.setattr(jax, "devices", lambda *_: jax.local_devices()[:4])
 
 
 @pytest.fixture

@@ -70,7 +70,6 @@ def recorded(tmp_path_factory):
     """The config of a run, its workdir and its calls."""
     config = changed(
         TINY,
-        rollout={"temperature": 0.7},
         reward=(("length", 1.0),),
         algorithm={
             "minibatches": 2,
@@ -92,10 +91,9 @@ def test_the_compiled_functions_get_what_the_config_says(recorded):
     rollout = config.rollout
     (found,) = {*calls.sampling}  # that of training and of each evaluation
     assert (found.group_size, found.batch_size) == (rollout.group_size, rollout.prompts)
-    assert found.policy_temperature == 0.7
     assert found.max_response_length == rollout.max_response_length
 
-    assert calls.temperatures == [0.7, 0.7]
+    assert calls.temperatures == [1.0, 1.0]
     key = lambda *numbers: functools.reduce(jax.random.fold_in, numbers, jax.random.key(config.seed))  # noqa: E731
     assert calls.keys == [jax.random.key_data(key(loop.SAMPLE, step)).tolist() for step in (1, 2)]
 
@@ -118,8 +116,8 @@ def test_the_compiled_functions_get_what_the_config_says(recorded):
         expected = (lengths - lengths.mean(axis=1, keepdims=True)).reshape(-1, 1) * mask
         np.testing.assert_allclose(advantages * mask, expected, atol=1e-5)
 
-    # The loss is that of the policy at its own temperature, and is divided by the budget of all samples. The ratios of
-    # the first update of a step are 1, and so is the KL divergence that of the metric.
+    # The loss is divided by the budget of all samples. The ratios of the first update of a step are 1, and so is the KL
+    # divergence that of the metric.
     for batch, metrics in zip(calls.batches[::2], calls.metrics[::2], strict=True):
         assert metrics["train/logprob_gap"] <= 2e-5
         kl = metrics["train/kl"] * batch.action_mask.sum()

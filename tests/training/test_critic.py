@@ -14,7 +14,6 @@ from rlvr_jax.errors import CheckpointError, ConfigError, PreemptedError
 from rlvr_jax.learner.critic import CriticConfig
 from rlvr_jax.learner.optimizer import OptimizerConfig
 from rlvr_jax.learner.step import Learner
-from rlvr_jax.parallel import MeshConfig
 from rlvr_jax.policy import LoraConfig
 from rlvr_jax.training import checkpoints, functions, preemption
 from rlvr_jax.training.loop import train
@@ -24,7 +23,7 @@ from rlvr_jax.training.programs import programs
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.training.start import start
 from rlvr_jax.verifiers.pool import Pool
-from tests.training.test_loop import QUIET, TINY, changed, equal, params_of, rows_of
+from tests.training.test_loop import MESH, QUIET, TINY, changed, equal, params_of, rows_of
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -149,13 +148,13 @@ def test_a_run_that_was_killed_goes_on_to_the_bit_with_critic_reference_and_coef
     assert equal(saved(PPO, tmp_path / "again", 3), states[3])
 
 
+@pytest.mark.usefixtures("four_devices")
 def test_sharded_and_packed_and_in_other_microbatches_a_critic_gives_the_same_metrics(
     whole, pool, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(jax, "devices", jax.local_devices)
     config = changed(
         PPO,
-        mesh=MeshConfig(fsdp=4, tensor=2),
+        mesh=MESH,
         training={"packing": "prefix_tree"},
         critic={"optimizer": OptimizerConfig(learning_rate=2e-2, microbatches=1)},
     )

@@ -117,11 +117,9 @@ def test_a_rollout_that_can_not_start_costs_no_finished_step(pool, tmp_path, mon
         assert manager.latest_step() == 2 - lag
 
 
-@pytest.mark.usefixtures("eight_devices")
+@pytest.mark.usefixtures("four_devices")
 def test_half_of_the_devices_sample_and_the_others_train(ahead, pool, tmp_path):
-    config = changed(
-        AHEAD, rollout={"devices": 4}, mesh=MeshConfig(data=2, fsdp=2), training={"num_steps": 2, "max_lag": 1}
-    )
+    config = changed(AHEAD, rollout={"devices": 2}, mesh=MeshConfig(fsdp=2), training={"num_steps": 2, "max_lag": 1})
     train(config, tmp_path, pool)
     names = ("train/reward", "train/lag", "train/response_length", "train/importance_weight")
     for row, expected in zip(rows_of(tmp_path)[1:3], rows_of(ahead)[1:3], strict=True):
