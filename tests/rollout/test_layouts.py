@@ -1,6 +1,5 @@
 """Parameters from the layout of training to that of sampling: the same bits on other devices."""
 
-import itertools
 from dataclasses import replace
 
 import jax
@@ -17,8 +16,8 @@ from tests.rollout.requests import CONFIG
 
 # Two key/value heads, a vocabulary and a width that not every mesh divides.
 SHAPE = replace(CONFIG, num_layers=1, vocab_size=12, num_heads=8, dtype="bfloat16", lora=LoraConfig(2, targets=("q",)))
-SIZES = (1, 2, 4, 8)
-TRAINING = [(d, f, 8 // (d * f)) for d, f in itertools.product(SIZES, SIZES) if d * f <= 8]
+TRAINING = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]
+ROLLOUT = (1, 2, 4, 8)
 
 
 def placed(config, params, mesh):
@@ -47,14 +46,13 @@ def with_heads_repeated(params, times):
     return params | {"layers": (layer | {"attention": attention},)}
 
 
-@pytest.mark.parametrize("tensors", [(1, 2), (4, 8)])
-def test_every_pair_of_layouts_has_the_same_bits(params, expected, tensors):
+def test_every_pair_of_layouts_has_the_same_bits(params, expected):
     meshes = [parallel.make_mesh(MeshConfig(*shape)) for shape in TRAINING]
     trained = [placed(SHAPE, params, mesh) for mesh in meshes]
     moves = [
         (i, make_move(SHAPE, jax.tree.map(lambda x: x.sharding, trained[i]), target), param_shapes(SHAPE, target))
         for i, mesh in enumerate(meshes)
-        for target in (parallel.rollout_mesh(mesh.devices.flat, tensor) for tensor in tensors)
+        for target in (parallel.rollout_mesh(mesh.devices.flat, tensor) for tensor in ROLLOUT)
     ]
     together = jax.jit(lambda trained: [move(trained[i]) for i, move, _ in moves])  # compiles faster than each
     for (_, _, shapes), moved in zip(moves, together(trained), strict=True):

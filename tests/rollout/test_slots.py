@@ -19,7 +19,7 @@ from tests.close import assert_close
 from tests.policy import reference
 from tests.policy.reference import TINY, random_params, random_sequences
 
-CONFIG = replace(TINY, vocab_size=13, qk_norm="head")
+CONFIG = replace(TINY, vocab_size=13, num_layers=1, qk_norm="head")  # the sampler unrolls its layers
 SAMPLING = SamplingConfig(prompt_length=7, max_response_length=40, slots=4, chunk=5)
 WIDTH, PIECE = 24, 2
 KEY = jax.random.key(7)
@@ -270,7 +270,7 @@ def test_tokens_appended_behind_a_turn_are_read_like_a_prompt(observation):
 
 
 def test_prepared_weights_give_the_bits_of_the_trainers_in_bfloat16():
-    config = replace(CONFIG, dtype="bfloat16", tie_embeddings=False, norm_placement="post")
+    config = replace(CONFIG, num_layers=2, dtype="bfloat16", tie_embeddings=False, norm_placement="post")
     stacked = random_params(config)
     ready = prepare(config, stacked)
     assert {x.dtype for x in jax.tree.leaves(ready["layers"])} == {jnp.dtype("bfloat16")}
