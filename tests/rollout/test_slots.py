@@ -276,4 +276,4 @@ def test_prepared_weights_give_the_bits_of_the_trainers_in_bfloat16():
     assert {x.dtype for x in jax.tree.leaves(ready["layers"])} == {jnp.dtype("bfloat16")}
     tokens = jnp.asarray(PROMPTS[0])[None]
     logits = jax.jit(functools.partial(policy.logits, config))
-    np.testing.assert_array_equal(logits(ready, tokens), logits(policy.unstack(stacked), tokens))
+    np.testing.assert_array_equal(logits(ready, tokens), logits(jax.jit(policy.unstack)(stacked), tokens))
