@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
@@ -36,6 +37,7 @@ from rlvr_jax.sweeps.place import place
 from rlvr_jax.verifiers.pool import Pool, make_pool
 
 _LONGEST = 3000  # characters of an error: a line that a pipe takes whole
+_MUCH = 2 << 30  # bytes
 
 
 def main() -> None:
@@ -137,10 +139,15 @@ def _run(job: Mapping[str, Any], pools: Pools) -> None:
 
 
 def _forget() -> None:
-    """Frees the run's programs; the compilation cache keeps what the next one shares with it."""
+    """Frees the run's arrays, and its programs, too, if the process has once taken much memory.
+
+    Runs share most programs. Those of small policies take little memory, and long to trace again.
+    """
     import jax
 
-    jax.clear_caches()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if peak > _MUCH:
+        jax.clear_caches()  # the compilation cache keeps them
     gc.collect()
 
 

@@ -83,7 +83,7 @@ def _fork(*command) -> int:
 
 def _serve(calls: socket.socket, variables: Mapping[str, str]) -> None:
     def run(module: str, arguments: list[str], cwd: str, environment: dict[str, str], *rest) -> int:
-        return _run_here(module, arguments, cwd, environment | variables, *rest)
+        return run_here(module, arguments, cwd, environment | variables, *rest)
 
     try:
         _answer(calls, run)
@@ -91,7 +91,7 @@ def _serve(calls: socket.socket, variables: Mapping[str, str]) -> None:
         runs.leave()
 
 
-def _run_here(*command) -> int:
+def run_here(*command) -> int:
     """The exit status of a command that runs in this process."""
     modules, path, status = set(sys.modules), list(sys.path), 0
     named.load.cache_clear()

@@ -68,7 +68,7 @@ TINY = {
 def command(name: str, workdir: Path | None, /, **changes) -> list[str]:
     """The command line; `__` in a keyword stands for a dot."""
     config = TINY | {key.replace("__", "."): value for key, value in changes.items()}
-    line = [sys.executable, "-m", f"experiments.{name}", "--config=configs/quickstart.py"]
+    line = [sys.executable, "-m", f"experiments.{name}", f"--config={ROOT}/configs/quickstart.py"]
     line += [f"--config.{key}={value}" for key, value in config.items()]
     return line + ([] if workdir is None else [f"--workdir={workdir}"])
 

@@ -7,28 +7,28 @@ The folder becomes the disk, for this process alone; at the end what it holds is
 
 import ctypes
 import os
-import runpy
 import shutil
 import sys
 from pathlib import Path
+
+from tests.experiments import runs
+from tests.experiments.calls import run_here
 
 SMALL, LARGE = "300k", "8m"  # a checkpoint fits in the first one
 _NEW_USER, _NEW_MOUNTS, _REMOUNT = 0x10000000, 0x00020000, 32  # sched.h, sys/mount.h
 
 
 def main() -> None:
-    folder, *command = sys.argv[1:]
+    folder, module, *arguments = sys.argv[1:]
+    files = [os.devnull, *(str(Path(f"/proc/self/fd/{i}").readlink()) for i in (1, 2))]
     user, group = os.getuid(), os.getgid()
     _call("unshare", _NEW_USER | _NEW_MOUNTS)
     for file, text in (("setgroups", "deny"), ("gid_map", f"{group} {group} 1"), ("uid_map", f"{user} {user} 1")):
         Path(f"/proc/self/{file}").write_text(text)
     for flags, size, expected in ((0, SMALL, 1), (_REMOUNT, LARGE, 0)):
         _call("mount", b"none", folder.encode(), b"tmpfs", flags, f"size={size}".encode())
-        if os.fork() == 0:
-            sys.argv = command
-            runpy.run_module(command[0], run_name="__main__", alter_sys=True)
-            return
-        status = os.waitstatus_to_exitcode(os.wait()[1])
+        status = run_here(module, arguments, str(Path(folder).parent), dict(os.environ), files, [])
+        runs.take_files(files)
         assert status == expected, (size, status)
     shutil.copytree(folder, f"{folder}-after")
 

@@ -25,17 +25,17 @@ from tests.experiments.runs import command, finish, lines_of, metrics, saved_ste
 # Words of the library for collectives on CPU, whose threads print through each other.
 GLOO = {"Gloo", "Rank", "is", "connected", "to", "peer", "ranks", "Expected", "number", "of"}
 STEPS = 3
-# Four devices: a batch of 4 prompts, of which each has one.
+# On four devices, each has one of the 4 prompts of a batch.
 TINY = {
     "training__num_steps": STEPS,
     "training__save_every": 1,
     "training__keep_checkpoints": STEPS,
     "evaluation__every": STEPS,
-    "evaluation__pass_problems": 0,
+    "evaluation__pass_problems": 1,  # an evaluation has the shape of a step
     "mesh__fsdp": 2,
     "algorithm__minibatches": 2,
     "curriculum__sampling": "towards_half",
-    "verifier__timeout": 100.0,
+    "verifier__workers": 0,
     "tasks__modsum__verifier": "tests/experiments/judge_on_hosts.py:judge",
 }
 IN_FLIGHT = {
@@ -53,9 +53,10 @@ def started(
     hangs: int = -1,
     when: str = "metrics.jsonl",
     largest: Mapping[int, int] | None = None,
+    devices: int = 4,
     **changes: object,
 ) -> list[subprocess.Popen]:
-    """The processes of a run with four devices in all.
+    """The processes of a run with so many devices in all.
 
     In the process `hangs` the verifier hangs from the step on before which `when` is in the workdir. The processes of
     `largest` can't write files of more bytes than that.
@@ -70,7 +71,7 @@ def started(
         lines[i][2:2] = ["tests.experiments.small_files", str(size)]
     variables = {"RUN_HANGS": str(hangs), "RUN_HANGS_FROM": str(workdir / when)}
     variables |= {"RUN_PATIENCE": "6"} if doomed else {}  # seconds after which a killed process counts as dead
-    return [start(line, 4 // count, doomed, RUN_PROCESS=str(i), **variables) for i, line in enumerate(lines)]
+    return [start(line, devices // count, doomed, RUN_PROCESS=str(i), **variables) for i, line in enumerate(lines)]
 
 
 def completed(workdir: Path, count: int, **changes: object) -> list[tuple[int, str, str]]:
@@ -203,8 +204,9 @@ def test_four_processes_continue_the_run_of_two(pair, tmp_path):
 
 
 def test_tools_and_verifiers_that_hang_on_one_host_hold_up_nobody_and_sigterm_to_one_process_saves_in_all(tmp_path):
-    workdir, few = tmp_path / "run", {"evaluation__problems": 2, "rollout__group_size": 2, "algorithm__minibatches": 1}
-    few |= {"algorithm__kl_coef": 0.0, "training__num_steps": 100}
+    workdir, few = tmp_path / "run", {"evaluation__problems": 2, "evaluation__pass_problems": 0, "rollout__prompts": 2}
+    few |= {"rollout__group_size": 2, "algorithm__minibatches": 1, "algorithm__kl_coef": 0.0}
+    few |= {"algorithm__reference": "none", "devices": 2, "training__num_steps": 100}
     limits = {"verifier__timeout": 1.0, "verifier__workers": 2}
     asks = {"tasks__modsum__environment": "tests/experiments/judge_on_hosts.py:asking"} | IN_FLIGHT
     processes = started(workdir, 2, True, hangs=1, **limits, **few, **asks)

@@ -19,7 +19,8 @@ from tests.experiments.runs import ROOT, command, error_of, finish, metrics, run
 
 METRICS = "eval/greedy_accuracy,train/reward"
 SIZE = {"training__num_steps": 2, "sft__num_steps": 2, "sft__save_every": 2, "evaluation__every": 1}
-SIZE |= {"algorithm__kl_coef": 0.0, "evaluation__pass_problems": 0, "training__save_every": 2, "verifier__workers": 0}
+SIZE |= {"algorithm__kl_coef": 0.0, "algorithm__reference": "none", "training__save_every": 2, "verifier__workers": 0}
+SIZE |= {"evaluation__pass_problems": 1}  # with which an evaluation has the shape of a step
 
 
 def line(name, workdir, *more, **changes):

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tests.experiments.calls import call, complete, one_process
 from tests.experiments.runs import (
     EVALUATED,
     IMITATED,
@@ -18,7 +19,6 @@ from tests.experiments.runs import (
     TINY,
     command,
     complaints,
-    complete,
     contents,
     error_of,
     interrupt,
@@ -31,32 +31,38 @@ from tests.experiments.runs import (
 
 
 @pytest.fixture(scope="module")
-def warm_start(tmp_path_factory):
+def here():
+    """Address of the process in which the commands run that nothing happens to, so that they share what is compiled."""
+    with one_process() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def warm_start(here, tmp_path_factory):
     """The workdir of a supervised run that nothing happened to."""
     workdir = tmp_path_factory.mktemp("warm_start") / "sft"
-    complete(command("sft", workdir))
+    complete(command("sft", workdir), workdir.parent, here)
     return workdir
 
 
 @pytest.fixture(scope="module")
-def of_page(warm_start, tmp_path_factory):
-    """The folder with the two runs of the page, and what the first one said of JAX at the pool's start."""
+def of_page(here, warm_start, tmp_path_factory):
+    """The folder with the two runs of the page."""
     folder = tmp_path_factory.mktemp("of_page")
     first, again = re.findall(r"(?m)^    rlvr train (.*)$", (ROOT / "docs" / "runs.md").read_text())
     (folder / "runs" / "quickstart").mkdir(parents=True)
     (folder / "runs" / "quickstart" / "sft").symlink_to(warm_start)
     small = [f"--config.{key}={value}" for key, value in TINY.items()]
-    looked_at = [sys.executable, "-m", "tests.experiments.devices_in_use", "experiments.train"]
-    status, stdout, stderr = run([*looked_at, *shlex.split(first), *small], cwd=folder)
-    assert status == 0, stderr
-    complete([sys.executable, "-m", "experiments.train", *shlex.split(again), "--config.training.num_steps=1"], folder)
-    return folder / "runs", stdout
+    train = [sys.executable, "-m", "experiments.train"]
+    complete([*train, *shlex.split(first), *small], folder, here)
+    complete([*train, *shlex.split(again), "--config.training.num_steps=1"], folder, here)
+    return folder / "runs"
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(of_page):
     """The workdir of a run that nothing happened to: the first one of the page."""
-    return of_page[0] / "mine"
+    return of_page / "mine"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,7 @@ def test_a_run_writes_every_step_and_learns(uninterrupted):
 
 
 @pytest.fixture(scope="module")
-def interrupted(line, tmp_path_factory):
+def interrupted(here, uninterrupted, line, tmp_path_factory):  # noqa: ARG001, has compiled what the end needs
     """The workdir of a run that was killed, preempted, killed while it wrote a checkpoint, and lost its newest one.
 
     Besides, how the preempted run and the one with a damaged checkpoint ended, and what was there in between.
@@ -98,9 +104,9 @@ def interrupted(line, tmp_path_factory):
     newest = folder / str(saved_steps(workdir)[-1])
     for path in [*newest.glob("*/ocdbt.process_0/d/*"), *newest.glob("*/d/*")]:
         os.truncate(path, path.stat().st_size // 2)
-    said["damaged"], said["newest"] = run(same), newest.name
+    said["damaged"], said["newest"] = call(same, workdir, here), newest.name
     shutil.rmtree(newest)
-    complete(same)
+    complete(same, workdir, here)
     assert not unfinished()
     return workdir, said
 
@@ -134,40 +140,41 @@ def test_a_damaged_newest_checkpoint_is_one_line(interrupted):
     assert "delete its folder" in message
 
 
-def test_a_warm_start_preempted_and_continued_ends_with_the_same_bits(warm_start, tmp_path):
+def test_a_warm_start_preempted_and_continued_ends_with_the_same_bits(here, warm_start, tmp_path):
     line, rows = command("sft", tmp_path), tmp_path / "metrics.jsonl"
     assert interrupt(line, lambda: lines_of(rows) >= 2, signal.SIGTERM, paused=2)[0] == 143
-    complete(line)
+    complete(line, tmp_path, here)
     assert metrics(tmp_path) == metrics(warm_start)
     assert saved(tmp_path, IMITATED) == saved(warm_start, IMITATED)
 
 
 def test_the_commands_of_the_page_train_and_train_again_from_the_config_of_that_run(of_page):
-    folder, _ = of_page
-    made, other = (json.loads((folder / x / "config.json").read_text()) for x in ("mine", "other"))
+    made, other = (json.loads((of_page / x / "config.json").read_text()) for x in ("mine", "other"))
     made["training"]["num_steps"] = 1
     assert (made["seed"], other["seed"], made | {"seed": 1}) == (0, 1, other)
-    rows, others = (metrics(folder / name) for name in ("mine", "other"))
+    rows, others = (metrics(of_page / name) for name in ("mine", "other"))
     assert (len(rows), len(others)) == (STEPS + 1, 2)
     assert rows[1] != others[1]
 
 
 def test_reinforcement_learning_starts_from_the_parameters_of_the_warm_start(of_page, warm_start):
-    end, begin = saved(warm_start, IMITATED), saved(of_page[0] / "mine", 0)
+    end, begin = saved(warm_start, IMITATED), saved(of_page / "mine", 0)
     params = [name for name in end if name.startswith("params/")]
     assert params
     assert all(end[name] == begin[name] for name in params)
 
 
-def test_the_verifier_processes_start_before_jax_touches_a_device(of_page):
-    assert of_page[1].startswith("devices in use: False\n")
+def test_the_verifier_processes_start_before_jax_touches_a_device(tmp_path):
+    python, flag, *train = command("train", tmp_path / "run", rollout__max_prompt_length=2)  # fails as soon as it does
+    status, stdout, stderr = run([python, flag, "tests.experiments.devices_in_use", *train])
+    assert (status, stdout) == (2, "devices in use: False\n"), stderr
 
 
-def test_a_finished_run_started_again_says_so_and_changes_nothing(interrupted, line, warm_start):
+def test_a_finished_run_started_again_says_so_and_changes_nothing(here, interrupted, line, warm_start, tmp_path):
     workdir, _ = interrupted
     for folder, again in ((workdir, line(workdir)), (warm_start, command("sft", warm_start))):
         before = contents(folder)
-        status, stdout, stderr = run(again)
+        status, stdout, stderr = call(again, tmp_path, here)
         assert (status, stderr) == (0, "")
         assert stdout.startswith(f"{folder} already holds all")
         after = contents(folder)
@@ -177,7 +184,7 @@ def test_a_finished_run_started_again_says_so_and_changes_nothing(interrupted, l
 
 
 def test_a_run_that_can_not_start_is_one_line_that_says_why_and_changes_nothing(
-    interrupted, line, warm_start, tmp_path
+    here, interrupted, line, warm_start, tmp_path
 ):
     workdir, _ = interrupted
     before = contents(workdir), contents(warm_start)
@@ -195,7 +202,7 @@ def test_a_run_that_can_not_start_is_one_line_that_says_why_and_changes_nothing(
         (line(tmp_path / "damaged"), (1, "metrics.jsonl, line 4: not a JSON object")),
     ]
     for bad, (status, *words) in wrong:
-        message = error_of(run(bad), status)
+        message = error_of(call(bad, tmp_path, here), status)
         assert all(word in message for word in words), message
         assert "rollout.prompts" not in message
     assert not new.exists()
