@@ -1,4 +1,4 @@
-"""The configs for real models: each keeps its architecture when shrunk, and trains for two steps on real data.
+"""The configs for real data: those for real models keep their architecture when shrunk, and all train for two steps.
 
 They train the same very small policy, so that they share what is compiled, and one a policy of its kind: that of
 Gemma 3, which has nearly all that the others have.
@@ -7,6 +7,8 @@ Gemma 3, which has nearly all that the others have.
 import dataclasses
 import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +17,12 @@ from rlvr_jax.policy import PolicyConfig
 from rlvr_jax.training.loop import train
 from rlvr_jax.training.setup import make_setup
 from rlvr_jax.verifiers.pool import Pool
+from tests.data.read import rows
+from tests.pages import Page
 from tests.test_configs import load
 
 TASKS = {
+    "gsm8k": ("gsm8k",),
     "gsm8k_qwen3_1p7b": ("gsm8k",),
     "gsm8k_llama32_1b": ("gsm8k",),
     "gsm8k_gemma3_1b": ("gsm8k",),
@@ -30,8 +35,9 @@ TASKS = {
     "papers_search": ("find_one", "find_three", "author", "citation"),
 }
 OWN_POLICY = "gsm8k_gemma3_1b"
-# Others have 640 bytes; its own policy reads half of the problems.
-PROMPT_LENGTHS = {"papers_search": 1792, "math_python_qwen25_1p5b": 960, OWN_POLICY: 240}
+# In bytes. Others have that of the config `gsm8k`, into which all its problems fit; its own policy reads half of them.
+PROMPT_LENGTHS = {"papers_search": 1792, OWN_POLICY: 240}
+PROMPT_LENGTH = 1152
 SIZE = {
     "num_layers": 1,
     "width": 16,
@@ -99,9 +105,41 @@ def pool():
         yield pool
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_a_config_for_a_real_model_keeps_its_architecture_when_shrunk(name, data_sets, prepared_dir, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(prepared_dir))  # of corpora
+@pytest.fixture(scope="module")
+def run_of(data_sets, prepared_dir, tmp_path_factory, pool) -> Callable[[str], Path]:
+    """A function from the name of a config to the workdir of its run, which is made once."""
+    made = {}
+
+    def run(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            config = tiny(name, data_sets, prepared_dir)
+            config = shorter(config) if name == OWN_POLICY else with_same_policy(config, *kept(name))
+            length = PROMPT_LENGTHS.get(name, PROMPT_LENGTH)
+            config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, max_prompt_length=length))
+            train(config, made[name], pool)
+        return made[name]
+
+    return run
+
+
+def kept(name: str) -> tuple[str, ...]:
+    """What a config keeps of its policy: one that shares little with others keeps some of it."""
+    return ("dtype", "remat", "head_chunk") if name == "papers_search" else ()
+
+
+def rows_of(workdir: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def cache(prepared_dir, monkeypatch):
+    """Where corpora are kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(prepared_dir))
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "gsm8k"])
+def test_a_config_for_a_real_model_keeps_its_architecture_when_shrunk(name, data_sets, prepared_dir):
     setup, full = make_setup(tiny(name, data_sets, prepared_dir)), load(name)
     resized = {"vocab_size", "num_layers", "width", "num_heads", "num_kv_heads", "head_dim", "mlp_width"}
     resolved = {"remat", "head_chunk"}
@@ -112,21 +150,33 @@ def test_a_config_for_a_real_model_keeps_its_architecture_when_shrunk(name, data
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_config_for_a_real_model_trains_at_reduced_width_on_real_data(
-    name, data_sets, tmp_path, prepared_dir, pool, monkeypatch
-):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(prepared_dir))
-    config = tiny(name, data_sets, prepared_dir)
-    kept = ("dtype", "remat", "head_chunk") if name == "papers_search" else ()  # it shares little with others
-    config = shorter(config) if name == OWN_POLICY else with_same_policy(config, *kept)
-    report = train(config, tmp_path, pool)
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+def test_a_config_trains_at_reduced_width_on_real_data(name, run_of):
+    workdir = run_of(name)
+    rows = rows_of(workdir, "metrics.jsonl")
     assert [row["step"] for row in rows] == [0, 1, 2]
-    assert all(row["verify/errors"] == 0 and row["train/logprob_gap"] < (0.1 if kept else 2e-5) for row in rows[1:])
+    bound = 0.1 if kept(name) else 2e-5
+    assert all(row["verify/errors"] == 0 and row["train/logprob_gap"] < bound for row in rows[1:])
     assert all(math.isfinite(x) for row in rows for x in row.values())
-    page = report.read_text()
+    page = (workdir / "report.html").read_text()
     for task in TASKS[name]:
         assert {f"task/{task}/greedy_accuracy", f"task/{task}/dropped_prompts"} <= rows[0].keys()
         assert f"<td>{task}</td>" in page
-    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
-    assert {sample["task"] for sample in samples} == set(TASKS[name])
+    assert {sample["task"] for sample in rows_of(workdir, "samples.jsonl")} == set(TASKS[name])
+
+
+def test_each_sample_is_judged_against_its_own_gold_answer(run_of, data_sets):
+    gold = {}
+    for split, name in (("train", "train"), ("heldout", "test")):
+        for i, record in enumerate(rows(data_sets / "gsm8k" / f"{name}.jsonl")):
+            gold[f"gsm8k/{split}/{i}"] = record["question"], record["answer"].rpartition("####")[2].strip()
+    samples = rows_of(run_of("gsm8k"), "samples.jsonl")
+    assert {sample["split"] for sample in samples} == {"train", "heldout"}
+    for sample in samples:
+        question, answer = gold[sample["example"]]
+        assert sample["prompt"].startswith(question)
+        assert sample["reference"] == answer
+
+
+def test_the_report_shows_real_problems(run_of):
+    page = Page((run_of("gsm8k") / "report.html").read_text(encoding="utf-8"))
+    assert [x["prompt"] for x in page.samples] == [x["prompt"] for x in rows_of(run_of("gsm8k"), "samples.jsonl")]

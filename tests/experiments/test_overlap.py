@@ -8,7 +8,7 @@ pytestmark = pytest.mark.usefixtures("no_curves", "one_device")
 
 
 def test_every_schedule_of_verifiers_has_a_row(capsys):
-    overlap.main(["--seconds=0.002", "--workers=2", "--steps=3", "--layers=1", "--width=16", "--length=8"])
+    overlap.main(["--seconds=0.002", "--workers=1", "--steps=3", "--layers=1", "--width=16", "--length=8"])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.endswith("%")]
     assert [row.rsplit(maxsplit=2)[0] for row in rows] == list(overlap.SCHEDULES)
     assert all(0 <= int(row.rsplit(maxsplit=1)[1].rstrip("%")) <= 100 for row in rows)
