@@ -139,6 +139,7 @@ def test_the_metrics_and_the_gradient_of_every_parameter_are_those_computed_by_h
         assert np.sum(slope * direction) == pytest.approx((ahead - behind) / (2 * h), abs=1e-5 * largest), i
 
 
+@pytest.mark.parametrize("case", ["pairs"], indirect=True)  # those of single rows: `test_step.py`, `test_critic.py`
 def test_microbatches_give_the_gradient_and_the_metrics_of_the_whole_batch(case):
     params, _, batch, run = case
     (whole, metrics), (parts, parts_metrics) = run(batch), run(batch, 2)

@@ -182,24 +182,6 @@ def test_every_token_weighs_the_same_whatever_the_length_of_its_response(params,
     assert_close(gradient(params, batch, 1)[0], expected, 1e-6)
 
 
-def test_with_constant_weights_a_sample_does_not_change_what_the_others_weigh(params, batch, gradient):
-    """The gradient is the sum of those of the samples, however long each is."""
-    new, update = jitted(reinforcement(replace(ALGORITHM, aggregation="constant")), optax.sgd(1.0), 1)
-
-    def of(mask):
-        state, metrics = update(new(params), batch.replace(action_mask=mask))
-        return jax.tree.map(lambda x, y: np.float64(x) - np.float64(y), params, state.params), metrics
-
-    others = np.arange(ROWS)[:, None] != 2
-    whole, metrics = of(batch.action_mask)
-    without, alone = of(batch.action_mask * others)[0], of(batch.action_mask * ~others)[0]
-    assert_close(jax.tree.map(np.add, without, alone), whole, 1e-6)
-    total = float(metrics["train/loss"]) * ROWS * RESPONSE
-    assert total == pytest.approx(
-        float(gradient(params, batch, 1)[1]["train/loss"]) * batch.action_mask.sum(), rel=1e-5
-    )
-
-
 def test_what_padding_holds_changes_nothing(params, batch, gradient):
     padding = batch.segment_ids == 0
     dirty = batch.replace(
@@ -301,16 +283,15 @@ def test_imitation_learns_the_demonstrations(params):
     assert losses[-1] < 0.5
 
 
-@pytest.mark.parametrize(("microbatches", "param_dtype"), [(1, "float32"), (2, "bfloat16")])
-def test_an_update_keeps_every_dtype_and_moments_and_metrics_are_float32(params, batch, param_dtype, microbatches):
+def test_an_update_keeps_every_dtype_and_moments_and_metrics_are_float32(params, batch):
     optimizer = make_optimizer(OPTIMIZER, 100)
-    params = jax.tree.map(lambda x: x.astype(param_dtype), params)
+    params = jax.tree.map(lambda x: x.astype("bfloat16"), jax.device_get(params))
     state = new_state(optimizer, params)
-    step = partial(train_step, reinforcement(), {"policy": optimizer}, microbatches)
+    step = partial(train_step, reinforcement(), {"policy": optimizer}, 2)
     states, metrics = jax.eval_shape(step, {"policy": state}, batch)
     after = states["policy"]
     jax.tree.map(lambda x, y: np.testing.assert_equal((x.shape, x.dtype), (y.shape, y.dtype)), after, state)
-    assert {x.dtype for x in jax.tree.leaves(after.params)} == {jnp.dtype(param_dtype)}
+    assert {x.dtype for x in jax.tree.leaves(after.params)} == {jnp.dtype("bfloat16")}
     assert {x.dtype for x in jax.tree.leaves(after.opt_state)} == {jnp.dtype("float32"), jnp.dtype("int32")}
     assert {x.dtype for x in metrics.values()} == {jnp.dtype("float32")}
 
