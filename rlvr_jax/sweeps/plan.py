@@ -110,13 +110,15 @@ def runs(sweep: Sweep) -> list[Run]:
     A warm start stands before the first run that needs it.
     """
     made: dict[Path, Run] = {}
+    configs = [changed(sweep.config, variant.changes) for variant in sweep.variants]
+    beginnings = [_of_warm_start(sweep, variant) for variant in sweep.variants]
     for seed in sweep.seeds:
-        for index, variant in enumerate(sweep.variants):
-            config = replace(changed(sweep.config, variant.changes), seed=seed)
+        for index, (variant, config) in enumerate(zip(sweep.variants, configs, strict=True)):
+            config = replace(config, seed=seed)
             folder = sweep.folder / "runs" / variant.name / f"seed={seed}"
             needs = None
             if sweep.warm_start and not config.init_from and not config.pretrained:
-                first = _warm_start(sweep, variant, seed)
+                first = _warm_start(sweep, *beginnings[index], seed)
                 needs = first.folder
                 made.setdefault(needs, first)
                 config = replace(config, init_from=str(needs))
@@ -124,11 +126,15 @@ def runs(sweep: Sweep) -> list[Run]:
     return list(made.values())
 
 
-def _warm_start(sweep: Sweep, variant: Variant, seed: int) -> Run:
+def _of_warm_start(sweep: Sweep, variant: Variant) -> tuple[tuple[str, ...], Config]:
+    """What a variant changes of its warm starts, and their config."""
     changes = {key: value for key, value in variant.changes.items() if _of_warm_starts(key)}
-    name = file_name(",".join([*(f"{key}={value}" for key, value in changes.items()), f"seed={seed}"]))
-    config = replace(changed(sweep.config, changes), seed=seed)
-    return Run("sft", sweep.folder / "warm_starts" / name, config)
+    return tuple(f"{key}={value}" for key, value in changes.items()), changed(sweep.config, changes)
+
+
+def _warm_start(sweep: Sweep, changes: tuple[str, ...], config: Config, seed: int) -> Run:
+    name = file_name(",".join([*changes, f"seed={seed}"]))
+    return Run("sft", sweep.folder / "warm_starts" / name, replace(config, seed=seed))
 
 
 def _of_warm_starts(key: str) -> bool:
