@@ -28,9 +28,13 @@ KERNELS = {
 }
 
 
-@partial(jax.jit, static_argnames=("kernel", "tree", "window", "blocks", "scale", "soft_cap"))
 def run(vectors, rows, *, kernel, tree=True, window=None, blocks=(8, 16), scale=1.0, soft_cap=None):
     """Output and gradients of sum(output * weights)."""
+    return compiled(vectors, rows, kernel, tree, window, blocks, scale, soft_cap)
+
+
+@partial(jax.jit, static_argnums=range(2, 8))
+def compiled(vectors, rows, kernel, tree, window, blocks, scale, soft_cap):
     query, keys, values, weights = vectors
     rows = rows if tree else rows[:2]
     block_q, block_k = (TIMES * block for block in blocks)
@@ -86,7 +90,7 @@ def test_bfloat16_is_within_its_rounding_of_float64(kernel):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dim", [2 * DIM, 4 * DIM])
+@pytest.mark.parametrize("dim", [4 * DIM] if INTERPRET else [2 * DIM, 4 * DIM])
 def test_large_heads_in_bfloat16_are_within_its_rounding_of_float64(dim):
     check(range(1), 4, 1, 64, 1e-2, dtype=jnp.bfloat16, kernel="gpu", scale=SCALE, dim=dim, blocks=(16, 16))
 
@@ -113,9 +117,9 @@ def test_responses_behind_one_prompt_equal_each_response_behind_its_own(kernel):
     rows = np.zeros((3, BATCH, TIME), np.int32)
     rows[0, 0, used], rows[1, 0, used], rows[2, 0, used] = offsets, segments, segments > 1
     query, keys, values, weights = random_vectors(np.random.default_rng(5), BATCH, TIME, HEADS, KV, DIM)
-    weights = weights.at[:, :prompt].set(0)  # a loss on responses only
+    weights = np.where(np.arange(TIME)[:, None, None] < prompt, np.float32(0), weights)  # a loss on responses only
     vectors = query, keys, values, weights
-    together = run(vectors, tuple(rows), kernel=kernel, scale=SCALE)
+    together = jax.device_get(run(vectors, tuple(rows), kernel=kernel, scale=SCALE))
 
     summed = [np.zeros(x.shape[1:]) for x in vectors[:3]]
     for start, length in zip(starts[1:], responses, strict=True):
@@ -126,7 +130,7 @@ def test_responses_behind_one_prompt_equal_each_response_behind_its_own(kernel):
         moved = [np.zeros_like(x) for x in vectors]
         for x, everything in zip(moved, map(np.asarray, vectors), strict=True):
             x[place] = everything[0, own]
-        output, gradients = run(tuple(moved), tuple(alone), kernel=kernel, scale=SCALE)
+        output, gradients = jax.device_get(run(tuple(moved), tuple(alone), kernel=kernel, scale=SCALE))
         assert_close(output[place], together[0][0, own], 1e-5)
         for total, gradient in zip(summed, gradients, strict=True):
             total[own] += gradient[place]
@@ -137,14 +141,14 @@ def test_responses_behind_one_prompt_equal_each_response_behind_its_own(kernel):
 def test_skipped_blocks_and_skipped_masks_change_no_bit():
     rows = random_rows(np.random.default_rng(6), 1, 64)
     query, keys, values, weights = random_vectors(np.random.default_rng(7), 1, 64, 2, 1, DIM)
-    schedule = jax.jit(partial(make_schedule, block_q=16, block_k=16))(*rows)
+    make = jax.jit(partial(make_schedule, block_q=16, block_k=16))
+    schedule, causal = jax.device_get((make(*rows), make(rows[0])))
     assert schedule.by_query.starts[0, -1] < 10
-    causal = jax.jit(partial(make_schedule, block_q=16, block_k=16))(rows[0])
     assert causal.by_query.starts[0, -1] == 10
     everything = dataclasses.replace(
         schedule,
         **{
-            name: dataclasses.replace(steps, flags=jnp.where(steps.flags & LIVE, steps.flags | MASKED, 0))
+            name: dataclasses.replace(steps, flags=np.where(steps.flags & LIVE, steps.flags | MASKED, 0))
             for name, steps in (("by_query", causal.by_query), ("by_key", causal.by_key))
         },
     )
@@ -163,15 +167,15 @@ def test_the_kernels_race_for_no_buffer_and_read_none_too_early():
     rng = np.random.default_rng(8)
     rows = random_rows(rng, 1, 24)
     query, keys, values, weights = random_vectors(rng, 1, 24, 2, 1, DIM)
-    schedule = jax.jit(partial(make_schedule, block_q=8, block_k=8))(*rows)
 
     @jax.jit
-    def outputs(query, keys, values):
+    def outputs(rows, query, keys, values):
+        schedule = make_schedule(*rows, block_q=8, block_k=8)
         attend = lambda *x: flash_attention(*x, schedule, interpret=interpret)  # noqa: E731
         output, gradient = jax.vjp(attend, query, keys, values)
         return output, gradient(weights)
 
-    actual = outputs(query, keys, values)
+    actual = outputs(rows, query, keys, values)
     assert not interpret_pallas_call.races.races_found
     expected = attention_and_gradients(query, keys, values, readable(*rows), weights)
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), actual, expected)

@@ -1,5 +1,7 @@
 """The online softmax against the softmax over all keys at once, in float64 NumPy."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,12 +21,13 @@ def tile():
     return *arrays, jnp.asarray(rng.random((ROWS, KEYS)) < 0.5).at[-1].set(False).at[:-1, 0].set(True)
 
 
-def attend(tile, blocks, width=1, carry=None, first=0, **options):
+@partial(jax.jit, static_argnames=("blocks", "width", "first", "soft_cap"))
+def attend(tile, blocks, width=1, carry=None, first=0, soft_cap=None):
     query, keys, values, mask = tile
     carry = softmax.start(ROWS, DIM, width) if carry is None else carry
     for start, stop in zip([first, *blocks[:-1]], blocks, strict=True):
         at = slice(start, stop)
-        carry = softmax.step(carry, query, keys[at], values[at], mask[:, at], scale=softmax.LOG2_E, **options)
+        carry = softmax.step(carry, query, keys[at], values[at], mask[:, at], scale=softmax.LOG2_E, soft_cap=soft_cap)
     return carry
 
 

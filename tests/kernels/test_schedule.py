@@ -13,9 +13,9 @@ BLOCKS = [(8, 16), (16, 8), (16, 16)]
 make_jit = jax.jit(make_schedule, static_argnames=("window", "group", "block_q", "block_k", "platform"))
 
 
-def make(*rows, **options):
+def make(*rows, window=None, platform="tpu", **blocks):
     """The schedule as NumPy arrays."""
-    return jax.tree.map(np.asarray, make_jit(*rows, **options))
+    return jax.tree.map(np.asarray, make_jit(*rows, window=window, platform=platform, **blocks))
 
 
 def pairs(steps, row):

@@ -55,7 +55,7 @@ def on_chips(config):
 def test_each_kernel_is_in_the_program_once_even_if_everything_is_computed_again():
     config = replace(GEMMA, head_dim=128, num_layers=3, remat="full")  # in a loop, as two would not be
     mesh, params = on_chips(config)
-    rows = jax.ShapeDtypeStruct((4, 300), jnp.int32, sharding=parallel.batch_sharding(mesh))
+    rows = jax.ShapeDtypeStruct((4, 128), jnp.int32, sharding=parallel.batch_sharding(mesh))
 
     def gradient(params, tokens, positions, segment_ids, parents):
         def loss(params):

@@ -115,10 +115,10 @@ def test_no_array_holds_the_logits_of_more_tokens_than_a_chunk_in_either_pass(ch
 def test_bfloat16_compute_gives_float32_log_probabilities_that_sum_to_one(chunk):
     config = replace(TINY, dtype="bfloat16", head_chunk=chunk)
     hidden, _ = random_input(jnp.bfloat16)
+    outputs = jax.jit(lambda *x: policy.logprobs_and_entropy(config, *x))
     total = 0
     for token in range(config.vocab_size):
-        targets = jnp.full((BATCH, TIME), token, jnp.int32)
-        logprobs, entropy = policy.logprobs_and_entropy(config, random_params(TINY), hidden, targets)
+        logprobs, entropy = outputs(random_params(TINY), hidden, np.full((BATCH, TIME), token, np.int32))
         assert logprobs.dtype == entropy.dtype == jnp.float32
         total = total + np.exp(np.asarray(logprobs, np.float64))
     np.testing.assert_allclose(total, 1, atol=1e-5)  # with statistics in bfloat16 the sum would miss by 1e-2
