@@ -16,6 +16,7 @@ from tests.close import assert_close
 from tests.policy.reference import log_softmax
 
 BATCH, VOCAB = 40, 13
+searched, filtered_logits = jax.jit(inverse_cdf), jax.jit(filter_logits, static_argnums=(1, 2))
 
 
 def random_logits(seed=0, batch=BATCH, vocab=VOCAB):
@@ -42,7 +43,7 @@ FILTERS = [(0, 1.0), (1, 1.0), (5, 1.0), (VOCAB, 1.0), (VOCAB + 9, 1.0), (0, 0.9
 @pytest.mark.parametrize(("top_k", "top_p"), FILTERS)
 def test_filters_keep_what_loops_keep(top_k, top_p):
     logits = random_logits()
-    filtered = np.asarray(filter_logits(jnp.asarray(logits), top_k, top_p))
+    filtered = np.asarray(filtered_logits(jnp.asarray(logits), top_k, top_p))
     kept = kept_by_loops(logits, top_k, top_p)
     np.testing.assert_array_equal(filtered, np.where(kept, logits, np.float32(MASKED)))
     assert kept.any(axis=1).all()
@@ -51,14 +52,14 @@ def test_filters_keep_what_loops_keep(top_k, top_p):
 def test_filters_that_are_off_keep_everything_and_the_tightest_keep_one():
     logits = random_logits(1)
     for top_k, top_p, count in [(0, 1.0, VOCAB), (VOCAB, 1.0, VOCAB), (1, 1.0, 1), (0, 1e-9, 1), (3, 1.0, 3)]:
-        filtered = np.asarray(filter_logits(jnp.asarray(logits), top_k, top_p))
+        filtered = np.asarray(filtered_logits(jnp.asarray(logits), top_k, top_p))
         assert ((filtered > MASKED).sum(axis=1) == count).all()
 
 
 def test_tokens_that_tie_with_the_last_one_kept_are_kept():
     logits = jnp.asarray([[3.0, 1, 2, 2, 2, 0], [2, 2, 2, 2, 2, 2]])
-    by_count = np.asarray(filter_logits(logits, 2, 1.0)) > MASKED
-    by_mass = np.asarray(filter_logits(logits, 0, 0.5)) > MASKED  # the likeliest has 0.44, each of the tied 0.16
+    by_count = np.asarray(filtered_logits(logits, 2, 1.0)) > MASKED
+    by_mass = np.asarray(filtered_logits(logits, 0, 0.5)) > MASKED  # the likeliest has 0.44, each of the tied 0.16
     for kept in (by_count, by_mass):
         np.testing.assert_array_equal(kept, [[True, False, True, True, True, False], [True] * 6])
 
@@ -83,7 +84,7 @@ def test_inverse_cdf_equals_a_search_in_float64_sums(vocab, zeros):
     uniform = rng.random(500).astype(np.float32)
     uniform[: len(EDGES)] = EDGES
     ends = np.cumsum(weights, axis=1, dtype=np.float64)
-    tokens = np.asarray(jax.jit(inverse_cdf)(jnp.asarray(weights), jnp.asarray(uniform)))
+    tokens = np.asarray(searched(jnp.asarray(weights), jnp.asarray(uniform)))
     expected = [np.searchsorted(row, u * row[-1], side="right") for row, u in zip(ends, uniform, strict=True)]
     # Rounded sums may take the neighbour where the uniform number falls on the border of two tokens.
     distance = np.abs(ends / ends[:, -1:] - uniform[:, None]).min(axis=1)
@@ -101,7 +102,7 @@ def test_a_token_of_weight_zero_is_never_drawn_though_sums_round(vocab):
     borders = ends[rows, rng.integers(vocab, size=len(rows))] / ends[:, -1]
     uniform = borders * (1 + rng.integers(-3, 4, size=len(rows)) * 2.0**-24)
     uniform = np.clip(uniform.astype(np.float32), 0, EDGES[-1])
-    tokens = np.asarray(jax.jit(inverse_cdf)(jnp.asarray(weights), jnp.asarray(uniform)))
+    tokens = np.asarray(searched(jnp.asarray(weights), jnp.asarray(uniform)))
     assert (weights[rows, tokens] > 0).all()
     starts = np.where(tokens > 0, ends[rows, tokens - 1], 0) / ends[:, -1]
     miss = np.maximum(starts - uniform, uniform - ends[rows, tokens] / ends[:, -1])
@@ -118,7 +119,7 @@ def test_ends_and_targets_that_rounded_past_a_weight_of_zero_do_not_choose_it():
 def test_the_only_token_with_weight_is_drawn_whatever_the_uniform_number():
     weights = jnp.asarray(np.eye(VOCAB, dtype=np.float32)[np.arange(VOCAB)] * 0.3)
     for uniform in EDGES:
-        tokens = inverse_cdf(weights, jnp.full(VOCAB, uniform))
+        tokens = searched(weights, jnp.full(VOCAB, uniform))
         np.testing.assert_array_equal(tokens, np.arange(VOCAB))
 
 
