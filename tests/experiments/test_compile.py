@@ -167,7 +167,7 @@ def test_what_does_not_fit_gets_a_change_that_does(name, key, run, topology):
     ("name", "options", "run", "topology"),
     [
         # Sizes of few divisors, which are what is tried.
-        ("gsm8k_qwen3_1p7b", ["--config.rollout.prompts=16", "--config.rollout.group_size=2"], "rl", "v5e:2x4"),
+        ("gsm8k_qwen3_1p7b", ["--config.rollout.prompts=16", "--config.rollout.group_size=2"], "rl", "v5e:2x2"),
         ("tulu3_sft_8b", [], "sft", "v5p:2x2x1"),
     ],
 )

@@ -43,13 +43,13 @@ def by_loops(query, parts):
 def random_input(heads, kv, part_shapes, seed=0, dtype=jnp.float32):
     """Queries and parts with ragged masks, in which each query reads at least one key."""
     rng = np.random.default_rng(seed)
-    normal = lambda *shape: jax.device_put(rng.normal(size=shape).astype(dtype))  # noqa: E731
+    normal = lambda *shape: rng.normal(size=shape).astype(dtype)  # noqa: E731
     parts = []
     for batch, length in part_shapes:
         mask = rng.random((BATCH, TIME, length)) < 0.6
         parts.append((normal(batch, kv, DIM, length), normal(batch, kv, length, DIM), mask))
     parts[-1][2][:, :, 0] = True
-    return normal(BATCH, TIME, heads, DIM), tuple((k, v, jax.device_put(m)) for k, v, m in parts)
+    return normal(BATCH, TIME, heads, DIM), tuple(parts)
 
 
 @pytest.mark.parametrize(("heads", "kv", "part_shapes"), SHAPES)
@@ -86,10 +86,8 @@ def test_masked_keys_and_values_change_no_bit(heads, kv, part_shapes):
     query, parts = random_input(heads, kv, part_shapes, seed=3)
     unread = []
     for keys, values, mask in parts:
-        read = np.asarray(mask).reshape(keys.shape[0], -1, mask.shape[-1]).any(axis=1)
-        unread.append(
-            (jnp.where(read[:, None, None], keys, 1e4), jnp.where(read[:, None, :, None], values, -1e4), mask)
-        )
+        read = mask.reshape(keys.shape[0], -1, mask.shape[-1]).any(axis=1)
+        unread.append((np.where(read[:, None, None], keys, 1e4), np.where(read[:, None, :, None], values, -1e4), mask))
     np.testing.assert_array_equal(attention(query, parts), attention(query, tuple(unread)))
 
 
@@ -97,7 +95,7 @@ def test_rows_that_read_nothing_are_finite_and_leave_the_others_alone():
     query, (prefix, own) = random_input(4, 2, [(2, 5), (BATCH, 4)], seed=4)
     blind = np.zeros((BATCH, TIME), bool)
     blind[1], blind[4, 2] = True, True
-    parts = tuple((k, v, jnp.asarray(np.asarray(m) & ~blind[..., None])) for k, v, m in (prefix, own))
+    parts = tuple((k, v, m & ~blind[..., None]) for k, v, m in (prefix, own))
     output = np.asarray(attention(query, parts))
     assert np.isfinite(output).all()
     np.testing.assert_array_equal(output[~blind], np.asarray(attention(query, (prefix, own)))[~blind])

@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rlvr_jax.policy import RopeScaling
-from rlvr_jax.policy.rotary import frequency_factors, rotary, rotate
+from rlvr_jax.policy import rotary as module
+from rlvr_jax.policy.rotary import frequency_factors
 from tests.policy import reference
 from tests.policy.reference import TINY
 
+rotary, rotate = jax.jit(module.rotary, static_argnums=(0, 1)), jax.jit(module.rotate)
 WIDE = replace(TINY, head_dim=64, rope_theta=500_000.0)
 
 
@@ -48,8 +51,9 @@ def test_longrope_divides_the_frequencies_by_the_length_of_the_policy(length, di
 
 def test_dimensions_behind_the_rotary_ones_are_not_turned():
     part, whole = replace(WIDE, rotary_dim=16), replace(WIDE, head_dim=16)
-    positions, x = jnp.arange(5)[None], jnp.asarray(np.random.default_rng(0).normal(size=(1, 5, 3, 64)), jnp.float32)
-    y = rotate(x, *rotary(part, "scaled", positions))
+    positions, x = np.arange(5, dtype=np.int32)[None], np.random.default_rng(0).normal(size=(1, 5, 3, 64))
+    x = np.float32(x)
+    y = np.asarray(rotate(x, *rotary(part, "scaled", positions)))
     np.testing.assert_array_equal(y[..., :16], rotate(x[..., :16], *rotary(whole, "scaled", positions)))
     np.testing.assert_array_equal(y[..., 16:], x[..., 16:])
 
