@@ -35,7 +35,7 @@ TINY = {
     "mesh__fsdp": 2,
     "algorithm__minibatches": 2,
     "curriculum__sampling": "towards_half",
-    "verifier__workers": 0,
+    "verifier__timeout": 100.0,
     "tasks__modsum__verifier": "tests/experiments/judge_on_hosts.py:judge",
 }
 IN_FLIGHT = {
