@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -147,6 +148,9 @@ def run(main: Callable[..., None], required: tuple[str, ...] = ("config", "workd
         _fail(str(error), error.status)
     except OSError as error:
         _fail(str(error), 1)
+    except MemoryError as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _fail(f"the memory of this machine does not suffice ({Path(place.filename).name}, line {place.lineno})", 1)
     except KeyboardInterrupt:
         _stop("interrupted; run the same command again to continue from the last checkpoint", 130)
 

@@ -1,6 +1,6 @@
 """Writes the report of a run or of a sweep, from its files so far, or one page about several runs.
 
-They may still be running. The page of one is in its folder, and besides in --out, if that is given.
+They may still be running. The page of one is in its folder or, with --out, there alone: its folder may be read-only.
 
 rlvr report --workdir=runs/quickstart
 rlvr report runs/quickstart runs/other --out=comparison.html
@@ -24,13 +24,13 @@ def main(*runs: str) -> None:
         raise ConfigError("report of which run? rlvr report RUN, or several: rlvr report RUN RUN ...")
     out = command.file_to_write("out", command.FLAGS.out)
     if len(workdirs) == 1 and (workdirs[0] / plan.SWEEP).exists():
-        page, found = of_sweep.report(plan.read(workdirs[0]))
-        print(f"{found}\nreport: {_copied(page, out)}")
+        page, found = of_sweep.report(plan.read(workdirs[0]), out=out)
+        print(f"{found}\nreport: {page}")
         return
     for workdir in workdirs:
         read_config(workdir)  # raises if it is no workdir
     if len(workdirs) == 1:
-        print(f"report: {_copied(report(workdirs[0]), out)}")
+        print(f"report: {report(workdirs[0], out=out)}")
         return
     out = out or Path("comparison.html")
     try:
@@ -44,14 +44,6 @@ def main(*runs: str) -> None:
     for line in edits:
         print(f"note: the runs are of different code: {line}")
     print(f"report: {out}")
-
-
-def _copied(page: Path, out: Path | None) -> Path:
-    """The page, or its copy in `out`."""
-    if out is None:
-        return page
-    command.write_files({out: page.read_bytes()})
-    return out
 
 
 if __name__ == "__main__":

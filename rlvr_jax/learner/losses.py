@@ -227,7 +227,8 @@ def derived(metrics: Mapping[str, Float[Array, "..."]]) -> dict[str, Number]:
     if _MOMENTS in metrics:
         x, y, xx, yy, xy = metrics[_MOMENTS]
         spread = jnp.sqrt(jnp.maximum((xx - x**2) * (yy - y**2), 0.0))
-        found["train/logprob_correlation"] = jnp.where(spread > 0, (xy - x * y) / jnp.maximum(spread, 1e-30), 1.0)
+        correlation = jnp.clip((xy - x * y) / jnp.maximum(spread, 1e-30), -1.0, 1.0)  # rounding can lead beyond
+        found["train/logprob_correlation"] = jnp.where(spread > 0, correlation, 1.0)
     sources = {
         "train/effective_actions": ("train/importance_raw", "train/importance_chi2"),
         "train/effective_samples": ("train/importance_sample", "train/importance_sample_chi2"),

@@ -179,8 +179,7 @@ def _lines(axes: Any, rows: Sequence[Row], panel: Panel) -> list[float]:
         steps, heights, lost = points(rows, line.metric, line.reduce)
         drawn = [value for value in heights if math.isfinite(value)]
         lost_steps.update(lost)
-        label = line.label if len(panel.series) > 1 else ""
-        label = f"{label}: {short(drawn[-1])}".removeprefix(": ") if drawn else f"{label} (no finite value)".strip()
+        label = f"{line.label}: {short(drawn[-1])}" if drawn else f"{line.label} (no finite value)"
         evaluated = line.metric.startswith(("eval/", "task/"))
         marker = "o" if len(heights) <= (60 if evaluated else 1) else None
         axes.plot(

@@ -36,7 +36,8 @@ def progress(total: int, initial: int, description: str, file: TextIO | None = N
     shown: dict[str, Any] = {}  # last known value of each shown metric: evaluation does not run at every step
 
     def values(row: Mapping[str, Any], left_out: tuple[str, ...] = ()) -> list[str]:
-        shown.update({name: row[name] for name in _SHOWN if name in row and name not in left_out})
+        idle = [name for name in row if name.endswith("_per_second") and not row[name]]  # at the end, with a lag
+        shown.update({name: row[name] for name in _SHOWN if name in row and name not in (*left_out, *idle)})
         return [form(shown[name]) for name, form in _SHOWN.items() if name in shown]
 
     if not _redraws(file):

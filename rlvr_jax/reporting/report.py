@@ -70,10 +70,10 @@ _SAMPLE = {
 }
 
 
-def write_report(workdir: Path) -> Path:
+def write_report(workdir: Path, out: Path | None = None) -> Path:
     """Writes `curves.png` and `report.html` into a workdir, from its config.json, metrics.jsonl and samples.jsonl.
 
-    Sections of missing files are left out. Returns the path of the page.
+    Sections of missing files are left out. Returns the path of the page, which is all that is written with `out`.
 
     Raises:
       OSError: a file can't be written; the message names it.
@@ -85,7 +85,8 @@ def write_report(workdir: Path) -> Path:
     title = f"{shown(' + '.join(_data(config)) or workdir.name)}, seed {config.get('seed', '?')}"
     edits = edited(changes)
     marks = marks_of(changes)
-    curves.curves_png(rows, workdir / "curves.png", f"{title}; {edits}" if edits else title, list(marks))
+    if out is None:
+        curves.curves_png(rows, workdir / "curves.png", f"{title}; {edits}" if edits else title, list(marks))
     panels, comparison = panels_of(rows), _comparison(samples)
     openings = _openings([row for pair in comparison["pairs"] for row in pair] if comparison else [])
     content = page(
@@ -113,9 +114,9 @@ def write_report(workdir: Path) -> Path:
         openings=openings,
         prompt=lambda row: shown(row["prompt"].removeprefix(openings.get(row["task"], ""))),
     )
-    path = workdir / REPORT
-    files.replace(path, content)
-    return path
+    out = out or workdir / REPORT
+    files.replace(out, content)
+    return out
 
 
 def _data(config: Mapping[str, Any]) -> Sequence[str]:

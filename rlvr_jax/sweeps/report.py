@@ -27,17 +27,20 @@ _UNITS = {
 }
 
 
-def report(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) -> tuple[Path, Results]:
+def report(
+    sweep: Sweep, metric: str = METRIC, threshold: float | None = None, out: Path | None = None
+) -> tuple[Path, Results]:
     """Writes report.html and results.json of the runs that are finished so far; the path of the page, and the results.
 
-    Args: see `rlvr_jax.sweeps.results.results`.
+    Args: see `rlvr_jax.sweeps.results.results`. With `out`, the page is all that is written.
 
     Raises:
       OSError: a file can't be written; the message names it.
       ValueError: a file of a run is damaged; the message names it.
     """
     found = results(sweep, metric, threshold)
-    write(found)
+    if out is None:
+        write(found)
     metrics = list(dict.fromkeys(name for variant in found.variants for name in variant.curves))
     drawn = [metric, *(name for name in metrics if name != metric and name != "eval/pass@1")]
     svgs = [pictures.curves_svg(found, name, unit(name), name == metric) for name in drawn if name in metrics]
@@ -62,8 +65,9 @@ def report(sweep: Sweep, metric: str = METRIC, threshold: float | None = None) -
         shown=shown,
         number=number,
     )
-    files.replace(sweep.folder / REPORT, content)
-    return sweep.folder / REPORT, found
+    out = out or sweep.folder / REPORT
+    files.replace(out, content)
+    return out, found
 
 
 def unit(metric: str) -> str:

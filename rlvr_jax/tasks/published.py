@@ -35,7 +35,7 @@ def json_records(
       make_object: keys and values -> an object; None for `dict`, in which the last of equal keys counts.
 
     Raises:
-      ValueError: a line or the content is not JSON.
+      ValueError: a line or the content is not JSON, or not in UTF-8.
     """
     if content.startswith(b"["):
         try:
@@ -52,7 +52,8 @@ def json_records(
         except RepeatedKeyError as error:
             raise ValueError(f"line {number}: {error}") from error
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number}: not JSON") from error
+            what = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
+            raise ValueError(f"line {number}: not {what}") from error
         yield f"line {number}", value
 
 

@@ -351,11 +351,11 @@ def _transcript(episode: Episode, tokenizer: Any) -> str:
     return "\n".join(said[:1] + [f"{next(texts, '')}\n{turn}" for turn in said[1:]] + list(texts))
 
 
-def report(workdir: Path, processes: Processes | None = None) -> Path:
-    """Writes the run's report, in the first process; raises a RunError that names a damaged input file."""
+def report(workdir: Path, processes: Processes | None = None, out: Path | None = None) -> Path:
+    """Writes the report (see `write_report`) in the first process; a RunError names a damaged file."""
     if processes and processes.index > 0:
         return workdir / REPORT
     try:
-        return write_report(workdir)
+        return write_report(workdir, out)
     except ValueError as error:
         raise RunError(str(error)) from error

@@ -117,6 +117,8 @@ def _opened(workdir: Path, config: Config, kind: Run, sandbox: str) -> Iterator[
     path = workdir / "config.json"
     if path.exists():
         _read(path)  # a damaged one is not touched
+    if place := next((x for x in (workdir, *workdir.parents) if x.exists() and not x.is_dir()), None):
+        raise ConfigError(f"--workdir={workdir}: {place} is a file; name a folder")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

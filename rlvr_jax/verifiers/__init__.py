@@ -128,7 +128,8 @@ def _as_verdict(returned: Any) -> Verdict:
 
 def _checked(verdict: Verdict) -> Verdict:
     """The verdict in plain types. Raises TypeError or ValueError for invalid fields."""
-    score, parts = float(verdict.score), {name: float(value) for name, value in verdict.parts.items()}
+    score = _number("a score", verdict.score)
+    parts = {name: _number(f"part {name!r:.100}", value) for name, value in verdict.parts.items()}
     if not 0.0 <= score <= 1.0:
         raise ValueError(f"the verifier gave score {score}, which is not from 0 to 1")
     if len(parts) > MOST_PARTS:
@@ -143,6 +144,12 @@ def _checked(verdict: Verdict) -> Verdict:
         if not isinstance(text, str) and (text is not None or field == "reason"):
             raise TypeError(f"the verifier gave {field} of type {type(text).__name__}, not str")
     return Verdict(score if error is None else 0.0, parts, answer, reason, error)
+
+
+def _number(what: str, value: Any) -> float:
+    if not hasattr(value, "__float__"):  # text, which `float` would read
+        raise TypeError(f"the verifier gave {what} of type {type(value).__name__}, not a number")
+    return float(value)
 
 
 def guarded(verifier: Callable[..., Verdict], completion: Any, reference: Any, options: Mapping[str, Any]) -> Verdict:

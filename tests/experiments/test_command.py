@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiments import builtin, cli
+from experiments import command as common
 from experiments.command import OVERRIDES, file_to_write, write_files
 from rlvr_jax.config import from_dict, to_dict
 from rlvr_jax.errors import ConfigError, RunError
@@ -133,6 +134,17 @@ def test_results_of_a_full_disk_are_kept_elsewhere_and_the_others_are_written(tm
     with pytest.raises(RunError, match=r"numbers\.json.*stdout"):
         write_files({lost: b"numbers"})
     assert capsys.readouterr().out == "numbers\n"
+
+
+def test_memory_that_does_not_suffice_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["rlvr keys"])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    for name in ("keep_freed_memory", "same_kernels_each_time"):  # of the process
+        monkeypatch.setattr(common, name, lambda: None)
+    with pytest.raises(SystemExit) as stopped:
+        common.run(lambda: [None] * 10**18, required=())
+    assert stopped.value.code == 1
+    assert re.fullmatch(r"error: .*memory.*test_command\.py, line \d+\)\n", capsys.readouterr().err)
 
 
 def test_what_is_no_file_is_written_to_and_stays(tmp_path):

@@ -179,6 +179,8 @@ def test_a_policy_that_was_trained_from_nothing_is_exported_with_its_shape_and_t
 def test_report_is_drawn_again(elsewhere, workdir, commands):
     (workdir / "report.html").unlink()
     assert called(commands, elsewhere, "report", "--workdir=run", "--out=page.html") == "report: page.html\n"
+    assert not (workdir / "report.html").exists()
+    assert called(commands, elsewhere, "report", "run") == "report: run/report.html\n"
     assert (elsewhere / "page.html").read_bytes() == (workdir / "report.html").read_bytes()
     assert "modsum, seed 0" in (workdir / "report.html").read_text()
 

@@ -15,12 +15,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_bar_shows_reward_speed_and_time_left():
+def test_the_bar_shows_reward_time_left_and_the_speed_of_the_last_step_that_sampled():
     out = Terminal()
     with progress.progress(10, 0, "training", file=out) as show:
         show({"step": 0, "eval/greedy_accuracy": 0.25})
         show({"step": 4, "train/reward": 0.5, "time/rollout_tokens_per_second": 123456.0})
-        show({"step": 5, "train/reward": 0.75, "train/accuracy": 0.5, "time/rollout_tokens_per_second": 123456.0})
+        show({"step": 5, "train/reward": 0.75, "train/accuracy": 0.5, "time/rollout_tokens_per_second": 0.0})
     shown = [line for line in out.getvalue().split("\r") if "5/10" in line]
     for part in ("training", "reward 0.75", "held-out 0.25", "123k tok/s", "<"):
         assert part in shown[-1]

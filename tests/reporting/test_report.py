@@ -183,6 +183,14 @@ def test_a_run_without_metrics_has_a_page(tmp_path):
     assert "No metrics yet" in Page(write_report(tmp_path).read_text()).text
 
 
+def test_a_page_elsewhere_is_all_that_is_written(tmp_path):
+    folder, out = tmp_path / "run", tmp_path / "page.html"
+    folder.mkdir()
+    assert write_report(folder, out) == out
+    assert out.exists()
+    assert list(folder.iterdir()) == []
+
+
 def test_numbers_that_are_not_finite_are_shown(tmp_path):
     rows = [
         {"step": 1, "train/grad_norm": math.nan, "train/reward": 0.5, "x": math.inf},

@@ -191,6 +191,13 @@ def test_a_record_that_cannot_be_used_is_named_by_file_and_line(name, lines, mes
         task(path)
 
 
+def test_a_line_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json.dumps(GOOD).encode() + '\n{"question": "é", "answer": "2"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: not UTF-8"):
+        task(path)
+
+
 def test_a_reference_that_the_verifier_refuses_is_named_by_file_and_line(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", [GOOD, {"question": "?", "answer": "many"}])
     with pytest.raises(ValueError, match=r"a\.jsonl, line 2: the reference 'many' can't be used: no digit"):

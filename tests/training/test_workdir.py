@@ -141,10 +141,16 @@ def test_a_folder_without_config_json_is_not_a_workdir(tmp_path):
         read_config(tmp_path)
 
 
-def test_a_folder_that_can_not_be_made_is_named(tmp_path):
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_file_in_place_of_the_folder_is_named(place, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"file/run"):
-        open_workdir(tmp_path / "file" / "run", CONFIG, "rl")
+    with pytest.raises(ConfigError, match=f"workdir=.*{place}: .*file is a file"):
+        open_workdir(tmp_path / place, CONFIG, "rl")
+
+
+def test_a_folder_that_can_not_be_made_is_named(tmp_path):
+    with pytest.raises(OSError, match="x" * 300):
+        open_workdir(tmp_path / ("x" * 300), CONFIG, "rl")
 
 
 GOES_ON = {
