@@ -88,7 +88,6 @@ lint: .venv/installed-test
 	@touch $@
 
 .venv/installed-test: setup.py constraints.txt | .venv/bin/pip
-	@$(INSTALL) --editable '.[test]'
-	@$(INSTALL) --no-deps reasoning-gym
-	@$(INSTALL) --no-deps --upgrade --target .venv/tpu libtpu
+	@$(INSTALL) --no-deps --upgrade --target .venv/tpu libtpu & $(INSTALL) --editable '.[test]' && \
+		$(INSTALL) --no-deps reasoning-gym && wait $$!
 	@touch .venv/installed $@
