@@ -148,7 +148,7 @@ def test_an_empty_file_is_refused(lines):
 
 @pytest.mark.parametrize("line", [b"not JSON", b"[1]", b'{"question": "?"}', b'"question answer"', b"\xff", b"3"])
 def test_a_line_that_is_no_record_is_named(lines, line):
-    message = r"dir/copy\.jsonl, line 4: (not JSON|not a JSON record with question, answer)\. Take the file again"
+    message = r"dir/copy\.jsonl, line 4: not (JSON|UTF-8|a JSON record with question, answer)\. Take the file again"
     refused(gsm8k.TEST, [*lines["gsm8k_test"][:3], line, *lines["gsm8k_test"][4:]], message)
 
 
