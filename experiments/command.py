@@ -150,7 +150,8 @@ def run(main: Callable[..., None], required: tuple[str, ...] = ("config", "workd
         _fail(str(error), 1)
     except MemoryError as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        _fail(f"the memory of this machine does not suffice ({Path(place.filename).name}, line {place.lineno})", 1)
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        _fail(f"this machine has too little memory ({where}); take smaller batches, fewer slots or problems", 1)
     except KeyboardInterrupt:
         _stop("interrupted; run the same command again to continue from the last checkpoint", 130)
 

@@ -111,7 +111,7 @@ def runs(sweep: Sweep) -> list[Run]:
     """
     made: dict[Path, Run] = {}
     configs = [changed(sweep.config, variant.changes) for variant in sweep.variants]
-    beginnings = [_of_warm_start(sweep, variant) for variant in sweep.variants]
+    beginnings = [_warm_start_config(sweep, variant) for variant in sweep.variants]
     for seed in sweep.seeds:
         for index, (variant, config) in enumerate(zip(sweep.variants, configs, strict=True)):
             config = replace(config, seed=seed)
@@ -126,8 +126,8 @@ def runs(sweep: Sweep) -> list[Run]:
     return list(made.values())
 
 
-def _of_warm_start(sweep: Sweep, variant: Variant) -> tuple[tuple[str, ...], Config]:
-    """What a variant changes of its warm starts, and their config."""
+def _warm_start_config(sweep: Sweep, variant: Variant) -> tuple[tuple[str, ...], Config]:
+    """The changes of a variant that its warm starts share, as texts, and the config of these."""
     changes = {key: value for key, value in variant.changes.items() if _of_warm_starts(key)}
     return tuple(f"{key}={value}" for key, value in changes.items()), changed(sweep.config, changes)
 

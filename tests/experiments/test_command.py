@@ -144,7 +144,7 @@ def test_memory_that_does_not_suffice_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         common.run(lambda: [None] * 10**18, required=())
     assert stopped.value.code == 1
-    assert re.fullmatch(r"error: .*memory.*test_command\.py, line \d+\)\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: .*memory.*test_command\.py, line \d+\); .*slots.*\n", capsys.readouterr().err)
 
 
 def test_what_is_no_file_is_written_to_and_stays(tmp_path):
