@@ -175,7 +175,7 @@ function figureOf(panel, runs, changes) {
     button.textContent = `axis: ${log ? "log" : "linear"}`;
     button.hidden = Boolean(stack);
     legend.replaceChildren(...lines.map(line => element("span", {}, swatch(line),
-      lines.length > 1 || runs.length > 1 ? `${line.label}: ` : "", element("b", {}, lastOf(line)))),
+      `${line.label}: `, element("b", {}, lastOf(line)))),
       ...(lines.some(line => line.lost.length) ? [element("span", {style: `color: ${LOST}`}, `not finite (${new Set(lines.flatMap(line => line.lost)).size})`)] : []));
     hover(svg, lines, x, across, logSteps);
   }
