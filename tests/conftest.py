@@ -71,6 +71,7 @@ os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
 os.environ["TPU_SKIP_MDS_QUERY"] = "1"
 os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
 os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
+os.environ.setdefault("LIBTPU_INIT_ARGS", "--xla_tpu_enable_latency_hiding_scheduler=false")  # a tenth of it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -119,6 +120,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = sorted(kept, key=lambda x: (1, -place[x.path]) if x.get_closest_marker("fast") else (0, place[x.path]))
 
 
+def pytest_sessionfinish() -> None:
+    """Looks for garbage once; pytest and the end of the interpreter would go through millions of objects each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def data_sets(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder with a folder for each data set: samples of them, or with --data the whole ones."""
@@ -161,10 +168,12 @@ def no_cache() -> Iterator[None]:
 
     jax.config.update("jax_enable_compilation_cache", False)
     jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    jax.config.update("jax_memory_fitting_effort", -1.0)
     compilation_cache.reset_cache()
     yield
     jax.config.update("jax_enable_compilation_cache", True)
     jax.config.update("jax_exec_time_optimization_effort", 0.0)
+    jax.config.update("jax_memory_fitting_effort", 0.0)
     compilation_cache.reset_cache()
 
 
