@@ -71,7 +71,6 @@ os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
 os.environ["TPU_SKIP_MDS_QUERY"] = "1"
 os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
 os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
-os.environ.setdefault("LIBTPU_INIT_ARGS", "--xla_tpu_enable_latency_hiding_scheduler=false")  # a tenth of it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -168,12 +167,10 @@ def no_cache() -> Iterator[None]:
 
     jax.config.update("jax_enable_compilation_cache", False)
     jax.config.update("jax_exec_time_optimization_effort", -1.0)
-    jax.config.update("jax_memory_fitting_effort", -1.0)
     compilation_cache.reset_cache()
     yield
     jax.config.update("jax_enable_compilation_cache", True)
     jax.config.update("jax_exec_time_optimization_effort", 0.0)
-    jax.config.update("jax_memory_fitting_effort", 0.0)
     compilation_cache.reset_cache()
 
 
