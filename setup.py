@@ -39,6 +39,7 @@ setup(
         "etils[epath]>=1.10",  # comes with orbax-checkpoint: paths of checkpoints, gs:// among them
         "jaxtyping>=0.3",
         "numpy>=2",
+        "zstandard>=0.23",  # JAX compresses programs that it keeps with it, several times as fast as with zlib
         "scipy>=1.14",  # comes with jax: Student's distributions
         "tqdm>=4.66",
         "tensorboardX>=2.6",

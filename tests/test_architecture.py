@@ -1,6 +1,7 @@
 """The order of the packages: docs/architecture.md lists them, and imports go up in that list only."""
 
 import ast
+import functools
 import re
 from collections.abc import Collection
 from graphlib import TopologicalSorter
@@ -17,6 +18,7 @@ def packages() -> list[str]:
     return [name for row in re.findall(r"^\| (`[^|]*) \|", section, re.M) for name in re.findall(r"`(\w+)`", row)]
 
 
+@functools.cache
 def modules() -> dict[str, set[str]]:
     """The modules of the library, each with those it imports, functions' imports included."""
     files = {}

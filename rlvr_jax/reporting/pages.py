@@ -1,6 +1,7 @@
 """Self-contained HTML pages from templates that extend `page.html`."""
 
 import functools
+import io
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,13 @@ def shown(text: str) -> str:
         f"\\x{ord(c):02x}" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t" else c for c in cut
     )
     return visible + (f"\n… {len(text) - len(cut):,} more characters" if len(cut) < len(text) else "")
+
+
+def svg_of(figure: Any) -> bytes:
+    """A figure of matplotlib as an SVG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def inline_svg(svg: bytes, index: int) -> str:

@@ -1,6 +1,5 @@
 """One self-contained HTML page about an evaluation."""
 
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 
 from rlvr_jax.evaluation.calibration import Bin, confidence, length_by_difficulty
 from rlvr_jax.evaluation.harness import Column
-from rlvr_jax.reporting.pages import inline_svg, page, shown
+from rlvr_jax.reporting.pages import inline_svg, page, shown, svg_of
 from rlvr_jax.reporting.panel import CYCLE
 
 _INK, _FAINT = "#1f2328", "#6b7280"
@@ -109,7 +108,7 @@ def accuracy_svg(result: Mapping[str, Any], tasks: Sequence[str]) -> bytes:
     axes.set_ylim(len(tasks) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     _plain(axes, "accuracy, greedy", "", "x")
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def scaling_svg(result: Mapping[str, Any], length: float) -> bytes:
@@ -132,7 +131,7 @@ def scaling_svg(result: Mapping[str, Any], length: float) -> bytes:
     axes.set_ylim(-0.02, 1.02)
     axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK)
     _plain(axes, "tokens for each problem: k samples of the mean length", "share of problems", "y")
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def bins_svg(bins: Sequence[Bin], x: str, y: str, identity: bool = False) -> bytes:
@@ -155,7 +154,7 @@ def bins_svg(bins: Sequence[Bin], x: str, y: str, identity: bool = False) -> byt
         axes.annotate(f"{one.count}", (one.at, one.value[0]), **place)
     axes.set_xlim(-0.02, 1.06)
     _plain(axes, x, y, "y")
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _plain(axes: Any, x: str, y: str, grid: str) -> None:
@@ -166,9 +165,3 @@ def _plain(axes: Any, x: str, y: str, grid: str) -> None:
     axes.tick_params(labelsize=8.5, colors=_FAINT, length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#c3c7ce")
-
-
-def _svg(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlvr_jax.reporting.curves import short
+from rlvr_jax.reporting.pages import svg_of
 from rlvr_jax.reporting.panel import CYCLE
 from rlvr_jax.sweeps.results import Band, Results
 from rlvr_jax.sweeps.stored import Reproduction
@@ -44,7 +45,7 @@ def curves_svg(found: Results, metric: str, unit: str, wide: bool = False) -> by
         grey = [handle.get_color() == _GREY for handle in handles]
         kept = [i for i in reversed(range(len(handles))) if not grey[i]]
         figure.legend([handles[i] for i in kept], [labels[i] for i in kept], loc="outside right upper", **LEGEND)
-    return svg(figure)
+    return svg_of(figure)
 
 
 LEGEND: Mapping[str, Any] = {"frameon": False, "fontsize": 8.5, "handlelength": 1.2, "labelcolor": INK}
@@ -109,7 +110,7 @@ def differences_svg(found: Results) -> bytes:
         axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", colors=INK)
-    return svg(figure)
+    return svg_of(figure)
 
 
 def reproduction_png(compared: Sequence[Reproduction]) -> bytes:
@@ -131,11 +132,4 @@ def reproduction_png(compared: Sequence[Reproduction]) -> bytes:
         axes.legend(loc="best", **LEGEND)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
-
-
-def svg(figure: Any) -> bytes:
-    """A figure as an SVG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
