@@ -100,6 +100,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{folder} lacks {', '.join(missing)} (or .gz), see tests/data/README.md")
 
 
+def is_fast(path: Path) -> bool:
+    """Whether the tests of a file are in `FAST`."""
+    return path.relative_to(ROOT / "tests").as_posix().startswith(FAST)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks `FAST`; chooses with --data the tests that read data sets, with --full those that take minutes.
 
@@ -107,7 +112,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     verifiers' before the others, so that no worker waits long for another one that has begun a long file.
     """
     for item in items:
-        if item.path.relative_to(ROOT / "tests").as_posix().startswith(FAST):
+        if is_fast(item.path):
             item.add_marker("fast")
     data, full, browser, gpu = (config.getoption(option) for option in ("--data", "--full", "--browser", "--gpu"))
     kept = [x for x in items if ("data_sets" in x.fixturenames if data else not x.get_closest_marker("whole"))]
@@ -147,11 +152,11 @@ def prepared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def bounded_memory() -> Iterator[None]:
+def bounded_memory(request: pytest.FixtureRequest) -> Iterator[None]:
     """Between modules, what JAX has traced and compiled is dropped where it has grown large: it would come to 7 GB."""
     yield
     jax = sys.modules.get("jax")
-    if jax is None or psutil.Process().memory_info().rss < MOST_MEMORY:
+    if jax is None or is_fast(request.path) or psutil.Process().memory_info().rss < MOST_MEMORY:
         return
     jax.clear_caches()
     gc.collect()
