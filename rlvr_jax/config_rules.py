@@ -65,7 +65,7 @@ def _numbers(c: Config) -> Rules:
         "sft.optimizer": optimizer,
         "preferences": (*updates, "beta"),
         "preferences.optimizer": optimizer,
-        "evaluation": ("every", "problems", "pass_samples"),
+        "evaluation": ("every", "problems"),
         "verifier": ("timeout", "memory_mib"),
     }
     not_negative = {
@@ -217,6 +217,11 @@ def _is_day(text: str) -> bool:
 
 def _evaluation(c: Config) -> Rules:
     e = c.evaluation
+    yield (
+        e.pass_samples < 1,
+        f"config.evaluation.pass_samples must be above 0, not {e.pass_samples}; config.evaluation.pass_problems = 0 "
+        "samples none",
+    )
     for k in e.ks:
         yield (
             not 1 <= k <= e.pass_samples,

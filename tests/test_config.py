@@ -317,6 +317,11 @@ REFUSED = [
     ),
     ({"algorithm__minibatches": 3}, 1, "config.algorithm.minibatches = 3 does not divide config.rollout.prompts = 16"),
     ({"evaluation__ks": [1, 9]}, 1, "config.evaluation.ks holds 9, which is not between 1 and config.evaluation.pass_"),
+    (
+        {"evaluation__pass_samples": 0},
+        1,
+        "config.evaluation.pass_samples must be above 0, not 0; config.evaluation.pass_problems = 0 samples none",
+    ),
     ({"evaluation__ks": [0]}, 1, "config.evaluation.ks holds 0, which is not between 1 and config.evaluation.pass_sa"),
     (
         {"evaluation__problems": 63},

@@ -25,6 +25,7 @@ from rlvr_jax.verifiers.jobs import call_of
 
 _log = logging.getLogger(__name__)
 _CHECKED_PROMPTS = 256  # of unbounded tasks
+_MOST_DRAWN = 1_000_000  # held-out problems of an unbounded task: to draw more takes minutes
 
 
 def make_task(config: Config, label: str) -> Task:
@@ -307,6 +308,11 @@ def _fitting_prompts(config: Config, task: Task, tokenizer: Any, added: int, tra
     for split in ("train",) * trained + ("heldout",):
         count = task.num_examples(split)
         endless |= count is None
+        if count is None and split == "heldout" and config.evaluation.problems > _MOST_DRAWN:
+            raise ConfigError(
+                f"config.evaluation.problems = {config.evaluation.problems}, and {where} has no end of them; set at "
+                f"most {_MOST_DRAWN}"
+            )
         examples = [task.example(split, i) for i in range(_CHECKED_PROMPTS if count is None else count)]
         if named.is_name(config.tasks[task.name].name):
             for example in examples:

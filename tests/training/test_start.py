@@ -44,3 +44,10 @@ def test_held_out_problems_all_have_different_prompts():
 def test_a_task_with_fewer_held_out_problems_than_wanted_gives_all_of_them():
     task = make_setup(TINY).tasks["modsum"]  # 1,000 problems, of which a tenth is held out
     assert 80 < len(heldout.heldout_examples(task, 400)) < 120
+
+
+def test_more_held_out_problems_than_can_be_drawn_are_refused_before_a_workdir_is_made(tmp_path):
+    config = dataclasses.replace(TINY, evaluation=dataclasses.replace(TINY.evaluation, problems=10**12))
+    with pytest.raises(ConfigError, match=r"config\.evaluation\.problems = 1000000000000, .*config\.tasks\.modsum"):
+        sft(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
