@@ -4,10 +4,15 @@ import sys
 import jax
 import pytest
 
+from rlvr_jax.training import problems
+
 
 @pytest.fixture(autouse=True, scope="module")
-def quick(no_curves):
-    """Curves are tested in `reporting` and by the commands."""
+def quick(no_curves):  # noqa: ARG001
+    """Curves, which are tested in `reporting` and by the commands, are not drawn, and few prompts are checked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(problems, "_CHECKED_PROMPTS", 16)
+        yield
 
 
 @pytest.fixture
