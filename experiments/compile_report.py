@@ -111,6 +111,8 @@ def _sent(part: Work) -> float | int:
 
 def _collectives(analysis: Analysis, compiled: bool) -> list[str]:
     totals = {phase: by_kind(part.collectives) for phase, part in analysis.work.items()}
+    if not any(totals.values()):
+        return ["no collectives"]
     unit, name = _unit((total["bytes"] for kinds in totals.values() for total in kinds.values()), _BYTES)
     rows = [["collectives per device and step", "kind", "times", f"{name} sent"]]
     for phase, kinds in totals.items():

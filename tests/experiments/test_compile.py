@@ -89,6 +89,13 @@ def test_the_table_and_the_file_have_every_phase(compiled):
     assert not re.search(r"takes 0\.00? |\(0\.00 ", text)  # small times have smaller units
 
 
+def test_one_device_has_no_table_of_collectives():
+    where = places(None, "h100", 1, compiles=False)
+    lines = table(where.analysis(make_setup(small(), problems=False, devices=where.devices)), "a title", False)
+    assert "no collectives" in lines
+    assert not any(line.startswith("collectives") for line in lines)
+
+
 def test_the_command_prints_an_estimate_and_writes_all_numbers(tmp_path):
     out = tmp_path / "plan.json"
     line = [sys.executable, "-m", "experiments.compile", "--config=tulu3_rlvr_8b", "--topology=v5p:2x2x4"]

@@ -217,8 +217,9 @@ def test_a_full_disk_is_one_line_and_with_more_room_the_same_command_ends_with_t
     python, flag, *train = line(disk / "run")
     status, _, stderr = run([python, flag, "tests.experiments.small_disk", str(disk), *train])
     assert status == 0, stderr
-    (message,) = complaints(stderr).splitlines()
-    assert message.startswith("error: ")
-    assert "No space left on device" in message
+    said = complaints(stderr).splitlines()
+    assert len(said) == 1, stderr
+    assert said[0].startswith("error: ")
+    assert "No space left on device" in said[0]
     assert metrics(tmp_path / "disk-after" / "run") == metrics(uninterrupted)
     assert saved(tmp_path / "disk-after" / "run", STEPS) == saved(uninterrupted, STEPS)
