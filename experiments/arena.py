@@ -37,12 +37,12 @@ _ALONE = 0.1  # share of the variation of length that is not who plays
 
 def main() -> None:
     from rlvr_jax.evaluation.arena import length_alone, rated, tells_intervals, wins
-    from rlvr_jax.evaluation.results import notes, read_results
+    from rlvr_jax.evaluation.results import files_of, notes, read_results
     from rlvr_jax.training.arena import fought
 
     if len(_POLICIES.value) < 2:
         raise ConfigError("--policies: an arena needs two at least")
-    output = command.file_to_write("output", _OUTPUT.value)
+    output = command.file_to_write("output", _OUTPUT.value, read=files_of(_POLICIES.value))
     results = [read_results(source, Path(_SUITE.value).stem) for source in _POLICIES.value]
     battles, left_out = fought(results, judge(output))
     if not len(battles.outcome):

@@ -178,12 +178,22 @@ def workdir() -> Path:
     return Path(FLAGS.workdir).expanduser()
 
 
-def file_to_write(flag: str, value: str | Path | None) -> Path | None:
+def file_to_write(
+    flag: str, value: str | Path | None, beside: Sequence[str] = (), read: Sequence[Path] = ()
+) -> Path | None:
     """The path of a flag whose file is written once all work is done, or None without one.
 
+    Args:
+      flag: its name.
+      value: its value.
+      beside: suffixes of further files that are written beside it.
+      read: the files that the command reads.
+
     Raises:
-      ConfigError: no file can be written there.
+      ConfigError: no file can be written there, or only over one that is needed.
     """
+    from rlvr_jax.training.workdir import is_of_a_run
+
     if not value:
         return None
     path = Path(value).expanduser()
@@ -193,6 +203,10 @@ def file_to_write(flag: str, value: str | Path | None) -> Path | None:
         raise ConfigError(f"--{flag}={path} is a folder; name a file")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ConfigError(f"--{flag}={path} is not writable")
+    for file in (path, *map(path.with_suffix, beside)):
+        why = "of the run there" if is_of_a_run(file) else "which is read"
+        if is_of_a_run(file) or file.resolve() in [x.resolve() for x in read]:
+            raise ConfigError(f"--{flag}={path} would overwrite {file}, {why}; choose another name")
     return path
 
 

@@ -58,7 +58,7 @@ def main() -> None:
     config, workdir, suite = _policy_and_tasks()
     _check_samples()
     name = f"evaluation_{Path(_SUITE.value).stem}.json" if suite else "evaluation.json"
-    output = command.file_to_write("output", _OUTPUT.value or (workdir and workdir / name))
+    output = command.file_to_write("output", _OUTPUT.value or (workdir and workdir / name), (".jsonl", ".html"))
     against = _against(name) if _AGAINST.value else None
     other = _read(against) if against else None
     if suite and suite.unseen and output and output.exists():

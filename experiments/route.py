@@ -29,7 +29,7 @@ def main() -> None:
     import numpy as np
 
     from rlvr_jax.evaluation import mean_and_interval
-    from rlvr_jax.evaluation.results import in_common, notes, read_results
+    from rlvr_jax.evaluation.results import files_of, in_common, notes, read_results
     from rlvr_jax.evaluation.routing import accuracy_at, frontiers, is_heldout
     from rlvr_jax.judges.prompts import text_of
     from rlvr_jax.reporting.frontiers import frontiers_png
@@ -38,7 +38,7 @@ def main() -> None:
     if len(results) < 2:
         raise ConfigError("--policies: routing needs two at least")
     prices = prices_of(_PRICES.value, len(results))
-    output = command.file_to_write("output", _OUTPUT.value)
+    output = command.file_to_write("output", _OUTPUT.value, (".png",), files_of(_POLICIES.value))
     problems = in_common(results)
     rows = [[x.rows[problem] for x in results] for problem in problems]
     right = np.array([[float(row["score"] == 1) for row in of] for of in rows])

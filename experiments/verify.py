@@ -135,8 +135,8 @@ def _input(name: str) -> Iterator[io.BufferedIOBase]:
         yield sys.stdin.buffer
         return
     path = Path(name).expanduser()
-    if _OUTPUT.value != "-" and path.resolve() == Path(_OUTPUT.value).expanduser().resolve():
-        raise ConfigError(f"--input and --output are both {name}; give the verdicts a file of their own")
+    if _OUTPUT.value != "-" and path.resolve() in (_target(_OUTPUT.value), _partial(_OUTPUT.value)):
+        raise ConfigError(f"--output={_OUTPUT.value} would overwrite --input={name}; give the verdicts another file")
     try:
         file = path.open("rb")
     except OSError as error:
@@ -162,7 +162,7 @@ def _output(name: str) -> Iterator[Callable[[bytes], None]]:
     if name == "-":
         yield _write_to_stdout
         return
-    path, partial = Path(name).expanduser(), Path(_partial(name))
+    path, partial = _target(name), _partial(name)
     if path.is_dir():
         raise ConfigError(f"--output={name} is a folder")
     try:
@@ -176,7 +176,8 @@ def _output(name: str) -> Iterator[Callable[[bytes], None]]:
             file.flush()  # readers of the file see complete lines
 
         yield write
-        os.fsync(file.fileno())
+        if partial != path:
+            os.fsync(file.fileno())
     partial.replace(path)
 
 
@@ -189,8 +190,15 @@ def _write_to_stdout(data: bytes) -> None:
         raise OSError("the reader of the output has gone") from None
 
 
-def _partial(name: str) -> str:
-    return str(Path(name).expanduser()) + ".partial"
+def _target(name: str) -> Path:
+    """The file of an output; a link is followed."""
+    return Path(name).expanduser().resolve()
+
+
+def _partial(name: str) -> Path:
+    """The file until it is complete; what is no file, such as a device, is written to."""
+    path = _target(name)
+    return path if path.exists() and not path.is_file() else path.with_name(f"{path.name}.partial")
 
 
 def _whereabouts() -> str:

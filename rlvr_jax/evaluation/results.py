@@ -65,6 +65,12 @@ def _told(episode: Episode, verdict: Verdict) -> dict[str, Any]:
     return {"answer": verdict.answer, "score": verdict.score, "error": verdict.error, "length": episode.length}
 
 
+def files_of(sources: Sequence[str]) -> list[Path]:
+    """The files of those of some sources, see `read_results`, that are no workdirs."""
+    named = [Path(source.rpartition("=")[2]).expanduser() for source in sources]
+    return [file for path in named if not path.is_dir() for file in (path, path.with_suffix(".jsonl"))]
+
+
 def read_results(source: str, suite: str = "") -> Results:
     """The results of NAME=PATH, or of a path: the workdir of a run, or the JSON or JSON Lines file of an evaluation.
 

@@ -88,6 +88,13 @@ _OF_A_RUN = (
     *(REFERENCE, HELDOUT, VERSIONS),
 )
 
+_KEPT = {*_OF_A_RUN, "config.json", "environment.json", "checkpoints.txt", "lock"}  # nothing makes these again
+
+
+def is_of_a_run(file: Path) -> bool:
+    """Whether a run needs the file, which nothing else may overwrite."""
+    return file.name in _KEPT and file.exists() and (file.parent / "config.json").exists()
+
 
 @contextlib.contextmanager
 def open_workdir(

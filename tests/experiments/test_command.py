@@ -122,6 +122,19 @@ def test_a_file_that_can_not_be_written_is_refused_before_any_work(tmp_path):
             file_to_write("out", path)
 
 
+def test_a_file_of_a_run_or_one_that_is_read_is_never_overwritten(tmp_path):
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / name).write_text("{}")
+    for name in ("config.json", "metrics.jsonl", "metrics.json"):  # the last one's rows would be the metrics
+        with pytest.raises(ConfigError, match=rf"^--output={tmp_path}/{name} would overwrite {tmp_path}/\w+\.json"):
+            file_to_write("output", tmp_path / name, (".jsonl",))
+    (tmp_path / "link.json").symlink_to(tmp_path / "read.jsonl")
+    for name in ("read.jsonl", "link.json", "read.json"):
+        with pytest.raises(ConfigError, match=r"read\.jsonl|link\.json"):
+            file_to_write("output", tmp_path / name, (".jsonl",), [tmp_path / "read.jsonl"])
+    assert file_to_write("output", tmp_path / "samples.json", (".jsonl",)) == tmp_path / "samples.json"
+
+
 def test_results_of_a_full_disk_are_kept_elsewhere_and_the_others_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     lost, page = tmp_path / "removed" / "numbers.json", tmp_path / "page.html"

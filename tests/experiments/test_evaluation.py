@@ -105,6 +105,9 @@ def test_what_is_no_evaluation_is_named_before_anything_is_sampled(folder, comma
         ("rlvr evaluate --workdir=runs/quickstart --samples=0 --ks=1", "--ks"),
         ("rlvr evaluate --workdir=runs/quickstart --samples=0 --best_by=rm", "--best_by"),
         ("rlvr evaluate --workdir=runs/quickstart --config.seed=1", "--config.seed"),
+        ("rlvr evaluate --workdir=runs/quickstart --output=runs/quickstart/metrics.json", "metrics.jsonl, of the run"),
+        ("rlvr arena --policies=a=start.json,b=runs/quickstart --output=start.jsonl", "start.jsonl, which is read"),
+        ("rlvr route --policies=a=start.json,b=runs/quickstart --prices=1,2 --output=start.json", "which is read"),
     ):
         assert message in error_of(evaluate(commands, folder, line), 2)
 

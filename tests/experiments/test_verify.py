@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import re
 import signal
@@ -267,13 +268,31 @@ def test_an_interrupted_command_keeps_what_it_has_under_another_name(tmp_path):
     assert json.loads(partial.read_text())["score"] == 1.0
 
 
+def test_an_output_that_is_no_file_is_written_to_and_a_link_is_followed(tmp_path):
+    source, target, link, pipe = (tmp_path / x for x in ("pairs.jsonl", "verdicts.jsonl", "link.jsonl", "pipe"))
+    source.write_bytes(line(completion="#7", reference="7"))
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for output in (link, pipe):
+        assert run(verify_command("modsum", source, output, "--workers=0"))[0] == 0
+    assert link.is_symlink()
+    assert pipe.is_fifo()
+    assert os.read(reader, 1 << 16) == target.read_bytes() != b""
+    os.close(reader)
+
+
 WRONG = {
     "an unknown kind": (["--kind=maths"], r"--kind: there is no verifier 'maths'; the kinds are modsum"),
     "an absent input": (["--input=absent.jsonl"], r"--input=absent.jsonl: No such file"),
     "a folder as input": (["--input=."], r"--input=.: Is a directory"),
     "an output without a folder": (["--output=absent/verdicts.jsonl"], r"--output=absent/verdicts.jsonl: can't write"),
     "a folder as output": (["--output=."], r"--output=. is a folder"),
-    "input and output the same": (["--input=setup.py", "--output=./setup.py"], r"are both setup.py"),
+    "input and output the same": (["--input=setup.py", "--output=./setup.py"], r"would overwrite --input=setup.py"),
+    "the unfinished output as input": (
+        ["--input=setup.py.partial", "--output=setup.py"],
+        r"would overwrite --input=set",
+    ),
     "options that are not valid JSON": (["--options={tolerance: 1}"], r"--options=.* not valid JSON"),
     "options that are a list": (["--options=[1]"], r"not a JSON object"),
     "an unknown option": (
