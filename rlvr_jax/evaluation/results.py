@@ -17,7 +17,7 @@ from rlvr_jax.own_code import Code
 from rlvr_jax.rollout.episode import Episode
 from rlvr_jax.verifiers.verdict import Verdict
 
-_NEEDED = {"task": str, "id": str, "response": str, "length": int, "samples": list}
+_NEEDED = {"task": str, "id": str, "response": str, "length": int, "samples": list, "score": (int, float)}
 
 
 @dataclass(frozen=True)

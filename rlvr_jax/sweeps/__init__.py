@@ -9,6 +9,7 @@ from rlvr_jax.sweeps.plan import Run, Sweep
 from rlvr_jax.sweeps.results import Results
 from rlvr_jax.sweeps.workers import make_runs
 from rlvr_jax.training.lock import locked
+from rlvr_jax.training.workdir import make_folder
 
 
 def make(
@@ -20,7 +21,7 @@ def make(
     """
     check_metric(plan.base(sweep), metric)
     plan.check_folder(sweep)
-    sweep.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(sweep.folder)
 
     def check(run: Run) -> None:
         if run.kind == "rl" and run.variant == 0:

@@ -118,18 +118,27 @@ def open_workdir(
         yield
 
 
-@contextlib.contextmanager
-def _opened(workdir: Path, config: Config, kind: Run, sandbox: str) -> Iterator[None]:
-    record = {"run": kind} | to_dict(config)
-    path = workdir / "config.json"
-    if path.exists():
-        _read(path)  # a damaged one is not touched
+def make_folder(workdir: Path) -> None:
+    """Makes the folder of a run or sweep, unless it is there.
+
+    Raises:
+      ConfigError: it, or a folder above it, is a file. OSError: it can't be made; says what to do.
+    """
     if place := next((x for x in (workdir, *workdir.parents) if x.exists() and not x.is_dir()), None):
         raise ConfigError(f"--workdir={workdir}: {place} is a file; name a folder")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise files.unwritable(error, workdir) from error
+
+
+@contextlib.contextmanager
+def _opened(workdir: Path, config: Config, kind: Run, sandbox: str) -> Iterator[None]:
+    record = {"run": kind} | to_dict(config)
+    path = workdir / "config.json"
+    if path.exists():
+        _read(path)  # a damaged one is not touched
+    make_folder(workdir)
     with locked(workdir):
         if path.exists():
             _continue(workdir, record, config, kind)

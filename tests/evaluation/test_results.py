@@ -92,9 +92,10 @@ def test_results_are_read_by_workdir_or_file_and_what_is_wrong_is_named(found, t
         in_common([whole, whole])
     with pytest.raises(ConfigError, match=r"evaluation_unseen\.jsonl.*--suite=unseen"):
         read_results(str(tmp_path), "unseen")
-    (tmp_path / "bad.jsonl").write_text(json.dumps(rows[0]) + '\n{"task": "x"}\n')
-    with pytest.raises(ConfigError, match=r"bad\.jsonl, line 2"):
-        read_results(str(tmp_path / "bad.jsonl"))
+    for bad in ('{"task": "x"}', json.dumps({**rows[0], "score": "1"})):
+        (tmp_path / "bad.jsonl").write_text(f"{json.dumps(rows[0])}\n{bad}\n")
+        with pytest.raises(ConfigError, match=r"bad\.jsonl, line 2"):
+            read_results(str(tmp_path / "bad.jsonl"))
     other = write(tmp_path / "other.jsonl", [{**rows[0], "id": "another"}])
     with pytest.raises(ConfigError, match="no problem in common"):
         in_common([whole, read_results(str(other))])

@@ -148,6 +148,9 @@ def test_one_at_a_time_and_a_dry_run(pretend, monkeypatch, capsys):
     assert "time unknown" in out
     for wrong in ("--at_once=0", "--metric=eval/pass@9"):
         assert do(f"{text} --dry_run {wrong}", monkeypatch) == 2
+    Path("taken").touch()
+    assert do(f"{text} --workdir=taken", monkeypatch) == 2
+    assert "taken is a file; name a folder" in capsys.readouterr().err
     assert not (pretend / "runs").exists()
     assert do(text, monkeypatch) == 0
     labels = [row.split()[0] for row in capsys.readouterr().out.splitlines()[1:4]]
