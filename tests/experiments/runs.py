@@ -62,6 +62,7 @@ TINY = {
     "sft.updates_per_call": 2,
     "sft.save_every": 6,
     "verifier.workers": 1,
+    "verifier.timeout": 100.0,  # a busy machine is no verifier that hangs
 }
 
 
