@@ -192,8 +192,6 @@ def file_to_write(
     Raises:
       ConfigError: no file can be written there, or only over one that is needed.
     """
-    from rlvr_jax.training.workdir import is_of_a_run
-
     if not value:
         return None
     path = Path(value).expanduser()
@@ -204,10 +202,21 @@ def file_to_write(
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ConfigError(f"--{flag}={path} is not writable")
     for file in (path, *map(path.with_suffix, beside)):
-        why = "of the run there" if is_of_a_run(file) else "which is read"
-        if is_of_a_run(file) or file.resolve() in [x.resolve() for x in read]:
-            raise ConfigError(f"--{flag}={path} would overwrite {file}, {why}; choose another name")
+        keep_run(flag, file)
+        if file.resolve() in [x.resolve() for x in read]:
+            raise ConfigError(f"--{flag}={path} would overwrite {file}, which is read; choose another name")
     return path
+
+
+def keep_run(flag: str, file: Path) -> None:
+    """Raises ConfigError if a flag would overwrite a file that a run needs."""
+    file = file.resolve()
+    if not (file.parent / "config.json").exists():
+        return
+    from rlvr_jax.training.workdir import is_of_a_run  # here: it takes seconds
+
+    if is_of_a_run(file):
+        raise ConfigError(f"--{flag} would overwrite {file}, of the run there; choose another name")
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:

@@ -39,7 +39,9 @@ def main() -> None:
         raise ConfigError(f"--name={name or ''}: choose a judge; {_JUDGES.value} has {', '.join(judges)}")
     if not _BIAS.value and not (_INPUT.value and _OUTPUT.value):
         raise ConfigError("give --input and --output, or --bias")
-    output = command.file_to_write("output", _OUTPUT.value, read=[Path(_INPUT.value or "").expanduser()])
+    output = command.file_to_write(
+        "output", _OUTPUT.value, read=[Path(_INPUT.value).expanduser()] if _INPUT.value else ()
+    )
     samples, rows = ([], []) if _BIAS.value else read(Path(_INPUT.value).expanduser())
     ask = make_ask(name, judges[name], (output or Path()).parent / FOLDER if output else None)
     if _BIAS.value:

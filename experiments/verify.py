@@ -165,6 +165,7 @@ def _output(name: str) -> Iterator[Callable[[bytes], None]]:
     path, partial = _target(name), _partial(name)
     if path.is_dir():
         raise ConfigError(f"--output={name} is a folder")
+    command.keep_run("output", path)
     try:
         file = partial.open("wb")
     except OSError as error:

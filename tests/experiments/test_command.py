@@ -126,8 +126,11 @@ def test_a_file_of_a_run_or_one_that_is_read_is_never_overwritten(tmp_path):
     for name in ("config.json", "metrics.jsonl"):
         (tmp_path / name).write_text("{}")
     for name in ("config.json", "metrics.jsonl", "metrics.json"):  # the last one's rows would be the metrics
-        with pytest.raises(ConfigError, match=rf"^--output={tmp_path}/{name} would overwrite {tmp_path}/\w+\.json"):
+        with pytest.raises(ConfigError, match=rf"^--output would overwrite {tmp_path}/\w+\.json.*of the run"):
             file_to_write("output", tmp_path / name, (".jsonl",))
+    (tmp_path / "link").symlink_to(tmp_path / "metrics.jsonl")
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl, of the run"):
+        file_to_write("output", tmp_path / "link")
     (tmp_path / "link.json").symlink_to(tmp_path / "read.jsonl")
     for name in ("read.jsonl", "link.json", "read.json"):
         with pytest.raises(ConfigError, match=r"read\.jsonl|link\.json"):

@@ -313,6 +313,10 @@ def test_a_command_line_that_can_not_run_is_one_line_before_any_work(tmp_path):
         outcome = run(verify_command("modsum", "/dev/null", target, *usual, *more))
         assert re.search(message, error_of(outcome, 2)), outcome
     assert list(tmp_path.iterdir()) == []
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / name).write_text("{}")
+    outcome = run(verify_command("modsum", "/dev/null", tmp_path / "metrics.jsonl"))
+    assert "metrics.jsonl, of the run" in error_of(outcome, 2)
 
 
 def test_an_unknown_kind_and_a_missing_flag_end_the_command_with_status_2(tmp_path):
